@@ -1,0 +1,112 @@
+"""Where a cluster keeps its files. One directory per cluster, mode 0700, every file in it 0600.
+
+    cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
+    run.json         the running cluster's process id, address, start time; absent when it is down
+    store.sqlite3    the API server's objects
+    pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
+    tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
+    audit.log        audit events, one JSON object a line
+    pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
+    server.log, node.log
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hatchway.errors import HatchwayError
+
+DEFAULT_NAME = "hatchway"
+
+
+@dataclass(slots=True)
+class ClusterConfig:
+    """What a cluster was made with. api_port is the port it has kept since its first start."""
+
+    name: str = DEFAULT_NAME
+    api_port: int = 0
+    workers: int = 2
+    addons: bool = True
+    network: str = "auto"  # auto, private, loopback
+    basic_auth: bool = False
+
+
+class StateDir:
+    """The files of one cluster below `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "cluster.json"
+        self.run_file = path / "run.json"
+        self.store_file = path / "store.sqlite3"
+        self.pki = path / "pki"
+        self.tokens_file = path / "tokens.json"
+        self.basic_file = path / "basic.json"
+        self.audit_file = path / "audit.log"
+        self.pods = path / "pods"
+        self.logs = path / "logs"
+        self.server_log = path / "server.log"
+        self.node_log = path / "node.log"
+
+    @classmethod
+    def for_name(cls, name: str, state_dir: str | None = None) -> StateDir:
+        """The directory of the cluster `name`: below `state_dir`, else $XDG_STATE_HOME/hatchway, else ~/.local/state/hatchway."""
+        base = Path(state_dir) if state_dir else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hatchway"
+        return cls(base.absolute() / name)
+
+    def create(self) -> None:
+        """Make the directories. Raises HatchwayError when that is not possible."""
+        try:
+            for directory in (self.path, self.pki, self.pods, self.logs):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HatchwayError(
+                f"cannot make the state directory {error.filename}: {error.strerror}", "choose another one with --state-dir"
+            ) from error
+
+    def load_config(self) -> ClusterConfig | None:
+        found = self._read(self.config_file)
+        if found is None:
+            return None
+        known = {name: found[name] for name in ClusterConfig.__dataclass_fields__ if name in found}
+        return ClusterConfig(**known)
+
+    def save_config(self, config: ClusterConfig) -> None:
+        write_private(self.config_file, json.dumps(asdict(config), indent=1).encode())
+
+    def load_run(self) -> dict[str, Any] | None:
+        return self._read(self.run_file)
+
+    def save_run(self, run: dict[str, Any]) -> None:
+        write_private(self.run_file, json.dumps(run, indent=1).encode())
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise HatchwayError(f"cannot read {path}: {error}", "move the file away and try again") from error
+        if not isinstance(found, dict):
+            raise HatchwayError(f"cannot read {path}: it holds no JSON object", "move the file away and try again")
+        return found
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a 0600 file so that readers see the old content or the new, never a part (write, fsync, rename)."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
