@@ -1,13 +1,13 @@
 """Where a cluster keeps its files. One directory per cluster, mode 0700, every file in it 0600.
 
-    cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
-    run.json         the running cluster's process id, address, start time; absent when it is down
-    store.sqlite3    the API server's objects
-    pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
-    tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
-    audit.log        audit events, one JSON object a line
-    pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
-    server.log, node.log
+cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
+run.json         the running cluster's process id, address, start time; absent when it is down
+store.sqlite3    the API server's objects
+pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
+tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
+audit.log        audit events, one JSON object a line
+pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
+server.log, node.log
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ class StateDir:
     @classmethod
     def for_name(cls, name: str, state_dir: str | None = None) -> StateDir:
         """The directory of the cluster `name`: below `state_dir`, else $XDG_STATE_HOME/hatchway, else ~/.local/state/hatchway."""
-        base = Path(state_dir) if state_dir else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hatchway"
+        base = (
+            Path(state_dir)
+            if state_dir
+            else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hatchway"
+        )
         return cls(base.absolute() / name)
 
     def create(self) -> None:
@@ -66,7 +70,8 @@ class StateDir:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise HatchwayError(
-                f"cannot make the state directory {error.filename}: {error.strerror}", "choose another one with --state-dir"
+                f"cannot make the state directory {error.filename}: {error.strerror}",
+                "choose another one with --state-dir",
             ) from error
 
     def load_config(self) -> ClusterConfig | None:

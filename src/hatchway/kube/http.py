@@ -1,0 +1,283 @@
+"""An API server's client over HTTP: what nodes, add-ons and the command line use.
+
+Plain JSON dictionaries in and out; the transport is httpx2's. `ApiError` carries the server's own Status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+import msgspec
+
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object, WatchEvent
+from hatchway.kube.paths import ResourceName, parse_resource
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PAGE = 500
+# A watch that is asked to end after this time finds out that its connection is dead at the latest then.
+_WATCH_SECONDS = 290
+_FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
+
+
+class HttpClient:
+    """`kube.api.Client` over HTTPS.
+
+    server: base URL. ca_file: PEM of the server's CA. cert: (certificate file, key file) of a client certificate.
+    token: a bearer token, or a function that returns the current one (service-account tokens are renewed in place).
+    """
+
+    def __init__(
+        self,
+        server: str,
+        ca_file: str | Path | None,
+        *,
+        cert: tuple[str, str] | None = None,
+        token: str | Callable[[], str] | None = None,
+    ) -> None:
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        if cert:
+            context.load_cert_chain(*cert)
+        self._token = token
+        self._http = httpx2.AsyncClient(
+            base_url=server,
+            verify=context,
+            timeout=httpx2.Timeout(30.0, connect=10.0),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
+            headers={"accept": "application/json", "user-agent": "hatchway"},
+            # Cluster addresses are never reached through the proxy of the user's environment.
+            trust_env=False,
+        )
+
+    @classmethod
+    def in_cluster(cls, *, host: str, port: str, account: Path = SERVICE_ACCOUNT) -> HttpClient:
+        """The client of a pod: its service account's token, read anew for each request since it is rotated."""
+        address = f"[{host}]" if ":" in host else host
+        return cls(
+            f"https://{address}:{port}",
+            account / "ca.crt",
+            token=lambda: (account / "token").read_text().strip(),
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
+        return await self._call("GET", parse_resource(resource).path(namespace, name))
+
+    async def list(
+        self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> list[Object]:
+        found = parse_resource(resource)
+        items, _ = await self._list(found, namespace, _selectors(label_selector, field_selector))
+        return items
+
+    async def create(
+        self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
+    ) -> Object:
+        path = parse_resource(resource).path(namespace or _namespace(obj), name, subresource)
+        return await self._call("POST", path, body=obj)
+
+    async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
+        path = parse_resource(resource).path(_namespace(obj), obj["metadata"]["name"], subresource)
+        return await self._call("PUT", path, body=obj)
+
+    async def patch(
+        self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
+        path = parse_resource(resource).path(namespace, name, subresource)
+        return await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    async def delete(
+        self,
+        resource: str,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_period: int | None = None,
+        uid: str = "",
+        propagation: str = "",
+    ) -> None:
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if grace_period is not None:
+            options["gracePeriodSeconds"] = grace_period
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if propagation:
+            options["propagationPolicy"] = propagation
+        await self._call("DELETE", parse_resource(resource).path(namespace, name), body=options)
+
+    async def watch(
+        self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[WatchEvent]:
+        found, selectors = parse_resource(resource), _selectors(label_selector, field_selector)
+        known: dict[tuple[str, str], Object] = {}
+        version, synced, wait = "", False, _FIRST_RETRY
+        while True:
+            try:
+                if not version:
+                    items, version = await self._list(found, namespace, selectors)
+                    for event in _differences(known, items):
+                        yield event
+                    if not synced:
+                        synced = True
+                        yield WatchEvent("SYNCED", {})
+                async with contextlib.aclosing(self._follow(found, namespace, selectors, version)) as events:
+                    async for kind, obj in events:
+                        wait = _FIRST_RETRY
+                        if kind == "ERROR":
+                            raise _error(obj.get("code", 500), obj)
+                        version = obj["metadata"]["resourceVersion"]
+                        if kind == "BOOKMARK":
+                            continue
+                        if kind == "DELETED":
+                            known.pop(_key(obj), None)
+                        else:
+                            known[_key(obj)] = obj
+                        yield WatchEvent(kind, obj)  # type: ignore[arg-type]
+            except ApiError as error:
+                if error.code in (401, 403, 404, 405):
+                    raise
+                version = ""
+                wait = await _back_off(wait)
+            except (httpx2.TransportError, msgspec.DecodeError, OSError):
+                # The server is away; its history may still cover the gap, so the version is kept.
+                wait = await _back_off(wait)
+
+    async def _list(
+        self, resource: ResourceName, namespace: str | None, selectors: dict[str, str]
+    ) -> tuple[list[Object], str]:
+        items: list[Object] = []
+        query = {**selectors, "limit": str(_PAGE)}
+        while True:
+            page = await self._call("GET", resource.path(namespace), query=query)
+            kind = page.get("kind", "").removesuffix("List")
+            for item in page.get("items") or ():
+                item.setdefault("apiVersion", resource.api_version)
+                item.setdefault("kind", kind)
+                items.append(item)
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, metadata.get("resourceVersion", "")
+            query["continue"] = metadata["continue"]
+
+    async def _follow(
+        self, resource: ResourceName, namespace: str | None, selectors: dict[str, str], version: str
+    ) -> AsyncIterator[tuple[str, Object]]:
+        query = {
+            **selectors,
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        timeout = httpx2.Timeout(_WATCH_SECONDS + 10.0, connect=10.0)
+        request = self._request("GET", resource.path(namespace), query=query, timeout=timeout)
+        response = await self._http.send(request, stream=True)
+        try:
+            if response.status_code != 200:
+                await response.aread()
+                raise _response_error(response)
+            async for line in response.aiter_lines():
+                if line:
+                    event = msgspec.json.decode(line)
+                    yield event["type"], event["object"]
+        finally:
+            await response.aclose()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        timeout: httpx2.Timeout | None = None,
+    ) -> httpx2.Request:
+        headers = {}
+        content = None
+        if body is not None:
+            content = msgspec.json.encode(body)
+            headers["content-type"] = content_type
+        token = self._token() if callable(self._token) else self._token
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        extra: dict[str, Any] = {"timeout": timeout} if timeout else {}
+        return self._http.build_request(method, path, params=query, content=content, headers=headers, **extra)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        response = await self._http.send(self._request(method, path, query=query, body=body, content_type=content_type))
+        if response.status_code >= 300:
+            raise _response_error(response)
+        return cast(Object, msgspec.json.decode(response.content))
+
+
+def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
+    pairs = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in pairs.items() if value}
+
+
+def _namespace(obj: Object) -> str | None:
+    return cast("str | None", obj["metadata"].get("namespace"))
+
+
+def _key(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _differences(known: dict[tuple[str, str], Object], items: list[Object]) -> list[WatchEvent]:
+    """What a new complete list changes; `known` is brought up to date."""
+    current = {_key(item): item for item in items}
+    events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]
+    for key, obj in current.items():
+        old = known.get(key)
+        if old is None:
+            events.append(WatchEvent("ADDED", obj))
+        elif old["metadata"]["uid"] != obj["metadata"]["uid"]:
+            events += [WatchEvent("DELETED", old), WatchEvent("ADDED", obj)]
+        elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+            events.append(WatchEvent("MODIFIED", obj))
+    known.clear()
+    known.update(current)
+    return events
+
+
+def _response_error(response: httpx2.Response) -> ApiError:
+    try:
+        status = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        status = None
+    if not isinstance(status, dict) or status.get("kind") != "Status":
+        text = response.text.strip()[:200] or response.reason_phrase
+        return ApiError(response.status_code, "", f"{response.request.url.path}: {text}")
+    return _error(response.status_code, status)
+
+
+def _error(code: int, status: Object) -> ApiError:
+    return ApiError(code, status.get("reason", ""), status.get("message", ""), status.get("details"))
+
+
+async def _back_off(wait: float) -> float:
+    await asyncio.sleep(wait)
+    return min(wait * 2, _LAST_RETRY)

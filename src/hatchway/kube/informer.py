@@ -1,0 +1,82 @@
+"""A live view of one resource: a watched cache with subscribers (client-go's shared informer, in its smallest form)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from hatchway.kube.api import Client, Object, WatchEvent
+
+Key = tuple[str, str]
+Callback = Callable[[str, Object], None]
+
+
+class Informer:
+    """Follows `resource` and keeps `items`, by (namespace, name; "" as the namespace of cluster-scoped objects).
+
+    Subscribers are called in order with ("ADDED" | "MODIFIED" | "DELETED", object), after `items` has changed. They
+    must return quickly: put a key into a queue, set an event. Objects are shared: never change them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        resource: str,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> None:
+        self.resource = resource
+        self.items: dict[Key, Object] = {}
+        self._events = lambda: client.watch(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        self._subscribers: list[Callback] = []
+        self._synced = asyncio.Event()
+
+    def subscribe(self, callback: Callback) -> None:
+        """Call `callback` for each change from now on, and at once as ADDED for what is known already."""
+        for obj in list(self.items.values()):
+            callback("ADDED", obj)
+        self._subscribers.append(callback)
+
+    def get(self, name: str, namespace: str = "") -> Object | None:
+        return self.items.get((namespace, name))
+
+    async def synced(self) -> None:
+        """Wait until the first complete list has arrived."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """Follow until cancelled. Raises ApiError when the server refuses for good (401, 403, 404)."""
+        async for event in self._events():
+            self._apply(event)
+
+    def _apply(self, event: WatchEvent) -> None:
+        if event.type == "SYNCED":
+            self._synced.set()
+            return
+        metadata = event.object["metadata"]
+        key = metadata.get("namespace", ""), metadata["name"]
+        if event.type == "DELETED":
+            self.items.pop(key, None)
+        else:
+            self.items[key] = event.object
+        for callback in self._subscribers:
+            callback(event.type, event.object)
+
+
+@contextlib.asynccontextmanager
+async def running(*informers: Informer) -> AsyncIterator[None]:
+    """Run informers for the length of a block, which begins when all of them are synced."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(informer.run(), name=f"informer {informer.resource}") for informer in informers]
+        for informer in informers:
+            await informer.synced()
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -1,0 +1,68 @@
+"""Where a resource lives on an API server: `deployments.apps` → /apis/apps/v1/.../deployments."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+# Resources that Hatchway's own parts use and that belong to no namespace.
+CLUSTER_SCOPED = frozenset(
+    {
+        "namespaces",
+        "nodes",
+        "persistentvolumes",
+        "clusterroles.rbac.authorization.k8s.io",
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        "tokenreviews.authentication.k8s.io",
+        "selfsubjectreviews.authentication.k8s.io",
+        "subjectaccessreviews.authorization.k8s.io",
+        "selfsubjectaccessreviews.authorization.k8s.io",
+        "selfsubjectrulesreviews.authorization.k8s.io",
+        "storageclasses.storage.k8s.io",
+        "ingressclasses.networking.k8s.io",
+        "priorityclasses.scheduling.k8s.io",
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "apiservices.apiregistration.k8s.io",
+    }
+)
+_VERSION = re.compile(r"v[0-9]+((alpha|beta)[0-9]+)?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceName:
+    """A resource taken apart: `widgets.v1beta1.example.com` is (`example.com`, `v1beta1`, `widgets`)."""
+
+    group: str
+    version: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """As objects write it: `v1`, `apps/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def namespaced(self) -> bool:
+        return (f"{self.plural}.{self.group}" if self.group else self.plural) not in CLUSTER_SCOPED
+
+    def path(self, namespace: str | None = None, name: str = "", subresource: str = "") -> str:
+        """The URL path of the collection, of one object or of its subresource."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if namespace and self.namespaced:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=":"))
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+def parse_resource(resource: str) -> ResourceName:
+    """`pods`, `deployments.apps`, `widgets.v1beta1.example.com`; the version is v1 unless it is said."""
+    plural, _, rest = resource.partition(".")
+    first, _, group = rest.partition(".")
+    if _VERSION.match(first):
+        return ResourceName(group, first, plural)
+    return ResourceName(rest, "v1", plural)
