@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hatchway.errors import HatchwayError
+from hatchway.files import write_private
+
+__all__ = ["DEFAULT_NAME", "ClusterConfig", "StateDir", "write_private"]
 
 DEFAULT_NAME = "hatchway"
 
@@ -101,17 +103,3 @@ class StateDir:
         if not isinstance(found, dict):
             raise HatchwayError(f"cannot read {path}: it holds no JSON object", "move the file away and try again")
         return found
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a 0600 file so that readers see the old content or the new, never a part (write, fsync, rename)."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

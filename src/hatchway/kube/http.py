@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,9 @@ import msgspec
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.paths import ResourceName, parse_resource
+
+# Inside the class below `list` is a method.
+_Objects = list[Object]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PAGE = 500
@@ -158,8 +161,8 @@ class HttpClient:
 
     async def _list(
         self, resource: ResourceName, namespace: str | None, selectors: dict[str, str]
-    ) -> tuple[list[Object], str]:
-        items: list[Object] = []
+    ) -> tuple[_Objects, str]:
+        items: _Objects = []
         query = {**selectors, "limit": str(_PAGE)}
         while True:
             page = await self._call("GET", resource.path(namespace), query=query)
@@ -175,7 +178,7 @@ class HttpClient:
 
     async def _follow(
         self, resource: ResourceName, namespace: str | None, selectors: dict[str, str], version: str
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         query = {
             **selectors,
             "watch": "1",

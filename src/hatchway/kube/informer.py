@@ -30,7 +30,7 @@ class Informer:
     ) -> None:
         self.resource = resource
         self.items: dict[Key, Object] = {}
-        self._events = lambda: client.watch(
+        self._events: Callable[[], AsyncIterator[WatchEvent]] = lambda: client.watch(
             resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
         self._subscribers: list[Callback] = []

@@ -1,0 +1,157 @@
+"""Writing kubeconfig files as `kind` does: merge, make current, restore; never damage a file that does not parse.
+
+Reading them for a client is lightkube's part (`lightkube.KubeConfig`), which knows exec plugins and certificates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hatchway.errors import HatchwayError
+from hatchway.files import write_private
+
+Document = dict[str, Any]
+
+_LOCK_SECONDS = 10.0
+_LISTS = {"clusters": "cluster", "users": "user", "contexts": "context"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without time stamps: an `expiry` written without quotes must come back as it was."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cluster's part of a kubeconfig file: cluster, user and context all bear `name`."""
+
+    name: str
+    server: str
+    ca_data: str
+    client_certificate_data: str
+    client_key_data: str
+
+
+def default_path(explicit: str | None = None) -> Path:
+    """The file to write: `explicit`, else the first of $KUBECONFIG that exists (the last when none does), else
+    ~/.kube/config (kind's `kubeconfig/internal/kubeconfig/paths.go`)."""
+    if explicit:
+        return Path(explicit).expanduser().absolute()
+    listed = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    for path in listed:
+        if path.exists():
+            return path.absolute()
+    return listed[-1].absolute() if listed else Path("~/.kube/config").expanduser()
+
+
+def check(path: Path) -> None:
+    """Raise HatchwayError when the file exists but could not be merged into."""
+    _load(path)
+
+
+def merge(path: Path, entry: Entry) -> str:
+    """Add or replace the entry and make it current. Returns the context that was current before ("" for none)."""
+    with _locked(path):
+        document = _load(path)
+        before = str(document.get("current-context") or "")
+        contents: dict[str, Document] = {
+            "clusters": {"certificate-authority-data": entry.ca_data, "server": entry.server},
+            "users": {
+                "client-certificate-data": entry.client_certificate_data,
+                "client-key-data": entry.client_key_data,
+            },
+            "contexts": {"cluster": entry.name, "user": entry.name},
+        }
+        for section, content in contents.items():
+            others = [item for item in document.get(section) or [] if item.get("name") != entry.name]
+            document[section] = [*others, {"name": entry.name, _LISTS[section]: content}]
+        document["current-context"] = entry.name
+        document.setdefault("apiVersion", "v1")
+        document.setdefault("kind", "Config")
+        document.setdefault("preferences", {})
+        _store(path, document)
+    return before
+
+
+def remove(path: Path, name: str, restore: str = "") -> None:
+    """Take the entry out again; when it is current, `restore` becomes current if that context still exists."""
+    if not path.exists():
+        return
+    with _locked(path):
+        document = _load(path)
+        for section in _LISTS:
+            if document.get(section):
+                document[section] = [item for item in document[section] if item.get("name") != name]
+        if document.get("current-context") == name:
+            known = {item.get("name") for item in document.get("contexts") or []}
+            document["current-context"] = restore if restore in known else ""
+        _store(path, document)
+
+
+def _load(path: Path) -> Document:
+    hint = "mend or move the file, or choose another one with --kubeconfig"
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise HatchwayError(f"cannot read the kubeconfig {path}: {error}", hint) from error
+    try:
+        document = yaml.load(text, _Loader) or {}
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise HatchwayError(f"the kubeconfig {path} is not valid YAML{line}; nothing was changed", hint) from error
+    if not isinstance(document, dict) or document.get("kind", "Config") != "Config":
+        raise HatchwayError(f"{path} is not a kubeconfig; nothing was changed", hint)
+    for section in _LISTS:
+        items = document.get(section) or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise HatchwayError(f"{path} is not a kubeconfig: {section} is not a list; nothing was changed", hint)
+    return document
+
+
+def _store(path: Path, document: Document) -> None:
+    try:
+        # A symbolic link stays one: what it points to is replaced.
+        write_private(path.resolve(), yaml.safe_dump(document, sort_keys=False).encode())
+    except OSError as error:
+        raise HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """client-go's lock: the file PATH.lock, made exclusively; kubectl and kind respect it too."""
+    lock = path.with_name(path.name + ".lock")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            try:
+                os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o600))
+                break
+            except FileExistsError:
+                if time.monotonic() > deadline:
+                    raise HatchwayError(
+                        f"another program has locked the kubeconfig {path}", f"when none is running, remove {lock}"
+                    ) from None
+                time.sleep(0.05)
+    except OSError as error:
+        raise HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

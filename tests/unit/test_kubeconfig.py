@@ -1,0 +1,109 @@
+"""kubeconfig files: merged, made current, restored; a file that does not parse is left alone."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hatchway.errors import HatchwayError
+from hatchway.kube import kubeconfig
+
+ENTRY = kubeconfig.Entry("hatchway", "https://127.0.0.1:6443", "Y2E=", "Y2VydA==", "a2V5")
+
+OTHER = """\
+apiVersion: v1
+kind: Config
+current-context: work
+clusters:
+- name: work
+  cluster: {server: https://work.example:6443}
+contexts:
+- name: work
+  context: {cluster: work, user: me}
+users:
+- name: me
+  user:
+    auth-provider: {config: {expiry: 2026-01-01T00:00:00Z, answer: "yes"}}
+x-own: kept
+"""
+
+
+def load(path: Path) -> dict[str, object]:
+    found = yaml.safe_load(path.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_new_file_is_private_and_current(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "config"
+    assert kubeconfig.merge(path, ENTRY) == ""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found = load(path)
+    assert found["current-context"] == "hatchway"
+    assert found["contexts"] == [{"name": "hatchway", "context": {"cluster": "hatchway", "user": "hatchway"}}]
+
+
+def test_merge_and_remove_leave_the_rest_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(OTHER)
+    before = kubeconfig.merge(path, ENTRY)
+    assert before == "work"
+    merged = load(path)
+    assert [item["name"] for item in merged["clusters"]] == ["work", "hatchway"]  # type: ignore[attr-defined,index]
+    kubeconfig.merge(path, ENTRY)
+    assert load(path) == merged
+    kubeconfig.remove(path, "hatchway", before)
+    restored = load(path)
+    assert restored["current-context"] == "work"
+    assert restored["x-own"] == "kept"
+    assert restored["users"][0]["user"]["auth-provider"]["config"] == {  # type: ignore[index]
+        "expiry": "2026-01-01T00:00:00Z",
+        "answer": "yes",
+    }
+
+
+def test_a_context_chosen_since_stays_current(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(OTHER)
+    kubeconfig.merge(path, ENTRY)
+    document = load(path)
+    document["current-context"] = "work"
+    path.write_text(yaml.safe_dump(document))
+    kubeconfig.remove(path, "hatchway", "gone")
+    assert load(path)["current-context"] == "work"
+
+
+@pytest.mark.parametrize("text", ["a: [", "- just\n- a list\n", "kind: Pod\n", "clusters: 3\n", "\x00"])
+def test_a_file_that_is_no_kubeconfig_is_not_touched(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    for change in (lambda: kubeconfig.merge(path, ENTRY), lambda: kubeconfig.remove(path, "hatchway")):
+        with pytest.raises(HatchwayError) as caught:
+            change()
+        assert str(path) in caught.value.message
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "config"
+    real.write_text(OTHER)
+    link.symlink_to(real)
+    kubeconfig.merge(link, ENTRY)
+    assert link.is_symlink()
+    assert load(real)["current-context"] == "hatchway"
+
+
+def test_where_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    monkeypatch.setenv("KUBECONFIG", f"{one}:{two}")
+    assert kubeconfig.default_path() == two
+    one.write_text("")
+    assert kubeconfig.default_path() == one
+    assert kubeconfig.default_path(str(tmp_path / "three")) == tmp_path / "three"
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert kubeconfig.default_path() == tmp_path / ".kube/config"
