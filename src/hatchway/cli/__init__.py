@@ -1,0 +1,23 @@
+"""The command line: one file per command, no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The console script `hatchway`. Errors for people are one line and a hint on standard error, exit code 1."""
+    from hatchway.cli.app import app
+    from hatchway.errors import HatchwayError
+
+    try:
+        app(prog_name="hatchway")
+    except HatchwayError as error:
+        print(f"hatchway: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has left: nothing more to say, and nobody to say it to.
+        sys.stderr.close()
+        sys.exit(1)

@@ -12,6 +12,7 @@ server.log, node.log
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ class ClusterConfig:
     workers: int = 2
     addons: bool = True
     network: str = "auto"  # auto, private, loopback
-    basic_auth: bool = False
+    ephemeral: bool = False
 
 
 class StateDir:
@@ -54,6 +55,8 @@ class StateDir:
         self.logs = path / "logs"
         self.server_log = path / "server.log"
         self.node_log = path / "node.log"
+        self.lock_file = path / "lock"
+        self.kubeconfig_file = path / "kubeconfig.json"
 
     @classmethod
     def for_name(cls, name: str, state_dir: str | None = None) -> StateDir:
@@ -91,6 +94,32 @@ class StateDir:
 
     def save_run(self, run: dict[str, Any]) -> None:
         write_private(self.run_file, json.dumps(run, indent=1).encode())
+
+    def load_kubeconfig(self) -> dict[str, Any] | None:
+        return self._read(self.kubeconfig_file)
+
+    def save_kubeconfig(self, merged: dict[str, Any]) -> None:
+        write_private(self.kubeconfig_file, json.dumps(merged, indent=1).encode())
+
+    def lock(self) -> int | None:
+        """Take the lock of the running control plane: an open descriptor, or None while another process holds it."""
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def running(self) -> bool:
+        """Whether a control plane of this cluster runs, however it was started."""
+        if not self.lock_file.exists():
+            return False
+        descriptor = self.lock()
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any] | None:

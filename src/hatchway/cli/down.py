@@ -1,0 +1,30 @@
+"""`hatchway down`: end an embedded cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hatchway.cli.options import DEFAULT_NAME, Name, StatePath
+from hatchway.cluster import lifecycle
+from hatchway.cluster.state import StateDir
+
+
+def down(
+    name: Name = DEFAULT_NAME,
+    state_dir: StatePath = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what it has kept, too.")] = False,
+) -> None:
+    """End a cluster. What it has kept stays for the next `up`, unless --delete is given."""
+    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
+    if not state.path.exists():
+        print(f'there is no cluster "{name}"')
+        return
+    config = state.load_config()
+    stopped = lifecycle.stop(state)
+    lifecycle.restore_kubeconfig(state)
+    print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))
+    if delete or (config is not None and config.ephemeral):
+        lifecycle.delete(state)
+        print(f"removed {state.path}")

@@ -1,0 +1,41 @@
+"""`hatchway status`: what runs, and how well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import typer
+
+from hatchway.cli.options import DEFAULT_NAME, Format, Name, Output, StatePath, tick
+from hatchway.cluster import lifecycle
+from hatchway.cluster.state import StateDir
+
+
+def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Output = Format.text) -> None:
+    """Say what runs and how well. Exit code 0: ready; 1: not ready; 3: not running."""
+    from hatchway.cluster import report
+
+    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
+    found = asyncio.run(report.gather(state))
+    if output is Format.json:
+        print(json.dumps(found, indent=2))
+    elif not found["running"]:
+        print(f'cluster "{name}" is not running')
+    else:
+        _show(found)
+    raise typer.Exit(0 if found["ready"] else 1 if found["running"] else 3)
+
+
+def _show(found: dict[str, object]) -> None:
+    def mark(ready: object) -> str:
+        return tick() if ready else "✗" if tick() == "✓" else "no"
+
+    print(f"  {mark(found['healthy'])} API server      {found['server']}   process {found['pid']}")
+    for node in found["nodes"]:  # type: ignore[attr-defined]
+        print(f"  {mark(node['ready'])} node            {node['name']}   {node['address']}   {node['pods']} pods")
+    for service in found["built_in"]:  # type: ignore[attr-defined]
+        print(f"  {mark(service['ready'])} built-in        {service['name']}   {service['url']}")
+    print(f"    network         {found['network']}")
+    print(f"    memory          {found['memory_mib']} MiB in {found['processes']} processes")
+    print(f"    state           {found['state']}")

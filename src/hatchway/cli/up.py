@@ -1,0 +1,107 @@
+"""`hatchway up`: start an embedded cluster."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from hatchway.cli.options import DEFAULT_NAME, Kubeconfig, Name, StatePath, tick
+from hatchway.cluster import lifecycle
+from hatchway.cluster.state import StateDir
+from hatchway.errors import HatchwayError
+from hatchway.kube import kubeconfig as kubeconfig_files
+
+
+def up(
+    name: Name = DEFAULT_NAME,
+    state_dir: StatePath = None,
+    kubeconfig: Kubeconfig = None,
+    api_port: Annotated[
+        int | None,
+        typer.Option(help="The API server's port, 0 for any.", min=0, max=65535, show_default="6443, or a free one"),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Workers beside the control plane.", min=0, max=50, show_default="2")
+    ] = None,
+    addons: Annotated[
+        bool | None, typer.Option("--addons/--no-addons", help="DNS and logging.", show_default="addons")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running and return.")] = False,
+    ephemeral: Annotated[bool, typer.Option(help="Keep nothing when it stops.")] = False,
+    network: Annotated[
+        str | None,
+        typer.Option(help="private, loopback, or auto: private where this machine allows it.", show_default="auto"),
+    ] = None,
+) -> None:
+    """Start a cluster in seconds: API server, nodes, DNS and logging. Ctrl-C ends it."""
+    if network not in (None, "auto", "private", "loopback"):
+        raise typer.BadParameter("choose auto, private or loopback", param_hint="--network")
+    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
+    path = kubeconfig_files.default_path(kubeconfig)
+    # Before anything is started: a file that cannot be merged into is a reason not to begin.
+    kubeconfig_files.check(path)
+    if state.running():
+        run = lifecycle.load_run(state)
+        print(f'  cluster "{name}" runs already')
+        _finish(state, path, run)
+        return
+    options = lifecycle.Options(api_port=api_port, workers=nodes, addons=addons, network=network, ephemeral=ephemeral)
+    # kill and a closed terminal end it as cleanly as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    began = time.monotonic()
+    try:
+        running = lifecycle.start(
+            state, options, attached=not detach, progress=lambda event: _show(event, time.monotonic() - began)
+        )
+    except KeyboardInterrupt:
+        raise HatchwayError(f'cluster "{name}" was interrupted while it was starting') from None
+    try:
+        _finish(state, path, running.run)
+        if detach:
+            running.detach()
+            return
+        print("  Ctrl-C ends it", flush=True)
+        code = running.wait()
+        raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', f"see {state.server_log}")
+    except KeyboardInterrupt:
+        # A second Ctrl-C must not leave things half done.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("\n  stopping ...", flush=True)
+        running.stop()
+    finally:
+        if not detach:
+            lifecycle.restore_kubeconfig(state)
+            if ephemeral:
+                lifecycle.delete(state)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show(event: dict[str, Any], seconds: float) -> None:
+    match event["event"]:
+        case "api":
+            print(f"  {tick()} API server      {event['server']}      {seconds:.1f} s", flush=True)
+        case "nodes":
+            print(f"  {tick()} nodes           {', '.join(event['names'])}", flush=True)
+            if event.get("limits"):
+                print(f"                    {event['limits']}", flush=True)
+        case "built-in":
+            print(f"  {tick()} built-in        {', '.join(event['names'])}", flush=True)
+
+
+def _finish(state: StateDir, path: Path, run: dict[str, Any]) -> None:
+    context = lifecycle.write_kubeconfig(state, path, run["server"])
+    home = str(Path.home())
+    shown = str(path).replace(home, "~", 1) if str(path).startswith(home + "/") else str(path)
+    print(f'  kubeconfig        context "{context}" written to {shown} and made current')
+    print(f"  Kubernetes control plane is running at {run['server']}")
+    for found in run["built_in"]:
+        print(f"  {found['name']} is running at {found['url']}", flush=True)

@@ -1,0 +1,231 @@
+"""Starting, finding and stopping an embedded cluster from outside its process.
+
+The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output, each an
+object with `event`: "api", "nodes", "built-in", "ready" or "error". An attached one ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hatchway.cluster.state import DEFAULT_NAME, ClusterConfig, StateDir
+from hatchway.errors import HatchwayError
+from hatchway.kube import kubeconfig
+
+Progress = Callable[[dict[str, Any]], None]
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?\Z")
+_STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+def context_name(name: str) -> str:
+    """The kubeconfig context of a cluster: `hatchway`, else `hatchway-NAME`."""
+    return name if name == DEFAULT_NAME else f"{DEFAULT_NAME}-{name}"
+
+
+def check_name(name: str) -> str:
+    """The name, which must be a DNS label since it is a directory's and a context's. Raises HatchwayError."""
+    if not _NAME.match(name):
+        raise HatchwayError(f'"{name}" cannot be a cluster\'s name', "use small letters, digits and hyphens")
+    return name
+
+
+def require(state: StateDir) -> None:
+    """Raise HatchwayError when there is no such cluster."""
+    if not state.config_file.exists():
+        raise HatchwayError(
+            f'there is no cluster "{state.path.name}" in {state.path.parent}', "`hatchway up` makes one"
+        )
+
+
+def load_run(state: StateDir) -> dict[str, Any]:
+    """What the running control plane has said of itself. Raises HatchwayError while it is still starting."""
+    run = state.load_run()
+    if run is None:
+        raise HatchwayError(f'cluster "{state.path.name}" is starting or stopping right now', "try again in a moment")
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `hatchway up` was asked for. None keeps what the cluster was made with (or the default for a new one)."""
+
+    api_port: int | None = None
+    workers: int | None = None
+    addons: bool | None = None
+    network: str | None = None
+    ephemeral: bool = False
+
+
+class Running:
+    """A control plane that this process has started and that is ready."""
+
+    def __init__(self, state: StateDir, process: subprocess.Popen[bytes], run: dict[str, Any]) -> None:
+        self.state = state
+        self.process = process
+        self.run = run
+
+    def wait(self) -> int:
+        """Wait until it ends; returns its exit code."""
+        return self.process.wait()
+
+    def stop(self) -> int:
+        """End it cleanly; returns its exit code."""
+        self.process.terminate()
+        return self.process.wait()
+
+    def detach(self) -> None:
+        """Let it run on when this process ends."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                stream.close()
+
+
+def configure(state: StateDir, options: Options) -> ClusterConfig:
+    """Make the state directory and write the configuration that the control plane starts with.
+
+    Raises HatchwayError when the cluster runs already, or an ephemeral one would take the place of kept state.
+    """
+    state.create()
+    known = state.load_config()
+    if options.ephemeral and known is not None and not known.ephemeral:
+        raise HatchwayError(
+            f'cluster "{state.path.name}" has state that was kept in {state.path}',
+            "choose another --name for a cluster that keeps nothing",
+        )
+    config = known or ClusterConfig(name=state.path.name)
+    asked = {
+        key: value
+        for key in ("api_port", "workers", "addons", "network")
+        if (value := getattr(options, key)) is not None
+    }
+    config = replace(config, **asked, ephemeral=options.ephemeral)
+    state.save_config(config)
+    return config
+
+
+def start(state: StateDir, options: Options, *, attached: bool, progress: Progress) -> Running:
+    """Start a cluster and wait until it is ready.
+
+    attached: it ends with this process. progress is called with each event. Raises HatchwayError when it does not
+    start; the end of its log is part of the hint.
+    """
+    configure(state, options)
+    arguments = [sys.executable, "-m", "hatchway.cluster", str(state.path), *(["--attached"] if attached else [])]
+    log = os.open(state.server_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    finally:
+        os.close(log)
+    try:
+        run = _follow(state, process, progress)
+    except BaseException:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+        raise
+    return Running(state, process, run)
+
+
+def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progress) -> dict[str, Any]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        event: dict[str, Any] = json.loads(line)
+        if event["event"] == "error":
+            raise HatchwayError(event["message"], event.get("hint", ""))
+        progress(event)
+        if event["event"] == "ready":
+            return event
+    code = process.wait()
+    raise HatchwayError(
+        f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
+        f"see {state.server_log}" + _tail(state.server_log),
+    )
+
+
+def _tail(path: Path, lines: int = 5) -> str:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return ""
+    return "".join(f"\n    {line}" for line in text.splitlines()[-lines:])
+
+
+def stop(state: StateDir) -> bool:
+    """End the running control plane, however it was started. False when none runs. Raises HatchwayError when it does
+    not end in time."""
+    if not state.running():
+        return False
+    deadline = time.monotonic() + _STOP_SECONDS
+    signalled = False
+    while state.running():
+        run = state.load_run()
+        if run is not None and not signalled:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(run["pid"], signal.SIGTERM)
+            signalled = True
+        if time.monotonic() > deadline:
+            pid = run["pid"] if run else "unknown"
+            raise HatchwayError(
+                f'cluster "{state.path.name}" (process {pid}) did not end in {_STOP_SECONDS:.0f} s',
+                f"see {state.server_log}",
+            )
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def delete(state: StateDir) -> None:
+    """Remove everything the (stopped) cluster has kept. Raises HatchwayError when something cannot be removed."""
+    try:
+        shutil.rmtree(state.path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HatchwayError(f"cannot remove {error.filename}: {error.strerror}") from error
+
+
+def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
+    """Merge the cluster into a kubeconfig and remember what was current. Returns the context's name."""
+
+    def encoded(name: str) -> str:
+        return base64.b64encode((state.pki / name).read_bytes()).decode()
+
+    context = context_name(state.path.name)
+    entry = kubeconfig.Entry(context, server, encoded("ca.crt"), encoded("admin.crt"), encoded("admin.key"))
+    before = kubeconfig.merge(path, entry)
+    known = state.load_kubeconfig()
+    if before == context:
+        # A cluster that was killed had merged itself already: what was current before it still counts.
+        before = known["before"] if known else ""
+    state.save_kubeconfig({"path": str(path), "context": context, "before": before})
+    return context
+
+
+def restore_kubeconfig(state: StateDir) -> None:
+    """Take the cluster out of the kubeconfig it was merged into. Idempotent."""
+    known = state.load_kubeconfig()
+    if known is None:
+        return
+    kubeconfig.remove(Path(known["path"]), known["context"], known["before"])
+    state.kubeconfig_file.unlink()
