@@ -15,7 +15,7 @@ from typing import Any, cast
 import httpx2
 import msgspec
 
-from hatchway.errors import ApiError
+from hatchway.errors import ApiError, service_unavailable
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.paths import ResourceName, parse_resource
 
@@ -153,7 +153,8 @@ class HttpClient:
             except ApiError as error:
                 if error.code in (401, 403, 404, 405):
                     raise
-                version = ""
+                if error.code != 503:
+                    version = ""
                 wait = await _back_off(wait)
             except (httpx2.TransportError, msgspec.DecodeError, OSError):
                 # The server is away; its history may still cover the gap, so the version is kept.
