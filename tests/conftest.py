@@ -83,7 +83,9 @@ class Cluster:
             timeout=timeout,
         )
         if check and done.returncode:
-            raise AssertionError(f"hatchway {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"hatchway {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
