@@ -1,0 +1,103 @@
+"""Content codings around a body transform: gzip and deflate are decoded, changed and encoded again while streaming.
+
+Every piece that comes in is flushed out (Z_SYNC_FLUSH), so that a page which arrives slowly is seen as slowly.
+A body that does not decode ends where it went wrong, without the coding's end mark: its reader sees the same damage.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+GZIP = 16 + zlib.MAX_WBITS
+ZLIB = zlib.MAX_WBITS
+RAW_DEFLATE = -zlib.MAX_WBITS
+# A few bytes may decode to a thousand times as many: they are taken in pieces of this size.
+PIECE = 64 * 1024
+
+
+class Transform(Protocol):
+    """`proxy.routing.Transform`, by shape: this room lies below that one."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+def supported(coding: bytes) -> bool:
+    """Whether a body of this `Content-Encoding` can be changed. Brotli, zstd and stacks of codings cannot."""
+    return coding.strip().lower() in (b"", b"identity", b"gzip", b"x-gzip", b"deflate")
+
+
+def wrap(inner: Transform, coding: bytes) -> Transform:
+    """`inner` for a body of this `Content-Encoding`. Raises ValueError when the coding is not supported."""
+    name = coding.strip().lower()
+    if name in (b"", b"identity"):
+        return inner
+    if name in (b"gzip", b"x-gzip"):
+        return _Recode(inner, GZIP)
+    if name == b"deflate":
+        return _Deflate(inner)
+    raise ValueError(f"content coding {name.decode('latin-1')!r} is not supported")
+
+
+class _Recode:
+    """Decode, transform, encode. `wbits`: zlib's name for the coding."""
+
+    def __init__(self, inner: Transform, wbits: int) -> None:
+        self._inner = inner
+        self._wbits = wbits
+        self._decoder = zlib.decompressobj(wbits)
+        self._encoder = zlib.compressobj(wbits=wbits)
+        self._over = False
+
+    def feed(self, data: bytes) -> bytes:
+        out: list[bytes] = []
+        pending = data
+        while pending and not self._over:
+            if self._decoder.eof:
+                # RFC 1952 section 2.2: a gzip file is a series of members. Whatever else follows an end is padding.
+                if self._wbits != GZIP or pending[:1] != b"\x1f":
+                    self._over = True
+                    break
+                self._decoder = zlib.decompressobj(self._wbits)
+            try:
+                plain = self._decoder.decompress(pending, PIECE)
+                out.append(self._encoder.compress(self._inner.feed(plain)))
+                pending = self._decoder.unconsumed_tail or self._decoder.unused_data
+                while len(plain) == PIECE and not pending:
+                    plain = self._decoder.decompress(b"", PIECE)
+                    out.append(self._encoder.compress(self._inner.feed(plain)))
+            except zlib.error:
+                self._over = True
+        if out:
+            out.append(self._encoder.flush(zlib.Z_SYNC_FLUSH))
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        last = self._encoder.compress(self._inner.finish())
+        return last + self._encoder.flush(zlib.Z_FINISH if self._decoder.eof else zlib.Z_SYNC_FLUSH)
+
+
+class _Deflate:
+    """`deflate` means the zlib format (RFC 9110 section 8.4.1.2), yet some servers send bare deflate: the first two
+    bytes tell, and the body goes on in the form in which it came."""
+
+    def __init__(self, inner: Transform) -> None:
+        self._inner = inner
+        self._head = b""
+        self._recode: _Recode | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._recode is None:
+            self._head += data
+            if len(self._head) < 2:
+                return b""
+            first, second = self._head[:2]
+            is_zlib = first & 0x0F == 8 and (first * 256 + second) % 31 == 0
+            self._recode = _Recode(self._inner, ZLIB if is_zlib else RAW_DEFLATE)
+            data, self._head = self._head, b""
+        return self._recode.feed(data)
+
+    def finish(self) -> bytes:
+        return self._head if self._recode is None else self._recode.finish()

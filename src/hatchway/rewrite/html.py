@@ -1,0 +1,336 @@
+"""HTML under a path prefix: a streaming rewriter of URL attributes.
+
+It changes the attribute values that apimachinery's `pkg/util/proxy/transport.go` (`atomsToAttrs`) lists, by the rule
+of `location.py`, and hands every other byte on as it came: nothing is parsed into a tree and written out again. It
+works on bytes, so the page may have any charset in which ASCII is ASCII.
+
+The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that finds attributes:
+text, tags, comments, and the elements whose content is no markup. Every state consumes what it can and keeps at
+most a few bytes, or one attribute's value of up to `VALUE_LIMIT` bytes; a longer value passes unchanged. How the
+input is cut into pieces makes no difference to the output.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping
+
+from hatchway.rewrite.location import rewrite_location
+
+# Longer values are `data:` URLs or hostile.
+VALUE_LIMIT = 64 * 1024
+# No element or attribute of the table has a longer name.
+_NAME_LIMIT = 16
+
+URL_ATTRIBUTES: Mapping[bytes, frozenset[bytes]] = {
+    element: frozenset(attributes.split())
+    for element, attributes in {
+        b"a": b"href",
+        b"applet": b"codebase",
+        b"area": b"href",
+        b"audio": b"src",
+        b"base": b"href",
+        b"blockquote": b"cite",
+        b"body": b"background",
+        b"button": b"formaction",
+        b"command": b"icon",
+        b"del": b"cite",
+        b"embed": b"src",
+        b"form": b"action",
+        b"frame": b"longdesc src",
+        b"head": b"profile",
+        b"html": b"manifest",
+        b"iframe": b"longdesc src",
+        b"img": b"longdesc src usemap",
+        b"input": b"src usemap formaction",
+        b"ins": b"cite",
+        b"link": b"href",
+        b"object": b"classid codebase data usemap",
+        b"q": b"cite",
+        b"script": b"src",
+        b"source": b"src",
+        b"video": b"poster src",
+    }.items()
+}
+_NO_ATTRIBUTES: frozenset[bytes] = frozenset()
+# Elements whose content is text for a browser, up to their own end tag. `noscript` is markup for those without scripts.
+_RAW_ELEMENTS = frozenset(b"script style textarea title xmp iframe noembed noframes plaintext".split())
+
+_SPACE = b"\t\n\f\r "
+_TAG_NAME_END = re.compile(rb"[\t\n\f\r />]")
+_BEFORE_NAME = re.compile(rb"[\t\n\f\r /]*")
+_ATTRIBUTE_NAME_END = re.compile(rb"[\t\n\f\r />=]")
+_SPACES = re.compile(rb"[\t\n\f\r ]*")
+_UNQUOTED_END = re.compile(rb"[\t\n\f\r >]")
+_QUOTED_END = {b'"': re.compile(b'"'), b"'": re.compile(b"'")}
+_COMMENT_END = re.compile(rb"--!?>")
+_CDATA_END = re.compile(rb"]]>")
+_BOGUS_END = re.compile(rb">")
+_LETTER = re.compile(rb"[A-Za-z]")
+# A whole start or end tag at once; possessive, so that hostile input costs one pass.
+_WHOLE_TAG = re.compile(
+    rb"<(/?)([A-Za-z][^\t\n\f\r />]*+)"
+    rb"(?:[\t\n\f\r /]++|=?+[^\t\n\f\r />=]++[\t\n\f\r ]*+"
+    rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+))?+)*+>"
+)
+_REFERENCE = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
+# Where a script may end or nest: the specification's "script data (double) escaped" states.
+_SCRIPT_MARK = re.compile(rb"<!--|-->|<(/?)script(?=[\t\n\f\r />])", re.IGNORECASE)
+_RAW_END = {
+    name: re.compile(rb"</" + name + rb"(?=[\t\n\f\r />])", re.IGNORECASE) for name in _RAW_ELEMENTS - {b"plaintext"}
+}
+# The beginning of such a mark at the end of the input.
+_MARK_TAIL = 12
+_MARK_BEGINS = re.compile(rb"(?:<[!/A-Za-z-]*|--?)\Z")
+_URL_SYNTAX = frozenset("/:.?#")
+
+_State = Callable[[bytes, int, list[bytes]], int]
+
+
+class HtmlRewriter:
+    """A body transform (`proxy.routing.Transform`, by shape).
+
+    prefix, request_host, endpoint_host: as `rewrite_location` has them; `prefix` must hold only characters that stand
+    for themselves in an attribute without quotes.
+    """
+
+    def __init__(self, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> None:
+        self._prefix = prefix
+        self._request_host = request_host
+        self._endpoint_host = endpoint_host
+        self._state: _State = self._text
+        self._rest = b""
+        self._name = b""
+        self._end_tag = False
+        self._attributes = _NO_ATTRIBUTES
+        self._element = b""
+        self._wanted = False
+        self._value_end = _UNQUOTED_END
+        self._script_depth = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be said for certain after these bytes."""
+        buffer = self._rest + data if self._rest else data
+        out: list[bytes] = []
+        position = 0
+        end = len(buffer)
+        while position < end:
+            state = self._state
+            before = position
+            position = state(buffer, position, out)
+            if position == before and self._state == state:
+                break
+        self._rest = buffer[position:]
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """What was kept back: the beginning of something that never ended."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    # Each state takes (buffer, position, out), appends what it is done with and returns the new position. One that
+    # neither moves nor changes the state waits for more input.
+
+    def _text(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        start = position
+        while True:
+            found = buffer.find(b"<", position)
+            if found < 0:
+                out.append(buffer[start:])
+                return len(buffer)
+            tag = _WHOLE_TAG.match(buffer, found)
+            if tag is None:
+                break
+            name = tag[2].lower()
+            if not tag[1] and (name in URL_ATTRIBUTES or name in _RAW_ELEMENTS):
+                break
+            position = tag.end()
+        out.append(buffer[start:found])
+        return self._markup(buffer, found, out)
+
+    def _markup(self, buffer: bytes, found: int, out: list[bytes]) -> int:
+        """After a "<" at `found`: what it begins."""
+        head = buffer[found : found + 9]
+        if head in (b"<", b"</", b"<!") or (head != b"<!--" and b"<!--".startswith(head)):
+            return found
+        if _LETTER.match(head, 1) or (head[1:2] == b"/" and _LETTER.match(head, 2)):
+            self._end_tag = head[1:2] == b"/"
+            self._name = b""
+            self._state = self._tag_name
+            begun = found + 1 + self._end_tag
+        elif head.startswith(b"<!--"):
+            self._state = self._comment
+            begun = found + 2  # the dashes may belong to the end: <!-->
+        elif head == b"<![CDATA[":
+            self._state = self._cdata
+            begun = found + 9
+        elif b"<![CDATA[".startswith(head):
+            return found
+        else:
+            # "<" followed by anything but these is text.
+            self._state = self._bogus_comment if head[1:2] in (b"!", b"?", b"/") else self._text
+            begun = found + 1
+        out.append(buffer[found:begun])
+        return begun
+
+    def _comment(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        return self._until(_COMMENT_END, 3, buffer, position, out)
+
+    def _cdata(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        return self._until(_CDATA_END, 2, buffer, position, out)
+
+    def _bogus_comment(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        return self._until(_BOGUS_END, 0, buffer, position, out)
+
+    def _until(self, mark: re.Pattern[bytes], tail: int, buffer: bytes, position: int, out: list[bytes]) -> int:
+        """Skip to the end of `mark` and be in text again; `tail`: how many bytes of it may already be here."""
+        found = mark.search(buffer, position)
+        if found is not None:
+            self._state = self._text
+            done = found.end()
+        else:
+            done = max(position, len(buffer) - tail)
+        out.append(buffer[position:done])
+        return done
+
+    def _tag_name(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        found = _TAG_NAME_END.search(buffer, position)
+        done = found.start() if found else len(buffer)
+        piece = buffer[position:done]
+        out.append(piece)
+        self._name += piece[: _NAME_LIMIT - len(self._name)]
+        if found:
+            self._element = b"" if self._end_tag else self._name.lower()
+            self._attributes = URL_ATTRIBUTES.get(self._element, _NO_ATTRIBUTES)
+            self._state = self._before_attribute
+        return done
+
+    def _before_attribute(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        done = _skip(_BEFORE_NAME, buffer, position)
+        out.append(buffer[position:done])
+        if done == len(buffer):
+            return done
+        if buffer[done : done + 1] == b">":
+            return self._end_of_tag(buffer, done, out)
+        self._name = b""
+        self._state = self._attribute_name
+        if buffer[done : done + 1] == b"=":  # here it is the first character of a name
+            self._name = b"="
+            out.append(b"=")
+            done += 1
+        return done
+
+    def _attribute_name(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        found = _ATTRIBUTE_NAME_END.search(buffer, position)
+        done = found.start() if found else len(buffer)
+        piece = buffer[position:done]
+        out.append(piece)
+        self._name += piece[: _NAME_LIMIT - len(self._name)]
+        if found:
+            self._wanted = self._name.lower() in self._attributes
+            self._state = self._after_name
+        return done
+
+    def _after_name(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        done = _skip(_SPACES, buffer, position)
+        if done < len(buffer):
+            self._state = self._before_attribute
+            if buffer[done : done + 1] == b"=":
+                self._state = self._before_value
+                done += 1
+        out.append(buffer[position:done])
+        return done
+
+    def _before_value(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        done = _skip(_SPACES, buffer, position)
+        if done < len(buffer):
+            first = buffer[done : done + 1]
+            self._value_end = _QUOTED_END.get(first, _UNQUOTED_END)
+            self._state = self._before_attribute if first == b">" else self._value if self._wanted else self._skip_value
+            if first in _QUOTED_END:
+                done += 1
+        out.append(buffer[position:done])
+        return done
+
+    def _value(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        found = self._value_end.search(buffer, position, position + VALUE_LIMIT + 1)
+        if found is None:
+            if len(buffer) - position > VALUE_LIMIT:
+                self._state = self._skip_value
+            return position
+        out.append(self._rewrite(buffer[position : found.start()]))
+        self._state = self._skip_value
+        return found.start()
+
+    def _skip_value(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        found = self._value_end.search(buffer, position)
+        done = len(buffer)
+        if found is not None:
+            self._state = self._before_attribute
+            done = found.start() if self._value_end is _UNQUOTED_END else found.end()
+        out.append(buffer[position:done])
+        return done
+
+    def _end_of_tag(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        out.append(b">")
+        self._state = self._raw if self._element in _RAW_ELEMENTS else self._text
+        self._script_depth = 0
+        return position + 1
+
+    def _raw(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        """The content of an element that is no markup, up to its end tag."""
+        if self._element == b"plaintext":
+            out.append(buffer[position:])
+            return len(buffer)
+        start = position
+        marks = _SCRIPT_MARK if self._element == b"script" else _RAW_END[self._element]
+        while (found := marks.search(buffer, position)) is not None:
+            mark = found[0].lower()
+            position = found.end()
+            if mark == b"<!--":
+                self._script_depth = max(self._script_depth, 1)
+                position -= 2  # its dashes may belong to "-->"
+            elif mark == b"-->":
+                self._script_depth = 0
+            elif mark == b"<script":
+                self._script_depth = 2 if self._script_depth else 0
+            elif self._script_depth == 2:
+                self._script_depth = 1
+            else:
+                self._state = self._text
+                out.append(buffer[start : found.start()])
+                return found.start()
+        done = max(position, len(buffer) - _MARK_TAIL)
+        kept = _MARK_BEGINS.search(buffer, done)
+        done = kept.start() if kept else len(buffer)
+        out.append(buffer[start:done])
+        return done
+
+    def _rewrite(self, value: bytes) -> bytes:
+        url = value.lstrip(_SPACE)  # browsers strip white space around a URL
+        blank = value[: len(value) - len(url)]
+        plain = _unescape_beginning(url)
+        rewritten = rewrite_location(
+            plain, prefix=self._prefix, request_host=self._request_host, endpoint_host=self._endpoint_host
+        )
+        return value if rewritten == plain else blank + rewritten
+
+
+def _skip(pattern: re.Pattern[bytes], buffer: bytes, position: int) -> int:
+    found = pattern.match(buffer, position)
+    return found.end() if found else position
+
+
+def _unescape_beginning(url: bytes) -> bytes:
+    """The value with the character references resolved that may hide what kind of URL it is: those before "?" that
+    stand for characters of a URL's own syntax. All others stay, so that the value needs no escaping again."""
+    if b"&" not in url:
+        return url
+    beginning, question, rest = url.partition(b"?")
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        character = html.unescape(match[0].decode("ascii"))
+        return character.encode() if character in _URL_SYNTAX else match[0]
+
+    return _REFERENCE.sub(plain, beginning) + question + rest

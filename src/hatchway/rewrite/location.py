@@ -1,0 +1,64 @@
+"""The URL rule: which URLs of a backend are put under the path prefix, and how.
+
+The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`): it serves `Location` and the attributes
+of HTML alike. It differs where the original breaks URLs: everything beside the path's beginning keeps its bytes
+(escapes are not decoded and encoded again), `..` cannot leave the prefix, and URLs of other schemes (`mailto:`,
+`javascript:`) stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+
+# RFC 3986 appendix B. A scheme needs a letter first, so `::bad` has none and `a/b:c` neither.
+_URL = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)", re.DOTALL)
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_NEEDS_COLLAPSE = re.compile(rb"//|/\.|/%2[eE]")
+_WEB_SCHEMES = frozenset((b"http", b"https", b"ws", b"wss"))
+_DOTS = {b".": b".", b"..": b"..", b"%2e": b".", b".%2e": b"..", b"%2e.": b"..", b"%2e%2e": b".."}
+
+
+def collapse_path(path: bytes) -> bytes:
+    """The path without dot segments (`%2e` counts as a dot) and without empty segments; it cannot rise above "/".
+
+    As Go's path.Join does it for the API server, a slash at the end stays, and only there: `/a/..` is `/`, `/a/.` is
+    `/a`. All other bytes are kept. "" is "/".
+    """
+    if path[:1] == b"/" and not _NEEDS_COLLAPSE.search(path):
+        return path
+    kept: list[bytes] = []
+    for segment in path.split(b"/"):
+        dots = _DOTS.get(segment.lower())
+        if dots == b"..":
+            del kept[-1:]
+        elif segment and dots is None:
+            kept.append(segment)
+    collapsed = b"/" + b"/".join(kept)
+    return collapsed + b"/" if kept and path.endswith(b"/") else collapsed
+
+
+def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
+    """The URL as somebody outside the prefix must see it; unchanged when it is relative, foreign or no URL.
+
+    prefix: the path under which the backend is seen, without a slash at its end.
+    request_host: the `Host` that the client asked for; such a URL stays absolute. endpoint_host: the backend's own
+    address as `host:port`; such a URL becomes path-absolute.
+    """
+    match = _URL.match(value)
+    if match is None or _CONTROL.search(value):
+        return value
+    scheme, host, path = match.groups()
+    if path[:1] != b"/":
+        return value
+    if scheme is not None and (host is None or scheme.lower() not in _WEB_SCHEMES):
+        return value
+    origin = b""
+    if host:
+        if host.lower() == request_host.lower():
+            origin = value[: match.start(3)]
+        elif host.lower() != endpoint_host.lower():
+            return value
+    rest = value[match.end(3) :]
+    if path.startswith(prefix):
+        return origin + path + rest
+    return origin + prefix + collapse_path(path) + rest
