@@ -1,0 +1,286 @@
+"""The proxy verb: `/api/v1/.../{services,pods,nodes}/NAME/proxy/...`, forwarded to what the name stands for.
+
+The behaviour is that of `ConnectResource` (apiserver `pkg/endpoints/handlers/rest.go`) with `UpgradeAwareHandler`
+(apimachinery `pkg/util/proxy/upgradeaware.go`, `transport.go`). Authorization is done before this file is asked.
+
+Deliberately different from the original:
+
+- the path keeps its bytes (`%2F` stays `%2F`, `!` stays `!`), dot segments cannot leave the prefix, `%00` is a 400;
+- the query of an upgrade is forwarded;
+- HTML is rewritten while it streams and keeps every byte that is not a URL; codings other than gzip and deflate pass
+  unchanged; `Set-Cookie` paths are put under the prefix;
+- URLs of foreign schemes (`javascript:/x`) are left alone.
+
+What a backend sees: the client's own `Host`; `X-Forwarded-For` with the client's address appended; `X-Forwarded-Uri`,
+the decoded path of the request under the API server (not on upgrades). As with the original, `X-Forwarded-Host` and
+`X-Forwarded-Proto` are not set, and pass when a client sets them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote_from_bytes, unquote_to_bytes
+
+from hatchway.cluster.api.resourcelocation import Dial, Endpoint, Locator, Lookup, Unreachable
+from hatchway.errors import ApiError, bad_request, service_unavailable
+from hatchway.proxy.routing import (
+    Decision,
+    Forward,
+    Headers,
+    ProxyError,
+    RequestHead,
+    Respond,
+    ResponseHead,
+    Transform,
+    Upstream,
+)
+from hatchway.rewrite import encoding
+from hatchway.rewrite.cookies import rewrite_set_cookie
+from hatchway.rewrite.html import HtmlRewriter
+from hatchway.rewrite.location import collapse_path, rewrite_location
+
+METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
+
+_CACHE_CONTROL = (b"Cache-Control", b"no-cache, private")
+# The cluster's credentials: what filters.py has read is none of a backend's business.
+_CREDENTIALS = frozenset((b"authorization", b"proxy-authorization", b"x-forwarded-uri"))
+_CREDENTIAL_PREFIXES = (b"x-remote-", b"impersonate-")
+_BEARER_PROTOCOL = b"base64url.bearer.authorization.k8s.io."
+# A backend must not open the API server's origin to other sites (`removeCORSHeaders`).
+_CORS = frozenset(
+    (
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-allow-origin",
+    )
+)
+# What is true of the bytes that the backend sent, and not of rewritten ones.
+_OF_THE_ORIGINAL = frozenset((b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"))
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyRequest:
+    """What the request-target says.
+
+    resource: services, pods or nodes (namespace ""). name: the name segment, percent-decoded, as it was spelled.
+    prefix: the path up to and including `/proxy`, and path: what follows it (b"" when nothing does), byte for byte.
+    query: without "?", None when there is none.
+    """
+
+    resource: str
+    namespace: str
+    name: str
+    prefix: bytes
+    path: bytes
+    method: str
+    query: bytes | None
+
+
+class ProxyVerb:
+    """Routes authorized requests of the proxy verb.
+
+    lookup: the API server's objects. dial: connects to an address and a port of the cluster's network, or raises
+    OSError. kubelet_tls: the client side of connections to kubelets. allow_loopback_pods: the cluster has no private
+    network, its nodes and pods live on 127.0.0.0/8.
+    """
+
+    def __init__(
+        self, *, lookup: Lookup, dial: Dial, kubelet_tls: ssl.SSLContext, allow_loopback_pods: bool = False
+    ) -> None:
+        self.locator = Locator(
+            lookup=lookup, dial=dial, kubelet_tls=kubelet_tls, allow_loopback_pods=allow_loopback_pods
+        )
+
+    def route(self, head: RequestHead, info: ProxyRequest) -> Decision:
+        """A Forward to an endpoint, a redirect to the path with its slash, or a `Status`. Raises nothing."""
+        try:
+            return self._route(head, info)
+        except ApiError as error:
+            return status_response(error)
+
+    def _route(self, head: RequestHead, info: ProxyRequest) -> Decision:
+        if info.method not in METHODS:
+            raise ApiError(
+                405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {}
+            )
+        if _BAD_ESCAPE.search(info.path):
+            raise bad_request(f"the path {info.path.decode('latin-1')!r} has an invalid percent-encoding")
+        query = info.query
+        if query and b"dryRun" in query and b"dryRun" in parse_qs(query, keep_blank_values=True):
+            raise bad_request("dryRun is not supported")
+        prefix = _canonical(info.prefix)
+        exchange: _Exchange | None = None
+        try:
+            endpoints = self.locator.locate(info.resource, info.namespace, info.name)
+            exchange = _Exchange(head, prefix, next(endpoints), endpoints)
+            broken = ""
+        except Unreachable as error:
+            broken = str(error)
+        asked = b"?" + query if query else b""
+        if not info.path and not head.upgrade and info.method in ("GET", "HEAD"):
+            return Respond(301, [_CACHE_CONTROL, (b"Location", prefix + b"/" + asked)])
+        if exchange is None:
+            raise _dial_error(broken, head.upgrade is not None)
+        path = collapse_path(info.path)
+        if b"#" in path:
+            path = path.replace(b"#", b"%23")
+        return Forward(
+            upstream=exchange.endpoint.upstream,
+            target=path + asked,
+            headers=_request_headers(head, prefix + path, exchange.endpoint),
+            error_response=exchange.error_response,
+            edit_response=exchange.edit_response,
+            next_upstream=exchange.next_upstream,
+        )
+
+
+class _Exchange:
+    """One forwarded exchange: what must be known when its answer comes."""
+
+    __slots__ = ("_host", "_method", "_more", "_prefix", "_upgrade", "endpoint")
+
+    def __init__(self, head: RequestHead, prefix: bytes, endpoint: Endpoint, more: Iterator[Endpoint]) -> None:
+        self.endpoint = endpoint
+        self._more = more
+        self._prefix = prefix
+        self._host = head.header(b"host") or b""
+        self._method = head.method
+        self._upgrade = head.upgrade is not None
+
+    def next_upstream(self) -> Upstream | None:
+        endpoint = next(self._more, None)
+        if endpoint is None:
+            return None
+        self.endpoint = endpoint
+        return endpoint.upstream
+
+    def error_response(self, error: ProxyError) -> Respond:
+        if error.stage == "upgrade":
+            return status_response(ApiError(500, "", f"invalid upgrade response: status code {error.status}"))
+        return status_response(_dial_error(dial_message(error, self.endpoint), self._upgrade))
+
+    def edit_response(self, head: ResponseHead) -> Transform | None:
+        """As `transport.go` does it, in this order: CORS, Location, and only without one HTML."""
+        if self._upgrade:
+            return None  # a refused upgrade is relayed as it is
+        headers: Headers = [_CACHE_CONTROL]
+        media_type = coding = b""
+        redirect = False
+        for name, value in head.headers:
+            lower = name.lower()
+            if lower in _CORS:
+                continue
+            if lower == b"location":
+                redirect = True
+                value = rewrite_location(
+                    value, prefix=self._prefix, request_host=self._host, endpoint_host=self.endpoint.host
+                )
+            elif lower == b"set-cookie":
+                value = rewrite_set_cookie(value, prefix=self._prefix)
+            elif lower == b"content-type":
+                media_type = value.split(b";", 1)[0].strip().lower()
+            elif lower == b"content-encoding":
+                coding = coding + b"," + value if coding else value
+            headers.append((name, value))
+        head.headers = headers
+        # A part of a page (206) may begin inside a script or a tag, so nothing in it can be told apart.
+        if redirect or media_type != b"text/html" or head.status in (204, 206, 304) or not encoding.supported(coding):
+            return None
+        head.headers = [field for field in headers if field[0].lower() not in _OF_THE_ORIGINAL]
+        if self._method == "HEAD":
+            return None
+        rewriter = HtmlRewriter(prefix=self._prefix, request_host=self._host, endpoint_host=self.endpoint.host)
+        return encoding.wrap(rewriter, coding)
+
+
+def status_response(error: ApiError) -> Respond:
+    """The error as the API server answers it."""
+    body = json.dumps(error.status(), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    headers = [_CACHE_CONTROL, (b"Content-Type", b"application/json"), *error.headers()]
+    return Respond(error.code, headers, body)
+
+
+def _dial_error(message: str, upgrade: bool) -> ApiError:
+    if upgrade:
+        return ApiError(500, "", f"error dialing backend: {message}")
+    return service_unavailable(f"error trying to reach service: {message}")
+
+
+def dial_message(error: ProxyError, endpoint: Endpoint) -> str:
+    """As Go's net package words it; clients are known to look for "connection refused"."""
+    if error.stage != "dial":
+        return error.message
+    cause = error.__cause__
+    if isinstance(cause, TimeoutError):
+        why = "i/o timeout"
+    elif isinstance(cause, OSError) and cause.strerror:
+        why = f"connect: {cause.strerror.lower()}"
+    else:
+        why = error.message
+    return f"dial tcp {endpoint.dialed}: {why}"
+
+
+def _canonical(prefix: bytes) -> bytes:
+    """The prefix in one spelling, and with no character that could end a header field or an attribute's value."""
+    if b"%" not in prefix and prefix.isascii() and not _UNSAFE.search(prefix):
+        return prefix
+    return quote_from_bytes(unquote_to_bytes(prefix), safe="/:@").encode()
+
+
+_UNSAFE = re.compile(rb"[^A-Za-z0-9/:@._~-]")
+
+
+def _request_headers(head: RequestHead, uri: bytes, endpoint: Endpoint) -> Headers:
+    headers: Headers = []
+    client: list[bytes] = []
+    has_host = False
+    for name, value in head.headers:
+        lower = name.lower()
+        if lower in _CREDENTIALS or lower.startswith(_CREDENTIAL_PREFIXES):
+            continue
+        if lower == b"x-forwarded-for":
+            client.append(value)
+            continue
+        if lower == b"host":
+            has_host = True
+        elif lower == b"sec-websocket-protocol":
+            value = _without_bearer(value)
+            if not value:
+                continue
+        elif lower == b"user-agent" and not value:
+            continue
+        headers.append((name, value))
+    if not has_host:
+        headers.insert(0, (b"Host", endpoint.host))
+    if head.peer.address is not None:
+        client.append(head.peer.address[0].encode())
+    if client:
+        headers.append((b"X-Forwarded-For", b", ".join(client)))
+    if head.upgrade is None:
+        headers.append((b"X-Forwarded-Uri", _decoded(uri) if b"%" in uri else uri))
+    return headers
+
+
+def _without_bearer(protocols: bytes) -> bytes:
+    """The offered sub-protocols without the one that carries a token (`request/websocket/protocol.go`)."""
+    if _BEARER_PROTOCOL not in protocols:
+        return protocols
+    offered = [protocol.strip() for protocol in protocols.split(b",")]
+    return b", ".join(protocol for protocol in offered if not protocol.startswith(_BEARER_PROTOCOL))
+
+
+def _decoded(uri: bytes) -> bytes:
+    """Percent-decoded, except what may not stand in a header field."""
+
+    def decode(match: re.Match[bytes]) -> bytes:
+        byte = int(match[1], 16)
+        return match[0] if byte < 0x20 or byte == 0x7F else bytes((byte,))
+
+    return _ESCAPE.sub(decode, uri)

@@ -1,0 +1,319 @@
+"""Where a service, a pod or a node is: names from a URL in, addresses to dial out.
+
+The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (read
+through EndpointSlices, as apiserver `pkg/util/proxy/proxy.go` does now), `pod/strategy.go` and `node/strategy.go` with
+`pkg/kubelet/client/kubelet_client.go`. Deliberately different: a node's names are never resolved, only its addresses
+are used, so that what was checked is what is dialed (CVE-2020-8562); a pod's port may be the name of a container port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from hatchway.cluster.plan import KUBELET_PORT
+from hatchway.errors import ApiError, bad_request, not_found, service_unavailable
+from hatchway.proxy.routing import Upstream
+from hatchway.target import TargetError, split_scheme_name_port
+
+Object = dict[str, Any]
+Dial = Callable[[str, int], Awaitable[socket.socket]]
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")
+# Services whose endpoints are remembered; an entry is a few kilobytes at most for ordinary services.
+_REMEMBERED = 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# As the kubelet's clients prefer them, without the kinds that are names.
+_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
+
+
+class Lookup(Protocol):
+    """Committed objects, at once and without I/O. Nobody changes them."""
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """resource: `services`, `pods`, `nodes` (namespace "")."""
+        ...
+
+    def endpoint_slices(self, namespace: str, service: str) -> list[Object]:
+        """The EndpointSlices (discovery.k8s.io/v1) labelled `kubernetes.io/service-name=SERVICE`."""
+        ...
+
+
+class Unreachable(Exception):
+    """A place that exists but cannot be dialed; the text is what a dial would have said."""
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A place to send an exchange to. host: its address as a URL has it, `ip:port` (without the port when none was said).
+
+    dialed: the address and port that a connection goes to. pod: the pod's name that must still own the address, "" for none. owner: the pod for which that was found true.
+    """
+
+    address: str
+    host: bytes
+    dialed: str
+    upstream: Upstream
+    pod: str = ""
+    owner: Object | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    service: Object
+    slices: list[Object]
+    endpoints: list[Endpoint]
+
+
+class Locator:
+    """Finds endpoints. What it works out of a service and its EndpointSlices it remembers until one of them changes.
+
+    dial: opens a connected non-blocking socket to an address and a port. kubelet_tls: how the API server speaks to
+    kubelets. allow_loopback_pods: 127.0.0.0/8 may be dialed, for nodes and for the pods of their address ranges
+    (clusters without a private network).
+    """
+
+    def __init__(self, *, lookup: Lookup, dial: Dial, kubelet_tls: ssl.SSLContext, allow_loopback_pods: bool) -> None:
+        self._lookup = lookup
+        self._dial = dial
+        self._kubelet_tls = kubelet_tls
+        self._allow_loopback = allow_loopback_pods
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._backend_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # Kubernetes' CreateProxyTransport: a backend's certificate is not verified, and it gets none.
+        self._backend_tls.check_hostname = False
+        self._backend_tls.verify_mode = ssl.CERT_NONE
+        self._backend_tls.set_alpn_protocols(["http/1.1"])
+
+    def locate(self, resource: str, namespace: str, raw: str) -> Iterator[Endpoint]:
+        """The endpoints of `services`, `pods` or `nodes` `raw` ([scheme:]name[:port]), best first; at least one.
+
+        Raises ApiError: 400, 404 or 503, as the API server says it. Raises Unreachable.
+        """
+        if resource == "services":
+            return self._service(namespace, raw)
+        return iter([self._pod(namespace, raw) if resource == "pods" else self._node(raw)])
+
+    def _service(self, namespace: str, raw: str) -> Iterator[Endpoint]:
+        scheme, name, port = _split("service", raw)
+        service = self._lookup.get("services", namespace, name)
+        if service is None:
+            raise not_found("services", name)
+        slices = self._lookup.endpoint_slices(namespace, name)
+        known = self._known.get((namespace, raw))
+        if known is None or not _same_version(known, service, slices):
+            found = self._endpoints(scheme, _service_port(service, name, port), service, slices)
+            known = _Known(service, slices, found)
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[(namespace, raw)] = known
+        usable = self._usable(namespace, known.endpoints)
+        first = next(usable, None)
+        if first is None:
+            raise service_unavailable(f'no endpoints available for service "{raw}"')
+        return _chain(first, usable)
+
+    def _endpoints(self, scheme: str, port_name: str, service: Object, slices: list[Object]) -> list[Endpoint]:
+        families = service.get("spec", {}).get("ipFamilies") or ["IPv4"]
+        primary: list[Endpoint] = []
+        others: list[Endpoint] = []
+        for piece in slices:
+            if piece.get("addressType") not in ("IPv4", "IPv6"):
+                continue
+            found = primary if piece["addressType"] == families[0] else others
+            for port in piece.get("ports") or ():
+                if (
+                    (port.get("name") or "") != port_name
+                    or not port.get("port")
+                    or port.get("protocol", "TCP") != "TCP"
+                ):
+                    continue
+                for endpoint in piece.get("endpoints") or ():
+                    reference = endpoint.get("targetRef") or {}
+                    ready = (endpoint.get("conditions") or {}).get("ready")
+                    if ready is False or reference.get("kind") != "Pod" or not endpoint.get("addresses"):
+                        continue
+                    if reference.get("namespace", "") != piece["metadata"].get("namespace", ""):
+                        continue
+                    made = self._endpoint(scheme or "http", endpoint["addresses"][0], port["port"])
+                    made.pod = reference.get("name", "")
+                    found.append(made)
+        return primary or others
+
+    def _usable(self, namespace: str, endpoints: list[Endpoint]) -> Iterator[Endpoint]:
+        """In random order those whose pod has the address now (CVE-2021-25740: slices can be written by users)."""
+        if not endpoints:
+            return
+        if len(endpoints) == 1:
+            order = endpoints
+        else:
+            start = random.randrange(len(endpoints))
+            order = endpoints[start:] + endpoints[:start]
+        for endpoint in order:
+            pod = self._lookup.get("pods", namespace, endpoint.pod)
+            if pod is None:
+                continue
+            if pod is not endpoint.owner:
+                if endpoint.address not in _pod_addresses(pod) or not self._pod_allowed(endpoint.address, pod):
+                    continue
+                endpoint.owner = pod
+            yield endpoint
+
+    def _pod(self, namespace: str, raw: str) -> Endpoint:
+        scheme, name, port = _split("pod", raw)
+        pod = self._lookup.get("pods", namespace, name)
+        if pod is None:
+            raise not_found("pods", name)
+        containers = pod.get("spec", {}).get("containers") or []
+        ports = [port for container in containers for port in container.get("ports") or ()]
+        if not port and ports:
+            port = str(ports[0]["containerPort"])
+        elif port and not port.isdigit():
+            port = next((str(known["containerPort"]) for known in ports if known.get("name") == port), port)
+        address = next(iter(_pod_addresses(pod)), "")
+        if not self._pod_allowed(address, pod):
+            raise bad_request("address not allowed")
+        return self._endpoint(scheme or "http", address, port)
+
+    def _node(self, raw: str) -> Endpoint:
+        scheme, name, port = _split("node", raw)
+        node = self._lookup.get("nodes", "", name)
+        if node is None:
+            raise not_found("nodes", name)
+        if port in ("", str(_kubelet_port(node))):
+            return self.kubelet(node)
+        return self._endpoint(scheme or "http", self._node_address(node), port)
+
+    def kubelet(self, node: Object) -> Endpoint:
+        """The node's kubelet, over TLS with the API server's own certificate. Raises ApiError."""
+        address = self._node_address(node)
+        port = _kubelet_port(node)
+        hostname = address if self._kubelet_tls.check_hostname else None
+        upstream = Upstream(("kubelet", address, port), partial(self._dial, address, port), self._kubelet_tls, hostname)
+        host = _host(address, port)
+        return Endpoint(address, host.encode(), host, upstream)
+
+    def _node_address(self, node: Object) -> str:
+        addresses = node.get("status", {}).get("addresses") or []
+        for kind in _ADDRESS_TYPES:
+            for entry in addresses:
+                if entry.get("type") == kind:
+                    address: str = entry["address"]
+                    if _is_global(address) or (self._allow_loopback and _is_loopback(address)):
+                        return address
+                    raise bad_request("address not allowed")
+        known = [entry.get("address") for entry in addresses]
+        raise ApiError(500, "", f"no preferred addresses found; known addresses: {known}")
+
+    def _endpoint(self, scheme: str, address: str, port: str | int) -> Endpoint:
+        if port == "":
+            number = _DEFAULT_PORTS[scheme]
+            host = _host(address)
+        else:
+            number = _port_number(port)
+            host = _host(address, number)
+        tls = self._backend_tls if scheme == "https" else None
+        upstream = Upstream((scheme, address, number), partial(self._dial, address, number), tls)
+        return Endpoint(address, host.encode(), _host(address, number), upstream)
+
+    def _pod_allowed(self, address: str, pod: Object) -> bool:
+        if _is_global(address):
+            return True
+        if not self._allow_loopback or not _is_loopback(address):
+            return False
+        node = self._lookup.get("nodes", "", pod.get("spec", {}).get("nodeName") or "")
+        spec = (node or {}).get("spec", {})
+        ranges = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr) for cidr in ranges)
+
+
+def _chain(first: Endpoint, more: Iterator[Endpoint]) -> Iterator[Endpoint]:
+    yield first
+    yield from more
+
+
+def _split(kind: str, raw: str) -> tuple[str, str, str]:
+    try:
+        return split_scheme_name_port(raw)
+    except TargetError as error:
+        raise bad_request(f'invalid {kind} request "{raw}"', error.hint) from error
+
+
+def _same_version(known: _Known, service: Object, slices: list[Object]) -> bool:
+    if not _same(known.service, service) or len(known.slices) != len(slices):
+        return False
+    return all(map(_same, known.slices, slices))
+
+
+def _same(one: Object, other: Object) -> bool:
+    if one is other:
+        return True
+    a, b = one["metadata"], other["metadata"]
+    return a.get("uid") == b.get("uid") and a.get("resourceVersion") == b.get("resourceVersion") is not None
+
+
+def _service_port(service: Object, name: str, port: str) -> str:
+    """The name of the port: a number stands for the service port that has it."""
+    if not _NUMBER.match(port):
+        return port
+    number = int(port)
+    for known in service.get("spec", {}).get("ports") or ():
+        if known.get("port") == number:
+            return known.get("name") or ""
+    raise service_unavailable(f'no service port {number} found for service "{name}"')
+
+
+def _pod_addresses(pod: Object) -> list[str]:
+    status = pod.get("status", {})
+    addresses = [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")]
+    return addresses or ([status["podIP"]] if status.get("podIP") else [])
+
+
+def _kubelet_port(node: Object) -> int:
+    endpoints = node.get("status", {}).get("daemonEndpoints") or {}
+    return (endpoints.get("kubeletEndpoint") or {}).get("Port") or KUBELET_PORT
+
+
+def _port_number(port: str | int) -> int:
+    try:
+        number = int(port)
+    except ValueError:
+        raise Unreachable(f"dial tcp: lookup tcp/{port}: unknown port") from None
+    if not 0 <= number <= 65535:
+        raise Unreachable(f"dial tcp: address {number}: invalid port")
+    return number
+
+
+def _host(address: str, port: int | None = None) -> str:
+    bare = f"[{address}]" if ":" in address else address
+    return bare if port is None else f"{bare}:{port}"
+
+
+def _is_global(address: str) -> bool:
+    """Go's `IP.IsGlobalUnicast`: private ranges are global, too."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None) or ip
+    return not (
+        mapped.is_unspecified
+        or mapped.is_loopback
+        or mapped.is_multicast
+        or mapped.is_link_local
+        or str(mapped) == "255.255.255.255"
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network("127.0.0.0/8")
+    except ValueError:
+        return False
