@@ -228,7 +228,9 @@ def dial_message(error: ProxyError, endpoint: Endpoint) -> str:
 
 
 def _canonical(prefix: bytes) -> bytes:
-    """The prefix in one spelling, and with no character that could end a header field or an attribute's value."""
+    """The prefix in one spelling, and with no character that could end a header field or an attribute's value; a
+    doubled slash at its beginning would make it another host's URL."""
+    prefix = collapse_path(prefix)
     if b"%" not in prefix and prefix.isascii() and not _UNSAFE.search(prefix):
         return prefix
     return quote_from_bytes(unquote_to_bytes(prefix), safe="/:@").encode()

@@ -68,7 +68,7 @@ class Endpoint:
 @dataclass(slots=True)
 class _Known:
     service: Object
-    slices: list[Object]
+    slices: tuple[Object, ...]
     endpoints: list[Endpoint]
 
 
@@ -110,7 +110,7 @@ class Locator:
         known = self._known.get((namespace, raw))
         if known is None or not _same_version(known, service, slices):
             found = self._endpoints(scheme, _service_port(service, name, port), service, slices)
-            known = _Known(service, slices, found)
+            known = _Known(service, tuple(slices), found)
             if len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[(namespace, raw)] = known
