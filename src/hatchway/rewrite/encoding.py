@@ -1,12 +1,13 @@
 """Content codings around a body transform: gzip and deflate are decoded, changed and encoded again while streaming.
 
-Every piece that comes in is flushed out (Z_SYNC_FLUSH), so that a page which arrives slowly is seen as slowly.
+`decode` leaves the coding off, for a client that did not ask for one. Every piece that comes in is flushed out (Z_SYNC_FLUSH), so that a page which arrives slowly is seen as slowly.
 A body that does not decode ends where it went wrong, without the coding's end mark: its reader sees the same damage.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Protocol
 
 GZIP = 16 + zlib.MAX_WBITS
@@ -41,42 +42,81 @@ def wrap(inner: Transform, coding: bytes) -> Transform:
     raise ValueError(f"content coding {name.decode('latin-1')!r} is not supported")
 
 
-class _Recode:
-    """Decode, transform, encode. `wbits`: zlib's name for the coding."""
+def decode(inner: Transform, coding: bytes) -> Transform:
+    """`inner` for a body of this `Content-Encoding`, which comes out without it. Raises ValueError as `wrap` does."""
+    name = coding.strip().lower()
+    if name in (b"gzip", b"x-gzip"):
+        return _Decode(inner, GZIP)
+    raise ValueError(f"content coding {name.decode('latin-1')!r} is not supported")
+
+
+class Unchanged:
+    """The transform that changes nothing."""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class _Decode:
+    """Decode and transform. `wbits`: zlib's name for the coding."""
 
     def __init__(self, inner: Transform, wbits: int) -> None:
         self._inner = inner
         self._wbits = wbits
         self._decoder = zlib.decompressobj(wbits)
-        self._encoder = zlib.compressobj(wbits=wbits)
         self._over = False
 
-    def feed(self, data: bytes) -> bytes:
-        out: list[bytes] = []
+    @property
+    def whole(self) -> bool:
+        """The coding's end mark has come."""
+        return self._decoder.eof
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """The transformed body, piece by piece."""
         pending = data
         while pending and not self._over:
             if self._decoder.eof:
                 # RFC 1952 section 2.2: a gzip file is a series of members. Whatever else follows an end is padding.
                 if self._wbits != GZIP or pending[:1] != b"\x1f":
                     self._over = True
-                    break
+                    return
                 self._decoder = zlib.decompressobj(self._wbits)
             try:
                 plain = self._decoder.decompress(pending, PIECE)
-                out.append(self._encoder.compress(self._inner.feed(plain)))
+                yield self._inner.feed(plain)
                 pending = self._decoder.unconsumed_tail or self._decoder.unused_data
                 while len(plain) == PIECE and not pending:
                     plain = self._decoder.decompress(b"", PIECE)
-                    out.append(self._encoder.compress(self._inner.feed(plain)))
+                    yield self._inner.feed(plain)
             except zlib.error:
                 self._over = True
+
+    def feed(self, data: bytes) -> bytes:
+        return b"".join(self.pieces(data))
+
+    def finish(self) -> bytes:
+        return self._inner.finish()
+
+
+class _Recode:
+    """Decode, transform, encode."""
+
+    def __init__(self, inner: Transform, wbits: int) -> None:
+        self._decode = _Decode(inner, wbits)
+        self._encoder = zlib.compressobj(wbits=wbits)
+
+    def feed(self, data: bytes) -> bytes:
+        out = [self._encoder.compress(piece) for piece in self._decode.pieces(data)]
         if out:
             out.append(self._encoder.flush(zlib.Z_SYNC_FLUSH))
         return b"".join(out)
 
     def finish(self) -> bytes:
-        last = self._encoder.compress(self._inner.finish())
-        return last + self._encoder.flush(zlib.Z_FINISH if self._decoder.eof else zlib.Z_SYNC_FLUSH)
+        last = self._encoder.compress(self._decode.finish())
+        return last + self._encoder.flush(zlib.Z_FINISH if self._decode.whole else zlib.Z_SYNC_FLUSH)
 
 
 class _Deflate:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
@@ -361,8 +362,10 @@ def test_a_refused_connection_is_worded_as_go_words_it(cluster: FakeCluster) -> 
     assert refused(answer)[2] == f"error trying to reach service: dial tcp {B10}:8080: connect: connection refused"
 
 
-def edited(cluster: FakeCluster, status: int, headers: Headers, **how: Any) -> tuple[Headers, bytes | None]:
-    decision = forward(request(verb_of(cluster), "web-unnamed", **how))
+def edited(
+    cluster: FakeCluster, status: int, headers: Headers, headers_sent: Headers | None = None, **how: Any
+) -> tuple[Headers, bytes | None]:
+    decision = forward(request(verb_of(cluster), "web-unnamed", headers=headers_sent, **how))
     assert decision.edit_response is not None
     head = ResponseHead(status, b"", headers)
     transform = decision.edit_response(head)
@@ -417,6 +420,19 @@ def test_html_is_rewritten(cluster: FakeCluster) -> None:
 )
 def test_other_bodies_are_not(cluster: FakeCluster, status: int, headers: Headers) -> None:
     assert edited(cluster, status, headers) == ([CACHE, *headers], None)
+
+
+def test_gzip_is_decoded_for_clients_that_did_not_ask(cluster: FakeCluster) -> None:
+    coded = [(b"Content-Type", b"text/plain"), (b"Content-Encoding", b"gzip"), (b"Content-Length", b"9")]
+    decision = forward(request(verb_of(cluster), "web-unnamed"))
+    head = ResponseHead(200, b"", list(coded))
+    assert decision.edit_response is not None
+    transform = decision.edit_response(head)
+    assert transform is not None and head.headers == [CACHE, coded[0]]
+    assert transform.feed(gzip.compress(b"x")) + transform.finish() == b"x"
+    for field in ((b"Accept-Encoding", b"gzip"), (b"Range", b"bytes=0-3")):
+        got = edited(cluster, 200, list(coded), headers_sent=[(b"Host", b"h"), field])
+        assert got == ([CACHE, *coded], None)
 
 
 def test_a_refused_upgrade_is_relayed_as_it_is(cluster: FakeCluster) -> None:

@@ -181,6 +181,15 @@ def test_codings(coding: bytes, size: int) -> None:
     assert decode(b"".join([*out, transform.finish()])) == rewritten(PAGE)
 
 
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_the_coding_can_be_left_off(size: int) -> None:
+    encoded = gzip.compress(PAGE)
+    for inner, expected in ((rewriter(), rewritten(PAGE)), (encoding.Unchanged(), PAGE)):
+        transform = encoding.decode(inner, b"gzip")
+        out = [transform.feed(encoded[i : i + size]) for i in range(0, len(encoded), size)]
+        assert b"".join([*out, transform.finish()]) == expected
+
+
 def test_other_codings_are_not_supported() -> None:
     assert not any(encoding.supported(coding) for coding in (b"br", b"zstd", b"gzip, br", b"gzip, gzip"))
     with pytest.raises(ValueError, match="zstd"):

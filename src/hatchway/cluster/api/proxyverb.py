@@ -61,6 +61,8 @@ _CORS = frozenset(
 )
 # What is true of the bytes that the backend sent, and not of rewritten ones.
 _OF_THE_ORIGINAL = frozenset((b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"))
+# A part of a page (206) may begin inside a script, a tag or a coding, so nothing in it can be told apart.
+_UNREADABLE = (204, 206, 304)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
@@ -144,13 +146,14 @@ class ProxyVerb:
 class _Exchange:
     """One forwarded exchange: what must be known when its answer comes."""
 
-    __slots__ = ("_host", "_method", "_more", "_prefix", "_upgrade", "endpoint")
+    __slots__ = ("_coded", "_host", "_method", "_more", "_prefix", "_upgrade", "endpoint")
 
     def __init__(self, head: RequestHead, prefix: bytes, endpoint: Endpoint, more: Iterator[Endpoint]) -> None:
         self.endpoint = endpoint
         self._more = more
         self._prefix = prefix
         self._host = head.header(b"host") or b""
+        self._coded = head.header(b"accept-encoding") is not None or head.header(b"range") is not None
         self._method = head.method
         self._upgrade = head.upgrade is not None
 
@@ -190,14 +193,19 @@ class _Exchange:
                 coding = coding + b"," + value if coding else value
             headers.append((name, value))
         head.headers = headers
-        # A part of a page (206) may begin inside a script or a tag, so nothing in it can be told apart.
-        if redirect or media_type != b"text/html" or head.status in (204, 206, 304) or not encoding.supported(coding):
+        # Go's client decodes gzip for a client that did not say what it accepts; such clients rely on plain bodies.
+        plain = not self._coded and coding.strip().lower() == b"gzip" and head.status not in _UNREADABLE
+        page = media_type == b"text/html" and not redirect and head.status not in _UNREADABLE
+        if not plain and not (page and encoding.supported(coding)):
             return None
-        head.headers = [field for field in headers if field[0].lower() not in _OF_THE_ORIGINAL]
+        gone = _OF_THE_ORIGINAL | {b"content-encoding"} if plain else _OF_THE_ORIGINAL
+        head.headers = [field for field in headers if field[0].lower() not in gone]
         if self._method == "HEAD":
             return None
-        rewriter = HtmlRewriter(prefix=self._prefix, request_host=self._host, endpoint_host=self.endpoint.host)
-        return encoding.wrap(rewriter, coding)
+        inner: Transform = encoding.Unchanged()
+        if page:
+            inner = HtmlRewriter(prefix=self._prefix, request_host=self._host, endpoint_host=self.endpoint.host)
+        return encoding.decode(inner, coding) if plain else encoding.wrap(inner, coding)
 
 
 def status_response(error: ApiError) -> Respond:
