@@ -1,0 +1,216 @@
+"""The audit log: who asked what, and what came of it, one audit.k8s.io/v1 Event a line, at level Metadata.
+
+Requests hand their event to a bounded queue; a thread of its own writes. When it cannot keep up, events are dropped
+and counted, requests never wait. No bodies and no header values but User-Agent are written, and of a query only what
+the API itself defines: an application behind the proxy may have tokens in its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.proxy.routing import RequestHead
+
+_log = logging.getLogger(__name__)
+_QUEUE = 4096
+_BATCH = 256
+_ENCODER = msgspec.json.Encoder()
+_QUERY = frozenset(
+    b"labelSelector fieldSelector watch resourceVersion resourceVersionMatch timeoutSeconds limit continue "
+    b"allowWatchBookmarks sendInitialEvents dryRun fieldManager fieldValidation force pretty gracePeriodSeconds "
+    b"propagationPolicy orphanDependents timeout container follow previous tailLines sinceSeconds timestamps limitBytes "
+    b"verbose exclude".split()
+)
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a request when it is authorized. received: POSIX seconds."""
+
+    audit_id: str
+    received: float
+    verb: str
+    uri: bytes
+    user: UserInfo | None = None
+    impersonated: UserInfo | None = None
+    source: str = ""
+    forwarded_for: bytes | None = None
+    user_agent: bytes | None = None
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    api_group: str = ""
+    api_version: str = ""
+    decision: str = ""
+    reason: str = ""
+
+
+def audit_id(head: RequestHead) -> str:
+    """The request's id: the client's own when it sent a reasonable one (`filters/request_received_time.go`'s sibling
+    `audit_init.go`), else a new one."""
+    given = head.header(b"audit-id")
+    if given is not None and 0 < len(given) <= 64 and given.isascii() and given.decode("ascii").isprintable():
+        return given.decode("ascii")
+    return str(uuid.uuid4())
+
+
+def uri(head: RequestHead, *, proxied: bool) -> bytes:
+    """The request-target as it may be written down."""
+    if not head.query or proxied:
+        return head.path
+    kept = [part for part in head.query.split(b"&") if part.partition(b"=")[0] in _QUERY]
+    return head.path + b"?" + b"&".join(kept) if kept else head.path
+
+
+def event(record: Record, status: int, finished: float) -> dict[str, Any]:
+    """The Event (apiserver `pkg/apis/audit/v1/types.go`)."""
+    out: dict[str, Any] = {
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "level": "Metadata",
+        "auditID": record.audit_id,
+        "stage": "ResponseComplete",
+        "requestURI": record.uri.decode("utf-8", "backslashreplace"),
+        "verb": record.verb,
+        "user": _user(record.user),
+    }
+    if record.impersonated is not None:
+        out["impersonatedUser"] = _user(record.impersonated)
+    sources = []
+    if record.forwarded_for:
+        sources = [item.strip().decode("latin-1") for item in record.forwarded_for.split(b",")[:8]]
+    if record.source and record.source not in sources:
+        sources.append(record.source)
+    if sources:
+        out["sourceIPs"] = sources
+    if record.user_agent:
+        out["userAgent"] = record.user_agent[:1024].decode("utf-8", "backslashreplace")
+    if record.resource:
+        reference = {
+            "resource": record.resource,
+            "namespace": record.namespace,
+            "name": record.name,
+            "apiGroup": record.api_group,
+            "apiVersion": record.api_version,
+            "subresource": record.subresource,
+        }
+        out["objectRef"] = {key: value for key, value in reference.items() if value}
+    out["responseStatus"] = {"metadata": {}, "code": status}
+    out["requestReceivedTimestamp"] = _micro_time(record.received)
+    out["stageTimestamp"] = _micro_time(finished)
+    if record.decision:
+        out["annotations"] = {
+            "authorization.k8s.io/decision": record.decision,
+            "authorization.k8s.io/reason": record.reason,
+        }
+    return out
+
+
+def _user(user: UserInfo | None) -> dict[str, Any]:
+    if user is None:
+        return {}
+    out: dict[str, Any] = {"username": user.name}
+    if user.uid:
+        out["uid"] = user.uid
+    if user.groups:
+        out["groups"] = list(user.groups)
+    if user.extra:
+        out["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return out
+
+
+def _micro_time(seconds: float) -> str:
+    whole, fraction = divmod(int(seconds * 1_000_000), 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction:06d}Z"
+
+
+class AuditLog:
+    """Writes events to a file (0600) that is rotated: `audit.log`, `audit.log.1` ... `audit.log.BACKUPS`."""
+
+    def __init__(self, path: Path, *, max_bytes: int = 16 * 1024 * 1024, backups: int = 3) -> None:
+        self.path = path
+        self.dropped = 0
+        self._max_bytes = max_bytes
+        self._backups = backups
+        self._queue: queue.Queue[tuple[Record, int, float] | None] = queue.Queue(_QUEUE)
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def write(self, record: Record, status: int) -> None:
+        """Hand over a finished request. Never waits."""
+        try:
+            self._queue.put_nowait((record, status, time.time()))
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Write what is queued and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        reported = 0
+        descriptor = -1
+        ended = False
+        while not ended:
+            batch = [self._queue.get()]
+            while len(batch) < _BATCH:
+                try:
+                    batch.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            lines = bytearray()
+            for item in batch:
+                if item is None:
+                    ended = True
+                    break
+                lines += _ENCODER.encode(event(*item)) + b"\n"
+            try:
+                if descriptor < 0:
+                    descriptor = self._open()
+                if lines:
+                    _write_all(descriptor, lines)
+                if os.fstat(descriptor).st_size >= self._max_bytes:
+                    os.close(descriptor)
+                    descriptor = -1
+                    self._rotate()
+            except OSError as error:
+                # A full disk must not end the log for good, nor be silent.
+                self.dropped += len(batch)
+                _log.error("cannot write %s: %s", self.path, error.strerror)
+            if self.dropped != reported:
+                _log.warning("%d audit events were dropped", self.dropped - reported)
+                reported = self.dropped
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def _rotate(self) -> None:
+        for number in range(self._backups - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self._backup(number), self._backup(number + 1))
+        os.replace(self.path, self._backup(1))
+
+    def _backup(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _write_all(descriptor: int, data: bytes | bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,299 @@
+"""Who are you? Every way to say it, in the order of the API server's `kubeapiserver/authenticator/config.go`:
+client certificate, bearer token (also as a WebSocket's sub-protocol), HTTP basic, nobody.
+
+A credential that is not good is a 401, never anonymous. What was verified is remembered (bounded, under keyed hashes),
+so that the next request costs a look-up; only a password's first check is asynchronous.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatchway.cluster.auth import certificates, tokens
+from hatchway.cluster.auth.basic import BasicAuthenticator
+from hatchway.cluster.auth.pki import Pki, load_key
+from hatchway.cluster.auth.serviceaccounts import API_AUDIENCES, ISSUER, ServiceAccountTokens, VerifiedToken
+from hatchway.cluster.auth.source import ObjectSource
+from hatchway.cluster.auth.tokens import InvalidToken, StaticTokens
+from hatchway.cluster.auth.user import ANONYMOUS, UserInfo
+from hatchway.errors import ApiError, HatchwayError, unauthorized
+from hatchway.proxy.routing import RequestHead
+
+AUTHENTICATED_GROUP = "system:authenticated"
+BEARER_PROTOCOL = b"base64url.bearer.authorization.k8s.io."
+
+_log = logging.getLogger(__name__)
+_CACHE_SIZE = 1024
+# How often the credential files are looked at for changes, in seconds.
+_FILE_CHECK = 0.25
+_CHALLENGE = (b"www-authenticate", b'Basic realm="hatchway", charset="UTF-8"')
+
+
+class Challenge(ApiError):
+    """A 401 that makes a browser ask for a password."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "Unauthorized", "Unauthorized")
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [_CHALLENGE, *super().headers()]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUser:
+    """Who a bearer token stands for, and for which of the audiences that were asked for."""
+
+    user: UserInfo
+    audiences: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    """A credential that was verified. expires: POSIX seconds. bound: what must be alive at every use."""
+
+    user: UserInfo
+    expires: float
+    bound: VerifiedToken | None = None
+
+
+class Authenticator:
+    """The authenticators of one API server. `close` when it ends."""
+
+    def __init__(self, pki: Pki, tokens_file: Path, basic_file: Path, objects: ObjectSource) -> None:
+        """Raises HatchwayError when a key or a file cannot be read."""
+        self.service_accounts = ServiceAccountTokens(load_key(pki.sa_key), objects)
+        self.basic = BasicAuthenticator(basic_file)
+        self._static = StaticTokens(tokens_file)
+        self._user_tokens = load_key(pki.user_tokens_key).public_key()
+        self._secret = os.urandom(32)
+        self._tokens: OrderedDict[bytes, _Known] = OrderedDict()
+        self._certificates: OrderedDict[bytes, _Known] = OrderedDict()
+        self._files = {tokens_file: _stamp(tokens_file), basic_file: _stamp(basic_file)}
+        self._next_file_check = 0.0
+
+    def close(self) -> None:
+        self.basic.close()
+
+    # -- requests
+
+    def authenticate(self, head: RequestHead) -> UserInfo | Awaitable[UserInfo]:
+        """The user of a request; an awaitable only when a password must be checked.
+
+        Raises ApiError 401, 403 (a page of another site uses a browser's credentials) and 429 (too many failures).
+        """
+        self._check_files()
+        if head.peer.certificate is not None:
+            user = self._certificate(head.peer.certificate)
+            if user is not None:
+                _refuse_foreign_pages(head)
+                return user
+        authorization = head.header(b"authorization")
+        if authorization is not None:
+            scheme, _, value = authorization.strip().partition(b" ")
+            scheme = scheme.lower()
+            if scheme == b"bearer":
+                token = value.strip()
+                if token:
+                    return self._request_token(token)
+            elif scheme == b"basic":
+                return self._basic(head, value)
+        if head.upgrade is not None:
+            offered = _protocol_token(head)
+            if offered is not None:
+                return self._request_token(offered)
+        if head.peer.certificate is not None:
+            # TLS has verified it, but it is nobody's: not for clients, or over.
+            raise unauthorized()
+        if self.basic.enabled and _can_be_asked(head):
+            raise Challenge()
+        return ANONYMOUS
+
+    def _request_token(self, token: bytes) -> UserInfo:
+        try:
+            return self._token(token).user
+        except InvalidToken:
+            raise unauthorized() from None
+
+    def _basic(self, head: RequestHead, value: bytes) -> UserInfo | Awaitable[UserInfo]:
+        if not self.basic.enabled:
+            raise unauthorized()
+        _refuse_foreign_pages(head)
+        encoded = value.decode("latin-1")
+        user = self.basic.cached(encoded)
+        return _authenticated(user) if user is not None else self._check_password(encoded, _can_be_asked(head))
+
+    async def _check_password(self, encoded: str, ask_again: bool) -> UserInfo:
+        try:
+            return _authenticated(await self.basic.authenticate(encoded))
+        except ApiError as error:
+            if error.code == 401 and ask_again:
+                raise Challenge() from None
+            raise
+
+    # -- certificates
+
+    def _certificate(self, der: bytes) -> UserInfo | None:
+        known = self._certificates.get(der)
+        if known is None:
+            found = certificates.user_of(der)
+            if found is None:
+                return None
+            known = _Known(_authenticated(found.user), found.not_after)
+            _remember(self._certificates, der, known)
+        else:
+            self._certificates.move_to_end(der)
+            # A connection may outlive its certificate.
+            if time.time() > known.expires:
+                return None
+        return known.user
+
+    # -- tokens
+
+    def authenticate_token(self, token: str, audiences: Sequence[str] = ()) -> TokenUser:
+        """Whom a token stands for (TokenReview). audiences: at least one of them must be meant; none given: the API's.
+
+        Raises InvalidToken.
+        """
+        self._check_files()
+        wanted = tuple(audiences) or API_AUDIENCES
+        if tokens.issuer_of(token) == ISSUER:
+            verified = self.service_accounts.verify(token, wanted)
+            self.service_accounts.check(verified)
+            return TokenUser(_authenticated(verified.user), verified.audiences)
+        meant = tuple(item for item in wanted if item in API_AUDIENCES)
+        if not meant:
+            raise InvalidToken("it is for the API server")
+        return TokenUser(self._token(token.encode("utf-8", "surrogateescape")).user, meant)
+
+    def _token(self, token: bytes) -> _Known:
+        key = hashlib.blake2b(token, key=self._secret, digest_size=16).digest()
+        known = self._tokens.get(key)
+        if known is None:
+            known = self._verify(token.decode("utf-8", "surrogateescape"))
+            _remember(self._tokens, key, known)
+        else:
+            self._tokens.move_to_end(key)
+            if time.time() >= known.expires:
+                raise InvalidToken("it is over")
+        if known.bound is not None:
+            self.service_accounts.check(known.bound)
+        return known
+
+    def _verify(self, token: str) -> _Known:
+        issuer = tokens.issuer_of(token)
+        if issuer == ISSUER:
+            verified = self.service_accounts.verify(token)
+            return _Known(_authenticated(verified.user), verified.expires, verified)
+        if issuer == tokens.USER_ISSUER:
+            user, expires = tokens.verify_minted(self._user_tokens, token)
+            return _Known(_authenticated(user), expires)
+        found = self._static.authenticate(token)
+        if found is None:
+            raise InvalidToken("nobody knows it")
+        return _Known(_authenticated(found), float("inf"))
+
+    # -- files
+
+    def _check_files(self) -> None:
+        """Take notice of what `hatchway password` and `hatchway token` have written."""
+        now = time.monotonic()
+        if now < self._next_file_check:
+            return
+        self._next_file_check = now + _FILE_CHECK
+        for path, before in self._files.items():
+            stamp = _stamp(path)
+            if stamp == before:
+                continue
+            self._files[path] = stamp
+            try:
+                if path == self.basic.path:
+                    self.basic.reload()
+                else:
+                    self._static.reload()
+                    self._tokens.clear()
+            except HatchwayError as error:
+                _log.error("%s; what was known before still holds", error.message)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _authenticated(user: UserInfo) -> UserInfo:
+    """With the group that everybody is in who is not anonymous (apiserver `group/authenticated_group_adder.go`)."""
+    if AUTHENTICATED_GROUP in user.groups or user.groups == ANONYMOUS.groups:
+        return user
+    return UserInfo(user.name, (*user.groups, AUTHENTICATED_GROUP), user.uid, user.extra)
+
+
+def _remember(cache: OrderedDict[bytes, _Known], key: bytes, known: _Known) -> None:
+    cache[key] = known
+    if len(cache) > _CACHE_SIZE:
+        cache.popitem(last=False)
+
+
+def _protocol_token(head: RequestHead) -> bytes | None:
+    """The token that a WebSocket offers as a sub-protocol, since browsers cannot set its headers (apiserver
+    `request/websocket/protocol.go`). There must be another one, which the server can choose. Raises ApiError 401."""
+    offered = [
+        protocol.strip()
+        for name, value in head.headers
+        if name.lower() == b"sec-websocket-protocol"
+        for protocol in value.split(b",")
+    ]
+    found = [protocol for protocol in offered if protocol.startswith(BEARER_PROTOCOL)]
+    if not found:
+        return None
+    encoded = found[0].removeprefix(BEARER_PROTOCOL)
+    try:
+        token = base64.b64decode(encoded + b"=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise unauthorized() from None
+    if len(found) > 1 or len(offered) < 2 or b"=" in encoded or not token:
+        raise unauthorized()
+    return token
+
+
+def _can_be_asked(head: RequestHead) -> bool:
+    """Whether a browser asks its user for a password when this is answered by a challenge: navigations, and what a page
+    of this server loads. Tools are answered as Kubernetes does."""
+    mode = head.header(b"sec-fetch-mode")
+    if mode is not None:
+        return mode == b"navigate" or head.header(b"sec-fetch-site") == b"same-origin"
+    return head.method in ("GET", "HEAD") and b"text/html" in (head.header(b"accept") or b"")
+
+
+def _refuse_foreign_pages(head: RequestHead) -> None:
+    """Browsers add passwords and client certificates by themselves, whoever's page makes the request: take them from
+    other sites only for opening a page. Raises ApiError 403."""
+    site = head.header(b"sec-fetch-site")
+    if site is None:
+        origin = head.header(b"origin")
+        if origin is None:
+            return
+        foreign = origin.partition(b"://")[2] != (head.header(b"host") or b"")
+    else:
+        foreign = site not in (b"same-origin", b"none")
+    if not foreign:
+        return
+    if head.method in ("GET", "HEAD") and head.upgrade is None and head.header(b"sec-fetch-mode") == b"navigate":
+        return
+    raise ApiError(
+        403,
+        "Forbidden",
+        "forbidden: a page of another site may not use this browser's credentials for the API server",
+        {},
+    )

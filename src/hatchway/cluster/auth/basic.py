@@ -1,0 +1,186 @@
+"""HTTP basic authentication (RFC 7617) against a file of argon2 hashes; off as long as the file names nobody.
+
+basic.json: `{"users": {NAME: {"hash": "$argon2id$...", "groups": [...]}}}`.
+
+Checking a password is slow on purpose. It happens on a thread of its own, one at a time, and a success is remembered
+under a keyed hash, so that a browser's many requests pay once. Failures are limited per user; names that do not exist
+share one limit and cost as much as those that do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import os
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import argon2
+
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.errors import ApiError, HatchwayError, unauthorized
+
+# OWASP's second choice for argon2id: 19 MiB, two passes, one lane.
+_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_CACHE_SIZE = 1024
+_PENDING = 16
+# A user may fail so often at once, and then once per _REFILL seconds.
+_BURST = 10.0
+_REFILL = 6.0
+_UNKNOWN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    hash: str
+    groups: tuple[str, ...]
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash that basic.json holds."""
+    return str(_HASHER.hash(password))
+
+
+def parse(path: Path) -> dict[str, Entry]:
+    """The users of a basic.json; none when there is no file. Raises HatchwayError when it is not understood."""
+    try:
+        users = json.loads(path.read_bytes())["users"]
+        return {name: Entry(str(user["hash"]), tuple(user.get("groups", ()))) for name, user in users.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HatchwayError(f"cannot read {path}: {type(error).__name__}", "move the file away and try again") from None
+
+
+def decode_credentials(encoded: str) -> tuple[str, str] | None:
+    """(user, password) of a Basic credential, else None."""
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    user, colon, password = text.partition(":")
+    return (user, password) if colon else None
+
+
+class BasicAuthenticator:
+    """Checks Basic credentials. `close` ends its thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._users = parse(path)
+        self._key = os.urandom(32)
+        self._known: OrderedDict[bytes, UserInfo] = OrderedDict()
+        self._failures: dict[str, tuple[float, float]] = {}
+        self._running: dict[bytes, asyncio.Task[UserInfo]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
+        self._nobody: str | None = None
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self._users)
+
+    def reload(self) -> None:
+        """Read the file again and forget what was checked. Raises HatchwayError (what was known stays)."""
+        self._users = parse(self.path)
+        self._known.clear()
+        self._failures.clear()
+
+    def close(self) -> None:
+        for task in self._running.values():
+            task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def cached(self, encoded: str) -> UserInfo | None:
+        """The user of a credential that was checked before."""
+        key = self._digest(encoded)
+        user = self._known.get(key)
+        if user is not None:
+            self._known.move_to_end(key)
+        return user
+
+    async def authenticate(self, encoded: str) -> UserInfo:
+        """The user of a credential (what follows `Basic `). Raises ApiError 401, or 429 after too many failures."""
+        user = self.cached(encoded)
+        if user is not None:
+            return user
+        key = self._digest(encoded)
+        task = self._running.get(key)
+        if task is None:
+            if len(self._running) >= _PENDING:
+                raise _too_many(1)
+            # The check goes on when one of those who wait for it hangs up.
+            task = asyncio.create_task(self._check(encoded, key), name="basic authentication")
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._done(key, done))
+        return await asyncio.shield(task)
+
+    def _done(self, key: bytes, task: asyncio.Task[UserInfo]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            # Seen here, since every waiter may be gone.
+            task.exception()
+
+    async def _check(self, encoded: str, key: bytes) -> UserInfo:
+        credentials = decode_credentials(encoded)
+        if credentials is None:
+            raise unauthorized()
+        name, password = credentials
+        users = self._users
+        entry = users.get(name)
+        bucket = name if entry is not None else _UNKNOWN
+        self._require_allowance(bucket)
+        good = await asyncio.get_running_loop().run_in_executor(self._thread, self._verify, entry, password)
+        if not good or entry is None:
+            self._spend(bucket)
+            raise unauthorized()
+        user = UserInfo(name, entry.groups)
+        if users is self._users:
+            self._known[key] = user
+            if len(self._known) > _CACHE_SIZE:
+                self._known.popitem(last=False)
+        return user
+
+    def _verify(self, entry: Entry | None, password: str) -> bool:
+        if entry is None:
+            if self._nobody is None:
+                self._nobody = hash_password(os.urandom(16).hex())
+            _matches(self._nobody, password)
+            return False
+        return _matches(entry.hash, password)
+
+    def _allowance(self, bucket: str) -> float:
+        left, since = self._failures.get(bucket, (_BURST, 0.0))
+        return min(_BURST, left + (time.monotonic() - since) / _REFILL) if since else left
+
+    def _require_allowance(self, bucket: str) -> None:
+        left = self._allowance(bucket)
+        if left < 1:
+            raise _too_many(max(1, round((1 - left) * _REFILL)))
+
+    def _spend(self, bucket: str) -> None:
+        self._failures[bucket] = (self._allowance(bucket) - 1, time.monotonic())
+
+    def _digest(self, encoded: str) -> bytes:
+        return hashlib.blake2b(encoded.encode(), key=self._key, digest_size=16).digest()
+
+
+def _matches(hashed: str, password: str) -> bool:
+    try:
+        return bool(_HASHER.verify(hashed, password))
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+
+
+def _too_many(seconds: int) -> ApiError:
+    return ApiError(
+        429,
+        "TooManyRequests",
+        "too many failed attempts to authenticate, please try again later",
+        {"retryAfterSeconds": seconds},
+    )

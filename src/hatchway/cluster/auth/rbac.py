@@ -1,0 +1,303 @@
+"""May they? RBAC over an index of roles and bindings that follows the store.
+
+The behaviour is that of Kubernetes' `plugin/pkg/auth/authorizer/rbac/rbac.go` and `pkg/registry/rbac/validation/rule.go`;
+members of system:masters may do everything (`authorizerfactory`'s privileged group). Aggregated ClusterRoles are
+resolved when they are used, so that their rules hold at once.
+
+Decisions are remembered until a role or binding changes: asking again costs one look-up in a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from hatchway.cluster.auth import serviceaccounts, source
+from hatchway.cluster.auth.rules import Rule, quote
+from hatchway.cluster.auth.user import Attributes, UserInfo
+from hatchway.errors import ApiError, forbidden
+from hatchway.kube.api import Object
+
+PRIVILEGED_GROUP = "system:masters"
+GROUP = "rbac.authorization.k8s.io"
+_CACHE_SIZE = 8192
+# (namespace, name); namespace "" for cluster-scoped ones.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """reason: why, as access reviews show it; for a refusal only what went wrong while deciding."""
+
+    allowed: bool
+    reason: str = ""
+
+
+_REFUSED = Decision(False)
+_PRIVILEGED = Decision(True)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRef:
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    rules: tuple[Rule, ...]
+    labels: Mapping[str, str]
+    selectors: tuple[Mapping[str, Any], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    key: Key
+    role: RoleRef
+    # As an index finds them: ("User", "alice"), ("Group", "devs"); a service account is the user it acts as.
+    subjects: tuple[tuple[tuple[str, str], str], ...]
+
+    def describe(self, subject: str) -> str:
+        namespace, name = self.key
+        what = f'RoleBinding "{name}/{namespace}"' if namespace else f'ClusterRoleBinding "{name}"'
+        return f'RBAC: allowed by {what} of {self.role.kind} "{self.role.name}" to {subject}'
+
+
+_Index = dict[str, dict[tuple[str, str], dict[Key, _Binding]]]
+
+
+class Rbac:
+    """The authorizer of one API server. `close` ends its subscriptions."""
+
+    def __init__(self, objects: source.ObjectSource) -> None:
+        self._roles: dict[Key, _Role] = {}
+        self._bindings: dict[Key, _Binding] = {}
+        # Bindings by namespace and subject.
+        self._index: _Index = {}
+        self._aggregated: dict[str, tuple[Rule, ...]] = {}
+        self._decisions: dict[tuple[Any, ...], Decision] = {}
+        followed: list[tuple[str, Callable[[str, Object], None]]] = [
+            (source.CLUSTER_ROLES, self._role_changed),
+            (source.ROLES, self._role_changed),
+            (source.CLUSTER_ROLE_BINDINGS, self._binding_changed),
+            (source.ROLE_BINDINGS, self._binding_changed),
+        ]
+        self._subscriptions = [objects.subscribe(resource, callback) for resource, callback in followed]
+        for resource, callback in followed:
+            for obj in objects.list(resource):
+                callback("ADDED", obj)
+
+    def close(self) -> None:
+        for end in self._subscriptions:
+            end()
+        self._subscriptions = []
+
+    # -- deciding
+
+    def decide(self, asked: Attributes) -> Decision:
+        """Whether it is allowed, and why."""
+        user = asked.user
+        if PRIVILEGED_GROUP in user.groups:
+            return _PRIVILEGED
+        key = (
+            user.name,
+            user.groups,
+            asked.verb,
+            asked.namespace,
+            asked.resource,
+            asked.name,
+            asked.subresource,
+            asked.api_group,
+            asked.path,
+        )
+        found = self._decisions.get(key)
+        if found is None:
+            found = self._decide(asked)
+            if len(self._decisions) >= _CACHE_SIZE:
+                self._decisions.clear()
+            self._decisions[key] = found
+        return found
+
+    def require(self, asked: Attributes) -> None:
+        """Raises ApiError 403, worded as the API server words it, when it is not allowed."""
+        decision = self.decide(asked)
+        if not decision.allowed:
+            raise refusal(asked, decision.reason)
+
+    def _decide(self, asked: Attributes) -> Decision:
+        problems: list[str] = []
+        for binding, subject in self._bindings_of(asked.user, asked.namespace):
+            rules = self.rules_of(binding.role, binding.key[0])
+            if rules is None:
+                problems.append(_missing(binding.role))
+                continue
+            for rule in rules:
+                if rule.allows(asked):
+                    return Decision(True, binding.describe(subject))
+        return Decision(False, _joined(problems)) if problems else _REFUSED
+
+    def rules_for(self, user: UserInfo, namespace: str) -> tuple[list[Rule], str]:
+        """All rules that hold for a user in a namespace ("": the cluster), and what went wrong, "" if nothing did."""
+        found: list[Rule] = []
+        problems: list[str] = []
+        for binding, _ in self._bindings_of(user, namespace):
+            rules = self.rules_of(binding.role, binding.key[0])
+            if rules is None:
+                problems.append(_missing(binding.role))
+            else:
+                found += rules
+        return found, ", ".join(problems)
+
+    def rules_of(self, role: RoleRef, namespace: str) -> tuple[Rule, ...] | None:
+        """The rules of a role that a binding in `namespace` names; None when there is no such role."""
+        if role.kind == "ClusterRole":
+            known = self._roles.get(("", role.name))
+            if known is not None and known.selectors is not None:
+                return self._resolve(role.name)
+        else:
+            known = self._roles.get((namespace, role.name)) if namespace else None
+        return None if known is None else known.rules
+
+    def _bindings_of(self, user: UserInfo, namespace: str) -> Iterator[tuple[_Binding, str]]:
+        """The cluster's bindings and then the namespace's, each in the order of names, with the subject that matched."""
+        for where in ("", namespace) if namespace else ("",):
+            index = self._index.get(where)
+            if not index:
+                continue
+            found: dict[Key, _Binding] = {}
+            for subject in (("User", user.name), *(("Group", group) for group in user.groups)):
+                found.update(index.get(subject, {}))
+            for key in sorted(found):
+                binding = found[key]
+                for subject, described in binding.subjects:
+                    if subject == ("User", user.name) or (subject[0] == "Group" and subject[1] in user.groups):
+                        yield binding, described
+                        break
+
+    def _resolve(self, name: str) -> tuple[Rule, ...]:
+        known = self._aggregated.get(name)
+        if known is None:
+            known = self._aggregated[name] = tuple(self._aggregate(name, set()))
+        return known
+
+    def _aggregate(self, name: str, seen: set[str]) -> list[Rule]:
+        """The rules of all ClusterRoles that the role selects, in the order of names (`clusterroleaggregation`)."""
+        seen.add(name)
+        selectors = self._roles[("", name)].selectors or ()
+        found: dict[Rule, None] = {}
+        for (namespace, other), role in sorted(self._roles.items(), key=lambda item: item[0]):
+            if namespace or other in seen or not any(selects(selector, role.labels) for selector in selectors):
+                continue
+            rules = role.rules if role.selectors is None else self._aggregate(other, seen)
+            found.update(dict.fromkeys(rules))
+        return list(found)
+
+    # -- following the store
+
+    def _role_changed(self, event: str, obj: Object) -> None:
+        key = _key(obj)
+        if event == "DELETED":
+            self._roles.pop(key, None)
+        else:
+            self._roles[key] = _parse_role(obj)
+        self._aggregated.clear()
+        self._decisions.clear()
+
+    def _binding_changed(self, event: str, obj: Object) -> None:
+        key = _key(obj)
+        old = self._bindings.pop(key, None)
+        if old is not None:
+            for subject, _ in old.subjects:
+                self._index[key[0]][subject].pop(key, None)
+        if event != "DELETED":
+            new = self._bindings[key] = _parse_binding(obj)
+            for subject, _ in new.subjects:
+                self._index.setdefault(key[0], {}).setdefault(subject, {})[key] = new
+        self._decisions.clear()
+
+
+def refusal(asked: Attributes, reason: str = "") -> ApiError:
+    """The 403 of a refused request (apiserver `handlers/responsewriters/errors.go`)."""
+    user = quote(asked.user.name)
+    if not asked.resource:
+        why = f"User {user} cannot {asked.verb} path {quote(asked.path)}"
+    else:
+        what = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+        why = f"User {user} cannot {asked.verb} resource {quote(what)} in API group {quote(asked.api_group)}"
+        why += f" in the namespace {quote(asked.namespace)}" if asked.namespace else " at the cluster scope"
+    return forbidden(asked.resource, asked.name, f"{why}: {reason}" if reason else why, asked.api_group)
+
+
+def _missing(role: RoleRef) -> str:
+    return f'{role.kind.lower()}.{GROUP} "{role.name}" not found'
+
+
+def _joined(problems: list[str]) -> str:
+    unique = list(dict.fromkeys(problems))
+    return "RBAC: " + (unique[0] if len(unique) == 1 else "[" + ", ".join(unique) + "]")
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a metav1.LabelSelector selects these labels; the empty one selects everything."""
+    for key, value in (selector.get("matchLabels") or {}).items():
+        if labels.get(key) != value:
+            return False
+    for item in selector.get("matchExpressions") or ():
+        key, values = item["key"], item.get("values") or ()
+        match item["operator"]:
+            case "In":
+                holds = key in labels and labels[key] in values
+            case "NotIn":
+                holds = labels.get(key) not in values
+            case "Exists":
+                holds = key in labels
+            case "DoesNotExist":
+                holds = key not in labels
+            case _:
+                holds = False
+        if not holds:
+            return False
+    return True
+
+
+def role_ref(obj: Object) -> RoleRef:
+    """The role that a binding names."""
+    ref = obj.get("roleRef") or {}
+    return RoleRef(ref.get("kind", ""), ref.get("name", ""))
+
+
+def rules_in(obj: Object) -> list[Rule]:
+    """The rules that stand in a Role or ClusterRole."""
+    return [Rule.parse(rule) for rule in obj.get("rules") or ()]
+
+
+def _key(obj: Object) -> Key:
+    meta = obj["metadata"]
+    return meta.get("namespace") or "", meta["name"]
+
+
+def _parse_role(obj: Object) -> _Role:
+    aggregation = obj.get("aggregationRule")
+    selectors = None if aggregation is None else tuple(aggregation.get("clusterRoleSelectors") or ())
+    return _Role(tuple(rules_in(obj)), obj["metadata"].get("labels") or {}, selectors)
+
+
+def _parse_binding(obj: Object) -> _Binding:
+    key = _key(obj)
+    parse = partial(_parse_subject, namespace=key[0])
+    subjects = (parse(subject) for subject in obj.get("subjects") or ())
+    return _Binding(key, role_ref(obj), tuple(subject for subject in subjects if subject is not None))
+
+
+def _parse_subject(subject: Mapping[str, Any], *, namespace: str) -> tuple[tuple[str, str], str] | None:
+    kind: Literal["User", "Group", "ServiceAccount"] = subject["kind"]
+    name = subject["name"]
+    if kind == "ServiceAccount":
+        # A service account of the binding's own namespace need not say so.
+        home = subject.get("namespace") or namespace
+        if not home:
+            return None
+        return ("User", serviceaccounts.username(home, name)), f'ServiceAccount "{name}/{home}"'
+    return (kind, name), f'{kind} "{name}"'
