@@ -1,0 +1,581 @@
+"""A client's connection: reads requests one at a time, asks the routing function, writes what the exchange answers.
+
+Pipelined requests wait in the buffer until the exchange before them is over. All that an exchange writes while one
+batch of bytes is handled leaves in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable
+from typing import Protocol, cast
+
+from hatchway.proxy import bodies, heads
+from hatchway.proxy.asgi import AppExchange
+from hatchway.proxy.context import Context
+from hatchway.proxy.exchange import ForwardExchange
+from hatchway.proxy.heads import BadMessage, Request
+from hatchway.proxy.routing import App, Decision, Forward, Headers, Peer, RequestHead, Respond
+
+logger = logging.getLogger("hatchway.proxy")
+
+# From this size on, a chunk is written by itself: copying it beside its head would cost more than a system call.
+_LARGE = 16 * 1024
+
+
+class Exchange(Protocol):
+    """What a client connection tells the exchange that is under way."""
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body."""
+
+    def body_end(self, trailers: Headers) -> None:
+        """The request is complete."""
+
+    def flush(self) -> None:
+        """All that has arrived was handed over."""
+
+    def client_full(self) -> None:
+        """The client reads more slowly than it is written to: stop producing."""
+
+    def client_ready(self) -> None:
+        """The write buffer has drained."""
+
+    def client_lost(self) -> None:
+        """The client is gone or the exchange was ended; nothing can be written any more."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One accepted connection.
+
+    deadline: when `deadline_passed` is due, by the coarse clock. begun: the response's head was written for the
+    current exchange. request: the current (or last) request.
+    """
+
+    __slots__ = (
+        "_advancing",
+        "_body",
+        "_buffer",
+        "_bytes_in",
+        "_bytes_out",
+        "_chunking",
+        "_closed",
+        "_context",
+        "_drain_left",
+        "_eof",
+        "_exchange",
+        "_held",
+        "_keep",
+        "_limits",
+        "_out",
+        "_peer",
+        "_reading_paused",
+        "_routing",
+        "_scanned",
+        "_status",
+        "_tls",
+        "begun",
+        "deadline",
+        "lingering",
+        "request",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, context: Context, tls: bool) -> None:
+        self._context = context
+        self._limits = context.limits
+        self._tls = tls
+        self._peer = Peer(None, "https" if tls else "http")
+        self._buffer = b""
+        self._scanned = 0
+        self._body: bodies.Body | None = None
+        self._exchange: Exchange | None = None
+        self._routing: asyncio.Task[None] | None = None
+        self._held = False
+        self._advancing = False
+        self._reading_paused = False
+        self._eof = False
+        self._closed = False
+        self._keep = True
+        self._chunking = False
+        self._out: list[bytes] = []
+        self._status = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._drain_left = 0
+        self.lingering = False
+        self.begun = False
+        self.request: Request | None = None
+        self.deadline = math.inf
+
+    @property
+    def status(self) -> int:
+        """The status of the response that was begun; 0 before."""
+        return self._status
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self._limits.buffer)
+        address = transport.get_extra_info("peername")
+        if isinstance(address, tuple) and len(address) >= 2:
+            self._peer.address = (str(address[0]), int(address[1]))
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            # Only a certificate that was verified is ever given; without verification none is asked for.
+            self._peer.certificate = tls.getpeercert(binary_form=True) or None
+        self._context.connections.add(self)
+        self.deadline = self._context.loop.time() + self._limits.head_timeout
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed or self.lingering:
+            return
+        if self._buffer:
+            data = self._buffer + data
+        self._advance(data)
+
+    def eof_received(self) -> bool:
+        if self._closed or self.lingering or (self._exchange is None and self._body is None):
+            self._close()
+            return False
+        self._eof = True
+        if self._tls:
+            return False
+        if self._body is not None and not self._held:
+            # It promised more than it sent: the request will never be complete.
+            self._abort()
+            return False
+        self.deadline = self._context.now + self._limits.half_closed_timeout
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._context.forget(self)
+        self.deadline = math.inf
+        self._buffer = b""
+        self._end_exchange()
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resume_writing(self) -> None:
+        if self._eof:
+            self.deadline = self._context.now + self._limits.half_closed_timeout
+        if self._exchange is not None:
+            self._exchange.client_ready()
+
+    def deadline_passed(self) -> None:
+        """The coarse clock found `deadline` in the past."""
+        self.deadline = math.inf
+        if self._exchange is None and self._body is None and self._buffer and not self._closed and not self.lingering:
+            self._refuse(BadMessage("the request's head did not arrive in time", 408))
+        else:
+            self._abort()
+
+    # Reading requests
+
+    def _advance(self, data: bytes) -> None:
+        """Use up `data` as far as the exchange under way allows; the rest waits in the buffer."""
+        self._advancing = True
+        while data:
+            if self._body is not None:
+                if self._held:
+                    break
+                data = self._advance_body(self._body, data)
+            elif self._exchange is not None:
+                break
+            else:
+                rest = self._advance_head(data)
+                if rest is None:
+                    break
+                data = rest
+            if self._closed or self.lingering:
+                data = b""
+        self._buffer = data
+        self._advancing = False
+        if self._exchange is not None:
+            self._exchange.flush()
+        elif self._eof and self._body is None and not self.lingering:
+            self._close()
+        if data and not self._reading_paused and len(data) > self._limits.buffer and not self._closed:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _advance_head(self, data: bytes) -> bytes | None:
+        """Read a request's head and start its exchange; what follows it, or None when it is not complete."""
+        if data[:2] == b"\r\n":
+            # An empty line before a request is tolerated once (RFC 9112 section 2.2).
+            data = data[2:]
+            if not data:
+                return b""
+        end = data.find(b"\r\n\r\n", self._scanned) + 4
+        if end < 4:
+            if not self._scanned:
+                self.deadline = self._context.now + self._limits.head_timeout
+            self._scanned = max(0, len(data) - 3)
+            try:
+                if len(data) > self._limits.head:
+                    raise BadMessage("request header fields too large", 431)
+                heads.check_partial(data)
+            except BadMessage as error:
+                self._refuse(error)
+            return None
+        self._scanned = 0
+        try:
+            if end > self._limits.head:
+                raise BadMessage("request header fields too large", 431)
+            request = heads.parse_request(data[:end], self._peer, self._limits.fields)
+        except BadMessage as error:
+            self._refuse(error)
+            return b""
+        self._begin(request)
+        return data[end:]
+
+    def _advance_body(self, body: bodies.Body, data: bytes) -> bytes:
+        try:
+            chunk = body.feed(data)
+        except BadMessage as error:
+            self._refuse(error)
+            return b""
+        exchange = self._exchange
+        if chunk:
+            self._bytes_in += len(chunk)
+            if exchange is not None:
+                exchange.body(chunk)
+            else:
+                self._drain_left -= len(chunk)
+                if self._drain_left < 0:
+                    self._linger()
+        if not body.done:
+            return b""
+        if self._body is body:
+            self._body = None
+            if exchange is not None and self._exchange is exchange:
+                exchange.body_end(body.trailers)
+            elif exchange is None and not self._closed:
+                self._between_requests()
+        return body.rest
+
+    def _begin(self, request: Request) -> None:
+        self.request = request
+        self.begun = False
+        self.deadline = math.inf
+        self._status = self._bytes_in = self._bytes_out = 0
+        self._chunking = False
+        head = request.head
+        self._keep = request.keep_alive and head.upgrade is None
+        if request.body:
+            self._body = bodies.reader(request.body, self._limits.head, self._limits.fields)
+        try:
+            decision = self._context.route(head)
+        except Exception:  # whatever a routing function does wrong must not end the listener
+            logger.exception("the routing function failed on %s", head.method)
+            self.fail(500, "internal error")
+            return
+        if isinstance(decision, (Forward, App, Respond)):
+            self._decide(decision)
+        else:
+            self._exchange = _Waiting()
+            self.hold()
+            self._routing = self._context.spawn(self._await_route(decision), "routing function")
+
+    async def _await_route(self, pending: Awaitable[Decision]) -> None:
+        waiting = self._exchange
+        try:
+            decision = await pending
+        except Exception:  # as in _begin
+            logger.exception("the routing function failed")
+            if self._exchange is waiting and not self._closed:
+                self.release()
+                self.fail(500, "internal error")
+            return
+        if self._exchange is waiting and not self._closed:
+            self._routing = None
+            self._exchange = None
+            self._held = False
+            self._decide(decision)
+            self._resume()
+
+    def _decide(self, decision: Decision) -> None:
+        assert self.request is not None
+        if isinstance(decision, Forward):
+            exchange = ForwardExchange(self, self._context, self.request, decision)
+            self._exchange = exchange
+            exchange.start()
+        elif isinstance(decision, App):
+            application = AppExchange(self, self._context, self.request, decision.app)
+            self._exchange = application
+            application.start()
+        else:
+            self.answer(decision)
+
+    # What exchanges call
+
+    @property
+    def body_pending(self) -> bool:
+        """The request's body has not been read to its end."""
+        return self._body is not None
+
+    def hold(self) -> None:
+        """Hand over no more of the request's body until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._advancing or self._closed:
+            return
+        self._advance(self._buffer)
+        if self._eof and self._body is not None and not self._held:
+            self._abort()
+        elif self._reading_paused and not self._closed and len(self._buffer) <= self._limits.buffer:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def interim(self, status: int, lines: list[bytes]) -> None:
+        """Send an interim response (1xx) at once; HTTP/1.0 clients do not know them."""
+        if self.request is not None and self.request.head.http_version == "1.1" and not self._closed:
+            self.transport.write(heads.status_line(status) + b"".join(lines) + b"\r\n")
+
+    def begin(self, status: int, reason: bytes | None, lines: list[bytes], framed: bool) -> None:
+        """Write a response's head. lines: end-to-end field lines. framed: they tell the body's length, or it has none."""
+        assert self.request is not None
+        self.begun = True
+        self._status = status
+        request = self.request
+        if self._context.closing or (request.expects_continue and self._body is not None and not self._bytes_in):
+            # A client that was not told to continue may send its body or not: what follows could be either.
+            self._keep = False
+        out = self._out
+        out.append(heads.status_line(status, reason))
+        out += lines
+        old = request.head.http_version == "1.0"
+        if not framed:
+            if old:
+                self._keep = False
+            else:
+                self._chunking = True
+                out.append(b"Transfer-Encoding: chunked\r\n")
+        if not self._keep:
+            out.append(b"Connection: close\r\n\r\n")
+        elif old:
+            out.append(b"Connection: keep-alive\r\n\r\n")
+        else:
+            out.append(b"\r\n")
+
+    def send(self, data: bytes) -> None:
+        """Add a piece of the response's body to what `push` writes."""
+        size = len(data)
+        self._bytes_out += size
+        out = self._out
+        if self._chunking:
+            out.append(b"%x\r\n" % size)
+            out.append(data)
+            out.append(b"\r\n")
+        else:
+            out.append(data)
+
+    def push(self) -> None:
+        """Write what `begin` and `send` have gathered."""
+        out = self._out
+        if out and not self._closed:
+            if self._eof:
+                self.deadline = self._context.now + self._limits.half_closed_timeout
+            if len(out) == 1:
+                self.transport.write(out[0])
+            elif len(out[-1]) >= _LARGE or len(out[-2]) >= _LARGE:
+                self.transport.writelines(out)
+            else:
+                self.transport.write(b"".join(out))
+        out.clear()
+
+    def complete(self, trailers: Headers | None = None) -> None:
+        """The response is complete: write what is left of it and go on to the next request."""
+        if self._chunking:
+            self._out.append(b"0\r\n" + (heads.trailer_lines(trailers) if trailers else b"\r\n"))
+        self.push()
+        self._exchange = None
+        self._held = False
+        self._report()
+        if self._closed:
+            return
+        if self._body is not None:
+            if self._keep and not self._eof:
+                self._drain_left = self._limits.drain
+                self.deadline = self._context.now + self._limits.head_timeout
+                self._resume()
+            else:
+                self._linger()
+        elif not self._keep:
+            self._close()
+        else:
+            self._between_requests()
+            if self._buffer or self._eof:
+                self._resume()
+
+    def answer(self, respond: Respond, close: bool = False) -> None:
+        """Send a whole response. close: end the connection afterwards."""
+        if self._closed:
+            self._end_exchange()
+            return
+        status = respond.status
+        body = respond.body
+        method = self.request.head.method if self.request is not None else ""
+        if close:
+            self._keep = False
+        try:
+            lines = heads.end_to_end(respond.headers, True)
+        except BadMessage:
+            logger.error("a response's header field holds a line break (status %d)", status)
+            lines, body, status = [], b"", 500
+        lines.append(self._context.date)
+        if status not in (204, 304) and status >= 200:
+            lines.append(b"Content-Length: %d\r\n" % len(body))
+        self.begin(status, None, lines, True)
+        if body and not heads.bodiless(method, status):
+            self.send(body)
+        self.complete()
+
+    def fail(self, status: int, message: str, close: bool = False) -> None:
+        """Answer with an error of the engine's own, worded by the listener; cut if an answer has begun already."""
+        if self.begun:
+            self.cut()
+        else:
+            self.answer(self._context.error_body(status, message), close)
+
+    def cut(self) -> None:
+        """End the connection so that the client sees that the response is not complete."""
+        self._out.clear()
+        request = self.request
+        if request is not None and request.head.http_version == "1.0" and not self._chunking:
+            self._abort()  # an orderly end would look like the end of the body
+        else:
+            self._end_exchange()
+            self._close()
+
+    def hand_over(self, lines: list[bytes], rest: bytes) -> tuple[asyncio.Transport, bytes]:
+        """Give up the transport after a 101, written here with what followed it; what the client sent early is returned."""
+        self.begun = True
+        self._status = 101
+        self.deadline = math.inf
+        early, self._buffer = self._buffer, b""
+        self.transport.write(heads.STATUS_LINES[101] + b"".join(lines) + b"\r\n" + rest)
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        return self.transport, early
+
+    def handed_back(self, bytes_in: int, bytes_out: int) -> None:
+        """The transport that was given up is closed; so many bytes came from the client and went to it."""
+        self._bytes_in += bytes_in
+        self._bytes_out += bytes_out
+        self.connection_lost(None)
+
+    def shut_down(self) -> None:
+        """The server closes: end an idle connection; one with an exchange ends with it (`Connection: close`)."""
+        self._keep = False
+        if self._exchange is None and self._body is None and not self._buffer:
+            self._close()
+
+    def abort(self) -> None:
+        """Cut the connection and whatever goes on on it."""
+        self._abort()
+
+    # Ends
+
+    def _between_requests(self) -> None:
+        self.deadline = self._context.now + self._limits.idle_timeout
+        if self._context.closing and not self._buffer:
+            self._close()
+
+    def _refuse(self, error: BadMessage) -> None:
+        """A request that is not acceptable: say so if nothing was said yet, and end the connection."""
+        if self._exchange is not None or self._body is not None:
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.client_lost()
+            self._body = None
+            if self.begun or exchange is None:
+                self.cut()
+                return
+        else:
+            self.request = None
+            self._status = 0
+        if self.request is None:
+            self.request = Request(RequestHead("", b"", b"", None, [], "1.1", self._peer), 0, False, False)
+        self.begun = False
+        self._keep = False
+        self._body = bodies.UntilClose()  # whatever follows is thrown away
+        self.fail(error.status, error.message, close=True)
+
+    def _linger(self) -> None:
+        """Close, but read on for a while: closing with unread input resets the connection and loses the answer."""
+        self.lingering = True
+        self._body = None
+        self._buffer = b""
+        self.deadline = self._context.now + self._limits.linger
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        if self._eof:
+            self._close()
+        elif self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.deadline = math.inf
+            self._context.close_transport(self.transport)
+
+    def _abort(self) -> None:
+        self._closed = True
+        self.deadline = math.inf
+        self.transport.abort()
+        self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        routing, self._routing = self._routing, None
+        if routing is not None:
+            routing.cancel()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+        self._body = None
+        self._report()
+
+    def _report(self) -> None:
+        request = self.request
+        if request is None or request.head.on_complete is None:
+            return
+        callback, request.head.on_complete = request.head.on_complete, None
+        try:
+            callback(self._status, self._bytes_in, self._bytes_out)
+        except Exception:  # a callback's failure must not end the connection
+            logger.exception("on_complete failed")
+
+
+class _Waiting:
+    """Stands for the exchange while an asynchronous routing function has not decided."""
+
+    __slots__ = ()
+
+    def body(self, data: bytes) -> None: ...
+
+    def body_end(self, trailers: Headers) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def client_full(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+    def client_lost(self) -> None: ...

@@ -1,0 +1,307 @@
+"""One exchange that is forwarded: a request on its way up, its response on its way down, both streaming."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from hatchway.proxy import heads
+from hatchway.proxy.context import Context
+from hatchway.proxy.heads import CHUNKED, BadMessage, Request, Response
+from hatchway.proxy.routing import Forward, Headers, ProxyError, Transform, Upstream, get_header
+from hatchway.proxy.splice import splice
+from hatchway.proxy.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from hatchway.proxy.connection import ClientConnection
+
+logger = logging.getLogger("hatchway.proxy")
+
+# RFC 9110 section 9.2.2: only these may be sent again when it is unknown whether the first copy was acted upon.
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
+
+
+class ForwardExchange:
+    """Relays between one client connection and one upstream connection.
+
+    Backpressure: a full upstream holds the client's body; a full client pauses the upstream's reading.
+    """
+
+    __slots__ = (
+        "_client",
+        "_connection",
+        "_consumed",
+        "_context",
+        "_expect",
+        "_forward",
+        "_head",
+        "_over",
+        "_refreshed",
+        "_request",
+        "_task",
+        "_to_send",
+        "_transform",
+        "_upstream",
+    )
+
+    def __init__(self, client: ClientConnection, context: Context, request: Request, forward: Forward) -> None:
+        self._client = client
+        self._context = context
+        self._request = request
+        self._forward = forward
+        self._upstream = forward.upstream
+        self._connection: UpstreamConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._transform: Transform | None = None
+        self._head = b""
+        self._to_send: list[bytes] = []
+        self._consumed = False
+        self._expect = False
+        self._refreshed = False
+        self._over = False
+
+    # The request's way up
+
+    def start(self) -> None:
+        request = self._request
+        head = request.head
+        forward = self._forward
+        try:
+            lines = heads.request_lines(head.method, forward.target, forward.headers)
+        except BadMessage as error:
+            logger.error("the routing function's request cannot be sent: %s", error.message)
+            self._over = True
+            self._client.fail(500, "internal error")
+            return
+        if request.body == CHUNKED:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        elif request.body or head.header(b"content-length") is not None:
+            lines.append(b"Content-Length: %d\r\n" % request.body)
+        if head.upgrade is not None:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+        # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
+        self._expect = request.expects_continue and get_header(forward.headers, b"expect") is None
+        self._connect(fresh=head.upgrade is not None)
+
+    def _connect(self, fresh: bool) -> None:
+        connection = None
+        if not fresh:
+            connection = self._context.pool.take(self._upstream.key, check=not self._replayable())
+        if connection is not None:
+            self._attach(connection)
+        else:
+            self._client.hold()
+            self._task = self._context.spawn(self._dial(self._upstream), "dial")
+
+    def _replayable(self) -> bool:
+        return not self._request.body and self._request.head.method in _IDEMPOTENT
+
+    async def _dial(self, upstream: Upstream) -> None:
+        try:
+            connection = await self._context.pool.connect(upstream)
+        except ProxyError as error:
+            self._task = None
+            self._failed(error, nothing_sent=True)
+            return
+        except Exception as error:  # `connect` is the routing function's; its failure is one of the dial
+            logger.exception("connecting failed")
+            self._task = None
+            self._failed(ProxyError("dial", str(error)), nothing_sent=True)
+            return
+        self._task = None
+        self._attach(connection)
+        self._client.release()
+
+    def _attach(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        sending = self._client.body_pending
+        connection.begin(self, self._request.head.method, self._request.head.upgrade is not None, sending)
+        if sending:
+            # The first piece of the body usually is here already and leaves with the head.
+            self._to_send.append(self._head)
+            if self._expect:
+                self._client.interim(100, [])
+        else:
+            connection.transport.write(self._head)
+
+    def body(self, data: bytes) -> None:
+        self._consumed = True
+        if self._connection is None:
+            return
+        if self._request.body == CHUNKED:
+            self._to_send += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._to_send.append(data)
+
+    def body_end(self, trailers: Headers) -> None:
+        if self._connection is None:
+            return
+        if self._request.body == CHUNKED:
+            self._to_send.append(b"0\r\n" + heads.trailer_lines(trailers))
+        self._connection.sending = False
+
+    def flush(self) -> None:
+        pending = self._to_send
+        if pending and self._connection is not None:
+            self._connection.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+            pending.clear()
+
+    def client_full(self) -> None:
+        connection = self._connection
+        if connection is not None and not connection.transport.is_closing():
+            connection.transport.pause_reading()
+
+    def client_ready(self) -> None:
+        connection = self._connection
+        if connection is not None and not connection.transport.is_closing():
+            connection.transport.resume_reading()
+
+    def client_lost(self) -> None:
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    # The response's way down
+
+    def upstream_full(self) -> None:
+        self._client.hold()
+
+    def upstream_ready(self) -> None:
+        self._client.release()
+
+    def upstream_interim(self, response: Response) -> None:
+        try:
+            self._client.interim(response.head.status, heads.end_to_end(response.head.headers, True))
+        except BadMessage:
+            logger.error("an interim response cannot be relayed")
+
+    def upstream_head(self, response: Response) -> None:
+        head = response.head
+        status = head.status
+        if self._request.head.upgrade is not None and status < 400:
+            # To go on as if nothing had been asked would leave bytes of another protocol to be read as requests.
+            self._give_up(ProxyError("upgrade", f"invalid upgrade response: status code {status}", status))
+            return
+        edit = self._forward.edit_response
+        if edit is not None:
+            try:
+                self._transform = edit(head)
+            except Exception:  # the routing function's; its failure must not end the listener
+                logger.exception("editing a response failed")
+                self._drop_connection()
+                self._over = True
+                self._client.fail(500, "internal error", close=self._client.body_pending)
+                return
+        try:
+            lines = heads.end_to_end(head.headers, True)
+        except BadMessage as error:
+            self._give_up(ProxyError("protocol", error.message))
+            return
+        known = response.body >= 0 and self._transform is None
+        bodiless = heads.bodiless(self._request.head.method, head.status)
+        if known and head.status != 204:
+            lines.append(b"Content-Length: %d\r\n" % response.body)
+        self._client.begin(head.status, head.reason, lines, known or bodiless)
+        if bodiless:
+            self._transform = None
+
+    def upstream_body(self, data: bytes) -> None:
+        if self._transform is not None:
+            try:
+                data = self._transform.feed(data)
+            except Exception:  # as in upstream_head
+                logger.exception("transforming a response failed")
+                self._cut()
+                return
+            if not data:
+                return
+        self._client.send(data)
+
+    def upstream_flush(self) -> None:
+        self._client.push()
+
+    def upstream_end(self, trailers: Headers) -> None:
+        self._connection = None
+        self._to_send.clear()
+        if self._transform is not None:
+            try:
+                data = self._transform.finish()
+            except Exception:  # as in upstream_head
+                logger.exception("transforming a response failed")
+                self._cut()
+                return
+            if data:
+                self._client.send(data)
+        self._over = True
+        self._client.complete(trailers)
+
+    def upstream_switched(self, response: Response, rest: bytes) -> None:
+        connection = self._connection
+        assert connection is not None and response.upgrade is not None
+        self._connection = None
+        self._over = True
+        try:
+            lines = heads.end_to_end(response.head.headers, True)
+        except BadMessage as error:
+            connection.abandon()
+            self._client.answer(self._forward.error_response(ProxyError("protocol", error.message)), close=True)
+            return
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + response.upgrade + b"\r\n")
+        transport, early = self._client.hand_over(lines, rest)
+        if early:
+            connection.transport.write(early)
+        splice(self._context, self._client.handed_back, transport, connection.transport, len(early), len(rest))
+
+    def upstream_lost(self, error: ProxyError) -> None:
+        connection = self._connection
+        self._connection = None
+        fresh = connection is not None and connection.reused and not connection.answered
+        self._failed(error, nothing_sent=fresh and self._replayable())
+
+    # Failures
+
+    def _failed(self, error: ProxyError, nothing_sent: bool) -> None:
+        """Try elsewhere where that is safe, otherwise tell the client."""
+        if self._over:
+            return
+        self._to_send.clear()
+        if self._client.begun:
+            self._over = True
+            self._client.cut()
+            return
+        if nothing_sent and not self._consumed:
+            if error.stage in ("read", "write") and not self._refreshed:
+                # An idle connection that its peer had closed says nothing about the upstream.
+                self._refreshed = True
+                self._connect(fresh=True)
+                return
+            following = self._forward.next_upstream() if self._forward.next_upstream is not None else None
+            if following is not None:
+                self._upstream = following
+                self._refreshed = False
+                self._connect(fresh=self._request.head.upgrade is not None)
+                return
+        self._give_up(error)
+
+    def _give_up(self, error: ProxyError) -> None:
+        self._drop_connection()
+        self._over = True
+        upgrade = self._request.head.upgrade is not None
+        self._client.answer(self._forward.error_response(error), close=upgrade or self._consumed)
+
+    def _cut(self) -> None:
+        self._drop_connection()
+        self._over = True
+        self._client.cut()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()

@@ -1,0 +1,335 @@
+"""Message heads: bytes to values and back, with the strictness that keeps requests from being smuggled.
+
+Field lines are parsed by llhttp (`httptools`) in its strict mode: it refuses bare LF and CR, obs-fold, NUL and other
+control characters, white space before a colon, repeated or malformed Content-Length, and Content-Length beside
+Transfer-Encoding. Start lines are matched here, because llhttp knows a closed list of methods and refuses raw UTF-8
+in targets, and because framing is decided here: llhttp would stop at any `Upgrade` field. Pure: no sockets, no clocks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import httptools
+
+from hatchway.proxy.routing import Headers, Peer, RequestHead, ResponseHead
+
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+# RFC 9110 section 7.6.1, and what Go's httputil.ReverseProxy removes beside it. `Trailer` is end-to-end.
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_FRAMED: Final = HOP_BY_HOP | {b"content-length"}
+# A sender that lists these in `Connection` would strip what later hops rely on; the listing is ignored.
+_NEVER_STRIPPED: Final = frozenset({b"host", b"content-length", b"content-type", b"trailer", b"date", b"expect"})
+_NO_TRAILERS: Final = _FRAMED | {
+    b"host",
+    b"trailer",
+    b"authorization",
+    b"content-encoding",
+    b"content-type",
+    b"set-cookie",
+}
+# Upgrades to other versions of HTTP may be ignored (RFC 9110 section 7.8) and h2c is deprecated (RFC 9113 section 3.1):
+# Java's client offers it with every request, which must stay an ordinary request.
+_IGNORED_UPGRADES: Final = frozenset({b"h2c", b"h2", b"http/2.0", b"http/1.1"})
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)([/?].*)?")
+_HOST = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_METHODS: Final = {
+    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+}
+_VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
+
+_HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT = range(6)
+_REQUEST_FIELDS: Final = {
+    b"host": _HOST_FIELD,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+    b"upgrade": _UPGRADE,
+    b"expect": _EXPECT,
+}
+_RESPONSE_FIELDS: Final = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+}
+
+STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
+
+
+class BadMessage(Exception):
+    """A message that is not acceptable HTTP/1.1; `status` is what a client is answered."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+@dataclass(slots=True)
+class Request:
+    """A request's head with its framing.
+
+    body: the length of the body in bytes, or CHUNKED. keep_alive: the client allows another request afterwards.
+    expects_continue: the client waits for `100 Continue` before it sends the body.
+    """
+
+    head: RequestHead
+    body: int
+    keep_alive: bool
+    expects_continue: bool
+
+
+@dataclass(slots=True)
+class Response:
+    """A response's head with its framing.
+
+    body: length in bytes, CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter.
+    upgrade: the `Upgrade` field of a 101.
+    """
+
+    head: ResponseHead
+    body: int
+    keep_alive: bool
+    upgrade: bytes | None
+
+
+class _Fields:
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: Headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.found.append((name, value.rstrip(b" \t")))
+
+
+def parse_fields(block: bytes, limit: int) -> Headers:
+    """The fields of `block`: field lines, each with its CRLF, and the empty line that ends them. Raises BadMessage."""
+    fields = _Fields()
+    try:
+        httptools.HttpRequestParser(fields).feed_data(b"POST / HTTP/1.1\r\n" + block)
+    except httptools.HttpParserUpgrade:
+        pass  # llhttp's way to say that all fields were read and that one of them is Upgrade
+    except httptools.HttpParserError as error:
+        raise BadMessage(f"malformed header: {error}") from None
+    if len(fields.found) > limit:
+        raise BadMessage("too many header fields", 431)
+    return fields.found
+
+
+def check_partial(data: bytes) -> None:
+    """Refuse early what can never become a head: waiting for its end would be waiting for the time-out."""
+    if _BARE_LF.search(data):
+        raise BadMessage("malformed header: line feed without carriage return")
+    if b"\x00" in data:
+        raise BadMessage("malformed header: NUL")
+    line = data.find(b"\r\n")
+    if line >= 0 and not _REQUEST_LINE.match(data):
+        raise BadMessage("malformed request line")
+    if line < 0 and data[:1] in (b"\x16", b"\x80"):
+        raise BadMessage("client sent a TLS handshake to a plain HTTP port")
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    return [token.strip(b" \t") for token in value.lower().split(b",")]
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 19:
+        raise BadMessage("malformed Content-Length")
+    return int(value)
+
+
+def _strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
+    listed = {token for token in connection if token and token not in HOP_BY_HOP} - _NEVER_STRIPPED
+    listed -= {b"close", b"keep-alive"}
+    if not listed:
+        return headers
+    return [field for field in headers if field[0].lower() not in listed]
+
+
+def parse_request(block: bytes, peer: Peer, fields_limit: int) -> Request:
+    """A request's head from its bytes, the empty line included. Raises BadMessage.
+
+    Fields that `Connection` lists are taken out here and not when the exchange is forwarded: a client could
+    otherwise have fields removed that the routing function adds (X-Forwarded-For).
+    """
+    line = _REQUEST_LINE.match(block)
+    if line is None:
+        raise BadMessage("malformed request line")
+    raw_method, target, major, minor = line.groups()
+    version = _VERSIONS.get((major, minor))
+    if version is None:
+        raise BadMessage("HTTP version not supported", 505)
+    headers = parse_fields(block[line.end() :], fields_limit)
+
+    length: int | None = None
+    chunked = expects = False
+    host: bytes | None = None
+    hosts = 0
+    upgrades: bytes | None = None
+    connection: list[bytes] = []
+    kinds = _REQUEST_FIELDS
+    for name, value in headers:
+        kind = kinds.get(name.lower())
+        if kind is None:
+            continue
+        if kind == _HOST_FIELD:
+            hosts += 1
+            host = value
+        elif kind == _CONNECTION:
+            connection += _tokens(value)
+        elif kind == _LENGTH:
+            length = _length(value)
+        elif kind == _ENCODING:
+            if value.lower() != b"chunked":
+                raise BadMessage("unsupported Transfer-Encoding", 501)
+            chunked = True
+        elif kind == _UPGRADE:
+            upgrades = value if upgrades is None else upgrades + b", " + value
+        else:
+            if value.lower() != b"100-continue":
+                raise BadMessage("unsupported Expect", 417)
+            expects = version == "1.1"
+
+    if chunked and (length is not None or version == "1.0"):
+        raise BadMessage("Transfer-Encoding is not allowed here")
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise BadMessage("exactly one Host is required")
+    if host is not None and not _HOST.fullmatch(host):
+        raise BadMessage("malformed Host")
+    method = _METHODS.get(raw_method) or raw_method.decode("ascii")
+    if target[:1] != b"/":
+        target, headers = _reduce(method, target, headers)
+    elif b"#" in target:
+        raise BadMessage("malformed request target")
+
+    upgrade: bytes | None = None
+    keep_alive = version == "1.1"
+    if connection:
+        keep_alive = b"close" not in connection and (keep_alive or b"keep-alive" in connection)
+        if upgrades is not None and version == "1.1" and b"upgrade" in connection:
+            offered = [token for token in _tokens(upgrades) if token not in _IGNORED_UPGRADES]
+            if any(offered):
+                upgrade = upgrades
+        headers = _strip_listed(headers, connection)
+    path, mark, query = target.partition(b"?")
+    head = RequestHead(method, target, path, query if mark else None, headers, version, peer, upgrade)
+    return Request(head, CHUNKED if chunked else length or 0, keep_alive, expects)
+
+
+def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """Absolute form to origin form, the target's authority replacing Host (RFC 9112 section 3.2.2)."""
+    if target == b"*" and method == "OPTIONS":
+        return target, headers
+    if method == "CONNECT":
+        raise BadMessage("CONNECT is not supported", 405)
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None or b"#" in target or not found[1] or not _HOST.fullmatch(found[1]):
+        raise BadMessage("malformed request target")
+    rest = found[2] or b"/"
+    if rest[:1] == b"?":
+        rest = b"/" + rest
+    kept = [field for field in headers if field[0].lower() != b"host"]
+    return rest, [(b"Host", found[1]), *kept]
+
+
+def parse_response(block: bytes, fields_limit: int) -> Response:
+    """A response's head from its bytes, the empty line included. Raises BadMessage."""
+    line = _STATUS_LINE.match(block)
+    if line is None:
+        raise BadMessage("malformed status line")
+    minor, code, reason = line.groups()
+    status = int(code)
+    headers = parse_fields(block[line.end() :], fields_limit)
+
+    length: int | None = None
+    chunked = False
+    connection: list[bytes] = []
+    kinds = _RESPONSE_FIELDS
+    for name, value in headers:
+        kind = kinds.get(name.lower())
+        if kind is None:
+            continue
+        if kind == _LENGTH:
+            length = _length(value)
+        elif kind == _CONNECTION:
+            connection += _tokens(value)
+        elif value.lower() != b"chunked":
+            raise BadMessage("unsupported Transfer-Encoding")
+        else:
+            chunked = True
+
+    upgrade: bytes | None = None
+    keep_alive = minor == b"1"
+    if connection:
+        keep_alive = b"close" not in connection and (keep_alive or b"keep-alive" in connection)
+        if status == 101:
+            upgrade = b", ".join(value for name, value in headers if name.lower() == b"upgrade")
+        headers = _strip_listed(headers, connection)
+    body = CHUNKED if chunked else UNTIL_CLOSE if length is None else length
+    return Response(ResponseHead(status, reason or b"", headers), body, keep_alive, upgrade)
+
+
+def end_to_end(headers: Headers, framed: bool) -> list[bytes]:
+    """Field lines of `headers` without hop-by-hop fields; with `framed`, without Content-Length too.
+
+    Raises BadMessage when a name or a value would break the line it is written on.
+    """
+    dropped = _FRAMED if framed else HOP_BY_HOP
+    lines = [name + b": " + value + b"\r\n" for name, value in headers if name.lower() not in dropped]
+    if b"".join(lines).count(b"\n") != len(lines):
+        raise BadMessage("line break in a header field")
+    return lines
+
+
+def request_lines(method: str, target: bytes, headers: Headers) -> list[bytes]:
+    """The start line and the end-to-end field lines of a request to an upstream. Raises BadMessage."""
+    line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
+    if not _REQUEST_LINE.fullmatch(line):
+        raise BadMessage("malformed request target")
+    lines = end_to_end(headers, True)
+    lines.insert(0, line)
+    return lines
+
+
+def status_line(status: int, reason: bytes | None = None) -> bytes:
+    """The status line; without `reason` the registered phrase."""
+    known = STATUS_LINES.get(status)
+    if known is not None and reason is None:
+        return known
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason or b"")
+
+
+def bodiless(method: str, status: int) -> bool:
+    """Whether a response has no body whatever its fields say (RFC 9112 section 6.3)."""
+    return method == "HEAD" or status in (204, 304) or status < 200
+
+
+def trailer_lines(trailers: Headers) -> bytes:
+    """The trailer section, its empty line included; fields that must not stand there are left out (RFC 9110 6.5.1)."""
+    lines: list[Any] = [name + b": " + value + b"\r\n" for name, value in trailers if name.lower() not in _NO_TRAILERS]
+    lines.append(b"\r\n")
+    return b"".join(lines)

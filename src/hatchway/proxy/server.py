@@ -1,0 +1,204 @@
+"""Listeners: `serve` binds a routing function to a socket.
+
+A listener speaks HTTP, HTTPS, or both on one port (`sniff_tls`), and carries every exchange as its routing function
+decides (`proxy/routing.py`). Fields that a client lists in `Connection` are gone before the routing function sees
+the request; `Upgrade: h2c` is ignored, as RFC 9110 section 7.8 allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import ssl as ssl_module
+
+from hatchway.errors import ApiError
+from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.context import Context, ErrorBody
+from hatchway.proxy.limits import Limits
+from hatchway.proxy.routing import Respond, Route
+from hatchway.proxy.upstream import Pool
+
+logger = logging.getLogger("hatchway.proxy")
+
+_TLS_HANDSHAKE = b"\x16"  # RFC 8446 section 5.1, ContentType.handshake
+_BACKLOG = 1024
+_REASONS = {
+    400: "BadRequest",
+    405: "MethodNotAllowed",
+    408: "Timeout",
+    431: "RequestHeaderFieldsTooLarge",
+    500: "InternalError",
+}
+
+
+def status_body(status: int, message: str) -> Respond:
+    """An engine-level error as a Kubernetes `Status`: the default wording of a listener."""
+    body = json.dumps(ApiError(status, _REASONS.get(status, ""), message).status()).encode()
+    return Respond(status, [(b"Content-Type", b"application/json")], body)
+
+
+class Server:
+    """A listener that `serve` has started.
+
+    sockets: what it listens on. connections: how many clients are connected.
+    """
+
+    def __init__(self, context: Context, sock: socket.socket, own_pool: bool) -> None:
+        self._context = context
+        self._own_pool = own_pool
+        self._listener: asyncio.Server | None = None
+        self._sniffer: _Sniffer | None = None
+        self._closed = False
+        self.sockets = [sock]
+
+    @property
+    def port(self) -> int:
+        """The TCP port; 0 for a Unix socket."""
+        name = self.sockets[0].getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    @property
+    def connections(self) -> int:
+        return len(self._context.connections)
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Stop listening, let exchanges finish for up to `grace` seconds, then cut what is left."""
+        if self._closed:
+            return
+        self._closed = True
+        context = self._context
+        context.closing = True
+        if self._listener is not None:
+            self._listener.close()
+        if self._sniffer is not None:
+            self._sniffer.close()
+        for connection in list(context.connections):
+            connection.shut_down()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await context.deserted()
+        for connection in list(context.connections):
+            connection.abort()
+        await context.end_tasks()
+        if self._own_pool:
+            context.pool.close()
+
+
+async def serve(
+    route: Route,
+    *,
+    sock: socket.socket | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    ssl: ssl_module.SSLContext | None = None,
+    sniff_tls: bool = False,
+    limits: Limits | None = None,
+    pool: Pool | None = None,
+    error_body: ErrorBody = status_body,
+) -> Server:
+    """Start a listener on `sock` (bound; it is made to listen) or on `host` and `port` (0: any free one).
+
+    ssl: answer HTTPS; its verify_mode decides whether client certificates are asked for. sniff_tls: with `ssl`, answer
+    plain HTTP too: a connection's first byte tells. pool: share upstream connections between listeners; whoever made
+    it closes it. error_body: words the errors that the engine itself answers. Raises OSError when it cannot bind.
+    """
+    if sniff_tls and ssl is None:
+        raise ValueError("sniff_tls needs ssl")
+    loop = asyncio.get_running_loop()
+    limits = limits if limits is not None else Limits()
+    if sock is None:
+        if host is None or port is None:
+            raise ValueError("serve needs sock, or host and port")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    sock.setblocking(False)
+    context = Context(loop, route, limits, pool if pool is not None else Pool(limits), error_body)
+    server = Server(context, sock, own_pool=pool is None)
+    if sniff_tls:
+        assert ssl is not None
+        server._sniffer = _Sniffer(context, sock, ssl)
+    elif ssl is not None:
+        server._listener = await loop.create_server(
+            lambda: ClientConnection(context, True),
+            sock=sock,
+            ssl=ssl,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=limits.head_timeout,
+        )
+    else:
+        server._listener = await loop.create_server(
+            lambda: ClientConnection(context, False), sock=sock, backlog=_BACKLOG
+        )
+    return server
+
+
+class _Sniffer:
+    """Accepts connections itself, to look at a connection's first byte before a transport takes the socket."""
+
+    def __init__(self, context: Context, sock: socket.socket, ssl: ssl_module.SSLContext) -> None:
+        self._context = context
+        self._sock = sock
+        self._ssl = ssl
+        sock.listen(_BACKLOG)
+        context.loop.add_reader(sock.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(64):  # leave the loop a chance under a flood
+            try:
+                connection, _ = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                logger.error("accepting a connection failed: %s", error)
+                return
+            connection.setblocking(False)
+            self._context.spawn(self._sniff(connection), "sniff")
+
+    async def _sniff(self, connection: socket.socket) -> None:
+        context = self._context
+        timeout = context.limits.head_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                first = await self._peek(connection)
+                if first:
+                    tls = first == _TLS_HANDSHAKE
+                    await context.loop.connect_accepted_socket(
+                        lambda: ClientConnection(context, tls),
+                        connection,
+                        ssl=self._ssl if tls else None,
+                        ssl_handshake_timeout=timeout if tls else None,
+                    )
+                    return
+        except (OSError, EOFError) as error:  # handshakes that fail are the client's affair
+            logger.debug("a connection failed before its first request: %s", error)
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+
+    async def _peek(self, connection: socket.socket) -> bytes:
+        loop = self._context.loop
+        while True:
+            try:
+                return connection.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                readable = loop.create_future()
+                loop.add_reader(connection.fileno(), _wake, readable)
+                try:
+                    await readable
+                finally:
+                    loop.remove_reader(connection.fileno())
+
+    def close(self) -> None:
+        self._context.loop.remove_reader(self._sock.fileno())
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

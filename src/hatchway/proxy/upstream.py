@@ -1,0 +1,339 @@
+"""Connections to upstreams: one HTTP/1.1 client connection per object, and the pool of idle ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Protocol, cast
+
+from hatchway.proxy import bodies
+from hatchway.proxy.heads import UNTIL_CLOSE, BadMessage, Response, bodiless, parse_response
+from hatchway.proxy.limits import Limits
+from hatchway.proxy.routing import Headers, ProxyError, Upstream
+
+
+class Consumer(Protocol):
+    """What an upstream connection tells the exchange that uses it."""
+
+    def upstream_interim(self, response: Response) -> None: ...
+
+    def upstream_head(self, response: Response) -> None: ...
+
+    def upstream_body(self, data: bytes) -> None: ...
+
+    def upstream_flush(self) -> None:
+        """All that has arrived was handed over."""
+
+    def upstream_end(self, trailers: Headers) -> None:
+        """The response is complete; the connection has already been let go of."""
+
+    def upstream_switched(self, response: Response, rest: bytes) -> None:
+        """A 101 came; the transport is the consumer's now, `rest` is what followed the head."""
+
+    def upstream_lost(self, error: ProxyError) -> None: ...
+
+    def upstream_full(self) -> None:
+        """The write buffer is full."""
+
+    def upstream_ready(self) -> None:
+        """The write buffer has drained."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. It carries one exchange at a time and belongs to the pool between two.
+
+    answered: a byte of the current exchange's answer has come. reused: it has carried an exchange before.
+    sending: the current request has not been sent completely (the consumer keeps it up to date).
+    """
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_consumer",
+        "_keep_alive",
+        "_method",
+        "_pool",
+        "_sock",
+        "_switch",
+        "answered",
+        "idle_until",
+        "key",
+        "reused",
+        "sending",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: Pool, key: object, sock: socket.socket) -> None:
+        self._pool = pool
+        self._sock = sock
+        self.key = key
+        self.reused = False
+        self.answered = False
+        self.sending = False
+        self.idle_until = 0.0
+        self._consumer: Consumer | None = None
+        self._method = ""
+        self._switch = False
+        self._keep_alive = False
+        self._buffer = b""
+        self._body: bodies.Body | None = None
+
+    def begin(self, consumer: Consumer, method: str, switch: bool, sending: bool) -> None:
+        """Take the connection for an exchange. switch: a 101 is welcome. sending: a request body will follow."""
+        self._consumer = consumer
+        self._method = method
+        self._switch = switch
+        self.sending = sending
+        self.answered = False
+
+    def looks_dead(self) -> bool:
+        """Whether the peer has closed the idle connection, or sent something, that the loop has not yet seen."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def abandon(self) -> None:
+        """The exchange no longer wants it: cut, without telling the consumer."""
+        self._consumer = None
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self._pool.limits.buffer)
+
+    def data_received(self, data: bytes) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            # Nothing is expected on an idle connection; whatever this is must not be taken for an answer.
+            self.transport.abort()
+            return
+        self.answered = True
+        try:
+            body = self._body
+            if body is None:
+                head = self._read_head(consumer, data)
+                if head is None:
+                    return
+                data = head
+                body = self._body
+                assert body is not None
+                if self._consumer is not consumer:
+                    return
+            chunk = body.feed(data)
+        except BadMessage as error:
+            self._fail(consumer, ProxyError("protocol", error.message))
+            return
+        if chunk:
+            consumer.upstream_body(chunk)
+            if self._consumer is not consumer:
+                return
+        if body.done:
+            self._finish(consumer, body)
+        else:
+            consumer.upstream_flush()
+
+    def _read_head(self, consumer: Consumer, data: bytes) -> bytes | None:
+        """Read heads up to the final one; what follows it, or None when it is not there (or must not be read)."""
+        start = 0
+        if self._buffer:
+            start = max(0, len(self._buffer) - 3)
+            data = self._buffer + data
+            self._buffer = b""
+        limits = self._pool.limits
+        while True:
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end > limits.head or (end < 4 and len(data) > limits.head):
+                raise BadMessage("response head too large")
+            if end < 4:
+                if data[:7] != b"HTTP/1."[: len(data)]:
+                    raise BadMessage("not an HTTP/1 response")
+                self._buffer = data
+                return None
+            response = parse_response(data[:end], limits.fields)
+            data = data[end:]
+            start = 0
+            status = response.head.status
+            if status >= 200:
+                break
+            if status == 101:
+                if not self._switch or not response.upgrade:
+                    raise BadMessage("unexpected status 101")
+                self._consumer = None
+                consumer.upstream_switched(response, data)
+                return None
+            consumer.upstream_interim(response)
+            if self._consumer is not consumer or not data:
+                return None
+        self._keep_alive = response.keep_alive and response.body != UNTIL_CLOSE
+        framing = response.body
+        if bodiless(self._method, status):
+            framing = 0
+            self._keep_alive = response.keep_alive
+        self._body = bodies.reader(framing, limits.head, limits.fields)
+        consumer.upstream_head(response)
+        return data
+
+    def _finish(self, consumer: Consumer, body: bodies.Body) -> None:
+        self._consumer = None
+        self._body = None
+        self.reused = True
+        if self._keep_alive and not body.rest and not self.sending:
+            self._pool.put(self)
+        else:
+            self.transport.abort()
+        consumer.upstream_end(body.trailers)
+
+    def _fail(self, consumer: Consumer, error: ProxyError) -> None:
+        self._consumer = None
+        self.transport.abort()
+        consumer.upstream_lost(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.discard(self)
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        if exc is None and isinstance(self._body, bodies.UntilClose):
+            consumer.upstream_end([])
+        else:
+            text = "EOF" if exc is None else describe(exc)
+            consumer.upstream_lost(ProxyError("read" if self.answered or not self.sending else "write", text))
+
+    def pause_writing(self) -> None:
+        if self._consumer is not None:
+            self._consumer.upstream_full()
+
+    def resume_writing(self) -> None:
+        if self._consumer is not None:
+            self._consumer.upstream_ready()
+
+
+class Pool:
+    """Idle connections by `Upstream.key`, the most recently used first; may be shared by several listeners."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._idle: dict[object, list[UpstreamConnection]] = {}
+        self._count = 0
+        self._now = 0.0
+
+    def __len__(self) -> int:
+        """How many idle connections there are."""
+        return self._count
+
+    def take(self, key: object, check: bool) -> UpstreamConnection | None:
+        """An idle connection, or None. check: ask the kernel whether its peer has closed it already."""
+        idle = self._idle.get(key)
+        while idle:
+            connection = idle.pop()
+            self._count -= 1
+            if connection.transport.is_closing():
+                continue
+            if check and connection.looks_dead():
+                connection.transport.abort()
+                continue
+            return connection
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep an idle connection, or close it where too many are kept."""
+        idle = self._idle.setdefault(connection.key, [])
+        if connection.transport.is_closing():
+            return
+        if self._count >= self.limits.idle_upstreams or len(idle) >= self.limits.idle_upstreams_per_key:
+            connection.transport.close()
+            return
+        connection.idle_until = self._now + self.limits.upstream_idle_timeout
+        idle.append(connection)
+        self._count += 1
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that was lost."""
+        idle = self._idle.get(connection.key)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+            self._count -= 1
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        self._now = now
+        for key, idle in list(self._idle.items()):
+            # The oldest stand first, because connections are taken from and put back at the end.
+            while idle and idle[0].idle_until <= now:
+                self._count -= 1
+                idle.pop(0).transport.close()
+            if not idle:
+                del self._idle[key]
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.transport.close()
+        self._idle.clear()
+        self._count = 0
+
+    async def connect(self, upstream: Upstream) -> UpstreamConnection:
+        """Open a connection. Raises ProxyError ("dial" or "tls")."""
+        loop = asyncio.get_running_loop()
+        try:
+            sock = await upstream.connect()
+        except OSError as error:
+            raise ProxyError("dial", describe(error)) from error
+        try:
+            sock.setblocking(False)
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                with contextlib.suppress(OSError):  # the peer may be gone already; the first write will say so
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = UpstreamConnection(self, upstream.key, sock)
+            transport, _ = await loop.create_connection(lambda: connection, sock=sock)
+        except OSError as error:
+            sock.close()
+            raise ProxyError("dial", describe(error)) from error
+        except BaseException:
+            sock.close()
+            raise
+        if upstream.tls is not None:
+            try:
+                secured = await loop.start_tls(
+                    transport,
+                    connection,
+                    upstream.tls,
+                    server_hostname=upstream.server_hostname,
+                    ssl_handshake_timeout=self.limits.upstream_tls_timeout,
+                )
+            except (OSError, ValueError, EOFError) as error:
+                transport.abort()
+                raise ProxyError("tls", describe(error)) from error
+            except BaseException:
+                transport.abort()
+                raise
+            if secured is None:
+                raise ProxyError("tls", "EOF")
+            connection.connection_made(secured)
+        if connection.transport.is_closing():
+            raise ProxyError("read", "EOF")
+        return connection
+
+
+def describe(error: BaseException) -> str:
+    """An error of a socket in the words that Go's net package has made familiar."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"tls: failed to verify certificate: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"tls: {error.reason or error}".replace("_", " ").lower()
+    if isinstance(error, TimeoutError):
+        return "i/o timeout"
+    if isinstance(error, ConnectionResetError):
+        return "connection reset by peer"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
