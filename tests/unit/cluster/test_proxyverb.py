@@ -415,11 +415,15 @@ def test_html_is_rewritten(cluster: FakeCluster) -> None:
         (200, [(b"Content-Length", b"13")]),
         (200, [HTML, (b"Content-Encoding", b"br"), (b"Content-Length", b"13")]),
         (206, [HTML, (b"Content-Range", b"bytes 0-3/9")]),
-        (304, [HTML]),
+        (304, [(b"ETag", b"x")]),
     ],
 )
 def test_other_bodies_are_not(cluster: FakeCluster, status: int, headers: Headers) -> None:
     assert edited(cluster, status, headers) == ([CACHE, *headers], None)
+
+
+def test_not_modified_has_no_content_type(cluster: FakeCluster) -> None:
+    assert edited(cluster, 304, [HTML, (b"ETag", b"x")]) == ([CACHE, (b"ETag", b"x")], None)
 
 
 def test_gzip_is_decoded_for_clients_that_did_not_ask(cluster: FakeCluster) -> None:

@@ -19,6 +19,7 @@ the decoded path of the request under the API server (not on upgrades). As with 
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -188,6 +189,8 @@ class _Exchange:
             elif lower == b"set-cookie":
                 value = rewrite_set_cookie(value, prefix=self._prefix)
             elif lower == b"content-type":
+                if head.status == 304:
+                    continue  # RFC 9110 section 15.4.5; Go's server drops it, too
                 media_type = value.split(b";", 1)[0].strip().lower()
             elif lower == b"content-encoding":
                 coding = coding + b"," + value if coding else value
@@ -228,8 +231,8 @@ def dial_message(error: ProxyError, endpoint: Endpoint) -> str:
     cause = error.__cause__
     if isinstance(cause, TimeoutError):
         why = "i/o timeout"
-    elif isinstance(cause, OSError) and cause.strerror:
-        why = f"connect: {cause.strerror.lower()}"
+    elif isinstance(cause, OSError) and cause.errno:
+        why = f"connect: {os.strerror(cause.errno).lower()}"  # asyncio words strerror its own way
     else:
         why = error.message
     return f"dial tcp {endpoint.dialed}: {why}"

@@ -1,0 +1,70 @@
+"""Where Hatchway's proxy verb answers otherwise than the recorded kube-apiserver 1.20, and why.
+
+id -> (reason, changes as `replay.expected` takes them).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PREFIX = "/api/v1/namespaces/default/services/web-named:http/proxy"
+
+UNREACHABLE = "newer API servers answer 503 ServiceUnavailable where 1.20 answered 500 without a reason"
+NO_ENDPOINTS = "read through EndpointSlices, a Service without any has no endpoints; it is not missing"
+IN_PREFIX = "dot segments never leave the prefix, in X-Forwarded-Uri neither"
+ESCAPES = "the path keeps its bytes; the original encodes some again"
+BAD_PATH = "a malformed path is refused at once, with a Status"
+FRAGMENT = "RFC 9112 section 3.2: a request-target has no fragment; the engine refuses it"
+HOP_BY_HOP = "RFC 9110 section 7.6.1: what Connection lists, and TE, is for this hop only"
+COOKIES = "cookie paths are put under the prefix, so that services do not see each other's cookies"
+
+
+# The fields of the backend's echo, which a Status has not.
+_ECHO = ("backend", "tls", "method", "path", "client", "headers", "body")
+
+
+def _unreachable(**more: str) -> tuple[str, dict[str, Any]]:
+    return UNREACHABLE, {"Status": {"code": 503, "reason": "ServiceUnavailable", **more}}
+
+
+def _any_failure() -> tuple[str, dict[str, Any]]:
+    return _unreachable(message="error trying to reach service: ...")
+
+
+def _no_endpoints(name: str) -> tuple[str, dict[str, Any]]:
+    message = f'no endpoints available for service "{name}"'
+    return NO_ENDPOINTS, {
+        "Status": {"code": 503, "reason": "ServiceUnavailable", "message": message, "details": None},
+    }
+
+
+def _bad_path() -> tuple[str, dict[str, Any]]:
+    status = {"code": 400, "reason": "BadRequest", "message": "the path of the request ..."}
+    return BAD_PATH, {
+        "Status": status,
+        "headers": {"Content-Type": "application/json", "Cache-Control": "no-cache, private"},
+    }
+
+
+DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
+    **{one: _any_failure() for one in ("012", "023", "026", "027", "031", "032", "153", "246")},
+    **{one: _unreachable() for one in ("043", "044", "247", "251", "253")},
+    "039": _no_endpoints("web-empty"),
+    "040": _no_endpoints("web-empty:http"),
+    "045": _no_endpoints("web-external"),
+    "046": _no_endpoints("web-external:http"),
+    "062": (IN_PREFIX, {"echo_headers": {"X-Forwarded-Uri": f"{PREFIX}/secrets"}}),
+    "068": _bad_path(),
+    "069": _bad_path(),
+    "079": (
+        FRAGMENT,
+        {
+            "Status": {"code": 400, "reason": "BadRequest", "message": "..."} | dict.fromkeys(_ECHO),
+            "headers": {"X-Backend": None, "Cache-Control": None},
+        },
+    ),
+    "080": (ESCAPES, {"echo": {"path": "/echo/~!$&'()*,=@:x"}}),
+    "105": (HOP_BY_HOP, {"echo_headers": {"Te": None}}),
+    "106": (HOP_BY_HOP, {"echo_headers": {"X-Custom": None}}),
+    "147": (COOKIES, {"headers": {"Set-Cookie": [f"a=1; Path={PREFIX}/", f"b=2; Path={PREFIX}/x; HttpOnly"]}}),
+}
