@@ -1,0 +1,227 @@
+"""Events: what `kubectl describe` tells about an object's life (client-go's `tools/record`, in its smallest form).
+
+Equal events are counted in one object, similar ones are combined, and an object that floods is cut off, with the
+limits of `tools/record/events_cache.go`. Reporting never blocks and never fails its caller: an event is a hint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+from hatchway.errors import ApiError
+from hatchway.kube.api import Client, Object
+
+log = logging.getLogger(__name__)
+
+V = TypeVar("V")
+
+_QUEUE = 1000
+_REMEMBERED = 4096
+# After so many different messages with one reason within the interval, further ones are counted as one event.
+_SIMILAR = 10
+_SIMILAR_SECONDS = 600.0
+# An object may report so many events at once, then one in five minutes.
+_BURST = 25
+_REFILL_SECONDS = 300.0
+_TRIES = 4
+_FIRST_RETRY = 0.5
+_MESSAGE_LIMIT = 1024
+_COMBINED = "(combined from similar events): "
+
+
+@dataclass(slots=True)
+class _Report:
+    obj: Object
+    type: str
+    reason: str
+    message: str
+    field_path: str
+    moment: datetime
+
+
+@dataclass(slots=True)
+class _Known:
+    """An Event object that this recorder has written."""
+
+    name: str
+    count: int
+
+
+@dataclass(slots=True)
+class _Similar:
+    messages: set[str]
+    last: float
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled: float
+
+
+class EventRecorder:
+    """Reports events of one component. host: the node that reports, for kubelets."""
+
+    def __init__(self, client: Client, component: str, host: str = "") -> None:
+        self._client = client
+        self._component = component
+        self._host = host
+        self._queue: deque[_Report] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
+        self._similar: OrderedDict[tuple[str, ...], _Similar] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, ...], _Bucket] = OrderedDict()
+        self._closed = False
+
+    def event(
+        self,
+        obj: Object,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+    ) -> None:
+        """Report that something happened to `obj` (which has apiVersion, kind and metadata). Returns at once.
+
+        field_path: the part of the object it is about, as `spec.containers{web}`. Needs a running event loop. When
+        more events wait than can be sent, new ones are dropped.
+        """
+        if self._closed or len(self._queue) >= _QUEUE:
+            return
+        self._queue.append(_Report(obj, type, reason, message[:_MESSAGE_LIMIT], field_path, datetime.now(UTC)))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.get_running_loop().create_task(self._send_all(), name=f"events {self._component}")
+
+    async def aclose(self, patience: float = 1.0) -> None:
+        """Send what waits, for `patience` seconds at most; later events are dropped."""
+        self._closed = True
+        if self._sender is not None and not self._sender.done():
+            done, _ = await asyncio.wait([self._sender], timeout=patience)
+            if not done:
+                self._sender.cancel()
+                await asyncio.wait([self._sender])
+
+    async def _send_all(self) -> None:
+        while self._queue:
+            report = self._queue.popleft()
+            try:
+                await self._send(report)
+            except Exception:
+                log.exception("event %s of %s is lost", report.reason, report.obj["metadata"].get("name"))
+
+    async def _send(self, report: _Report) -> None:
+        involved = _reference(report)
+        if not self._admit((involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])):
+            return
+        message = self._combine(report, involved)
+        identity = (
+            *(str(involved.get(key, "")) for key in ("kind", "namespace", "name", "uid", "fieldPath")),
+            report.type,
+            report.reason,
+            message if not message.startswith(_COMBINED) else _COMBINED,
+        )
+        wait = _FIRST_RETRY
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(wait)
+                wait *= 2
+            try:
+                await self._write(report, involved, identity, message)
+                return
+            except ApiError as error:
+                # A refusal stays one (the namespace is being deleted, say); only an absent server is asked again.
+                if error.code not in (429, 500, 502, 503, 504):
+                    log.debug("event %s was refused: %s", report.reason, error.message)
+                    return
+            except (TimeoutError, OSError) as error:
+                log.debug("event %s cannot be sent now: %s", report.reason, error)
+
+    async def _write(self, report: _Report, involved: Object, identity: tuple[str, ...], message: str) -> None:
+        namespace = involved.get("namespace") or "default"
+        stamp = report.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        known = self._known.get(identity)
+        if known is not None:
+            patch = {"count": known.count + 1, "lastTimestamp": stamp, "message": message}
+            try:
+                await self._client.patch("events", known.name, patch, namespace)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+            else:
+                known.count += 1
+                return
+        name = f"{involved['name']}.{time.time_ns():x}"
+        source = {"component": self._component, **({"host": self._host} if self._host else {})}
+        await self._client.create(
+            "events",
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": namespace},
+                "involvedObject": involved,
+                "reason": report.reason,
+                "message": message,
+                "source": source,
+                "firstTimestamp": stamp,
+                "lastTimestamp": stamp,
+                "count": 1,
+                "type": report.type,
+                "reportingComponent": self._component,
+                "reportingInstance": self._host,
+            },
+            namespace,
+        )
+        _remember(self._known, identity, _Known(name, 1))
+
+    def _admit(self, key: tuple[str, ...]) -> bool:
+        """Whether the object may report one more event now (EventSourceObjectSpamFilter)."""
+        now = time.monotonic()
+        bucket = self._buckets.get(key) or _remember(self._buckets, key, _Bucket(_BURST, now))
+        bucket.tokens = min(_BURST, bucket.tokens + (now - bucket.filled) / _REFILL_SECONDS)
+        bucket.filled = now
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True
+
+    def _combine(self, report: _Report, involved: Object) -> str:
+        """The message to write: its own, or the combined one when too many similar ones came (EventAggregator)."""
+        key = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"], report.reason)
+        now = time.monotonic()
+        similar = self._similar.get(key)
+        if similar is None or now - similar.last > _SIMILAR_SECONDS:
+            similar = _remember(self._similar, key, _Similar(set(), now))
+        similar.last = now
+        if report.message not in similar.messages and len(similar.messages) >= _SIMILAR:
+            return _COMBINED + report.message
+        similar.messages.add(report.message)
+        return report.message
+
+
+def _reference(report: _Report) -> Object:
+    obj, metadata = report.obj, report.obj["metadata"]
+    found = {
+        "kind": obj.get("kind", ""),
+        "namespace": metadata.get("namespace", ""),
+        "name": metadata["name"],
+        "uid": metadata.get("uid", ""),
+        "apiVersion": obj.get("apiVersion", ""),
+        "resourceVersion": metadata.get("resourceVersion", ""),
+        "fieldPath": report.field_path,
+    }
+    return {key: value for key, value in found.items() if value or key in ("kind", "name", "uid")}
+
+
+def _remember(table: OrderedDict[tuple[str, ...], V], key: tuple[str, ...], value: V) -> V:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > _REMEMBERED:
+        table.popitem(last=False)
+    return value

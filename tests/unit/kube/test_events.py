@@ -1,0 +1,108 @@
+"""Events are counted, combined and limited, and a broken server never breaks the reporter."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hatchway.errors import not_found, service_unavailable
+from hatchway.kube.api import Object
+from hatchway.kube.events import EventRecorder
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web", "namespace": "shop", "uid": "u-1", "resourceVersion": "7"},
+}
+
+
+class Server:
+    """Holds events; `fail` is raised by the next calls."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, Object] = {}
+        self.fail: list[Exception] = []
+        self.written = asyncio.Event()
+
+    async def create(self, resource: str, obj: Object, namespace: str | None = None, **_: Any) -> Object:
+        if self.fail:
+            raise self.fail.pop(0)
+        assert resource == "events"
+        assert obj["metadata"]["namespace"] == namespace
+        self.events[obj["metadata"]["name"]] = dict(obj)
+        self.written.set()
+        return obj
+
+    async def patch(self, resource: str, name: str, patch: Object, namespace: str | None = None, **_: Any) -> Object:
+        if name not in self.events:
+            raise not_found(resource, name)
+        self.events[name] |= patch
+        return self.events[name]
+
+
+async def report(recorder: EventRecorder, *messages: str, obj: Object = POD) -> None:
+    for message in messages:
+        recorder.event(obj, "Normal", "Pulled", message, field_path="spec.containers{web}")
+    await recorder.aclose()
+
+
+async def test_equal_events_are_counted_in_one_object() -> None:
+    server = Server()
+    await report(EventRecorder(server, "kubelet", "node-1"), "a", "a", "b", "a")  # type: ignore[arg-type]
+    found = sorted((event["message"], event["count"]) for event in server.events.values())
+    assert found == [("a", 3), ("b", 1)]
+    event = next(iter(server.events.values()))
+    assert event["source"] == {"component": "kubelet", "host": "node-1"}
+    assert event["involvedObject"] == {
+        "kind": "Pod",
+        "namespace": "shop",
+        "name": "web",
+        "uid": "u-1",
+        "apiVersion": "v1",
+        "resourceVersion": "7",
+        "fieldPath": "spec.containers{web}",
+    }
+
+
+async def test_an_event_that_was_deleted_is_written_anew() -> None:
+    server = Server()
+    recorder = EventRecorder(server, "kubelet")  # type: ignore[arg-type]
+    recorder.event(POD, "Normal", "Pulled", "a")
+    await server.written.wait()
+    server.events.clear()
+    recorder.event(POD, "Normal", "Pulled", "a")
+    await recorder.aclose()
+    assert [event["count"] for event in server.events.values()] == [1]
+
+
+async def test_many_similar_events_are_combined_and_a_flood_is_cut_off() -> None:
+    server = Server()
+    await report(EventRecorder(server, "kubelet"), *(f"message {n}" for n in range(100)))  # type: ignore[arg-type]
+    combined = [event for event in server.events.values() if event["message"].startswith("(combined")]
+    assert len(server.events) == 11
+    assert [event["count"] for event in combined] == [15]
+
+
+async def test_a_refusal_drops_one_event_only() -> None:
+    server = Server()
+    server.fail = [not_found("namespaces", "shop")]
+    await report(EventRecorder(server, "kubelet"), "lost", "kept")  # type: ignore[arg-type]
+    assert [event["message"] for event in server.events.values()] == ["kept"]
+
+
+async def test_an_absent_server_is_asked_again() -> None:
+    server = Server()
+    server.fail = [service_unavailable("starting"), ConnectionRefusedError()]
+    recorder = EventRecorder(server, "kubelet")  # type: ignore[arg-type]
+    recorder.event(POD, "Normal", "Pulled", "kept")
+    await recorder.aclose(patience=5)
+    assert len(server.events) == 1
+
+
+async def test_events_of_nodes_are_in_the_default_namespace() -> None:
+    server = Server()
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "uid": "node-1"}}
+    await report(EventRecorder(server, "kubelet"), "x", obj=node)  # type: ignore[arg-type]
+    event = next(iter(server.events.values()))
+    assert event["metadata"]["namespace"] == "default"
+    assert "namespace" not in event["involvedObject"]
