@@ -78,7 +78,7 @@ class Rbac:
         self._index: _Index = {}
         self._aggregated: dict[str, tuple[Rule, ...]] = {}
         self._decisions: dict[tuple[Any, ...], Decision] = {}
-        followed: list[tuple[str, Callable[[str, Object], None]]] = [
+        followed: list[tuple[str, Callable[[str, Object | None, Object | None], None]]] = [
             (source.CLUSTER_ROLES, self._role_changed),
             (source.ROLES, self._role_changed),
             (source.CLUSTER_ROLE_BINDINGS, self._binding_changed),
@@ -87,7 +87,7 @@ class Rbac:
         self._subscriptions = [objects.subscribe(resource, callback) for resource, callback in followed]
         for resource, callback in followed:
             for obj in objects.list(resource):
-                callback("ADDED", obj)
+                callback("ADDED", None, obj)
 
     def close(self) -> None:
         for end in self._subscriptions:
@@ -196,26 +196,35 @@ class Rbac:
 
     # -- following the store
 
-    def _role_changed(self, event: str, obj: Object) -> None:
-        key = _key(obj)
-        if event == "DELETED":
-            self._roles.pop(key, None)
-        else:
-            self._roles[key] = _parse_role(obj)
+    def _role_changed(self, _type: str, old: Object | None, new: Object | None) -> None:
+        if old is not None:
+            self._roles.pop(_key(old), None)
+        if new is not None:
+            self._roles[_key(new)] = _parse_role(new)
         self._aggregated.clear()
         self._decisions.clear()
 
-    def _binding_changed(self, event: str, obj: Object) -> None:
-        key = _key(obj)
-        old = self._bindings.pop(key, None)
-        if old is not None:
-            for subject, _ in old.subjects:
-                self._index[key[0]][subject].pop(key, None)
-        if event != "DELETED":
-            new = self._bindings[key] = _parse_binding(obj)
-            for subject, _ in new.subjects:
-                self._index.setdefault(key[0], {}).setdefault(subject, {})[key] = new
+    def _binding_changed(self, _type: str, old: Object | None, new: Object | None) -> None:
+        for obj in (old, new):
+            if obj is not None:
+                self._forget(_key(obj))
+        if new is not None:
+            key = _key(new)
+            binding = self._bindings[key] = _parse_binding(new)
+            index = self._index.setdefault(key[0], {})
+            for subject, _ in binding.subjects:
+                index.setdefault(subject, {})[key] = binding
         self._decisions.clear()
+
+    def _forget(self, key: Key) -> None:
+        known = self._bindings.pop(key, None)
+        if known is None:
+            return
+        index = self._index[key[0]]
+        for subject in {subject for subject, _ in known.subjects}:
+            del index[subject][key]
+            if not index[subject]:
+                del index[subject]
 
 
 def refusal(asked: Attributes, reason: str = "") -> ApiError:

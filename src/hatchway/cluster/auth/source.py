@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from hatchway.kube.api import Object
 
-# Called with "ADDED", "MODIFIED" or "DELETED" and the object (for DELETED its last state).
-Callback = Callable[[str, Object], None]
+# callback(type, old, new): type is ADDED, MODIFIED or DELETED; old is None when added, new None when deleted.
+Callback = Callable[[Literal["ADDED", "MODIFIED", "DELETED"], Object | None, Object | None], None]
 
 ROLES = "roles.rbac.authorization.k8s.io"
 CLUSTER_ROLES = "clusterroles.rbac.authorization.k8s.io"

@@ -1,0 +1,358 @@
+"""RBAC against a naive model of its documentation, and the wording of its answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatchway.cluster.auth.bootstrap import bootstrap_objects
+from hatchway.cluster.auth.escalation import check_escalation
+from hatchway.cluster.auth.rbac import Rbac, selects
+from hatchway.cluster.auth.rules import Rule, covers
+from hatchway.cluster.auth.user import ANONYMOUS, LOOPBACK_USER, Attributes, UserInfo
+from hatchway.errors import ApiError
+
+from .fakes import FakeSource, rule
+
+ALICE = UserInfo("alice", ("system:authenticated",))
+BOB = UserInfo("bob", ("devs", "system:authenticated"))
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    found = FakeSource()
+    for resource, obj in bootstrap_objects():
+        found.put(resource, obj)
+    return found
+
+
+def allowed(rbac: Rbac, user: UserInfo, verb: str, what: str = "", namespace: str = "", **more: str) -> bool:
+    resource, _, subresource = what.partition("/")
+    return rbac.decide(Attributes(user, verb, resource, subresource, namespace=namespace, **more)).allowed
+
+
+# -- matching
+
+WORDS = st.sampled_from(["a", "b", "c"])
+RESOURCES = st.sampled_from(["a", "b", "a/x", "b/x", "a/y", "*/x", "*"])
+URLS = st.sampled_from(["/", "/a", "/a/", "/a/b", "/a/*", "/*", "*", "/a*", "/b"])
+STARRED = st.sampled_from(["a", "b", "c", "*"])
+
+
+def lists(of: st.SearchStrategy[str], least: int = 1) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(of, min_size=least, max_size=3).map(tuple)
+
+
+RESOURCE_RULES = st.builds(Rule, lists(STARRED), lists(STARRED), lists(RESOURCES), lists(WORDS, 0))
+URL_RULES = st.builds(Rule, lists(STARRED), non_resource_urls=lists(URLS))
+RULES = RESOURCE_RULES | URL_RULES
+RESOURCE_REQUESTS = st.builds(
+    Attributes,
+    st.just(ALICE),
+    WORDS,
+    resource=st.sampled_from(["a", "b"]),
+    subresource=st.sampled_from(["", "x", "y"]),
+    api_group=WORDS,
+    name=st.sampled_from(["", "a", "b"]),
+)
+URL_REQUESTS = st.builds(
+    Attributes, st.just(ALICE), WORDS, path=st.sampled_from(["/", "/a", "/a/", "/a/b", "/ab", "/b"])
+)
+REQUESTS = RESOURCE_REQUESTS | URL_REQUESTS
+
+
+def naive(rule: Rule, asked: Attributes) -> bool:
+    """What the documentation of PolicyRule says, spelled out by enumerating what each entry stands for."""
+    if not ({"*", asked.verb} & set(rule.verbs)):
+        return False
+    if asked.path:
+        return any(
+            url in ("*", asked.path) or (url.endswith("*") and asked.path.startswith(url[:-1]))
+            for url in rule.non_resource_urls
+        )
+    if not ({"*", asked.api_group} & set(rule.api_groups)):
+        return False
+    spellings = (
+        {"*", asked.resource}
+        if not asked.subresource
+        else {"*", f"{asked.resource}/{asked.subresource}", f"*/{asked.subresource}"}
+    )
+    if not (spellings & set(rule.resources)):
+        return False
+    return rule.resource_names == () or asked.name in rule.resource_names
+
+
+@given(RULES, REQUESTS)
+def test_a_rule_allows_what_its_documentation_says(rule: Rule, asked: Attributes) -> None:
+    assert rule.allows(asked) == naive(rule, asked)
+
+
+@given(st.lists(RULES, max_size=4), RULES, REQUESTS)
+def test_what_is_covered_gives_nothing_new(owned: list[Rule], wanted: Rule, asked: Attributes) -> None:
+    """Who holds `owned` may give away `wanted`: then nothing that `wanted` allows is news."""
+    if not covers(owned, [wanted]) and wanted.allows(asked):
+        assert any(rule.allows(asked) for rule in owned)
+
+
+@given(st.lists(RULES, max_size=4))
+def test_rules_cover_themselves(rules: list[Rule]) -> None:
+    assert covers(rules, rules) == []
+
+
+# -- deciding
+
+SUBJECTS = st.lists(st.sampled_from(["User:alice", "User:bob", "Group:devs", "ServiceAccount:n1/robot"]), max_size=3)
+GRANTS = st.lists(
+    st.tuples(st.sampled_from(["", "n1", "n2"]), SUBJECTS, st.lists(RESOURCE_RULES, max_size=2)), max_size=4
+)
+USERS = st.sampled_from([ALICE, BOB, UserInfo("system:serviceaccount:n1:robot")])
+
+
+@given(GRANTS, USERS, st.sampled_from(["", "n1", "n2"]), RESOURCE_REQUESTS, st.randoms())
+def test_decisions_follow_every_change(
+    grants: list[tuple[str, list[str], list[Rule]]], user: UserInfo, namespace: str, asked: Attributes, random: Any
+) -> None:
+    """Bindings of the cluster and of the request's namespace count, however they came and went."""
+    source = FakeSource()
+    rbac = Rbac(source)
+    asked = Attributes(
+        user, asked.verb, asked.resource, asked.subresource, asked.api_group, "v1", namespace, asked.name
+    )
+    mine = {f"User:{user.name}", *(f"Group:{group}" for group in user.groups)}
+    if user.name.startswith("system:serviceaccount:"):
+        mine = {"ServiceAccount:n1/robot"}
+    live = dict(enumerate(grants))
+    for number, (where, subjects, rules) in live.items():
+        source.role(f"r{number}", *(rule.as_dict() for rule in rules), namespace=where)
+        source.bind(f"b{number}", f"r{number}", *subjects, namespace=where)
+
+    def wanted() -> bool:
+        return any(
+            where in ("", namespace) and mine & set(subjects) and any(naive(rule, asked) for rule in rules)
+            for where, subjects, rules in live.values()
+        )
+
+    assert rbac.decide(asked).allowed == wanted()
+    for number in random.sample(sorted(live), len(live)):
+        where, _, _ = live.pop(number)
+        source.remove(
+            f"{'rolebindings' if where else 'clusterrolebindings'}.rbac.authorization.k8s.io", where, f"b{number}"
+        )
+        assert rbac.decide(asked).allowed == wanted()
+
+
+def test_reasons_and_refusals(source: FakeSource) -> None:
+    source.role("web-proxy", rule("get", "services/proxy", names="web web:http"), namespace="team-a")
+    source.bind("alice-web-proxy", "web-proxy", "User:alice", namespace="team-a")
+    source.bind("devs-edit", "edit", "Group:devs", namespace="team-b", kind="ClusterRole")
+    source.bind("robot", "view", "ServiceAccount:ci/robot")
+    rbac = Rbac(source)
+    asked = Attributes(ALICE, "get", "services", "proxy", namespace="team-a", name="web")
+    assert (
+        rbac.decide(asked).reason
+        == 'RBAC: allowed by RoleBinding "alice-web-proxy/team-a" of Role "web-proxy" to User "alice"'
+    )
+    asked = Attributes(BOB, "get", "pods", namespace="team-b")
+    assert (
+        rbac.decide(asked).reason
+        == 'RBAC: allowed by RoleBinding "devs-edit/team-b" of ClusterRole "edit" to Group "devs"'
+    )
+    robot = UserInfo("system:serviceaccount:ci:robot", ())
+    asked = Attributes(robot, "list", "pods", namespace="any")
+    assert (
+        rbac.decide(asked).reason
+        == 'RBAC: allowed by ClusterRoleBinding "robot" of ClusterRole "view" to ServiceAccount "robot/ci"'
+    )
+
+    def refused(user: UserInfo, **asked: str) -> dict[str, Any]:
+        with pytest.raises(ApiError) as caught:
+            rbac.require(Attributes(user, **asked))
+        return caught.value.status()
+
+    found = refused(ANONYMOUS, verb="list", resource="namespaces")
+    assert found["message"] == (
+        'namespaces is forbidden: User "system:anonymous" cannot list resource "namespaces" in API group "" at the cluster scope'
+    )
+    assert found["details"] == {"kind": "namespaces"}
+    assert found["code"] == 403
+    found = refused(BOB, verb="create", resource="roles", api_group="rbac.authorization.k8s.io", namespace="team-b")
+    assert found["message"] == (
+        'roles.rbac.authorization.k8s.io is forbidden: User "bob" cannot create resource "roles" '
+        'in API group "rbac.authorization.k8s.io" in the namespace "team-b"'
+    )
+    assert refused(BOB, verb="get", path="/secret")["message"] == 'forbidden: User "bob" cannot get path "/secret"'
+
+
+def test_a_binding_of_a_missing_role_says_so(source: FakeSource) -> None:
+    source.bind("broken", "nope", "User:alice", namespace="n", kind="ClusterRole")
+    rbac = Rbac(source)
+    with pytest.raises(ApiError) as caught:
+        rbac.require(Attributes(ALICE, "get", "pods", namespace="n"))
+    problem = 'in the namespace "n": RBAC: clusterrole.rbac.authorization.k8s.io "nope" not found'
+    assert caught.value.message.endswith(problem)
+    # The role's coming is noticed.
+    source.role("nope", rule("get", "pods"))
+    assert allowed(rbac, ALICE, "get", "pods", "n")
+
+
+def test_default_roles(source: FakeSource) -> None:
+    source.bind("ada", "admin", "User:alice", namespace="n", kind="ClusterRole")
+    source.bind("viewer", "view", "User:bob", namespace="n", kind="ClusterRole")
+    rbac = Rbac(source)
+    node = UserInfo("system:node:node-1", ("system:nodes", "system:authenticated"))
+    rbac_group = {"api_group": "rbac.authorization.k8s.io"}
+    assert allowed(rbac, ALICE, "create", "rolebindings", "n", **rbac_group)
+    assert allowed(rbac, ALICE, "create", "services/proxy", "n")
+    assert not allowed(rbac, ALICE, "create", "services/proxy", "other")
+    assert not allowed(rbac, ALICE, "get", "nodes/proxy")
+    assert allowed(rbac, BOB, "list", "pods", "n")
+    assert not allowed(rbac, BOB, "get", "secrets", "n")
+    assert not allowed(rbac, BOB, "get", "services/proxy", "n")
+    assert allowed(rbac, node, "patch", "pods/status", "n")
+    assert allowed(rbac, node, "watch", "endpointslices", api_group="discovery.k8s.io")
+    assert not allowed(rbac, node, "create", "rolebindings", "n", **rbac_group)
+    assert allowed(rbac, LOOPBACK_USER, "anything", "at-all")
+    for path in ("/healthz", "/version", "/livez", "/readyz"):
+        assert allowed(rbac, ANONYMOUS, "get", path=path)
+    assert not allowed(rbac, ANONYMOUS, "get", path="/api")
+    assert allowed(rbac, ALICE, "get", path="/api")
+    assert allowed(rbac, ALICE, "get", path="/openapi/v3")
+    assert not allowed(rbac, ALICE, "get", path="/metrics")
+    assert allowed(rbac, ALICE, "create", "selfsubjectreviews", api_group="authentication.k8s.io")
+
+
+def test_default_objects_are_valid_and_fresh() -> None:
+    objects = bootstrap_objects()
+    names = [(resource, obj["metadata"]["name"]) for resource, obj in objects]
+    assert len(set(names)) == len(names)
+    roles = {name for resource, name in names if "roles" in resource}
+    for _, obj in objects:
+        assert obj["metadata"]["labels"]["kubernetes.io/bootstrapping"] == "rbac-defaults"
+        if "roleRef" in obj:
+            assert obj["roleRef"]["name"] in roles
+        else:
+            for found in obj["rules"]:
+                assert found["verbs"]
+                assert ("nonResourceURLs" in found) != ("resources" in found and "apiGroups" in found)
+    objects[0][1]["rules"].clear()
+    assert bootstrap_objects()[0][1]["rules"]
+
+
+def test_aggregation_follows_labels_and_survives_cycles(source: FakeSource) -> None:
+    source.bind("viewer", "view", "User:alice", namespace="n", kind="ClusterRole")
+    rbac = Rbac(source)
+    assert not allowed(rbac, ALICE, "get", "widgets", "n")
+    label = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+    source.role("widgets", rule("get", "widgets"), labels=label)
+    assert allowed(rbac, ALICE, "get", "widgets", "n")
+    source.role("widgets", rule("get", "widgets"), labels={})
+    assert not allowed(rbac, ALICE, "get", "widgets", "n")
+    selector = {"clusterRoleSelectors": [{"matchLabels": {"ring": "1"}}]}
+    source.role("one", labels={"ring": "1"}, aggregationRule=selector)
+    source.role("two", labels={"ring": "1"}, aggregationRule=selector)
+    source.role("three", rule("get", "rings"), labels={"ring": "1"})
+    source.bind("ring", "one", "User:alice")
+    assert allowed(rbac, ALICE, "get", "rings")
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "labels", "wanted"),
+    [
+        ("In", ["a"], {"k": "a"}, True),
+        ("In", ["a"], {}, False),
+        ("NotIn", ["a"], {"k": "a"}, False),
+        ("NotIn", ["a"], {}, True),
+        ("Exists", [], {"k": ""}, True),
+        ("Exists", [], {}, False),
+        ("DoesNotExist", [], {}, True),
+        ("DoesNotExist", [], {"k": ""}, False),
+        ("Nonsense", [], {"k": ""}, False),
+    ],
+)
+def test_label_selectors(operator: str, values: list[str], labels: dict[str, str], wanted: bool) -> None:
+    selector = {"matchExpressions": [{"key": "k", "operator": operator, "values": values}]}
+    assert selects(selector, labels) == wanted
+
+
+def test_many_decisions_do_not_pile_up(source: FakeSource) -> None:
+    rbac = Rbac(source)
+    for number in range(20_000):
+        rbac.decide(Attributes(ALICE, "get", path=f"/{number}"))
+    assert len(rbac._decisions) <= 8192
+
+
+def test_close_ends_the_subscriptions(source: FakeSource) -> None:
+    rbac = Rbac(source)
+    rbac.close()
+    assert not any(source.callbacks.values())
+
+
+# -- escalation
+
+ROLE = {"metadata": {"name": "esc", "namespace": "n"}, "rules": [rule("get list", "secrets pods")]}
+
+
+def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
+    source.role("some", rule("get list", "pods"), rule("create", "roles", "rbac.authorization.k8s.io"), namespace="n")
+    source.bind("some", "some", "User:alice", namespace="n")
+    rbac = Rbac(source)
+    with pytest.raises(ApiError) as caught:
+        check_escalation(rbac, ALICE, "roles", "n", ROLE)
+    assert caught.value.message == (
+        'roles.rbac.authorization.k8s.io "esc" is forbidden: user "alice" (groups=["system:authenticated"]) is attempting '
+        'to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}'
+    )
+    # Metadata may be changed by who could not have granted it, and what one has may be granted.
+    check_escalation(rbac, ALICE, "roles", "n", {**ROLE, "metadata": {"name": "esc", "labels": {"a": "b"}}}, ROLE)
+    check_escalation(rbac, ALICE, "roles", "n", {"metadata": {"name": "x"}, "rules": [rule("get", "pods")]})
+    # Members of system:masters, and who may escalate, are free.
+    check_escalation(rbac, LOOPBACK_USER, "roles", "n", ROLE)
+    source.role("free", rule("escalate", "roles", "rbac.authorization.k8s.io", names="esc"), namespace="n")
+    source.bind("free", "free", "User:alice", namespace="n")
+    check_escalation(rbac, ALICE, "roles", "n", ROLE)
+
+
+def test_aggregation_needs_everything(source: FakeSource) -> None:
+    rbac = Rbac(source)
+    role = {"metadata": {"name": "all"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
+    with pytest.raises(ApiError, match="not currently held"):
+        check_escalation(rbac, ALICE, "clusterroles", "", role)
+    source.bind("root", "cluster-admin", "User:alice")
+    check_escalation(rbac, ALICE, "clusterroles", "", role)
+
+
+def binding(role: str, kind: str = "ClusterRole", **more: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "rb", "namespace": "n"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": [{"kind": "User", "name": "eve"}],
+        **more,
+    }
+
+
+def test_binding_a_role_needs_its_rights_or_bind(source: FakeSource) -> None:
+    source.bind("editor", "edit", "User:alice", namespace="n", kind="ClusterRole")
+    rbac = Rbac(source)
+    check_escalation(rbac, ALICE, "rolebindings", "n", binding("view"))
+    with pytest.raises(ApiError) as caught:
+        check_escalation(rbac, ALICE, "rolebindings", "n", binding("cluster-admin"))
+    assert caught.value.code == 403
+    with pytest.raises(ApiError) as caught:
+        check_escalation(rbac, ALICE, "rolebindings", "n", binding("nope", "Role"))
+    assert caught.value.message == 'roles.rbac.authorization.k8s.io "nope" not found'
+    with pytest.raises(ApiError):
+        check_escalation(rbac, ALICE, "clusterrolebindings", "", binding("view"))
+    source.role(
+        "binder", rule("bind", "clusterroles", "rbac.authorization.k8s.io", names="cluster-admin"), namespace="n"
+    )
+    source.bind("binder", "binder", "User:alice", namespace="n")
+    check_escalation(rbac, ALICE, "rolebindings", "n", binding("cluster-admin"))
+    old = binding("admin")
+    check_escalation(rbac, ALICE, "rolebindings", "n", {**old, "metadata": {"name": "rb", "labels": {"x": "y"}}}, old)
+    with pytest.raises(ApiError):
+        check_escalation(
+            rbac, ALICE, "rolebindings", "n", {**old, "subjects": [{"kind": "User", "name": "alice"}]}, old
+        )
