@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import typer
@@ -14,6 +13,8 @@ from hatchway.cluster.state import StateDir
 
 def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Output = Format.text) -> None:
     """Say what runs and how well. Exit code 0: ready; 1: not ready; 3: not running."""
+    import asyncio
+
     from hatchway.cluster import report
 
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)

@@ -107,7 +107,7 @@ class AppExchange:
     async def _receive(self) -> dict[str, Any]:
         if self._expect and not self._pieces and not self._ended and not self._lost and not self._client.begun:
             self._expect = False
-            self._client.interim(100, [])
+            self._client.interim(100, b"")
         while not self._lost:
             if self._pieces or (self._ended and not self._finished and self._size >= 0):
                 data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -174,9 +174,9 @@ class AppExchange:
     def _begin(self, status: int, headers: Headers, data: bytes, more: bool) -> None:
         self._head_of_response = None
         stated = get_header(headers, b"content-length")
-        lines = heads.end_to_end(headers, True)
+        fields = heads.end_to_end(headers)
         if get_header(headers, b"date") is None:
-            lines.append(self._context.date)
+            fields += self._context.date
         bodiless = heads.bodiless(self._request.head.method, status)
         length: int | None = None
         if stated is not None:
@@ -186,9 +186,9 @@ class AppExchange:
         elif not more and not bodiless:
             length = len(data)
         if length is not None and status != 204:
-            lines.append(b"Content-Length: %d\r\n" % length)
+            fields += b"Content-Length: %d\r\n" % length
         self._framed_length = length
-        self._client.begin(status, None, lines, length is not None or bodiless)
+        self._client.begin(status, None, fields, length is not None or bodiless)
 
     # What the client's connection tells
 

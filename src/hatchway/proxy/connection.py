@@ -51,7 +51,7 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection.
 
     deadline: when `deadline_passed` is due, by the coarse clock. begun: the response's head was written for the
-    current exchange. request: the current (or last) request.
+    current exchange. request: the current (or last) request. fields: writes the fields of forwarded requests.
     """
 
     __slots__ = (
@@ -70,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         "_keep",
         "_limits",
         "_out",
+        "_parser",
         "_peer",
         "_reading_paused",
         "_routing",
@@ -78,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
         "_tls",
         "begun",
         "deadline",
+        "fields",
         "lingering",
         "request",
         "transport",
@@ -90,6 +92,8 @@ class ClientConnection(asyncio.Protocol):
         self._limits = context.limits
         self._tls = tls
         self._peer = Peer(None, "https" if tls else "http")
+        self._parser = heads.RequestParser(self._peer, self._limits.fields)
+        self.fields = heads.FieldWriter()
         self._buffer = b""
         self._scanned = 0
         self._body: bodies.Body | None = None
@@ -230,7 +234,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             if end > self._limits.head:
                 raise BadMessage("request header fields too large", 431)
-            request = heads.parse_request(data[:end], self._peer, self._limits.fields)
+            request = self._parser.parse(data[:end])
         except BadMessage as error:
             self._refuse(error)
             return b""
@@ -340,13 +344,13 @@ class ClientConnection(asyncio.Protocol):
             self._reading_paused = False
             self.transport.resume_reading()
 
-    def interim(self, status: int, lines: list[bytes]) -> None:
+    def interim(self, status: int, fields: bytes) -> None:
         """Send an interim response (1xx) at once; HTTP/1.0 clients do not know them."""
         if self.request is not None and self.request.head.http_version == "1.1" and not self._closed:
-            self.transport.write(heads.status_line(status) + b"".join(lines) + b"\r\n")
+            self.transport.write(heads.status_line(status) + fields + b"\r\n")
 
-    def begin(self, status: int, reason: bytes | None, lines: list[bytes], framed: bool) -> None:
-        """Write a response's head. lines: end-to-end field lines. framed: they tell the body's length, or it has none."""
+    def begin(self, status: int, reason: bytes | None, fields: bytes, framed: bool) -> None:
+        """Write a response's head. fields: end-to-end field lines. framed: they tell the body's length, or it has none."""
         assert self.request is not None
         self.begun = True
         self._status = status
@@ -354,22 +358,19 @@ class ClientConnection(asyncio.Protocol):
         if self._context.closing or (request.expects_continue and self._body is not None and not self._bytes_in):
             # A client that was not told to continue may send its body or not: what follows could be either.
             self._keep = False
-        out = self._out
-        out.append(heads.status_line(status, reason))
-        out += lines
+        end = b"\r\n"
         old = request.head.http_version == "1.0"
         if not framed:
             if old:
                 self._keep = False
             else:
                 self._chunking = True
-                out.append(b"Transfer-Encoding: chunked\r\n")
+                end = b"Transfer-Encoding: chunked\r\n\r\n"
         if not self._keep:
-            out.append(b"Connection: close\r\n\r\n")
+            end = b"Connection: close\r\n" + end
         elif old:
-            out.append(b"Connection: keep-alive\r\n\r\n")
-        else:
-            out.append(b"\r\n")
+            end = b"Connection: keep-alive\r\n\r\n"
+        self._out.append(heads.status_line(status, reason) + fields + end)
 
     def send(self, data: bytes) -> None:
         """Add a piece of the response's body to what `push` writes."""
@@ -432,14 +433,14 @@ class ClientConnection(asyncio.Protocol):
         if close:
             self._keep = False
         try:
-            lines = heads.end_to_end(respond.headers, True)
+            fields = heads.end_to_end(respond.headers)
         except BadMessage:
             logger.error("a response's header field holds a line break (status %d)", status)
-            lines, body, status = [], b"", 500
-        lines.append(self._context.date)
+            fields, body, status = b"", b"", 500
+        fields += self._context.date
         if status not in (204, 304) and status >= 200:
-            lines.append(b"Content-Length: %d\r\n" % len(body))
-        self.begin(status, None, lines, True)
+            fields += b"Content-Length: %d\r\n" % len(body)
+        self.begin(status, None, fields, True)
         if body and not heads.bodiless(method, status):
             self.send(body)
         self.complete()
@@ -461,13 +462,13 @@ class ClientConnection(asyncio.Protocol):
             self._end_exchange()
             self._close()
 
-    def hand_over(self, lines: list[bytes], rest: bytes) -> tuple[asyncio.Transport, bytes]:
+    def hand_over(self, fields: bytes, rest: bytes) -> tuple[asyncio.Transport, bytes]:
         """Give up the transport after a 101, written here with what followed it; what the client sent early is returned."""
         self.begun = True
         self._status = 101
         self.deadline = math.inf
         early, self._buffer = self._buffer, b""
-        self.transport.write(heads.STATUS_LINES[101] + b"".join(lines) + b"\r\n" + rest)
+        self.transport.write(heads.STATUS_LINES[101] + fields + b"\r\n" + rest)
         if self._reading_paused:
             self._reading_paused = False
             self.transport.resume_reading()
@@ -510,7 +511,7 @@ class ClientConnection(asyncio.Protocol):
             self.request = None
             self._status = 0
         if self.request is None:
-            self.request = Request(RequestHead("", b"", b"", None, [], "1.1", self._peer), 0, False, False)
+            self.request = Request(RequestHead("", b"", b"", None, [], "1.1", self._peer), 0, False, False, False)
         self.begun = False
         self._keep = False
         self._body = bodies.UntilClose()  # whatever follows is thrown away

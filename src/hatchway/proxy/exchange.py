@@ -68,20 +68,20 @@ class ForwardExchange:
         head = request.head
         forward = self._forward
         try:
-            lines = heads.request_lines(head.method, forward.target, forward.headers)
+            start = heads.request_line(head.method, forward.target)
+            fields = self._client.fields.render(forward.headers)
         except BadMessage as error:
             logger.error("the routing function's request cannot be sent: %s", error.message)
             self._over = True
             self._client.fail(500, "internal error")
             return
         if request.body == CHUNKED:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        elif request.body or head.header(b"content-length") is not None:
-            lines.append(b"Content-Length: %d\r\n" % request.body)
+            fields += b"Transfer-Encoding: chunked\r\n"
+        elif request.stated:
+            fields += b"Content-Length: %d\r\n" % request.body
         if head.upgrade is not None:
-            lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+            fields += b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n"
+        self._head = start + fields + b"\r\n"
         # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
         self._expect = request.expects_continue and get_header(forward.headers, b"expect") is None
         self._connect(fresh=head.upgrade is not None)
@@ -123,7 +123,7 @@ class ForwardExchange:
             # The first piece of the body usually is here already and leaves with the head.
             self._to_send.append(self._head)
             if self._expect:
-                self._client.interim(100, [])
+                self._client.interim(100, b"")
         else:
             connection.transport.write(self._head)
 
@@ -178,7 +178,7 @@ class ForwardExchange:
 
     def upstream_interim(self, response: Response) -> None:
         try:
-            self._client.interim(response.head.status, heads.end_to_end(response.head.headers, True))
+            self._client.interim(response.head.status, response.fields())
         except BadMessage:
             logger.error("an interim response cannot be relayed")
 
@@ -191,6 +191,7 @@ class ForwardExchange:
             return
         edit = self._forward.edit_response
         if edit is not None:
+            head = response.copy_head()
             try:
                 self._transform = edit(head)
             except Exception:  # the routing function's; its failure must not end the listener
@@ -200,15 +201,15 @@ class ForwardExchange:
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
         try:
-            lines = heads.end_to_end(head.headers, True)
+            fields = response.fields() if edit is None else heads.end_to_end(head.headers)
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return
         known = response.body >= 0 and self._transform is None
         bodiless = heads.bodiless(self._request.head.method, head.status)
         if known and head.status != 204:
-            lines.append(b"Content-Length: %d\r\n" % response.body)
-        self._client.begin(head.status, head.reason, lines, known or bodiless)
+            fields += b"Content-Length: %d\r\n" % response.body
+        self._client.begin(head.status, head.reason, fields, known or bodiless)
         if bodiless:
             self._transform = None
 
@@ -248,13 +249,13 @@ class ForwardExchange:
         self._connection = None
         self._over = True
         try:
-            lines = heads.end_to_end(response.head.headers, True)
+            fields = response.fields()
         except BadMessage as error:
             connection.abandon()
             self._client.answer(self._forward.error_response(ProxyError("protocol", error.message)), close=True)
             return
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + response.upgrade + b"\r\n")
-        transport, early = self._client.hand_over(lines, rest)
+        fields += b"Connection: Upgrade\r\nUpgrade: " + response.upgrade + b"\r\n"
+        transport, early = self._client.hand_over(fields, rest)
         if early:
             connection.transport.write(early)
         splice(self._context, self._client.handed_back, transport, connection.transport, len(early), len(rest))

@@ -91,12 +91,14 @@ class BadMessage(Exception):
 class Request:
     """A request's head with its framing.
 
-    body: the length of the body in bytes, or CHUNKED. keep_alive: the client allows another request afterwards.
-    expects_continue: the client waits for `100 Continue` before it sends the body.
+    body: the length of the body in bytes, or CHUNKED. stated: the client gave a Content-Length, which may be 0.
+    keep_alive: the client allows another request afterwards. expects_continue: the client waits for `100 Continue`
+    before it sends the body.
     """
 
     head: RequestHead
     body: int
+    stated: bool
     keep_alive: bool
     expects_continue: bool
 
@@ -106,13 +108,24 @@ class Response:
     """A response's head with its framing.
 
     body: length in bytes, CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter.
-    upgrade: the `Upgrade` field of a 101.
+    upgrade: the `Upgrade` field of a 101. Not to be changed: the connection remembers it; `copy_head` gives a head
+    that may be.
     """
 
     head: ResponseHead
     body: int
     keep_alive: bool
     upgrade: bytes | None
+    _rendered: bytes | None = None
+
+    def fields(self) -> bytes:
+        """The end-to-end field lines as they came, without Content-Length. Raises BadMessage."""
+        if self._rendered is None:
+            self._rendered = end_to_end(self.head.headers)
+        return self._rendered
+
+    def copy_head(self) -> ResponseHead:
+        return ResponseHead(self.head.status, self.head.reason, self.head.headers[:])
 
 
 class _Fields:
@@ -170,21 +183,82 @@ def _strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
     return [field for field in headers if field[0].lower() not in listed]
 
 
-def parse_request(block: bytes, peer: Peer, fields_limit: int) -> Request:
-    """A request's head from its bytes, the empty line included. Raises BadMessage.
+@dataclass(slots=True)
+class _Facts:
+    """What a request's fields say; `upgrade` only when `Connection` lists it."""
+
+    headers: Headers
+    body: int
+    stated: bool
+    keep_alive: bool
+    expects: bool
+    upgrade: bytes | None
+
+
+class RequestParser:
+    """Reads the requests of one connection.
+
+    A connection's requests mostly carry the same fields, byte for byte: those of the request before are remembered.
+    """
+
+    __slots__ = ("_block", "_facts", "_limit", "_line", "_peer", "_start")
+
+    def __init__(self, peer: Peer, fields_limit: int) -> None:
+        self._peer = peer
+        self._limit = fields_limit
+        self._line = b""
+        self._start: tuple[str, bytes, bytes, bytes | None, str] = ("", b"", b"", None, "")
+        self._block = b""
+        self._facts: _Facts | None = None
+
+    def parse(self, head: bytes) -> Request:
+        """A request's head from its bytes, the empty line included. Raises BadMessage."""
+        cut = head.find(b"\r\n") + 2
+        line = head[:cut]
+        block = head[cut:]
+        if line != self._line:
+            start = _request_line(line)
+            if start[4] != self._start[4]:
+                self._facts = None
+            self._start = start
+            self._line = line
+        method, target, path, query, version = self._start
+        facts = self._facts
+        if facts is None or block != self._block:
+            self._facts = None
+            facts = _request_facts(parse_fields(block, self._limit), version)
+            self._facts = facts
+            self._block = block
+        headers = facts.headers[:]
+        if target[:1] != b"/":
+            target, headers = _reduce(method, target, headers)
+            path, mark, rest = target.partition(b"?")
+            query = rest if mark else None
+        found = RequestHead(method, target, path, query, headers, version, self._peer, facts.upgrade)
+        return Request(found, facts.body, facts.stated, facts.keep_alive, facts.expects)
+
+
+def _request_line(line: bytes) -> tuple[str, bytes, bytes, bytes | None, str]:
+    """Method, target, path, query and version of a request line."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise BadMessage("malformed request line")
+    raw_method, target, major, minor = match.groups()
+    version = _VERSIONS.get((major, minor))
+    if version is None:
+        raise BadMessage("HTTP version not supported", 505)
+    if b"#" in target:
+        raise BadMessage("malformed request target")
+    path, mark, query = target.partition(b"?")
+    return _METHODS.get(raw_method) or raw_method.decode("ascii"), target, path, query if mark else None, version
+
+
+def _request_facts(headers: Headers, version: str) -> _Facts:
+    """Check a request's fields and say what they mean for its framing and its connection.
 
     Fields that `Connection` lists are taken out here and not when the exchange is forwarded: a client could
     otherwise have fields removed that the routing function adds (X-Forwarded-For).
     """
-    line = _REQUEST_LINE.match(block)
-    if line is None:
-        raise BadMessage("malformed request line")
-    raw_method, target, major, minor = line.groups()
-    version = _VERSIONS.get((major, minor))
-    if version is None:
-        raise BadMessage("HTTP version not supported", 505)
-    headers = parse_fields(block[line.end() :], fields_limit)
-
     length: int | None = None
     chunked = expects = False
     host: bytes | None = None
@@ -220,11 +294,6 @@ def parse_request(block: bytes, peer: Peer, fields_limit: int) -> Request:
         raise BadMessage("exactly one Host is required")
     if host is not None and not _HOST.fullmatch(host):
         raise BadMessage("malformed Host")
-    method = _METHODS.get(raw_method) or raw_method.decode("ascii")
-    if target[:1] != b"/":
-        target, headers = _reduce(method, target, headers)
-    elif b"#" in target:
-        raise BadMessage("malformed request target")
 
     upgrade: bytes | None = None
     keep_alive = version == "1.1"
@@ -235,9 +304,7 @@ def parse_request(block: bytes, peer: Peer, fields_limit: int) -> Request:
             if any(offered):
                 upgrade = upgrades
         headers = _strip_listed(headers, connection)
-    path, mark, query = target.partition(b"?")
-    head = RequestHead(method, target, path, query if mark else None, headers, version, peer, upgrade)
-    return Request(head, CHUNKED if chunked else length or 0, keep_alive, expects)
+    return _Facts(headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, upgrade)
 
 
 def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
@@ -247,13 +314,32 @@ def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Header
     if method == "CONNECT":
         raise BadMessage("CONNECT is not supported", 405)
     found = _ABSOLUTE.fullmatch(target)
-    if found is None or b"#" in target or not found[1] or not _HOST.fullmatch(found[1]):
+    if found is None or not found[1] or not _HOST.fullmatch(found[1]):
         raise BadMessage("malformed request target")
     rest = found[2] or b"/"
     if rest[:1] == b"?":
         rest = b"/" + rest
     kept = [field for field in headers if field[0].lower() != b"host"]
     return rest, [(b"Host", found[1]), *kept]
+
+
+class ResponseParser:
+    """Reads the responses of one connection; the last head is remembered, as in `RequestParser`."""
+
+    __slots__ = ("_block", "_limit", "_response")
+
+    def __init__(self, fields_limit: int) -> None:
+        self._limit = fields_limit
+        self._block = b""
+        self._response: Response | None = None
+
+    def parse(self, head: bytes) -> Response:
+        """A response's head from its bytes, the empty line included. Raises BadMessage."""
+        if self._response is None or head != self._block:
+            self._response = None
+            self._response = parse_response(head, self._limit)
+            self._block = head
+        return self._response
 
 
 def parse_response(block: bytes, fields_limit: int) -> Response:
@@ -293,26 +379,55 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
     return Response(ResponseHead(status, reason or b"", headers), body, keep_alive, upgrade)
 
 
-def end_to_end(headers: Headers, framed: bool) -> list[bytes]:
-    """Field lines of `headers` without hop-by-hop fields; with `framed`, without Content-Length too.
+class _Prefixes(dict[bytes, bytes]):
+    """`Name: ` for a field's name as it is written, b"" for one that is not passed on; remembered up to a bound."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        prefix = b"" if name.lower() in _FRAMED else name + b": "
+        if len(self) < 4096:
+            self[name] = prefix
+        return prefix
+
+
+_PREFIXES: Final = _Prefixes()
+
+
+def end_to_end(headers: Headers) -> bytes:
+    """Field lines of `headers` without hop-by-hop fields and Content-Length.
 
     Raises BadMessage when a name or a value would break the line it is written on.
     """
-    dropped = _FRAMED if framed else HOP_BY_HOP
-    lines = [name + b": " + value + b"\r\n" for name, value in headers if name.lower() not in dropped]
-    if b"".join(lines).count(b"\n") != len(lines):
+    prefixes = _PREFIXES
+    lines = [prefix + value + b"\r\n" for name, value in headers if (prefix := prefixes[name])]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
         raise BadMessage("line break in a header field")
-    return lines
+    return block
 
 
-def request_lines(method: str, target: bytes, headers: Headers) -> list[bytes]:
-    """The start line and the end-to-end field lines of a request to an upstream. Raises BadMessage."""
+class FieldWriter:
+    """`end_to_end` for one connection's requests, which mostly carry the same fields: the last are remembered."""
+
+    __slots__ = ("_block", "_headers")
+
+    def __init__(self) -> None:
+        self._headers: Headers = []
+        self._block = b""
+
+    def render(self, headers: Headers) -> bytes:
+        """As `end_to_end`."""
+        if headers != self._headers:
+            self._block = end_to_end(headers)
+            self._headers = headers[:]
+        return self._block
+
+
+def request_line(method: str, target: bytes) -> bytes:
+    """The start line of a request to an upstream. Raises BadMessage."""
     line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
     if not _REQUEST_LINE.fullmatch(line):
         raise BadMessage("malformed request target")
-    lines = end_to_end(headers, True)
-    lines.insert(0, line)
-    return lines
+    return line
 
 
 def status_line(status: int, reason: bytes | None = None) -> bytes:

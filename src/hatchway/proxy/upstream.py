@@ -9,7 +9,7 @@ import ssl
 from typing import Protocol, cast
 
 from hatchway.proxy import bodies
-from hatchway.proxy.heads import UNTIL_CLOSE, BadMessage, Response, bodiless, parse_response
+from hatchway.proxy.heads import UNTIL_CLOSE, BadMessage, Response, ResponseParser, bodiless
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Headers, ProxyError, Upstream
 
@@ -54,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_consumer",
         "_keep_alive",
         "_method",
+        "_parser",
         "_pool",
         "_sock",
         "_switch",
@@ -81,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._buffer = b""
         self._body: bodies.Body | None = None
+        self._parser = ResponseParser(pool.limits.fields)
 
     def begin(self, consumer: Consumer, method: str, switch: bool, sending: bool) -> None:
         """Take the connection for an exchange. switch: a 101 is welcome. sending: a request body will follow."""
@@ -157,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
                     raise BadMessage("not an HTTP/1 response")
                 self._buffer = data
                 return None
-            response = parse_response(data[:end], limits.fields)
+            response = self._parser.parse(data[:end])
             data = data[end:]
             start = 0
             status = response.head.status

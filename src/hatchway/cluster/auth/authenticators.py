@@ -33,8 +33,6 @@ BEARER_PROTOCOL = b"base64url.bearer.authorization.k8s.io."
 
 _log = logging.getLogger(__name__)
 _CACHE_SIZE = 1024
-# How often the credential files are looked at for changes, in seconds.
-_FILE_CHECK = 0.25
 _CHALLENGE = (b"www-authenticate", b'Basic realm="hatchway", charset="UTF-8"')
 
 
@@ -66,7 +64,12 @@ class _Known:
 
 
 class Authenticator:
-    """The authenticators of one API server. `close` when it ends."""
+    """The authenticators of one API server. `close` when it ends.
+
+    file_check_seconds: how often the credential files are looked at for changes.
+    """
+
+    file_check_seconds = 0.25
 
     def __init__(self, pki: Pki, tokens_file: Path, basic_file: Path, objects: ObjectSource) -> None:
         """Raises HatchwayError when a key or a file cannot be read."""
@@ -208,7 +211,7 @@ class Authenticator:
         now = time.monotonic()
         if now < self._next_file_check:
             return
-        self._next_file_check = now + _FILE_CHECK
+        self._next_file_check = now + self.file_check_seconds
         for path, before in self._files.items():
             stamp = _stamp(path)
             if stamp == before:
