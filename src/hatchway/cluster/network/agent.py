@@ -1,0 +1,91 @@
+"""How the node agent finds the network that it was started in.
+
+async with agent.open_runtime() as runtime:     # cluster/node/runtime.py's Runtime
+    ...
+    await runtime.closed                        # the control plane has gone: end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from hatchway.cluster.node.runtime import Runtime
+from hatchway.errors import HatchwayError
+
+ENVIRONMENT = "HATCHWAY_NETWORK"
+
+
+class AgentRuntime(Runtime, Protocol):
+    """A `Runtime` that says when the network has gone, from outside or below."""
+
+    @property
+    def closed(self) -> asyncio.Future[None]: ...
+
+
+@contextlib.asynccontextmanager
+async def open_runtime() -> AsyncIterator[AgentRuntime]:
+    """The runtime of the network that this process was started in by `launcher.py`, for the length of a block.
+
+    In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
+    """
+    # Taken away, so that no child can mistake itself for the agent.
+    kind, _, rest = os.environ.pop(ENVIRONMENT, "").partition(":")
+    first, _, second = rest.partition(":")
+    if kind == "private":
+        async with _private(int(first), int(second)) as runtime:
+            yield runtime
+    elif kind == "loopback":
+        async with _loopback(int(first), Path(second)) as runtime:
+            yield runtime
+    else:
+        raise HatchwayError("the node agent was not started by a control plane", "start a cluster with `hatchway up`")
+
+
+@contextlib.asynccontextmanager
+async def _private(control: int, dial: int) -> AsyncIterator[AgentRuntime]:
+    from hatchway.cluster.network.dialer import DialServer
+    from hatchway.cluster.network.private import PrivateRuntime
+
+    for descriptor in (control, dial):
+        os.set_inheritable(descriptor, False)
+    runtime = PrivateRuntime(socket.socket(fileno=control))
+    dial_server = DialServer(runtime, socket.socket(fileno=dial))
+    try:
+        yield runtime
+    finally:
+        await dial_server.close()
+        runtime.close()
+
+
+@contextlib.asynccontextmanager
+async def _loopback(lifeline: int, directory: Path) -> AsyncIterator[AgentRuntime]:
+    from hatchway.cluster.network.loopback import LoopbackRuntime
+
+    os.set_inheritable(lifeline, False)
+    runtime = LoopbackRuntime(directory)
+    with socket.socket(fileno=lifeline) as sock:
+        sock.setblocking(False)
+        watcher = asyncio.get_running_loop().create_task(_until_closed(sock, runtime.closed))
+        try:
+            yield runtime
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+            await runtime.close()
+
+
+async def _until_closed(lifeline: socket.socket, closed: asyncio.Future[None]) -> None:
+    try:
+        while await asyncio.get_running_loop().sock_recv(lifeline, 64):
+            pass
+    except ConnectionError:
+        # A reset says the same as an end: the control plane is gone.
+        pass
+    if not closed.done():
+        closed.set_result(None)

@@ -1,0 +1,164 @@
+"""Messages with descriptors between the processes of a cluster, over a Unix SOCK_SEQPACKET socket pair.
+
+A message is a JSON object and up to `MAX_DESCRIPTORS` descriptors (SCM_RIGHTS, unix(7)). One that would not fit a
+datagram travels in a memory file, whose descriptor goes first. `send` and `receive` are for `init.py`, which has no
+event loop; `Channel` is for processes with one.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+MAX_DESCRIPTORS = 8
+_INLINE_BYTES = 32768
+_INLINE, _IN_FILE = b"{", b"F"
+
+Message = dict[str, Any]
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected, non-blocking sockets."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    left.setblocking(False)
+    right.setblocking(False)
+    return left, right
+
+
+def send(sock: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
+    """Send one message. Raises BlockingIOError when the socket is full, another OSError when the peer is gone."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) <= _INLINE_BYTES:
+        _sendmsg(sock, data, descriptors)
+        return
+    # The letter cannot start a JSON object, so it tells a message in a file from one that is inline.
+    memory = os.memfd_create("message", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(data)
+        _sendmsg(sock, _IN_FILE, [memory, *descriptors])
+    finally:
+        os.close(memory)
+
+
+def _sendmsg(sock: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    if descriptors:
+        rights = array.array("i", descriptors)
+        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    else:
+        sock.send(data)
+
+
+def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
+    """One message and its descriptors (close-on-exec), or None when the peer is gone. Raises BlockingIOError."""
+    space = socket.CMSG_SPACE((MAX_DESCRIPTORS + 1) * array.array("i").itemsize)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(_INLINE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionError:
+        return None
+    if not data:
+        return None
+    received = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+    descriptors = received.tolist()
+    if data.startswith(_IN_FILE):
+        with open(descriptors.pop(0), "rb") as file:
+            file.seek(0)
+            data = file.read()
+    message: Message = json.loads(data)
+    return message, descriptors
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class Channel:
+    """One end of a socket pair in an event loop. Must be made inside the loop.
+
+    on_message(message, descriptors) is called for each message and owns the descriptors; on_close() once, when the
+    peer is gone (not after `close`).
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        on_message: Callable[[Message, list[int]], None],
+        on_close: Callable[[], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._loop = loop
+        self._socket = sock
+        self._on_message = on_message
+        self._on_close = on_close
+        self._waiting: deque[tuple[Message, list[int]]] = deque()
+        self.closed = False
+        loop.add_reader(sock.fileno(), self._readable)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send, or keep (with duplicates of the descriptors) until the socket has room. Nothing happens when closed."""
+        if self.closed:
+            return
+        if not self._waiting:
+            try:
+                send(self._socket, message, descriptors)
+                return
+            except BlockingIOError:
+                self._loop.add_writer(self._socket.fileno(), self._writable)
+            except ConnectionError:
+                self._lost()
+                return
+        self._waiting.append((message, [os.dup(descriptor) for descriptor in descriptors]))
+
+    def close(self) -> None:
+        """Close this end. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        while self._waiting:
+            close_all(self._waiting.popleft()[1])
+
+    def _lost(self) -> None:
+        self.close()
+        self._on_close()
+
+    def _readable(self) -> None:
+        while not self.closed:
+            try:
+                received = receive(self._socket)
+            except BlockingIOError:
+                return
+            if received is None:
+                self._lost()
+                return
+            self._on_message(*received)
+
+    def _writable(self) -> None:
+        while self._waiting and not self.closed:
+            message, descriptors = self._waiting[0]
+            try:
+                send(self._socket, message, descriptors)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                self._lost()
+                return
+            self._waiting.popleft()
+            close_all(descriptors)
+        if not self.closed:
+            self._loop.remove_writer(self._socket.fileno())

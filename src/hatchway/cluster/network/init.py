@@ -1,0 +1,441 @@
+"""The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
+
+It makes the namespaces, builds the nodes' network, starts the node agent, and then forks sandboxes and containers when
+the agent asks. Everything inside is its descendant and ends when it does, and it ends with the agent, or as soon as
+the control plane's end of the lifeline is closed, however that came about.
+
+Small, single-threaded, without an event loop: each container begins as a fork of it. A sandbox has no process: its
+namespaces are kept by descriptors here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from hatchway.cluster.network import channel, container, rootfs
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.netlink import Netlink
+from hatchway.cluster.network.programs import StartFailure
+
+BRIDGE = "hw0"
+ENVIRONMENT = "HATCHWAY_NETWORK"
+
+_ERROR_BYTES = 8192
+
+
+class Sandbox:
+    """A pod's namespaces. removing: the request to answer when its last process is gone."""
+
+    def __init__(self, namespaces: container.Namespaces, link: str, etc: dict[str, str]) -> None:
+        self.namespaces = namespaces
+        self.link = link
+        self.etc = etc
+        self.removing: int | None = None
+
+
+class Child:
+    """A process of a sandbox. errors: the pipe that closes when its program runs, or tells why it does not."""
+
+    def __init__(self, key: int, pid: int, sandbox: str, request: int, errors: int, *, is_container: bool) -> None:
+        self.key = key
+        self.pid = pid
+        self.sandbox = sandbox
+        self.request = request
+        self.errors = errors
+        self.is_container = is_container
+
+    def kill(self, number: int) -> None:
+        # The first process of a PID namespace takes everything in it along; an exec's has only its process group.
+        if number == signal.SIGKILL and not self.is_container:
+            os.killpg(self.pid, number)
+        else:
+            os.kill(self.pid, number)
+
+
+class Init:
+    """The loop. config: see `launcher.py`."""
+
+    def __init__(self, config: dict[str, Any], lifeline: socket.socket) -> None:
+        self._config = config
+        self._lifeline = lifeline
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._by_pid: dict[int, Child] = {}
+        self._by_key: dict[int, Child] = {}
+        self._outgoing: deque[channel.Message] = deque()
+        self._links = 0
+        self._deadline: float | None = None
+        self._own = _own_namespaces()
+        self._own_pids = _open_namespace("self", "pid")
+        self._netlink = Netlink()
+        self._bridge = self._make_network()
+        self._template = rootfs.prepare(config["scratch"], config["hidden"])
+        self._wakeup = self._watch_children()
+        self._agent_channel, self._agent = self._start_agent()
+        self._watch(self._lifeline, self._lifeline_readable)
+        self._watch(self._wakeup, self._reap)
+        self._watch(self._agent_channel, self._agent_readable)
+
+    # The node's network
+
+    def _make_network(self) -> int:
+        self._netlink.set_up(loopback := socket.if_nametoindex("lo"))
+        self._netlink.add_bridge(BRIDGE)
+        bridge = socket.if_nametoindex(BRIDGE)
+        _sysctl(f"net/ipv6/conf/{BRIDGE}/disable_ipv6", "1")
+        for address, prefix in self._config["addresses"]:
+            self._netlink.add_address(bridge, address, prefix)
+        self._netlink.set_up(bridge)
+        for network, prefix in self._config["local"]:
+            self._netlink.add_local_route(loopback, network, prefix)
+        _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        return bridge
+
+    # The agent
+
+    def _start_agent(self) -> tuple[socket.socket, int]:
+        ours, theirs = channel.pair()
+        pid = os.fork()
+        if pid == 0:
+            with _child_exits():
+                dial = self._config["dial"]
+                for descriptor in (theirs.fileno(), dial):
+                    os.set_inheritable(descriptor, True)
+                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{dial}"}
+                argv = self._config["agent"]
+                os.execve(argv[0], argv, env)
+        theirs.close()
+        os.close(self._config["dial"])
+        return ours, pid
+
+    def _tell_agent(self, message: channel.Message) -> None:
+        self._outgoing.append(message)
+        self._agent_writable()
+
+    def _agent_writable(self) -> None:
+        while self._outgoing:
+            try:
+                channel.send(self._agent_channel, self._outgoing[0])
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                # The agent is ending: `_reap` will see it.
+                self._outgoing.clear()
+                return
+            self._outgoing.popleft()
+        self._poll.register(self._agent_channel, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+
+    def _agent_readable(self) -> None:
+        while True:
+            try:
+                received = channel.receive(self._agent_channel)
+            except BlockingIOError:
+                return
+            if received is None:
+                self._poll.unregister(self._agent_channel)
+                return
+            message, descriptors = received
+            try:
+                getattr(self, f"_do_{message['op']}")(message, descriptors)
+            except (OSError, StartFailure) as error:
+                text = error.strerror if isinstance(error, OSError) else str(error)
+                if "id" in message:
+                    self._tell_agent({"id": message["id"], "error": text or repr(error)})
+            finally:
+                channel.close_all(descriptors)
+
+    # What the agent asks for
+
+    def _do_sandbox(self, message: channel.Message, _: list[int]) -> None:
+        self._links += 1
+        link = f"hw-{self._links}"
+        namespaces = None
+        try:
+            linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
+            namespaces = _own_namespaces()
+            self._make_pod_network(message, link)
+        except OSError:
+            if namespaces is not None:
+                namespaces.close()
+            raise
+        finally:
+            self._own.enter()
+        _sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
+        self._netlink.set_up(socket.if_nametoindex(link), self._bridge)
+        self._sandboxes[message["sandbox"]] = Sandbox(namespaces, link, message["etc"])
+        self._tell_agent({"id": message["id"]})
+
+    def _make_pod_network(self, message: channel.Message, link: str) -> None:
+        """Everything inside a pod's namespaces, in which this process is for the length of the call."""
+        socket.sethostname(message["hostname"])
+        with Netlink() as netlink:
+            netlink.set_up(socket.if_nametoindex("lo"))
+            netlink.add_veth("eth0", link, self._own.net)
+            index = socket.if_nametoindex("eth0")
+            # Addresses of IPv6 would only cost start-up time (duplicate detection); ::1 stays.
+            _sysctl("net/ipv6/conf/eth0/disable_ipv6", "1")
+            netlink.add_address(index, message["ip"], message["prefix"])
+            netlink.set_up(index)
+            netlink.add_default_route(message["gateway"])
+        _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        _sysctl("net/ipv4/ping_group_range", "0 0")
+
+    def _do_start(self, message: channel.Message, descriptors: list[int]) -> None:
+        sandbox = self._sandbox(message)
+
+        def choose() -> None:
+            linux.unshare(linux.CLONE_NEWPID)
+
+        def run() -> NoReturn:
+            container.start(self._template, sandbox.namespaces, sandbox.etc, message["config"])
+
+        self._fork(choose, run, message, descriptors, is_container=True)
+
+    def _do_exec(self, message: channel.Message, descriptors: list[int]) -> None:
+        sandbox = self._sandbox(message)
+        target = self._by_key.get(message["container"])
+        if target is None:
+            raise StartFailure("the container is not running")
+        namespaces: list[int] = []
+        try:
+            namespaces += [_open_namespace(str(target.pid), kind) for kind in ("mnt", "pid")]
+            mounts, pids = namespaces
+
+            def choose() -> None:
+                linux.setns(pids, linux.CLONE_NEWPID)
+
+            def run() -> NoReturn:
+                container.enter(sandbox.namespaces, mounts, message["config"])
+
+            self._fork(choose, run, message, descriptors, is_container=False)
+        except FileNotFoundError as error:
+            raise StartFailure("the container is not running") from error
+        finally:
+            channel.close_all(namespaces)
+
+    def _do_kill(self, message: channel.Message, _: list[int]) -> None:
+        child = self._by_key.get(message["process"])
+        if child is not None:
+            try:
+                child.kill(message["signal"])
+            except ProcessLookupError:
+                return
+
+    def _do_remove(self, message: channel.Message, _: list[int]) -> None:
+        sandbox = self._sandbox(message)
+        sandbox.removing = message["id"]
+        for child in self._by_pid.values():
+            if child.sandbox == message["sandbox"]:
+                child.kill(signal.SIGKILL)
+        self._remove_if_empty(message["sandbox"])
+
+    def _sandbox(self, message: channel.Message) -> Sandbox:
+        sandbox = self._sandboxes.get(message["sandbox"])
+        if sandbox is None or sandbox.removing is not None:
+            raise StartFailure("the sandbox is gone")
+        return sandbox
+
+    def _remove_if_empty(self, name: str) -> None:
+        sandbox = self._sandboxes[name]
+        if sandbox.removing is None or any(child.sandbox == name for child in self._by_pid.values()):
+            return
+        del self._sandboxes[name]
+        self._netlink.delete_link(sandbox.link)
+        sandbox.namespaces.close()
+        self._tell_agent({"id": sandbox.removing})
+
+    # Processes
+
+    def _fork(
+        self,
+        choose: Callable[[], None],
+        run: Callable[[], NoReturn],
+        message: channel.Message,
+        descriptors: list[int],
+        *,
+        is_container: bool,
+    ) -> None:
+        """Fork a child that calls `run`. choose: sets the PID namespace for children, which is then set back."""
+        errors, report = os.pipe()
+        pid = -1
+        try:
+            choose()
+            pid = os.fork()
+        except OSError as error:
+            channel.close_all((errors, report))
+            raise StartFailure(f"cannot start a process: {error.strerror}") from error
+        finally:
+            if pid != 0:
+                linux.setns(self._own_pids, linux.CLONE_NEWPID)
+        if pid == 0:
+            with _child_exits(report):
+                os.setsid()
+                for target, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
+                    os.dup2(descriptor, target)
+                run()
+        os.close(report)
+        child = Child(message["process"], pid, message["sandbox"], message["id"], errors, is_container=is_container)
+        self._by_pid[pid] = self._by_key[child.key] = child
+        self._watch(errors, lambda: self._started(child))
+
+    def _started(self, child: Child) -> None:
+        if child.errors < 0:
+            return
+        text = os.read(child.errors, _ERROR_BYTES).decode(errors="replace")
+        self._poll.unregister(child.errors)
+        del self._handlers[child.errors]
+        os.close(child.errors)
+        child.errors = -1
+        if text:
+            del self._by_key[child.key]
+            self._tell_agent({"id": child.request, "error": text})
+        else:
+            self._tell_agent({"id": child.request, "pid": child.pid})
+
+    def _watch_children(self) -> socket.socket:
+        wakeup, writer = socket.socketpair()
+        wakeup.setblocking(False)
+        writer.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+        return wakeup
+
+    def _reap(self) -> None:
+        self._wakeup.recv(4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._agent:
+                self._end(os.waitstatus_to_exitcode(status))
+            child = self._by_pid.pop(pid, None)
+            if child is None:
+                continue
+            self._started(child)
+            if self._by_key.pop(child.key, None) is not None:
+                self._tell_agent({"exit": child.key, "status": status})
+            self._remove_if_empty(child.sandbox)
+
+    # The end
+
+    def _lifeline_readable(self) -> None:
+        received = channel.receive(self._lifeline)
+        if received is None:
+            os._exit(0)
+        os.kill(self._agent, signal.SIGTERM)
+        self._deadline = time.monotonic() + received[0]["stop"]
+
+    def _end(self, agent_exit: int) -> NoReturn:
+        try:
+            channel.send(self._lifeline, {"agent": agent_exit})
+        finally:
+            os._exit(0)
+
+    def _watch(self, source: socket.socket | int, handler: Callable[[], None]) -> None:
+        descriptor = source if isinstance(source, int) else source.fileno()
+        self._handlers[descriptor] = handler
+        self._poll.register(descriptor, select.POLLIN)
+
+    def run(self) -> NoReturn:
+        channel.send(self._lifeline, {"ready": True})
+        while True:
+            timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000
+            for descriptor, events in self._poll.poll(timeout):
+                if descriptor == self._agent_channel.fileno() and events & select.POLLOUT:
+                    self._agent_writable()
+                handler = self._handlers.get(descriptor)
+                if handler is not None and events & ~select.POLLOUT:
+                    handler()
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                os._exit(0)
+
+
+def _open_namespace(process: str, kind: str) -> int:
+    return os.open(f"/proc/{process}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _own_namespaces() -> container.Namespaces:
+    return container.Namespaces(*(_open_namespace("self", kind) for kind in ("net", "uts", "ipc")))
+
+
+def _sysctl(name: str, value: str) -> None:
+    try:
+        with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+            file.write(value)
+    except FileNotFoundError:
+        # A kernel without that feature (IPv6) needs no setting for it.
+        return
+
+
+class _child_exits:
+    """A block in a forked child that never comes back: what goes wrong is written to `report` (else stderr)."""
+
+    def __init__(self, report: int = 2) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> NoReturn:
+        try:
+            text = str(error) if isinstance(error, StartFailure) else f"cannot start the process: {error!r}"
+            os.write(self._report, text.encode(errors="replace")[:_ERROR_BYTES])
+        finally:
+            os._exit(127)
+
+
+def enter_namespaces() -> int:
+    """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
+
+    Returns as fork does; the child is the first process of the PID namespace, with a /proc of its own. Raises OSError.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    linux.unshare(linux.CLONE_NEWUSER)
+    for name, content in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(content)
+    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
+    pid = os.fork()
+    if pid == 0:
+        linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    return pid
+
+
+def main() -> None:
+    config = json.loads(sys.argv[1])
+    lifeline = socket.socket(fileno=config["lifeline"])
+    lifeline.setblocking(False)
+    for descriptor in (config["lifeline"], config["dial"]):
+        os.set_inheritable(descriptor, False)
+    stage = os.getpid()
+    try:
+        pid = enter_namespaces()
+        if pid:
+            channel.send(lifeline, {"pid": pid})
+            os._exit(0)
+        linux.join_new_session_keyring()
+        init = Init(config, lifeline)
+    except OSError as error:
+        channel.send(lifeline, {"error": error.strerror or repr(error)})
+        if os.getpid() != stage:
+            os._exit(1)
+        raise
+    init.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Starting the cluster's network from the control plane: the private one, or loopback where that is not possible.
+
+    network = await start_network("auto", nodes=3, agent=[sys.executable, "-m", "hatchway.cluster.node"], ...)
+    sock = await network.dialer.connect("10.244.1.3", 8080)
+    await network.stop()
+
+The node agent runs inside and finds its `Runtime` with `agent.open_runtime`. The network ends with this process,
+however this process ends: its first process holds the other end of a socket pair, the lifeline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from hatchway.cluster import plan
+from hatchway.cluster.network.dialer import Dialer, LoopbackDialer, PrivateDialer
+from hatchway.errors import HatchwayError
+
+ENVIRONMENT = "HATCHWAY_NETWORK"
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+
+
+class Network(Protocol):
+    """A running network with the node agent in it.
+
+    closed: done when everything in it has ended; its result says why. limits: why it is no private network, "" if it
+    is one.
+    """
+
+    isolation: Literal["private", "loopback"]
+    limits: str
+    dialer: Dialer
+    closed: asyncio.Future[str]
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Send the node agent SIGTERM; what is left after `grace` seconds is killed. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """nodes: how many, the control plane's included. agent: the node agent's argv. directory: an existing private
+    directory, needed as a mount point. log: what the agent and the network write to. env: the agent's environment
+    (None: this process's). hidden: paths that no pod may see although they lie below a directory that pods see."""
+
+    nodes: int
+    agent: Sequence[str]
+    directory: Path
+    log: Path
+    env: Mapping[str, str] | None = None
+    hidden: Sequence[Path] = ()
+
+
+class Unavailable(HatchwayError):
+    """A private network cannot be made on this machine; the message says why."""
+
+
+async def start_network(mode: str, settings: Settings) -> Network:
+    """mode: "private", "loopback", or "auto": private where possible. Raises HatchwayError."""
+    if mode == "loopback":
+        return await start_loopback_network(settings, "isolation is switched off")
+    try:
+        return await start_private_network(settings)
+    except Unavailable as error:
+        if mode == "private":
+            raise
+        return await start_loopback_network(settings, error.message)
+
+
+def available() -> str:
+    """ "" when a private network can be made here (one is made, and thrown away), else a sentence saying why not."""
+    with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
+        settings = Settings(1, [], Path(directory), Path(os.devnull))
+
+        async def attempt() -> None:
+            network = await start_private_network(settings)
+            await network.closed
+            await network.stop()
+
+        try:
+            asyncio.run(attempt())
+        except HatchwayError as error:
+            return error.message
+    return ""
+
+
+async def start_private_network(settings: Settings) -> PrivateNetwork:
+    """Make the private network and start the node agent in it. Raises Unavailable when this machine cannot."""
+    if sys.platform != "linux":
+        raise Unavailable("private networks need Linux")
+    from hatchway.cluster.network import channel
+
+    lifeline, inner_lifeline = channel.pair()
+    dial, inner_dial = channel.pair()
+    addresses = [[plan.node_ip(index), plan.NODE_CIDR.prefixlen] for index in range(settings.nodes)]
+    addresses += [[str(plan.pod_cidr(index)[1]), plan.POD_CIDR.prefixlen] for index in range(settings.nodes)]
+    config = {
+        "lifeline": inner_lifeline.fileno(),
+        "dial": inner_dial.fileno(),
+        "scratch": str(settings.directory.resolve()),
+        "hidden": [str(path.resolve()) for path in settings.hidden],
+        "addresses": addresses,
+        "local": [[str(plan.SERVICE_CIDR.network_address), plan.SERVICE_CIDR.prefixlen]],
+        "agent": list(settings.agent),
+    }
+    network = PrivateNetwork(lifeline, dial)
+    try:
+        with inner_lifeline, inner_dial, _open_log(settings.log) as log:
+            stage = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "hatchway.cluster.network.init", json.dumps(config)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(inner_lifeline.fileno(), inner_dial.fileno()),
+                env=None if settings.env is None else dict(settings.env),
+                start_new_session=True,
+                cwd="/",
+            )
+        await stage.wait()
+        await network.wait_ready()
+    except BaseException:
+        await network.stop(0)
+        raise
+    return network
+
+
+class PrivateNetwork:
+    """The outer ends of the lifeline and the dialer's socket."""
+
+    isolation: Literal["private", "loopback"] = "private"
+    limits = ""
+
+    def __init__(self, lifeline: socket.socket, dial: socket.socket) -> None:
+        from hatchway.cluster.network import channel
+
+        self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[str] = self._loop.create_future()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._lost_lifeline = False
+        self._why = "the private network has ended"
+        self._init: int | None = None
+        self._lifeline = channel.Channel(self._loop, lifeline, self._received, self._lost)
+        self._dialer = PrivateDialer(dial)
+        self.dialer: Dialer = self._dialer
+
+    async def wait_ready(self) -> None:
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await self._ready
+        except TimeoutError:
+            raise HatchwayError(f"the private network was not made in {_START_SECONDS:.0f} s") from None
+
+    async def stop(self, grace: float = 5.0) -> None:
+        if grace > 0 and not self.closed.done():
+            self._lifeline.send({"stop": grace})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace + 1):
+                    await asyncio.shield(self.closed)
+        self._lifeline.close()
+        self._dialer.close()
+        if self._init is None:
+            self._end()
+            return
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await asyncio.shield(self.closed)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            await asyncio.shield(self.closed)
+
+    def _received(self, message: dict[str, object], descriptors: list[int]) -> None:
+        if "pid" in message:
+            self._follow(int(str(message["pid"])))
+        elif "ready" in message and not self._ready.done():
+            self._ready.set_result(None)
+        elif "error" in message:
+            self._why = explain(str(message["error"]))
+            self._fail()
+        elif "agent" in message:
+            self._why = f"the node agent has ended with exit code {message['agent']}"
+
+    def _follow(self, pid: int) -> None:
+        """Learn when the first process is gone, which the kernel lets happen after everything in the network is."""
+        try:
+            self._init = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._end()
+            return
+        self._loop.add_reader(self._init, self._gone)
+
+    def _gone(self) -> None:
+        assert self._init is not None
+        self._loop.remove_reader(self._init)
+        os.close(self._init)
+        self._init = None
+        self._end()
+
+    def _lost(self) -> None:
+        if self._init is None:
+            self._end()
+
+    def _fail(self) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(Unavailable(self._why))
+
+    def _end(self) -> None:
+        self._fail()
+        if not self.closed.done():
+            self.closed.set_result(self._why)
+
+
+def explain(error: str) -> str:
+    """Why a private network cannot be made, from what the kernel said and how it is set."""
+    for name, off, sentence in (
+        ("kernel/unprivileged_userns_clone", "0", "unprivileged user namespaces are switched off"),
+        ("user/max_user_namespaces", "0", "user namespaces are switched off"),
+        ("user/max_net_namespaces", "0", "network namespaces are switched off"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor restricts unprivileged user namespaces"),
+    ):
+        try:
+            value = Path("/proc/sys", name).read_text().strip()
+        except OSError:
+            continue
+        if value == off:
+            return f"a private network cannot be made: {sentence} (sysctl {name.replace('/', '.', 1)}={off}): {error}"
+    return f"a private network cannot be made: {error}"
+
+
+async def start_loopback_network(settings: Settings, why: str) -> LoopbackNetwork:
+    """Start the node agent outside of any namespace. why: goes into `limits`. Raises HatchwayError."""
+    lifeline, inner = socket.socketpair()
+    env = dict(os.environ if settings.env is None else settings.env)
+    env[ENVIRONMENT] = f"loopback:{inner.fileno()}:{settings.directory}"
+    try:
+        with inner, _open_log(settings.log) as log:
+            process = await asyncio.create_subprocess_exec(
+                *settings.agent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(inner.fileno(),),
+                env=env,
+                start_new_session=True,
+                cwd="/",
+            )
+    except OSError as error:
+        lifeline.close()
+        raise HatchwayError(f"cannot start the node agent: {error}") from error
+    return LoopbackNetwork(process, lifeline, why)
+
+
+class LoopbackNetwork:
+    """The node agent as an ordinary child process. It ends when the lifeline does."""
+
+    isolation: Literal["private", "loopback"] = "loopback"
+
+    def __init__(self, process: asyncio.subprocess.Process, lifeline: socket.socket, why: str) -> None:
+        self._process = process
+        self._lifeline = lifeline
+        self.limits = why
+        self.dialer: Dialer = LoopbackDialer()
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self, grace: float = 5.0) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await asyncio.shield(self.closed)
+        self._lifeline.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await asyncio.shield(self.closed)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._watcher
+
+    async def _watch(self) -> None:
+        code = await self._process.wait()
+        self.closed.set_result(f"the node agent has ended with exit code {code}")
+
+
+def _open_log(path: Path) -> contextlib.AbstractContextManager[int]:
+    @contextlib.contextmanager
+    def opened():  # type: ignore[no-untyped-def]
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    return opened()

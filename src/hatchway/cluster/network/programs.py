@@ -1,0 +1,39 @@
+"""Finding a container's program, worded as runc and Go's os/exec word it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class StartFailure(Exception):
+    """The process cannot be started; the message says what and why."""
+
+
+def reason(error: OSError) -> str:
+    """The system's words for an error number, in Go's spelling."""
+    return os.strerror(error.errno or errno.EIO).lower()
+
+
+def look_up(name: str, path: str) -> str:
+    """The file that `name` means (exec.LookPath). path: a PATH. Raises StartFailure."""
+    if "\0" in name:
+        raise StartFailure("exec: invalid argument: the command holds a null character")
+    if "/" in name:
+        try:
+            mode = os.stat(name).st_mode
+        except OSError as error:
+            raise StartFailure(f'exec: "{name}": stat {name}: {reason(error)}') from error
+        if stat.S_ISDIR(mode):
+            raise StartFailure(f'exec: "{name}": is a directory')
+        if not os.access(name, os.X_OK):
+            raise StartFailure(f'exec: "{name}": permission denied')
+        return name
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise StartFailure(f'exec: "{name}": executable file not found in $PATH')
