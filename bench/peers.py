@@ -1,0 +1,186 @@
+"""What the benchmarks stand beside: a backend, nginx as a proxy, and wrk as the load; all private, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_COMMON = """
+daemon off; master_process off; worker_processes 1; pid {directory}/{name}.pid; error_log {directory}/{name}.log warn;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600s; server_tokens off; client_max_body_size 0;
+  client_body_temp_path {directory}/{name}-body; proxy_temp_path {directory}/{name}-proxy;
+  fastcgi_temp_path {directory}/{name}-f; uwsgi_temp_path {directory}/{name}-u; scgi_temp_path {directory}/{name}-s;
+"""
+
+_BACKEND = (
+    _COMMON
+    + """
+  server {{
+    listen 127.0.0.1:{port} backlog=1024;
+    location / {{ default_type application/json; return 200 '{body}'; }}
+  }}
+}}
+"""
+)
+
+_PROXY = (
+    _COMMON
+    + """
+  upstream backend {{ server 127.0.0.1:{backend}; keepalive 64; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} {ssl} backlog=1024;
+    {certificate}
+    location / {{
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+    }}
+  }}
+}}
+"""
+)
+
+
+def find(program: str) -> str | None:
+    """The path of a program; Debian keeps nginx where a user's PATH does not look."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
+    """Return when something listens on `port`. Raises RuntimeError when `process` ends or time runs out first."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with status {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that listens on `port`, ended with the block."""
+    process = subprocess.Popen(command)
+    try:
+        wait_for(port, process)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _nginx(directory: Path, name: str, text: str) -> list[str]:
+    program = find("nginx")
+    if program is None:
+        raise SystemExit("nginx is not installed (apt-get install nginx-light): there is nothing to compare with")
+    config = directory / f"{name}.conf"
+    config.write_text(text)
+    return [program, "-p", str(directory), "-c", str(config), "-e", str(directory / f"{name}.log")]
+
+
+def backend(directory: Path, port: int, size: int) -> list[str]:
+    """The command of a backend that answers every request with `size` bytes."""
+    text = _BACKEND.format(directory=directory, name="backend", port=port, body="x" * size)
+    return _nginx(directory, "backend", text)
+
+
+def nginx_proxy(directory: Path, port: int, backend_port: int, certificate: tuple[Path, Path] | None) -> list[str]:
+    """The command of one nginx worker that proxies to a backend with keep-alive. certificate: file and key."""
+    lines = ""
+    if certificate is not None:
+        lines = (
+            f"ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}; ssl_session_cache shared:s:1m;"
+        )
+    text = _PROXY.format(
+        directory=directory,
+        name="proxy",
+        port=port,
+        backend=backend_port,
+        ssl="ssl" if certificate else "",
+        certificate=lines,
+    )
+    return _nginx(directory, "proxy", text)
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 (P-256, as an embedded cluster's are): file and key."""
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    file, key_file = directory / "tls.crt", directory / "tls.key"
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return file, key_file
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one round of load showed. rate: requests per second. p99: milliseconds. errors: failed requests."""
+
+    rate: float
+    p99: float
+    errors: int
+
+
+_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}
+
+
+def wrk(url: str, connections: int, seconds: float, headers: dict[str, str] | None = None) -> Load:
+    """One round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's)."""
+    program = find("wrk")
+    if program is None:
+        raise SystemExit("wrk is not installed (apt-get install wrk): a load made by Python would measure Python")
+    command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    for name, value in (headers or {}).items():
+        command += ["-H", f"{name}: {value}"]
+    text = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
+    rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
+    p99 = re.search(r"99%\s+([0-9.]+)(us|ms|s|m)\b", text)
+    if rate is None or p99 is None:
+        raise RuntimeError(f"wrk said something unexpected:\n{text}")
+    errors = sum(int(found) for found in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    return Load(float(rate[1]), float(p99[1]) * _UNITS[p99[2]], errors + (int(bad[1]) if bad else 0))
