@@ -1,0 +1,149 @@
+"""DELETE: at once, gracefully, or after finalizers (`registry/rest/delete.go` and `registry/generic/registry/store.go`).
+
+An object with finalizers, or one that somebody must wind down first (a pod on a node, a namespace), is only marked with
+a deletionTimestamp; it goes when its last finalizer does or the grace period is confirmed by a delete with 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hatchway.cluster.api.metadata import timestamp
+from hatchway.cluster.api.options import DeleteOptions, ListOptions
+from hatchway.cluster.api.registry import Resource
+from hatchway.cluster.api.rest import Api, Page, Request
+from hatchway.errors import ApiError, conflict, not_found
+from hatchway.kube.api import Object
+
+_ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+
+
+async def delete(api: Api, request: Request, options: DeleteOptions) -> tuple[Object, bool]:
+    """Delete one object. Returns the answer (the object or a Status) and whether the object is gone already.
+
+    Raises ApiError: 403 (must stay), 404, 409 (a precondition fails).
+    """
+    row = request.row
+    old = api.store.latest(row.stored_as, request.namespace, request.name)
+    if old is None:
+        raise not_found(row.plural, request.name, row.group)
+    _check_preconditions(row, old, options)
+    row.strategy.may_delete(old)
+    obj, at_once = _marked(row, old, options)
+    if not at_once:
+        if obj == old:
+            return _shown(row, old), False
+        if not options.dry_run:
+            obj = await api.store.update(row.stored_as, obj, old)
+        return _shown(row, obj), False
+    if not options.dry_run:
+        await api.store.delete(row.stored_as, old)
+    if row.strategy.return_deleted:
+        return _shown(row, obj), True
+    return _gone(row, old), True
+
+
+async def delete_collection(api: Api, request: Request, options: DeleteOptions, selection: ListOptions) -> Page:
+    """Delete all objects that match, one by one. Returns what was found. What vanishes meanwhile is no error."""
+    page = api.list(request.row, request.namespace or None, replace(selection, limit=0, continue_token=""))
+    for obj in page.items:
+        metadata = obj["metadata"]
+        one = replace(request, namespace=metadata.get("namespace") or "", name=metadata["name"])
+        try:
+            await delete(api, one, options)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+    return page
+
+
+def _shown(row: Resource, obj: Object) -> Object:
+    return row.from_storage(obj) if row.from_storage else obj
+
+
+def _gone(row: Resource, old: Object) -> Object:
+    details: dict[str, Any] = {"name": old["metadata"]["name"]}
+    if row.group:
+        details["group"] = row.group
+    details["kind"] = row.plural
+    details["uid"] = old["metadata"]["uid"]
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+def _check_preconditions(row: Resource, old: Object, options: DeleteOptions) -> None:
+    metadata = old["metadata"]
+    for wanted, found, what in (
+        (options.uid, metadata["uid"], "UID"),
+        (options.resource_version, metadata["resourceVersion"], "ResourceVersion"),
+    ):
+        if wanted and wanted != found:
+            why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). "
+            why += (
+                "The object might have been deleted and then recreated"
+                if what == "UID"
+                else "The object might have been modified"
+            )
+            raise conflict(row.kind, metadata["name"], why, row.group)
+
+
+def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object, bool]:
+    """The object as the deletion leaves it, and whether it goes at once."""
+    metadata = dict(old["metadata"])
+    obj = {**old, "metadata": metadata}
+    finalizers = _finalizers(metadata, options)
+    if finalizers != (metadata.get("finalizers") or []):
+        metadata["finalizers"] = finalizers
+        if not finalizers:
+            del metadata["finalizers"]
+
+    grace = row.strategy.grace_period(old, options.grace_period)
+    if metadata.get("deletionTimestamp"):
+        return _shortened(row, old, obj, options, grace)
+    now = datetime.now(UTC)
+    waits = bool(grace) or bool(finalizers) or row.plural == "namespaces"
+    if grace is not None or waits:
+        metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace or 0))
+        if row.plural == "namespaces":
+            obj["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
+            return obj, not _held(obj)
+        metadata["deletionGracePeriodSeconds"] = grace or 0
+        if metadata.get("generation"):
+            metadata["generation"] += 1
+    return obj, not waits
+
+
+def _held(obj: Object) -> bool:
+    return bool(obj["metadata"].get("finalizers") or (obj.get("spec") or {}).get("finalizers"))
+
+
+def _shortened(
+    row: Resource, old: Object, obj: Object, options: DeleteOptions, grace: int | None
+) -> tuple[Object, bool]:
+    """A further DELETE of what is already being deleted: it may only hurry."""
+    metadata = obj["metadata"]
+    if _held(obj) if row.plural == "namespaces" else metadata.get("finalizers"):
+        return obj, False
+    former = metadata.get("deletionGracePeriodSeconds") or 0
+    if former == 0:
+        return obj, True
+    if options.grace_period is None or grace is None or grace >= former:
+        return old, False
+    began = datetime.fromisoformat(metadata["deletionTimestamp"]) - timedelta(seconds=former)
+    metadata["deletionTimestamp"] = timestamp(began + timedelta(seconds=grace))
+    metadata["deletionGracePeriodSeconds"] = grace
+    return obj, grace == 0
+
+
+def _finalizers(metadata: dict[str, Any], options: DeleteOptions) -> list[str]:
+    """The finalizers that the propagation policy asks for (`deletionFinalizersForGarbageCollection`)."""
+    found: list[str] = list(metadata.get("finalizers") or ())
+    policy = options.propagation
+    if not policy and options.orphan is not None:
+        policy = "Orphan" if options.orphan else "Background"
+    if not policy:
+        return found
+    wanted = {"Orphan": _ORPHAN, "Foreground": _FOREGROUND}.get(policy)
+    kept = [one for one in found if one not in (_ORPHAN, _FOREGROUND) or one == wanted]
+    return [*kept, wanted] if wanted and wanted not in kept else kept

@@ -1,0 +1,158 @@
+"""What a request asks for, told from its method, path and query alone (apiserver's `request/requestinfo.go`).
+
+Every request passes here before it is authenticated, so this is cheap, never fails on a well-formed request-target
+and keeps names verbatim: authorization sees `https:web:` just as the client spelled it.
+
+The path is split before its escapes are decoded. The original decodes first, so that an escaped slash (`%2F`) makes a
+new segment there; here it stays inside its segment and names nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from hatchway.errors import bad_request
+
+_VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NAMESPACE_SUBRESOURCES = frozenset((b"status", b"finalize"))
+_LEGACY_VERBS = frozenset((b"proxy", b"watch"))
+# A "%" without two hex digits, and the NUL byte, plain or escaped: refused before anything else looks at the path.
+_bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00").search
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """What one request is about.
+
+    path: decoded, for people, audit and non-resource rules. verb: Kubernetes' verb of a resource request; the method
+    in lower case otherwise. api_prefix: `api` or `apis`. name: percent-decoded verbatim.
+    parts: the decoded segments from the resource on (not filled beyond the subresource `proxy`).
+    prefix, rest: of the subresource `proxy`, the raw path up to and with `/proxy`, and the raw remainder (b"", or
+    beginning with a slash), byte for byte.
+    """
+
+    is_resource: bool
+    path: str
+    verb: str
+    api_prefix: str = ""
+    api_group: str = ""
+    api_version: str = ""
+    namespace: str = ""
+    resource: str = ""
+    subresource: str = ""
+    name: str = ""
+    parts: tuple[str, ...] = ()
+    prefix: bytes = b""
+    rest: bytes = b""
+
+    @property
+    def group_resource(self) -> str:
+        """`pods`, `deployments.apps`."""
+        return f"{self.resource}.{self.api_group}" if self.api_group else self.resource
+
+
+def _decode(segment: bytes) -> str:
+    try:
+        return (unquote_to_bytes(segment) if b"%" in segment else segment).decode()
+    except UnicodeDecodeError:
+        raise bad_request("the path of the request is not valid UTF-8") from None
+
+
+def _readable(path: bytes) -> str:
+    return (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
+
+
+def parse(method: str, path: bytes | str, query: bytes | None = None) -> RequestInfo:
+    """Tell what a request is about. `path` and `query` as they stood on the wire (origin form).
+
+    Raises ApiError 400 for malformed escapes, NUL bytes, names that are not UTF-8, and legacy paths without a resource.
+    """
+    if isinstance(path, str):
+        path = path.encode()
+    if _bad_escape(path):
+        raise bad_request("the path of the request holds a malformed escape or a NUL byte")
+    raw = path.split(b"/")
+    first, last = 0, len(raw)
+    while first < last and not raw[first]:
+        first += 1
+    while last > first and not raw[last - 1]:
+        last -= 1
+
+    at = first
+    count = last - first
+    prefix = raw[first] if count else b""
+    if count < 3 or prefix not in (b"api", b"apis") or (prefix == b"apis" and count < 4):
+        return RequestInfo(False, _readable(path), method.lower())
+    at += 1
+    group = ""
+    if prefix == b"apis":
+        group = _decode(raw[at])
+        at += 1
+    version = _decode(raw[at])
+    at += 1
+
+    special = raw[at] in _LEGACY_VERBS
+    if special:
+        if last - at < 2:
+            raise bad_request("unable to determine kind and namespace from url")
+        verb = raw[at].decode()
+        at += 1
+    else:
+        verb = _VERBS.get(method, "")
+
+    namespace = ""
+    if raw[at] == b"namespaces" and last - at > 1:
+        namespace = _decode(raw[at + 1])
+        if last - at > 2 and raw[at + 2] not in _NAMESPACE_SUBRESOURCES:
+            at += 2
+
+    resource = _decode(raw[at])
+    name = _decode(raw[at + 1]) if last - at > 1 else ""
+    subresource = _decode(raw[at + 2]) if last - at > 2 and not special else ""
+    raw_prefix = rest = b""
+    parts: tuple[str, ...]
+    if subresource == "proxy":
+        raw_prefix = b"/".join(raw[: at + 3])
+        rest = path[len(raw_prefix) :]
+        parts = (resource, name, subresource)
+    else:
+        parts = tuple(_decode(one) for one in raw[at:last])
+
+    if not name and (verb == "get" or verb == "delete"):
+        if verb == "delete":
+            verb = "deletecollection"
+        else:
+            verb, name = _collection_verb(query)
+    return RequestInfo(
+        True,
+        _readable(path),
+        verb,
+        prefix.decode(),
+        group,
+        version,
+        namespace,
+        resource,
+        subresource,
+        name,
+        parts,
+        raw_prefix,
+        rest,
+    )
+
+
+def _collection_verb(query: bytes | None) -> tuple[str, str]:
+    """`list` or `watch`; and the name when a field selector asks for exactly one object, so that rules with
+    resourceNames apply to it."""
+    if not query:
+        return "list", ""
+    verb, name = "list", ""
+    for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if key == "watch":
+            verb = "watch" if value.lower() not in ("0", "false") else "list"
+        elif key == "fieldSelector":
+            match = re.search(r"(?:^|,)metadata\.name==?([^,=\\]+)(?:,|$)", value)
+            if match and "/" not in match[1] and "%" not in match[1] and match[1] not in (".", ".."):
+                name = match[1]
+    return verb, name

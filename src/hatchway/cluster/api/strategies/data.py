@@ -1,0 +1,121 @@
+"""ConfigMaps, Secrets and ServiceAccounts: validation of `pkg/apis/core/validation/validation.go`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from hatchway.cluster.api import validation as v
+from hatchway.cluster.api.strategies.base import Context, Strategy, field, readers
+from hatchway.errors import Cause, bad_request
+from hatchway.kube.api import Object
+
+# core.MaxSecretSize: for ConfigMaps and Secrets alike.
+MAX_SIZE = 1024 * 1024
+
+_REQUIRED_KEYS = {
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+}
+
+
+class _DataStrategy(Strategy):
+    def has_status(self, obj: Object) -> bool:
+        return False
+
+    def prepare_update(self, ctx: Context, obj: Object, old: Object) -> None:
+        pass
+
+    def _immutable(self, obj: Object, old: Object, fields: tuple[str, ...]) -> list[Cause]:
+        if not old.get("immutable"):
+            return []
+        causes = []
+        if not obj.get("immutable"):
+            causes.append(v.forbidden("immutable", "field is immutable when `immutable` is set"))
+        causes += [
+            v.forbidden(key, "field is immutable when `immutable` is set")
+            for key in fields
+            if (obj.get(key) or {}) != (old.get(key) or {})
+        ]
+        return causes
+
+
+def _keys(found: dict[str, Any], at: str) -> list[Cause]:
+    return [cause for key in found for cause in v.each(f"{at}[{key}]", key, v.config_key(key))]
+
+
+def _decoded_size(values: dict[str, Any]) -> int:
+    return sum(len(value) * 3 // 4 for value in values.values())
+
+
+class ConfigMapStrategy(_DataStrategy):
+    def validate(self, obj: Object) -> list[Cause]:
+        data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
+        causes = _keys(data, "data")
+        causes += [
+            v.invalid(f"data[{key}]", key, "duplicate of key present in binaryData") for key in data if key in binary
+        ]
+        causes += _keys(binary, "binaryData")
+        if sum(len(value.encode()) for value in data.values()) + _decoded_size(binary) > MAX_SIZE:
+            causes.append(v.too_long("", MAX_SIZE))
+        return causes
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        return self._immutable(obj, old, ("data", "binaryData")) + self.validate(obj)
+
+
+class SecretStrategy(_DataStrategy):
+    selectable = readers({"type": field("type")})
+
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        if not obj.get("type"):
+            obj["type"] = "Opaque"
+        plain = obj.pop("stringData", None)
+        if plain:
+            data = dict(obj.get("data") or {})
+            for key, value in plain.items():
+                data[key] = base64.b64encode((value or "").encode()).decode()
+            obj["data"] = data
+
+    def prepare_update(self, ctx: Context, obj: Object, old: Object) -> None:
+        # A Secret without a type keeps the one it has (`secret.Strategy.PrepareForUpdate`).
+        if not obj.get("type"):
+            obj["type"] = old.get("type", "Opaque")
+
+    def validate(self, obj: Object) -> list[Cause]:
+        data = obj.get("data") or {}
+        for key, value in data.items():
+            if value is None:
+                data[key] = ""
+                continue
+            try:
+                base64.b64decode(value, validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise bad_request(
+                    f'Secret in version "v1" cannot be handled as a Secret: illegal base64 data in data[{key}]: {error}'
+                ) from error
+        causes = _keys(data, "data")
+        if _decoded_size(data) > MAX_SIZE:
+            causes.append(v.too_long("data", MAX_SIZE))
+        kind = obj.get("type", "")
+        if kind == "kubernetes.io/service-account-token":
+            annotations = obj["metadata"].get("annotations") or {}
+            if not annotations.get("kubernetes.io/service-account.name"):
+                causes.append(v.required("metadata.annotations[kubernetes.io/service-account.name]"))
+        elif kind == "kubernetes.io/basic-auth":
+            if "username" not in data and "password" not in data:
+                causes += [v.required("data[username]"), v.required("data[password]")]
+        else:
+            causes += [v.required(f"data[{key}]") for key in _REQUIRED_KEYS.get(kind, ()) if key not in data]
+        return causes
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        causes = v.immutable(obj.get("type"), old.get("type"), "type")
+        return causes + self._immutable(obj, old, ("data",)) + self.validate(obj)
+
+
+class ServiceAccountStrategy(_DataStrategy):
+    return_deleted = True

@@ -1,0 +1,143 @@
+"""Endpoints and EndpointSlices: where a Service's traffic goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hatchway.cluster.api import validation as v
+from hatchway.cluster.api.strategies.base import Context, Strategy
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+def endpoint_address(value: str, at: str) -> list[Cause]:
+    """`ValidateEndpointIP`: no address that reaches the node itself or its link."""
+    address = v.parse_ip(value)
+    if address is None:
+        return [v.invalid(at, value, v.IP_ERROR)]
+    if address.is_unspecified:
+        return [v.invalid(at, value, f"may not be unspecified ({v.quote(value)})")]
+    if address.is_loopback:
+        return [v.invalid(at, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
+    if address.is_link_local:
+        return [v.invalid(at, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
+    if address.is_multicast:
+        return [v.invalid(at, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
+    return []
+
+
+class _PlainStrategy(Strategy):
+    # Loopback addresses of pods are allowed where the cluster itself runs on loopback; the proxy verb checks what it dials.
+    def has_status(self, obj: Object) -> bool:
+        return False
+
+    def prepare_update(self, ctx: Context, obj: Object, old: Object) -> None:
+        pass
+
+
+class EndpointsStrategy(_PlainStrategy):
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        for subset in obj.get("subsets") or ():
+            for port in subset.get("ports") or ():
+                if not port.get("protocol"):
+                    port["protocol"] = "TCP"
+
+    def validate(self, obj: Object) -> list[Cause]:
+        causes = []
+        for index, subset in enumerate(obj.get("subsets") or ()):
+            at = f"subsets[{index}]"
+            if not subset.get("addresses") and not subset.get("notReadyAddresses"):
+                causes.append(v.required(at, "must specify `addresses` or `notReadyAddresses`"))
+            for key in ("addresses", "notReadyAddresses"):
+                for number, address in enumerate(subset.get(key) or ()):
+                    causes += _address(address.get("ip", ""), f"{at}.{key}[{number}].ip")
+            ports = subset.get("ports") or []
+            for number, port in enumerate(ports):
+                causes += _port(port, f"{at}.ports[{number}]", name_required=len(ports) > 1)
+        return causes
+
+
+def _address(ip: str, at: str) -> list[Cause]:
+    address = v.parse_ip(ip)
+    if address is not None and address.is_loopback:
+        return []
+    return endpoint_address(ip, at)
+
+
+def _port(port: dict[str, Any], at: str, *, name_required: bool) -> list[Cause]:
+    causes = []
+    name = port.get("name", "")
+    if name:
+        causes += v.each(f"{at}.name", name, v.dns1123_label(name))
+    elif name_required:
+        causes.append(v.required(f"{at}.name"))
+    number = port.get("port", 0)
+    causes += [v.invalid(f"{at}.port", number, message) for message in v.port_number(number)]
+    if port.get("protocol", "") not in _PROTOCOLS:
+        causes.append(v.not_supported(f"{at}.protocol", port.get("protocol", ""), _PROTOCOLS))
+    return causes
+
+
+class EndpointSliceStrategy(_PlainStrategy):
+    generation = True
+
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        if obj.get("endpoints") is None:
+            obj["endpoints"] = []
+        if "ports" not in obj:
+            obj["ports"] = None
+        for port in obj["ports"] or ():
+            port.setdefault("name", "")
+            if not port.get("protocol"):
+                port["protocol"] = "TCP"
+
+    def validate(self, obj: Object) -> list[Cause]:
+        kind = obj.get("addressType", "")
+        supported = ("IPv4", "IPv6", "FQDN")
+        causes = []
+        if not kind:
+            causes.append(v.required("addressType"))
+        elif kind not in supported:
+            causes.append(v.not_supported("addressType", kind, supported))
+        endpoints = obj.get("endpoints") or []
+        if len(endpoints) > 1000:
+            causes.append(
+                Cause("FieldValueTooMany", f"Too many: {len(endpoints)}: must have at most 1000 items", "endpoints")
+            )
+        for index, endpoint in enumerate(endpoints):
+            at = f"endpoints[{index}].addresses"
+            addresses = endpoint.get("addresses") or []
+            if not addresses:
+                causes.append(v.required(at, "must contain at least 1 address"))
+            for number, value in enumerate(addresses):
+                causes += self._slice_address(kind, value, f"{at}[{number}]")
+        names = set()
+        for index, port in enumerate(obj.get("ports") or ()):
+            at = f"ports[{index}]"
+            name = port.get("name") or ""
+            if name:
+                causes += v.each(f"{at}.name", name, v.dns1123_label(name))
+            if name in names:
+                causes.append(v.duplicate(f"{at}.name", name))
+            names.add(name)
+            if port.get("protocol", "") not in _PROTOCOLS:
+                causes.append(v.not_supported(f"{at}.protocol", port.get("protocol", ""), _PROTOCOLS))
+            number = port.get("port")
+            if number is not None:
+                causes += [v.invalid(f"{at}.port", number, message) for message in v.port_number(number)]
+        return causes
+
+    @staticmethod
+    def _slice_address(kind: str, value: str, at: str) -> list[Cause]:
+        if kind == "FQDN":
+            return v.each(at, value, v.dns1123_subdomain(value))
+        causes = _address(value, at)
+        address = v.parse_ip(value)
+        if not causes and address is not None and kind in ("IPv4", "IPv6") and f"IPv{address.version}" != kind:
+            causes.append(v.invalid(at, value, f"must be an {kind} address"))
+        return causes
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        return self.validate(obj) + v.immutable(obj.get("addressType"), old.get("addressType"), "addressType")

@@ -1,0 +1,56 @@
+"""Nodes."""
+
+from __future__ import annotations
+
+from hatchway.cluster.api import validation as v
+from hatchway.cluster.api.strategies.base import Context, Strategy, field, readers
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+
+class NodeStrategy(Strategy):
+    selectable = readers(
+        {
+            "spec.unschedulable": lambda obj: "true" if (obj.get("spec") or {}).get("unschedulable") else "false",
+            "spec.podCIDR": field("spec", "podCIDR"),
+        }
+    )
+
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        spec = obj.setdefault("spec", {})
+        if spec.get("podCIDR") and not spec.get("podCIDRs"):
+            spec["podCIDRs"] = [spec["podCIDR"]]
+
+    def has_status(self, obj: Object) -> bool:
+        # A kubelet registers its node with the first status (`nodeStrategy` does not reset it).
+        return False
+
+    def prepare_create(self, ctx: Context, obj: Object) -> None:
+        obj.setdefault("status", {})
+
+    def validate(self, obj: Object) -> list[Cause]:
+        causes = []
+        seen = set()
+        for index, taint in enumerate((obj.get("spec") or {}).get("taints") or ()):
+            at = f"spec.taints[{index}]"
+            causes += v.each(f"{at}.key", taint.get("key", ""), v.qualified_name(taint.get("key", "")))
+            causes += v.each(f"{at}.value", taint.get("value", ""), v.label_value(taint.get("value", "")))
+            effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+            if taint.get("effect", "") not in effects:
+                causes.append(v.not_supported(f"{at}.effect", taint.get("effect", ""), effects))
+            identity = (taint.get("key"), taint.get("effect"))
+            if identity in seen:
+                causes.append(v.duplicate(at, taint))
+            seen.add(identity)
+        return causes
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        causes = self.validate(obj)
+        new_spec, old_spec = obj.get("spec") or {}, old.get("spec") or {}
+        if old_spec.get("podCIDRs") and new_spec.get("podCIDRs") != old_spec.get("podCIDRs"):
+            causes.append(v.forbidden("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid'))
+        if old_spec.get("providerID") and new_spec.get("providerID") != old_spec.get("providerID"):
+            causes.append(
+                v.forbidden("spec.providerID", 'node updates may not change providerID except from "" to valid')
+            )
+        return causes
