@@ -184,7 +184,7 @@ class Api:
                 checked.strict(row.gvk)
             elif request.field_validation == "Warn":
                 request.warnings.extend(checked.unknown)
-        found = checked.object
+        found = schema.apply_defaults(row.gvk, checked.object)
         if row.to_storage:
             found = row.to_storage(found)
         found.setdefault("metadata", {})

@@ -72,14 +72,6 @@ def _validate_rule(rule: dict[str, Any], at: str, cluster_wide: bool) -> list[Ca
 class RoleBindingStrategy(_RbacStrategy):
     """RoleBindings and ClusterRoleBindings; a binding's roleRef never changes."""
 
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        reference = obj.get("roleRef")
-        if isinstance(reference, dict) and not reference.get("apiGroup"):
-            reference["apiGroup"] = _GROUP
-        for subject in obj.get("subjects") or ():
-            if not subject.get("apiGroup") and subject.get("kind") in ("User", "Group"):
-                subject["apiGroup"] = _GROUP
-
     def validate(self, obj: Object) -> list[Cause]:
         namespaced = obj.get("kind") == "RoleBinding"
         reference = obj.get("roleRef") or {}

@@ -73,7 +73,7 @@ class Strategy:
         return v.dns1123_subdomain(_masked(name) if prefix else name)
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Fill in defaults that depend on other fields; the fixed ones come from the schema."""
+        """Fill in what the schema's defaults leave open, on create and update."""
 
     async def before_create(self, ctx: Context, obj: Object) -> None:
         """Wait for what the object needs and somebody else is just making."""

@@ -9,9 +9,6 @@ from hatchway.kube.api import Object
 
 
 class LeaseStrategy(Strategy):
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        obj.setdefault("spec", {})
-
     def validate(self, obj: Object) -> list[Cause]:
         spec = obj.get("spec") or {}
         causes = []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, readers
-from hatchway.errors import Cause, bad_request
+from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
 # core.MaxSecretSize: for ConfigMaps and Secrets alike.
@@ -71,8 +70,6 @@ class SecretStrategy(_DataStrategy):
     selectable = readers({"type": field("type")})
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        if not obj.get("type"):
-            obj["type"] = "Opaque"
         plain = obj.pop("stringData", None)
         if plain:
             data = dict(obj.get("data") or {})
@@ -80,23 +77,8 @@ class SecretStrategy(_DataStrategy):
                 data[key] = base64.b64encode((value or "").encode()).decode()
             obj["data"] = data
 
-    def prepare_update(self, ctx: Context, obj: Object, old: Object) -> None:
-        # A Secret without a type keeps the one it has (`secret.Strategy.PrepareForUpdate`).
-        if not obj.get("type"):
-            obj["type"] = old.get("type", "Opaque")
-
     def validate(self, obj: Object) -> list[Cause]:
         data = obj.get("data") or {}
-        for key, value in data.items():
-            if value is None:
-                data[key] = ""
-                continue
-            try:
-                base64.b64decode(value, validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise bad_request(
-                    f'Secret in version "v1" cannot be handled as a Secret: illegal base64 data in data[{key}]: {error}'
-                ) from error
         causes = _keys(data, "data")
         if _decoded_size(data) > MAX_SIZE:
             causes.append(v.too_long("data", MAX_SIZE))

@@ -38,12 +38,6 @@ class _PlainStrategy(Strategy):
 
 
 class EndpointsStrategy(_PlainStrategy):
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        for subset in obj.get("subsets") or ():
-            for port in subset.get("ports") or ():
-                if not port.get("protocol"):
-                    port["protocol"] = "TCP"
-
     def validate(self, obj: Object) -> list[Cause]:
         causes = []
         for index, subset in enumerate(obj.get("subsets") or ()):
@@ -88,10 +82,6 @@ class EndpointSliceStrategy(_PlainStrategy):
             obj["endpoints"] = []
         if "ports" not in obj:
             obj["ports"] = None
-        for port in obj["ports"] or ():
-            port.setdefault("name", "")
-            if not port.get("protocol"):
-                port["protocol"] = "TCP"
 
     def validate(self, obj: Object) -> list[Cause]:
         kind = obj.get("addressType", "")

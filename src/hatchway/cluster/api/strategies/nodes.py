@@ -17,7 +17,7 @@ class NodeStrategy(Strategy):
     )
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        spec = obj.setdefault("spec", {})
+        spec = obj["spec"]
         if spec.get("podCIDR") and not spec.get("podCIDRs"):
             spec["podCIDRs"] = [spec["podCIDR"]]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.names import random_suffix
+from hatchway.cluster.api.schema import quantity_value
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, readers
-from hatchway.cluster.api.strategies.podspec import containers, default_spec, validate_spec
-from hatchway.cluster.api.strategies.quantity import compare_quantities
+from hatchway.cluster.api.strategies.podspec import containers, validate_spec
 from hatchway.errors import Cause, forbidden
 from hatchway.kube.api import Object
 
@@ -46,17 +46,6 @@ class PodStrategy(Strategy):
             "status.nominatedNodeName": field("status", "nominatedNodeName"),
         }
     )
-
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        spec = obj["spec"] = obj.get("spec") or {}
-        default_spec(spec)
-        if spec.get("enableServiceLinks") is None:
-            spec["enableServiceLinks"] = True
-        for container in containers(spec):
-            resources = container["resources"]
-            # A limit without a request asks for as much as it limits (SetDefaults_Pod).
-            if resources.get("limits"):
-                resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
 
     async def before_create(self, ctx: Context, obj: Object) -> None:
         spec = obj.get("spec") or {}
@@ -207,9 +196,13 @@ def qos_class(spec: dict[str, Any]) -> str:
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):
             limit, request = limits.get(name), requests.get(name)
-            has_limit = limit is not None and compare_quantities(limit, 0) > 0
-            anything = anything or has_limit or (request is not None and compare_quantities(request, 0) > 0)
-            if not has_limit or (request is not None and compare_quantities(request, limit) != 0):
+            has_limit = limit is not None and quantity_value(limit) > 0
+            anything = anything or has_limit or (request is not None and quantity_value(request) > 0)
+            if (
+                limit is None
+                or not has_limit
+                or (request is not None and quantity_value(request) != quantity_value(limit))
+            ):
                 guaranteed = False
     if not anything:
         return "BestEffort"

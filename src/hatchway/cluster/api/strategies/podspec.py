@@ -1,119 +1,21 @@
-"""Pod specs, in pods and in templates: defaults (`pkg/apis/core/v1/defaults.go`) and validation
-(`ValidatePodSpec` in `pkg/apis/core/validation/validation.go`)."""
+"""Pod specs, in pods and in templates: validation (`ValidatePodSpec` in `pkg/apis/core/validation/validation.go`)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hatchway.cluster.api import validation as v
-from hatchway.cluster.api.strategies.quantity import compare_quantities
+from hatchway.cluster.api.schema import quantity_value
 from hatchway.errors import Cause
 
 Spec = dict[str, Any]
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
-_VOLUME_MODES = {"secret": 0o644, "configMap": 0o644, "projected": 0o644, "downwardAPI": 0o644}
-
-
-def default_spec(spec: Spec) -> None:
-    """Fill in what every pod spec has, in place."""
-    for key, value in (
-        ("restartPolicy", "Always"),
-        ("dnsPolicy", "ClusterFirst"),
-        ("schedulerName", "default-scheduler"),
-    ):
-        if not spec.get(key):
-            spec[key] = value
-    if spec.get("terminationGracePeriodSeconds") is None:
-        spec["terminationGracePeriodSeconds"] = 30
-    if spec.get("securityContext") is None:
-        spec["securityContext"] = {}
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
-    if account:
-        spec["serviceAccountName"] = spec["serviceAccount"] = account
-    for volume in spec.get("volumes") or ():
-        _default_volume(volume)
-    for container in containers(spec):
-        _default_container(container, bool(spec.get("hostNetwork")))
 
 
 def containers(spec: Spec) -> list[Spec]:
     """Init containers and containers."""
     return [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-
-
-def _default_volume(volume: Spec) -> None:
-    if all(value is None for key, value in volume.items() if key != "name"):
-        volume["emptyDir"] = {}
-    for key, mode in _VOLUME_MODES.items():
-        if volume.get(key) is not None and volume[key].get("defaultMode") is None:
-            volume[key]["defaultMode"] = mode
-    if volume.get("hostPath") is not None:
-        volume["hostPath"].setdefault("type", "")
-    items = list((volume.get("downwardAPI") or {}).get("items") or ())
-    for source in (volume.get("projected") or {}).get("sources") or ():
-        token = source.get("serviceAccountToken")
-        if token is not None and token.get("expirationSeconds") is None:
-            token["expirationSeconds"] = 3600
-        items += (source.get("downwardAPI") or {}).get("items") or ()
-    for item in items:
-        if item.get("fieldRef") is not None:
-            item["fieldRef"].setdefault("apiVersion", "v1")
-
-
-def _default_container(container: Spec, host_network: bool) -> None:
-    image = container.get("image") or ""
-    if container.get("resources") is None:
-        container["resources"] = {}
-    for key, value in (
-        ("terminationMessagePath", "/dev/termination-log"),
-        ("terminationMessagePolicy", "File"),
-        ("imagePullPolicy", _pull_policy(image)),
-    ):
-        if not container.get(key):
-            container[key] = value
-    for port in container.get("ports") or ():
-        if not port.get("protocol"):
-            port["protocol"] = "TCP"
-        if host_network and not port.get("hostPort"):
-            port["hostPort"] = port.get("containerPort", 0)
-    for variable in container.get("env") or ():
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if reference is not None and not reference.get("apiVersion"):
-            reference["apiVersion"] = "v1"
-    for key in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if container.get(key) is not None:
-            _default_probe(container[key])
-    for hook in (container.get("lifecycle") or {}).values():
-        if isinstance(hook, dict):
-            _default_http_get(hook)
-
-
-def _pull_policy(image: str) -> str:
-    # The tag is what follows a colon in the last segment; none means `latest` (`parsers.ParseImageName`).
-    last = image.rpartition("/")[2]
-    if "@" in last:
-        return "IfNotPresent"
-    tag = last.partition(":")[2]
-    return "Always" if tag in ("", "latest") else "IfNotPresent"
-
-
-def _default_probe(probe: Spec) -> None:
-    for key, value in (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)):
-        if not probe.get(key):
-            probe[key] = value
-    _default_http_get(probe)
-    if probe.get("grpc") is not None and probe["grpc"].get("service") is None:
-        probe["grpc"]["service"] = ""
-
-
-def _default_http_get(handler: Spec) -> None:
-    action = handler.get("httpGet")
-    if action is not None:
-        if not action.get("path"):
-            action["path"] = "/"
-        if not action.get("scheme"):
-            action["scheme"] = "HTTP"
 
 
 def validate_spec(spec: Spec, at: str) -> list[Cause]:
@@ -401,10 +303,10 @@ def _validate_resources(resources: Spec, at: str, causes: list[Cause]) -> None:
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for kind, found in (("limits", limits), ("requests", requests)):
         for name, value in found.items():
-            if compare_quantities(value, 0) < 0:
+            if quantity_value(value) < 0:
                 causes.append(v.invalid(f"{at}.{kind}[{name}]", str(value), "must be greater than or equal to 0"))
     for name, value in requests.items():
-        if name in limits and compare_quantities(value, limits[name]) > 0:
+        if name in limits and quantity_value(value) > quantity_value(limits[name]):
             causes.append(
                 v.invalid(f"{at}.requests", str(value), f"must be less than or equal to {name} limit of {limits[name]}")
             )

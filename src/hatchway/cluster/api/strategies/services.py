@@ -1,4 +1,4 @@
-"""Services: addresses, node ports, defaults (`pkg/registry/core/service/storage/alloc.go`) and validation (`ValidateService`)."""
+"""Services: addresses and node ports (`pkg/registry/core/service/storage/alloc.go`) and validation (`ValidateService`)."""
 
 from __future__ import annotations
 
@@ -23,34 +23,6 @@ _EXTERNAL = ("NodePort", "LoadBalancer")
 class ServiceStrategy(Strategy):
     return_deleted = True
     selectable = readers({"spec.clusterIP": field("spec", "clusterIP"), "spec.type": field("spec", "type")})
-
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        spec = obj["spec"] = obj.get("spec") or {}
-        if not spec.get("type"):
-            spec["type"] = "ClusterIP"
-        kind = spec["type"]
-        if not spec.get("sessionAffinity"):
-            spec["sessionAffinity"] = "None"
-        if spec["sessionAffinity"] == "None":
-            spec.pop("sessionAffinityConfig", None)
-        elif spec["sessionAffinity"] == "ClientIP":
-            config = spec.get("sessionAffinityConfig") or {}
-            client = config.get("clientIP") or {}
-            if client.get("timeoutSeconds") is None:
-                client["timeoutSeconds"] = 10800
-            spec["sessionAffinityConfig"] = {**config, "clientIP": client}
-        for port in spec.get("ports") or ():
-            if not port.get("protocol"):
-                port["protocol"] = "TCP"
-            if port.get("targetPort") in (None, 0, ""):
-                port["targetPort"] = port.get("port", 0)
-        external = kind in _EXTERNAL or (kind == "ClusterIP" and spec.get("externalIPs"))
-        if external and not spec.get("externalTrafficPolicy"):
-            spec["externalTrafficPolicy"] = "Cluster"
-        if kind in (*_EXTERNAL, "ClusterIP") and not spec.get("internalTrafficPolicy"):
-            spec["internalTrafficPolicy"] = "Cluster"
-        if kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is None:
-            spec["allocateLoadBalancerNodePorts"] = True
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
         obj["status"] = {"loadBalancer": {}}

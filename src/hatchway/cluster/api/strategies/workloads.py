@@ -1,4 +1,4 @@
-"""Deployments and ReplicaSets (apps/v1): defaults (`pkg/apis/apps/v1/defaults.go`), validation, generation."""
+"""Deployments and ReplicaSets (apps/v1): validation (`pkg/apis/apps/validation`), generation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.selectors import label_selector_matches
 from hatchway.cluster.api.strategies.base import Context, Strategy
-from hatchway.cluster.api.strategies.podspec import default_spec, validate_spec
+from hatchway.cluster.api.strategies.podspec import validate_spec
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
@@ -17,16 +17,6 @@ _SELECTOR = "spec.selector"
 
 class _WorkloadStrategy(Strategy):
     generation = True
-
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        spec = obj.setdefault("spec", {})
-        if spec.get("replicas") is None:
-            spec["replicas"] = 1
-        template = spec.get("template")
-        if template is not None:
-            template.setdefault("metadata", {})
-            template["spec"] = template.get("spec") or {}
-            default_spec(template["spec"])
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
         obj["status"] = {}
@@ -101,24 +91,6 @@ class ReplicaSetStrategy(_WorkloadStrategy):
 class DeploymentStrategy(_WorkloadStrategy):
     noun = "deployment"
     kind = "Deployment"
-
-    def default(self, obj: Object, old: Object | None = None) -> None:
-        super().default(obj, old)
-        spec = obj["spec"]
-        strategy = spec.get("strategy") or {}
-        if not strategy.get("type"):
-            strategy["type"] = "RollingUpdate"
-        if strategy["type"] == "RollingUpdate":
-            rolling = strategy.get("rollingUpdate") or {}
-            for key in ("maxUnavailable", "maxSurge"):
-                if rolling.get(key) is None:
-                    rolling[key] = "25%"
-            strategy["rollingUpdate"] = rolling
-        spec["strategy"] = strategy
-        if spec.get("revisionHistoryLimit") is None:
-            spec["revisionHistoryLimit"] = 10
-        if spec.get("progressDeadlineSeconds") is None:
-            spec["progressDeadlineSeconds"] = 600
 
     def validate(self, obj: Object) -> list[Cause]:
         spec = obj["spec"]
