@@ -8,6 +8,7 @@ the API itself defines: an application behind the proxy may have tokens in its o
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -119,6 +120,14 @@ def event(record: Record, status: int, finished: float) -> dict[str, Any]:
     return out
 
 
+def _encode(value: dict[str, Any]) -> bytes:
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError:
+        # Lone surrogates, which a name in a token can have: escaped, they are still JSON.
+        return json.dumps(value).encode()
+
+
 def _user(user: UserInfo | None) -> dict[str, Any]:
     if user is None:
         return {}
@@ -157,9 +166,10 @@ class AuditLog:
             self.dropped += 1
 
     def close(self) -> None:
-        """Write what is queued and end."""
-        self._queue.put(None)
-        self._thread.join()
+        """Write what is queued and end. Idempotent."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         reported = 0
@@ -177,7 +187,7 @@ class AuditLog:
                 if item is None:
                     ended = True
                     break
-                lines += _ENCODER.encode(event(*item)) + b"\n"
+                lines += _encode(event(*item)) + b"\n"
             try:
                 if descriptor < 0:
                     descriptor = self._open()

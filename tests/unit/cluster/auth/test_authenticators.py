@@ -6,7 +6,6 @@ import asyncio
 import base64
 import inspect
 import json
-import os
 from typing import Any
 
 import pytest
@@ -361,8 +360,3 @@ async def test_pages_of_other_sites_cannot_use_a_browsers_credentials(
         who(authenticator, head)
     for head in bad:
         assert refusal(authenticator, head).code == 403
-
-
-def test_closing_twice_is_fine(authenticator: Authenticator) -> None:
-    authenticator.close()
-    assert os.path.exists(authenticator.basic.path.parent)
