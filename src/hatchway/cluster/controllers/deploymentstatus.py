@@ -1,0 +1,133 @@
+"""What a Deployment says of itself: counts, and the conditions Available, Progressing and ReplicaFailure.
+
+Pure. The rules are those of kube-controller-manager's `deployment/progress.go` and `sync.go`; kubectl's `rollout status`
+reads the result.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+
+from hatchway.cluster.controllers.objects import clone, get_condition, parse_time, timestamp
+from hatchway.cluster.controllers.rollout import max_unavailable, replicas_of, status_count, total_replicas
+from hatchway.kube.api import Object
+
+
+def condition(kind: str, status: str, reason: str, message: str) -> Object:
+    return {"type": kind, "status": status, "reason": reason, "message": message}
+
+
+def put_condition(status: Object, new: Object, moment: datetime) -> None:
+    """Set a condition in `status`; one with the same status and reason stays as it is."""
+    conditions = status.setdefault("conditions", [])
+    old = find_condition(status, new["type"])
+    if old is not None and old["status"] == new["status"] and old.get("reason") == new["reason"]:
+        return
+    same = old is not None and old["status"] == new["status"]
+    since = old.get("lastTransitionTime") if same and old else None
+    stamp = timestamp(moment)
+    entry = {**new, "lastUpdateTime": stamp, "lastTransitionTime": since or stamp}
+    status["conditions"] = [*(c for c in conditions if c["type"] != new["type"]), entry]
+
+
+def drop_condition(status: Object, kind: str) -> None:
+    status["conditions"] = [c for c in status.get("conditions") or () if c["type"] != kind]
+
+
+def find_condition(status: Object, kind: str) -> Object | None:
+    return get_condition({"status": status}, kind)
+
+
+def calculate(deployment: Object, sets: list[Object], new: Object | None, moment: datetime) -> Object:
+    """The status that these ReplicaSets give; conditions are the old ones with Available brought up to date."""
+    old = deployment.get("status") or {}
+    available = status_count(sets, "availableReplicas")
+    status: Object = {
+        "observedGeneration": deployment["metadata"].get("generation", 0),
+        "replicas": status_count(sets, "replicas"),
+        "updatedReplicas": status_count([new], "replicas") if new else 0,
+        "readyReplicas": status_count(sets, "readyReplicas"),
+        "availableReplicas": available,
+        "unavailableReplicas": max(0, total_replicas(sets) - available),
+    }
+    status = {field: value for field, value in status.items() if value}
+    status["terminatingReplicas"] = status_count(sets, "terminatingReplicas")
+    if "collisionCount" in old:
+        status["collisionCount"] = old["collisionCount"]
+    status["conditions"] = clone(old.get("conditions") or [])
+    if available >= replicas_of(deployment) - max_unavailable(deployment):
+        found = condition("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    else:
+        message = "Deployment does not have minimum availability."
+        found = condition("Available", "False", "MinimumReplicasUnavailable", message)
+    put_condition(status, found, moment)
+    return status
+
+
+def is_complete(deployment: Object, status: Object) -> bool:
+    desired = replicas_of(deployment)
+    return all(
+        status.get(field, 0) == desired for field in ("updatedReplicas", "replicas", "availableReplicas")
+    ) and status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+
+
+def _has_progressed(old: Object, new: Object) -> bool:
+    def count(status: Object, field: str) -> int:
+        return cast(int, status.get(field, 0))
+
+    def outdated(status: Object) -> int:
+        return count(status, "replicas") - count(status, "updatedReplicas")
+
+    return outdated(new) < outdated(old) or any(
+        count(new, field) > count(old, field) for field in ("updatedReplicas", "readyReplicas", "availableReplicas")
+    )
+
+
+def deadline_left(deployment: Object, status: Object, moment: datetime) -> float | None:
+    """Seconds until the rollout counts as stuck (0.0: now); None when there is no deadline or nothing under way."""
+    limit = deployment["spec"].get("progressDeadlineSeconds")
+    found = find_condition(status, "Progressing")
+    if limit is None or found is None or found.get("reason") == "NewReplicaSetAvailable":
+        return None
+    if found.get("reason") == "ProgressDeadlineExceeded":
+        return 0.0
+    since = parse_time(found.get("lastUpdateTime"))
+    return None if since is None else max(0.0, limit - (moment - since).total_seconds())
+
+
+def progress(deployment: Object, status: Object, sets: list[Object], new: Object | None, moment: datetime) -> None:
+    """Bring the conditions Progressing and ReplicaFailure of a calculated `status` up to date."""
+    old = deployment.get("status") or {}
+    name = f'ReplicaSet "{new["metadata"]["name"]}"' if new else f'Deployment "{deployment["metadata"]["name"]}"'
+    current = find_condition(status, "Progressing")
+    if deployment["spec"].get("progressDeadlineSeconds") is None:
+        drop_condition(status, "Progressing")
+    elif not (
+        status.get("replicas", 0) == status.get("updatedReplicas", 0)
+        and current is not None
+        and current.get("reason") == "NewReplicaSetAvailable"
+    ):
+        if is_complete(deployment, status):
+            message = f"{name} has successfully progressed."
+            put_condition(status, condition("Progressing", "True", "NewReplicaSetAvailable", message), moment)
+        elif _has_progressed(old, status):
+            # Dropped first, so that lastUpdateTime moves and the deadline starts anew.
+            drop_condition(status, "Progressing")
+            put_condition(
+                status, condition("Progressing", "True", "ReplicaSetUpdated", f"{name} is progressing."), moment
+            )
+            if current is not None and current["status"] == "True":
+                status["conditions"][-1]["lastTransitionTime"] = current["lastTransitionTime"]
+        elif deadline_left(deployment, status, moment) == 0.0:
+            message = f"{name} has timed out progressing."
+            put_condition(status, condition("Progressing", "False", "ProgressDeadlineExceeded", message), moment)
+    failures = [f for found in sets if (f := get_condition(found, "ReplicaFailure")) is not None]
+    drop = find_condition(status, "ReplicaFailure")
+    if failures:
+        # The new set's failure is the one that matters when there are several.
+        wanted = get_condition(new, "ReplicaFailure") if new else None
+        failure = wanted or failures[0]
+        put_condition(status, {key: failure.get(key, "") for key in ("type", "status", "reason", "message")}, moment)
+    elif drop is not None:
+        drop_condition(status, "ReplicaFailure")

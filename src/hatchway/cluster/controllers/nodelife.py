@@ -1,0 +1,227 @@
+"""Watches over nodes: a node whose kubelet falls silent is marked, tainted and, in the end, emptied
+(`nodelifecycle/node_lifecycle_controller.go`, `tainteviction/taint_eviction.go`).
+
+Silence is counted by this process's own clock from the last change of the node's Lease that it has seen: neither a
+restart of the control plane nor a wrong clock makes nodes unready.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from hatchway.cluster.controllers.base import Context, Controller
+from hatchway.cluster.controllers.objects import (
+    Key,
+    clone,
+    get_condition,
+    is_deleting,
+    is_finished,
+    is_ready,
+    key_of,
+    parse_time,
+    set_condition,
+    timestamp,
+    uid_of,
+)
+from hatchway.cluster.controllers.placement import tolerates
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+LEASES = "leases.coordination.k8s.io"
+LEASE_NAMESPACE = "kube-node-lease"
+NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+# Conditions that a kubelet posts and that nobody knows of when it is silent.
+_POSTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+class NodeLifecycleController(Controller):
+    name = "node-controller"
+
+    def __init__(self, context: Context, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(context)
+        self.monotonic = monotonic
+        self.nodes = context.cache("nodes")
+        self.leases = context.cache(LEASES)
+        self.pods = context.cache("pods")
+        self.events = context.recorder(self.name)
+        self._heard: dict[str, float] = {}
+        self.nodes.subscribe(self._node_changed)
+        self.leases.subscribe(self._lease_changed)
+        self.pods.subscribe(self._pod_changed)
+
+    def _node_changed(self, kind: str, node: Object, before: Object | None) -> None:
+        name = node["metadata"]["name"]
+        if kind == "DELETED":
+            self._heard.pop(name, None)
+        elif before is None or _heartbeat(node) != _heartbeat(before):
+            self._heard[name] = self.monotonic()
+        self.queue.add(("", name))
+
+    def _lease_changed(self, kind: str, lease: Object, before: Object | None) -> None:
+        namespace, name = key_of(lease)
+        if namespace != LEASE_NAMESPACE or kind == "DELETED":
+            return
+        if before is None or _renewed(lease) != _renewed(before):
+            silent = name in self._heard and self._silence(name) >= self.context.config.node_monitor_grace
+            self._heard[name] = self.monotonic()
+            if silent:
+                self.queue.add(("", name))
+
+    def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
+        node = pod["spec"].get("nodeName")
+        if node and kind != "DELETED" and (before is None or not before["spec"].get("nodeName")):
+            self.queue.add(("", node))
+
+    def _silence(self, name: str) -> float:
+        return self.monotonic() - self._heard[name]
+
+    async def reconcile(self, key: Key) -> float | None:
+        node = self.nodes.get(key)
+        if node is None or is_deleting(node):
+            return None
+        name = key[1]
+        self._heard.setdefault(name, self.monotonic())
+        left = self.context.config.node_monitor_grace - self._silence(name)
+        if left <= 0:
+            node = await self._mark_unknown(node)
+        node = await self._taint(node)
+        again = await self._care_for_pods(node)
+        due = [seconds for seconds in (left if left > 0 else None, again) if seconds is not None]
+        return min(due) + 0.01 if due else None
+
+    async def _mark_unknown(self, node: Object) -> Object:
+        """Say of every condition that nothing is known (`NodeStatusUnknown`)."""
+        conditions = (node.get("status") or {}).get("conditions") or []
+        moment = self.context.now()
+        changed = list(conditions)
+        for kind in _POSTED:
+            old = get_condition(node, kind)
+            if old is not None and old.get("status") == "Unknown":
+                continue
+            never = old is None
+            wanted = {
+                "type": kind,
+                "status": "Unknown",
+                "reason": "NodeStatusNeverUpdated" if never else "NodeStatusUnknown",
+                "message": "Kubelet never posted node status." if never else "Kubelet stopped posting node status.",
+                "lastHeartbeatTime": (old or {}).get("lastHeartbeatTime") or timestamp(moment),
+            }
+            changed = set_condition(changed, wanted, moment)
+        if changed == conditions:
+            return node
+        updated = {**node, "status": {**(node.get("status") or {}), "conditions": changed}}
+        written = await self.client.update("nodes", updated, subresource="status")
+        self.events.event(
+            node, "Normal", "NodeNotReady", f"Node {node['metadata']['name']} status is now: NodeNotReady"
+        )
+        await self.nodes.shows(written)
+        return written
+
+    async def _taint(self, node: Object) -> Object:
+        """Bring the taints that stand for the node's condition and for spec.unschedulable up to date."""
+        ready = (get_condition(node, "Ready") or {}).get("status", "Unknown")
+        wanted = {
+            (NOT_READY, "NoSchedule"): ready == "False",
+            (NOT_READY, "NoExecute"): ready == "False",
+            (UNREACHABLE, "NoSchedule"): ready == "Unknown",
+            (UNREACHABLE, "NoExecute"): ready == "Unknown",
+            (UNSCHEDULABLE, "NoSchedule"): bool(node["spec"].get("unschedulable")),
+        }
+        taints: list[Object] = node["spec"].get("taints") or []
+        kept = [taint for taint in taints if wanted.get((taint["key"], taint["effect"]), True)]
+        have = {(taint["key"], taint["effect"]) for taint in kept}
+        for (key, effect), present in wanted.items():
+            if present and (key, effect) not in have:
+                kept.append({"key": key, "effect": effect, "timeAdded": timestamp(self.context.now())})
+        if kept == taints:
+            return node
+        changed = clone(node)
+        changed["spec"]["taints"] = kept
+        if not kept:
+            del changed["spec"]["taints"]
+        written = await self.client.update("nodes", changed)
+        await self.nodes.shows(written)
+        return written
+
+    async def _care_for_pods(self, node: Object) -> float | None:
+        """Pods of a node that is not ready get no traffic; those that do not tolerate its taints are evicted in time.
+
+        Returns seconds until the next eviction, or None.
+        """
+        taints = [taint for taint in node["spec"].get("taints") or () if taint["effect"] == "NoExecute"]
+        ready = (get_condition(node, "Ready") or {}).get("status") == "True"
+        if ready and not taints:
+            return None
+        due: list[float] = []
+        for pod in list(self.pods):
+            if pod["spec"].get("nodeName") != node["metadata"]["name"] or is_finished(pod) or is_deleting(pod):
+                continue
+            if not ready and is_ready(pod):
+                await self._mark_not_ready(pod)
+            seconds = self._evict_in(pod, taints)
+            if seconds is None:
+                continue
+            if seconds > 0:
+                due.append(seconds)
+                continue
+            await self._evict(pod)
+        return min(due, default=None)
+
+    def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
+        """Seconds until these NoExecute taints drive the pod away; None when it may stay."""
+        moments = []
+        moment = self.context.now()
+        for taint in taints:
+            matching = [t for t in pod["spec"].get("tolerations") or () if tolerates(t, taint)]
+            limits = [t["tolerationSeconds"] for t in matching if t.get("tolerationSeconds") is not None]
+            if matching and len(limits) < len(matching):
+                continue
+            if matching:
+                seconds = float(max(0, min(limits)))
+            elif taint["key"] in (NOT_READY, UNREACHABLE):
+                # What the admission plugin DefaultTolerationSeconds gives every pod.
+                seconds = self.context.config.eviction_after
+            else:
+                seconds = 0.0
+            since = parse_time(taint.get("timeAdded")) or moment
+            moments.append((since + timedelta(seconds=seconds) - moment).total_seconds())
+        return min(moments) if moments else None
+
+    async def _mark_not_ready(self, pod: Object) -> None:
+        namespace, name = key_of(pod)
+        condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "Node is not ready"}
+        conditions = set_condition(pod["status"]["conditions"], condition, self.context.now())
+        patch = {
+            "metadata": {"uid": uid_of(pod), "resourceVersion": pod["metadata"]["resourceVersion"]},
+            "status": {"conditions": conditions},
+        }
+        try:
+            written = await self.client.patch("pods", name, patch, namespace, subresource="status")
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return
+        self.events.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+        await self.pods.shows(written)
+
+    async def _evict(self, pod: Object) -> None:
+        namespace, name = key_of(pod)
+        self.events.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
+        try:
+            await self.client.delete("pods", name, namespace, uid=uid_of(pod))
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+        await self.pods.shows_deletion(pod)
+
+
+def _heartbeat(node: Object) -> str:
+    return str((get_condition(node, "Ready") or {}).get("lastHeartbeatTime", ""))
+
+
+def _renewed(lease: Object) -> str:
+    return str((lease.get("spec") or {}).get("renewTime", ""))

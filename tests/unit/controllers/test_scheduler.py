@@ -1,0 +1,192 @@
+"""Pods get a node that may and should run them, or are told why there is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from hatchway.cluster.controllers.placement import requests, tolerates
+from hatchway.cluster.controllers.quantity import parse_quantity, scaled
+from hatchway.cluster.controllers.replicaset import ReplicaSetController
+from hatchway.cluster.controllers.scheduler import Scheduler
+from hatchway.kube.api import Object
+from tests.unit.controllers.world import World, container, pod, replica_set
+
+
+def placed(world: World) -> dict[str, str]:
+    return {p["metadata"]["name"]: p["spec"].get("nodeName", "") for p in world.client.all("pods")}
+
+
+async def create(world: World, name: str, **spec: object) -> None:
+    await world.client.create("pods", pod(name, **spec), "d")
+
+
+async def test_replicas_are_spread() -> None:
+    world = World(Scheduler, ReplicaSetController)
+    for name in ("a", "b", "c"):
+        await world.node(name)
+    await world.client.create("replicasets.apps", replica_set("web", 6), "d")
+    async with world.running():
+        assert Counter(placed(world).values()) == {"a": 2, "b": 2, "c": 2}
+        assert world.recorder.reasons().count("Scheduled") == 6
+        assert "Successfully assigned d/web-" in next(m for _, r, m in world.recorder.events if r == "Scheduled")
+
+
+async def test_a_pod_waits_until_a_node_fits_and_is_told_why() -> None:
+    world = World(Scheduler)
+    await world.node("small", allocatable={"cpu": "500m"})
+    await world.node("tainted", taints=[{"key": "only", "value": "gpu", "effect": "NoSchedule"}])
+    await world.node("shut", unschedulable=True)
+    async with world.running():
+        await create(world, "big", containers=[container(resources={"requests": {"cpu": "1", "memory": "1Gi"}})])
+        await world.settle()
+        [condition] = world.client.all("pods")[0]["status"]["conditions"]
+        assert condition["reason"] == "Unschedulable"
+        assert condition["message"] == (
+            "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {only: gpu}, "
+            "1 node(s) were unschedulable."
+        )
+        assert world.recorder.events == [("big", "FailedScheduling", condition["message"])]
+        await world.node("large")
+        await world.settle()
+        assert placed(world) == {"big": "large"}
+        conditions = world.client.all("pods")[0]["status"]["conditions"]
+        assert [(c["type"], c["status"]) for c in conditions] == [("PodScheduled", "True")]
+
+
+async def test_room_that_becomes_free_is_used() -> None:
+    world = World(Scheduler)
+    await world.node("only", allocatable={"pods": "1"})
+    async with world.running():
+        await create(world, "one")
+        await world.settle()
+        await create(world, "two")
+        await world.settle()
+        assert placed(world) == {"one": "only", "two": ""}
+        assert "Too many pods" in world.recorder.events[-1][2]
+        await world.client.delete("pods", "one", "d", grace_period=0)
+        await world.settle()
+        assert placed(world) == {"two": "only"}
+
+
+async def test_many_at_once_never_overbook() -> None:
+    world = World(Scheduler)
+    await world.node("a", allocatable={"cpu": "1"})
+    await world.node("b", allocatable={"cpu": "1"})
+    async with world.running():
+        for number in range(12):
+            await create(world, f"p{number}", containers=[container(resources={"requests": {"cpu": "250m"}})])
+        await world.settle()
+        assert Counter(placed(world).values()) == {"a": 4, "b": 4, "": 4}
+
+
+async def test_selectors_affinity_tolerations_and_ports() -> None:
+    world = World(Scheduler)
+    await world.node("a", labels={"disk": "ssd", "size": "3"})
+    await world.node("b", labels={"disk": "hdd", "size": "7"})
+    await world.node("c", taints=[{"key": "t", "value": "v", "effect": "NoExecute"}], labels={"size": "9"})
+
+    def affinity(*expressions: Object, field: str = "matchExpressions") -> Object:
+        required = {"nodeSelectorTerms": [{field: list(expressions)}]}
+        return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+    async with world.running():
+        await create(world, "selector", nodeSelector={"disk": "hdd"})
+        await create(world, "gt", affinity=affinity({"key": "size", "operator": "Gt", "values": ["5"]}))
+        await create(
+            world,
+            "field",
+            affinity=affinity({"key": "metadata.name", "operator": "In", "values": ["a"]}, field="matchFields"),
+        )
+        await create(
+            world,
+            "tolerates",
+            tolerations=[{"key": "t", "operator": "Exists"}],
+            affinity=affinity({"key": "disk", "operator": "DoesNotExist"}),
+        )
+        await create(world, "nothing", affinity=affinity())
+        await create(world, "elsewhere", schedulerName="mine")
+        await create(world, "gated", schedulingGates=[{"name": "wait"}])
+        await world.settle()
+        port = [container(ports=[{"containerPort": 80, "hostPort": 80}])]
+        for name in ("port1", "port2", "port3"):
+            await create(world, name, containers=port)
+        await world.settle()
+        found = placed(world)
+        ports = sorted(found.pop(name) for name in ("port1", "port2", "port3"))
+        assert ports == ["", "a", "b"]
+        assert found == {
+            "selector": "b", "gt": "b", "field": "a", "tolerates": "c",
+            "nothing": "", "elsewhere": "", "gated": "",
+        }  # fmt: skip
+
+
+async def test_a_node_that_gets_ready_takes_what_waits() -> None:
+    world = World(Scheduler)
+    node = await world.node("late", ready=False)
+    async with world.running():
+        await create(world, "one")
+        await world.settle()
+        assert placed(world) == {"one": ""}
+        node["status"]["conditions"][0]["status"] = "True"
+        await world.client.update("nodes", node, subresource="status")
+        await world.settle()
+        assert placed(world) == {"one": "late"}
+
+
+async def test_no_nodes_at_all() -> None:
+    world = World(Scheduler)
+    async with world.running():
+        await create(world, "one")
+        await world.settle()
+        assert world.recorder.events == [("one", "FailedScheduling", "no nodes available to schedule pods")]
+
+
+def test_requests_of_a_pod() -> None:
+    def wants(cpu: str, **more: object) -> Object:
+        return container(resources={"requests": {"cpu": cpu}}, **more)
+
+    found = pod("p", containers=[wants("100m"), wants("200m")], initContainers=[wants("1"), wants("50m")])
+    assert requests(found) == {"cpu": 1000}
+    sidecar = pod("p", containers=[wants("100m")], initContainers=[wants("50m", restartPolicy="Always"), wants("1")])
+    assert requests(sidecar) == {"cpu": 1050}
+    limited = pod("p", containers=[container(resources={"limits": {"memory": "1Mi"}})], overhead={"memory": "1"})
+    assert requests(limited) == {"memory": 1048577}
+
+
+@pytest.mark.parametrize(
+    ("toleration", "expected"),
+    [
+        ({"operator": "Exists"}, True),
+        ({"key": "a", "operator": "Exists"}, True),
+        ({"key": "a", "value": "1"}, True),
+        ({"key": "a", "operator": "Equal", "value": "2"}, False),
+        ({"key": "b", "operator": "Exists"}, False),
+        ({"key": "a", "operator": "Exists", "effect": "NoExecute"}, False),
+        ({"value": "1"}, False),
+    ],
+)
+def test_tolerations(toleration: Object, expected: bool) -> None:
+    assert tolerates(toleration, {"key": "a", "value": "1", "effect": "NoSchedule"}) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "cpu", "whole"),
+    [
+        ("500m", 500, 1),
+        ("2", 2000, 2),
+        ("1.5Gi", 1610612736000, 1610612736),
+        ("1e3", 1000000, 1000),
+        ("1k", 10**6, 1000),
+    ],
+)
+def test_quantities(text: str, cpu: int, whole: int) -> None:
+    assert scaled("cpu", text) == cpu
+    assert scaled("memory", text) == whole
+
+
+@pytest.mark.parametrize("text", ["", "m", "1x", "1 Gi", "--1", "1e9999", "0x10"])
+def test_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        parse_quantity(text)
