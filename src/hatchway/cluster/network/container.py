@@ -35,8 +35,8 @@ class Namespaces(NamedTuple):
             os.close(descriptor)
 
 
-def start(template: rootfs.Template, namespaces: Namespaces, etc: dict[str, str], config: dict[str, Any]) -> NoReturn:
-    """Become a container: the first process of a PID namespace that exists already. stdin, stdout, stderr are set."""
+def make_root(template: rootfs.Template, namespaces: Namespaces, etc: dict[str, str], config: dict[str, Any]) -> None:
+    """Enter a sandbox, and a root of this process's own in it. Raises StartFailure."""
     os.umask(0o022)
     try:
         namespaces.enter()
@@ -46,6 +46,11 @@ def start(template: rootfs.Template, namespaces: Namespaces, etc: dict[str, str]
         raise StartFailure(str(error)) from error
     except OSError as error:
         raise StartFailure(f"cannot make the container's file system: {error.strerror}") from error
+
+
+def start(template: rootfs.Template, namespaces: Namespaces, etc: dict[str, str], config: dict[str, Any]) -> NoReturn:
+    """Become a container: the first process of a PID namespace that exists already. stdin, stdout, stderr are set."""
+    make_root(template, namespaces, etc, config)
     _execute(config)
 
 

@@ -80,7 +80,11 @@ class Init:
         self._netlink = Netlink()
         self._bridge = self._make_network()
         self._template = rootfs.prepare(config["scratch"], config["hidden"])
+        self._try_container()
         self._wakeup = self._watch_children()
+        if not config["agent"]:
+            channel.send(lifeline, {"ready": True})
+            os._exit(0)
         self._agent_channel, self._agent = self._start_agent()
         self._watch(self._lifeline, self._lifeline_readable)
         self._watch(self._wakeup, self._reap)
@@ -100,6 +104,28 @@ class Init:
             self._netlink.add_local_route(loopback, network, prefix)
         _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
         return bridge
+
+    def _try_container(self) -> None:
+        """Make a sandbox and a container's root once, and throw them away. Raises OSError when pods could not start."""
+        gateway, prefix = self._config["addresses"][-1]
+        message = {"hostname": "try", "ip": gateway, "prefix": prefix, "gateway": gateway, "etc": {}}
+        sandbox = self._make_sandbox(message)
+        errors, report = os.pipe()
+        linux.unshare(linux.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            with _child_exits(report):
+                container.make_root(self._template, sandbox.namespaces, {}, {"mounts": [], "read_only_root": False})
+                os._exit(0)
+        linux.setns(self._own_pids, linux.CLONE_NEWPID)
+        os.close(report)
+        with open(errors, "rb") as file:
+            text = file.read(_ERROR_BYTES).decode(errors="replace")
+        os.waitpid(pid, 0)
+        self._netlink.delete_link(sandbox.link)
+        sandbox.namespaces.close()
+        if text:
+            raise OSError(text)
 
     # The agent
 
@@ -157,6 +183,10 @@ class Init:
     # What the agent asks for
 
     def _do_sandbox(self, message: channel.Message, _: list[int]) -> None:
+        self._sandboxes[message["sandbox"]] = self._make_sandbox(message)
+        self._tell_agent({"id": message["id"]})
+
+    def _make_sandbox(self, message: channel.Message) -> Sandbox:
         self._links += 1
         link = f"hw-{self._links}"
         namespaces = None
@@ -172,8 +202,7 @@ class Init:
             self._own.enter()
         _sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
         self._netlink.set_up(socket.if_nametoindex(link), self._bridge)
-        self._sandboxes[message["sandbox"]] = Sandbox(namespaces, link, message["etc"])
-        self._tell_agent({"id": message["id"]})
+        return Sandbox(namespaces, link, message["etc"])
 
     def _make_pod_network(self, message: channel.Message, link: str) -> None:
         """Everything inside a pod's namespaces, in which this process is for the length of the call."""
@@ -430,7 +459,7 @@ def main() -> None:
         linux.join_new_session_keyring()
         init = Init(config, lifeline)
     except OSError as error:
-        channel.send(lifeline, {"error": error.strerror or repr(error)})
+        channel.send(lifeline, {"error": error.strerror or str(error)})
         if os.getpid() != stage:
             os._exit(1)
         raise
