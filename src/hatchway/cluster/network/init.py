@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -409,6 +410,12 @@ def _sysctl(name: str, value: str) -> None:
         return
 
 
+def _raise_descriptor_limit() -> None:
+    """For the agent, which holds a socket for every service and connection, and as container engines do for pods."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class _child_exits:
     """A block in a forked child that never comes back: what goes wrong is written to `report` (else stderr)."""
 
@@ -457,6 +464,7 @@ def main() -> None:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
         linux.join_new_session_keyring()
+        _raise_descriptor_limit()
         init = Init(config, lifeline)
     except OSError as error:
         channel.send(lifeline, {"error": error.strerror or str(error)})
