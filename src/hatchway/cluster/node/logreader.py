@@ -1,0 +1,164 @@
+"""Reading containers' logs as `kubectl logs` asks for them (`pkg/kubelet/kuberuntime/logs`, `staging/.../cri/client`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hatchway.cluster.node.logs import KEPT_FILES, LogFile
+
+_BLOCK = 65536
+# How long a follower may be without news before it looks whether its file has been rotated or is still there.
+_POLL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """core/v1 PodLogOptions as far as the kubelet needs them. since: an RFC 3339 time in UTC ("" for all lines)."""
+
+    follow: bool = False
+    timestamps: bool = False
+    tail_lines: int | None = None
+    limit_bytes: int | None = None
+    since: str = ""
+
+
+class _Formatter:
+    """Turns a file's blocks into what the client sees, within its limits."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self._timestamps = options.timestamps
+        self._since = _comparable(options.since.encode()) if options.since else b""
+        self._left = options.limit_bytes
+        self._rest = b""
+        self._continues = False
+
+    @property
+    def exhausted(self) -> bool:
+        return self._left is not None and self._left <= 0
+
+    def feed(self, block: bytes) -> bytes:
+        """What the lines that `block` completes show."""
+        # By newline only: a carriage return is the container's own business.
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        return b"".join(map(self._format, lines))
+
+    def _format(self, line: bytes) -> bytes:
+        """What one line shows; b"" for one that does not parse (torn by a full disk) or is too old."""
+        parts = line.split(b" ", 3)
+        if len(parts) < 4:
+            return b""
+        moment, _, tag, text = parts
+        if self._since and _comparable(moment) < self._since:
+            return b""
+        if self._timestamps and not self._continues:
+            text = moment + b" " + text
+        self._continues = tag == b"P"
+        if not self._continues:
+            text += b"\n"
+        if self._left is not None:
+            text = text[: self._left]
+            self._left -= len(text)
+        return text
+
+
+def _comparable(moment: bytes) -> bytes:
+    """Both are UTC; only the fraction's length may differ."""
+    whole, _, fraction = moment.rstrip(b"Z").partition(b".")
+    return whole + b"." + fraction.ljust(9, b"0")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of one attempt that exist, oldest first."""
+    older = [path.with_name(f"{path.name}.{number}") for number in range(KEPT_FILES - 1, 0, -1)]
+    return [part for part in (*older, path) if part.exists()]
+
+
+def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
+    """Where the last `lines` lines of a file begin, and how many were found (a last line without newline counts not)."""
+    if lines <= 0:
+        return file.seek(0, os.SEEK_END), 0
+    position = file.seek(0, os.SEEK_END)
+    found = 0
+    while position > 0:
+        size = min(_BLOCK, position)
+        position -= size
+        file.seek(position)
+        block = file.read(size)
+        index = len(block)
+        while (index := block.rfind(b"\n", 0, index)) >= 0:
+            # The newline that ends the last line begins no further one.
+            if found == lines:
+                return position + index + 1, lines
+            found += 1
+    return 0, found
+
+
+async def read_log(path: Path, options: LogOptions, live: LogFile | None = None) -> AsyncIterator[bytes]:
+    """The log at `path` and its rotated parts, as chunks.
+
+    live: the file while a container writes it; needed to follow. Ends when the log is at its end and `live` is closed
+    (or None), the limit is reached, or following was not asked for. Raises FileNotFoundError when there is no log.
+    """
+    formatter = _Formatter(options)
+    current: BinaryIO | None = None
+    opened: list[BinaryIO] = [part.open("rb") for part in parts_of(path)]
+    try:
+        if not opened and live is None:
+            raise FileNotFoundError(path)
+        _seek(opened, options.tail_lines)
+        while opened or (options.follow and live is not None):
+            # Taken before reading, so that what is written meanwhile is not missed.
+            changed, ended = (live.changed, live.closed) if live is not None else (None, True)
+            if current is None and not opened:
+                opened = _newer(path, None)
+            if opened:
+                if current is not None:
+                    current.close()
+                current = opened.pop(0)
+            while current is not None and (block := current.read(_BLOCK)):
+                if chunk := formatter.feed(block):
+                    yield chunk
+                if formatter.exhausted:
+                    return
+                await asyncio.sleep(0)
+            if opened or not options.follow:
+                continue
+            opened = _newer(path, current)
+            if not opened:
+                if ended or changed is None:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_SECONDS):
+                        await changed.wait()
+    finally:
+        for file in (*opened, *([current] if current else [])):
+            file.close()
+
+
+def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
+    """The log's files that came after `current`, opened; all of them when it is None or gone."""
+    parts = parts_of(path)
+    if current is not None:
+        own = os.fstat(current.fileno())
+        for index, part in enumerate(parts):
+            if os.path.samestat(own, part.stat()):
+                parts = parts[index + 1 :]
+                break
+    return [part.open("rb") for part in parts]
+
+
+def _seek(files: list[BinaryIO], lines: int | None) -> None:
+    """Move the files to where the last `lines` lines begin, counted over all of them."""
+    if lines is None:
+        return
+    wanted = lines
+    for file in reversed(files):
+        position, found = tail_position(file, wanted)
+        file.seek(position)
+        wanted -= found
