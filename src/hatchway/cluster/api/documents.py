@@ -1,0 +1,35 @@
+"""Documents that the server makes of itself (discovery, OpenAPI): bytes, ready to send, with their ETag."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+__all__ = ["Document"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """body: pre-encoded. content_type: the value of `Content-Type`. etag: quoted, of the body."""
+
+    body: bytes
+    content_type: str = "application/json"
+    etag: str = field(default="")
+
+    @classmethod
+    def of(cls, value: Any, content_type: str = "application/json") -> Document:
+        body = _encode(value)
+        return cls(body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"')
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Content-Type, ETag and Vary; a client that sends this ETag in `If-None-Match` may be answered with 304."""
+        return [
+            (b"content-type", self.content_type.encode()),
+            (b"etag", self.etag.encode()),
+            (b"vary", b"Accept"),
+        ]
