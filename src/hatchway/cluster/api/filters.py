@@ -96,9 +96,11 @@ class Filters:
     def _admit(self, exchange: _Exchange, info: RequestInfo, user: UserInfo) -> Decision:
         head, record = exchange.head, exchange.record
         record.user = user
-        acting = impersonate(self._rbac, user, head)
-        if acting is not user:
-            record.impersonated = acting
+        acting = user
+        if exchange.impersonates:
+            acting = impersonate(self._rbac, user, head)
+            if acting is not user:
+                record.impersonated = acting
         asked = _attributes(info, acting, head)
         decision = self._rbac.decide(asked)
         record.reason = decision.reason
@@ -136,14 +138,27 @@ class Filters:
 class _Exchange:
     """One request on its way through the filters."""
 
-    __slots__ = ("_filters", "_over", "counted", "head", "record")
+    __slots__ = ("_filters", "_over", "counted", "head", "impersonates", "record")
 
     def __init__(self, filters: Filters, head: RequestHead) -> None:
         self._filters = filters
         self._over = False
         self.counted = False
         self.head = head
-        number = audit.audit_id(head)
+        self.impersonates = False
+        given = user_agent = forwarded_for = None
+        # One pass, since this is done for every request.
+        for name, value in head.headers:
+            lower = name.lower()
+            if lower == b"user-agent":
+                user_agent = value
+            elif lower == b"audit-id":
+                given = value
+            elif lower == b"x-forwarded-for":
+                forwarded_for = value
+            elif lower.startswith(b"impersonate-"):
+                self.impersonates = True
+        number = audit.audit_id(given)
         head.state["audit_id"] = number
         self.record = audit.Record(
             number,
@@ -151,8 +166,8 @@ class _Exchange:
             head.method.lower(),
             head.path,
             source=head.peer.address[0] if head.peer.address else "",
-            forwarded_for=head.header(b"x-forwarded-for"),
-            user_agent=head.header(b"user-agent"),
+            forwarded_for=forwarded_for,
+            user_agent=user_agent,
         )
 
     def describe(self, info: RequestInfo) -> None:

@@ -1,6 +1,6 @@
 """The audit log: who asked what, and what came of it, one audit.k8s.io/v1 Event a line, at level Metadata.
 
-Requests hand their event to a bounded queue; a thread of its own writes. When it cannot keep up, events are dropped
+Requests leave their event in a bounded queue; a thread of its own writes. When it cannot keep up, events are dropped
 and counted, requests never wait. No bodies and no header values but User-Agent are written, and of a query only what
 the API itself defines: an application behind the proxy may have tokens in its own.
 """
@@ -11,11 +11,12 @@ import contextlib
 import json
 import logging
 import os
-import queue
+import random
 import threading
 import time
-import uuid
+from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from hatchway.proxy.routing import RequestHead
 
 _log = logging.getLogger(__name__)
 _QUEUE = 4096
-_BATCH = 256
+_PACE = 0.1  # seconds
+_random = random.Random(os.urandom(32))
 _ENCODER = msgspec.json.Encoder()
 _QUERY = frozenset(
     b"labelSelector fieldSelector watch resourceVersion resourceVersionMatch timeoutSeconds limit continue "
@@ -59,13 +61,15 @@ class Record:
     reason: str = ""
 
 
-def audit_id(head: RequestHead) -> str:
-    """The request's id: the client's own when it sent a reasonable one (`filters/request_received_time.go`'s sibling
-    `audit_init.go`), else a new one."""
-    given = head.header(b"audit-id")
+def audit_id(given: bytes | None) -> str:
+    """A request's id: the client's own when it sent a reasonable one (apiserver `filters/audit_init.go`), else a new one.
+
+    given: the header Audit-ID. The new ones are UUIDs by form; they are names, not secrets.
+    """
     if given is not None and 0 < len(given) <= 64 and given.isascii() and given.decode("ascii").isprintable():
         return given.decode("ascii")
-    return str(uuid.uuid4())
+    text = f"{_random.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def uri(head: RequestHead, *, proxied: bool) -> bytes:
@@ -143,56 +147,62 @@ def _user(user: UserInfo | None) -> dict[str, Any]:
 
 def _micro_time(seconds: float) -> str:
     whole, fraction = divmod(int(seconds * 1_000_000), 1_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction:06d}Z"
+    return f"{_second(whole)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class AuditLog:
-    """Writes events to a file (0600) that is rotated: `audit.log`, `audit.log.1` ... `audit.log.BACKUPS`."""
+    """Writes events to a file (0600) that is rotated: `audit.log`, `audit.log.1` ... `audit.log.BACKUPS`.
+
+    Events are encoded where they happen, which costs microseconds, and written by a thread that does nothing else, so
+    that it never holds the interpreter's lock while requests wait.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = 16 * 1024 * 1024, backups: int = 3) -> None:
         self.path = path
         self.dropped = 0
         self._max_bytes = max_bytes
         self._backups = backups
-        self._queue: queue.Queue[tuple[Record, int, float] | None] = queue.Queue(_QUEUE)
+        self._lines: deque[bytes] = deque()
+        self._some = threading.Event()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
     def write(self, record: Record, status: int) -> None:
         """Hand over a finished request. Never waits."""
-        try:
-            self._queue.put_nowait((record, status, time.time()))
-        except queue.Full:
+        if len(self._lines) >= _QUEUE:
             self.dropped += 1
+            return
+        self._lines.append(_encode(event(record, status, time.time())))
+        if not self._some.is_set():
+            self._some.set()
 
     def close(self) -> None:
         """Write what is queued and end. Idempotent."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        self._closing.set()
+        self._some.set()
+        self._thread.join()
 
     def _run(self) -> None:
         reported = 0
         descriptor = -1
-        ended = False
-        while not ended:
-            batch = [self._queue.get()]
-            while len(batch) < _BATCH:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            lines = bytearray()
-            for item in batch:
-                if item is None:
-                    ended = True
-                    break
-                lines += _encode(event(*item)) + b"\n"
+        while not (self._closing.is_set() and not self._lines):
+            self._some.wait()
+            # Collect for a moment: one wake-up for many events.
+            self._closing.wait(_PACE)
+            self._some.clear()
+            batch: list[bytes] = []
+            while self._lines:
+                batch.append(self._lines.popleft())
             try:
                 if descriptor < 0:
                     descriptor = self._open()
-                if lines:
-                    _write_all(descriptor, lines)
+                _write_all(descriptor, b"".join(line + b"\n" for line in batch))
                 if os.fstat(descriptor).st_size >= self._max_bytes:
                     os.close(descriptor)
                     descriptor = -1
