@@ -104,7 +104,7 @@ class OpenAPI:
         """`/openapi/v3/PATH` where PATH is `api/v1` or `apis/GROUP/VERSION`; None for another one."""
         for gv, rows in self._rows.items():
             if path.strip("/") == _path(gv):
-                return self._keep("v3/" + _path(gv), lambda gv=gv, rows=rows: self._document_v3(gv, rows))  # type: ignore[misc]
+                return self._keep("v3/" + _path(gv), lambda gv=gv, rows=rows: self._document_v3(gv, rows))
         return None
 
     def v2(self) -> Document:
@@ -353,9 +353,7 @@ def _collection(row: ResourceRow, words: tuple[str, str], writer: _Writer) -> It
     if "create" in row.verbs:
         yield "post", writer.operation("post", f"create{middle}{row.kind}", gvk, gvk, _WRITE, _BODIES)
     if "deletecollection" in row.verbs:
-        name = (
-            f"delete{middle.replace('Namespaced', 'Collection', 1)}{'Namespaced' if row.namespaced else ''}{row.kind}"
-        )
+        name = f"delete{words[0]}Collection{middle.removeprefix(words[0])}{row.kind}"
         yield "delete", writer.operation("deletecollection", name, gvk, status, [*_DELETE, *_LIST], _BODIES)
 
 
