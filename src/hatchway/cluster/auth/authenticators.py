@@ -281,16 +281,20 @@ def _can_be_asked(head: RequestHead) -> bool:
 
 def _refuse_foreign_pages(head: RequestHead) -> None:
     """Browsers add passwords and client certificates by themselves, whoever's page makes the request: take them from
-    other sites only for opening a page. Raises ApiError 403."""
+    other sites only for opening a page. Kubernetes has no such check. Raises ApiError 403.
+
+    What comes through a proxy (`kubectl proxy`, which sends its own credentials and says X-Forwarded-For) is that
+    proxy's responsibility; a page cannot add the header to a request that a browser sends without asking first.
+    """
     site = head.header(b"sec-fetch-site")
-    if site is None:
+    if site is not None:
+        foreign = site not in (b"same-origin", b"none")
+    else:
         origin = head.header(b"origin")
         if origin is None:
             return
         foreign = origin.partition(b"://")[2] != (head.header(b"host") or b"")
-    else:
-        foreign = site not in (b"same-origin", b"none")
-    if not foreign:
+    if not foreign or head.header(b"x-forwarded-for") is not None:
         return
     if head.method in ("GET", "HEAD") and head.upgrade is None and head.header(b"sec-fetch-mode") == b"navigate":
         return

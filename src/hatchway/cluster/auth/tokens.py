@@ -126,7 +126,7 @@ def verified_claims(
             audience=list(audiences),
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+    except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidToken(f"{type(error).__name__}") from error
     exp = found["exp"]
     if isinstance(exp, bool) or not isinstance(exp, int | float):

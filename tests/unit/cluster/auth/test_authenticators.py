@@ -346,6 +346,7 @@ async def test_pages_of_other_sites_cannot_use_a_browsers_credentials(
         request("/", "POST", Origin="https://127.0.0.1:6443", **more),
         request("/", "POST", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors", **more),
         request("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", **more),
+        request("/", "POST", Origin="http://localhost:8001", X_Forwarded_For="127.0.0.1", **more),
     ]
     bad = [
         request("/", "POST", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", **more),

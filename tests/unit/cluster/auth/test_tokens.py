@@ -75,6 +75,8 @@ def test_a_minted_token_is_its_user() -> None:
         {"exp": None},
         {"exp": "soon"},
         {"exp": True},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
         {"nbf": int(time.time()) + 3600},
         {"aud": ["someone-else"]},
         {"aud": None},
