@@ -9,7 +9,8 @@ from urllib.parse import unquote_to_bytes
 
 from hatchway.proxy import heads
 from hatchway.proxy.context import Context
-from hatchway.proxy.heads import BadMessage, Request
+from hatchway.proxy.fields import BadMessage, end_to_end
+from hatchway.proxy.heads import Request
 from hatchway.proxy.routing import ASGIApp, Headers, Scope, get_header
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class AppExchange:
     def _begin(self, status: int, headers: Headers, data: bytes, more: bool) -> None:
         self._head_of_response = None
         stated = get_header(headers, b"content-length")
-        fields = heads.end_to_end(headers)
+        fields = end_to_end(headers)
         if get_header(headers, b"date") is None:
             fields += self._context.date
         bodiless = heads.bodiless(self._request.head.method, status)
@@ -188,7 +189,7 @@ class AppExchange:
         if length is not None and status != 204:
             fields += b"Content-Length: %d\r\n" % length
         self._framed_length = length
-        self._client.begin(status, None, fields, length is not None or bodiless)
+        self._client.begin(status, heads.status_line(status), fields, length is not None or bodiless)
 
     # What the client's connection tells
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from hatchway.proxy.heads import CHUNKED, UNTIL_CLOSE, BadMessage, parse_fields
+from hatchway.proxy.fields import BadMessage, parse_fields
+from hatchway.proxy.heads import CHUNKED, UNTIL_CLOSE
 from hatchway.proxy.routing import Headers
 
 # Chunk extensions are allowed and dropped; their length is bounded because they are pure overhead that a sender

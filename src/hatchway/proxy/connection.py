@@ -16,13 +16,12 @@ from hatchway.proxy import bodies, heads
 from hatchway.proxy.asgi import AppExchange
 from hatchway.proxy.context import Context
 from hatchway.proxy.exchange import ForwardExchange
-from hatchway.proxy.heads import BadMessage, Request
+from hatchway.proxy.fields import BadMessage, end_to_end
+from hatchway.proxy.heads import Request
 from hatchway.proxy.routing import App, Decision, Forward, Headers, Peer, RequestHead, Respond
+from hatchway.proxy.writer import ResponseWriter
 
 logger = logging.getLogger("hatchway.proxy")
-
-# From this size on, a chunk is written by itself: copying it beside its head would cost more than a system call.
-_LARGE = 16 * 1024
 
 
 class Exchange(Protocol):
@@ -47,79 +46,38 @@ class Exchange(Protocol):
         """The client is gone or the exchange was ended; nothing can be written any more."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """One accepted connection.
-
-    deadline: when `deadline_passed` is due, by the coarse clock. begun: the response's head was written for the
-    current exchange. request: the current (or last) request. fields: writes the fields of forwarded requests.
-    """
+class ClientConnection(ResponseWriter):
+    """One accepted connection. lingering: it is only read so that the last answer arrives."""
 
     __slots__ = (
         "_advancing",
-        "_body",
         "_buffer",
-        "_bytes_in",
-        "_bytes_out",
-        "_chunking",
-        "_closed",
-        "_context",
         "_drain_left",
-        "_eof",
         "_exchange",
         "_held",
-        "_keep",
-        "_limits",
-        "_out",
         "_parser",
         "_peer",
         "_reading_paused",
         "_routing",
         "_scanned",
-        "_status",
         "_tls",
-        "begun",
-        "deadline",
-        "fields",
         "lingering",
-        "request",
-        "transport",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, context: Context, tls: bool) -> None:
-        self._context = context
-        self._limits = context.limits
+        super().__init__(context)
         self._tls = tls
         self._peer = Peer(None, "https" if tls else "http")
         self._parser = heads.RequestParser(self._peer, self._limits.fields)
-        self.fields = heads.FieldWriter()
         self._buffer = b""
         self._scanned = 0
-        self._body: bodies.Body | None = None
         self._exchange: Exchange | None = None
         self._routing: asyncio.Task[None] | None = None
         self._held = False
         self._advancing = False
         self._reading_paused = False
-        self._eof = False
-        self._closed = False
-        self._keep = True
-        self._chunking = False
-        self._out: list[bytes] = []
-        self._status = 0
-        self._bytes_in = 0
-        self._bytes_out = 0
         self._drain_left = 0
         self.lingering = False
-        self.begun = False
-        self.request: Request | None = None
-        self.deadline = math.inf
-
-    @property
-    def status(self) -> int:
-        """The status of the response that was begun; 0 before."""
-        return self._status
 
     # What the event loop calls
 
@@ -214,21 +172,23 @@ class ClientConnection(asyncio.Protocol):
     def _advance_head(self, data: bytes) -> bytes | None:
         """Read a request's head and start its exchange; what follows it, or None when it is not complete."""
         if data[:2] == b"\r\n":
-            # An empty line before a request is tolerated once (RFC 9112 section 2.2).
-            data = data[2:]
+            # Empty lines before a request are tolerated (RFC 9112 section 2.2).
+            while data[:2] == b"\r\n":
+                data = data[2:]
             if not data:
                 return b""
         end = data.find(b"\r\n\r\n", self._scanned) + 4
         if end < 4:
             if not self._scanned:
                 self.deadline = self._context.now + self._limits.head_timeout
-            self._scanned = max(0, len(data) - 3)
             try:
                 if len(data) > self._limits.head:
                     raise BadMessage("request header fields too large", 431)
-                heads.check_partial(data)
+                heads.check_partial(data, self._scanned)
             except BadMessage as error:
                 self._refuse(error)
+                return b""
+            self._scanned = max(0, len(data) - 3)
             return None
         self._scanned = 0
         try:
@@ -270,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
         self.request = request
         self.begun = False
         self.deadline = math.inf
-        self._status = self._bytes_in = self._bytes_out = 0
+        self.status = self._bytes_in = self._bytes_out = 0
         self._chunking = False
         head = request.head
         self._keep = request.keep_alive and head.upgrade is None
@@ -344,65 +304,9 @@ class ClientConnection(asyncio.Protocol):
             self._reading_paused = False
             self.transport.resume_reading()
 
-    def interim(self, status: int, fields: bytes) -> None:
-        """Send an interim response (1xx) at once; HTTP/1.0 clients do not know them."""
-        if self.request is not None and self.request.head.http_version == "1.1" and not self._closed:
-            self.transport.write(heads.status_line(status) + fields + b"\r\n")
-
-    def begin(self, status: int, reason: bytes | None, fields: bytes, framed: bool) -> None:
-        """Write a response's head. fields: end-to-end field lines. framed: they tell the body's length, or it has none."""
-        assert self.request is not None
-        self.begun = True
-        self._status = status
-        request = self.request
-        if self._context.closing or (request.expects_continue and self._body is not None and not self._bytes_in):
-            # A client that was not told to continue may send its body or not: what follows could be either.
-            self._keep = False
-        end = b"\r\n"
-        old = request.head.http_version == "1.0"
-        if not framed:
-            if old:
-                self._keep = False
-            else:
-                self._chunking = True
-                end = b"Transfer-Encoding: chunked\r\n\r\n"
-        if not self._keep:
-            end = b"Connection: close\r\n" + end
-        elif old:
-            end = b"Connection: keep-alive\r\n\r\n"
-        self._out.append(heads.status_line(status, reason) + fields + end)
-
-    def send(self, data: bytes) -> None:
-        """Add a piece of the response's body to what `push` writes."""
-        size = len(data)
-        self._bytes_out += size
-        out = self._out
-        if self._chunking:
-            out.append(b"%x\r\n" % size)
-            out.append(data)
-            out.append(b"\r\n")
-        else:
-            out.append(data)
-
-    def push(self) -> None:
-        """Write what `begin` and `send` have gathered."""
-        out = self._out
-        if out and not self._closed:
-            if self._eof:
-                self.deadline = self._context.now + self._limits.half_closed_timeout
-            if len(out) == 1:
-                self.transport.write(out[0])
-            elif len(out[-1]) >= _LARGE or len(out[-2]) >= _LARGE:
-                self.transport.writelines(out)
-            else:
-                self.transport.write(b"".join(out))
-        out.clear()
-
     def complete(self, trailers: Headers | None = None) -> None:
         """The response is complete: write what is left of it and go on to the next request."""
-        if self._chunking:
-            self._out.append(b"0\r\n" + (heads.trailer_lines(trailers) if trailers else b"\r\n"))
-        self.push()
+        self.end(trailers)
         self._exchange = None
         self._held = False
         self._report()
@@ -433,14 +337,14 @@ class ClientConnection(asyncio.Protocol):
         if close:
             self._keep = False
         try:
-            fields = heads.end_to_end(respond.headers)
+            fields = end_to_end(respond.headers)
         except BadMessage:
             logger.error("a response's header field holds a line break (status %d)", status)
             fields, body, status = b"", b"", 500
         fields += self._context.date
         if status not in (204, 304) and status >= 200:
             fields += b"Content-Length: %d\r\n" % len(body)
-        self.begin(status, None, fields, True)
+        self.begin(status, heads.status_line(status), fields, True)
         if body and not heads.bodiless(method, status):
             self.send(body)
         self.complete()
@@ -465,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
     def hand_over(self, fields: bytes, rest: bytes) -> tuple[asyncio.Transport, bytes]:
         """Give up the transport after a 101, written here with what followed it; what the client sent early is returned."""
         self.begun = True
-        self._status = 101
+        self.status = 101
         self.deadline = math.inf
         early, self._buffer = self._buffer, b""
         self.transport.write(heads.STATUS_LINES[101] + fields + b"\r\n" + rest)
@@ -509,7 +413,7 @@ class ClientConnection(asyncio.Protocol):
                 return
         else:
             self.request = None
-            self._status = 0
+            self.status = 0
         if self.request is None:
             self.request = Request(RequestHead("", b"", b"", None, [], "1.1", self._peer), 0, False, False, False)
         self.begun = False
@@ -559,7 +463,7 @@ class ClientConnection(asyncio.Protocol):
             return
         callback, request.head.on_complete = request.head.on_complete, None
         try:
-            callback(self._status, self._bytes_in, self._bytes_out)
+            callback(self.status, self._bytes_in, self._bytes_out)
         except Exception:  # a callback's failure must not end the connection
             logger.exception("on_complete failed")
 

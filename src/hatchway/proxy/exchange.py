@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from hatchway.proxy import heads
 from hatchway.proxy.context import Context
-from hatchway.proxy.heads import CHUNKED, BadMessage, Request, Response
+from hatchway.proxy.fields import BadMessage, end_to_end, trailer_lines
+from hatchway.proxy.heads import CHUNKED, Request, Response
 from hatchway.proxy.routing import Forward, Headers, ProxyError, Transform, Upstream, get_header
 from hatchway.proxy.splice import splice
 from hatchway.proxy.upstream import UpstreamConnection
@@ -140,7 +141,7 @@ class ForwardExchange:
         if self._connection is None:
             return
         if self._request.body == CHUNKED:
-            self._to_send.append(b"0\r\n" + heads.trailer_lines(trailers))
+            self._to_send.append(b"0\r\n" + trailer_lines(trailers))
         self._connection.sending = False
 
     def flush(self) -> None:
@@ -184,6 +185,7 @@ class ForwardExchange:
 
     def upstream_head(self, response: Response) -> None:
         head = response.head
+        start = response.start
         status = head.status
         if self._request.head.upgrade is not None and status < 400:
             # To go on as if nothing had been asked would leave bytes of another protocol to be read as requests.
@@ -194,6 +196,8 @@ class ForwardExchange:
             head = response.copy_head()
             try:
                 self._transform = edit(head)
+                if head.status != status or head.reason != response.head.reason:
+                    start = heads.status_line(head.status)
             except Exception:  # the routing function's; its failure must not end the listener
                 logger.exception("editing a response failed")
                 self._drop_connection()
@@ -201,7 +205,7 @@ class ForwardExchange:
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
         try:
-            fields = response.fields() if edit is None else heads.end_to_end(head.headers)
+            fields = response.fields() if edit is None else end_to_end(head.headers)
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return
@@ -209,7 +213,7 @@ class ForwardExchange:
         bodiless = heads.bodiless(self._request.head.method, head.status)
         if known and head.status != 204:
             fields += b"Content-Length: %d\r\n" % response.body
-        self._client.begin(head.status, head.reason, fields, known or bodiless)
+        self._client.begin(head.status, start, fields, known or bodiless)
         if bodiless:
             self._transform = None
 

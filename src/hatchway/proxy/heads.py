@@ -1,9 +1,8 @@
 """Message heads: bytes to values and back, with the strictness that keeps requests from being smuggled.
 
-Field lines are parsed by llhttp (`httptools`) in its strict mode: it refuses bare LF and CR, obs-fold, NUL and other
-control characters, white space before a colon, repeated or malformed Content-Length, and Content-Length beside
-Transfer-Encoding. Start lines are matched here, because llhttp knows a closed list of methods and refuses raw UTF-8
-in targets, and because framing is decided here: llhttp would stop at any `Upgrade` field. Pure: no sockets, no clocks.
+Start lines are matched here and not by llhttp, which knows a closed list of methods and refuses raw UTF-8 in targets;
+framing is decided here too, because llhttp stops at any `Upgrade` field and takes a HEAD answer's Content-Length for
+a body to come. Pure: no sockets, no clocks.
 """
 
 from __future__ import annotations
@@ -11,39 +10,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-import httptools
-
+from hatchway.proxy.fields import BadMessage, end_to_end, parse_fields, strip_listed, tokens
+from hatchway.proxy.fields import length as parse_length
 from hatchway.proxy.routing import Headers, Peer, RequestHead, ResponseHead
 
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
-# RFC 9110 section 7.6.1, and what Go's httputil.ReverseProxy removes beside it. `Trailer` is end-to-end.
-HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-_FRAMED: Final = HOP_BY_HOP | {b"content-length"}
-# A sender that lists these in `Connection` would strip what later hops rely on; the listing is ignored.
-_NEVER_STRIPPED: Final = frozenset({b"host", b"content-length", b"content-type", b"trailer", b"date", b"expect"})
-_NO_TRAILERS: Final = _FRAMED | {
-    b"host",
-    b"trailer",
-    b"authorization",
-    b"content-encoding",
-    b"content-type",
-    b"set-cookie",
-}
 # Upgrades to other versions of HTTP may be ignored (RFC 9110 section 7.8) and h2c is deprecated (RFC 9113 section 3.1):
 # Java's client offers it with every request, which must stay an ordinary request.
 _IGNORED_UPGRADES: Final = frozenset({b"h2c", b"h2", b"http/2.0", b"http/1.1"})
@@ -78,15 +53,6 @@ STATUS_LINES: Final = {
 }
 
 
-class BadMessage(Exception):
-    """A message that is not acceptable HTTP/1.1; `status` is what a client is answered."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-
-
 @dataclass(slots=True)
 class Request:
     """A request's head with its framing.
@@ -107,12 +73,13 @@ class Request:
 class Response:
     """A response's head with its framing.
 
-    body: length in bytes, CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter.
+    start: its status line, to be written as it is. body: length in bytes, CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter.
     upgrade: the `Upgrade` field of a 101. Not to be changed: the connection remembers it; `copy_head` gives a head
     that may be.
     """
 
     head: ResponseHead
+    start: bytes
     body: int
     keep_alive: bool
     upgrade: bytes | None
@@ -128,59 +95,20 @@ class Response:
         return ResponseHead(self.head.status, self.head.reason, self.head.headers[:])
 
 
-class _Fields:
-    __slots__ = ("found",)
+def check_partial(data: bytes, scanned: int) -> None:
+    """Refuse early what can never become a head: waiting for its end would be waiting for the time-out.
 
-    def __init__(self) -> None:
-        self.found: Headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.found.append((name, value.rstrip(b" \t")))
-
-
-def parse_fields(block: bytes, limit: int) -> Headers:
-    """The fields of `block`: field lines, each with its CRLF, and the empty line that ends them. Raises BadMessage."""
-    fields = _Fields()
-    try:
-        httptools.HttpRequestParser(fields).feed_data(b"POST / HTTP/1.1\r\n" + block)
-    except httptools.HttpParserUpgrade:
-        pass  # llhttp's way to say that all fields were read and that one of them is Upgrade
-    except httptools.HttpParserError as error:
-        raise BadMessage(f"malformed header: {error}") from None
-    if len(fields.found) > limit:
-        raise BadMessage("too many header fields", 431)
-    return fields.found
-
-
-def check_partial(data: bytes) -> None:
-    """Refuse early what can never become a head: waiting for its end would be waiting for the time-out."""
-    if _BARE_LF.search(data):
+    scanned: up to where `data` was checked before. Raises BadMessage.
+    """
+    if _BARE_LF.search(data, scanned):
         raise BadMessage("malformed header: line feed without carriage return")
-    if b"\x00" in data:
+    if data.find(b"\x00", scanned) >= 0:
         raise BadMessage("malformed header: NUL")
-    line = data.find(b"\r\n")
+    line = data.find(b"\r\n", scanned)
     if line >= 0 and not _REQUEST_LINE.match(data):
         raise BadMessage("malformed request line")
-    if line < 0 and data[:1] in (b"\x16", b"\x80"):
+    if not scanned and line < 0 and data[:1] in (b"\x16", b"\x80"):
         raise BadMessage("client sent a TLS handshake to a plain HTTP port")
-
-
-def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
-
-
-def _length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 19:
-        raise BadMessage("malformed Content-Length")
-    return int(value)
-
-
-def _strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
-    listed = {token for token in connection if token and token not in HOP_BY_HOP} - _NEVER_STRIPPED
-    listed -= {b"close", b"keep-alive"}
-    if not listed:
-        return headers
-    return [field for field in headers if field[0].lower() not in listed]
 
 
 @dataclass(slots=True)
@@ -274,9 +202,9 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
             hosts += 1
             host = value
         elif kind == _CONNECTION:
-            connection += _tokens(value)
+            connection += tokens(value)
         elif kind == _LENGTH:
-            length = _length(value)
+            length = parse_length(value)
         elif kind == _ENCODING:
             if value.lower() != b"chunked":
                 raise BadMessage("unsupported Transfer-Encoding", 501)
@@ -300,10 +228,10 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
     if connection:
         keep_alive = b"close" not in connection and (keep_alive or b"keep-alive" in connection)
         if upgrades is not None and version == "1.1" and b"upgrade" in connection:
-            offered = [token for token in _tokens(upgrades) if token not in _IGNORED_UPGRADES]
+            offered = [token for token in tokens(upgrades) if token not in _IGNORED_UPGRADES]
             if any(offered):
                 upgrade = upgrades
-        headers = _strip_listed(headers, connection)
+        headers = strip_listed(headers, connection)
     return _Facts(headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, upgrade)
 
 
@@ -360,9 +288,9 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
         if kind is None:
             continue
         if kind == _LENGTH:
-            length = _length(value)
+            length = parse_length(value)
         elif kind == _CONNECTION:
-            connection += _tokens(value)
+            connection += tokens(value)
         elif value.lower() != b"chunked":
             raise BadMessage("unsupported Transfer-Encoding")
         else:
@@ -374,52 +302,10 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
         keep_alive = b"close" not in connection and (keep_alive or b"keep-alive" in connection)
         if status == 101:
             upgrade = b", ".join(value for name, value in headers if name.lower() == b"upgrade")
-        headers = _strip_listed(headers, connection)
+        headers = strip_listed(headers, connection)
     body = CHUNKED if chunked else UNTIL_CLOSE if length is None else length
-    return Response(ResponseHead(status, reason or b"", headers), body, keep_alive, upgrade)
-
-
-class _Prefixes(dict[bytes, bytes]):
-    """`Name: ` for a field's name as it is written, b"" for one that is not passed on; remembered up to a bound."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        prefix = b"" if name.lower() in _FRAMED else name + b": "
-        if len(self) < 4096:
-            self[name] = prefix
-        return prefix
-
-
-_PREFIXES: Final = _Prefixes()
-
-
-def end_to_end(headers: Headers) -> bytes:
-    """Field lines of `headers` without hop-by-hop fields and Content-Length.
-
-    Raises BadMessage when a name or a value would break the line it is written on.
-    """
-    prefixes = _PREFIXES
-    lines = [prefix + value + b"\r\n" for name, value in headers if (prefix := prefixes[name])]
-    block = b"".join(lines)
-    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
-        raise BadMessage("line break in a header field")
-    return block
-
-
-class FieldWriter:
-    """`end_to_end` for one connection's requests, which mostly carry the same fields: the last are remembered."""
-
-    __slots__ = ("_block", "_headers")
-
-    def __init__(self) -> None:
-        self._headers: Headers = []
-        self._block = b""
-
-    def render(self, headers: Headers) -> bytes:
-        """As `end_to_end`."""
-        if headers != self._headers:
-            self._block = end_to_end(headers)
-            self._headers = headers[:]
-        return self._block
+    start = b"HTTP/1.1 %b %b\r\n" % (code, reason or b"")
+    return Response(ResponseHead(status, reason or b"", headers), start, body, keep_alive, upgrade)
 
 
 def request_line(method: str, target: bytes) -> bytes:
@@ -430,21 +316,11 @@ def request_line(method: str, target: bytes) -> bytes:
     return line
 
 
-def status_line(status: int, reason: bytes | None = None) -> bytes:
-    """The status line; without `reason` the registered phrase."""
-    known = STATUS_LINES.get(status)
-    if known is not None and reason is None:
-        return known
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason or b"")
+def status_line(status: int) -> bytes:
+    """The status line with the registered phrase."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
 def bodiless(method: str, status: int) -> bool:
     """Whether a response has no body whatever its fields say (RFC 9112 section 6.3)."""
     return method == "HEAD" or status in (204, 304) or status < 200
-
-
-def trailer_lines(trailers: Headers) -> bytes:
-    """The trailer section, its empty line included; fields that must not stand there are left out (RFC 9110 6.5.1)."""
-    lines: list[Any] = [name + b": " + value + b"\r\n" for name, value in trailers if name.lower() not in _NO_TRAILERS]
-    lines.append(b"\r\n")
-    return b"".join(lines)

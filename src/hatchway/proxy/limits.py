@@ -18,7 +18,7 @@ class Limits:
     linger: how long a connection that is about to be closed is still read, so that the answer is not lost to a reset.
     close_timeout: how long the last bytes of a closing connection may take to leave.
     half_closed_timeout: a client that shut its sending side gets its answer as long as bytes keep flowing at least
-        this often; such a client cannot be told from one that is gone.
+        this often. It cannot be told from one that is gone, which Go's and nginx's servers take it for at once.
     idle_upstreams, idle_upstreams_per_key, upstream_idle_timeout: idle connections kept in the pool.
     upstream_tls_timeout: a TLS handshake with an upstream.
     """
@@ -31,7 +31,7 @@ class Limits:
     drain: int = 256 * 1024
     linger: float = 2.0
     close_timeout: float = 30.0
-    half_closed_timeout: float = 30.0
+    half_closed_timeout: float = 1.0
     idle_upstreams: int = 512
     idle_upstreams_per_key: int = 64
     upstream_idle_timeout: float = 30.0
@@ -45,7 +45,7 @@ class Limits:
             self.idle_timeout,
             self.linger,
             self.close_timeout,
-            self.half_closed_timeout,
+            self.half_closed_timeout * 2,
             self.upstream_idle_timeout,
         )
         return max(0.02, min(1.0, shortest / 4))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import socket
 import ssl
 from typing import Protocol, cast
 
 from hatchway.proxy import bodies
-from hatchway.proxy.heads import UNTIL_CLOSE, BadMessage, Response, ResponseParser, bodiless
+from hatchway.proxy.fields import BadMessage
+from hatchway.proxy.heads import UNTIL_CLOSE, Response, ResponseParser, bodiless
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Headers, ProxyError, Upstream
+
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class Consumer(Protocol):
@@ -157,6 +163,8 @@ class UpstreamConnection(asyncio.Protocol):
             if end < 4:
                 if data[:7] != b"HTTP/1."[: len(data)]:
                     raise BadMessage("not an HTTP/1 response")
+                if _BARE_LF.search(data, start):
+                    raise BadMessage("malformed header: line feed without carriage return")
                 self._buffer = data
                 return None
             response = self._parser.parse(data[:end])
@@ -336,6 +344,8 @@ def describe(error: BaseException) -> str:
         return "i/o timeout"
     if isinstance(error, ConnectionResetError):
         return "connection reset by peer"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, socket.gaierror):
+        return f"lookup failed: {error.strerror}".lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()  # asyncio's own strerror spells the call out
     return str(error) or type(error).__name__
