@@ -1,0 +1,189 @@
+"""What a client accepts and what it sends: media types of requests and answers.
+
+From apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON or YAML; a client that also accepts
+protobuf gets JSON. Tables and PartialObjectMetadata are asked for by parameters (`as`, `g`, `v`) of the media type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from hatchway.cluster.api.schema import decode_protobuf
+from hatchway.errors import ApiError, bad_request, unsupported_media_type
+
+MAX_BODY = 3 * 1024 * 1024
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+_ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
+# More values than any body of 3 MiB has without aliases that refer to aliases.
+_MAX_NODES = 2_000_000
+
+As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How to show an answer: media_type JSON or YAML, transformed `as` a Table or metadata only ("": as it is)."""
+
+    media_type: str = JSON
+    as_: As = ""
+    pretty: bool = False
+
+
+def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
+    """The media ranges of an Accept header with their parameters, the most wanted first."""
+    found = []
+    for order, clause in enumerate(header.split(",")):
+        name, *rest = (part.strip() for part in clause.split(";"))
+        parameters = {}
+        for part in rest:
+            key, _, value = part.partition("=")
+            parameters[key.strip().lower()] = value.strip().strip('"')
+        try:
+            quality = float(parameters.pop("q", "1"))
+        except ValueError:
+            quality = 0.0
+        if name and quality > 0:
+            found.append((-quality, order, name.lower(), parameters))
+    return [(name, parameters) for _, _, name, parameters in sorted(found, key=lambda one: one[:2])]
+
+
+def negotiate(accept: str, *, transforms: bool = True) -> View:
+    """The first acceptable view. transforms: whether this answer can be a Table or metadata only.
+
+    Raises ApiError 406 when nothing fits.
+    """
+    if not accept:
+        return View()
+    for name, parameters in _clauses(accept[:8192]):
+        if name in (JSON, "*/*", "application/*"):
+            media_type = JSON
+        elif name in (YAML, "application/x-yaml", "text/yaml"):
+            media_type = YAML
+        else:
+            continue
+        wanted = parameters.get("as", "")
+        if not wanted:
+            return View(media_type)
+        if not transforms or parameters.get("g") != "meta.k8s.io" or parameters.get("v", "v1") not in ("v1", "v1beta1"):
+            continue
+        for known in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList"):
+            if wanted == known:
+                return View(media_type, known)
+    raise ApiError(406, "NotAcceptable", "406: Not Acceptable", {})
+
+
+def media_type(content_type: str) -> str:
+    """A Content-Type without parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def decode_body(content_type: str, body: bytes, kind: str) -> Any:
+    """A request body as JSON-like values. kind: the type that is expected, for messages.
+
+    Raises ApiError 400 when it does not parse, 415 for other media types than JSON, YAML and protobuf.
+    """
+    found = media_type(content_type) or JSON
+    if found == JSON:
+        return decode_json(body, kind)
+    if found == YAML:
+        return decode_yaml(body, kind)
+    if found == PROTOBUF:
+        return decode_protobuf(body)
+    raise unsupported_media_type(
+        f"the body of the request was in an unknown format - accepted media types include: {_ACCEPTED}"
+    )
+
+
+def _unrecognized(kind: str, why: str) -> ApiError:
+    return bad_request(
+        f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}"
+    )
+
+
+def decode_json(body: bytes, kind: str) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _unrecognized(kind, f"json parse error: {error}") from None
+    except RecursionError:
+        raise _unrecognized(kind, "json parse error: nested too deep") from None
+
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """Safe YAML without timestamps: those are strings in JSON."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Base.yaml_implicit_resolvers.items()
+}
+
+
+def decode_yaml(body: bytes, kind: str) -> Any:
+    """The first document of a YAML body."""
+    loader = None
+    try:
+        loader = _Loader(body)
+        found = loader.get_data() if loader.check_data() else None
+        return _plain(found, [0])
+    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError) as error:
+        raise _unrecognized(kind, f"yaml parse error: {error}") from None
+    except RecursionError:
+        raise _unrecognized(kind, "yaml parse error: nested too deep") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _plain(value: Any, count: list[int]) -> Any:
+    # Aliases make few bytes stand for many values, or for themselves: counted, copied, never shared.
+    count[0] += 1
+    if count[0] > _MAX_NODES:
+        raise ValueError("document contains excessive aliasing")
+    if isinstance(value, dict):
+        return {_key(key): _plain(one, count) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one, count) for one in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"a {type(value).__name__} has no JSON form")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, int | float):
+        return str(key)
+    raise ValueError("a key is no scalar")
+
+
+def encode(value: Any, view: View) -> bytes:
+    """An answer's body in the form of a view."""
+    if view.media_type == YAML:
+        text: str = yaml.dump(
+            value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=True, width=10**6
+        )
+        return text.encode()
+    body = msgspec.json.encode(value)
+    if view.pretty:
+        body = msgspec.json.format(body, indent=2)
+    return body + b"\n"
+
+
+_BaseDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_BaseDumper):  # type: ignore[misc]
+    """YAML without anchors: shared parts of objects are written out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,116 @@
+"""Paths that name no resource: health, version, discovery, OpenAPI, and the list of them all.
+
+From `apiserver/pkg/server/routes` and `mux/pathrecorder.go`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+import hatchway
+from hatchway.cluster.api.discovery import Discovery
+from hatchway.cluster.api.documents import Document
+from hatchway.cluster.api.health import Answer, Health
+from hatchway.cluster.api.negotiation import View, encode, negotiate
+from hatchway.cluster.api.openapi import OpenAPI
+from hatchway.cluster.api.options import Query
+from hatchway.cluster.api.registry import Registry
+
+# The release whose API this server speaks (the table of facts is made from it).
+KUBERNETES_MAJOR, KUBERNETES_MINOR = "1", "37"
+GIT_VERSION = f"v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+hatchway.{hatchway.__version__}"
+
+
+def version() -> dict[str, str]:
+    """`/version`: apimachinery's version.Info."""
+    return {
+        "major": KUBERNETES_MAJOR,
+        "minor": KUBERNETES_MINOR,
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": platform.python_implementation(),
+        "platform": f"{platform.system().lower()}/{_architecture()}",
+    }
+
+
+def _architecture() -> str:
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+class NonResource:
+    """Answers every path that names no resource. server_address: host:port that `/api` names to clients.
+
+    documents: further paths and what they hold, made when they are asked for (the service-account issuer's keys).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        health: Health,
+        *,
+        server_address: str = "",
+        documents: Mapping[str, Callable[[], Document]] | None = None,
+    ) -> None:
+        self._discovery = Discovery(registry.rows, server_address)
+        self._openapi = OpenAPI(registry.rows, GIT_VERSION)
+        self._health = health
+        self._documents = dict(documents or {})
+        groups = dict.fromkeys((row.group, row.version) for row in registry.rows)
+        self._paths = sorted(
+            {
+                "/api",
+                "/api/v1",
+                "/apis",
+                *(path for group, one in groups if group for path in (f"/apis/{group}", f"/apis/{group}/{one}")),
+                *health.paths(),
+                "/openapi/v2",
+                "/openapi/v3",
+                "/version",
+                *self._documents,
+            }
+        )
+
+    def answer(self, path: str, query: Query, accept: str, if_none_match: str, *, pretty: bool) -> Answer:
+        """The answer to a GET. Raises ApiError 406."""
+        healthy = self._health.answer(path, query)
+        if healthy is not None:
+            return healthy
+        if path.rstrip("/") == "/version":
+            return _plain(200, version(), View(pretty=True))
+        document = self._document(path, accept)
+        if document is None:
+            return _plain(200 if path == "/" else 404, {"paths": self._paths}, View(pretty=True))
+        headers = document.headers()
+        if document.etag and document.etag in if_none_match:
+            return Answer(304, headers, b"")
+        view = negotiate(accept) if "as=" not in accept else View()
+        if pretty or view.media_type != View().media_type:
+            return _shown(document, View(view.media_type, "", pretty))
+        return Answer(200, headers, document.body)
+
+    def _document(self, path: str, accept: str) -> Document | None:
+        if path in self._documents:
+            return self._documents[path]()
+        if path == "/openapi/v2":
+            return self._openapi.v2()
+        if path.rstrip("/") == "/openapi/v3":
+            return self._openapi.index()
+        if path.startswith("/openapi/v3/"):
+            return self._openapi.v3(path.removeprefix("/openapi/v3/"))
+        return self._discovery.document(path, accept)
+
+
+def _plain(status: int, value: object, view: View) -> Answer:
+    headers = [(b"content-type", view.media_type.encode()), (b"cache-control", b"no-cache, private")]
+    return Answer(status, headers, encode(value, view))
+
+
+def _shown(document: Document, view: View) -> Answer:
+    return _plain(200, msgspec.json.decode(document.body), view)

@@ -1,0 +1,136 @@
+"""An API server without sockets: requests go straight to the ASGI application, as an administrator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hatchway.cluster.api import requestinfo
+from hatchway.cluster.api.app import RestApp
+from hatchway.cluster.api.health import Health
+from hatchway.cluster.api.local import LocalClient
+from hatchway.cluster.api.nonresource import NonResource
+from hatchway.cluster.api.registry import Registry
+from hatchway.cluster.api.rest import Api
+from hatchway.cluster.api.store import Store
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.errors import ApiError
+
+ADMIN = UserInfo("admin", ("system:masters", "system:authenticated"))
+
+
+@dataclass
+class Reply:
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class World:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.registry = Registry()
+        self.api = Api(store, self.registry)
+        self.client = LocalClient(self.api)
+        health = Health({"ping": lambda: "", "etcd": lambda: ""}, {"informer-sync": lambda: ""})
+        self.app = RestApp(self.api, NonResource(self.registry, health, server_address="127.0.0.1:6443"))
+
+    async def namespace(self, name: str) -> None:
+        """What the controllers make of a new namespace; made first when it does not exist."""
+        if self.store.get("namespaces", "", name) is None:
+            await self.client.create("namespaces", {"metadata": {"name": name}})
+        await self.client.create("serviceaccounts", {"metadata": {"name": "default", "namespace": name}})
+        ca = {"metadata": {"name": "kube-root-ca.crt", "namespace": name}, "data": {"ca.crt": "PEM"}}
+        await self.client.create("configmaps", ca)
+
+    def scope(self, method: str, target: str, headers: Mapping[str, str], user: UserInfo) -> dict[str, Any]:
+        path, _, query = target.partition("?")
+        info = requestinfo.parse(method, path.encode("latin-1"), query.encode("latin-1"))
+        return {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": query.encode("latin-1"),
+            "headers": [(key.lower().encode(), value.encode()) for key, value in headers.items()],
+            "state": {"user": user, "info": info},
+        }
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        user: UserInfo = ADMIN,
+    ) -> Reply:
+        """One request to its end. body: bytes or text as they are, anything else as JSON."""
+        data = (
+            body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        )
+        messages = [{"type": "http.request", "body": b"" if body is None else data, "more_body": False}]
+        reply = Reply()
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                reply.status = message["status"]
+                reply.headers = [(key.decode(), value.decode()) for key, value in message["headers"]]
+            else:
+                reply.body += message["body"]
+
+        try:
+            scope = self.scope(method, target, headers or {}, user)
+        except ApiError as error:
+            return Reply(error.code, [], json.dumps(error.status()).encode())
+        await asyncio.wait_for(self.app(scope, receive, send), 20)
+        return reply
+
+    @asynccontextmanager
+    async def watch(self, target: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[asyncio.Queue[Any]]:
+        """The events of a watch, as they come; the client goes when the block ends."""
+        events: asyncio.Queue[Any] = asyncio.Queue()
+        left = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            for line in message.get("body", b"").splitlines():
+                events.put_nowait(json.loads(line))
+
+        task = asyncio.create_task(self.app(self.scope("GET", target, headers or {}, ADMIN), receive, send))
+        try:
+            yield events
+        finally:
+            left.set()
+            await asyncio.wait_for(task, 5)
+
+
+@asynccontextmanager
+async def world(path: Path | None = None) -> AsyncIterator[World]:
+    store = Store.open(path)
+    try:
+        made = World(store)
+        for name in ("default", "kube-system"):
+            await made.namespace(name)
+        yield made
+    finally:
+        await store.close()
