@@ -1,0 +1,268 @@
+"""One index: a tantivy index on disk, its mapping, and the documents in it. Synchronous; one thread at a time.
+
+DIR/meta.json    name, uuid, creation time, mapping
+DIR/data/        tantivy's files
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tantivy
+
+from hatchway.cluster.addons.logging.execute import Executor
+from hatchway.cluster.addons.logging.mapping import Mapping
+from hatchway.cluster.addons.logging.query import Query
+
+# The least that tantivy takes; it is a limit, not an allocation.
+_WRITER_MEMORY = 15_000_000
+_NO_TIME = -(2**63) + 1
+_TOKEN_LENGTH = 255
+_ANALYZER = "standard"
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_bytes_field("source", stored=True)
+    builder.add_unsigned_field("version", stored=True)
+    builder.add_unsigned_field("seq", stored=True, fast=True)
+    builder.add_integer_field("time", indexed=True, fast=True)
+    builder.add_text_field("terms", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("ranges", tokenizer_name="raw", index_option="basic")
+    builder.add_json_field("words", tokenizer_name=_ANALYZER, index_option="position")
+    builder.add_text_field("everything", tokenizer_name=_ANALYZER, index_option="position")
+    return builder.build()
+
+
+def _analyzer() -> tantivy.TextAnalyzer:
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+        .filter(tantivy.Filter.remove_long(_TOKEN_LENGTH))
+        .filter(tantivy.Filter.lowercase())
+        .build()
+    )
+
+
+@dataclass(slots=True)
+class Stored:
+    """A document as it is stored. source: its JSON, as it came."""
+
+    id: str
+    source: bytes
+    version: int
+    seq: int
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.source)
+        return found
+
+
+@dataclass(slots=True)
+class Hit:
+    """key: what the hits are ordered by: a score, nanoseconds since 1970 (None: no time) or a sequence number."""
+
+    index: str
+    key: Any
+    stored: Stored
+
+
+class EsIndex:
+    """name: the index's name. mapping: its fields. created: milliseconds since 1970."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open what `create` has made. Raises OSError or ValueError when it is damaged."""
+        self._directory = directory
+        meta = json.loads((directory / "meta.json").read_bytes())
+        self.name: str = meta["name"]
+        self.uuid: str = meta["uuid"]
+        self.created: int = meta["created"]
+        self.mapping = Mapping(meta["fields"])
+        self._saved_fields = len(self.mapping.fields)
+        self._analyzer = _analyzer()
+        self._index = tantivy.Index(_schema(), str(directory / "data"))
+        self._index.register_tokenizer(_ANALYZER, self._analyzer)
+        self._index.config_reader("manual")
+        self._index.reload()
+        self._searcher = self._index.searcher()
+        self._writer: tantivy.IndexWriter | None = None
+        self.dirty = False
+        self._used = time.monotonic()
+        newest = self._searcher.search(tantivy.Query.all_query(), 1, order_by_field="seq").hits
+        self._seq = newest[0][0] + 1 if newest else 0
+
+    @classmethod
+    def create(cls, directory: Path, name: str, mapping: Mapping) -> EsIndex:
+        (directory / "data").mkdir(parents=True, mode=0o700)
+        meta = {
+            "name": name,
+            "uuid": secrets.token_urlsafe(16),
+            "created": int(time.time() * 1000),
+            "fields": mapping.fields,
+        }
+        _write(directory / "meta.json", meta)
+        return cls(directory)
+
+    def tokens(self, text: str) -> list[str]:
+        """The words of a text, as they are indexed."""
+        found: list[str] = self._analyzer.analyze(text)
+        return found
+
+    def put(self, id: str, source: bytes, document: dict[str, Any], version: int = 1) -> int:
+        """Store a document, instead of one with the same id; its sequence number. Raises DocumentError."""
+        analyzed = self.mapping.analyze(document, self.tokens)
+        if self._writer is None:
+            self._writer = self._index.writer(_WRITER_MEMORY, 1)
+        made = tantivy.Document()
+        made.add_text("id", id)
+        made.add_bytes("source", source)
+        made.add_unsigned("version", version)
+        made.add_unsigned("seq", self._seq)
+        made.add_integer("time", _NO_TIME if analyzed.time is None else analyzed.time)
+        for term in analyzed.terms:
+            made.add_text("terms", term)
+        for key in analyzed.ranges:
+            made.add_text("ranges", key)
+        for text in analyzed.everything:
+            made.add_text("everything", text)
+        if analyzed.words:
+            # tantivy takes JSON strings that spell a date for dates; a blank at the end makes them text.
+            made.add_json("words", {path: [f"{text} " for text in texts] for path, texts in analyzed.words.items()})
+        self._writer.delete_documents_by_term("id", id)
+        self._writer.add_document(made)
+        self.dirty = True
+        self._seq += 1
+        return self._seq - 1
+
+    def delete(self, id: str) -> int:
+        """Delete by id; the sequence number of the deletion."""
+        if self._writer is None:
+            self._writer = self._index.writer(_WRITER_MEMORY, 1)
+        self._writer.delete_documents_by_term("id", id)
+        self.dirty = True
+        self._seq += 1
+        return self._seq - 1
+
+    def refresh(self) -> None:
+        """Make everything durable and visible."""
+        if not self.dirty:
+            return
+        if len(self.mapping.fields) != self._saved_fields:
+            self.save_mapping()
+        assert self._writer is not None
+        self._writer.commit()
+        self._index.reload()
+        self._searcher = self._index.searcher()
+        self.dirty = False
+        self._used = time.monotonic()
+
+    def save_mapping(self) -> None:
+        meta = {"name": self.name, "uuid": self.uuid, "created": self.created, "fields": self.mapping.fields}
+        _write(self._directory / "meta.json", meta)
+        self._saved_fields = len(self.mapping.fields)
+
+    def rest(self, idle: float) -> None:
+        """Let the writer and its threads go when nothing was written for `idle` seconds."""
+        if self._writer is not None and not self.dirty and time.monotonic() - self._used > idle:
+            writer, self._writer = self._writer, None
+            writer.wait_merging_threads()
+
+    def close(self) -> None:
+        self.refresh()
+        self.rest(-1)
+
+    def remove(self) -> None:
+        """Delete the index and its files."""
+        self._writer = None
+        shutil.rmtree(self._directory)
+
+    @property
+    def count(self) -> int:
+        """Documents, those of the last refresh."""
+        found: int = self._searcher.num_docs
+        return found
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(_size(entry) for entry in os.scandir(self._directory / "data"))
+
+    def get(self, id: str) -> Stored | None:
+        """The document, as of the last refresh."""
+        query = tantivy.Query.term_query(_SCHEMA, "id", id, "basic")
+        hits = self._searcher.search(query, 1, count=False).hits
+        return self._stored(hits[0][1]) if hits else None
+
+    def _stored(self, address: tantivy.DocAddress) -> Stored:
+        found = self._searcher.doc(address).to_dict()
+        return Stored(found["id"][0], bytes(found["source"][0]), found["version"][0], found["seq"][0])
+
+    def build(self, query: Query, now: datetime | None = None) -> tantivy.Query:
+        """Raises QueryError."""
+        return Executor(self._index, self.mapping, self.tokens, now or datetime.now(UTC)).build(query)
+
+    def count_matches(self, query: tantivy.Query) -> int:
+        return _count(self._searcher.search(query, 1))
+
+    def search(
+        self, query: tantivy.Query, limit: int, order: str = "", ascending: bool = False
+    ) -> tuple[list[Hit], int]:
+        """The first hits and how many there are. order: "" (score), "time" or "seq". Documents without a time come last."""
+        direction = tantivy.Order.Asc if ascending else tantivy.Order.Desc
+        if not order:
+            result = self._searcher.search(query, max(limit, 1))
+        elif order == "time" and ascending:
+            return self._by_time(query, limit)
+        else:
+            result = self._searcher.search(query, max(limit, 1), order_by_field=order, order=direction)
+        return list(self._hits(result.hits[:limit])), _count(result)
+
+    def _by_time(self, query: tantivy.Query, limit: int) -> tuple[list[Hit], int]:
+        timed = tantivy.Query.range_query(_SCHEMA, "time", tantivy.FieldType.Integer, _NO_TIME + 1, None)
+        timed = tantivy.Query.const_score_query(timed, 0.0)
+        found: list[Hit] = []
+        total = 0
+        for occur in (tantivy.Occur.Must, tantivy.Occur.MustNot):
+            part = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (occur, timed)])
+            result = self._searcher.search(part, max(limit, 1), order_by_field="time", order=tantivy.Order.Asc)
+            total += _count(result)
+            found.extend(self._hits(result.hits[: limit - len(found)]))
+        return found, total
+
+    def _hits(self, hits: Iterable[tuple[Any, tantivy.DocAddress]]) -> Iterable[Hit]:
+        for key, address in hits:
+            yield Hit(self.name, None if key == _NO_TIME else key, self._stored(address))
+
+
+def _count(result: tantivy.SearchResult) -> int:
+    found: int = getattr(result, "count")  # noqa: B009  missing from tantivy's type stubs
+    return found
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:  # merged away in the meantime
+        return 0
+
+
+def _write(path: Path, meta: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".new")
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(json.dumps(meta).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+_SCHEMA = _schema()
