@@ -12,9 +12,7 @@ from typing import Any
 
 from hatchway.cluster.api import requestinfo
 from hatchway.cluster.api.app import RestApp
-from hatchway.cluster.api.health import Health
 from hatchway.cluster.api.local import LocalClient
-from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.registry import Registry
 from hatchway.cluster.api.rest import Api
 from hatchway.cluster.api.store import Store
@@ -44,8 +42,7 @@ class World:
         self.registry = Registry()
         self.api = Api(store, self.registry)
         self.client = LocalClient(self.api)
-        health = Health({"ping": lambda: "", "etcd": lambda: ""}, {"informer-sync": lambda: ""})
-        self.app = RestApp(self.api, NonResource(self.registry, health, server_address="127.0.0.1:6443"))
+        self.app = RestApp(self.api)
 
     async def namespace(self, name: str) -> None:
         """What the controllers make of a new namespace; made first when it does not exist."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from hatchway.cluster.api import deletion, patch, schema, subresources, tables
+from hatchway.cluster.api.health import store_health
 from hatchway.cluster.api.local import create_virtual_subresource
 from hatchway.cluster.api.negotiation import (
     MAX_BODY,
@@ -43,11 +44,12 @@ def _not_allowed() -> ApiError:
 
 
 class RestApp:
-    """An ASGI 3 application (http scope): the verbs of `api`, and what `nonresource` answers."""
+    """An ASGI 3 application (http scope): the verbs of `api`, and what `nonresource` answers (by default health, which
+    asks the store, version, discovery and OpenAPI)."""
 
-    def __init__(self, api: Api, nonresource: NonResource) -> None:
+    def __init__(self, api: Api, nonresource: NonResource | None = None) -> None:
         self._api = api
-        self._nonresource = nonresource
+        self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         call = _Call(self._api, scope, receive, send)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hatchway.cluster.api.options import Query
+from hatchway.cluster.api.store import Store
 
 # "" when all is well, else why not.
 Check = Callable[[], str]
@@ -77,3 +78,8 @@ class Health:
         if "verbose" in query:
             return _text(200, "\n".join(lines) + f"\n{group} check passed\n")
         return _text(200, "ok")
+
+
+def store_health(store: Store) -> Health:
+    """The checks of a server over this store: it answers (`ping`), and its last write reached the disk (`etcd`)."""
+    return Health({"ping": lambda: "", "etcd": lambda: store.problem}, {"informer-sync": lambda: ""})

@@ -81,6 +81,8 @@ class Store:
         self._writing: _Batch = []
         self._scheduled = False
         self._closed = False
+        # Why the last write failed; "" while writes succeed (for health checks).
+        self.problem = ""
         self._histories: dict[str, History] = {}
         self._subscribers: dict[str, list[Callback]] = {}
         self._slices: dict[tuple[str, str], dict[str, Object]] = {}
@@ -280,6 +282,7 @@ class Store:
 
     def _committed(self, batch: _Batch, error: Exception | None) -> None:
         self._writing = []
+        self.problem = str(error) if error is not None else ""
         if error is not None:
             self._fail(batch, error)
             return
@@ -338,6 +341,7 @@ class Store:
         if self._closed:
             return
         self._closed = True
+        self.problem = "the store is closed"
         if self._loop is not None:
             while self._queue or self._writing:
                 pending = [write.done for write in (*self._writing, *self._queue)]

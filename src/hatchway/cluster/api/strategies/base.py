@@ -142,10 +142,5 @@ def _masked(prefix: str) -> str:
 
 
 def label_name_errors(name: str, prefix: bool) -> list[str]:
-    """Names that are one DNS label (namespaces)."""
+    """Names that are one DNS label (namespaces, services)."""
     return v.dns1123_label(_masked(name) if prefix else name)
-
-
-def dns1035_name_errors(name: str, prefix: bool) -> list[str]:
-    """Names that are one DNS-1035 label (services before 1.34)."""
-    return v.dns1035_label(_masked(name) if prefix else name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hatchway.cluster import plan
 from hatchway.cluster.api import validation as v
-from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, readers
+from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, label_name_errors, readers
 from hatchway.errors import Cause, internal
 from hatchway.errors import invalid as invalid_object
 from hatchway.kube.api import Object
@@ -23,6 +23,10 @@ _EXTERNAL = ("NodePort", "LoadBalancer")
 class ServiceStrategy(Strategy):
     return_deleted = True
     selectable = readers({"spec.clusterIP": field("spec", "clusterIP"), "spec.type": field("spec", "type")})
+
+    def name_errors(self, name: str, prefix: bool) -> list[str]:
+        # A DNS label that may begin with a digit (RelaxedServiceNameValidation, on in this release).
+        return label_name_errors(name, prefix)
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
         obj["status"] = {"loadBalancer": {}}
