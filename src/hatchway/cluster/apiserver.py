@@ -1,0 +1,84 @@
+"""The API server put together: store, verbs, authentication and authorization, the proxy verb, listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+
+from hatchway.cluster.api.app import RestApp
+from hatchway.cluster.api.filters import Filters
+from hatchway.cluster.api.local import LocalClient
+from hatchway.cluster.api.podlog import PodLog
+from hatchway.cluster.api.proxyverb import ProxyVerb
+from hatchway.cluster.api.registry import Registry
+from hatchway.cluster.api.resourcelocation import Dial
+from hatchway.cluster.api.rest import Api
+from hatchway.cluster.api.store import Store
+from hatchway.cluster.auth import bootstrap
+from hatchway.cluster.auth.audit import AuditLog
+from hatchway.cluster.auth.authenticators import Authenticator
+from hatchway.cluster.auth.escalation import check_escalation
+from hatchway.cluster.auth.pki import Pki
+from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.reviews import Reviews
+from hatchway.cluster.controllers.bootstrap import ensure_bootstrap
+from hatchway.cluster.controllers.ensure import ensure
+from hatchway.cluster.state import StateDir
+from hatchway.kube.api import Client
+from hatchway.proxy.limits import Limits
+from hatchway.proxy.server import Server, serve
+from hatchway.proxy.upstream import Pool
+
+
+class ApiServer:
+    """One API server. `client` is its in-process client. Make it in an event loop; `close` it.
+
+    dial: connects into the cluster's network. allow_loopback_pods: the cluster has no network of its own.
+    Raises HatchwayError when the store or a credentials file cannot be read.
+    """
+
+    def __init__(
+        self, state: StateDir, store: Store, certificates: Pki, *, dial: Dial, allow_loopback_pods: bool
+    ) -> None:
+        registry = Registry()
+        self._store = store
+        self._rbac = Rbac(store)
+        self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
+        self._audit = AuditLog(state.audit_file)
+        registry.virtual.update(Reviews(self._authenticator, self._rbac, store).handlers)
+        self.api = Api(store, registry, partial(check_escalation, self._rbac))
+        self.client: Client = LocalClient(self.api)
+        kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
+        proxy = ProxyVerb(lookup=store, dial=dial, kubelet_tls=kubelet_tls, allow_loopback_pods=allow_loopback_pods)
+        self.filters = Filters(
+            authenticator=self._authenticator,
+            rbac=self._rbac,
+            proxy=proxy,
+            logs=PodLog(lookup=store, locator=proxy.locator),
+            app=RestApp(self.api),
+            log=self._audit,
+        )
+        limits = Limits()
+        self._pool = Pool(limits)
+        self._tls = certificates.server_context()
+        self._servers: list[Server] = []
+
+    async def bootstrap(self, api_ip: str, api_port: int) -> None:
+        """Make the objects that every cluster has, or bring them up to date. api_ip: the address behind 10.96.0.1."""
+        await ensure_bootstrap(self.client, api_ip, api_port)
+        # Nothing among them depends on another, and writes that wait together reach the disk together.
+        await asyncio.gather(*(ensure(self.client, [wanted]) for wanted in bootstrap.bootstrap_objects()))
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Serve HTTPS on a bound socket, beside those that are served already."""
+        self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool))
+
+    async def close(self, grace: float) -> None:
+        """Stop listening, let exchanges finish for up to `grace` seconds, bring everything to disk."""
+        await asyncio.gather(*(server.close(grace) for server in self._servers))
+        self._pool.close()
+        self._rbac.close()
+        self._authenticator.close()
+        self._audit.close()
+        await self._store.close()

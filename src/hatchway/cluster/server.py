@@ -1,0 +1,289 @@
+"""The control plane: wires the API server, the network, the controllers and the built-in services of one cluster.
+
+The only file that knows every room. It reports its progress as JSON lines on standard output (`lifecycle.py` reads
+them), and ends on SIGTERM or SIGINT, or, attached, when its standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from hatchway.cluster import plan
+from hatchway.cluster.addons import apply as addons
+from hatchway.cluster.addons import readiness
+from hatchway.cluster.api import schema
+from hatchway.cluster.api.store import Store
+from hatchway.cluster.apiserver import ApiServer
+from hatchway.cluster.auth import credentials, pki
+from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
+from hatchway.cluster.network import launcher
+from hatchway.cluster.network.launcher import Network
+from hatchway.cluster.node import config as node_config
+from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.state import ClusterConfig, StateDir
+from hatchway.errors import HatchwayError
+from hatchway.kube.api import Client
+from hatchway.kube.clusterinfo import LABEL_SELECTOR, NAMESPACE, built_in
+from hatchway.kube.informer import Informer, running
+
+logger = logging.getLogger("hatchway.cluster")
+
+_READY_SECONDS = 60.0
+_CLOSE_SECONDS = 2.0
+
+
+def main(path: Path, *, attached: bool) -> int:
+    """Run the control plane of the cluster whose state is in `path`. Returns the process's exit code."""
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    state = StateDir(path)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(state, attached))
+    except HatchwayError as error:
+        logger.error("%s", error.message)
+        report("error", message=error.message, hint=error.hint)
+        return 1
+    return 0
+
+
+def report(event: str, **more: Any) -> None:
+    """Tell whoever started this process; nobody may be listening any more."""
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        print(json.dumps({"event": event, **more}), flush=True)
+
+
+async def _run(state: StateDir, attached: bool) -> None:
+    config = state.load_config()
+    if config is None:
+        raise HatchwayError(f"{state.path} holds no cluster", "start it by `hatchway up`")
+    lock = await _lock(state)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if attached:
+        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 64) else stop.set())
+    try:
+        async with _Cluster(state, config).running() as failed:
+            waiting = asyncio.create_task(stop.wait())
+            await asyncio.wait({waiting, failed}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if failed.done():
+                raise HatchwayError(f"the cluster cannot go on: {failed.result()}", f"see {state.node_log}")
+    finally:
+        state.run_file.unlink(missing_ok=True)
+        if config.ephemeral:
+            shutil.rmtree(state.path, ignore_errors=True)
+        os.close(lock)
+
+
+async def _lock(state: StateDir) -> int:
+    """The cluster's lock. Another process may hold it for a moment to see whether it is held, so try a few times."""
+    for _ in range(20):
+        descriptor = state.lock()
+        if descriptor is not None:
+            return descriptor
+        await asyncio.sleep(0.05)
+    raise HatchwayError(f'cluster "{state.path.name}" runs already', "`hatchway status` says how it is")
+
+
+class _Cluster:
+    """One cluster while it runs."""
+
+    def __init__(self, state: StateDir, config: ClusterConfig) -> None:
+        self.state = state
+        self.config = config
+        self.began = time.time()
+        self.names = plan.node_names(config.workers)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Future[str]]:
+        """Everything started and ready; the future ends, with the reason, when a part of it does."""
+        listener = _listen(self.config)
+        port: int = listener.getsockname()[1]
+        server = f"https://127.0.0.1:{port}"
+        if port != self.config.api_port:
+            self.config = replace(self.config, api_port=port)
+            self.state.save_config(self.config)
+        credentials.admin_token(self.state)
+        async with contextlib.AsyncExitStack() as stack:
+            # The network is made by other processes, while this one reads its store.
+            starting = asyncio.create_task(self._start_network(port))
+            try:
+                store = await asyncio.to_thread(_open_store, self.state)
+                network = await starting
+            finally:
+                starting.cancel()
+            stack.push_async_callback(network.stop)
+            loopback = network.isolation == "loopback"
+            certificates = pki.load(self.state.pki)
+            api = ApiServer(self.state, store, certificates, dial=network.dialer.connect, allow_loopback_pods=loopback)
+            stack.push_async_callback(api.close, _CLOSE_SECONDS)
+            await api.bootstrap(
+                "127.0.0.1" if loopback else plan.node_ip(0), port if loopback else plan.DEFAULT_API_PORT
+            )
+            await api.listen(listener)
+            report("api", server=server)
+            if not loopback:
+                for ip, private_port in ((plan.API_SERVICE_IP, 443), (plan.node_ip(0), plan.DEFAULT_API_PORT)):
+                    await api.listen(await network.dialer.listen(ip, private_port))
+            controllers = asyncio.create_task(
+                run_controllers(api.client, config=ControllerConfig(ca_certificate=certificates.ca_pem.decode()))
+            )
+            stack.push_async_callback(_cancelled, controllers)
+            await self._ready(api.client, network, server)
+            failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            network.closed.add_done_callback(lambda done: failed.done() or failed.set_result(done.result()))
+            controllers.add_done_callback(lambda _: failed.done() or failed.set_result("the controllers have ended"))
+            yield failed
+
+    async def _start_network(self, api_port: int) -> Network:
+        """The private network where this machine allows it, else loopback, with what its node agent must know."""
+        mode, why = self.config.network, "isolation was switched off with --network loopback"
+        if mode != "loopback":
+            try:
+                return await launcher.start_private_network(self._settings(api_port, loopback=False))
+            except launcher.Unavailable as error:
+                if mode == "private":
+                    raise
+                why = error.message
+        return await launcher.start_loopback_network(self._settings(api_port, loopback=True), why)
+
+    def _settings(self, api_port: int, *, loopback: bool) -> launcher.Settings:
+        state = self.state
+        ips = [plan.node_ip(index, loopback=loopback) for index in range(len(self.names))]
+        pki.ensure(
+            state.pki,
+            cluster_name=self.config.name,
+            node_names=self.names,
+            node_ips=ips,
+            api_ips=() if loopback else ips[:1],
+        )
+        url = f"https://127.0.0.1:{api_port}" if loopback else f"https://{plan.API_SERVICE_IP}:443"
+        agent = AgentConfig(
+            state_dir=str(state.path),
+            nodes=[NodeSpec(name, index, ip) for index, (name, ip) in enumerate(zip(self.names, ips, strict=True))],
+            api_server=url,
+            pod_api_server=url,
+            isolation="loopback" if loopback else "private",
+            cluster_dns=plan.DNS_SERVICE_IP if self.config.addons and not loopback else "",
+        )
+        config_file = state.path / "agent.json"
+        agent.save(config_file)
+        directory = state.path / "network"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return launcher.Settings(
+            nodes=len(self.names),
+            agent=[sys.executable, "-m", "hatchway.cluster.node"],
+            directory=directory,
+            log=state.node_log,
+            env={**os.environ, node_config.ENVIRONMENT: str(config_file)},
+            hidden=[state.path],
+        )
+
+    async def _ready(self, client: Client, network: Network, server: str) -> None:
+        """Wait for nodes and built-in services, and say so as they come. Raises HatchwayError when they do not."""
+        waiting = asyncio.create_task(self._await_ready(client, network.limits, server))
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await asyncio.wait({waiting, network.closed}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    raise HatchwayError(
+                        f"the cluster's network has ended: {network.closed.result()}", f"see {self.state.node_log}"
+                    )
+                await waiting
+        except TimeoutError:
+            raise HatchwayError(
+                f"nodes or built-in services were not ready after {_READY_SECONDS:.0f} s", f"see {self.state.node_log}"
+            ) from None
+        finally:
+            await _cancelled(waiting)
+
+    async def _await_ready(self, client: Client, limits: str, server: str) -> None:
+        names = self.names
+        await _remove_old_nodes(client, names)
+        if self.config.addons:
+            await addons.ensure_addons(client)
+        nodes = Informer(client, "nodes")
+        slices = Informer(client, "endpointslices.discovery.k8s.io", NAMESPACE)
+        services: list[Any] = []
+        async with running(nodes, slices):
+            await _until(nodes, lambda: all((node := nodes.get(name)) and readiness.node_ready(node) for name in names))
+            report("nodes", names=names, limits=limits)
+            if self.config.addons:
+                services = await client.list("services", NAMESPACE, label_selector=LABEL_SELECTOR)
+                wanted = sorted(service["metadata"]["name"] for service in services)
+                await _until(
+                    slices,
+                    lambda: all(readiness.has_ready_endpoint(name, slices.items.values()) for name in wanted),
+                )
+                report("built-in", names=wanted)
+        run = {
+            "pid": os.getpid(),
+            "server": server,
+            "started": self.began,
+            "private": not limits,
+            "limits": limits,
+            "built_in": [{"name": found.name, "url": found.url} for found in built_in(services, server)],
+        }
+        self.state.save_run(run)
+        report("ready", **run)
+
+
+def _open_store(state: StateDir) -> Store:
+    schema.load()
+    return Store.open(state.store_file)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended; what it raised has been reported already."""
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def _remove_old_nodes(client: Client, names: list[str]) -> None:
+    """A cluster that is started with fewer nodes than before forgets the others."""
+    for node in await client.list("nodes"):
+        if node["metadata"]["name"] not in names:
+            await client.delete("nodes", node["metadata"]["name"])
+
+
+async def _until(informer: Informer, condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds, looking again whenever the informer's objects change."""
+    changed = asyncio.Event()
+    informer.subscribe(lambda _type, _obj: changed.set())
+    while not condition():
+        changed.clear()
+        await changed.wait()
+
+
+def _listen(config: ClusterConfig) -> socket.socket:
+    """The API server's socket: the port it has kept, else the default one, else any free one. Loopback only.
+
+    Raises HatchwayError when a port that was asked for is taken.
+    """
+    wanted = config.api_port
+    for port in (wanted,) if wanted else (plan.DEFAULT_API_PORT, 0):
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError as error:
+            problem = error
+    raise HatchwayError(
+        f"cannot listen on 127.0.0.1:{wanted}: {problem.strerror}", "`hatchway up --api-port 0` picks a free port"
+    )
