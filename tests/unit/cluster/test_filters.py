@@ -12,6 +12,8 @@ from typing import Any
 
 import argon2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hatchway.cluster.api.filters import Filters
 from hatchway.cluster.api.proxyverb import ProxyRequest
@@ -267,6 +269,66 @@ def test_rights(server: Server, path: str, grant: Any, upgrade: bool, good: bool
 def test_bad_paths_are_refused_before_anybody_is_asked(server: Server, path: str) -> None:
     found = server.refused(request(path, token="no-such-token"))
     assert (found["kind"], found["code"], found["reason"]) == ("Status", 400, "BadRequest")
+
+
+SEGMENTS = st.sampled_from(
+    [
+        *(
+            "",
+            "api",
+            "apis",
+            "v1",
+            "namespaces",
+            "n",
+            "services",
+            "pods",
+            "nodes",
+            "web",
+            "proxy",
+            "log",
+            "exec",
+            "watch",
+        ),
+        *("..", ".", "%2e%2e", "%2F", "%00", "%zz", "%ff", "healthz", "version", "a:b:c:d", "?", "?watch=1", "#", " "),
+    ]
+)
+HEADERS = st.sampled_from(
+    [
+        (b"Authorization", b"Bearer nope"),
+        (b"Authorization", b"Basic !"),
+        (b"Impersonate-User", b"admin"),
+        (b"Impersonate-Group", b"system:masters"),
+        (b"X-Remote-User", b"admin"),
+        (b"X-Remote-Group", b"system:masters"),
+        (b"Audit-Id", b"\xff"),
+        (b"User-Agent", b"\xff"),
+        (b"Sec-WebSocket-Protocol", b"base64url.bearer.authorization.k8s.io.YWRtaW4"),
+    ]
+)
+METHODS = st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "FOO"])
+PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+
+
+@given(st.lists(SEGMENTS, max_size=9), METHODS, st.lists(HEADERS, max_size=3), st.sampled_from([None, b"websocket"]))
+def test_nobody_gets_anywhere(
+    recorded: Server, segments: list[str], method: str, headers: list[tuple[bytes, bytes]], upgrade: bytes | None
+) -> None:
+    """Whatever strangers send, it is a refusal in the shape of a Status, but for what is public."""
+    head = request("/" + "/".join(segments), method, upgrade=upgrade)
+    head.headers += headers
+    forwarded = len(recorded.proxy.requests) + len(recorded.logs.requests)
+    decision = recorded.ask(head)
+    assert len(recorded.proxy.requests) + len(recorded.logs.requests) == forwarded
+    if isinstance(decision, App):
+        assert head.path.decode() in PUBLIC
+        assert method == "GET"
+        assert head.state["user"].name == "system:anonymous"
+    else:
+        assert isinstance(decision, Respond)
+        assert decision.status in (400, 401, 403)
+        assert json.loads(decision.body)["kind"] == "Status"
+    assert head.on_complete is not None
+    head.on_complete(200, 0, 0)
 
 
 # -- impersonation

@@ -134,11 +134,12 @@ class BasicAuthenticator:
         users = self._users
         entry = users.get(name)
         bucket = name if entry is not None else _UNKNOWN
-        self._require_allowance(bucket)
+        # Spent before it is known to fail: attempts at the same time must not share what is left.
+        self._spend(bucket)
         good = await asyncio.get_running_loop().run_in_executor(self._thread, self._verify, entry, password)
         if not good or entry is None:
-            self._spend(bucket)
             raise unauthorized()
+        self._give_back(bucket)
         user = UserInfo(name, entry.groups)
         if users is self._users:
             self._known[key] = user
@@ -155,16 +156,21 @@ class BasicAuthenticator:
         return _matches(entry.hash, password)
 
     def _allowance(self, bucket: str) -> float:
-        left, since = self._failures.get(bucket, (_BURST, 0.0))
-        return min(_BURST, left + (time.monotonic() - since) / _REFILL) if since else left
+        known = self._failures.get(bucket)
+        if known is None:
+            return _BURST
+        left, since = known
+        return min(_BURST, left + (time.monotonic() - since) / _REFILL)
 
-    def _require_allowance(self, bucket: str) -> None:
+    def _spend(self, bucket: str) -> None:
+        """Take one attempt. Raises ApiError 429 when none is left."""
         left = self._allowance(bucket)
         if left < 1:
             raise _too_many(max(1, round((1 - left) * _REFILL)))
+        self._failures[bucket] = (left - 1, time.monotonic())
 
-    def _spend(self, bucket: str) -> None:
-        self._failures[bucket] = (self._allowance(bucket) - 1, time.monotonic())
+    def _give_back(self, bucket: str) -> None:
+        self._failures[bucket] = (min(_BURST, self._allowance(bucket) + 1), time.monotonic())
 
     def _digest(self, encoded: str) -> bytes:
         return hashlib.blake2b(encoded.encode(), key=self._key, digest_size=16).digest()

@@ -18,6 +18,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from hatchway.cluster import plan
 from hatchway.cluster.auth.source import ObjectSource
@@ -85,6 +86,21 @@ class ServiceAccountTokens:
         self._source = source
         der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+
+    def openid_configuration(self) -> dict[str, Any]:
+        """What /.well-known/openid-configuration says, for who verifies tokens elsewhere (`pkg/serviceaccount/openidmetadata.go`)."""
+        return {
+            "issuer": ISSUER,
+            "jwks_uri": f"{ISSUER}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+        }
+
+    def jwks(self) -> dict[str, Any]:
+        """What /openid/v1/jwks says (application/jwk-set+json): the public key."""
+        key = ECAlgorithm.to_jwk(self._public, as_dict=True)
+        return {"keys": [{"use": "sig", "kid": self.key_id, "alg": ALGORITHM, **key}]}
 
     def issue(
         self,

@@ -278,6 +278,22 @@ def test_a_node_bound_token(accounts: ServiceAccountTokens, source: FakeSource) 
         accounts.check(found)
 
 
+def test_others_can_verify_with_the_published_keys(accounts: ServiceAccountTokens) -> None:
+    token, _ = accounts.issue(ACCOUNT, audiences=["vault"], seconds=600)
+    keys = jwt.PyJWKSet.from_dict(json.loads(json.dumps(accounts.jwks())))
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    configuration = accounts.openid_configuration()
+    found = jwt.decode(
+        token,
+        key,
+        algorithms=configuration["id_token_signing_alg_values_supported"],
+        audience="vault",
+        issuer=configuration["issuer"],
+    )
+    assert found["sub"] == "system:serviceaccount:n:robot"
+    assert "d" not in accounts.jwks()["keys"][0]
+
+
 def test_audiences(accounts: ServiceAccountTokens) -> None:
     token, _ = accounts.issue(ACCOUNT, audiences=["vault", "db"], seconds=600)
     assert accounts.verify(token, ["db", "other"]).audiences == ("db",)
