@@ -73,6 +73,9 @@ class Authenticator:
 
     def __init__(self, pki: Pki, tokens_file: Path, basic_file: Path, objects: ObjectSource) -> None:
         """Raises HatchwayError when a key or a file cannot be read."""
+        # Before they are read, so that no change in between is missed.
+        self._files = {path: _stamp(path) for path in (tokens_file, basic_file)}
+        self._next_file_check = 0.0
         self.service_accounts = ServiceAccountTokens(load_key(pki.sa_key), objects)
         self.basic = BasicAuthenticator(basic_file)
         self._static = StaticTokens(tokens_file)
@@ -80,8 +83,6 @@ class Authenticator:
         self._secret = os.urandom(32)
         self._tokens: OrderedDict[bytes, _Known] = OrderedDict()
         self._certificates: OrderedDict[bytes, _Known] = OrderedDict()
-        self._files = {tokens_file: _stamp(tokens_file), basic_file: _stamp(basic_file)}
-        self._next_file_check = 0.0
 
     def close(self) -> None:
         self.basic.close()

@@ -293,6 +293,9 @@ def _covers(certificate: x509.Certificate, subject: _Subject, ca: x509.Certifica
         return False
     if certificate.subject != _name(subject):
         return False
+    uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    if set(uses) != set(_uses(subject)):
+        return False
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -310,15 +313,19 @@ def _name(subject: _Subject) -> x509.Name:
     )
 
 
+def _uses(subject: _Subject) -> list[x509.ObjectIdentifier]:
+    found = []
+    if subject.server:
+        found.append(ExtendedKeyUsageOID.SERVER_AUTH)
+    if subject.client:
+        found.append(ExtendedKeyUsageOID.CLIENT_AUTH)
+    return found
+
+
 def _sign(
     key: ec.EllipticCurvePrivateKey, subject: _Subject, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
     now = _now()
-    uses = []
-    if subject.server:
-        uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
-    if subject.client:
-        uses.append(ExtendedKeyUsageOID.CLIENT_AUTH)
     authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
         ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     )
@@ -332,7 +339,7 @@ def _sign(
         .not_valid_after(min(now + _LIFE, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_uses(subject)), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(authority, critical=False)
     )

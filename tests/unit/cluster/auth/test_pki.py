@@ -199,6 +199,12 @@ def test_an_addons_certificate(tmp_path: Path) -> None:
     )
 
 
+def test_another_use_is_another_certificate(tmp_path: Path) -> None:
+    found = ensure(tmp_path)
+    first = read(found.issue("x", "x", dns=["x.test"], server=True))
+    assert read(found.issue("x", "x", dns=["x.test"], server=True, client=True)) != first
+
+
 @pytest.mark.parametrize("der", [b"", b"garbage", b"\x30\x03\x02\x01\x01"])
 def test_garbage_is_nobodys_certificate(der: bytes) -> None:
     assert certificates.user_of(der) is None
