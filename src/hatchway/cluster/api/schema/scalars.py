@@ -42,8 +42,6 @@ def _parse_quantity(text: str) -> tuple[Decimal, str]:
     """The value, rounded up to nano and held within ±(2**63-1), and the format: `decimal`, `binary` or `exponent`."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        if not text:
-            raise ValueError("unable to parse quantity's suffix" if text else _QUANTITY_ERROR)
         raise ValueError(_QUANTITY_ERROR)
     sign, digits, suffix = match[1], match[2], match[3] or ""
     style = "decimal"
