@@ -81,9 +81,8 @@ async def _run(state: StateDir, attached: bool) -> None:
         loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 64) else stop.set())
     try:
         async with _Cluster(state, config).running() as failed:
-            waiting = asyncio.create_task(stop.wait())
-            await asyncio.wait({waiting, failed}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
+            failed.add_done_callback(lambda _: stop.set())
+            await stop.wait()
             if failed.done():
                 raise HatchwayError(f"the cluster cannot go on: {failed.result()}", f"see {state.node_log}")
     finally:
@@ -149,8 +148,13 @@ class _Cluster:
             stack.push_async_callback(_cancelled, controllers)
             await self._ready(api.client, network, server)
             failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            network.closed.add_done_callback(lambda done: failed.done() or failed.set_result(done.result()))
-            controllers.add_done_callback(lambda _: failed.done() or failed.set_result("the controllers have ended"))
+
+            def fail(why: str) -> None:
+                if not failed.done():
+                    failed.set_result(why)
+
+            network.closed.add_done_callback(lambda done: fail(done.result()))
+            controllers.add_done_callback(lambda _: fail("the controllers have ended"))
             yield failed
 
     async def _start_network(self, api_port: int) -> Network:
@@ -200,14 +204,15 @@ class _Cluster:
     async def _ready(self, client: Client, network: Network, server: str) -> None:
         """Wait for nodes and built-in services, and say so as they come. Raises HatchwayError when they do not."""
         waiting = asyncio.create_task(self._await_ready(client, network.limits, server))
+        network.closed.add_done_callback(lambda _: waiting.cancel())
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                await asyncio.wait({waiting, network.closed}, return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    raise HatchwayError(
-                        f"the cluster's network has ended: {network.closed.result()}", f"see {self.state.node_log}"
-                    )
-                await waiting
+                await asyncio.wait({waiting})
+            if waiting.cancelled():
+                raise HatchwayError(
+                    f"the cluster cannot start: {network.closed.result()}", f"see {self.state.node_log}"
+                )
+            waiting.result()
         except TimeoutError:
             raise HatchwayError(
                 f"nodes or built-in services were not ready after {_READY_SECONDS:.0f} s", f"see {self.state.node_log}"
@@ -219,7 +224,7 @@ class _Cluster:
         names = self.names
         await _remove_old_nodes(client, names)
         if self.config.addons:
-            await addons.ensure_addons(client)
+            await addons.ensure_addons(client, self.state)
         nodes = Informer(client, "nodes")
         slices = Informer(client, "endpointslices.discovery.k8s.io", NAMESPACE)
         services: list[Any] = []
