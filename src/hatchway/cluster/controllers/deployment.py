@@ -344,7 +344,7 @@ class _Run:
     # --- status ------------------------------------------------------------------------------------------------
 
     def _say_progress(self, status: str, reason: str, message: str) -> None:
-        if self.deployment["spec"].get("progressDeadlineSeconds") is None:
+        if not words.has_deadline(self.deployment):
             return
         words.put_condition(self.before, words.condition("Progressing", status, reason, message), self.moment)
 

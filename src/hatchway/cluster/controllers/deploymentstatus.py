@@ -84,15 +84,20 @@ def _has_progressed(old: Object, new: Object) -> bool:
     )
 
 
+def has_deadline(deployment: Object) -> bool:
+    """The largest number that fits means none, as clients of apps/v1beta1 wrote it."""
+    return deployment["spec"].get("progressDeadlineSeconds") not in (None, 2**31 - 1)
+
+
 def deadline_left(deployment: Object, status: Object, moment: datetime) -> float | None:
     """Seconds until the rollout counts as stuck (0.0: now); None when there is no deadline or nothing under way."""
-    limit = deployment["spec"].get("progressDeadlineSeconds")
     found = find_condition(status, "Progressing")
-    if limit is None or found is None or found.get("reason") == "NewReplicaSetAvailable":
+    if not has_deadline(deployment) or found is None or found.get("reason") == "NewReplicaSetAvailable":
         return None
     if found.get("reason") == "ProgressDeadlineExceeded":
         return 0.0
     since = parse_time(found.get("lastUpdateTime"))
+    limit = deployment["spec"]["progressDeadlineSeconds"]
     return None if since is None else max(0.0, limit - (moment - since).total_seconds())
 
 
@@ -101,7 +106,7 @@ def progress(deployment: Object, status: Object, sets: list[Object], new: Object
     old = deployment.get("status") or {}
     name = f'ReplicaSet "{new["metadata"]["name"]}"' if new else f'Deployment "{deployment["metadata"]["name"]}"'
     current = find_condition(status, "Progressing")
-    if deployment["spec"].get("progressDeadlineSeconds") is None:
+    if not has_deadline(deployment):
         drop_condition(status, "Progressing")
     elif not (
         status.get("replicas", 0) == status.get("updatedReplicas", 0)

@@ -6,6 +6,7 @@ nodename, nodeunschedulable, tainttoleration, nodeaffinity, nodeports, noderesou
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from hatchway.cluster.controllers.objects import (
     subset_matches,
     uid_of,
 )
-from hatchway.cluster.controllers.quantity import scaled
+from hatchway.cluster.node.quantity import parse_quantity
 from hatchway.kube.api import Object
 
 UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
@@ -50,6 +51,12 @@ class NodeState:
         status = self.node.get("status") or {}
         given = (status.get("allocatable") or status.get("capacity") or {}).get(resource)
         return None if given is None else scaled(resource, given)
+
+
+def scaled(resource: str, text: str | int | float) -> int:
+    """A resource's amount as the scheduler counts it: milli-units of cpu, whole units of others, rounded up."""
+    value = parse_quantity(text)
+    return math.ceil(value * 1000 if resource == "cpu" else value)
 
 
 def requests(pod: Object) -> dict[str, int]:
