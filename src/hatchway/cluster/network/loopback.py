@@ -66,6 +66,8 @@ class LoopbackSandbox:
         self._removed = False
 
     async def start(self, config: ContainerConfig) -> Process:
+        if self._removed:
+            raise StartError("the sandbox is gone")
         root = self._directory / config.name
         if root.is_symlink() or root.exists():
             shutil.rmtree(root)

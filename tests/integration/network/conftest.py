@@ -1,0 +1,138 @@
+"""Networks for tests, each with a control plane of its own (`outside.py`) and a scenario inside (`inside.py`)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.network import launcher
+
+ROOT = Path(__file__).parents[3]
+OUTSIDE = Path(__file__).with_name("outside.py")
+NOBODY = "65534"
+_SECONDS = 60
+
+
+class Run:
+    """One control plane with its network. directory: where it and the scenario write."""
+
+    def __init__(self, directory: Path, mode: str, scenario: str, prefix: list[str], env: dict[str, str]) -> None:
+        self.directory = directory
+        self._errors = open(directory / "outside.log", "wb")  # noqa: SIM115  closed with the run
+        self.process = subprocess.Popen(
+            [*prefix, str(OUTSIDE), mode, scenario, str(directory)],
+            env=env,
+            stdout=self._errors,
+            stderr=self._errors,
+            cwd="/",
+        )
+
+    def wait_for(self, name: str) -> Path:
+        """Wait for a file of the scenario."""
+        path = self.directory / name
+        deadline = time.monotonic() + _SECONDS
+        while not path.exists():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.logs()
+            time.sleep(0.01)
+        return path
+
+    def result(self) -> Any:
+        """The scenario's result, when everything has ended."""
+        self.process.wait(_SECONDS)
+        path = self.directory / "result.json"
+        assert path.exists(), self.logs()
+        found = json.loads(path.read_text())
+        assert "error" not in found, found.get("error", "") + self.logs()
+        assert self.process.returncode == 0, self.logs()
+        return found["result"]
+
+    def outside(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.directory / "outside.json").read_text())
+        return found
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"--- {name}\n{(self.directory / name).read_text(errors='replace')}"
+            for name in ("outside.log", "node.log")
+            if (self.directory / name).exists()
+        )
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        self._errors.close()
+
+
+@functools.cache
+def why_not_private() -> str:
+    return launcher.available()
+
+
+@functools.cache
+def nobody() -> tuple[list[str], dict[str, str]] | str:
+    """How to run Python as an ordinary user: a command and its environment, or why that is not possible."""
+    if os.geteuid() != 0:
+        return "the tests run as an ordinary user already"
+    if shutil.which("setpriv") is None:
+        return "setpriv (util-linux) is missing"
+    path = ":".join([str(ROOT / "src"), str(ROOT), *(entry for entry in sys.path if entry.endswith("site-packages"))])
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/nonexistent"}
+    for python in (sys.executable, "/usr/bin/python3"):
+        prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python]
+        # The kernel may run it although it may not be run by its name again.
+        needed = "import hatchway.cluster.network.launcher, uvloop, msgspec, os, sys; os.stat(sys.executable)"
+        check = [*prefix, "-c", needed]
+        if subprocess.run(check, env=env, cwd="/", capture_output=True).returncode == 0:
+            return prefix, env
+    return "no Python with Hatchway's packages that user 65534 may execute"
+
+
+@pytest.fixture(params=["self", "ordinary user"])
+def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], bool]:
+    """As whom the control plane runs: command, environment, and whether it is another user."""
+    if request.param == "self":
+        path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        return [sys.executable], {**os.environ, "PYTHONPATH": path}, False
+    found = nobody()
+    if isinstance(found, str):
+        pytest.skip(f"cannot become an ordinary user: {found}")
+    return *found, True
+
+
+@pytest.fixture
+def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[..., Run]]:
+    """Start a scenario: make_run(mode, scenario, files={name: text})."""
+    prefix, env, other = user
+    made: list[Run] = []
+
+    def make(mode: str, scenario: str, files: dict[str, str] | None = None) -> Run:
+        if mode == "private" and why_not_private():
+            pytest.skip(f"{why_not_private()}")
+        # Not below pytest's own directory, which other users may not enter.
+        directory = Path(tempfile.mkdtemp(prefix="hatchway-net-"))
+        for name, text in (files or {}).items():
+            (directory / name).write_text(text)
+        if other:
+            for path in (directory, *directory.iterdir()):
+                os.chown(path, int(NOBODY), int(NOBODY))
+        run = Run(directory, mode, scenario, prefix, env)
+        made.append(run)
+        return run
+
+    yield make
+    for run in made:
+        run.close()
+        shutil.rmtree(run.directory, ignore_errors=True)

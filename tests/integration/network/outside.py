@@ -1,0 +1,102 @@
+"""The control plane of the network tests, a process of its own: python outside.py MODE SCENARIO DIRECTORY.
+
+It starts the network with `inside.py` as the node agent and waits until it ends. It writes what it learns on the way
+to DIRECTORY/outside.json.
+"""
+
+# ruff: noqa: ASYNC110  what is waited for happens in other processes
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hatchway.cluster.network import launcher
+
+INSIDE = Path(__file__).with_name("inside.py")
+
+
+async def main() -> None:
+    mode, scenario, directory = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    (directory / "network").mkdir(mode=0o700)
+    settings = launcher.Settings(
+        nodes=3,
+        agent=[sys.executable, str(INSIDE), scenario, str(directory)],
+        directory=directory / "network",
+        log=directory / "node.log",
+    )
+    network = await launcher.start_network(mode, settings)
+    (directory / "started").touch()
+    found: dict[str, Any] = {"isolation": network.isolation, "limits": network.limits}
+    if scenario == "two_pods":
+        found |= await two_pods(network, directory)
+    found["closed"] = await network.closed
+    await network.stop()
+    (directory / "outside.json").write_text(json.dumps(found))
+
+
+async def two_pods(network: launcher.Network, directory: Path) -> dict[str, Any]:
+    while not (directory / "ready").exists() and not network.closed.done():
+        await asyncio.sleep(0.01)
+    ips = json.loads((directory / "ready").read_text())
+    found: dict[str, Any] = {"routed": [_greeting(ip) for ip in ips]}
+    found["dialed"] = [await _read(network, ip) for ip in ips]
+    found["many"] = len(set(await asyncio.gather(*(_read(network, ips[0]) for _ in range(50)))))
+    found["errors"] = [await _error(network, ip, port) for ip, port in ((ips[0], 81), (_absent(ips[0]), 8080))]
+    waiting = asyncio.ensure_future(network.dialer.connect(ips[0], 8080))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    found["after cancelling"] = await _read(network, ips[0])
+    api = await network.dialer.listen(ips[0] if network.isolation == "loopback" else "10.96.0.1", 4430)
+    found["listening"] = api.getsockname()[1], api.gettimeout()
+    api.close()
+    try:
+        await network.dialer.listen("192.0.2.1", 1)
+    except OSError as error:
+        found["listen error"] = error.errno
+    (directory / "done").touch()
+    return found
+
+
+def _absent(ip: str) -> str:
+    return ip.rsplit(".", 1)[0] + ".77"
+
+
+def _greeting(ip: str) -> str:
+    """What the host itself reads at the address: some gateways accept connections to every one."""
+    try:
+        with socket.create_connection((ip, 8080), timeout=0.3) as sock:
+            return sock.recv(100).decode()
+    except OSError:
+        return ""
+
+
+async def _read(network: launcher.Network, ip: str) -> str:
+    sock = await network.dialer.connect(ip, 8080)
+    reader, writer = await asyncio.open_connection(sock=sock)
+    try:
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
+
+
+async def _error(network: launcher.Network, ip: str, port: int) -> int | None:
+    started = time.monotonic()
+    try:
+        (await network.dialer.connect(ip, port, timeout=1)).close()
+    except OSError as error:
+        assert time.monotonic() - started < 5
+        return error.errno
+    return None
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(main())

@@ -1,0 +1,233 @@
+"""Scenarios of the service proxy: `Services` stands for the API server, everything else is real."""
+
+# ruff: noqa: ASYNC110  what is waited for happens in other processes
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from hatchway.cluster.network.serviceproxy import ServiceProxy
+from hatchway.cluster.node.runtime import Runtime, Sandbox
+from hatchway.kube.api import Object, WatchEvent
+from tests.integration.network.inside import GREETER, config, dialed, run, sandbox
+
+WEB, DNS, NODE = "10.96.3.4", "10.96.0.10", "172.18.0.3"
+
+# Answers with its name and what it got, in upper case; over TCP when the client has said all it wants to say.
+ECHO = """
+import os, socket, sys, threading
+name = os.environ["NAME"].encode()
+def tcp():
+    server = socket.create_server(("", 7))
+    while True:
+        connection, _ = server.accept()
+        data = b"".join(iter(lambda: connection.recv(65536), b""))
+        connection.sendall(name + b" " + data.upper())
+        connection.close()
+threading.Thread(target=tcp, daemon=True).start()
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", 53))
+while True:
+    data, client = server.recvfrom(65536)
+    server.sendto(name + b" " + data.upper(), client)
+"""
+
+# What one client in a pod gets: TCP and UDP, or how it fails.
+CLIENT = """
+import errno, socket, sys
+kind, ip, port, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].encode() * int(sys.argv[5])
+try:
+    if kind == "tcp":
+        with socket.create_connection((ip, port), timeout=20) as sock:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    else:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(20)
+            sock.connect((ip, port))
+            sock.send(data)
+            answer = sock.recv(65536)
+    name, _, rest = answer.decode().partition(" ")
+    print(name, rest == data.decode().upper())
+except OSError as error:
+    print(errno.errorcode.get(error.errno or 0, str(error)))
+"""
+
+
+class Services:
+    """A client of an API server that knows services and EndpointSlices. `set` changes one; `delete` removes it."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[str, Object]] = {"services": {}, "endpointslices.discovery.k8s.io": {}}
+        self._queues: dict[str, asyncio.Queue[WatchEvent]] = {name: asyncio.Queue() for name in self._objects}
+        for queue in self._queues.values():
+            queue.put_nowait(WatchEvent("SYNCED", {}))
+
+    def set(self, resource: str, obj: Object) -> None:
+        self._queues[resource].put_nowait(WatchEvent("MODIFIED", obj))
+
+    def delete(self, resource: str, obj: Object) -> None:
+        self._queues[resource].put_nowait(WatchEvent("DELETED", obj))
+
+    async def watch(self, resource: str, *_: Any, **__: Any) -> AsyncIterator[WatchEvent]:
+        while True:
+            yield await self._queues[resource].get()
+
+
+def service(name: str, ip: str, *ports: Object, **spec: Any) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": {"clusterIP": ip, "ports": list(ports), **spec}}
+
+
+def slices(name: str, pods: list[Sandbox], *ports: Object) -> Object:
+    return {
+        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": list(ports),
+        "endpoints": [{"addresses": [pod.ip], "conditions": {"ready": True}} for pod in pods],
+    }
+
+
+@contextlib.asynccontextmanager
+async def proxied(services: Services) -> AsyncIterator[None]:
+    proxy = ServiceProxy(services, node_ips=[NODE])  # type: ignore[arg-type]
+    task = asyncio.ensure_future(proxy.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ask(pod: Sandbox, kind: str, ip: str, port: int, data: str = "hello", times: int = 1) -> str:
+    _, output = await run(pod, ["python3", "-c", CLIENT, kind, ip, str(port), data, str(times)])
+    return output.strip()
+
+
+async def eventually(pod: Sandbox, wanted: str, *arguments: Any) -> str:
+    """Ask until the answer is the wanted one (the proxy follows the API a little later)."""
+    while (answer := await ask(pod, *arguments)) != wanted:
+        await asyncio.sleep(0.01)
+    return answer
+
+
+async def _echoes(runtime: Runtime) -> tuple[Sandbox, Sandbox, Sandbox]:
+    client, one, two = [await sandbox(runtime, name, node=i) for i, name in enumerate(("client", "one", "two"))]
+    for name, pod in (("one", one), ("two", two)):
+        await pod.start(config(["python3", "-c", ECHO], 2, env={"NAME": name}))
+        while await ask(client, "udp", pod.ip, 53) != f"{name} True":
+            await asyncio.sleep(0.01)
+    return client, one, two
+
+
+PORTS = (
+    {"name": "echo", "port": 80, "targetPort": 7, "nodePort": 30080},
+    {"name": "dns", "port": 53, "protocol": "UDP"},
+)
+TARGETS = ({"name": "echo", "port": 7}, {"name": "dns", "port": 53, "protocol": "UDP"})
+
+
+async def service_addresses(runtime: Runtime, directory: Path) -> Any:
+    """From inside a pod, TCP and UDP, with endpoints coming and going."""
+    client, one, two = await _echoes(runtime)
+    services = Services()
+    found: dict[str, Any] = {
+        "before": [await ask(client, kind, WEB, port) for kind, port in (("tcp", 80), ("udp", 53))]
+    }
+    async with proxied(services):
+        services.set("services", service("web", WEB, *PORTS, type="NodePort"))
+        services.set("endpointslices.discovery.k8s.io", slices("web", [one], *TARGETS))
+        found["tcp"] = await eventually(client, "one True", "tcp", WEB, 80)
+        found["udp"] = await eventually(client, "one True", "udp", WEB, 53)
+        found["node port"] = await ask(client, "tcp", NODE, 30080)
+        found["other port"] = await ask(client, "tcp", WEB, 81)
+        found["other service"] = await ask(client, "tcp", "10.96.200.200", 80)
+        found["large"] = await ask(client, "tcp", WEB, 80, "x" * 1000, 20_000)
+        found["itself"] = await ask(one, "tcp", WEB, 80)
+        services.set("endpointslices.discovery.k8s.io", slices("web", [one, two], *TARGETS))
+        await eventually(client, "two True", "tcp", WEB, 80)
+        found["both"] = sorted({await ask(client, "tcp", WEB, 80) for _ in range(20)})
+        services.set("endpointslices.discovery.k8s.io", slices("web", [two], *TARGETS))
+        await one.remove()
+        found["moved"] = [
+            await eventually(client, "two True", kind, WEB, port) for kind, port in (("tcp", 80), ("udp", 53))
+        ]
+        services.set("endpointslices.discovery.k8s.io", slices("web", [], *TARGETS))
+        found["without endpoints"] = [
+            await eventually(client, "ECONNREFUSED", kind, WEB, port) for kind, port in (("tcp", 80), ("udp", 53))
+        ]
+        services.set("endpointslices.discovery.k8s.io", slices("web", [two], *TARGETS))
+        await eventually(client, "two True", "tcp", WEB, 80)
+        services.delete("services", service("web", WEB, *PORTS))
+        found["deleted"] = await eventually(client, "ECONNREFUSED", "tcp", WEB, 80)
+    return found
+
+
+async def service_affinity(runtime: Runtime, directory: Path) -> Any:
+    client, one, two = await _echoes(runtime)
+    services = Services()
+    async with proxied(services):
+        services.set("endpointslices.discovery.k8s.io", slices("web", [one, two], *TARGETS))
+        services.set("services", service("web", WEB, *PORTS, sessionAffinity="ClientIP"))
+        while (first := await ask(client, "tcp", WEB, 80)) == "ECONNREFUSED":
+            await asyncio.sleep(0.01)
+        return len({first} | {await ask(client, "tcp", WEB, 80) for _ in range(10)})
+
+
+async def service_connections(runtime: Runtime, directory: Path) -> Any:
+    """Established connections outlive their service's changes; dead endpoints are passed over; taken ports are left."""
+    client, one, two = await _echoes(runtime)
+    services = Services()
+    found: dict[str, Any] = {}
+    taken = await runtime.listen("10.96.0.1", 443)
+    async with proxied(services):
+        services.set("services", service("kubernetes", "10.96.0.1", {"name": "echo", "port": 443}))
+        services.set("endpointslices.discovery.k8s.io", slices("kubernetes", [one], *TARGETS))
+        services.set("endpointslices.discovery.k8s.io", slices("web", [one], *TARGETS))
+        services.set("services", service("web", WEB, *PORTS))
+        await eventually(client, "one True", "tcp", WEB, 80)
+        taken.close()
+        reader, writer = await asyncio.open_connection(sock=await runtime.dial(WEB, 80))
+        writer.write(b"before ")
+        services.set("endpointslices.discovery.k8s.io", slices("web", [two], *TARGETS))
+        await eventually(client, "two True", "tcp", WEB, 80)
+        services.delete("services", service("web", WEB, *PORTS))
+        await eventually(client, "ECONNREFUSED", "tcp", WEB, 80)
+        writer.write(b"after")
+        writer.write_eof()
+        found["kept"] = (await reader.read()).decode()
+        writer.close()
+        nobody = await sandbox(runtime, "nobody")
+        services.set("endpointslices.discovery.k8s.io", slices("web", [nobody, two], *TARGETS))
+        services.set("services", service("web", WEB, *PORTS))
+        await eventually(client, "two True", "tcp", WEB, 80)
+        found["passed over"] = sorted({await ask(client, "tcp", WEB, 80) for _ in range(10)})
+        services.set("endpointslices.discovery.k8s.io", slices("web", [nobody], *TARGETS))
+        found["dead"] = await eventually(client, "ECONNRESET", "tcp", WEB, 80)
+        reader, writer = await asyncio.open_connection(sock=await runtime.dial("10.96.0.1", 443))
+        writer.write_eof()
+        found["freed"] = (await reader.read()).decode()
+        writer.close()
+    return found
+
+
+async def service_on_node_ports(runtime: Runtime, directory: Path) -> Any:
+    """Loopback: no service addresses, but node ports on the nodes' addresses."""
+    pod = await sandbox(runtime)
+    await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
+    await dialed(runtime, pod.ip, 8080)
+    services = Services()
+    proxy = ServiceProxy(services, node_ips=["127.64.0.3"])  # type: ignore[arg-type]
+    task = asyncio.ensure_future(proxy.run())
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+    services.set("services", service("web", WEB, port, type="NodePort"))
+    services.set("endpointslices.discovery.k8s.io", slices("web", [pod], {"port": 8080}))
+    try:
+        return await dialed(runtime, "127.64.0.3", 30123)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,67 @@
+"""The fallback without namespaces."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+
+from tests.integration.network.conftest import Run
+from tests.integration.network.test_private import _running
+
+MakeRun = Callable[..., Run]
+
+
+def test_two_pods_on_one_port_have_an_address_each(make_run: MakeRun) -> None:
+    run = make_run("loopback", "two_pods")
+    assert run.result() == ["127.66.0.2", "127.66.0.3"]
+    found = run.outside()
+    assert found["isolation"] == "loopback"
+    assert found["limits"] == "isolation is switched off"
+    assert found["dialed"] == ["one", "two"]
+    assert found["errors"] == [errno.ECONNREFUSED, errno.ECONNREFUSED]
+    assert found["listen error"] == errno.EHOSTUNREACH
+
+
+def test_what_a_process_finds(make_run: MakeRun) -> None:
+    run = make_run("loopback", "loopback_surroundings")
+    found = run.result()
+    assert found["volume"] == [0, "content"]
+    assert found["cwd"] == [0, "file\n"]
+    assert found["default cwd"]
+    assert found["host cwd"] == [0, "/tmp\n"]
+    assert found["ip"] == "127.66.0.2"
+    assert "isolation is off" in found["limits"]
+    assert "in a volume" in found["nested"]
+    assert "absolute path" in found["relative"]
+    assert found["gone"]
+
+
+def test_why_a_process_does_not_start(make_run: MakeRun) -> None:
+    found = make_run("loopback", "loopback_errors").result()
+    assert found["no such program"] == 'exec: "no-such-program": executable file not found in $PATH'
+    assert found["not executable"] == 'exec: "/etc/passwd": permission denied'
+    assert found["bad cwd"] == 'chdir to cwd ("/etc/passwd") set in config.json failed: not a directory'
+    assert found["nothing"] == "no command specified"
+
+
+def test_processes_end_as_they_should(make_run: MakeRun) -> None:
+    found = make_run("loopback", "processes").result()
+    assert found["exit 3"] == 3
+    assert found["exec"] == [4, "x\n/tmp\n"]
+    assert found["shared"] == "shared\n"
+    assert found["exec killed"] == [143, 15]
+    assert found["terminated"] == [7, 0]
+    assert found["killed"] == [137, 9]
+    assert found["after removal"] == "the sandbox is gone"
+
+
+def test_nothing_outlives_a_killed_control_plane(make_run: MakeRun) -> None:
+    run = make_run("loopback", "for_ever_in_one_session")
+    run.wait_for("ready")
+    assert _running(run.directory.name)
+    run.process.kill()
+    deadline = time.monotonic() + 10
+    while found := _running(run.directory.name):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)

@@ -1,0 +1,160 @@
+"""The private network: real namespaces, as this user and, when this is root, as an ordinary one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.network.conftest import Run
+
+MakeRun = Callable[..., Run]
+
+
+def test_two_pods_listen_on_one_port_and_only_the_dialer_reaches_them(make_run: MakeRun) -> None:
+    run = make_run("private", "two_pods")
+    ips = run.result()
+    found = run.outside()
+    assert ips == ["10.244.1.2", "10.244.1.3"]
+    assert found["isolation"] == "private"
+    assert found["routed"] == ["", ""]
+    assert found["dialed"] == ["one", "two"]
+    assert found["many"] == 1
+    assert found["errors"] == [errno.ECONNREFUSED, errno.EHOSTUNREACH]
+    assert found["after cancelling"] == "one"
+    assert found["listening"] == [4430, 0.0]
+    assert found["listen error"] == errno.EADDRNOTAVAIL
+    assert found["closed"] == "the node agent has ended with exit code 0"
+
+
+def test_a_container_sees_its_pod(make_run: MakeRun) -> None:
+    found = make_run("private", "surroundings").result()
+    assert found["hostname"] == "web-0"
+    assert f"{found['ip']}\tweb-0" in found["hosts"].splitlines()
+    assert found["own name"] == found["ip"]
+    assert found["localhost"] == "127.0.0.1"
+    assert found["resolv"] == "nameserver 10.96.0.10"
+    assert "hosts: files dns" in found["nsswitch"]
+    assert found["pid"] == "1"
+    assert int(found["processes"]) <= 3
+    assert found["cwd"] == "/"
+    assert "HOME=/root" in found["env"].splitlines()
+    assert not [line for line in found["env"].splitlines() if line.startswith("HATCHWAY")]
+    assert " ".join(sorted(found["devices"].split())) == (
+        "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    )
+    assert found["python"] == "1"
+    assert found["addresses"] == "[(1, 'lo'), (2, 'eth0')]"
+    assert found["low port"] == "1"
+    assert found["null"] == "4"
+    assert found["terminal"] == "/dev/pts/0"
+    assert found["shared memory"] == "1"
+    assert found["privileges"].split() == ["NoNewPrivs:", "1"]
+    effective = int(found["capabilities"].split()[1], 16)
+    assert effective & (1 << 10), "CAP_NET_BIND_SERVICE"
+    assert not effective & (1 << 21), "CAP_SYS_ADMIN"
+    # Only what leads to the interpreter may be in a home directory.
+    assert set(found["home"].split()) <= {"/home:", "/root:", ".pyenv", ".local", *Path.home().parts}
+
+
+def test_secrets_of_the_machine_are_not_there(make_run: MakeRun) -> None:
+    home = Path(os.path.expanduser("~"))
+    paths = ["/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/kubernetes"]
+    paths += [str(home / name) for name in (".ssh", ".kube", ".kube/config", ".aws", ".bash_history", ".profile")]
+    paths += ["/root/.bashrc", "/root/.profile", "/proc/kcore", "/boot", "/var/lib/dpkg", "/var/log/dpkg.log"]
+    paths += [
+        "/run/systemd",
+        "/var/run/docker.sock",
+        str(Path(__file__).parents[3] / "pyproject.toml"),
+        "/proc/1/root/.host",
+    ]
+    run = make_run("private", "secrets", {"secrets.json": json.dumps(paths)})
+    paths.append(str(run.directory / "secrets.json"))
+    found = run.result()
+    assert found == {"visible": [], "writable": []}
+
+
+def test_what_a_container_writes_stays_its_own(make_run: MakeRun) -> None:
+    found = make_run("private", "writes").result()
+    assert found["written"] == ["/tmp/x", "/etc/x", "/root/x", "/x", "/var/log/x", "/run/x", "/opt/x"]
+    assert found["gone"] == "3"
+    assert found["read only"] == ["/dev/shm/x"]
+    for path in found["written"]:
+        assert not Path(path).exists()
+
+
+def test_volumes_are_where_they_belong(make_run: MakeRun) -> None:
+    run = make_run("private", "volumes")
+    found = run.result()
+    assert found["lines"] == ["content" * 5, "secretcontentcontentsecret", "refused", "refused", "siblings"]
+    assert found["code"] == 0
+    assert found["written"] == "new\n"
+    assert found["nested"]
+    assert not found["not there"]
+    no = run.directory / "no"
+    assert found["missing"] == f'error mounting "{no}" to rootfs at "/data": no such file or directory'
+    assert "absolute path other than /" in found["root"]
+    assert "absolute path" in found["relative"]
+    assert found["kind"].endswith('to rootfs at "/tmp": is a directory')
+
+
+def test_why_a_container_does_not_start(make_run: MakeRun) -> None:
+    run = make_run("private", "errors")
+    found = run.result()
+    assert found["no such program"] == 'exec: "no-such-program": executable file not found in $PATH'
+    assert found["no such file"] == 'exec: "/no/such/file": stat /no/such/file: no such file or directory'
+    assert found["directory"] == 'exec: "/usr": is a directory'
+    assert found["not executable"] == 'exec: "/etc/passwd": permission denied'
+    assert found["format"] == f"exec {run.directory}/nonsense: exec format error"
+    assert found["bad cwd"] == 'chdir to cwd ("/etc/passwd/x") set in config.json failed: not a directory'
+    assert found["new cwd"] == [0, "/some/where\n"]
+    assert found["nothing"] == "no command specified"
+    assert "null" in found["null"]
+    assert found["large"]
+    assert found["too large"].endswith("argument list too long")
+
+
+def test_processes_end_as_they_should(make_run: MakeRun) -> None:
+    found = make_run("private", "processes").result()
+    assert found["exit 3"] == 3
+    assert found["exec"] == [4, "x\n/tmp\n"]
+    assert found["exec error"] == 'exec: "nope": executable file not found in $PATH'
+    assert found["shared"] == "shared\n"
+    assert found["exec killed"] == [143, 15]
+    assert found["terminated"] == [7, 0]
+    assert found["exec dies too"] == [137, 9]
+    assert found["exec in the dead"] == "the container is not running"
+    assert found["killed"] == [137, 9]
+    assert found["after removal"] == "the sandbox is gone"
+
+
+def test_many_pods_at_once(make_run: MakeRun) -> None:
+    assert make_run("private", "many").result() == "done"
+
+
+def test_nothing_outlives_a_killed_control_plane(make_run: MakeRun) -> None:
+    run = make_run("private", "for_ever")
+    run.wait_for("ready")
+    assert _running(run.directory.name)
+    run.process.kill()
+    deadline = time.monotonic() + 10
+    while found := _running(run.directory.name):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+
+
+def _running(marker: str) -> list[str]:
+    """The command lines of all processes that name this run, without this one's."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if marker in line:
+                found.append(f"{entry.name} {line}")
+    return found
