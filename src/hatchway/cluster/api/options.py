@@ -50,11 +50,11 @@ def _integer(query: Query, key: str) -> int | None:
 
 
 def _boolean(query: Query, key: str) -> bool | None:
-    # apimachinery's Convert_Slice_string_To_bool: everything but "0" and "false" is true, an empty value is false.
+    # apimachinery's Convert_Slice_string_To_bool: everything but "0" and "false" is true, an empty value too.
     values = query.get(key)
     if not values:
         return None
-    return values[0] != "" and values[0].lower() not in ("0", "false")
+    return values[0].lower() not in ("0", "false")
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,11 @@ def _collection_verb(query: bytes | None) -> tuple[str, str]:
     if not query:
         return "list", ""
     verb, name = "list", ""
+    seen = set()
     for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if key in seen:
+            continue  # the first of several values counts
+        seen.add(key)
         if key == "watch":
             verb = "watch" if value.lower() not in ("0", "false") else "list"
         elif key == "fieldSelector":

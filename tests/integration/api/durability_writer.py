@@ -1,0 +1,33 @@
+"""The child of the durability test: makes ConfigMaps for ever, saying each name on standard output once it is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+from pathlib import Path
+
+from hatchway.cluster.api.local import LocalClient
+from hatchway.cluster.api.registry import Registry
+from hatchway.cluster.api.rest import Api
+from hatchway.cluster.api.store import Store
+
+
+async def main(path: Path, prefix: str) -> None:
+    client = LocalClient(Api(Store.open(path), Registry()))
+    await client.ensure([("namespaces", {"metadata": {"name": "default"}})])
+    numbers = itertools.count()
+
+    async def write() -> None:
+        for number in numbers:
+            obj = {"metadata": {"name": f"{prefix}-{number}"}, "data": {"k": "v" * 100}}
+            stored = await client.create("configmaps", obj, "default")
+            # One write(2) a line: what the parent has read was acknowledged.
+            os.write(1, f"{stored['metadata']['name']} {stored['metadata']['resourceVersion']}\n".encode())
+
+    await asyncio.gather(*(write() for _ in range(8)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
