@@ -23,7 +23,11 @@ class Document:
 
     @classmethod
     def of(cls, value: Any, content_type: str = "application/json") -> Document:
-        body = _encode(value)
+        """`value` as JSON."""
+        return cls.of_bytes(_encode(value), content_type)
+
+    @classmethod
+    def of_bytes(cls, body: bytes, content_type: str) -> Document:
         return cls(body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"')
 
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -14,6 +14,7 @@ import hatchway
 from hatchway.cluster.api.discovery import ResourceRow, SubresourceRow, by_group_version
 from hatchway.cluster.api.documents import Document
 from hatchway.cluster.api.openapi_docs import descriptions
+from hatchway.cluster.api.openapi_protobuf import CONTENT_TYPE, encode_v2, wants_protobuf
 from hatchway.cluster.api.schema.table import GVK, Field, Message, load, openapi_name
 
 __all__ = ["OpenAPI"]
@@ -107,9 +108,13 @@ class OpenAPI:
                 return self._keep("v3/" + _path(gv), lambda gv=gv, rows=rows: self._document_v3(gv, rows))
         return None
 
-    def v2(self) -> Document:
-        """`/openapi/v2` as JSON: all group versions."""
-        return self._keep("v2", self._document_v2)
+    def v2(self, accept: str = "") -> Document:
+        """`/openapi/v2`: all group versions, as JSON, or in gnostic's protobuf for who asks for it (older kubectls)."""
+        if not wants_protobuf(accept):
+            return self._keep("v2", self._document_v2)
+        if "v2.pb" not in self._documents:
+            self._documents["v2.pb"] = Document.of_bytes(encode_v2(self._document_v2()), CONTENT_TYPE)
+        return self._documents["v2.pb"]
 
     def _keep(self, key: str, make: Any) -> Document:
         if key not in self._documents:

@@ -18,7 +18,7 @@ from hatchway.cluster.api.schema.scalars import canonical_micro_time, canonical_
 from hatchway.cluster.api.schema.table import GVK, Field, Inline, Message, UnknownKind, load
 from hatchway.errors import bad_request
 
-__all__ = ["MAGIC", "MEDIA_TYPE", "decode_protobuf", "encode_protobuf"]
+__all__ = ["MAGIC", "MEDIA_TYPE", "decode_protobuf", "encode_protobuf", "length_delimited"]
 
 MAGIC = b"k8s\x00"
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
@@ -308,8 +308,14 @@ def encode_protobuf(obj: dict[str, Any]) -> bytes:
         raise bad_request(str(error)) from None
     except (TypeError, ValueError, AttributeError) as error:
         raise bad_request(f"{gvk.kind} cannot be encoded as protobuf: {error}") from None
-    type_meta = _lengthy(1, gvk.api_version.encode()) + _lengthy(2, gvk.kind.encode())
-    return MAGIC + _lengthy(1, type_meta) + _lengthy(2, raw) + _lengthy(3, b"") + _lengthy(4, b"")
+    type_meta = length_delimited(1, gvk.api_version.encode()) + length_delimited(2, gvk.kind.encode())
+    return (
+        MAGIC
+        + length_delimited(1, type_meta)
+        + length_delimited(2, raw)
+        + length_delimited(3, b"")
+        + length_delimited(4, b"")
+    )
 
 
 def _number(value: int) -> bytes:
@@ -322,7 +328,8 @@ def _number(value: int) -> bytes:
     return bytes(out)
 
 
-def _lengthy(number: int, data: bytes) -> bytes:
+def length_delimited(number: int, data: bytes) -> bytes:
+    """A field of wire type 2: a string, bytes or a message."""
     return _number(number << 3 | _LEN) + _number(len(data)) + data
 
 
@@ -330,7 +337,9 @@ def _encode(message: Message, obj: dict[str, Any]) -> bytes:
     out = bytearray()
     for part in message.inline:
         inner = load().definitions[part.ref]
-        out += _lengthy(part.number, _encode(inner, {key: one for key, one in obj.items() if key in inner.fields}))
+        out += length_delimited(
+            part.number, _encode(inner, {key: one for key, one in obj.items() if key in inner.fields})
+        )
     for field in message.own:
         value = obj.get(field.name)
         if value is None or not field.number:
@@ -340,7 +349,7 @@ def _encode(message: Message, obj: dict[str, Any]) -> bytes:
                 out += _tagged(field.number, field, one)
         elif field.container == "map":
             for key in sorted(value):
-                out += _lengthy(field.number, _lengthy(1, key.encode()) + _tagged(2, field, value[key]))
+                out += length_delimited(field.number, length_delimited(1, key.encode()) + _tagged(2, field, value[key]))
         else:
             out += _tagged(field.number, field, value)
     return bytes(out)
@@ -353,7 +362,7 @@ def _tagged(number: int, field: Field, value: Any) -> bytes:
         return _number(number << 3 | wire) + _number(int(value))
     if wire == _I64:
         return _number(number << 3 | wire) + _double.pack(value)
-    return _lengthy(number, _payload(field, value))
+    return length_delimited(number, _payload(field, value))
 
 
 def _payload(field: Field, value: Any) -> bytes:
@@ -365,15 +374,15 @@ def _payload(field: Field, value: Any) -> bytes:
     if kind == "bytes":
         return base64.b64decode(value, validate=True)
     if kind == "raw":
-        return _lengthy(1, msgspec.json.encode(value))
+        return length_delimited(1, msgspec.json.encode(value))
     if kind == "quantity":
-        return _lengthy(1, canonical_quantity(value).encode())
+        return length_delimited(1, canonical_quantity(value).encode())
     if kind == "strings":
-        return b"".join(_lengthy(1, one.encode()) for one in value)
+        return b"".join(length_delimited(1, one.encode()) for one in value)
     if kind == "intOrString":
         if isinstance(value, str):
-            return b"\x08\x01\x10\x00" + _lengthy(3, value.encode())
-        return b"\x08\x00\x10" + _number(value) + _lengthy(3, b"")
+            return b"\x08\x01\x10\x00" + length_delimited(3, value.encode())
+        return b"\x08\x00\x10" + _number(value) + length_delimited(3, b"")
     text = canonical_micro_time(value) if kind == "microTime" else canonical_time(value)
     since = datetime.fromisoformat(text) - _EPOCH
     seconds = since.days * 86400 + since.seconds
