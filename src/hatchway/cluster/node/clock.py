@@ -32,3 +32,13 @@ def parse(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return moment
+
+
+def rfc3339_utc(moment: datetime) -> str:
+    """A time with its fraction, in UTC, to be compared with log lines' times."""
+    return rfc3339_micro(moment)
+
+
+def rfc3339_epoch(seconds: float) -> str:
+    """metav1.Time from POSIX seconds."""
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))

@@ -39,12 +39,12 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def base_environment(hostname: str) -> dict[str, str]:
-    """What an image would bring along. The interpreter that runs Hatchway is the last resort for `python`."""
+    """What an image would bring along, but for HOME, which is the runtime's. The interpreter that runs Hatchway is the last resort for `python`."""
     path = _PROGRAMS
     own = os.path.dirname(sys.executable)
     if own and own not in path.split(":"):
         path += f":{own}"
-    return {"PATH": path, "HOME": "/root", "HOSTNAME": hostname}
+    return {"PATH": path, "HOSTNAME": hostname}
 
 
 def service_environment(

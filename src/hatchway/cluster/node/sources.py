@@ -27,10 +27,6 @@ class Sources:
                 return None
             raise
 
-    async def cached(self, resource: str, namespace: str, name: str) -> Object | None:
-        """The object as it was watched last."""
-        return self.informers[resource].get(name, namespace)
-
     def subscribe(self, changed: Callable[[str, str, str], None]) -> None:
         """Call `changed(resource, namespace, name)` for each change from now on."""
         for kind, informer in self.informers.items():

@@ -1,0 +1,66 @@
+"""The agent of all nodes: one process, one client per node, one watch on what the nodes share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from hatchway.cluster.node.config import AgentConfig
+from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
+from hatchway.cluster.node.runtime import Runtime
+from hatchway.cluster.node.sources import Sources
+from hatchway.cluster.state import StateDir
+from hatchway.kube.informer import Informer
+
+log = logging.getLogger(__name__)
+
+# How long pods may take to end when the cluster goes down; `hatchway down` waits for longer than this.
+SHUT_DOWN_SECONDS = 5.0
+_CLEAN_UP_SECONDS = 60.0
+
+
+async def run(config: AgentConfig, runtime: Runtime, stop: asyncio.Event) -> None:
+    """Serve all nodes until `stop` is set, then end their pods' processes. Raises what a node cannot work without."""
+    async with _kubelets(config, runtime) as kubelets:
+        log.info("agent of %s", ", ".join(kubelet.node.name for kubelet in kubelets))
+        await stop.wait()
+        await asyncio.gather(*(kubelet.shut_down(SHUT_DOWN_SECONDS) for kubelet in kubelets))
+
+
+@contextlib.asynccontextmanager
+async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list[Kubelet]]:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(open_client(config, node)) for node in config.nodes]
+        # What all nodes' pods refer to is watched once, in the first node's name.
+        sources, services = Sources(clients[0]), Informer(clients[0], "services")
+        kubelets = [
+            Kubelet(config, node, runtime, client, sources, services)
+            for node, client in zip(config.nodes, clients, strict=True)
+        ]
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(informer.run(), name=f"informer {informer.resource}")
+                for informer in (services, *sources.informers.values())
+            ]
+            # A pod that starts must find its namespace's services in its environment.
+            await services.synced()
+            tasks += [group.create_task(kubelet.run(), name=f"kubelet {kubelet.node.name}") for kubelet in kubelets]
+            tasks.append(group.create_task(_keep_clean(config, kubelets), name="clean-up"))
+            try:
+                yield kubelets
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+async def _keep_clean(config: AgentConfig, kubelets: list[Kubelet]) -> None:
+    """Delete what removed pods have left: after a while, so that whoever collects logs has read them."""
+    state = StateDir(Path(config.state_dir))
+    while True:
+        await asyncio.sleep(_CLEAN_UP_SECONDS)
+        known = {pod["metadata"]["uid"] for kubelet in kubelets for pod in kubelet.pods.items.values()}
+        known |= {uid for kubelet in kubelets for uid in kubelet.workers}
+        await asyncio.to_thread(clean_up, state.pods, state.logs, known, older_than=_CLEAN_UP_SECONDS)

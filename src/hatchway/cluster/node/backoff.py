@@ -1,0 +1,23 @@
+"""When a container that ended may start again (`k8s.io/client-go/util/flowcontrol/backoff.go` as the kubelet uses it)."""
+
+from __future__ import annotations
+
+FIRST, LAST = 10.0, 300.0
+# A container that ran for longer than this begins anew with the first delay.
+RESET_AFTER = 2 * LAST
+
+
+class BackOff:
+    """The delays before restarts: none, 10 s, 20 s, ... 5 min. Pure: times are seconds of any one clock."""
+
+    def __init__(self, first: float = FIRST, last: float = LAST) -> None:
+        self._first, self._last = first, last
+        self._next = 0.0
+
+    def ended(self, ran_for: float) -> float:
+        """The container has ended after `ran_for` seconds: how long to wait, counted from its end."""
+        if ran_for > RESET_AFTER:
+            self._next = 0.0
+        delay = self._next
+        self._next = min(delay * 2 or self._first, self._last)
+        return delay

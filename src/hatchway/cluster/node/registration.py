@@ -1,0 +1,240 @@
+"""A node's own object and lease (`pkg/kubelet/kubelet_node_status.go`, `nodestatus/setters.go`, `nodelease`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from hatchway import __version__
+from hatchway.cluster import plan
+from hatchway.cluster.node import clock
+from hatchway.cluster.node.config import NodeSpec
+from hatchway.errors import ApiError
+from hatchway.kube.api import Client, Object
+from hatchway.kube.events import EventRecorder
+
+log = logging.getLogger(__name__)
+
+KUBELET_VERSION = f"v1.37.0+hatchway-{__version__}"
+LEASES = "leases.coordination.k8s.io"
+LEASE_NAMESPACE = "kube-node-lease"
+MAX_PODS = 110
+_LEASE_SECONDS = 40
+_RENEW_SECONDS = 10.0
+# An unchanged status is reported again after this time (nodeStatusReportFrequency).
+_REPORT_SECONDS = 300.0
+_RETRY_SECONDS = 0.2
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+_CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
+
+
+def capacity() -> dict[str, str]:
+    """What this machine has, as quantities. All nodes share it."""
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    disk = os.statvfs("/")
+    return {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": f"{pages * size // 1024}Ki",
+        "pods": str(MAX_PODS),
+        "ephemeral-storage": f"{disk.f_blocks * disk.f_frsize // 1024}Ki",
+    }
+
+
+def architecture() -> str:
+    """As Go calls it."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def labels(node: NodeSpec) -> dict[str, str]:
+    """The labels that a kubelet gives its node."""
+    own = {
+        "beta.kubernetes.io/arch": architecture(),
+        "beta.kubernetes.io/os": platform.system().lower(),
+        "kubernetes.io/arch": architecture(),
+        "kubernetes.io/hostname": node.name,
+        "kubernetes.io/os": platform.system().lower(),
+    }
+    if node.index == 0:
+        own[_CONTROL_PLANE_LABEL] = ""
+    return own
+
+
+def node_object(node: NodeSpec, *, loopback: bool) -> Object:
+    """The Node as it is created; its status is written apart."""
+    cidr = str(plan.pod_cidr(node.index, loopback=loopback))
+    spec: Object = {"podCIDR": cidr, "podCIDRs": [cidr], "providerID": f"hatchway://{node.name}"}
+    if node.index == 0:
+        spec["taints"] = [{"key": _CONTROL_PLANE_LABEL, "effect": "NoSchedule"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name, "labels": labels(node)},
+        "spec": spec,
+    }
+
+
+def node_status(node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str) -> Object:
+    """The complete status but for the conditions' transition times."""
+    return {
+        "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
+        "allocatable": dict(resources),
+        "capacity": dict(resources),
+        "conditions": [
+            _condition(
+                "MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available", now
+            ),
+            _condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure", now),
+            _condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available", now),
+            _condition("Ready", "True", "KubeletReady", "kubelet is posting ready status", now),
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": plan.KUBELET_PORT}},
+        "nodeInfo": dict(facts),
+    }
+
+
+def _condition(kind: str, status: str, reason: str, message: str, now: str) -> Object:
+    return {
+        "type": kind,
+        "status": status,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+        "reason": reason,
+        "message": message,
+    }
+
+
+def machine_facts() -> dict[str, str]:
+    """`status.nodeInfo`: all nodes are this machine."""
+    return {
+        "architecture": architecture(),
+        "bootID": _read("/proc/sys/kernel/random/boot_id"),
+        "containerRuntimeVersion": f"hatchway://{__version__}",
+        "kernelVersion": platform.release(),
+        "kubeProxyVersion": "",
+        "kubeletVersion": KUBELET_VERSION,
+        "machineID": _read("/etc/machine-id"),
+        "operatingSystem": platform.system().lower(),
+        "osImage": _os_image(),
+        "systemUUID": "",
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        # Not every platform has it, and nothing depends on it.
+        return ""
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return f"{platform.system()} {platform.release()}"
+
+
+def with_transitions(known: Object, wanted: Object, report_after: float = _REPORT_SECONDS) -> Object:
+    """`wanted` with the transition times (and, while nothing else changes, heartbeats) of the status that is known."""
+    old = {condition["type"]: condition for condition in known.get("conditions") or ()}
+    conditions = []
+    for condition in wanted["conditions"]:
+        before = old.pop(condition["type"], None)
+        if before is not None and before.get("status") == condition["status"]:
+            condition = {**condition, "lastTransitionTime": before.get("lastTransitionTime")}
+            try:
+                age = clock.parse(condition["lastHeartbeatTime"]) - clock.parse(before["lastHeartbeatTime"])
+                if 0 <= age.total_seconds() < report_after:
+                    condition["lastHeartbeatTime"] = before["lastHeartbeatTime"]
+            except (KeyError, ValueError, TypeError):
+                # Somebody else's condition: the new time stands.
+                pass
+        conditions.append(condition)
+    return {**wanted, "conditions": [*conditions, *old.values()]}
+
+
+class Registration:
+    """Keeps one node registered, its status true and its lease fresh."""
+
+    def __init__(self, client: Client, node: NodeSpec, events: EventRecorder, *, loopback: bool) -> None:
+        self._client = client
+        self._node = node
+        self._events = events
+        self._loopback = loopback
+        self.resources = capacity()
+        self._facts = machine_facts()
+        self._reported = 0.0
+        self.registered = asyncio.Event()
+
+    async def run(self) -> None:
+        """Register, then renew until cancelled. A server that is away is asked again."""
+        while True:
+            try:
+                # The lease comes first: whoever judges nodes by it must not find an old one beside a Ready status.
+                await self._renew_lease()
+                await self._report()
+                wait = _RENEW_SECONDS
+            except (ApiError, OSError) as error:
+                log.warning("node %s: %s", self._node.name, error)
+                wait = _RETRY_SECONDS if not self.registered.is_set() else 1.0
+            await asyncio.sleep(wait)
+
+    async def _report(self) -> None:
+        node = await self._ensure()
+        now = clock.rfc3339(clock.now())
+        wanted = node_status(self._node, self.resources, self._facts, now)
+        first = not self.registered.is_set()
+        merged = with_transitions(node.get("status") or {}, wanted, 0.0 if first else _REPORT_SECONDS)
+        known = node.get("status") or {}
+        changes = {key: value for key, value in merged.items() if known.get(key) != value}
+        if changes:
+            await self._client.patch("nodes", self._node.name, {"status": changes}, subresource="status")
+        if first:
+            self.registered.set()
+            # Nodes' events bear the name as their uid: the kubelet may not know the object yet.
+            about = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._node.name, "uid": self._node.name}}
+            self._events.event(about, "Normal", "Starting", "Starting kubelet.")
+            message = f"Node {self._node.name} status is now: NodeReady"
+            self._events.event(about, "Normal", "NodeReady", message)
+
+    async def _ensure(self) -> Object:
+        """The Node, made when it is missing, with the labels and the pod range that it must have."""
+        wanted = node_object(self._node, loopback=self._loopback)
+        try:
+            node = await self._client.get("nodes", self._node.name)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            try:
+                return await self._client.create("nodes", wanted)
+            except ApiError as race:
+                if race.code != 409:
+                    raise
+                node = await self._client.get("nodes", self._node.name)
+        known = node["metadata"].get("labels") or {}
+        missing = {key: value for key, value in wanted["metadata"]["labels"].items() if known.get(key) != value}
+        changes: Object = {"metadata": {"labels": missing}} if missing else {}
+        if node.get("spec", {}).get("podCIDR") != wanted["spec"]["podCIDR"]:
+            changes["spec"] = {key: wanted["spec"][key] for key in ("podCIDR", "podCIDRs")}
+        if changes:
+            node = await self._client.patch("nodes", self._node.name, changes)
+        return node
+
+    async def _renew_lease(self) -> None:
+        renewed = {"spec": {"renewTime": clock.rfc3339_micro(clock.now()), "holderIdentity": self._node.name}}
+        try:
+            await self._client.patch(LEASES, self._node.name, renewed, LEASE_NAMESPACE)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            lease: Object = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": self._node.name, "namespace": LEASE_NAMESPACE},
+                "spec": {**renewed["spec"], "leaseDurationSeconds": _LEASE_SECONDS},
+            }
+            await self._client.create(LEASES, lease, LEASE_NAMESPACE)

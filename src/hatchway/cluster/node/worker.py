@@ -1,0 +1,514 @@
+"""A pod's worker: from its first sight to its removal (`pkg/kubelet/pod_workers.go`, `kubelet.go` SyncPod).
+
+A worker sets up volumes and a sandbox, runs the init containers in order and then the others, writes the pod's status
+whenever it changes, and ends the pod when it is deleted, has outlived its deadline or the agent goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hatchway.cluster.node import clock, etcfiles, probes, sources, status
+from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.container import Container, Kind, log_path
+from hatchway.cluster.node.env import Environment, base_environment, service_environment
+from hatchway.cluster.node.logs import LogFile, pod_log_directory
+from hatchway.cluster.node.projections import PodFacts, Projector
+from hatchway.cluster.node.runtime import Mount, Runtime, Sandbox
+from hatchway.cluster.node.volumes import MountError, Volumes, pod_directory
+from hatchway.errors import ApiError
+from hatchway.kube.api import Client, Object
+from hatchway.kube.events import EventRecorder
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
+_STATUS_RETRY = 1.0
+_TERMINATION_LOG = "/dev/termination-log"
+_HOST_RESOLV = Path("/etc/resolv.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeServices:
+    """What the workers of one node share. services(): all Services; allocatable: the node's, as quantities."""
+
+    config: AgentConfig
+    node: NodeSpec
+    client: Client
+    runtime: Runtime
+    events: EventRecorder
+    sources: sources.Sources
+    services: Callable[[], list[Object]]
+    allocatable: Mapping[str, str]
+    pods: Path
+    logs: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Why the pod ends. deleted: it is deleted in the API when done. gone: it is not in the API any more."""
+
+    grace: float
+    deleted: bool = False
+    gone: bool = False
+
+
+class PodWorker:
+    """Runs one pod. `run` returns when nothing of it is left to do. Implements `container.Surroundings`."""
+
+    def __init__(self, shared: NodeServices, pod: Object) -> None:
+        self._shared = shared
+        self._pod = pod
+        self.uid: str = pod["metadata"]["uid"]
+        self._references = sources.references(pod)
+        self._sandbox: Sandbox | None = None
+        self._dirty = asyncio.Event()
+        self._sources_changed = asyncio.Event()
+        self._refresh = asyncio.Event()
+        self._stop: _Stop | None = None
+        self._stopped = asyncio.Event()
+        projector = Projector(shared.client, shared.sources.fresh)
+        self._volumes = Volumes(pod_directory(shared.pods, self.uid), projector)
+        known = pod.get("status") or {}
+        self.init = self._containers("initContainers", known.get("initContainerStatuses"))
+        self.main = self._containers("containers", known.get("containerStatuses"))
+        self._state = status.PodState(
+            init=[container.state for container in self.init],
+            containers=[container.state for container in self.main],
+            host_ip=shared.node.ip,
+            start_time=known.get("startTime") or clock.rfc3339(clock.now()),
+            sidecars=frozenset(container.name for container in self.init if container.kind == "sidecar"),
+        )
+        if known.get("phase") == "Failed" and known.get("reason"):
+            self._state.reason, self._state.message = known["reason"], known.get("message", "")
+
+    def _containers(self, key: str, known: list[Object] | None) -> list[Container]:
+        remembered = {item["name"]: item for item in known or ()}
+        found = []
+        for spec in self._pod["spec"].get(key) or ():
+            kind: Kind = "main"
+            if key == "initContainers":
+                kind = "sidecar" if spec.get("restartPolicy") == "Always" else "init"
+            found.append(Container(self, spec, kind, remembered.get(spec["name"])))
+        return found
+
+    # --- Surroundings --------------------------------------------------------------------------------------------
+
+    @property
+    def pod(self) -> Object:
+        return self._pod
+
+    @property
+    def sandbox(self) -> Sandbox:
+        assert self._sandbox is not None, "containers start after the sandbox"
+        return self._sandbox
+
+    @property
+    def extra_images(self) -> Mapping[str, list[str]]:
+        return self._shared.config.images
+
+    @property
+    def dial(self) -> probes.Dial:
+        return self._shared.runtime.dial
+
+    @property
+    def sources_changed(self) -> asyncio.Event:
+        return self._sources_changed
+
+    def changed(self) -> None:
+        self._dirty.set()
+
+    def event(self, type: Literal["Normal", "Warning"], reason: str, message: str, container: str = "") -> None:
+        path = ""
+        if container:
+            init = any(found.name == container for found in self.init)
+            path = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+        self._shared.events.event(self._pod, type, reason, message, field_path=path)
+
+    async def environment(self, container: Object) -> dict[str, str]:
+        shared, pod = self._shared, self._pod
+        base = base_environment(etcfiles.hostname(pod))
+        if shared.config.loopback:
+            base["HATCHWAY_POD_IP"] = self.sandbox.ip
+        links = pod["spec"].get("enableServiceLinks")
+        services = service_environment(
+            shared.services(),
+            pod["metadata"].get("namespace", ""),
+            links=links is None or bool(links),
+            api_server=shared.config.pod_api_server,
+        )
+
+        def skipped(source: str, keys: list[str]) -> None:
+            message = (
+                f"Keys [{', '.join(keys)}] from the EnvFrom {source} were skipped since they are considered invalid "
+                "environment variable names."
+            )
+            self.event("Warning", "InvalidEnvironmentVariableNames", message)
+
+        builder = Environment(
+            pod,
+            shared.sources.fresh,
+            base=base,
+            services=services,
+            host_ip=shared.node.ip,
+            pod_ip=self.sandbox.ip,
+            allocatable=shared.allocatable,
+            skipped=skipped,
+        )
+        return await builder.build(container)
+
+    def mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
+        path = container.get("terminationMessagePath") or _TERMINATION_LOG
+        return [
+            *self._volumes.mounts(container, environment),
+            self._volumes.termination_log(container["name"], path),
+        ]
+
+    def last_words(self, container: str) -> str:
+        return self._volumes.last_words(container)
+
+    def log_file(self, container: str, attempt: int) -> LogFile:
+        directory = self._log_directory()
+        # The previous attempt is kept for `kubectl logs --previous`, older ones are not.
+        for old in (directory / container).glob("*.log*"):
+            number = old.name.partition(".")[0]
+            if number.isdigit() and int(number) < attempt - 1:
+                old.unlink(missing_ok=True)
+        return LogFile(log_path(directory, container, attempt))
+
+    # --- what the node asks ----------------------------------------------------------------------------------------
+
+    def update(self, pod: Object) -> None:
+        """The pod as the API has it now. One that is older than what is known is ignored."""
+        if _version(pod) < _version(self._pod):
+            return
+        old, self._pod = self._pod, pod
+        if old["metadata"].get("labels") != pod["metadata"].get("labels") or old["metadata"].get("annotations") != pod[
+            "metadata"
+        ].get("annotations"):
+            self._refresh.set()
+        specs = {
+            spec["name"]: spec
+            for spec in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
+        }
+        for container in [*self.init, *self.main]:
+            if container.name in specs:
+                container.update(specs[container.name])
+        self._dirty.set()
+        if pod["metadata"].get("deletionTimestamp"):
+            self._end(_Stop(self._grace(), deleted=True))
+
+    def removed(self) -> None:
+        """The pod is not in the API any more: kill what is left of it."""
+        self._end(_Stop(0.0, gone=True))
+
+    def shut_down(self, longest: float) -> None:
+        """The agent ends: end the containers within `longest` seconds; the pod stays in the API."""
+        self._end(_Stop(min(self._grace(), longest)))
+
+    def source_changed(self, resource: str, name: str) -> None:
+        """A ConfigMap or Secret in the pod's namespace has changed."""
+        if (resource, name) in self._references:
+            self._sources_changed.set()
+            self._sources_changed = asyncio.Event()
+            self._refresh.set()
+
+    def _end(self, stop: _Stop) -> None:
+        """End the pod. Asked again, the more impatient wish counts."""
+        first = self._stop
+        if first is None:
+            self._stop = stop
+            self._stopped.set()
+        else:
+            self._stop = _Stop(min(first.grace, stop.grace), first.deleted or stop.deleted, first.gone or stop.gone)
+            if stop.grace < first.grace:
+                for container in [*self.init, *self.main]:
+                    container.hurry(stop.grace)
+
+    def live_log(self, container: str) -> LogFile | None:
+        """The log of the container's current attempt in this agent's life."""
+        for found in [*self.init, *self.main]:
+            if found.name == container:
+                return found.live_log
+        return None
+
+    @property
+    def running_containers(self) -> int:
+        return sum(container.state.running for container in [*self.init, *self.main])
+
+    # --- the life --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the pod to its end. Cancelled: everything of it is killed at once."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(self._write_status()), group.create_task(self._keep_volumes_fresh())]
+                living = group.create_task(self._live())
+                asked = group.create_task(self._stopped.wait())
+                await asyncio.wait([living, asked], return_when=asyncio.FIRST_COMPLETED)
+                if not asked.done():
+                    # It has come to its end by itself; its status stays until somebody deletes it.
+                    await self._remove_sandbox()
+                    await asked
+                assert self._stop is not None
+                if not self._stop.deleted:
+                    # Of a pod that the API does not have any more, or that runs again when the agent does, the
+                    # last moments are nobody's business.
+                    helpers[0].cancel()
+                await self._stop_containers(self._stop.grace)
+                living.cancel()
+                await asyncio.wait([living])
+                await self._remove_sandbox()
+                for helper in helpers:
+                    helper.cancel()
+            await self._finish()
+        finally:
+            if self._sandbox is not None:
+                await self._remove_sandbox()
+
+    async def _live(self) -> None:
+        """Everything from set-up to the last container's end. A pod that has ended already does nothing."""
+        known = (self._pod.get("status") or {}).get("phase")
+        if known in ("Succeeded", "Failed") or self._pod["metadata"].get("deletionTimestamp"):
+            self._state.initialized = True
+            return
+        self.changed()
+        self._warn_of_unsupported()
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(self._work())
+            deadline = group.create_task(self._keep_deadline(working))
+            await asyncio.wait([working])
+            deadline.cancel()
+        self.changed()
+
+    async def _work(self) -> None:
+        await self._retry(self._set_up_volumes)
+        await self._retry(self._make_sandbox)
+        async with asyncio.TaskGroup() as sidecars:
+            if await self._initialize(sidecars):
+                self._state.initialized = True
+                self.changed()
+                async with asyncio.TaskGroup() as containers:
+                    for container in self.main:
+                        if not container.finished():
+                            containers.create_task(container.run())
+            await self._end_sidecars(self._grace())
+
+    def _warn_of_unsupported(self) -> None:
+        spec = self._pod["spec"]
+        for field in ("hostNetwork", "hostPID", "hostIPC"):
+            if spec.get(field):
+                message = f"{field} is not supported by Hatchway: the pod has namespaces of its own"
+                self.event("Warning", "Unsupported", message)
+
+    async def _retry(self, step: Callable[[], Awaitable[bool]]) -> None:
+        """Call `step` until it returns True, with back-off, at once when a ConfigMap or Secret has changed."""
+        wait = _FIRST_RETRY
+        while True:
+            changed = self._sources_changed
+            if await step():
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await changed.wait()
+            wait = min(wait * 2, _LAST_RETRY)
+
+    async def _set_up_volumes(self) -> bool:
+        try:
+            await self._volumes.set_up(self._pod, self._facts())
+        except MountError as error:
+            for container in self._state.containers:
+                container.state = {"waiting": {"reason": "ContainerCreating"}}
+            self.event("Warning", "FailedMount", str(error))
+            self.changed()
+            return False
+        return True
+
+    async def _make_sandbox(self) -> bool:
+        metadata, config = self._pod["metadata"], self._shared.config
+        etc = {
+            "hosts": etcfiles.hosts(self._pod),
+            "resolv.conf": etcfiles.resolv_conf(
+                self._pod,
+                cluster_dns=config.cluster_dns,
+                cluster_domain=config.cluster_domain,
+                host_file=_HOST_RESOLV,
+            ),
+        }
+        try:
+            self._sandbox = await self._shared.runtime.create_sandbox(
+                node_index=self._shared.node.index,
+                uid=self.uid,
+                namespace=metadata.get("namespace", ""),
+                name=metadata["name"],
+                hostname=etcfiles.hostname(self._pod),
+                etc=etc,
+            )
+        except OSError as error:
+            self.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            return False
+        self._state.ip, self._state.has_sandbox = self._sandbox.ip, True
+        # Now that the address is known, downward API files can have it.
+        self._refresh.set()
+        self.changed()
+        return True
+
+    async def _initialize(self, group: asyncio.TaskGroup) -> bool:
+        """Run the init containers in order; a sidecar only has to be started. Returns whether the others may start."""
+        reason = "PodInitializing" if self.init else "ContainerCreating"
+        for container in self.main:
+            if "waiting" in container.state.state and not container.state.last:
+                container.state.state = {"waiting": {"reason": reason}}
+        for container in self.init:
+            if container.kind == "sidecar":
+                running = group.create_task(container.run())
+                started = asyncio.ensure_future(container.initialized.wait())
+                try:
+                    await asyncio.wait([running, started], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    started.cancel()
+                if not container.initialized.is_set():
+                    return False
+            else:
+                # A new sandbox needs its init containers to run again, as after a reboot of a node.
+                await container.run()
+                if container.state.exit_code != 0:
+                    return False
+        return True
+
+    async def _end_sidecars(self, grace: float) -> None:
+        """In the reverse order of their start."""
+        for container in reversed(self.init):
+            if container.kind == "sidecar":
+                await container.stop(grace)
+
+    async def _keep_deadline(self, working: asyncio.Task[None]) -> None:
+        seconds = self._pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None:
+            return
+        began = clock.parse(self._state.start_time)
+        await asyncio.sleep(max(0.0, float(seconds) - (clock.now() - began).total_seconds()))
+        self._state.reason = "DeadlineExceeded"
+        self._state.message = "Pod was active on the node longer than the specified deadline"
+        self.event("Normal", "DeadlineExceeded", self._state.message)
+        await self._stop_containers(self._grace())
+        working.cancel()
+
+    async def _stop_containers(self, grace: float) -> None:
+        """End all containers: sidecars when the others have ended."""
+        ordinary = [container for container in [*self.init, *self.main] if container.kind != "sidecar"]
+        await asyncio.gather(*(container.stop(grace) for container in ordinary))
+        await self._end_sidecars(grace)
+
+    async def _finish(self) -> None:
+        """After the last process: the last status, the object, the files."""
+        assert self._stop is not None
+        if self._stop.deleted or self._stop.gone:
+            await self._delete()
+            await asyncio.to_thread(self._volumes.remove)
+
+    async def _delete(self) -> None:
+        assert self._stop is not None
+        metadata = self._pod["metadata"]
+        wait = _FIRST_RETRY
+        try:
+            if not self._stop.gone:
+                await self._patch_status()
+        except (ApiError, OSError) as error:
+            # Its last words are of less use than its end.
+            log.info("last status of pod %s is not written: %s", metadata["name"], error)
+        while not self._stop.gone:
+            try:
+                await self._shared.client.delete(
+                    "pods", metadata["name"], metadata.get("namespace"), grace_period=0, uid=self.uid
+                )
+                return
+            except (ApiError, OSError) as error:
+                # 404 and 409: it is gone, or another pod has its name by now.
+                if isinstance(error, ApiError) and error.code in (404, 409):
+                    return
+                log.warning("pod %s cannot be deleted yet: %s", metadata["name"], error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LAST_RETRY)
+
+    async def _remove_sandbox(self) -> None:
+        if self._sandbox is None:
+            return
+        sandbox, self._sandbox = self._sandbox, None
+        await sandbox.remove()
+        self._state.has_sandbox = False
+        self.changed()
+
+    # --- helpers that run beside it -----------------------------------------------------------------------------
+
+    async def _keep_volumes_fresh(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._volumes.next_refresh()):
+                    await self._refresh.wait()
+            self._refresh.clear()
+            try:
+                await self._volumes.refresh(self._pod, self._facts())
+            except MountError as error:
+                # What the volume shows stays as it is: a Secret that was deleted does not take its files along.
+                self.event("Warning", "FailedMount", str(error))
+                await asyncio.sleep(_FIRST_RETRY)
+
+    async def _write_status(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                await self._patch_status()
+            except (ApiError, OSError) as error:
+                if isinstance(error, ApiError) and error.code == 404:
+                    # The watch will say so too.
+                    continue
+                log.warning("status of pod %s cannot be written yet: %s", self._pod["metadata"]["name"], error)
+                await asyncio.sleep(_STATUS_RETRY)
+                self._dirty.set()
+
+    async def _patch_status(self) -> None:
+        wanted = status.build(self._pod, self._state, clock.rfc3339(clock.now()))
+        changes = status.patch(self._pod.get("status") or {}, wanted)
+        if not changes:
+            return
+        metadata = self._pod["metadata"]
+        about: Object = {"uid": self.uid}
+        if "conditions" in changes and self._pod["spec"].get("readinessGates"):
+            # Others write conditions too, which a patch of the whole list must not undo.
+            about["resourceVersion"] = metadata["resourceVersion"]
+        written = await self._shared.client.patch(
+            "pods",
+            metadata["name"],
+            {"metadata": about, "status": changes},
+            metadata.get("namespace"),
+            subresource="status",
+        )
+        if _version(written) > _version(self._pod):
+            self._pod = {"apiVersion": "v1", "kind": "Pod", **written}
+
+    def _facts(self) -> PodFacts:
+        return PodFacts(self._shared.node.ip, self._state.ip, self._shared.allocatable)
+
+    def _grace(self) -> float:
+        grace = self._pod["metadata"].get("deletionGracePeriodSeconds")
+        if grace is None:
+            grace = self._pod["spec"].get("terminationGracePeriodSeconds")
+        return 30.0 if grace is None else float(grace)
+
+    def _log_directory(self) -> Path:
+        metadata = self._pod["metadata"]
+        return pod_log_directory(self._shared.logs, metadata.get("namespace", ""), metadata["name"], self.uid)
+
+
+def _version(obj: Object) -> int:
+    """Hatchway's API numbers versions; one that does not counts as newest."""
+    text = obj["metadata"].get("resourceVersion", "")
+    return int(text) if text.isdigit() else 1 << 62
