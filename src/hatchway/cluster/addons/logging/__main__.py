@@ -14,6 +14,7 @@ import uvloop
 
 from hatchway.cluster.addons.logging.app import make_app
 from hatchway.cluster.addons.logging.collector import Collector
+from hatchway.cluster.addons.logging.memory import few_arenas
 from hatchway.cluster.addons.logging.settings import Settings
 from hatchway.cluster.addons.logging.store import Store
 from hatchway.cluster.addons.logging.tls import server_context
@@ -68,6 +69,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
+    few_arenas()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         uvloop.run(run(Settings.from_environment()))

@@ -78,7 +78,8 @@ class Hit:
 
 
 class EsIndex:
-    """name: the index's name. mapping: its fields. created: milliseconds since 1970."""
+    """name: the index's name. mapping: its fields. created: milliseconds since 1970. dirty: documents wait for a
+    refresh. size: bytes on disk at the last one."""
 
     def __init__(self, directory: Path) -> None:
         """Open what `create` has made. Raises OSError or ValueError when it is damaged."""
@@ -97,6 +98,7 @@ class EsIndex:
         self._searcher = self._index.searcher()
         self._writer: tantivy.IndexWriter | None = None
         self.dirty = False
+        self.size = self._measure()
         self._used = time.monotonic()
         newest = self._searcher.search(tantivy.Query.all_query(), 1, order_by_field="seq").hits
         self._seq = newest[0][0] + 1 if newest else 0
@@ -164,6 +166,7 @@ class EsIndex:
         self._index.reload()
         self._searcher = self._index.searcher()
         self.dirty = False
+        self.size = self._measure()
         self._used = time.monotonic()
 
     def save_mapping(self) -> None:
@@ -171,11 +174,13 @@ class EsIndex:
         _write(self._directory / "meta.json", meta)
         self._saved_fields = len(self.mapping.fields)
 
-    def rest(self, idle: float) -> None:
-        """Let the writer and its threads go when nothing was written for `idle` seconds."""
-        if self._writer is not None and not self.dirty and time.monotonic() - self._used > idle:
-            writer, self._writer = self._writer, None
-            writer.wait_merging_threads()
+    def rest(self, idle: float) -> bool:
+        """Let the writer and its threads go when nothing was written for `idle` seconds; whether they went now."""
+        if self._writer is None or self.dirty or time.monotonic() - self._used <= idle:
+            return False
+        writer, self._writer = self._writer, None
+        writer.wait_merging_threads()
+        return True
 
     def close(self) -> None:
         self.refresh()
@@ -192,9 +197,7 @@ class EsIndex:
         found: int = self._searcher.num_docs
         return found
 
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
+    def _measure(self) -> int:
         return sum(_size(entry) for entry in os.scandir(self._directory / "data"))
 
     def get(self, id: str) -> Stored | None:

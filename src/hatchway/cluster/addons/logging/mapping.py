@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from hatchway.cluster.addons.logging import values
@@ -133,19 +134,19 @@ class Mapping:
 
     def analyze(self, source: dict[str, Any], tokens: Callable[[str], list[str]]) -> Analyzed:
         """What to store for a document; fields not seen before are learned. Raises DocumentError (and learns nothing)."""
-        before = dict(self.fields) if _has_new(source, self.fields) else None
+        known = len(self.fields)
         found = Analyzed()
         try:
             for path, value in _leaves(source, "", 0):
                 self._leaf(path, value, tokens, found)
         except DocumentError:
-            if before is not None:
-                self.fields = before
+            for path in list(self.fields)[known:]:
+                del self.fields[path]
             raise
         return found
 
     def _leaf(self, path: str, value: Any, tokens: Callable[[str], list[str]], found: Analyzed) -> None:
-        kind = self._learn(path, values.dynamic_type(value))
+        kind = self.fields.get(path) or self._learn(path, values.dynamic_type(value))
         if isinstance(value, dict):  # an object without fields
             if kind != "object":
                 raise _unfit(path, kind, value)
@@ -187,10 +188,21 @@ class Mapping:
                 found.terms.add(f"{path}{WHOLE}{text}")
                 found.ranges.add(range_key(path, "s", sortable_text(text)))
         found.everything.append(text)
-        at = path
-        while at:
-            found.terms.add(f"{PRESENT}{at}")
-            at = at.rpartition(".")[0]
+        found.terms.update(_ancestry(path))
+
+
+@lru_cache(4096)
+def _is_name(name: str) -> bool:
+    return (
+        bool(name.strip()) and "" not in name.split(".") and not any(mark in name for mark in (TOKEN, WHOLE, PRESENT))
+    )
+
+
+@lru_cache(4096)
+def _ancestry(path: str) -> tuple[str, ...]:
+    """The terms that say that a document has the field: of the path and of the objects that it lies in."""
+    parts = path.split(".")
+    return tuple(PRESENT + ".".join(parts[: count + 1]) for count in range(len(parts)))
 
 
 def _unfit(path: str, kind: str, value: Any) -> DocumentError:
@@ -207,7 +219,7 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         if not value and path:
             yield path, value
         for name, inner in value.items():
-            if not name.strip() or "" in name.split(".") or any(mark in name for mark in (TOKEN, WHOLE, PRESENT)):
+            if not _is_name(name):
                 raise DocumentError(
                     f"field name [{name[:64]!r}] is empty, or has an empty part", "illegal_argument_exception"
                 )
@@ -217,10 +229,3 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, path, depth + 1)
     elif value is not None:
         yield path, value
-
-
-def _has_new(source: dict[str, Any], fields: dict[str, str]) -> bool:
-    try:
-        return any(path not in fields for path, _ in _leaves(source, "", 0))
-    except DocumentError:
-        return True

@@ -18,6 +18,7 @@ import msgspec
 
 from hatchway.cluster.addons.logging.index import EsIndex, Stored
 from hatchway.cluster.addons.logging.mapping import DocumentError, Mapping
+from hatchway.cluster.addons.logging.memory import give_back
 from hatchway.cluster.addons.logging.problems import Problem, illegal, no_index
 
 logger = logging.getLogger(__name__)
@@ -176,9 +177,12 @@ class Store:
 
     def refresh(self) -> None:
         """Make all that was written durable and visible; let idle writers go."""
+        rested = False
         for index in self.indices.values():
             index.refresh()
-            index.rest(_WRITER_IDLE)
+            rested |= index.rest(_WRITER_IDLE)
+        if rested:
+            give_back()
 
     def bound(self) -> list[str]:
         """Drop the oldest daily indices while all together are above the limit; the names of the dropped ones."""
