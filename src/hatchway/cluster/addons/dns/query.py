@@ -81,7 +81,7 @@ def _name(data: bytes, offset: int) -> tuple[tuple[bytes, ...], int]:
         offset += 1
         if not length:
             return tuple(labels), offset
-        label = data[offset : offset + length]
+        label = bytes(data[offset : offset + length])
         total += length + 1
         # 64 and above would be a pointer, and nothing stands before a question that it could point to.
         if length > 63 or len(label) < length or total > 255:
