@@ -1,0 +1,168 @@
+"""Nodes that fall silent, and pods that no kubelet will end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hatchway.cluster.controllers.base import ControllerConfig
+from hatchway.cluster.controllers.nodelife import NodeLifecycleController
+from hatchway.cluster.controllers.podgc import PodGarbageCollector
+from hatchway.kube.api import Object
+from tests.unit.controllers.world import World, pod
+from tests.unit.fake_client import copied
+
+LEASES = "leases.coordination.k8s.io"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def new_world() -> tuple[World, Clock, NodeLifecycleController]:
+    world = World(NodeLifecycleController)
+    controller = world.controller(NodeLifecycleController)
+    controller.monotonic = clock = Clock()
+    return world, clock, controller
+
+
+def node(world: World, name: str = "n1") -> Object:
+    return world.client.objects["nodes", "", name]
+
+
+def ready(world: World, name: str = "n1") -> tuple[str, str]:
+    found = next(c for c in node(world, name)["status"]["conditions"] if c["type"] == "Ready")
+    return found["status"], found.get("reason", "")
+
+
+def taints(world: World, name: str = "n1") -> set[tuple[str, str]]:
+    return {(t["key"].rpartition("/")[2], t["effect"]) for t in node(world, name)["spec"].get("taints", [])}
+
+
+async def renew(world: World, name: str = "n1") -> None:
+    obj = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name},
+        "spec": {"renewTime": str(time.monotonic_ns())},
+    }
+    if (LEASES, "kube-node-lease", name) in world.client.objects:
+        await world.client.patch(LEASES, name, {"spec": obj["spec"]}, "kube-node-lease")
+    else:
+        await world.client.create(LEASES, obj, "kube-node-lease")
+
+
+async def look(world: World, controller: Any, name: str = "n1") -> None:
+    controller.queue.add(("", name))
+    await world.settle()
+
+
+async def test_a_silent_node_is_marked_tainted_and_comes_back() -> None:
+    world, clock, controller = new_world()
+    await world.node("n1")
+    await renew(world)
+    await world.client.create("pods", pod("web", nodeName="n1"), "d")
+    await world.set_ready(world.client.objects["pods", "d", "web"], True)
+    async with world.running():
+        clock.seconds += 30
+        await renew(world)
+        await world.settle()
+        clock.seconds += 30
+        await look(world, controller)
+        assert ready(world)[0] == "True", "heard of 30 seconds ago"
+        clock.seconds += 11
+        await look(world, controller)
+        assert ready(world) == ("Unknown", "NodeStatusUnknown")
+        assert taints(world) == {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}
+        conditions = {c["type"]: c["status"] for c in world.client.objects["pods", "d", "web"]["status"]["conditions"]}
+        assert conditions["Ready"] == "False", "no traffic for its pods"
+        assert "NodeNotReady" in world.recorder.reasons()
+        before = world.client.writes
+        await look(world, controller)
+        assert world.client.writes == before
+        await renew(world)
+        found = copied(node(world))
+        found["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+        await world.client.update("nodes", found, subresource="status")
+        await world.settle()
+        assert taints(world) == set()
+
+
+async def test_pods_are_evicted_in_time() -> None:
+    world, clock, controller = new_world()
+    await world.node("n1")
+    unreachable = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+    await world.client.create("pods", pod("stays", nodeName="n1", tolerations=[unreachable]), "d")
+    await world.client.create("pods", pod("plain", nodeName="n1"), "d")
+    patient = {**unreachable, "tolerationSeconds": 1000}
+    await world.client.create("pods", pod("patient", nodeName="n1", tolerations=[patient]), "d")
+
+    def there() -> set[str]:
+        return {found["metadata"]["name"] for found in world.pods()}
+
+    async with world.running():
+        clock.seconds += 41
+        await look(world, controller)
+        world.pass_time(299)
+        await look(world, controller)
+        assert there() == {"stays", "plain", "patient"}
+        world.pass_time(2)
+        await look(world, controller)
+        assert there() == {"stays", "patient"}
+        world.pass_time(1000)
+        await look(world, controller)
+        assert there() == {"stays"}
+
+
+async def test_a_taint_of_ones_own_evicts_at_once() -> None:
+    world, _, _ = new_world()
+    await world.node("n1", taints=[{"key": "maintenance", "effect": "NoExecute"}])
+    await world.client.create("pods", pod("plain", nodeName="n1"), "d")
+    tolerant = [{"key": "maintenance", "operator": "Exists"}]
+    await world.client.create("pods", pod("tolerant", nodeName="n1", tolerations=tolerant), "d")
+    async with world.running():
+        assert [found["metadata"]["name"] for found in world.pods()] == ["tolerant"]
+
+
+async def test_not_ready_and_cordoned_nodes_are_tainted() -> None:
+    world, _, _ = new_world()
+    await world.node("n1", ready=False)
+    await world.node("n2", unschedulable=True)
+    async with world.running():
+        assert taints(world, "n1") == {("not-ready", "NoSchedule"), ("not-ready", "NoExecute")}
+        assert taints(world, "n2") == {("unschedulable", "NoSchedule")}
+        found = copied(node(world, "n2"))
+        found["spec"]["unschedulable"] = False
+        await world.client.update("nodes", found)
+        await world.settle()
+        assert taints(world, "n2") == set()
+
+
+async def test_a_restart_of_the_control_plane_blames_no_node() -> None:
+    world, _, _ = new_world()
+    await world.node("n1")
+    await renew(world)
+    async with world.running():
+        # The lease is old by any clock; it is only now that this controller begins to listen.
+        assert ready(world)[0] == "True"
+        assert taints(world) == set()
+
+
+async def test_pods_without_a_node_to_end_them() -> None:
+    world = World(PodGarbageCollector, config=ControllerConfig(orphan_grace=0.5))
+    await world.node("n1")
+    for name, spec in (("lost", {"nodeName": "gone"}), ("fine", {"nodeName": "n1"}), ("waiting", {})):
+        await world.client.create("pods", pod(name, **spec), "d")
+    held = pod("held")
+    held["metadata"]["finalizers"] = ["x"]
+    await world.client.create("pods", held, "d")
+    await world.client.delete("pods", "held", "d")
+    async with world.running():
+        assert {found["metadata"]["name"] for found in world.client.all("pods")} == {"fine", "waiting", "held"}
+        await world.client.delete("nodes", "n1")
+        await world.settle()
+        assert {found["metadata"]["name"] for found in world.client.all("pods")} == {"waiting", "held"}
