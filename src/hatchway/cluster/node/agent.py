@@ -18,7 +18,7 @@ from hatchway.kube.informer import Informer
 log = logging.getLogger(__name__)
 
 # How long pods may take to end when the cluster goes down; `hatchway down` waits for longer than this.
-SHUT_DOWN_SECONDS = 5.0
+SHUT_DOWN_SECONDS = 2.0
 _CLEAN_UP_SECONDS = 60.0
 
 

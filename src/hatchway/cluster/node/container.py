@@ -332,7 +332,7 @@ class Container:
         )
 
     def _start_failed(self, error: StartError, began_at: str) -> None:
-        message = f"failed to start container {self.name!r}: {error}"
+        message = f'failed to start container "{self.name}": {error}'
         ended = {
             "exitCode": _START_FAILED,
             "reason": "StartError",

@@ -27,6 +27,7 @@ from hatchway.proxy.server import serve
 log = logging.getLogger(__name__)
 
 _CRASH_SECONDS = 10.0
+_TELL_SECONDS = 3.0
 
 
 class Kubelet:
@@ -76,10 +77,11 @@ class Kubelet:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                group.create_task(self._registration.run(), name=f"registration {self.node.name}")
                 group.create_task(self.pods.run(), name=f"pods of {self.node.name}")
                 await self.pods.synced()
                 self.pods.subscribe(self._pod_event)
+                await self._tell_of_restarts()
+                group.create_task(self._registration.run(), name=f"registration {self.node.name}")
         finally:
             await server.close()
             await self._events.aclose()
@@ -91,6 +93,14 @@ class Kubelet:
             worker.shut_down(longest)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=longest + 2)
+
+    async def _tell_of_restarts(self) -> None:
+        """Wait until no pod of an earlier life counts as running: a node that says Ready must not contradict itself."""
+        told = [asyncio.ensure_future(worker.told.wait()) for worker in self.workers.values()]
+        if told:
+            _, late = await asyncio.wait(told, timeout=_TELL_SECONDS)
+            for task in late:
+                task.cancel()
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -60,7 +60,10 @@ class _Stop:
 
 
 class PodWorker:
-    """Runs one pod. `run` returns when nothing of it is left to do. Implements `container.Surroundings`."""
+    """Runs one pod. `run` returns when nothing of it is left to do. Implements `container.Surroundings`.
+
+    told: set when the pod's status has been brought up to date for the first time.
+    """
 
     def __init__(self, shared: NodeServices, pod: Object) -> None:
         self._shared = shared
@@ -73,6 +76,7 @@ class PodWorker:
         self._refresh = asyncio.Event()
         self._stop: _Stop | None = None
         self._stopped = asyncio.Event()
+        self.told = asyncio.Event()
         projector = Projector(shared.client, shared.sources.fresh)
         self._volumes = Volumes(pod_directory(shared.pods, self.uid), projector)
         known = pod.get("status") or {}
@@ -277,6 +281,7 @@ class PodWorker:
         known = (self._pod.get("status") or {}).get("phase")
         if known in ("Succeeded", "Failed") or self._pod["metadata"].get("deletionTimestamp"):
             self._state.initialized = True
+            self.told.set()
             return
         self.changed()
         self._warn_of_unsupported()
@@ -466,9 +471,11 @@ class PodWorker:
             self._dirty.clear()
             try:
                 await self._patch_status()
+                self.told.set()
             except (ApiError, OSError) as error:
                 if isinstance(error, ApiError) and error.code == 404:
                     # The watch will say so too.
+                    self.told.set()
                     continue
                 log.warning("status of pod %s cannot be written yet: %s", self._pod["metadata"]["name"], error)
                 await asyncio.sleep(_STATUS_RETRY)
