@@ -123,7 +123,8 @@ class NodeLifecycleController(Controller):
 
     async def _taint(self, node: Object) -> Object:
         """Bring the taints that stand for the node's condition and for spec.unschedulable up to date."""
-        ready = (get_condition(node, "Ready") or {}).get("status", "Unknown")
+        # A node that has only just registered has said nothing yet: silence is what taints it, later.
+        ready = (get_condition(node, "Ready") or {}).get("status")
         wanted = {
             (NOT_READY, "NoSchedule"): ready == "False",
             (NOT_READY, "NoExecute"): ready == "False",
@@ -153,7 +154,7 @@ class NodeLifecycleController(Controller):
         Returns seconds until the next eviction, or None.
         """
         taints = [taint for taint in node["spec"].get("taints") or () if taint["effect"] == "NoExecute"]
-        ready = (get_condition(node, "Ready") or {}).get("status") == "True"
+        ready = (get_condition(node, "Ready") or {}).get("status", "True") == "True"
         if ready and not taints:
             return None
         due: list[float] = []
