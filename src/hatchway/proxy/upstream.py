@@ -16,7 +16,6 @@ from hatchway.proxy.heads import UNTIL_CLOSE, Response, ResponseParser, bodiless
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Headers, ProxyError, Upstream
 
-
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -195,7 +194,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._consumer = None
         self._body = None
         self.reused = True
-        if self._keep_alive and not body.rest and not self.sending:
+        # After an upgrade was asked for, no later request may travel here (CVE-2018-1002105).
+        if self._keep_alive and not body.rest and not self.sending and not self._switch:
             self._pool.put(self)
         else:
             self.transport.abort()
@@ -304,31 +304,23 @@ class Pool:
                 with contextlib.suppress(OSError):  # the peer may be gone already; the first write will say so
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = UpstreamConnection(self, upstream.key, sock)
-            transport, _ = await loop.create_connection(lambda: connection, sock=sock)
-        except OSError as error:
+            if upstream.tls is None:
+                await loop.create_connection(lambda: connection, sock=sock)
+            else:
+                await loop.create_connection(
+                    lambda: connection,
+                    sock=sock,
+                    ssl=upstream.tls,
+                    # asyncio insists on a name; an address is never sent as SNI (RFC 6066 section 3).
+                    server_hostname=upstream.server_hostname or "0.0.0.0",
+                    ssl_handshake_timeout=self.limits.upstream_tls_timeout,
+                )
+        except (OSError, ValueError, EOFError) as error:
             sock.close()
-            raise ProxyError("dial", describe(error)) from error
+            raise ProxyError("tls" if upstream.tls is not None else "dial", describe(error)) from error
         except BaseException:
             sock.close()
             raise
-        if upstream.tls is not None:
-            try:
-                secured = await loop.start_tls(
-                    transport,
-                    connection,
-                    upstream.tls,
-                    server_hostname=upstream.server_hostname,
-                    ssl_handshake_timeout=self.limits.upstream_tls_timeout,
-                )
-            except (OSError, ValueError, EOFError) as error:
-                transport.abort()
-                raise ProxyError("tls", describe(error)) from error
-            except BaseException:
-                transport.abort()
-                raise
-            if secured is None:
-                raise ProxyError("tls", "EOF")
-            connection.connection_made(secured)
         if connection.transport.is_closing():
             raise ProxyError("read", "EOF")
         return connection

@@ -51,9 +51,11 @@ async def read_message(reader: asyncio.StreamReader, method: str = "", request: 
     if not request and (method == "HEAD" or message.status in (101, 204, 304)):
         return message
     if message.get(b"transfer-encoding") == b"chunked":
+        body = bytearray()
         while size := int((await reader.readline()).split(b";")[0], 16):
-            message.body += await reader.readexactly(size)
+            body += await reader.readexactly(size)
             assert await reader.readexactly(2) == b"\r\n"
+        message.body = bytes(body)
         trailers = b""
         while (line := await reader.readline()) != b"\r\n":
             trailers += line
@@ -81,12 +83,12 @@ class Client:
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however it ends."""
-        data = b""
+        data = bytearray()
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionError):
                 while piece := await self.reader.read(65536):
                     data += piece
-        return data
+        return bytes(data)
 
     async def ask(self, data: bytes, method: str = "GET") -> Message:
         self.send(data)
@@ -240,5 +242,5 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, at most ten seconds."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  conditions of any kind, not only those that somebody signals
             await asyncio.sleep(0.002)
