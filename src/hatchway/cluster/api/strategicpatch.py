@@ -60,8 +60,6 @@ def merge_map(original: Map, patch: Map, message: Message | None) -> Map:
             if isinstance(merged.get(name), list) and isinstance(value, list):
                 gone = {_identity(one, "") for one in value}
                 merged[name] = [one for one in merged[name] if _identity(one, "") not in gone]
-            elif name in merged:
-                raise BadPatch("invalid patch format of primitive list")
         elif value is None:
             merged.pop(name, None)
         else:

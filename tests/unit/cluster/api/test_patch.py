@@ -226,7 +226,7 @@ def test_strategic_merge_patch(
         ({"spec": {"$setElementOrder/nope": []}}, "unable to find api field"),
         ({"spec": {"$setElementOrder": []}}, "setElementOrder"),
         ({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [A]}}, "order in patch list"),
-        ({"spec": {"$deleteFromPrimitiveList/containers": {}}}, "primitive list"),
+        ({"spec": {"$deleteFromPrimitiveList": []}}, "primitive list"),
         ({"spec": {"$retainKeys": 1}}, "retainKeys"),
         ({"spec": {"$retainKeys": [], "hostname": "x"}}, "retainKeys"),
     ],

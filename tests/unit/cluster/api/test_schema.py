@@ -69,6 +69,9 @@ def test_unknown_kinds() -> None:
         (pod(hostNetwork="yes"), "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"),
         (pod(restartPolicy=1), "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy"),
         (pod({"resources": {"limits": {"cpu": "1x"}}}), "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+        (pod({"livenessProbe": {"httpGet": {"port": True}}}), "json: cannot unmarshal bool into Go value of type int32"),
+        (pod({"livenessProbe": {"httpGet": {"port": 1.5}}}), "json: cannot unmarshal number 1.5 into Go value of type int32"),
+        ({"metadata": {"creationTimestamp": 5}}, "json: cannot unmarshal number into Go value of type string"),
         ({"metadata": {"creationTimestamp": "now"}}, 'parsing time "now" as "2006-01-02T15:04:05Z07:00": cannot parse "now" as "2006"'),
     ],
 )  # fmt: skip
@@ -143,7 +146,7 @@ def test_the_result_shares_nothing_with_the_input() -> None:
     [
         ("1000m", "1"), ("0.5", "500m"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("100m", "100m"), ("0", "0"), ("0Mi", "0"),
         ("1Ki", "1Ki"), ("512", "512"), ("1e3", "1e3"), ("12e2", "1200"), ("1E", "1E"), ("1000k", "1M"), ("0.1n", "1n"),
-        ("-1.5", "-1500m"), ("+1", "1"), ("1.0", "1"), (".5", "500m"), ("5.", "5"), ("1e-400", "1e-9"), ("0.5Ki", "512"),
+        ("-1.5", "-1500m"), ("+1", "1"), ("1.0", "1"), (" 1 ", "1"), (".5", "500m"), ("5.", "5"), ("1e-400", "1e-9"), ("0.5Ki", "512"),
         (1, "1"), (1.5, "1500m"), ("9999999999999999999999", "9223372036854775807"), ("1e999999999", "9223372036854775807"),
         ("1" * 5000, "9223372036854775807"),
     ],

@@ -201,11 +201,13 @@ def _scalar(message: Message, field: Field, value: Json, path: Path) -> Json:
     elif kind == "intOrString":
         if given is str or (given is int and -_INT32 <= value < _INT32):
             return value
-        if given is int or given is float:
-            raise _wrong(value, "Go value of type int32", number=True)
+        if value is not None:
+            raise _wrong(value, "Go value of type int32", number=given is int or given is float)
     elif kind in _TEXT:
         if given is str:
             return _canonical(_TEXT[kind], value)
+        if value is not None and kind != "bytes":
+            raise _wrong(value, "Go value of type string")
     elif kind == "double":
         if given is float or given is int:
             return value

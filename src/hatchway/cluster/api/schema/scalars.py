@@ -73,7 +73,7 @@ def quantity_value(value: str | int | float) -> Decimal:
 def _quantity_text(value: str | int | float) -> str:
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f") if abs(value) < 1e19 else repr(value)
-    return str(value)
+    return str(value).strip()
 
 
 def canonical_quantity(value: str | int | float) -> str:
