@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from hatchway.cluster.network.serviceproxy import ServiceProxy
 from hatchway.cluster.node.config import AgentConfig
 from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
 from hatchway.cluster.node.runtime import Runtime
@@ -49,6 +50,9 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
             await services.synced()
             tasks += [group.create_task(kubelet.run(), name=f"kubelet {kubelet.node.name}") for kubelet in kubelets]
             tasks.append(group.create_task(_keep_clean(config, kubelets), name="clean-up"))
+            if not config.loopback:
+                proxy = ServiceProxy(clients[0], node_ips=[node.ip for node in config.nodes])
+                tasks.append(group.create_task(proxy.run(), name="service proxy"))
             try:
                 yield kubelets
             finally:
