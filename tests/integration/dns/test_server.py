@@ -43,11 +43,11 @@ async def server() -> AsyncIterator[DnsServer]:
     await server.close()
 
 
-async def udp(port: int, data: bytes) -> bytes:
+async def udp(port: int, data: bytes, host: str = "127.0.0.1") -> bytes:
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.connect(("127.0.0.1", port))
+        sock.connect((host, port))
         await loop.sock_sendall(sock, data)
         async with asyncio.timeout(10):
             return await loop.sock_recv(sock, 65535)
