@@ -65,6 +65,7 @@ async def run(settings: Settings) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await collecting
             await loop.run_in_executor(executor, collector.commit)
+            await loop.run_in_executor(executor, collector.close)
             await loop.run_in_executor(executor, store.close)
 
 
@@ -76,7 +77,7 @@ def main() -> int:
     except HatchwayError as error:
         logger.error("%s", error.message)
         return 1
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: tantivy's own, a full disk for example
         logger.error("cannot go on: %s", error)
         return 1
     return 0

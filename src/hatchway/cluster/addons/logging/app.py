@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -32,6 +33,28 @@ NODE = "elasticsearch-logging-0"
 VERSION = "7.10.2"
 BODY_LIMIT = 10 * 1024 * 1024
 _SHARDS = {"total": 1, "successful": 1, "failed": 0}
+
+
+class _IndexConvertor(Convertor[str]):
+    """An index or a list of patterns: names that begin with an underscore are the API's own, but for `_all`."""
+
+    regex = "(?:_all|[^_/][^/]*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _TypeConvertor(_IndexConvertor):
+    """A mapping type of old."""
+
+    regex = "[^_/][^/]*"
+
+
+register_url_convertor("es_index", _IndexConvertor())
+register_url_convertor("es_type", _TypeConvertor())
 
 
 def make_app(store: Store, executor: Executor) -> Starlette:
@@ -53,9 +76,9 @@ class _Api:
         write = ["PUT", "POST"]
         routes = [Route("/", self.root, methods=get)]
         for name, handler in searches:
-            for prefix in ("", "/{index}", "/{index}/{type}"):
+            for prefix in ("", "/{index:es_index}", "/{index:es_index}/{type:es_type}"):
                 routes.append(Route(f"{prefix}/{name}", handler, methods=read))
-        for prefix in ("", "/{index}"):
+        for prefix in ("", "/{index:es_index}"):
             routes += [
                 Route(f"{prefix}/_msearch", self.msearch, methods=read),
                 Route(f"{prefix}/_bulk", self.bulk, methods=write),
@@ -77,23 +100,23 @@ class _Api:
             Route("/_cat", self.cat_help, methods=get),
             Route("/_cat/health", self.cat_health, methods=get),
             Route("/_cat/nodes", self.cat_nodes, methods=get),
-            Route("/{index}/_mapping", self.put_mapping, methods=write),
-            Route("/{index}/_doc", self.add, methods=post),
-            Route("/{index}/_doc/{id:path}", self.get_document, methods=get),
-            Route("/{index}/_doc/{id:path}", self.put_document, methods=write),
-            Route("/{index}/_doc/{id:path}", self.delete_document, methods=delete),
-            Route("/{index}/_create/{id:path}", self.create_document, methods=write),
-            Route("/{index}/_update/{id:path}", self.update_document, methods=post),
-            Route("/{index}/_source/{id:path}", self.get_source, methods=get),
-            Route("/{index}/_delete_by_query", self.delete_by_query, methods=post),
-            Route("/{index}", self.get_index, methods=get),
-            Route("/{index}", self.create_index, methods=put),
-            Route("/{index}", self.delete_index, methods=delete),
-            Route("/{index}/{type}", self.add, methods=post),
-            Route("/{index}/{type}/{id}/_update", self.update_document, methods=post),
-            Route("/{index}/{type}/{id}", self.get_document, methods=get),
-            Route("/{index}/{type}/{id}", self.put_document, methods=write),
-            Route("/{index}/{type}/{id}", self.delete_document, methods=delete),
+            Route("/{index:es_index}/_mapping", self.put_mapping, methods=write),
+            Route("/{index:es_index}/_doc", self.add, methods=post),
+            Route("/{index:es_index}/_doc/{id:path}", self.get_document, methods=get),
+            Route("/{index:es_index}/_doc/{id:path}", self.put_document, methods=write),
+            Route("/{index:es_index}/_doc/{id:path}", self.delete_document, methods=delete),
+            Route("/{index:es_index}/_create/{id:path}", self.create_document, methods=write),
+            Route("/{index:es_index}/_update/{id:path}", self.update_document, methods=post),
+            Route("/{index:es_index}/_source/{id:path}", self.get_source, methods=get),
+            Route("/{index:es_index}/_delete_by_query", self.delete_by_query, methods=post),
+            Route("/{index:es_index}", self.get_index, methods=get),
+            Route("/{index:es_index}", self.create_index, methods=put),
+            Route("/{index:es_index}", self.delete_index, methods=delete),
+            Route("/{index:es_index}/{type:es_type}", self.add, methods=post),
+            Route("/{index:es_index}/{type:es_type}/{id}/_update", self.update_document, methods=post),
+            Route("/{index:es_index}/{type:es_type}/{id}", self.get_document, methods=get),
+            Route("/{index:es_index}/{type:es_type}/{id}", self.put_document, methods=write),
+            Route("/{index:es_index}/{type:es_type}/{id}", self.delete_document, methods=delete),
         ]
         handlers: dict[Any, Any] = {Problem: _problem, HTTPException: _no_handler, ClientDisconnect: _gone}
         return Starlette(routes=routes, exception_handlers=handlers)
@@ -222,39 +245,44 @@ class _Api:
 
     # Documents
 
+    async def _write(self, function: Callable[[], Written]) -> Written:
+        """A write by hand is durable when it is acknowledged."""
+
+        def write() -> Written:
+            written = function()
+            self._store.one(written.index).refresh()
+            return written
+
+        return await self._run(write)
+
     async def add(self, request: Request) -> Response:
-        _check_type(request)
         source = await _raw(request)
-        written = await self._run(lambda: self._store.write(_index(request), None, source))
+        written = await self._write(lambda: self._store.write(_index(request), None, source))
         return _written(request, written)
 
     async def put_document(self, request: Request) -> Response:
-        _check_type(request)
         source = await _raw(request)
         only_new = request.query_params.get("op_type") == "create"
         index, id = _index(request), request.path_params["id"]
-        written = await self._run(lambda: self._store.write(index, id, source, only_new=only_new))
+        written = await self._write(lambda: self._store.write(index, id, source, only_new=only_new))
         return _written(request, written)
 
     async def create_document(self, request: Request) -> Response:
         source = await _raw(request)
         index, id = _index(request), request.path_params["id"]
-        written = await self._run(lambda: self._store.write(index, id, source, only_new=True))
+        written = await self._write(lambda: self._store.write(index, id, source, only_new=True))
         return _written(request, written)
 
     async def update_document(self, request: Request) -> Response:
-        _check_type(request)
         change = await _raw(request)
         index, id = _index(request), request.path_params["id"]
-        return _written(request, await self._run(lambda: self._store.update(index, id, change)))
+        return _written(request, await self._write(lambda: self._store.update(index, id, change)))
 
     async def delete_document(self, request: Request) -> Response:
-        _check_type(request)
         index, id = _index(request), request.path_params["id"]
-        return _written(request, await self._run(lambda: self._store.erase(index, id)))
+        return _written(request, await self._write(lambda: self._store.erase(index, id)))
 
     async def get_document(self, request: Request) -> Response:
-        _check_type(request)
         found = await self._document(request, _index(request), request.path_params["id"])
         return _json(request, found, 200 if found["found"] else 404)
 
@@ -273,7 +301,7 @@ class _Api:
         index, id = _index(request), request.path_params["id"]
         found = await self._document(request, index, id)
         if not found["found"]:
-            raise Problem(404, "resource_not_found_exception", f"Document not found [{index}]/[_doc]/[{id}]")
+            raise Problem(404, "resource_not_found_exception", f"Document not found [{index:es_index}]/[_doc]/[{id}]")
         return _json(request, found.get("_source", {}))
 
     async def mget(self, request: Request) -> Response:
@@ -295,7 +323,14 @@ class _Api:
         body = await _raw(request)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        errors, items = await self._run(bulk.run, self._store, body, _index(request))
+
+        def run() -> tuple[bool, list[dict[str, Any]]]:
+            try:
+                return bulk.run(self._store, body, _index(request))
+            finally:
+                self._store.refresh()
+
+        errors, items = await self._run(run)
         return _json(request, {"took": int((loop.time() - begun) * 1000), "errors": errors, "items": items})
 
     async def delete_by_query(self, request: Request) -> Response:
@@ -310,6 +345,7 @@ class _Api:
                     self._store.erase(hit["_index"], hit["_id"], refresh=False)
                 deleted += len(hits)
                 if len(hits) < search.RESULT_WINDOW:
+                    self._store.refresh()
                     return deleted
 
         deleted = await self._run(erase)
@@ -391,21 +427,9 @@ class _Api:
 
 
 def _index(request: Request) -> str:
-    """The index, or list of patterns, in the path; "" for all. Raises Problem for what can be no index."""
+    """The index, or list of patterns, in the path; "" for all."""
     name: str = request.path_params.get("index", "")
-    if name.startswith("_") and name != "_all":
-        raise Problem(
-            400,
-            "invalid_index_name_exception",
-            f"Invalid index name [{name[:256]}], must not start with '_', '-', or '+'",
-        )
     return name
-
-
-def _check_type(request: Request) -> None:
-    kind = request.path_params.get("type", "")
-    if kind.startswith("_"):
-        raise HTTPException(404)
 
 
 async def _raw(request: Request) -> bytes:

@@ -15,9 +15,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
@@ -35,18 +35,22 @@ BOUND = 30.0
 PIECE = 256 * 1024
 LINE_LIMIT = 256 * 1024
 _SIGNATURE = 32
+# Files that are kept open.
+HANDLES = 400
 
 
 @dataclass(slots=True)
 class _File:
-    """offset: up to where lines were handed to the store. partial: by stream, the parts of a line that goes on, and
-    where it began."""
+    """handle: kept open, so that the last lines of a deleted file are read, too (None when there are too many files).
+    offset: up to where lines were handed to the store. changed: the file's mtime at that time (ns). partial: by stream,
+    where a line that goes on began, and what there is of it."""
 
     source: cri.Source
     signature: bytes
+    handle: BinaryIO | None
     offset: int = 0
-    path: str = ""
-    partial: dict[str, tuple[int, str]] = field(default_factory=dict)
+    changed: int = 0
+    partial: dict[str, tuple[int, cri.Line]] = field(default_factory=dict)
 
     @property
     def resume(self) -> int:
@@ -104,7 +108,7 @@ class Collector:
                 key = (status.st_dev, status.st_ino)
                 present.add(key)
                 known = self._files.get(key)
-                if known is not None and known.offset == status.st_size:
+                if known is not None and (known.offset, known.changed) == (status.st_size, status.st_mtime_ns):
                     continue
                 more |= self._read(key, known, source, path)
             except OSError as error:
@@ -112,6 +116,13 @@ class Collector:
         for gone in self._files.keys() - present:
             self._finish(self._files.pop(gone))
         return more
+
+    def close(self) -> None:
+        """Let all files go."""
+        for file in self._files.values():
+            if file.handle is not None:
+                file.handle.close()
+        self._files.clear()
 
     def commit(self) -> None:
         """Make what was handed over durable, then write down how far that was. Raises OSError."""
@@ -145,20 +156,31 @@ class Collector:
                     yield source, f"{container.path}/{name}"
 
     def _read(self, key: tuple[int, int], known: _File | None, source: cri.Source, path: str) -> bool:
-        with open(path, "rb") as file:
+        """Read a piece; whether there is more to read at once. Raises OSError."""
+        file = known.handle if known is not None and known.handle is not None else open(path, "rb")  # noqa: SIM115
+        keep = known is not None and known.handle is not None
+        try:
             status = os.fstat(file.fileno())
             if (status.st_dev, status.st_ino) != key:
                 return True  # rotated in this moment: the next round sees both
-            signature = file.read(_SIGNATURE)
+            signature = os.pread(file.fileno(), _SIGNATURE, 0)
             if len(signature) < _SIGNATURE:
                 return False
             if known is None or known.signature != signature or known.offset > status.st_size:
                 offset = self._known.get(_name(key, signature), 0)
-                known = _File(source, signature, offset if offset <= status.st_size else 0)
+                if known is None and len(self._files) < HANDLES:
+                    keep = True
+                known = _File(source, signature, file if keep else None, offset if offset <= status.st_size else 0)
                 self._files[key] = known
-            known.path = path
-            file.seek(known.offset)
-            data = file.read(PIECE)
+            known.changed = status.st_mtime_ns
+            return self._piece(known, file.fileno()) and known.offset < status.st_size
+        finally:
+            if not keep:
+                file.close()
+
+    def _piece(self, known: _File, descriptor: int) -> bool:
+        """Take the whole lines of the next piece; whether the piece was a full one."""
+        data = os.pread(descriptor, PIECE, known.offset)
         end = data.rfind(b"\n") + 1
         if end == 0:
             if len(data) < PIECE:
@@ -171,25 +193,30 @@ class Collector:
             self._line(known, data[begin:stop], known.offset + begin)
             begin = stop + 1
         known.offset += end
-        return known.offset < status.st_size and len(data) == PIECE
+        return len(data) == PIECE
 
     def _line(self, file: _File, data: bytes, offset: int) -> None:
         line = cri.parse_line(data)
         if line is None:
             return
-        begun, before = file.partial.pop(line.stream, (offset, ""))
-        text = before + line.text
-        if line.partial and len(text) < LINE_LIMIT:
-            file.partial[line.stream] = (begun, text)
-            return
-        self._index(file, cri.Line(line.time, line.stream, text, False), begun)
+        if line.stream in file.partial:
+            begun, before = file.partial.pop(line.stream)
+            line = replace(line, text=before.text + line.text)
+        else:
+            begun = offset
+        if line.partial and len(line.text) < LINE_LIMIT:
+            file.partial[line.stream] = (begun, line)
+        else:
+            self._index(file, line, begun)
 
     def _finish(self, file: _File) -> None:
-        """The file is gone: what was begun in it will not be continued."""
-        for stream, (begun, text) in file.partial.items():
-            line = cri.parse_line(file.signature)
-            if line is not None and text:
-                self._index(file, cri.Line(line.time, stream, text, False), begun)
+        """The file is gone: read its rest; what was begun in it will not be continued."""
+        if file.handle is not None:
+            with file.handle as handle:
+                while self._piece(file, handle.fileno()):
+                    pass
+        for begun, line in file.partial.values():
+            self._index(file, line, begun)
 
     def _index(self, file: _File, line: cri.Line, offset: int) -> None:
         document = file.source.document(line, self._host)

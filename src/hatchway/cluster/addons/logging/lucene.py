@@ -242,6 +242,9 @@ class _Parser:
             self.fail()
         assert match is not None
         raw = match[0]
+        if raw in ("AND", "OR", "NOT", "&&", "||"):
+            self.at = match.start()
+            self.fail()
         if self.next() == ":":
             self.fail()
         if self.next() == "~":
