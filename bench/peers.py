@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _COMMON = """
-daemon off; master_process off; worker_processes 1; pid {directory}/{name}.pid; error_log {directory}/{name}.log warn;
+user root; daemon off; master_process off; worker_processes 1; pid {directory}/{name}.pid;
+error_log {directory}/{name}.log crit;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s; server_tokens off; client_max_body_size 0;
@@ -26,7 +27,7 @@ _BACKEND = (
     _COMMON
     + """
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen {address}:{port} backlog=1024;
     location / {{ default_type application/json; return 200 '{body}'; }}
   }}
 }}
@@ -90,19 +91,28 @@ def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _nginx(directory: Path, name: str, text: str) -> list[str]:
+def nginx() -> str:
+    """The path of nginx, or the end of the benchmark."""
     program = find("nginx")
     if program is None:
         raise SystemExit("nginx is not installed (apt-get install nginx-light): there is nothing to compare with")
+    return program
+
+
+def _nginx(directory: Path, name: str, text: str) -> list[str]:
     config = directory / f"{name}.conf"
     config.write_text(text)
-    return [program, "-p", str(directory), "-c", str(config), "-e", str(directory / f"{name}.log")]
+    return [nginx(), "-p", str(directory), "-c", str(config), "-e", str(directory / f"{name}.log")]
 
 
 def backend(directory: Path, port: int, size: int) -> list[str]:
     """The command of a backend that answers every request with `size` bytes."""
-    text = _BACKEND.format(directory=directory, name="backend", port=port, body="x" * size)
-    return _nginx(directory, "backend", text)
+    return _nginx(directory, "backend", backend_config(directory, "127.0.0.1", port, size))
+
+
+def backend_config(directory: Path, address: str, port: int, size: int) -> str:
+    """The configuration of that backend, for whoever runs it elsewhere."""
+    return _BACKEND.format(directory=directory, name="backend", address=address, port=port, body="x" * size)
 
 
 def nginx_proxy(directory: Path, port: int, backend_port: int, certificate: tuple[Path, Path] | None) -> list[str]:
@@ -168,14 +178,17 @@ class Load:
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}
 
 
-def wrk(url: str, connections: int, seconds: float, headers: dict[str, str] | None = None) -> Load:
-    """One round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's)."""
+def wrk(url: str, connections: int, seconds: float, script: Path | None = None) -> Load:
+    """One round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's).
+
+    script: Lua that sets headers; a token in a file is on nobody's process list.
+    """
     program = find("wrk")
     if program is None:
         raise SystemExit("wrk is not installed (apt-get install wrk): a load made by Python would measure Python")
     command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
-    for name, value in (headers or {}).items():
-        command += ["-H", f"{name}: {value}"]
+    if script is not None:
+        command += ["-s", str(script)]
     text = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
     p99 = re.search(r"99%\s+([0-9.]+)(us|ms|s|m)\b", text)

@@ -22,7 +22,7 @@ async def read(receive: Any) -> bytes:
     while True:
         message = await receive()
         assert message["type"] == "http.request"
-        body += message["body"]
+        body += bytes(message["body"])
         if not message["more_body"]:
             return body
 
@@ -251,7 +251,7 @@ async def test_closing_cancels_an_application(world: World) -> None:
 async def test_asynchronous_routing_and_immediate_answers(world: World) -> None:
     async def later(head: RequestHead) -> Decision:
         await asyncio.sleep(0)
-        if head.path == "/":
+        if head.path == b"/":
             raise AssertionError
         return Respond(200, [(b"X-A", b"1"), (b"Content-Length", b"99")], head.path)
 

@@ -393,7 +393,7 @@ async def test_a_client_that_goes_while_connecting_ends_the_attempt(world: World
     async def connect() -> object:
         started.set()
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         finally:
             cancelled.set()
 
