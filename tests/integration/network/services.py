@@ -48,10 +48,16 @@ try:
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
     else:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(0.3)
             sock.connect((ip, port))
-            sock.send(data)
-            answer = sock.recv(65536)
+            # The kernel sends few ICMP errors in a row (icmp_ratelimit): ask again.
+            for attempt in range(60):
+                sock.send(data)
+                try:
+                    answer = sock.recv(65536)
+                    break
+                except TimeoutError:
+                    answer = b""
     name, _, rest = answer.decode().partition(" ")
     print(name, rest == data.decode().upper())
 except OSError as error:

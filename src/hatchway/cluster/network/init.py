@@ -95,7 +95,7 @@ class Init:
 
     def _make_network(self) -> int:
         self._netlink.set_up(loopback := socket.if_nametoindex("lo"))
-        self._netlink.add_bridge(BRIDGE)
+        self._netlink.add_bridge(BRIDGE, self._config["addresses"][0][0])
         bridge = socket.if_nametoindex(BRIDGE)
         _sysctl(f"net/ipv6/conf/{BRIDGE}/disable_ipv6", "1")
         for address, prefix in self._config["addresses"]:
@@ -108,8 +108,7 @@ class Init:
 
     def _try_container(self) -> None:
         """Make a sandbox and a container's root once, and throw them away. Raises OSError when pods could not start."""
-        gateway, prefix = self._config["addresses"][-1]
-        message = {"hostname": "try", "ip": gateway, "prefix": prefix, "gateway": gateway, "etc": {}}
+        message = {"hostname": "try", "ip": "169.254.1.2", "prefix": 16, "gateway": "169.254.1.1", "etc": {}}
         sandbox = self._make_sandbox(message)
         errors, report = os.pipe()
         linux.unshare(linux.CLONE_NEWPID)
@@ -210,7 +209,7 @@ class Init:
         socket.sethostname(message["hostname"])
         with Netlink() as netlink:
             netlink.set_up(socket.if_nametoindex("lo"))
-            netlink.add_veth("eth0", link, self._own.net)
+            netlink.add_veth("eth0", message["ip"], link, self._own.net)
             index = socket.if_nametoindex("eth0")
             # Addresses of IPv6 would only cost start-up time (duplicate detection); ::1 stays.
             _sysctl("net/ipv6/conf/eth0/disable_ipv6", "1")

@@ -38,11 +38,12 @@ class Network(Protocol):
     """A running network with the node agent in it.
 
     closed: done when everything in it has ended; its result says why. limits: why it is no private network, "" if it
-    is one.
+    is one. pid: the process that all others in it descend from.
     """
 
     isolation: Literal["private", "loopback"]
     limits: str
+    pid: int
     dialer: Dialer
     closed: asyncio.Future[str]
 
@@ -143,6 +144,7 @@ class PrivateNetwork:
 
     isolation: Literal["private", "loopback"] = "private"
     limits = ""
+    pid = 0
 
     def __init__(self, lifeline: socket.socket, dial: socket.socket) -> None:
         from hatchway.cluster.network import channel
@@ -196,6 +198,7 @@ class PrivateNetwork:
 
     def _follow(self, pid: int) -> None:
         """Learn when the first process is gone, which the kernel lets happen after everything in the network is."""
+        self.pid = pid
         try:
             self._init = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -271,6 +274,7 @@ class LoopbackNetwork:
 
     def __init__(self, process: asyncio.subprocess.Process, lifeline: socket.socket, why: str) -> None:
         self._process = process
+        self.pid = process.pid
         self._lifeline = lifeline
         self.limits = why
         self.dialer: Dialer = LoopbackDialer()

@@ -15,7 +15,7 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 _NEW = _NLM_F_CREATE | _NLM_F_EXCL
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
 
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
@@ -34,6 +34,14 @@ def _attribute(kind: int, payload: bytes) -> bytes:
 
 def _name(name: str) -> bytes:
     return _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+
+
+def _hardware(address: str) -> bytes:
+    """A locally administered MAC address that follows from the IP address (as the CNI plugins' utils/hwaddr has it).
+
+    Whoever has an address in its ARP cache then stays right when the address is given to another interface.
+    """
+    return _attribute(_IFLA_ADDRESS, b"\x0a\x58" + socket.inet_aton(address))
 
 
 def _link(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -70,16 +78,20 @@ class Netlink:
         if number:
             raise OSError(number, f"{what}: {os.strerror(number)}")
 
-    def add_bridge(self, name: str) -> None:
+    def add_bridge(self, name: str, address: str) -> None:
+        """address: its first IP address. Without a MAC of its own a bridge takes the lowest of its ports', and all
+        traffic to it is lost for a while when a port with a lower one comes."""
         kind = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"bridge\0"))
-        self._request(_RTM_NEWLINK, _link() + _name(name) + kind, f"make the bridge {name}", _NEW)
+        self._request(_RTM_NEWLINK, _link() + _name(name) + _hardware(address) + kind, f"make the bridge {name}", _NEW)
 
-    def add_veth(self, name: str, peer: str, peer_namespace: int) -> None:
-        """A pair of interfaces: `name` here, `peer` in the network namespace of that descriptor."""
+    def add_veth(self, name: str, address: str, peer: str, peer_namespace: int) -> None:
+        """A pair of interfaces: `name` here, which will get the IP address, and `peer` in the network namespace of that
+        descriptor."""
         there = _link() + _name(peer) + _attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
         data = _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, there))
         info = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"veth\0") + data)
-        self._request(_RTM_NEWLINK, _link() + _name(name) + info, f"make the veth pair {name}, {peer}", _NEW)
+        body = _link() + _name(name) + _hardware(address) + info
+        self._request(_RTM_NEWLINK, body, f"make the veth pair {name}, {peer}", _NEW)
 
     def set_up(self, index: int, master: int = 0) -> None:
         """Switch an interface on; attach it to the bridge with the index `master` unless that is 0."""
