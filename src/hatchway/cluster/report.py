@@ -25,7 +25,7 @@ async def gather(state: StateDir) -> Report:
     report: Report = {"name": state.path.name, "state": str(state.path), "running": run is not None, "ready": False}
     if run is None:
         return report
-    processes = family(run["pid"])
+    processes = family(run["pid"], run["network_pid"])
     report |= {
         "pid": run["pid"],
         "server": run["server"],
@@ -37,7 +37,9 @@ async def gather(state: StateDir) -> Report:
         "built_in": [],
     }
     pki = state.pki
-    async with HttpClient(run["server"], pki / "ca.crt", cert=(str(pki / "admin.crt"), str(pki / "admin.key"))) as client:
+    async with HttpClient(
+        run["server"], pki / "ca.crt", cert=(str(pki / "admin.crt"), str(pki / "admin.key"))
+    ) as client:
         try:
             async with asyncio.timeout(_PATIENCE):
                 nodes, pods, services, slices = await asyncio.gather(
@@ -71,8 +73,8 @@ def _node(node: Object, pods: list[Object]) -> Report:
     }
 
 
-def family(pid: int) -> list[int]:
-    """The process and all its descendants, as far as this platform tells (Linux: /proc)."""
+def family(*pids: int) -> list[int]:
+    """The processes and all their descendants, as far as this platform tells (Linux: /proc)."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -81,9 +83,9 @@ def family(pid: int) -> list[int]:
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found = [pid]
+    found = list(dict.fromkeys(pids))
     for parent in found:
-        found += children.get(parent, ())
+        found += [child for child in children.get(parent, ()) if child not in found]
     return found
 
 

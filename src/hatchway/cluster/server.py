@@ -23,7 +23,7 @@ from typing import Any
 
 import uvloop
 
-from hatchway.cluster import plan
+from hatchway.cluster import lifecycle, plan
 from hatchway.cluster.addons import apply as addons
 from hatchway.cluster.addons import readiness
 from hatchway.cluster.api import schema
@@ -31,6 +31,7 @@ from hatchway.cluster.api.store import Store
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import credentials, pki
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
+from hatchway.cluster.controllers.restart import forget_readiness
 from hatchway.cluster.network import launcher
 from hatchway.cluster.network.launcher import Network
 from hatchway.cluster.node import config as node_config
@@ -87,6 +88,11 @@ async def _run(state: StateDir, attached: bool) -> None:
                 raise HatchwayError(f"the cluster cannot go on: {failed.result()}", f"see {state.node_log}")
     finally:
         state.run_file.unlink(missing_ok=True)
+        try:
+            # Whoever started this may have been killed: nobody's kubectl is to be left pointing here.
+            lifecycle.restore_kubeconfig(state)
+        except HatchwayError as error:
+            logger.error("the kubeconfig was not restored: %s", error.message)
         if config.ephemeral:
             shutil.rmtree(state.path, ignore_errors=True)
         os.close(lock)
@@ -137,6 +143,7 @@ class _Cluster:
             await api.bootstrap(
                 "127.0.0.1" if loopback else plan.node_ip(0), port if loopback else plan.DEFAULT_API_PORT
             )
+            await forget_readiness(api.client)
             await api.listen(listener)
             report("api", server=server)
             if not loopback:
@@ -203,7 +210,7 @@ class _Cluster:
 
     async def _ready(self, client: Client, network: Network, server: str) -> None:
         """Wait for nodes and built-in services, and say so as they come. Raises HatchwayError when they do not."""
-        waiting = asyncio.create_task(self._await_ready(client, network.limits, server))
+        waiting = asyncio.create_task(self._await_ready(client, network, server))
         network.closed.add_done_callback(lambda _: waiting.cancel())
         try:
             async with asyncio.timeout(_READY_SECONDS):
@@ -220,8 +227,8 @@ class _Cluster:
         finally:
             await _cancelled(waiting)
 
-    async def _await_ready(self, client: Client, limits: str, server: str) -> None:
-        names = self.names
+    async def _await_ready(self, client: Client, network: Network, server: str) -> None:
+        names, limits = self.names, network.limits
         await _remove_old_nodes(client, names)
         if self.config.addons:
             await addons.ensure_addons(client, self.state)
@@ -241,6 +248,7 @@ class _Cluster:
                 report("built-in", names=wanted)
         run = {
             "pid": os.getpid(),
+            "network_pid": network.pid,
             "server": server,
             "started": self.began,
             "private": not limits,
@@ -248,6 +256,7 @@ class _Cluster:
             "built_in": [{"name": found.name, "url": found.url} for found in built_in(services, server)],
         }
         self.state.save_run(run)
+        logger.info("ready at %s after %.1f s", server, time.time() - self.began)
         report("ready", **run)
 
 

@@ -199,8 +199,13 @@ def test_the_python_clients(cluster: Cluster, namespace: str) -> None:
     from lightkube.resources.core_v1 import Pod
 
     light = lightkube.Client(config=lightkube.KubeConfig.from_file(str(cluster.kubeconfig)).get(), trust_env=False)
-    names = {pod.metadata.name for pod in light.list(Pod, namespace=namespace) if pod.metadata}
     official = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
-    assert {pod.metadata.name for pod in official.list_namespaced_pod(namespace).items} == names
+
+    def agree() -> bool:
+        # Pods of an earlier roll-out may be going away meanwhile.
+        names = {pod.metadata.name for pod in light.list(Pod, namespace=namespace) if pod.metadata}
+        return len(names) >= 2 and {pod.metadata.name for pod in official.list_namespaced_pod(namespace).items} == names
+
+    wait_for(agree)
     body = official.connect_get_namespaced_service_proxy_with_path("web", namespace, path="/")
     assert body.startswith("web-")

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -118,7 +118,7 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
         "local": [[str(plan.SERVICE_CIDR.network_address), plan.SERVICE_CIDR.prefixlen]],
         "agent": list(settings.agent),
     }
-    network = PrivateNetwork(lifeline, dial)
+    network = PrivateNetwork(lifeline, dial, settings.log)
     try:
         with inner_lifeline, inner_dial, _open_log(settings.log) as log:
             stage = await asyncio.create_subprocess_exec(
@@ -133,6 +133,9 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
             )
         await stage.wait()
         await network.wait_ready()
+    except OSError as error:
+        await network.stop(0)
+        raise HatchwayError(f"cannot start the private network: {error}") from error
     except BaseException:
         await network.stop(0)
         raise
@@ -146,20 +149,21 @@ class PrivateNetwork:
     limits = ""
     pid = 0
 
-    def __init__(self, lifeline: socket.socket, dial: socket.socket) -> None:
+    def __init__(self, lifeline: socket.socket, dial: socket.socket, log: Path) -> None:
         from hatchway.cluster.network import channel
 
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._lost_lifeline = False
-        self._why = "the private network has ended"
+        self._why = f"the private network has ended; see {log}"
         self._init: int | None = None
         self._lifeline = channel.Channel(self._loop, lifeline, self._received, self._lost)
         self._dialer = PrivateDialer(dial)
         self.dialer: Dialer = self._dialer
 
     async def wait_ready(self) -> None:
+        """Raises Unavailable with what the kernel refused, HatchwayError when nothing is heard."""
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await self._ready
@@ -194,7 +198,7 @@ class PrivateNetwork:
             self._why = explain(str(message["error"]))
             self._fail()
         elif "agent" in message:
-            self._why = f"the node agent has ended with exit code {message['agent']}"
+            self._why = _ended(int(str(message["agent"])))
 
     def _follow(self, pid: int) -> None:
         """Learn when the first process is gone, which the kernel lets happen after everything in the network is."""
@@ -220,6 +224,8 @@ class PrivateNetwork:
     def _fail(self) -> None:
         if not self._ready.done():
             self._ready.set_exception(Unavailable(self._why))
+            # Whoever does not wait for it any more knows of another error.
+            self._ready.exception()
 
     def _end(self) -> None:
         self._fail()
@@ -297,16 +303,18 @@ class LoopbackNetwork:
 
     async def _watch(self) -> None:
         code = await self._process.wait()
-        self.closed.set_result(f"the node agent has ended with exit code {code}")
+        self.closed.set_result(_ended(code))
 
 
-def _open_log(path: Path) -> contextlib.AbstractContextManager[int]:
-    @contextlib.contextmanager
-    def opened():  # type: ignore[no-untyped-def]
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+def _ended(code: int) -> str:
+    how = f"was killed by signal {-code}" if code < 0 else f"has ended with exit code {code}"
+    return f"the node agent {how}"
 
-    return opened()
+
+@contextlib.contextmanager
+def _open_log(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
