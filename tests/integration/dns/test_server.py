@@ -132,14 +132,37 @@ async def test_other_names_are_handed_on() -> None:
     alive = transport.get_extra_info("sockname")[1]
     server = DnsServer(Resolver(big_zone()), Upstream([("127.0.0.1", dead), ("127.0.0.1", alive)]))
     await server.start("127.0.0.1", 0)
+    await server.upstream.start()
     try:
         query = DNSRecord.question("example.org")
         found = DNSRecord.parse(await udp(server.port, query.pack()))
         assert found.header.id == query.header.id
         assert [str(rr.rdata) for rr in found.rr] == ["192.0.2.7"]
+        transport.close()
+        await asyncio.sleep(0)
+        for _ in range(2):
+            # It is found out once that the resolver is gone; nobody waits for it after that.
+            failed = DNSRecord.parse(await udp(server.port, query.pack()))
+            assert failed.header.rcode == 2
     finally:
         await server.close()
         transport.close()
+
+
+async def test_nobody_waits_for_a_resolver_that_never_answers(server: DnsServer) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        server.upstream = Upstream([silent.getsockname()])
+        query = DNSRecord.question("example.org").pack()
+        assert DNSRecord.parse(await udp(server.port, query)).header.rcode == 2
+        silent.setblocking(False)
+        probe = await asyncio.get_running_loop().sock_recv(silent, 512)
+        assert str(DNSRecord.parse(probe).q.qname) == "."
+
+
+async def test_a_mistyped_service_is_not_there(server: DnsServer) -> None:
+    found = DNSRecord.parse(await udp(server.port, DNSRecord.question("wbe").pack()))
+    assert found.header.rcode == 3
 
 
 def test_resolvers_of_a_file(tmp_path: Path) -> None:

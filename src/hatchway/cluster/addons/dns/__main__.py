@@ -71,10 +71,12 @@ async def _run() -> None:
         async with asyncio.TaskGroup() as group:
             synced = asyncio.Event()
             following = group.create_task(_follow(client, server.resolver.zone, synced))
+            probing = group.create_task(server.upstream.start())
             probes = await _serve_probes(address, server, synced)
             log.info("serving on %s:%d", address, server.port)
             await stop.wait()
             following.cancel()
+            probing.cancel()
             for probe in probes:
                 probe.close()
 

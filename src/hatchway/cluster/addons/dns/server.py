@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 10.0
 _CONNECTIONS = 256
-_TCP_LIMIT = 65535
+# What every asker can take by UDP, and what the length of a TCP message can say.
+_SMALLEST, _TCP_LIMIT = 512, 65535
 
 
 class Metrics:
@@ -60,26 +61,31 @@ class DnsServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.upstream.close()
 
     # --- answering ---------------------------------------------------------------------------------------------
 
-    def at_once(self, data: bytes) -> Message | Query | None:
-        """The answer to some bytes; the query when somebody else must be asked; None when they deserve none."""
+    def at_once(self, data: bytes) -> tuple[Query | None, Message | None]:
+        """(the query, its answer). No answer: somebody else must be asked. Neither: the bytes deserve none."""
         if not deserves_answer(data):
-            return None
+            return None, None
         try:
             query = parse_query(data)
         except BadQuery as error:
-            return refusal(data, error.rcode)
-        return self.resolver.answer(query) or query
+            return None, refusal(data, error.rcode)
+        return query, self.resolver.answer(query)
 
     async def from_outside(self, query: Query, data: bytes, *, tcp: bool) -> bytes:
-        """The answer of a resolver outside the cluster, else SERVFAIL."""
+        """The answer of a resolver outside the cluster, else SERVFAIL.
+
+        A name of one label is nobody's outside (RFC 7085): without a resolver it is simply not there, and whoever has
+        mistyped a service's name hears that instead of a failure.
+        """
         try:
             answer = await self.upstream.ask(data, tcp=tcp)
         except Unreachable:
             self.metrics.forwards["failed"] += 1
-            return self.packed(failure(query, "SERVFAIL"), _TCP_LIMIT)
+            return self.packed(failure(query, "NXDOMAIN" if len(query.name) == 1 else "SERVFAIL"), _TCP_LIMIT)
         self.metrics.forwards["answered"] += 1
         return answer
 
@@ -90,16 +96,17 @@ class DnsServer:
     # --- UDP ---------------------------------------------------------------------------------------------------
 
     def datagram(self, data: bytes, address: Any) -> None:
-        found = self.at_once(data)
-        if found is None:
+        query, answer = self.at_once(data)
+        if query is None and answer is None:
             return
         self.metrics.requests["udp"] += 1
-        if isinstance(found, Query):
-            task = asyncio.get_running_loop().create_task(self._forward_datagram(found, data, address))
+        if answer is not None:
+            limit = min(query.payload, UDP_PAYLOAD) if query is not None else _SMALLEST
+            self._send(self.packed(answer, limit), address)
+        elif query is not None:
+            task = asyncio.get_running_loop().create_task(self._forward_datagram(query, data, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        else:
-            self._send(self.packed(found, _udp_limit(data)), address)
 
     async def _forward_datagram(self, query: Query, data: bytes, address: Any) -> None:
         self._send(await self.from_outside(query, data, tcp=False), address)
@@ -135,24 +142,17 @@ class DnsServer:
             async with asyncio.timeout(_IDLE_SECONDS):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 data = await reader.readexactly(length)
-            found = self.at_once(data)
-            if found is None:
+            query, answer = self.at_once(data)
+            if answer is not None:
+                packed = self.packed(answer, _TCP_LIMIT)
+            elif query is not None:
+                packed = await self.from_outside(query, data, tcp=True)
+            else:
                 return
             self.metrics.requests["tcp"] += 1
-            if isinstance(found, Query):
-                answer = await self.from_outside(found, data, tcp=True)
-            else:
-                answer = self.packed(found, _TCP_LIMIT)
-            writer.write(len(answer).to_bytes(2, "big") + answer)
+            writer.write(len(packed).to_bytes(2, "big") + packed)
             async with asyncio.timeout(_IDLE_SECONDS):
                 await writer.drain()
-
-
-def _udp_limit(data: bytes) -> int:
-    try:
-        return min(parse_query(data).payload, UDP_PAYLOAD)
-    except BadQuery:
-        return 512
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -1,7 +1,8 @@
 """Names outside the cluster: handed on to the resolvers of /etc/resolv.conf, as CoreDNS' `forward . /etc/resolv.conf`.
 
-Pods in a private network have no route to the outside. Then sending fails at once and the answer is SERVFAIL at once: a
-program learns quickly that it is alone. A resolver that has just failed is left alone for a while, for the same reason.
+Pods in a private network have no route to the outside, and a program should learn at once that it is alone. So no
+query waits to find out: a resolver is asked in the background whether it answers, before it gets any query and again
+after it has failed, and only those that do are used.
 """
 
 from __future__ import annotations
@@ -10,41 +11,76 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 _UDP_SECONDS, _TCP_SECONDS = 1.5, 3.0
-_DOWN_SECONDS = 5.0
+_PROBE_AGAIN_SECONDS = 5.0
 _AT_ONCE = 200
+# A query for the root's name servers: every resolver knows them.
+_PROBE = bytes.fromhex("0000 0100 0001 0000 0000 0000 00 0002 0001")
 
 
 class Unreachable(Exception):
     """No resolver has answered."""
 
 
+@dataclass(slots=True)
+class _Server:
+    address: tuple[str, int]
+    up: bool = False
+    # When it was asked last whether it answers (by the loop's clock), and the task that waits for that.
+    probed: float = float("-inf")
+    probe: asyncio.Task[None] | None = None
+
+
 class Upstream:
-    """Resolvers outside the cluster, asked in order. servers: addresses with their port."""
+    """Resolvers outside the cluster, used in order. servers: addresses with their port. Close it."""
 
     def __init__(self, servers: Iterable[tuple[str, int]]) -> None:
-        self._servers = list(servers)
-        self._down: dict[tuple[str, int], float] = {}
+        self._servers = [_Server(address) for address in servers]
         self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def start(self) -> None:
+        """Find out which resolvers answer; at most as long as one query may take."""
+        await asyncio.gather(*(self._probe(server) for server in self._servers))
+
+    async def close(self) -> None:
+        tasks = [server.probe for server in self._servers if server.probe is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def ask(self, query: bytes, *, tcp: bool) -> bytes:
         """The answer to a query, with its id. Raises Unreachable."""
-        loop = asyncio.get_running_loop()
         if self._slots.locked():
             raise Unreachable("too many queries are under way")
         async with self._slots:
             for server in self._servers:
-                if self._down.get(server, 0.0) > loop.time():
+                if not server.up:
+                    self._probe_soon(server)
                     continue
                 try:
-                    answer = await (_ask_tcp if tcp else _ask_udp)(server, query)
+                    answer = await (_ask_tcp if tcp else _ask_udp)(server.address, query)
                 except (OSError, EOFError, TimeoutError):
-                    self._down[server] = loop.time() + _DOWN_SECONDS
+                    server.up = False
                     continue
                 return query[:2] + answer[2:]
         raise Unreachable("no resolver outside the cluster can be reached")
+
+    def _probe_soon(self, server: _Server) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - server.probed >= _PROBE_AGAIN_SECONDS and (server.probe is None or server.probe.done()):
+            server.probe = loop.create_task(self._probe(server), name=f"probe of {server.address[0]}")
+
+    async def _probe(self, server: _Server) -> None:
+        server.probed = asyncio.get_running_loop().time()
+        try:
+            await _ask_udp(server.address, _PROBE)
+        except (OSError, TimeoutError):
+            server.up = False
+        else:
+            server.up = True
 
 
 def read_servers(path: Path, own: str = "") -> list[tuple[str, int]]:
