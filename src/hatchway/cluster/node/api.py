@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +20,9 @@ from hatchway.cluster.node.logs import LogFile, pod_log_directory
 from hatchway.cluster.node.worker import PodWorker
 from hatchway.kube.api import Object
 from hatchway.kube.informer import Informer
-from hatchway.proxy.routing import App, Decision, RequestHead, Respond
+from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead, Respond, Scope
 
-log = logging.getLogger(__name__)
+Send = Callable[[Any], Awaitable[None]]
 
 _TEXT = b"text/plain; charset=utf-8"
 
@@ -192,18 +193,37 @@ def parse_options(query: bytes | None) -> tuple[LogOptions, bool]:
     return options, flag("previous")
 
 
-def _stream(path: Path | None, options: LogOptions, live: LogFile | None) -> Any:
+def _stream(path: Path | None, options: LogOptions, live: LogFile | None) -> ASGIApp:
     """An ASGI application that sends a log."""
 
-    async def app(_: Any, __: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    async def transmit(send: Send) -> None:
         headers = [(b"content-type", b"text/plain")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if path is not None and (live is not None or parts_of(path)):
-            async for chunk in read_log(path, options, live):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with contextlib.aclosing(read_log(path, options, live)) as chunks:
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
+    async def app(_: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+        # A container may say nothing for hours: who has gone must be noticed without anything to send.
+        sending = asyncio.ensure_future(transmit(send))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, gone):
+                task.cancel()
+            await asyncio.wait([sending, gone])
+
     return app
+
+
+async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _text(status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> Respond:

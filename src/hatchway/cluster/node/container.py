@@ -110,6 +110,7 @@ class Container:
         self._ended.set()
         self._delay_until = 0.0
         self._started_once = False
+        self._environment: dict[str, str] = {}
         self.done = asyncio.Event()
         self.initialized = asyncio.Event()
         self._restore()
@@ -271,6 +272,7 @@ class Container:
         self, resolved: images.Resolved, environment: dict[str, str], mounts: list[Mount]
     ) -> tuple[int, float, bool]:
         loop = asyncio.get_running_loop()
+        self._environment = environment
         state = self.state
         if terminated := state.state.get("terminated"):
             state.last = {"terminated": terminated}
@@ -492,18 +494,13 @@ class Container:
         sandbox = self._pod.sandbox
 
         async def execute(config: ContainerConfig) -> Process:
-            try:
-                # The environment is that of the container, whose sources may have changed by now.
-                config.env = await self._pod.environment(self.spec)
-            except (ConfigError, ApiError) as error:
-                raise StartError(str(error)) from error
             return await sandbox.exec(process, config)
 
         def config(argv: list[str], output: int) -> ContainerConfig:
             return ContainerConfig(
                 name=self.name,
                 argv=argv,
-                env={},
+                env=self._environment,
                 stdout=output,
                 stderr=output,
                 cwd=self.spec.get("workingDir") or None,

@@ -126,7 +126,14 @@ class Kubelet:
 
     def _start(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
-        worker = self.workers[uid] = PodWorker(self.shared, pod)
+        try:
+            worker = self.workers[uid] = PodWorker(self.shared, pod)
+        except (KeyError, TypeError, ValueError):
+            # Anybody with the right to may write a status that makes no sense.
+            log.exception("pod %s cannot be run", pod["metadata"]["name"])
+            self._finished.add(uid)
+            self.shared.events.event(pod, "Warning", "FailedSync", "Error syncing pod: see node.log")
+            return
         if pod["metadata"].get("deletionTimestamp"):
             worker.update(pod)
         self._tasks[uid] = self._group.create_task(self._work(uid, worker), name=f"pod {pod['metadata']['name']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -99,7 +99,7 @@ def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
     return 0, found
 
 
-async def read_log(path: Path, options: LogOptions, live: LogFile | None = None) -> AsyncIterator[bytes]:
+async def read_log(path: Path, options: LogOptions, live: LogFile | None = None) -> AsyncGenerator[bytes, None]:
     """The log at `path` and its rotated parts, as chunks.
 
     live: the file while a container writes it; needed to follow. Ends when the log is at its end and `live` is closed

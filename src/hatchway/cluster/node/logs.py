@@ -38,22 +38,24 @@ def encode(stream: bytes, data: bytes, moment: bytes, tag: bytes = b"F") -> byte
 class LineSplitter:
     """Cuts a stream into the lines of a log file. Pure."""
 
-    def __init__(self, stream: bytes) -> None:
+    def __init__(self, stream: bytes, limit: int = LINE_LIMIT) -> None:
         self._stream = stream
+        self._limit = limit
         self._rest = bytearray()
 
     def feed(self, data: bytes, moment: bytes) -> bytes:
         """The file's lines that `data` completes."""
+        limit = self._limit
         out = []
         self._rest += data
         *lines, rest = bytes(self._rest).split(b"\n")
         for line in lines:
-            for start in range(0, max(len(line), 1), LINE_LIMIT):
-                last = start + LINE_LIMIT >= len(line)
-                out.append(encode(self._stream, line[start : start + LINE_LIMIT], moment, b"F" if last else b"P"))
-        whole = len(rest) - len(rest) % LINE_LIMIT
-        for start in range(0, whole, LINE_LIMIT):
-            out.append(encode(self._stream, rest[start : start + LINE_LIMIT], moment, b"P"))
+            for start in range(0, max(len(line), 1), limit):
+                tag = b"F" if start + limit >= len(line) else b"P"
+                out.append(encode(self._stream, line[start : start + limit], moment, tag))
+        # What is full by now is told at once; its line's end, which may still come, is then a part of its own.
+        whole = len(rest) - len(rest) % limit
+        out += [encode(self._stream, rest[start : start + limit], moment, b"P") for start in range(0, whole, limit)]
         self._rest = bytearray(rest[whole:])
         return b"".join(out)
 

@@ -284,6 +284,8 @@ class PodWorker:
             self.told.set()
             return
         self.changed()
+        if self._ended_already():
+            return
         self._warn_of_unsupported()
         async with asyncio.TaskGroup() as group:
             working = group.create_task(self._work())
@@ -291,6 +293,16 @@ class PodWorker:
             await asyncio.wait([working])
             deadline.cancel()
         self.changed()
+
+    def _ended_already(self) -> bool:
+        """Whether what ended with an earlier agent was all, or all that the restart policy allows."""
+        never = self._pod["spec"].get("restartPolicy") == "Never"
+        if never and any(c.kind == "init" and c.state.exit_code not in (None, 0) for c in self.init):
+            return True
+        if not all(container.finished() for container in self.main):
+            return False
+        self._state.initialized = True
+        return True
 
     async def _work(self) -> None:
         await self._retry(self._set_up_volumes)

@@ -1,0 +1,187 @@
+"""Logs: CRI's format, rotation, tails, following."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatchway.cluster.node import clock, logs
+from hatchway.cluster.node.api import BadQuery, parse_options
+from hatchway.cluster.node.logreader import LogOptions, parts_of, read_log
+from hatchway.cluster.node.logs import LINE_LIMIT, LineSplitter, LogFile, Output
+
+MOMENT = b"2026-01-02T03:04:05.123456789Z"
+
+
+def feed(splitter: LineSplitter, *chunks: bytes) -> bytes:
+    return b"".join(splitter.feed(chunk, MOMENT) for chunk in chunks) + splitter.finish(MOMENT)
+
+
+def test_a_line_of_the_file() -> None:
+    assert feed(LineSplitter(b"stderr"), b"hello\n\nrest") == (
+        MOMENT + b" stderr F hello\n" + MOMENT + b" stderr F \n" + MOMENT + b" stderr F rest\n"
+    )
+
+
+def test_a_moment_has_nine_digits() -> None:
+    assert clock.rfc3339_nano(1_767_323_045_000_000_007) == "2026-01-02T03:04:05.000000007Z"
+
+
+def test_long_lines_are_cut_into_parts() -> None:
+    lines = feed(LineSplitter(b"stdout"), b"x" * (LINE_LIMIT + 1) + b"\n").splitlines()
+    assert [(line.split(b" ", 3)[2], len(line.split(b" ", 3)[3])) for line in lines] == [(b"P", LINE_LIMIT), (b"F", 1)]
+
+
+@given(
+    st.lists(st.binary(max_size=40) | st.sampled_from([b"\n", b"a\r\n", b"y" * 15]), max_size=12),
+    st.integers(0, 5),
+)
+async def test_what_was_written_is_read_again(chunks: list[bytes], tail: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "0.log"
+        path.write_bytes(feed(LineSplitter(b"stdout", limit=16), *chunks))
+        data = b"".join(chunks)
+        wanted = data if not data or data.endswith(b"\n") else data + b"\n"
+        assert await read(path) == wanted
+        if all(len(line) < 16 for line in data.split(b"\n")):
+            lines = wanted.split(b"\n")[:-1]
+            last = lines[len(lines) - min(tail, len(lines)) :]
+            assert await read(path, tail_lines=tail) == b"".join(line + b"\n" for line in last)
+
+
+async def read(path: Path, live: LogFile | None = None, **options: object) -> bytes:
+    return b"".join([chunk async for chunk in read_log(path, LogOptions(**options), live)])  # type: ignore[arg-type]
+
+
+def line(text: str, second: int = 5) -> bytes:
+    return logs.encode(b"stdout", text.encode(), f"2026-01-02T03:04:{second:02d}.5Z".encode())
+
+
+async def test_rotation_keeps_the_last_files_and_reads_over_them(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    file = LogFile(path, rotate_bytes=100, kept=3)
+    for number in range(20):
+        file.write(line(f"line {number:02d}"))
+    file.close()
+    assert [part.name for part in parts_of(path)] == ["0.log.2", "0.log.1", "0.log"]
+    text = (await read(path)).decode().splitlines()
+    assert text == [f"line {number:02d}" for number in range(20 - len(text), 20)]
+    assert len(text) > 4
+    assert (await read(path, tail_lines=4)).decode().splitlines() == text[-4:]
+
+
+async def test_options(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(line("a", 1) + line("b", 2) + b"torn\n" + line("c", 3))
+    assert await read(path) == b"a\nb\nc\n"
+    assert await read(path, since="2026-01-02T03:04:02.500000Z") == b"b\nc\n"
+    assert await read(path, since="2026-01-02T03:04:02.500001Z") == b"c\n"
+    assert await read(path, limit_bytes=3) == b"a\nb"
+    assert await read(path, timestamps=True, tail_lines=1) == b"2026-01-02T03:04:03.5Z c\n"
+    with pytest.raises(FileNotFoundError):
+        await read(tmp_path / "1.log")
+
+
+async def test_following_sees_what_comes_over_rotations_and_ends_with_the_container(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    file = LogFile(path, rotate_bytes=60, kept=5)
+    file.write(line("first"))
+    got: list[bytes] = []
+    seen = asyncio.Event()
+
+    async def follow() -> None:
+        async for chunk in read_log(path, LogOptions(follow=True, tail_lines=1), file):
+            got.append(chunk)
+            seen.set()
+
+    async with asyncio.timeout(5):
+        following = asyncio.create_task(follow())
+        for number in range(6):
+            await seen.wait()
+            seen.clear()
+            file.write(line(f"more {number}"))
+        file.write(line("at once 1") + line("at once 2"))
+        file.close()
+        await following
+    assert b"".join(got).decode().splitlines() == ["first", *(f"more {n}" for n in range(6)), "at once 1", "at once 2"]
+
+
+async def test_following_before_the_first_line(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "sub" / "0.log")
+    following = asyncio.create_task(read(file.path, file, follow=True))
+    await asyncio.sleep(0)
+    file.write(line("x"))
+    file.close()
+    async with asyncio.timeout(5):
+        assert await following == b"x\n"
+
+
+async def test_a_full_disk_loses_lines_but_not_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = LogFile(tmp_path / "0.log")
+    file.write(line("before"))
+    real = os.write
+
+    def cut(descriptor: int, data: bytes) -> int:
+        return real(descriptor, data[:10])
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", cut)
+    file.write(line("cut"))
+    monkeypatch.setattr(os, "write", full)
+    file.write(line("lost"))
+    monkeypatch.setattr(os, "write", real)
+    file.write(line("after"))
+    file.close()
+    assert await read(file.path) == b"before\nafter\n"
+    assert "No space left" in caplog.text or "no space left" in caplog.text
+
+
+async def test_pipes_lead_into_the_log(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "0.log")
+    output = await Output.open(file)
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", "echo out; echo err >&2; printf tail", stdout=output.stdout, stderr=output.stderr
+    )
+    output.started()
+    await process.wait()
+    await output.drain()
+    assert file.closed
+    lines = sorted(file.path.read_bytes().splitlines())
+    assert sorted(entry.split(b" ", 1)[1] for entry in lines) == [b"stderr F err", b"stdout F out", b"stdout F tail"]
+    assert file.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_queries() -> None:
+    options, previous = parse_options(b"follow=true&tailLines=3&timestamps=1&previous=true&limitBytes=9")
+    assert (options.follow, options.tail_lines, options.timestamps, options.limit_bytes) == (True, 3, True, 9)
+    assert previous
+    options, _ = parse_options(b"sinceTime=2026-01-02T05:04:05.5%2B02:00")
+    assert options.since == "2026-01-02T03:04:05.500000Z"
+    assert parse_options(None) == (LogOptions(), False)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"tailLines=x",
+        b"tailLines=-1",
+        b"limitBytes=0",
+        b"sinceTime=never",
+        b"sinceSeconds=" + b"9" * 30,
+        b"sinceSeconds=" + b"9" * 18,
+    ],
+)
+def test_queries_that_make_no_sense(query: bytes) -> None:
+    with pytest.raises(BadQuery):
+        parse_options(query)

@@ -1,0 +1,260 @@
+"""Volumes: what their files hold, that they change all at once, and that nothing leads out of them."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatchway.cluster.node import clock
+from hatchway.cluster.node.atomic import Content, check_path, write_payload
+from hatchway.cluster.node.env import ConfigError
+from hatchway.cluster.node.projections import PodFacts, Projector
+from hatchway.cluster.node.volumes import MountError, Volumes
+from hatchway.kube.api import Object
+
+FACTS = PodFacts("172.18.0.3", "10.0.0.9", {"cpu": "4"})
+
+
+def shown(directory: Path) -> dict[str, bytes]:
+    """What a container sees by ordinary names."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and not path.relative_to(directory).parts[0].startswith("..")
+    } | {
+        f"{entry.name}/{path.relative_to(entry.resolve())}": path.read_bytes()
+        for entry in directory.iterdir()
+        if entry.is_dir() and not entry.name.startswith("..")
+        for path in entry.resolve().rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_payload_is_shown_through_one_link(tmp_path: Path) -> None:
+    assert write_payload(tmp_path, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
+    assert shown(tmp_path) == {"a": b"1", "dir/b": b"2"}
+    assert (tmp_path / "dir/b").stat().st_mode & 0o777 == 0o400
+    first = (tmp_path / "..data").readlink()
+    assert not write_payload(tmp_path, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
+    assert (tmp_path / "..data").readlink() == first
+    assert write_payload(tmp_path, {"a": Content(b"new")})
+    assert shown(tmp_path) == {"a": b"new"}
+    assert not (tmp_path / first).exists()
+    assert not (tmp_path / "dir").is_symlink()
+
+
+def test_another_mode_is_a_change(tmp_path: Path) -> None:
+    write_payload(tmp_path, {"a": Content(b"1")})
+    assert write_payload(tmp_path, {"a": Content(b"1", 0o600)})
+
+
+def test_what_an_interrupted_write_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "..2020_01_01_00_00_00.1").mkdir()
+    (tmp_path / "..data_tmp").symlink_to("nowhere")
+    write_payload(tmp_path, {"a": Content(b"1")})
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a", "..data", str((tmp_path / "..data").readlink())}
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "a/../../b", "..data", "..x/y"])
+def test_paths_stay_inside(path: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="path"):
+        write_payload(tmp_path, {path: Content(b"")})
+
+
+@given(st.lists(st.sampled_from(["a", "..", ".", "", "b", "..b"]), min_size=1, max_size=5).map("/".join))
+def test_whatever_passes_the_check_stays_inside(path: str) -> None:
+    try:
+        check_path(path)
+    except ValueError:
+        return
+    root = Path("/volume")
+    assert root in Path(str(root / path)).resolve().parents or Path(root / path).resolve() == root
+
+
+class Api:
+    """The objects that pods refer to, and tokens."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Object] = {
+            ("configmaps", "cm"): {"data": {"a": "1", "b": "2"}, "binaryData": {"c": base64.b64encode(b"\0").decode()}},
+            ("secrets", "sec"): {"data": {"pw": base64.b64encode(b"hunter2").decode()}},
+        }
+        self.requests: list[Object] = []
+        self.life = 3600.0
+
+    async def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        return self.objects.get((resource, name))
+
+    async def create(self, resource: str, obj: Object, namespace: str | None = None, **more: Any) -> Object:
+        assert (resource, more) == ("serviceaccounts", {"subresource": "token", "name": "default"})
+        self.requests.append(obj)
+        status = {
+            "token": f"token-{len(self.requests)}",
+            "expirationTimestamp": clock.rfc3339_epoch(time.time() + self.life),
+        }
+        return {"status": status}
+
+
+def pod(*volumes: Object) -> Object:
+    return {
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "labels": {"app": "web"}},
+        "spec": {"volumes": list(volumes), "containers": [{"name": "c"}]},
+    }
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, api: Api) -> Volumes:
+    return Volumes(tmp_path / "u1", Projector(api, api.get))  # type: ignore[arg-type]
+
+
+async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
+    """The directory that a container with one mount of `volume` sees."""
+    await volumes.set_up(pod(volume), FACTS)
+    container = {"name": "c", "volumeMounts": [{"name": volume["name"], "mountPath": "/v", **mount}]}
+    (found,) = volumes.mounts(container, {"NAME": "x"})
+    return Path(found.source)
+
+
+@pytest.mark.parametrize(
+    ("volume", "wanted"),
+    [
+        ({"configMap": {"name": "cm"}}, {"a": b"1", "b": b"2", "c": b"\0"}),
+        ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "x/y"}]}}, {"x/y": b"1"}),
+        ({"configMap": {"name": "none", "optional": True}}, {}),
+        ({"secret": {"secretName": "sec"}}, {"pw": b"hunter2"}),
+        (
+            {"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+            {"l": b'app="web"'},
+        ),
+        (
+            {
+                "downwardAPI": {
+                    "items": [{"path": "cpu", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu"}}]
+                }
+            },
+            {"cpu": b"4"},
+        ),
+        (
+            {
+                "projected": {
+                    "sources": [
+                        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+                        {"configMap": {"name": "cm", "items": [{"key": "a", "path": "ca.crt"}]}},
+                        {"secret": {"name": "sec"}},
+                    ]
+                }
+            },
+            {"token": b"token-1", "ca.crt": b"1", "pw": b"hunter2"},
+        ),
+        ({"emptyDir": {}}, {}),
+    ],
+)
+async def test_what_volumes_hold(volumes: Volumes, volume: Object, wanted: dict[str, bytes]) -> None:
+    assert shown(await mounted(volumes, {"name": "v", **volume})) == wanted
+
+
+async def test_modes(volumes: Volumes) -> None:
+    source = {
+        "name": "cm",
+        "defaultMode": 0o440,
+        "items": [{"key": "a", "path": "a", "mode": 0o400}, {"key": "b", "path": "b"}],
+    }
+    path = await mounted(volumes, {"name": "v", "configMap": source})
+    assert [(path / name).stat().st_mode & 0o777 for name in "ab"] == [0o400, 0o440]
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        ({"configMap": {"name": "none"}}, 'MountVolume.SetUp failed for volume "v" : configmap "none" not found'),
+        (
+            {"secret": {"secretName": "sec", "items": [{"key": "no", "path": "x"}]}},
+            'MountVolume.SetUp failed for volume "v" : references non-existent config key: no',
+        ),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "persistentVolumeClaim volumes are not supported"),
+        ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../x"}]}}, "invalid path"),
+        ({"hostPath": {"path": "relative"}}, "must be absolute"),
+        ({"hostPath": {"path": "/dev/null", "type": "Directory"}}, "is not a directory"),
+    ],
+)
+async def test_what_cannot_be_set_up_is_said(volumes: Volumes, volume: Object, message: str) -> None:
+    with pytest.raises(MountError) as caught:
+        await volumes.set_up(pod({"name": "v", **volume}), FACTS)
+    assert message in str(caught.value)
+
+
+async def test_live_volumes_follow_their_sources(volumes: Volumes, api: Api) -> None:
+    volume: Object = {"name": "v", "configMap": {"name": "cm"}}
+    path = await mounted(volumes, volume)
+    api.objects["configmaps", "cm"] = {"data": {"a": "changed"}}
+    await volumes.refresh(pod(volume), FACTS)
+    assert shown(path) == {"a": b"changed"}
+    del api.objects["configmaps", "cm"]
+    with pytest.raises(MountError):
+        await volumes.refresh(pod(volume), FACTS)
+    assert shown(path) == {"a": b"changed"}
+
+
+async def test_tokens_are_kept_until_they_must_be_renewed(volumes: Volumes, api: Api) -> None:
+    volume: Object = {
+        "name": "v",
+        "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]},
+    }
+    path = await mounted(volumes, volume)
+    await volumes.refresh(pod(volume), FACTS)
+    assert len(api.requests) == 1
+    assert api.requests[0]["spec"]["audiences"] == ["vault"]
+    assert api.requests[0]["spec"]["boundObjectRef"]["uid"] == "u1"
+    assert (path / "t").stat().st_mode & 0o777 == 0o600
+    due = volumes.next_refresh()
+    assert due is not None and 0.7 * 3600 < due < 0.9 * 3600
+
+
+async def test_a_token_at_its_end_is_renewed(volumes: Volumes, api: Api) -> None:
+    api.life = -1
+    volume: Object = {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    path = await mounted(volumes, volume)
+    await volumes.refresh(pod(volume), FACTS)
+    assert (path / "t").read_bytes() == b"token-2"
+
+
+async def test_sub_paths(volumes: Volumes, tmp_path: Path) -> None:
+    volume: Object = {"name": "v", "emptyDir": {}}
+    root = await mounted(volumes, volume)
+    assert await mounted(volumes, volume, subPath="a/b") == root / "a/b"
+    assert (root / "a/b").is_dir()
+    assert await mounted(volumes, volume, subPathExpr="of-$(NAME)") == root / "of-x"
+    (root / "out").symlink_to("/etc")
+    for wrong in ({"subPath": "../x"}, {"subPath": "out/passwd"}, {"subPath": "/etc"}, {"subPathExpr": "$(NO)"}):
+        with pytest.raises(ConfigError):
+            await mounted(volumes, volume, **wrong)
+
+
+async def test_a_mount_needs_its_volume(volumes: Volumes) -> None:
+    with pytest.raises(ConfigError, match='cannot find volume "v"'):
+        volumes.mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {})
+
+
+async def test_last_words_and_removal(volumes: Volumes, tmp_path: Path) -> None:
+    mount = volumes.termination_log("c", "/dev/termination-log")
+    assert volumes.last_words("c") == ""
+    Path(mount.source).write_text("x" * 5000 + "end")
+    assert volumes.last_words("c").endswith("xend") and len(volumes.last_words("c")) == 4096
+    locked = tmp_path / "u1" / "volumes" / "v" / "locked"
+    locked.mkdir(parents=True)
+    (locked / "file").write_text("")
+    locked.chmod(0o500)
+    volumes.remove()
+    assert not (tmp_path / "u1").exists()
+    assert volumes.last_words("c") == ""
