@@ -124,8 +124,6 @@ class DialServer:
         except OSError as error:
             code = error.errno or errno.EIO
             self._channel.send({"id": number, "errno": code, "error": error.strerror or os.strerror(code)})
-        except ValueError as error:
-            self._channel.send({"id": number, "errno": errno.EINVAL, "error": str(error)})
         else:
             with sock:
                 self._channel.send({"id": number}, (sock.fileno(),))
@@ -148,6 +146,9 @@ class LoopbackDialer:
         return sockets.listen(ip, port)
 
     def _check(self, ip: str) -> None:
-        address = ipaddress.IPv4Address(ip)
-        if not any(address in network for network in self._networks):
+        try:
+            address = ipaddress.IPv4Address(ip)
+        except ValueError:
+            address = None
+        if address is None or not any(address in network for network in self._networks):
             raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))

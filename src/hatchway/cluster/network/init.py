@@ -57,7 +57,11 @@ class Child:
     def kill(self, number: int) -> None:
         # The first process of a PID namespace takes everything in it along; an exec's has only its process group.
         if number == signal.SIGKILL and not self.is_container:
-            os.killpg(self.pid, number)
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                # Forked a moment ago, it leads no group yet.
+                os.kill(self.pid, number)
         else:
             os.kill(self.pid, number)
 

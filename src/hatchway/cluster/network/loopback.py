@@ -36,23 +36,33 @@ _LIMITS = (
 
 
 class LoopbackProcess:
-    """A child process in a session of its own."""
+    """A child process that leads a session. When it ends, what is left of its process group is killed."""
 
     def __init__(self, process: asyncio.subprocess.Process, root: Path) -> None:
         self._process = process
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
         self.root = root
         self.pid = process.pid
 
+    @property
+    def running(self) -> bool:
+        return not self._watcher.done()
+
     async def wait(self) -> Exit:
-        code = await self._process.wait()
-        return Exit(code) if code >= 0 else Exit(128 - code, -code)
+        return await asyncio.shield(self._watcher)
 
     def kill(self, signal: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if signal == signals.SIGKILL:
-                os.killpg(self.pid, signal)
-            elif self._process.returncode is None:
-                os.kill(self.pid, signal)
+        if self.running and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                send = os.killpg if signal == signals.SIGKILL else os.kill
+                send(self.pid, signal)
+
+    async def _watch(self) -> Exit:
+        code = await self._process.wait()
+        # PermissionError: macOS says so of a group of zombies.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signals.SIGKILL)
+        return Exit(code) if code >= 0 else Exit(128 - code, -code)
 
 
 class LoopbackSandbox:
@@ -113,7 +123,7 @@ class LoopbackSandbox:
         except ValueError as error:
             raise StartError(f'exec: "{config.argv[0]}": {error}') from error
         started = LoopbackProcess(process, root)
-        self._processes = [known for known in self._processes if known._process.returncode is None]
+        self._processes = [known for known in self._processes if known.running]
         self._processes.append(started)
         return started
 

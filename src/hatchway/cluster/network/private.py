@@ -111,14 +111,19 @@ class PrivateRuntime:
                     "etc": etc_files(etc, hostname, ip),
                 }
             )
-        except BaseException:
+        except OSError:
+            pool.give_back(ip)
+            raise
+        except asyncio.CancelledError:
+            # Init works in order: it has made the sandbox, or failed to, when it reads this.
+            self.tell({"op": "remove", "sandbox": sandbox, "id": next(self._ids)})
             pool.give_back(ip)
             raise
         return PrivateSandbox(self, sandbox, ip, lambda: pool.give_back(ip))
 
     async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
         """Raises OSError; EHOSTUNREACH at once for a pod's address that no pod has."""
-        if ipaddress.IPv4Address(ip) in plan.POD_CIDR and ip not in self._pools:
+        if ip not in self._pools and _is_pod_address(ip):
             raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         return await sockets.connect(ip, port, timeout)
 
@@ -183,6 +188,14 @@ class PrivateRuntime:
         for process in self._processes.values():
             process.ended.set_result(Exit(137, 9))
         self._processes.clear()
+
+
+def _is_pod_address(ip: str) -> bool:
+    """Whether it is from the pods' range, or no IPv4 address at all, which nobody has either."""
+    try:
+        return ipaddress.IPv4Address(ip) in plan.POD_CIDR
+    except ValueError:
+        return True
 
 
 def _exit(status: int) -> Exit:
