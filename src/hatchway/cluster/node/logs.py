@@ -41,6 +41,8 @@ class LineSplitter:
     def __init__(self, stream: bytes, limit: int = LINE_LIMIT) -> None:
         self._stream = stream
         self._limit = limit
+        # Whether the last line that was told is a part whose end has not been told.
+        self._open = False
         self._rest = bytearray()
 
     def feed(self, data: bytes, moment: bytes) -> bytes:
@@ -56,12 +58,13 @@ class LineSplitter:
         # What is full by now is told at once; its line's end, which may still come, is then a part of its own.
         whole = len(rest) - len(rest) % limit
         out += [encode(self._stream, rest[start : start + limit], moment, b"P") for start in range(0, whole, limit)]
+        self._open = whole > 0 or (self._open and not lines)
         self._rest = bytearray(rest[whole:])
         return b"".join(out)
 
     def finish(self, moment: bytes) -> bytes:
         """What is left when the stream ends without a newline."""
-        if not self._rest:
+        if not self._rest and not self._open:
             return b""
         rest, self._rest = bytes(self._rest), bytearray()
         return encode(self._stream, rest, moment)

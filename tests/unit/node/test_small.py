@@ -1,0 +1,206 @@
+"""Images, /etc, the node's own object, the configuration, who may ask a kubelet."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.auth import pki
+from hatchway.cluster.node import etcfiles, images, registration
+from hatchway.cluster.node.access import Access, Denied
+from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.errors import HatchwayError, service_unavailable
+from hatchway.kube.api import Object
+from hatchway.proxy.routing import Peer, RequestHead
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("nginx", "nginx"),
+        ("nginx:1.27@sha256:abc", "nginx"),
+        ("docker.io/hatchway/dns:1", "hatchway/dns"),
+        ("localhost:5000/team/web:2", "localhost:5000/team/web"),
+    ],
+)
+def test_image_names(image: str, name: str) -> None:
+    assert images.repository(image) == name
+
+
+def test_a_command_runs_whatever_the_image() -> None:
+    found = images.resolve("nginx", ["sh"], ["-c", "true"])
+    assert found.argv == ["sh", "-c", "true"] and "this machine's programs" in found.note
+
+
+def test_shipped_images_run_without_a_command() -> None:
+    assert images.resolve("hatchway/dns:latest", (), ["-v"]).argv == [
+        sys.executable,
+        "-m",
+        "hatchway.cluster.addons.dns",
+        "-v",
+    ]
+    assert images.resolve("own", (), (), {"own": ["x"]}).argv == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"), [("nginx", "ErrImagePull"), ("", "InvalidImageName"), ("a b", "InvalidImageName")]
+)
+def test_other_images_are_refused_with_what_to_do(image: str, reason: str) -> None:
+    with pytest.raises(images.ImageError) as caught:
+        images.resolve(image, (), ())
+    assert caught.value.reason == reason
+    if reason == "ErrImagePull":
+        assert "`command`" in str(caught.value) and "hatchway/echo" in str(caught.value)
+
+
+def pod(**spec: Any) -> Object:
+    return {"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
+
+
+def resolv(tmp_path: Path, cluster_dns: str = "10.96.0.10", **spec: Any) -> list[str]:
+    host = tmp_path / "resolv.conf"
+    host.write_text("# x\nnameserver 9.9.9.9\nsearch example.com\noptions edns0 timeout:1\n")
+    text = etcfiles.resolv_conf(pod(**spec), cluster_dns=cluster_dns, cluster_domain="cluster.local", host_file=host)
+    return text.splitlines()
+
+
+def test_resolv_conf_by_policy(tmp_path: Path) -> None:
+    assert resolv(tmp_path) == [
+        "search shop.svc.cluster.local svc.cluster.local cluster.local",
+        "nameserver 10.96.0.10",
+        "options ndots:5",
+    ]
+    of_host = ["search example.com", "nameserver 9.9.9.9", "options edns0 timeout:1"]
+    assert resolv(tmp_path, dnsPolicy="Default") == of_host
+    assert resolv(tmp_path, cluster_dns="") == of_host
+    config = {
+        "nameservers": ["1.1.1.1", "10.96.0.10"],
+        "searches": ["x.y"],
+        "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
+    }
+    assert resolv(tmp_path, dnsPolicy="None", dnsConfig=config) == [
+        "search x.y",
+        "nameserver 1.1.1.1",
+        "nameserver 10.96.0.10",
+        "options ndots:2 edns0",
+    ]
+    assert resolv(tmp_path, dnsConfig=config)[1:] == [
+        "nameserver 10.96.0.10",
+        "nameserver 1.1.1.1",
+        "options ndots:2 edns0",
+    ]
+
+
+def test_hosts_and_host_name() -> None:
+    text = etcfiles.hosts(pod(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["a", "b.c"]}]))
+    assert "127.0.0.1\tlocalhost\n" in text and text.endswith("10.0.0.1\ta\tb.c\n")
+    long = {"metadata": {"name": "x" * 62 + "-y"}, "spec": {}}
+    assert etcfiles.hostname(long) == "x" * 62
+    assert etcfiles.hostname(pod(hostname="h")) == "h"
+
+
+def test_the_control_plane_has_its_taint_and_label() -> None:
+    first = registration.node_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)
+    assert first["spec"]["taints"] == [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]
+    assert first["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] == ""
+    other = registration.node_object(NodeSpec("node-1", 1, "172.18.0.3"), loopback=False)
+    assert other["spec"] == {
+        "podCIDR": "10.244.1.0/24",
+        "podCIDRs": ["10.244.1.0/24"],
+        "providerID": "hatchway://node-1",
+    }
+
+
+def test_a_nodes_conditions_keep_their_times_while_nothing_changes() -> None:
+    node = NodeSpec("node-1", 1, "172.18.0.3")
+    facts, resources = registration.machine_facts(), registration.capacity()
+    first = registration.node_status(node, resources, facts, "2026-01-02T03:00:00Z")
+    second = registration.node_status(node, resources, facts, "2026-01-02T03:04:59Z")
+    assert registration.with_transitions(first, second) == first
+    late = registration.node_status(node, resources, facts, "2026-01-02T03:05:00Z")
+    ready = registration.with_transitions(first, late)["conditions"][-1]
+    assert ready["lastHeartbeatTime"] == "2026-01-02T03:05:00Z"
+    assert ready["lastTransitionTime"] == "2026-01-02T03:00:00Z"
+    lost = {**first, "conditions": [{**c, "status": "Unknown"} for c in first["conditions"]]}
+    again = registration.with_transitions(lost, second)["conditions"][-1]
+    assert again["status"] == "True" and again["lastTransitionTime"] == "2026-01-02T03:04:59Z"
+    assert facts["kubeletVersion"].startswith("v1.37.") and facts["containerRuntimeVersion"].startswith("hatchway://")
+
+
+def test_the_configuration_survives_its_file(tmp_path: Path) -> None:
+    config = AgentConfig(str(tmp_path), [NodeSpec("a", 0, "1.2.3.4")], "https://10.96.0.1:443", images={"x": ["y"]})
+    config.save(tmp_path / "agent.json")
+    assert AgentConfig.load(tmp_path / "agent.json") == config
+    for text in ("", "[]", "{}", '{"nodes": [{"name": "a"}]}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(HatchwayError, match=r"bad\.json"):
+            AgentConfig.load(tmp_path / "bad.json")
+    with pytest.raises(HatchwayError):
+        AgentConfig.load(tmp_path / "none.json")
+
+
+class Reviews:
+    """TokenReview and SubjectAccessReview: alice's token is known, and she may get nodes/metrics."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.down = False
+
+    async def create(self, resource: str, obj: Object, *_: Any, **__: Any) -> Object:
+        if self.down:
+            raise service_unavailable("down")
+        if resource.startswith("tokenreviews"):
+            self.asked.append("token")
+            if obj["spec"]["token"] == "alice-token":
+                return {"status": {"authenticated": True, "user": {"username": "alice", "groups": ["devs"]}}}
+            return {"status": {"authenticated": False}}
+        attributes = obj["spec"]["resourceAttributes"]
+        assert (attributes["resource"], attributes["name"], obj["spec"]["groups"]) == ("nodes", "node-1", ["devs"])
+        self.asked.append(f"{attributes['verb']} {attributes['subresource']}")
+        return {"status": {"allowed": (attributes["verb"], attributes["subresource"]) == ("get", "metrics")}}
+
+
+def head(path: str, token: str = "", certificate: bytes | None = None, method: str = "GET") -> RequestHead:
+    headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+    peer = Peer(("127.0.0.1", 1), "https", certificate)
+    return RequestHead(method, path.encode(), path.encode(), None, headers, "1.1", peer)
+
+
+async def test_tokens_are_reviewed_once() -> None:
+    reviews = Reviews()
+    access = Access(reviews, "node-1")  # type: ignore[arg-type]
+    await access.check(head("/metrics", "alice-token"))
+    await access.check(head("/metrics", "alice-token"))
+    assert reviews.asked == ["token", "get metrics"]
+    with pytest.raises(Denied) as caught:
+        await access.check(head("/pods", "alice-token"))
+    assert caught.value.status == 403
+    assert caught.value.text == "Forbidden (user=alice, verb=get, resource=nodes, subresource(s)=[pods proxy])"
+    with pytest.raises(Denied) as caught:
+        await access.check(head("/metrics", "alice-token", method="POST"))
+    assert caught.value.status == 403
+
+
+async def test_strangers_and_an_absent_server() -> None:
+    reviews = Reviews()
+    access = Access(reviews, "node-1")  # type: ignore[arg-type]
+    for request in (head("/healthz"), head("/healthz", "wrong"), head("/healthz", certificate=b"junk")):
+        with pytest.raises(Denied) as caught:
+            await access.check(request)
+        assert (caught.value.status, caught.value.text) == (401, "Unauthorized")
+    reviews.down = True
+    with pytest.raises(Denied) as caught:
+        await access.check(head("/healthz", "other"))
+    assert caught.value.status == 500
+
+
+async def test_the_api_servers_certificate_opens_everything(tmp_path: Path) -> None:
+    authority = pki.ensure(tmp_path, cluster_name="t", node_names=["n"], node_ips=["127.0.0.2"], api_ips=())
+    der = ssl.PEM_cert_to_DER_cert(authority.kubelet_client.cert.read_text())
+    reviews = Reviews()
+    await Access(reviews, "node-1").check(head("/containerLogs/a/b/c", certificate=der))  # type: ignore[arg-type]
+    assert reviews.asked == []
