@@ -1,33 +1,26 @@
 """Every recorded exchange of the proxy verb, replayed over HTTPS against real backends.
 
 Here `ProxyVerb` stands behind the engine alone. What needs authentication, authorization or other parts of the API
-server is listed by `needs_api_server` and replayed against a whole one (`server_recordings`).
+server is listed by `needs_api_server` and replayed, with all others, by test_conformance_server.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-import socket
 import ssl
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb, status_response
 from hatchway.cluster.api.requestinfo import parse
 from hatchway.errors import ApiError
-from hatchway.proxy.routing import Decision, RequestHead, Respond
+from hatchway.proxy.routing import Decision, RequestHead
 from hatchway.proxy.server import serve
 from tests.conformance import replay
+from tests.conformance.backends import Backends, dial, kubelet, running_backends
 from tests.conformance.cluster import recorded_cluster
 from tests.conformance.deliberate import DELIBERATE
-from tests.conformance.tls import self_signed
 
 RECORDINGS = replay.load("proxy.jsonl")
 # Not proxy requests: the REST API's affair.
@@ -50,78 +43,10 @@ def server_recordings() -> list[replay.Recording]:
     return [recording for recording in RECORDINGS if needs_api_server(recording)]
 
 
-@dataclass
-class Backends:
-    b10: str
-    b11: str
-    node: str
-    kubelet_port: int
-    cert: Path
-    key: Path
-
-
-def _listening(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0
-
-
 @pytest.fixture(scope="module")
 def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
-    """The pods b10 and b11 as processes: the ports are the recordings', so each run has loopback addresses of its own."""
-    directory = tmp_path_factory.mktemp("backends")
-    net = f"127.{random.randint(130, 250)}.{random.randint(1, 250)}"
-    cert, key = self_signed(directory, [f"{net}.1"])
-    found = Backends(f"{net}.10", f"{net}.11", f"{net}.1", 10250, cert, key)
-    wanted = [
-        ("b10", found.b10, 8080),
-        ("b10alt", found.b10, 8081),
-        ("b11", found.b11, 8080),
-        ("b10tls", found.b10, 8443),
-    ]
-    script = str(Path(replay.__file__).with_name("backend.py"))
-    processes = []
-    try:
-        for name, address, port in wanted:
-            more = [str(cert), str(key)] if port == 8443 else []
-            command = [sys.executable, script, name, address, str(port), *more]
-            processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        for name, address, port in wanted:
-            for _ in range(500):
-                if _listening(address, port):
-                    break
-                assert all(process.poll() is None for process in processes), f"{name} ended"
-                time.sleep(0.02)
-            else:
-                raise AssertionError(f"{name} does not listen on {address}:{port}")
+    with running_backends(tmp_path_factory.mktemp("backends")) as found:
         yield found
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(10)
-
-
-async def dial(address: str, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    sock.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(sock, (address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def kubelet(head: RequestHead) -> Decision:
-    plain = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"X-Content-Type-Options", b"nosniff")]
-    if head.path == b"/healthz":
-        return Respond(200, plain, b"ok")
-    if head.path == b"/pods":
-        return Respond(
-            200, [(b"Content-Type", b"application/json")], b'{"kind":"PodList","apiVersion":"v1","items":[]}'
-        )
-    return Respond(404, plain, b"404 page not found\n")
 
 
 @dataclass

@@ -31,10 +31,12 @@ class Settings:
         """Raises HatchwayError when a value is no number."""
         pod_ip = environment.get("HATCHWAY_POD_IP", "")
         # Without a private network all pods share loopback, and each one has an address of its own to bind to.
+        # There, volumes lie below a directory instead of at their mountPath, too.
+        root = Path(environment.get("HATCHWAY_ROOT", "/"))
         default_address = pod_ip if pod_ip.startswith("127.") else "0.0.0.0"
         return cls(
-            logs=Path(environment.get("HATCHWAY_LOG_DIR", "/var/log/pods")),
-            data=Path(environment.get("HATCHWAY_LOG_DATA", "/var/lib/hatchway-logging")),
+            logs=Path(environment.get("HATCHWAY_LOG_DIR") or root / "var/log/pods"),
+            data=Path(environment.get("HATCHWAY_LOG_DATA") or root / "var/lib/hatchway-logging"),
             limit=_number(environment, "HATCHWAY_LOG_LIMIT", _GIBIBYTE),
             host=environment.get("HATCHWAY_NODE_NAME") or socket.gethostname(),
             address=environment.get("HATCHWAY_LOG_ADDRESS", default_address),
