@@ -46,6 +46,11 @@ class UdpListener:
         self._socket = sockets.datagram(ip, port)
         self._loop.add_reader(self._socket.fileno(), self._from_clients)
 
+    @property
+    def flows(self) -> int:
+        """How many clients have a socket of their own right now."""
+        return len(self._flows)
+
     def close(self) -> None:
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())

@@ -19,16 +19,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from hatchway.cluster import plan
+from hatchway.cluster.network import loopback
 from hatchway.cluster.network.dialer import Dialer, LoopbackDialer, PrivateDialer
 from hatchway.errors import HatchwayError
 
 ENVIRONMENT = "HATCHWAY_NETWORK"
+
+Isolation = Literal["private", "loopback"]
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -41,7 +44,7 @@ class Network(Protocol):
     is one. pid: the process that all others in it descend from.
     """
 
-    isolation: Literal["private", "loopback"]
+    isolation: Isolation
     limits: str
     pid: int
     dialer: Dialer
@@ -54,16 +57,20 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """nodes: how many, the control plane's included. agent: the node agent's argv. directory: an existing private
+    """nodes: how many, the control plane's included. agent: the node agent's argv, or a function that gives it when
+    told the isolation ("private" or "loopback"; called anew when loopback takes the private network's place). directory: an existing private
     directory, needed as a mount point. log: what the agent and the network write to. env: the agent's environment
     (None: this process's). hidden: paths that no pod may see although they lie below a directory that pods see."""
 
     nodes: int
-    agent: Sequence[str]
+    agent: Sequence[str] | Callable[[Isolation], Sequence[str]]
     directory: Path
     log: Path
     env: Mapping[str, str] | None = None
     hidden: Sequence[Path] = ()
+
+    def agent_argv(self, isolation: Isolation) -> list[str]:
+        return list(self.agent(isolation) if callable(self.agent) else self.agent)
 
 
 class Unavailable(HatchwayError):
@@ -73,7 +80,7 @@ class Unavailable(HatchwayError):
 async def start_network(mode: str, settings: Settings) -> Network:
     """mode: "private", "loopback", or "auto": private where possible. Raises HatchwayError."""
     if mode == "loopback":
-        return await start_loopback_network(settings, "isolation is switched off")
+        return await start_loopback_network(settings, "no private network was asked for")
     try:
         return await start_private_network(settings)
     except Unavailable as error:
@@ -116,7 +123,7 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
         "hidden": [str(path.resolve()) for path in settings.hidden],
         "addresses": addresses,
         "local": [[str(plan.SERVICE_CIDR.network_address), plan.SERVICE_CIDR.prefixlen]],
-        "agent": list(settings.agent),
+        "agent": settings.agent_argv("private"),
     }
     network = PrivateNetwork(lifeline, dial, settings.log)
     try:
@@ -145,7 +152,7 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
 class PrivateNetwork:
     """The outer ends of the lifeline and the dialer's socket."""
 
-    isolation: Literal["private", "loopback"] = "private"
+    isolation: Isolation = "private"
     limits = ""
     pid = 0
 
@@ -251,14 +258,14 @@ def explain(error: str) -> str:
 
 
 async def start_loopback_network(settings: Settings, why: str) -> LoopbackNetwork:
-    """Start the node agent outside of any namespace. why: goes into `limits`. Raises HatchwayError."""
+    """Start the node agent outside of any namespace. why: there is no private network; goes into `limits`. Raises HatchwayError."""
     lifeline, inner = socket.socketpair()
     env = dict(os.environ if settings.env is None else settings.env)
     env[ENVIRONMENT] = f"loopback:{inner.fileno()}:{settings.directory}"
     try:
         with inner, _open_log(settings.log) as log:
             process = await asyncio.create_subprocess_exec(
-                *settings.agent,
+                *settings.agent_argv("loopback"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -276,13 +283,13 @@ async def start_loopback_network(settings: Settings, why: str) -> LoopbackNetwor
 class LoopbackNetwork:
     """The node agent as an ordinary child process. It ends when the lifeline does."""
 
-    isolation: Literal["private", "loopback"] = "loopback"
+    isolation: Isolation = "loopback"
 
     def __init__(self, process: asyncio.subprocess.Process, lifeline: socket.socket, why: str) -> None:
         self._process = process
         self.pid = process.pid
         self._lifeline = lifeline
-        self.limits = why
+        self.limits = f"{why}; {loopback.limits()}"
         self.dialer: Dialer = LoopbackDialer()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._watcher = asyncio.get_running_loop().create_task(self._watch())

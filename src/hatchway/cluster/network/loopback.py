@@ -150,7 +150,7 @@ class LoopbackRuntime:
         self._pools = Pools(loopback=True)
         self._dialer = LoopbackDialer()
         self._sandboxes: list[LoopbackSandbox] = []
-        self.limits = _LIMITS + _missing_addresses()
+        self.limits = limits()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def close(self) -> None:
@@ -219,6 +219,11 @@ def _die_with_parent() -> None:
     from hatchway.cluster.network import syscalls
 
     syscalls.set_parent_death_signal(signals.SIGKILL)
+
+
+def limits() -> str:
+    """One sentence on what does not work on loopback, on this machine."""
+    return _LIMITS + _missing_addresses()
 
 
 def _missing_addresses() -> str:
