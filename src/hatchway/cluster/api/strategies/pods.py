@@ -12,7 +12,7 @@ from typing import Any
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.names import random_suffix
 from hatchway.cluster.api.schema import quantity_value
-from hatchway.cluster.api.strategies.base import Context, Strategy, field, readers
+from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, readers
 from hatchway.cluster.api.strategies.podspec import containers, validate_spec
 from hatchway.errors import Cause, forbidden
 from hatchway.kube.api import Object
@@ -82,7 +82,8 @@ class PodStrategy(Strategy):
 
     def prepare_status(self, ctx: Context, obj: Object, old: Object) -> None:
         super().prepare_status(ctx, obj, old)
-        # The kubelet reports conditions, it does not decide on deletion or ownership.
+        # The kubelet reports; it decides neither on ownership nor on the class of service.
+        keep(obj["metadata"], old["metadata"], "ownerReferences")
         obj.setdefault("status", {})["qosClass"] = (old.get("status") or {}).get("qosClass", qos_class(old["spec"]))
 
     def validate(self, obj: Object) -> list[Cause]:

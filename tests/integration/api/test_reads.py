@@ -1,0 +1,289 @@
+"""Lists in pages, watches in all their forms, and requests that make no sense."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.api import watching
+from hatchway.cluster.api.history import History
+from hatchway.errors import ApiError
+from tests.integration.api.world import World, world
+
+NS = "/api/v1/namespaces/default"
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.fixture
+async def made() -> AsyncIterator[World]:
+    async with world() as one:
+        yield one
+
+
+async def config_map(made: World, name: str, namespace: str = "default", **labels: str) -> int:
+    obj = {"metadata": {"name": name, "namespace": namespace, "labels": labels}}
+    return int((await made.client.create("configmaps", obj))["metadata"]["resourceVersion"])
+
+
+async def event(events: asyncio.Queue[Any]) -> tuple[str, str]:
+    found = await asyncio.wait_for(events.get(), 5)
+    return found["type"], found["object"].get("metadata", {}).get("name", "")
+
+
+async def test_pages(made: World) -> None:
+    names = [f"c{number}" for number in range(7)]
+    for name in names:
+        await config_map(made, name, page="yes")
+    await config_map(made, "c1", "kube-system", page="yes")
+    for target, wanted in ((f"{NS}/configmaps", names), ("/api/v1/configmaps", [*names, "c1"])):
+        found, token, pages = [], "", 0
+        while True:
+            reply = (await made.send("GET", f"{target}?limit=3&labelSelector=page&continue={token}")).json
+            found += [one["metadata"]["name"] for one in reply["items"]]
+            pages += 1
+            token = reply["metadata"].get("continue", "")
+            if not token:
+                break
+        assert (found, pages) == (wanted, 3)
+    whole = (await made.send("GET", f"{NS}/configmaps?limit=3")).json["metadata"]
+    assert whole["remainingItemCount"] == 5
+
+
+async def test_a_later_page_keeps_the_version_of_the_first(made: World) -> None:
+    for name in "abc":
+        await config_map(made, name)
+    first = (await made.send("GET", f"{NS}/configmaps?limit=1")).json
+    await config_map(made, "bb")
+    second = (await made.send("GET", f"{NS}/configmaps?limit=9&continue={first['metadata']['continue']}")).json
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert [one["metadata"]["name"] for one in second["items"]] == ["b", "bb", "c", "kube-root-ca.crt"]
+
+
+@pytest.mark.parametrize("token", ["x", "e30", "bnVsbA", "eyJydiI6IngiLCJzdGFydCI6ImEifQ", "%ff", "W10"])
+async def test_continue_tokens_that_are_none(made: World, token: str) -> None:
+    assert (await made.send("GET", f"{NS}/configmaps?limit=1&continue={token}")).status == 400
+
+
+async def test_versions_of_lists(made: World) -> None:
+    now = made.store.revision
+    for query, status in (
+        ("resourceVersion=0", 200),
+        (f"resourceVersion={now}", 200),
+        (f"resourceVersion={now}&resourceVersionMatch=Exact", 200),
+        (f"resourceVersion={now - 1}&resourceVersionMatch=Exact", 410),
+        (f"resourceVersion={now + 1}", 504),
+        ("resourceVersion=x", 400),
+        ("resourceVersionMatch=Exact", 422),
+        ("resourceVersion=1&resourceVersionMatch=Nearly", 422),
+        ("sendInitialEvents=true", 422),
+        ("watch=1&sendInitialEvents=true", 422),
+        ("timeoutSeconds=99999999999999999999", 400),
+    ):
+        assert (await made.send("GET", f"{NS}/configmaps?{query}")).status == status, query
+
+
+async def test_watch_from_a_version(made: World) -> None:
+    revision = await config_map(made, "a")
+    await config_map(made, "b")
+    async with made.watch(f"{NS}/configmaps?watch=1&resourceVersion={revision}") as events:
+        assert await event(events) == ("ADDED", "b")
+        await made.client.patch("configmaps", "b", {"data": {"k": "v"}}, "default")
+        assert await event(events) == ("MODIFIED", "b")
+        await config_map(made, "elsewhere", "kube-system")
+        await made.client.delete("configmaps", "b", "default")
+        deleted = await asyncio.wait_for(events.get(), 5)
+        assert (deleted["type"], deleted["object"]["data"]) == ("DELETED", {"k": "v"})
+        assert int(deleted["object"]["metadata"]["resourceVersion"]) == made.store.revision
+
+
+async def test_watch_without_a_version_begins_with_what_is_there(made: World) -> None:
+    for query in ("watch=1", "watch=1&resourceVersion=0"):
+        async with made.watch(f"{NS}/configmaps?{query}") as events:
+            assert await event(events) == ("ADDED", "kube-root-ca.crt")
+    async with made.watch(f"/api/v1/watch/namespaces/default/configmaps/kube-root-ca.crt?x={query}") as events:
+        assert await event(events) == ("ADDED", "kube-root-ca.crt")
+
+
+async def test_watch_list(made: World) -> None:
+    query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    async with made.watch(f"{NS}/configmaps?{query}") as events:
+        assert await event(events) == ("ADDED", "kube-root-ca.crt")
+        mark = await asyncio.wait_for(events.get(), 5)
+        assert mark["type"] == "BOOKMARK"
+        assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+        assert mark["object"]["metadata"]["resourceVersion"] == str(made.store.revision)
+        await config_map(made, "later")
+        assert await event(events) == ("ADDED", "later")
+
+
+async def test_a_selection_sees_objects_come_and_go(made: World) -> None:
+    async with made.watch(f"{NS}/configmaps?watch=1&labelSelector=on%3Dyes") as events:
+        await config_map(made, "a", on="no")
+        await made.client.patch("configmaps", "a", {"metadata": {"labels": {"on": "yes"}}}, "default")
+        assert await event(events) == ("ADDED", "a")
+        await made.client.patch("configmaps", "a", {"metadata": {"labels": {"on": "no"}}}, "default")
+        gone = await asyncio.wait_for(events.get(), 5)
+        assert (gone["type"], gone["object"]["metadata"]["labels"]) == ("DELETED", {"on": "yes"})
+        assert gone["object"]["metadata"]["resourceVersion"] == str(made.store.revision)
+        await made.client.delete("configmaps", "a", "default")
+        await config_map(made, "b", on="yes")
+        assert await event(events) == ("ADDED", "b")
+
+
+async def test_watch_as_a_table(made: World) -> None:
+    async with made.watch(f"{NS}/configmaps?watch=1&resourceVersion={made.store.revision}", TABLE) as events:
+        await config_map(made, "a")
+        found = (await asyncio.wait_for(events.get(), 5))["object"]
+        assert found["kind"] == "Table"
+        assert found["rows"][0]["cells"][0] == "a"
+
+
+async def test_bookmarks_while_nothing_happens(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "BOOKMARK_INTERVAL", 0.01)
+    target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&resourceVersion={made.store.revision}"
+    async with made.watch(target) as events:
+        mark = await asyncio.wait_for(events.get(), 5)
+        assert (mark["type"], mark["object"]["metadata"]["resourceVersion"]) == ("BOOKMARK", str(made.store.revision))
+
+
+async def test_a_watch_from_before_the_history_expires(made: World) -> None:
+    made.store._histories["configmaps"] = History(made.store.revision, 8)
+    old = await made.send("GET", f"{NS}/configmaps?watch=1&resourceVersion={made.store.revision - 1}")
+    assert old.status == 200
+    assert (old.json["type"], old.json["object"]["code"], old.json["object"]["reason"]) == ("ERROR", 410, "Expired")
+
+
+async def test_watches_end(made: World) -> None:
+    timed = await made.send("GET", f"{NS}/configmaps?watch=1&timeoutSeconds=1&resourceVersion={made.store.revision}")
+    assert (timed.status, timed.body) == (200, b"")
+    async with made.watch(f"{NS}/configmaps?watch=1") as events:
+        assert await event(events) == ("ADDED", "kube-root-ca.crt")
+        await made.store.close()
+
+
+async def test_the_watch_in_process_lists_again_when_it_is_too_slow(made: World) -> None:
+    await config_map(made, "gone")
+    stream = made.client.watch("configmaps", "default")
+    seen = []
+    while not seen or seen[-1][0] != "SYNCED":
+        one = await anext(stream)
+        seen.append((one.type, one.object.get("metadata", {}).get("name")))
+    assert seen == [("ADDED", "gone"), ("ADDED", "kube-root-ca.crt"), ("SYNCED", None)]
+    await config_map(made, "first")
+    one = await anext(stream)
+    assert (one.type, one.object["metadata"]["name"]) == ("ADDED", "first")
+    history = made.store.history("configmaps")
+    history._limit = 2
+    await made.client.delete("configmaps", "gone", "default")
+    for number in range(8):
+        await config_map(made, f"more{number}")
+    changes = [await anext(stream) for _ in range(9)]
+    assert [(one.type, one.object["metadata"]["name"]) for one in changes] == [
+        ("DELETED", "gone"),
+        *(("ADDED", f"more{number}") for number in range(8)),
+    ]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "headers", "status"),
+    [
+        ("GET", "/api/v1/namespaces/default/nodes", None, {}, 404),
+        ("GET", "/api/v1/nodes/x/pods/y", None, {}, 404),
+        ("GET", f"{NS}/configmaps/a/b/c", None, {}, 404),
+        ("GET", f"{NS}/configmaps/a/status", None, {}, 404),
+        ("GET", "/apis/nope/v1/things", None, {}, 404),
+        ("GET", "/api/v2/pods", None, {}, 404),
+        ("POST", "/api/v1/configmaps", {"metadata": {"name": "a"}}, {}, 405),
+        ("POST", f"{NS}/configmaps/a", {}, {}, 405),
+        ("PUT", f"{NS}/configmaps", {}, {}, 405),
+        ("OPTIONS", f"{NS}/configmaps", None, {}, 405),
+        ("POST", "/healthz", None, {}, 405),
+        ("POST", f"{NS}/configmaps", [], {}, 400),
+        ("POST", f"{NS}/configmaps", None, {}, 400),
+        ("POST", f"{NS}/configmaps", b"\xff\xfe", {}, 400),
+        ("POST", f"{NS}/configmaps", b"[" * 50_000, {}, 400),
+        ("POST", f"{NS}/configmaps", {"apiVersion": ["v1"], "kind": {"a": 1}}, {}, 400),
+        ("POST", f"{NS}/configmaps", {"metadata": []}, {}, 400),
+        ("POST", f"{NS}/configmaps", {"metadata": {"labels": {"a": 1}}}, {}, 400),
+        ("POST", f"{NS}/pods", {"metadata": {"name": "p"}, "spec": {"containers": {"a": 1}}}, {}, 400),
+        ("POST", f"{NS}/pods", {"metadata": {"name": "p"}, "spec": {"containers": [None]}}, {}, 422),
+        ("POST", f"{NS}/pods", {"metadata": {"name": "p"}}, {}, 422),
+        ("POST", f"{NS}/services", {"metadata": {"name": "s"}}, {}, 422),
+        ("POST", f"{NS}/services", {"metadata": {"name": "s.x"}, "spec": {"ports": [{"port": 1}]}}, {}, 422),
+        ("POST", f"{NS}/services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 99999}]}}, {}, 422),
+        ("POST", f"{NS}/configmaps", b" " * (3 * 1024 * 1024 + 1), {}, 413),
+        ("POST", f"{NS}/configmaps", b"{}", {"Content-Length": "99999999"}, 413),
+        ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", [], MERGE, 400),
+        ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", {"data": []}, MERGE, 400),
+        ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", {}, {"Content-Type": "application/apply-patch+yaml"}, 415),
+        ("DELETE", f"{NS}/configmaps/kube-root-ca.crt", [], {}, 400),
+        ("DELETE", f"{NS}/configmaps/kube-root-ca.crt", {"gracePeriodSeconds": "x"}, {}, 400),
+        ("DELETE", f"{NS}/configmaps/kube-root-ca.crt?propagationPolicy=Sideways", None, {}, 422),
+        ("DELETE", f"{NS}/configmaps/kube-root-ca.crt?gracePeriodSeconds=x", None, {}, 400),
+        ("POST", f"{NS}/pods/absent/binding", {"target": {"name": "n"}}, {}, 404),
+        ("POST", f"{NS}/pods/absent/binding", {"target": []}, {}, 400),
+        ("POST", f"{NS}/pods/absent/binding", {"target": {}}, {}, 422),
+        ("PUT", "/apis/apps/v1/namespaces/default/deployments/x/scale", {"spec": {"replicas": "a"}}, {}, 404),
+        ("GET", f"{NS}/configmaps?" + "&".join(["a=1"] * 300), None, {}, 400),
+        ("GET", f"{NS}/configmaps?includeObject=Half", None, TABLE, 400),
+        ("GET", f"{NS}/configmaps/kube-root-ca.crt", None, {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}, 406),
+    ],
+)  # fmt: skip
+async def test_requests_that_make_no_sense(
+    made: World, method: str, target: str, body: Any, headers: dict[str, str], status: int
+) -> None:
+    reply = await made.send(method, target, body, headers)
+    assert reply.status == status, reply.body
+    assert reply.json["kind"] == "Status"
+    assert reply.json["code"] == status
+    assert "Traceback" not in reply.json["message"]
+
+
+async def test_a_bug_is_a_status_without_a_traceback(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(made.api, "get", broken)
+    reply = await made.send("GET", f"{NS}/configmaps/a")
+    assert (reply.status, reply.json["reason"]) == (500, "InternalError")
+    assert b"secret" not in reply.body
+
+
+async def test_health(made: World) -> None:
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/informer-sync", "/healthz/ping"):
+        reply = await made.send("GET", path)
+        assert (reply.status, reply.body) == (200, b"ok")
+    verbose = await made.send("GET", "/livez?verbose")
+    assert verbose.body == b"[+]ping ok\n[+]etcd ok\nlivez check passed\n"
+    assert (await made.send("GET", "/livez?verbose&exclude=etcd")).body.splitlines()[1] == b"[+]etcd excluded: ok"
+    made.store.problem = "disk is full"
+    assert (await made.send("GET", "/readyz")).status == 500
+    assert (await made.send("GET", "/readyz/etcd")).status == 500
+    assert (await made.send("GET", "/healthz?exclude=etcd")).status == 200
+    assert (await made.send("GET", "/healthz/nope")).status == 404
+
+
+async def test_answers_for_people(made: World) -> None:
+    target = f"{NS}/configmaps/kube-root-ca.crt"
+    assert (await made.send("GET", target)).body.count(b"\n") == 1
+    for query, headers in (("?pretty=true", {}), ("", {"User-Agent": "curl/8"})):
+        assert (await made.send("GET", target + query, None, headers)).body.count(b"\n") > 5
+    reply = await made.send("GET", "/openapi/v3")
+    again = await made.send("GET", "/openapi/v3", None, {"If-None-Match": reply.header("etag") or ""})
+    assert (reply.status, again.status, again.body) == (200, 304, b"")
+    partial = await made.send(
+        "GET", target, None, {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+    )
+    assert sorted(partial.json) == ["apiVersion", "kind", "metadata"]
+
+
+async def test_unknown_field_selectors(made: World) -> None:
+    for resource in ("pods", "configmaps"):
+        with pytest.raises(ApiError) as caught:
+            await made.client.list(resource, field_selector="data.k=v")
+        assert caught.value.code == 400
