@@ -74,6 +74,13 @@ _WHOLE_TAG = re.compile(
     rb"(?:[\t\n\f\r /]++|=?+[^\t\n\f\r />=]++[\t\n\f\r ]*+"
     rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+))?+)*+>"
 )
+# One attribute of such a tag: its name, and its value in double quotes, in single quotes, or bare.
+_ATTRIBUTE = re.compile(
+    rb"(=?+[^\t\n\f\r />=]++)(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+"
+    rb"(?:\"([^\"]*+)\"|'([^']*+)'|(?=>)|([^\t\n\f\r >\"'][^\t\n\f\r >]*+)))?+"
+)
+# A "<" that may be more than text: only the next character tells, so one at the end of the input counts.
+_MARKUP = re.compile(rb"<(?=[A-Za-z/!?]|\Z)")
 _REFERENCE = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
 # Where a script may end or nest: the specification's "script data (double) escaped" states.
 _SCRIPT_MARK = re.compile(rb"<!--|-->|<(/?)script(?=[\t\n\f\r />])", re.IGNORECASE)
@@ -133,21 +140,49 @@ class HtmlRewriter:
     # neither moves nor changes the state waits for more input.
 
     def _text(self, buffer: bytes, position: int, out: list[bytes]) -> int:
+        """Text, and tags that are here whole; everything else is left to the states."""
         start = position
         while True:
-            found = buffer.find(b"<", position)
-            if found < 0:
+            found = _MARKUP.search(buffer, position)
+            if found is None:
                 out.append(buffer[start:])
                 return len(buffer)
-            tag = _WHOLE_TAG.match(buffer, found)
+            begin = found.start()
+            tag = _WHOLE_TAG.match(buffer, begin)
             if tag is None:
-                break
-            name = tag[2].lower()
-            if not tag[1] and (name in URL_ATTRIBUTES or name in _RAW_ELEMENTS):
-                break
+                out.append(buffer[start:begin])
+                return self._markup(buffer, begin, out)
             position = tag.end()
-        out.append(buffer[start:found])
-        return self._markup(buffer, found, out)
+            if tag[1]:
+                continue
+            name = tag[2].lower()
+            attributes = URL_ATTRIBUTES.get(name)
+            if attributes is not None:
+                start = self._whole_tag(buffer, start, tag.end(2), position, attributes, out)
+            if name in _RAW_ELEMENTS:
+                out.append(buffer[start:position])
+                self._element = name
+                self._script_depth = 0
+                self._state = self._raw
+                return position
+
+    def _whole_tag(
+        self, buffer: bytes, start: int, position: int, end: int, attributes: frozenset[bytes], out: list[bytes]
+    ) -> int:
+        """Rewrite the attributes between `position` and `end`; up to where `buffer`, from `start` on, is in `out`."""
+        for match in _ATTRIBUTE.finditer(buffer, position, end):
+            if match[1].lower() not in attributes:
+                continue
+            group = match.lastindex
+            if group is None or group == 1 or match.end(group) - match.start(group) > VALUE_LIMIT:
+                continue
+            value = match[group]
+            rewritten = self._rewrite(value)
+            if rewritten is not value:
+                out.append(buffer[start : match.start(group)])
+                out.append(rewritten)
+                start = match.end(group)
+        return start
 
     def _markup(self, buffer: bytes, found: int, out: list[bytes]) -> int:
         """After a "<" at `found`: what it begins."""
