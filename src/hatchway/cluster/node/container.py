@@ -105,6 +105,7 @@ class Container:
         self._spec_changed = asyncio.Event()
         self._order: asyncio.Future[_KillOrder] | None = None
         self._grace: asyncio.Timeout | None = None
+        self._deadline = float("inf")
         self._stopping = False
         self._ended = asyncio.Event()
         self._ended.set()
@@ -161,11 +162,10 @@ class Container:
         await self._ended.wait()
 
     def hurry(self, grace: float) -> None:
-        """When it is being ended: leave it `grace` seconds from now, unless it has less already."""
+        """When it is being ended, or about to be: leave it `grace` seconds from now, unless it has less already."""
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
         if self._grace is not None and not self._grace.expired():
-            deadline = asyncio.get_running_loop().time() + grace
-            if deadline < (self._grace.when() or float("inf")):
-                self._grace.reschedule(deadline)
+            self._grace.reschedule(min(self._deadline, self._grace.when() or self._deadline))
 
     # --- the life ------------------------------------------------------------------------------------------------
 
@@ -404,11 +404,12 @@ class Container:
 
     async def _end(self, process: Process, exiting: asyncio.Task[Exit], grace: float) -> None:
         """preStop hook, SIGTERM, and SIGKILL when the grace is over."""
-        if grace > 0:
+        deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
+        if deadline > asyncio.get_running_loop().time():
             hook = (self.spec.get("lifecycle") or {}).get("preStop")
             signalled = False
             try:
-                async with asyncio.timeout(grace) as self._grace:
+                async with asyncio.timeout_at(deadline) as self._grace:
                     if hook:
                         await self._pre_stop(hook, process, grace)
                     process.kill(self._stop_signal())

@@ -86,6 +86,10 @@ class Kubelet:
             await server.close()
             await self._events.aclose()
 
+    async def registered(self) -> None:
+        """Wait until the node is registered and says Ready."""
+        await self._registration.registered.wait()
+
     async def shut_down(self, longest: float) -> None:
         """End all pods' processes, within `longest` seconds and a little; the pods stay in the API."""
         self._ending = True

@@ -1,0 +1,344 @@
+"""Pods' lives on a real kubelet, with a real API server and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hatchway.cluster.node import backoff
+from tests.integration.node.world import NODE, World, container, eventually, open_world, phase, ready, waiting
+
+# A shell that ends on SIGTERM at once.
+SERVE = ("sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as found, found.node():
+        yield found
+
+
+async def test_the_node_is_registered_and_ready(world: World) -> None:
+    node = await world.client.get("nodes", NODE.name)
+    assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
+    assert node["status"]["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 10250}}
+    assert node["status"]["allocatable"]["pods"] == "110"
+    lease = await world.client.get("leases.coordination.k8s.io", NODE.name, "kube-node-lease")
+    assert lease["spec"]["holderIdentity"] == NODE.name
+
+
+async def test_a_pod_runs_is_ready_and_ends_gently(world: World) -> None:
+    await world.create("web", *SERVE)
+    pod = await world.pod("web", ready)
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["podIPs"] == [{"ip": pod["status"]["podIP"]}]
+    assert pod["status"]["hostIP"] == NODE.ip
+    found = container(pod)
+    assert found["containerID"].startswith("hatchway://") and found["restartCount"] == 0 and found["started"]
+    assert [reason for reason, _ in await world.events("web", 3)] == ["Pulled", "Created", "Started"]
+    uid = pod["metadata"]["uid"]
+    await world.client.delete("pods", "web", "default")
+    await world.gone("web")
+    assert ("Killing", "Stopping container c") in await world.events("web", 4)
+    await eventually(lambda: not (world.state.pods / uid).exists())
+
+
+async def test_what_ignores_sigterm_is_killed_when_its_grace_is_over(world: World) -> None:
+    await world.create(
+        "deaf", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done", terminationGracePeriodSeconds=30
+    )
+    await world.pod("deaf", ready)
+    await world.client.delete("pods", "deaf", "default")
+    await world.pod("deaf", lambda pod: pod["metadata"].get("deletionTimestamp"))
+    # More impatient: the second deletion shortens the first one's thirty seconds.
+    await world.client.delete("pods", "deaf", "default", grace_period=1)
+    await world.gone("deaf")
+
+
+async def test_a_pod_that_is_deleted_by_force_is_killed(world: World) -> None:
+    await world.create(
+        "web",
+        "sh",
+        "-c",
+        "trap '' TERM; echo $$$$ > $HATCHWAY_ROOT/v/pid; while :; do sleep 0.05; done",
+        volumes=[{"name": "v", "emptyDir": {}}],
+        volumeMounts=[{"name": "v", "mountPath": "/v"}],
+    )
+    pod = await world.pod("web", ready)
+    file = world.volume(pod, "v") / "pid"
+    await eventually(lambda: file.exists() and file.read_text().strip())
+    pid = int(file.read_text())
+    await world.client.delete("pods", "web", "default", grace_period=0)
+    await world.gone("web")
+    await eventually(lambda: not _alive(pid))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_the_environment_files_and_exit_of_a_pod_that_completes(world: World) -> None:
+    await world.client.create("configmaps", {"metadata": {"name": "cm"}, "data": {"A": "1"}}, "default")
+    script = (
+        "cat $HATCHWAY_ROOT/cm/A $HATCHWAY_ROOT/pod/labels; echo; echo $X $IP; "
+        "printf 'last words' > $HATCHWAY_ROOT/dev/termination-log; exit 3"
+    )
+    await world.create(
+        "once",
+        "sh",
+        "-c",
+        script,
+        restartPolicy="Never",
+        envFrom=[{"configMapRef": {"name": "cm"}}],
+        env=[
+            {"name": "X", "value": "x$(A)"},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ],
+        volumes=[
+            {"name": "cm", "configMap": {"name": "cm"}},
+            {
+                "name": "pod",
+                "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]},
+            },
+        ],
+        volumeMounts=[{"name": "cm", "mountPath": "/cm"}, {"name": "pod", "mountPath": "/pod"}],
+    )
+    pod = await world.pod("once", phase("Failed"))
+    terminated = container(pod)["state"]["terminated"]
+    assert (terminated["exitCode"], terminated["reason"], terminated["message"]) == (3, "Error", "last words")
+    status, text = await world.ask("/containerLogs/default/once/c")
+    assert (status, text) == (200, f'1app="once"\nx1 {pod["status"]["podIP"]}\n')
+    await world.client.delete("pods", "once", "default")
+    await world.gone("once")
+
+
+async def test_init_containers_run_in_order_before_the_others_and_sidecars_beside_them(world: World) -> None:
+    volumes = [{"name": "v", "emptyDir": {}}]
+    mounts = [{"name": "v", "mountPath": "/v"}]
+
+    def init(name: str, script: str, **more: object) -> dict[str, object]:
+        return {"name": name, "image": "x", "command": ["sh", "-c", script], "volumeMounts": mounts, **more}
+
+    await world.create(
+        "staged",
+        "sh",
+        "-c",
+        "cat $HATCHWAY_ROOT/v/order",
+        restartPolicy="Never",
+        volumes=volumes,
+        volumeMounts=mounts,
+        initContainers=[
+            init("one", "echo one >> $HATCHWAY_ROOT/v/order"),
+            init(
+                "side",
+                "trap 'exit 0' TERM; echo side >> $HATCHWAY_ROOT/v/order; while :; do sleep 0.05; done",
+                restartPolicy="Always",
+                startupProbe={
+                    "exec": {"command": ["sh", "-c", "grep -q side $HATCHWAY_ROOT/v/order"]},
+                    "periodSeconds": 1,
+                },
+            ),
+            init("two", "echo two >> $HATCHWAY_ROOT/v/order"),
+        ],
+    )
+    pod = await world.pod("staged", phase("Succeeded"))
+    assert (await world.ask("/containerLogs/default/staged/c"))[1] == "one\nside\ntwo\n"
+    pod = await world.pod("staged", lambda pod: "terminated" in container(pod, "side").get("state", {}))
+    assert container(pod, "one")["state"]["terminated"]["reason"] == "Completed"
+
+
+async def test_a_failed_init_container_fails_a_pod_that_is_never_restarted(world: World) -> None:
+    init = {"name": "i", "image": "x", "command": ["false"]}
+    await world.create("unlucky", "true", restartPolicy="Never", initContainers=[init])
+    pod = await world.pod("unlucky", phase("Failed"))
+    assert "waiting" in container(pod)["state"]
+
+
+async def test_crash_loop_and_previous_logs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff.BackOff.__init__, "__defaults__", (0.2, 0.2))
+    await world.create("crash", "sh", "-c", "echo attempt; exit 1")
+    pod = await world.pod("crash", lambda pod: waiting("CrashLoopBackOff")(pod) and container(pod)["restartCount"] >= 2)
+    assert container(pod)["lastState"]["terminated"]["exitCode"] == 1
+    assert pod["status"]["phase"] == "Running"
+    assert "restarting failed container=c pod=crash_default(" in container(pod)["state"]["waiting"]["message"]
+    assert (await world.ask("/containerLogs/default/crash/c?previous=true"))[1] == "attempt\n"
+    assert any(
+        message.startswith("Back-off restarting failed container c in pod crash_default(")
+        for _, message in await world.events("crash", reason="BackOff")
+    )
+
+
+async def test_what_cannot_start_says_why(world: World) -> None:
+    await world.create("noimage", image="nginx")
+    await world.create("noprogram", "no-such-program", restartPolicy="Never")
+    await world.create("noconfig", *SERVE, envFrom=[{"configMapRef": {"name": "later"}}])
+    await world.create("novolume", *SERVE, volumes=[{"name": "v", "secret": {"secretName": "later"}}])
+    pod = await world.pod("noimage", lambda pod: waiting("ErrImagePull")(pod) or waiting("ImagePullBackOff")(pod))
+    assert "this machine's programs" in container(pod)["state"]["waiting"]["message"]
+    assert pod["status"]["phase"] == "Pending"
+    pod = await world.pod("noprogram", phase("Failed"))
+    assert container(pod)["state"]["terminated"]["reason"] == "StartError"
+    assert 'exec: "no-such-program"' in container(pod)["state"]["terminated"]["message"]
+    pod = await world.pod("noconfig", waiting("CreateContainerConfigError"))
+    assert container(pod)["state"]["waiting"]["message"] == 'configmap "later" not found'
+    status, text = await world.ask("/containerLogs/default/noconfig/c")
+    assert (status, text) == (400, 'container "c" in pod "noconfig" is waiting to start: CreateContainerConfigError\n')
+    ((_, message),) = await world.events("novolume", reason="FailedMount")
+    assert message == 'MountVolume.SetUp failed for volume "v" : secret "later" not found'
+    await world.client.create("configmaps", {"metadata": {"name": "later"}, "data": {}}, "default")
+    await world.client.create("secrets", {"metadata": {"name": "later"}, "data": {}}, "default")
+    await world.pod("noconfig", ready)
+    await world.pod("novolume", ready)
+    # Another image is the way out of a pod that has none.
+    await world.client.patch(
+        "pods", "noimage", {"spec": {"containers": [{"name": "c", "image": "hatchway/echo"}]}}, "default"
+    )
+    await world.pod("noimage", ready)
+
+
+async def test_live_volumes(world: World) -> None:
+    await world.client.create("configmaps", {"metadata": {"name": "cm"}, "data": {"A": "1"}}, "default")
+    labels = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
+    await world.create(
+        "web", *SERVE, volumes=[{"name": "cm", "configMap": {"name": "cm"}}, {"name": "l", "downwardAPI": labels}]
+    )
+    pod = await world.pod("web", ready)
+    await world.client.patch("configmaps", "cm", {"data": {"A": "2"}}, "default")
+    await world.client.patch("pods", "web", {"metadata": {"labels": {"more": "yes"}}}, "default")
+    await eventually(lambda: (world.volume(pod, "cm") / "A").read_text() == "2")
+    await eventually(lambda: "more" in (world.volume(pod, "l") / "labels").read_text())
+
+
+async def test_probes_drive_readiness_and_restarts(world: World) -> None:
+    def check(file: str) -> dict[str, object]:
+        return {
+            "exec": {"command": ["sh", "-c", f"test -e $HATCHWAY_ROOT/v/{file}"]},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        }
+
+    script = "trap 'exit 0' TERM; touch $HATCHWAY_ROOT/v/alive; while :; do sleep 0.05; done"
+    await world.create(
+        "probed",
+        "sh",
+        "-c",
+        script,
+        volumes=[{"name": "v", "emptyDir": {}}],
+        volumeMounts=[{"name": "v", "mountPath": "/v"}],
+        readinessProbe=check("ready"),
+        livenessProbe={**check("alive"), "initialDelaySeconds": 1},
+        startupProbe={**check("alive"), "failureThreshold": 10},
+    )
+    pod = await world.pod("probed", lambda pod: container(pod).get("started"))
+    assert not ready(pod)
+    (world.volume(pod, "v") / "ready").touch()
+    await world.pod("probed", ready)
+    (world.volume(pod, "v") / "ready").unlink()
+    await world.pod("probed", lambda pod: not ready(pod))
+    (world.volume(pod, "v") / "alive").unlink()
+    pod = await world.pod("probed", lambda pod: container(pod)["restartCount"] == 1)
+    assert container(pod)["lastState"]["terminated"]["exitCode"] == 0
+    events = await world.events("probed", reason="Killing")
+    assert events == [("Killing", "Container c failed liveness probe, will be restarted")]
+
+
+async def test_hooks(world: World) -> None:
+    await world.create(
+        "hooked",
+        "sh",
+        "-c",
+        "trap 'cat $HATCHWAY_ROOT/v/hooks; exit 0' TERM; while :; do sleep 0.05; done",
+        volumes=[{"name": "v", "emptyDir": {}}],
+        volumeMounts=[{"name": "v", "mountPath": "/v"}],
+        lifecycle={
+            "postStart": {"exec": {"command": ["sh", "-c", "echo post >> $HATCHWAY_ROOT/v/hooks"]}},
+            "preStop": {"exec": {"command": ["sh", "-c", "echo pre >> $HATCHWAY_ROOT/v/hooks"]}},
+        },
+    )
+    await world.pod("hooked", ready)
+    following = asyncio.create_task(world.ask("/containerLogs/default/hooked/c?follow=true"))
+    await asyncio.sleep(0)
+    await world.client.delete("pods", "hooked", "default")
+    assert await following == (200, "post\npre\n")
+    await world.gone("hooked")
+
+
+async def test_a_deadline_ends_a_pod(world: World) -> None:
+    await world.create("late", *SERVE, activeDeadlineSeconds=1)
+    pod = await world.pod("late", phase("Failed"))
+    assert pod["status"]["reason"] == "DeadlineExceeded"
+
+
+async def test_a_new_image_restarts_a_container(world: World) -> None:
+    await world.create("web", *SERVE)
+    await world.pod("web", ready)
+    containers = [{"name": "c", "image": "y", "command": list(SERVE)}]
+    await world.client.patch("pods", "web", {"spec": {"containers": containers}}, "default")
+    pod = await world.pod("web", lambda pod: container(pod)["restartCount"] == 1 and ready(pod))
+    assert container(pod)["image"] == "y"
+
+
+async def test_the_kubelets_api(world: World) -> None:
+    await world.create("web", *SERVE)
+    await world.pod("web", ready)
+    assert await world.ask("/healthz") == (200, "ok")
+    assert await world.ask("/nope") == (404, "404 page not found\n")
+    status, text = await world.ask("/pods")
+    assert status == 200 and [pod["metadata"]["name"] for pod in json.loads(text)["items"]] == ["web"]
+    status, text = await world.ask("/metrics")
+    assert status == 200 and "kubelet_running_pods 1\n" in text
+    assert json.loads((await world.ask("/stats/summary"))[1])["pods"][0]["podRef"]["name"] == "web"
+    assert (await world.ask("/pods", method="POST"))[0] == 405
+    assert (await world.ask("/containerLogs/default/none/c"))[0] == 404
+    assert (await world.ask("/containerLogs/default/web/none"))[0] == 404
+    assert (await world.ask("/containerLogs/default/web/c?tailLines=x"))[0] == 400
+    assert (await world.ask("/containerLogs/default/web/c?previous=1"))[0] == 400
+    assert (await world.ask("/healthz", token="junk")) == (401, "Unauthorized")
+    # A node may not ask another kubelet.
+    status, text = await world.ask("/pods", cert=world.keys.kubelet(NODE.name))
+    assert status == 403 and text.startswith("Forbidden (user=system:node:node-1, verb=get, resource=nodes")
+
+
+async def test_pods_start_again_after_a_crash_of_the_node(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        async with world.node():
+            await world.create("web", *SERVE)
+            await world.create("batch", *SERVE, restartPolicy="Never")
+            await world.create("once", "true", restartPolicy="OnFailure")
+            before = await world.pod("web", ready)
+            await world.pod("batch", ready)
+            await world.pod("once", phase("Succeeded"))
+        # What the killed kubelet could not say any more.
+        assert ready(await world.client.get("pods", "web", "default"))
+        async with world.node():
+            pod = await world.pod("web", lambda pod: container(pod)["restartCount"] == 1 and ready(pod))
+            assert pod["metadata"]["uid"] == before["metadata"]["uid"]
+            last = container(pod)["lastState"]["terminated"]
+            assert (last["exitCode"], last["reason"]) == (255, "Unknown")
+            assert (await world.ask("/containerLogs/default/web/c?previous=true"))[1] == "up\n"
+            batch = await world.pod("batch", phase("Failed"))
+            assert container(batch)["state"]["terminated"]["exitCode"] == 255
+            once = await world.client.get("pods", "once", "default")
+            assert once["status"]["phase"] == "Succeeded" and container(once)["restartCount"] == 0
+            await world.client.delete("pods", "batch", "default")
+            await world.gone("batch")
+
+
+async def test_shutting_down_ends_processes_and_keeps_pods(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, world.node() as kubelet:
+        await world.create("web", *SERVE)
+        await world.pod("web", ready)
+        async with asyncio.timeout(5):
+            await kubelet.shut_down(2)
+        assert not kubelet.workers
+        pod = await world.client.get("pods", "web", "default")
+        assert "running" in container(pod)["state"]

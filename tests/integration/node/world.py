@@ -1,0 +1,222 @@
+"""One kubelet on the loopback runtime, against the real API server in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from hatchway.cluster.api.store import Store
+from hatchway.cluster.apiserver import ApiServer
+from hatchway.cluster.auth import pki
+from hatchway.cluster.auth.pki import KeyPair, Pki
+from hatchway.cluster.network.loopback import LoopbackRuntime
+from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.kubelet import Kubelet
+from hatchway.cluster.node.sources import Sources
+from hatchway.cluster.state import StateDir
+from hatchway.kube.api import Client, Object
+from hatchway.kube.informer import Informer, running
+
+NODE = NodeSpec("node-1", 77, "127.0.0.1")
+PATIENCE = 20.0
+
+
+class Runtime(LoopbackRuntime):
+    """The loopback runtime, whose kubelet listens on any free port."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.ports: list[int] = []
+
+    async def listen(self, ip: str, port: int) -> socket.socket:
+        sock = socket.create_server((ip, 0))
+        sock.setblocking(False)
+        self.ports.append(sock.getsockname()[1])
+        return sock
+
+
+class World:
+    """The API's client, and what tests ask of it. Pods run on NODE unless they say otherwise."""
+
+    def __init__(self, state: StateDir, keys: Pki, client: Client, pods: Informer, runtime: Runtime) -> None:
+        self.state = state
+        self.keys = keys
+        self.client = client
+        self.pods = pods
+        self.runtime = runtime
+        self.kubelet: Kubelet | None = None
+
+    @contextlib.asynccontextmanager
+    async def node(self) -> AsyncIterator[Kubelet]:
+        """A kubelet for the length of the block; it is cut off, as by kill -9, at its end."""
+        config = AgentConfig(
+            state_dir=str(self.state.path),
+            nodes=[NODE],
+            api_server="https://127.0.0.1:1",
+            pod_api_server="https://127.0.0.1:1",
+            isolation="loopback",
+            cluster_dns="",
+        )
+        services = Informer(self.client, "services")
+        sources = Sources(self.client)
+        async with running(services, *sources.informers.values()):
+            kubelet = self.kubelet = Kubelet(config, NODE, self.runtime, self.client, sources, services)
+            task = asyncio.create_task(kubelet.run())
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await kubelet.registered()
+                yield kubelet
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+                if not task.cancelled() and (error := task.exception()):
+                    raise error
+
+    async def create(self, name: str, *command: str, **spec: Any) -> Object:
+        """A pod whose first container is `c`; keywords that containers have go there, the others into the spec."""
+        container: Object = {"name": "c", "image": "x", "command": list(command)}
+        if not command:
+            del container["command"]
+        for key in list(spec):
+            if key in _OF_CONTAINERS:
+                container[key] = spec.pop(key)
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
+            "spec": {
+                "nodeName": NODE.name,
+                "automountServiceAccountToken": False,
+                "terminationGracePeriodSeconds": 5,
+                "containers": [container, *spec.pop("more", [])],
+                **spec,
+            },
+        }
+        return await self.client.create("pods", pod, "default")
+
+    async def pod(self, name: str, condition: Callable[[Object], Any]) -> Object:
+        """Wait until the pod's object meets the condition."""
+        return await self._until(lambda: self.pods.get(name, "default"), condition, name)
+
+    async def gone(self, name: str) -> None:
+        await self._until(lambda: {"gone": self.pods.get(name, "default") is None}, lambda found: found["gone"], name)
+
+    async def _until(self, get: Callable[[], Object | None], condition: Callable[[Object], Any], name: str) -> Object:
+        changed = asyncio.Event()
+        self.pods.subscribe(lambda _type, _obj: changed.set())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    changed.clear()
+                    found = get()
+                    if found is not None and condition(found):
+                        return found
+                    await changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"{name} did not get there: {get()}") from None
+
+    async def events(self, name: str, count: int = 1, reason: str = "") -> list[tuple[str, str]]:
+        """(reason, message) of a pod's events, when there are at least `count` (of one reason)."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = [
+                    (event["reason"], event["message"])
+                    for event in await self.client.list("events", "default")
+                    if event["involvedObject"]["name"] == name and reason in ("", event["reason"])
+                ]
+                if len(found) >= count:
+                    return found
+                await asyncio.sleep(0.01)
+
+    def volume(self, pod: Object, name: str) -> Path:
+        return self.state.pods / pod["metadata"]["uid"] / "volumes" / name
+
+    async def ask(
+        self, path: str, *, cert: KeyPair | None = None, token: str = "", method: str = "GET"
+    ) -> tuple[int, str]:
+        """A request to the kubelet, as the API server unless other credentials are given: (status, body)."""
+        reader, writer = await asyncio.open_connection(
+            NODE.ip,
+            self.runtime.ports[-1],
+            ssl=self.keys.client_context(None if token else cert or self.keys.kubelet_client),
+            server_hostname=NODE.name,
+        )
+        try:
+            credentials = f"Authorization: Bearer {token}\r\n" if token else ""
+            # HTTP/1.0 has no chunks to take apart.
+            writer.write(f"{method} {path} HTTP/1.0\r\nHost: node\r\n{credentials}\r\n".encode())
+            head, _, body = (await asyncio.wait_for(reader.read(), PATIENCE)).partition(b"\r\n\r\n")
+        finally:
+            writer.close()
+        return int(head.split()[1]), body.decode()
+
+
+_OF_CONTAINERS = (
+    "args",
+    "image",
+    "env",
+    "envFrom",
+    "volumeMounts",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "ports",
+    "workingDir",
+    "terminationMessagePolicy",
+)
+
+
+@contextlib.asynccontextmanager
+async def open_world(path: Path) -> AsyncIterator[World]:
+    """An API server with a store in memory, without sockets and without controllers."""
+    state = StateDir(path / "cluster")
+    state.create()
+    keys = pki.ensure(state.pki, cluster_name="t", node_names=[NODE.name], node_ips=[NODE.ip], api_ips=())
+    store = Store.open(None)
+    runtime = Runtime(path / "sandboxes")
+    server = ApiServer(state, store, keys, dial=runtime.dial, allow_loopback_pods=True)
+    try:
+        await server.bootstrap("127.0.0.1", 1)
+        await server.client.create(
+            "serviceaccounts", {"metadata": {"name": "default", "namespace": "default"}}, "default"
+        )
+        pods = Informer(server.client, "pods")
+        async with running(pods):
+            yield World(state, keys, server.client, pods, runtime)
+    finally:
+        await runtime.close()
+        await server.close(0)
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for something that nobody announces."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+def container(pod: Object, name: str = "c") -> Object:
+    """A container's status; {} when there is none yet."""
+    status = pod.get("status") or {}
+    found = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    return next((item for item in found if item["name"] == name), {})
+
+
+def waiting(reason: str) -> Callable[[Object], bool]:
+    return lambda pod: container(pod).get("state", {}).get("waiting", {}).get("reason") == reason
+
+
+def phase(wanted: str) -> Callable[[Object], bool]:
+    return lambda pod: (pod.get("status") or {}).get("phase") == wanted
+
+
+def ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
