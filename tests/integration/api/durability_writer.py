@@ -15,8 +15,10 @@ from hatchway.cluster.api.store import Store
 
 
 async def main(path: Path, prefix: str) -> None:
-    client = LocalClient(Api(Store.open(path), Registry()))
-    await client.ensure([("namespaces", {"metadata": {"name": "default"}})])
+    store = Store.open(path)
+    client = LocalClient(Api(store, Registry()))
+    if store.get("namespaces", "", "default") is None:
+        await client.create("namespaces", {"metadata": {"name": "default"}})
     numbers = itertools.count()
 
     async def write() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from hatchway.cluster.api import deletion, subresources
@@ -52,7 +51,7 @@ class LocalClient:
         field_selector: str = "",
     ) -> _Objects:
         row = self._row(resource)
-        return self._api.list(row, namespace or None, _selection(label_selector, field_selector)).items
+        return self._api.list(row, _space(row, namespace), _selection(label_selector, field_selector)).items
 
     async def create(
         self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
@@ -125,7 +124,7 @@ class LocalClient:
         known: dict[tuple[str, str], Object] = {}
         synced = False
         while True:
-            page = self._api.list(row, namespace or None, selection)
+            page = self._api.list(row, _space(row, namespace), selection)
             fresh = {_identity(obj): obj for obj in page.items}
             for key, obj in list(known.items()):
                 if key not in fresh:
@@ -143,7 +142,7 @@ class LocalClient:
                 yield WatchEvent("SYNCED", {})
             options = ListOptions(selection.labels, selection.fields, resource_version=str(page.revision))
             try:
-                async with aclosing(watch(self._api, row, namespace or None, options)) as batches:
+                async with aclosing(watch(self._api, row, _space(row, namespace), options)) as batches:
                     async for batch in batches:
                         for change in batch:
                             key = _identity(change.object)
@@ -157,18 +156,6 @@ class LocalClient:
             except ApiError as error:
                 if error.code != 410:
                     raise
-
-    async def ensure(self, objects: Iterable[tuple[str, Object]]) -> None:
-        """Create those (resource, object) that do not exist yet, together (they share transactions). Others stay as
-        they are. Raises the first other error."""
-        results = await asyncio.gather(
-            *(self.create(resource, obj) for resource, obj in objects), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException) and not (
-                isinstance(result, ApiError) and result.reason == "AlreadyExists"
-            ):
-                raise result
 
 
 async def create_virtual_subresource(
@@ -191,6 +178,10 @@ def _is_status(subresource: str) -> bool:
 
 def _selection(label_selector: str, field_selector: str) -> ListOptions:
     return ListOptions(parse_label_selector(label_selector), parse_field_selector(field_selector))
+
+
+def _space(row: Resource, namespace: str | None) -> str | None:
+    return (namespace or None) if row.namespaced else None
 
 
 def _identity(obj: Object) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import hatchway
 from hatchway.cluster.api.discovery import Discovery
 from hatchway.cluster.api.documents import Document
 from hatchway.cluster.api.health import Answer, Health
-from hatchway.cluster.api.negotiation import View, encode, negotiate
+from hatchway.cluster.api.negotiation import JSON, View, encode, negotiate
 from hatchway.cluster.api.openapi import OpenAPI
 from hatchway.cluster.api.options import Query
 from hatchway.cluster.api.registry import Registry
@@ -47,7 +47,8 @@ def _architecture() -> str:
 class NonResource:
     """Answers every path that names no resource. server_address: host:port that `/api` names to clients.
 
-    documents: further paths and what they hold, made when they are asked for (the service-account issuer's keys).
+    documents: further paths and what they hold, made when they are asked for (the service-account issuer's keys,
+    metrics). Only JSON documents are shown in other ways than their own.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class NonResource:
         headers = document.headers()
         if document.etag and document.etag in if_none_match:
             return Answer(304, headers, b"")
+        if document.content_type != JSON:
+            return Answer(200, headers, document.body)
         view = negotiate(accept) if "as=" not in accept else View()
         if pretty or view.media_type != View().media_type:
             return _shown(document, View(view.media_type, "", pretty))
@@ -99,7 +102,7 @@ class NonResource:
         if path in self._documents:
             return self._documents[path]()
         if path == "/openapi/v2":
-            return self._openapi.v2()
+            return self._openapi.v2(accept)
         if path.rstrip("/") == "/openapi/v3":
             return self._openapi.index()
         if path.startswith("/openapi/v3/"):

@@ -40,8 +40,9 @@ create table if not exists objects (
 """
 _SERVICE_NAME = "kubernetes.io/service-name"
 _SLICES = "endpointslices.discovery.k8s.io"
-# After this many events of a resource its oldest ones are forgotten, and watches from before them expire.
-HISTORY = 4096
+# So many of the latest events of a resource are kept at least, and twice as many at most; watches from before them
+# expire. An event of a pod takes some 20 KB with both of its objects.
+HISTORY = 1024
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ The two forms and how they map: `pkg/apis/events/v1/conversion.go`.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 
 from hatchway.cluster.api import validation as v
@@ -15,6 +17,8 @@ from hatchway.kube.api import Object
 
 # kube-apiserver's --event-ttl.
 TTL = timedelta(hours=1)
+
+_log = logging.getLogger(__name__)
 
 _TO_CORE = {
     "regarding": "involvedObject",
@@ -144,3 +148,13 @@ async def prune(store: Store, now: datetime | None = None) -> int:
             if error.code not in (404, 409):
                 raise
     return pruned
+
+
+async def prune_forever(store: Store, interval: float = 60.0) -> None:
+    """Prune every `interval` seconds, until cancelled. What cannot be written now is tried again later."""
+    while True:
+        try:
+            await prune(store)
+        except ApiError as error:
+            _log.warning("old events could not be deleted: %s", error.message)
+        await asyncio.sleep(interval)
