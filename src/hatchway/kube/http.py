@@ -231,7 +231,11 @@ class HttpClient:
         body: Object | None = None,
         content_type: str = "application/json",
     ) -> Object:
-        response = await self._http.send(self._request(method, path, query=query, body=body, content_type=content_type))
+        request = self._request(method, path, query=query, body=body, content_type=content_type)
+        try:
+            response = await self._http.send(request)
+        except httpx2.TransportError as error:
+            raise service_unavailable(f"cannot reach {self._http.base_url}: {error or type(error).__name__}") from error
         if response.status_code >= 300:
             raise _response_error(response)
         return cast(Object, msgspec.json.decode(response.content))

@@ -1,0 +1,161 @@
+"""The HTTP client against an API server that answers, refuses, breaks off and goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from hatchway.errors import ApiError
+from hatchway.kube.http import HttpClient
+from hatchway.kube.informer import Informer, running
+from hatchway.proxy.routing import App
+from hatchway.proxy.server import serve
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def pod(name: str, version: int, uid: str = "") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "x", "resourceVersion": str(version), "uid": uid or name}}
+
+
+def page(items: list[dict[str, Any]], version: int, **more: str) -> Response:
+    return JSONResponse({"kind": "PodList", "metadata": {"resourceVersion": str(version), **more}, "items": items})
+
+
+def stream(*events: dict[str, Any]) -> Response:
+    async def lines() -> AsyncIterator[bytes]:
+        for event in events:
+            yield json.dumps(event).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/json")
+
+
+@asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[HttpClient]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        response = await handler(Request(scope, receive))
+        await response(scope, receive, send)
+
+    listener = await serve(lambda _head: App(app), host="127.0.0.1", port=0)
+    try:
+        async with HttpClient(f"http://127.0.0.1:{listener.port}", None, token=lambda: "t") as client:
+            yield client
+    finally:
+        await listener.close()
+
+
+async def test_a_refusal_carries_the_servers_status() -> None:
+    async def refuse(request: Request) -> Response:
+        assert request.headers["authorization"] == "Bearer t"
+        status = {"kind": "Status", "code": 409, "reason": "Conflict", "message": "no", "details": {"name": "p"}}
+        return JSONResponse(status, 409)
+
+    async with server(refuse) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.create("pods", pod("p", 1))
+    assert (caught.value.code, caught.value.reason, caught.value.message) == (409, "Conflict", "no")
+    assert caught.value.details == {"name": "p"}
+
+
+async def test_an_answer_that_is_no_status_is_an_error_too() -> None:
+    async def html(_: Request) -> Response:
+        return Response("<h1>gateway</h1>", 502, media_type="text/html")
+
+    async with server(html) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.get("nodes", "n")
+    assert caught.value.code == 502
+    assert "/api/v1/nodes/n" in caught.value.message
+
+
+async def test_a_server_that_is_away_is_a_503() -> None:
+    async with server(lambda _: asyncio.sleep(0, Response())) as client:
+        base = str(client._http.base_url)
+    async with HttpClient(base, None) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.list("pods")
+    assert caught.value.code == 503
+    assert base.rstrip("/") in caught.value.message
+
+
+async def test_a_list_is_read_page_by_page() -> None:
+    async def pages(request: Request) -> Response:
+        if "continue" in request.query_params:
+            return page([pod("b", 2)], 5)
+        return page([pod("a", 1)], 5, **{"continue": "more"})
+
+    async with server(pages) as client:
+        found = await client.list("pods", "x")
+    assert [item["metadata"]["name"] for item in found] == ["a", "b"]
+    assert {(item["apiVersion"], item["kind"]) for item in found} == {("v1", "Pod")}
+
+
+async def test_a_watch_finds_what_changed_while_it_was_away() -> None:
+    """The first watch breaks off and its version has expired: the second list shows a deletion, a change, a rebirth."""
+    lists = iter(
+        [page([pod("gone", 1), pod("new", 2), pod("born", 3)], 5), page([pod("new", 7), pod("born", 8, "2")], 9)]
+    )
+    watches = iter(
+        [stream({"type": "ADDED", "object": pod("late", 6)}), stream({"type": "ERROR", "object": {"code": 410}})]
+    )
+
+    async def answer(request: Request) -> Response:
+        if "watch" not in request.query_params:
+            return next(lists)
+        found = next(watches, None)
+        return found or stream({"type": "BOOKMARK", "object": pod("", 10)})
+
+    seen: list[tuple[str, str]] = []
+    async with server(answer) as client, aclosing(client.watch("pods")) as events:  # type: ignore[type-var]
+        async for event in events:
+            seen.append((event.type, event.object["metadata"]["name"] if event.object else ""))
+            if seen[-1] == ("MODIFIED", "new"):
+                break
+    assert seen[:5] == [("ADDED", "gone"), ("ADDED", "new"), ("ADDED", "born"), ("SYNCED", ""), ("ADDED", "late")]
+    assert set(seen[5:]) == {("DELETED", "gone"), ("DELETED", "late"), ("MODIFIED", "new")}
+
+
+async def test_an_informer_follows_and_tells() -> None:
+    hold = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        if "watch" not in request.query_params:
+            return page([pod("a", 1)], 1)
+        if request.query_params["resourceVersion"] == "1":
+            return stream({"type": "DELETED", "object": pod("a", 2)}, {"type": "ADDED", "object": pod("b", 3)})
+        await hold.wait()
+        return stream()
+
+    async with server(answer) as client:
+        informer, told = Informer(client, "pods"), asyncio.Event()
+        seen: list[str] = []
+
+        def note(kind: str, obj: dict[str, Any]) -> None:
+            seen.append(f"{kind} {obj['metadata']['name']}")
+            if len(seen) == 3:
+                told.set()
+
+        informer.subscribe(note)
+        async with running(informer):
+            await told.wait()
+            assert list(informer.items) == [("x", "b")]
+        hold.set()
+    assert seen == ["ADDED a", "DELETED a", "ADDED b"]
+
+
+async def test_a_refused_informer_ends_with_the_reason() -> None:
+    async def refuse(_: Request) -> Response:
+        return JSONResponse({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "you may not"}, 403)
+
+    async with server(refuse) as client:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with running(Informer(client, "pods")):
+                raise AssertionError("it must not come so far")
+    assert caught.group_contains(ApiError, match="you may not")
