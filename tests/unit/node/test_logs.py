@@ -77,6 +77,17 @@ async def test_rotation_keeps_the_last_files_and_reads_over_them(tmp_path: Path)
     assert (await read(path, tail_lines=4)).decode().splitlines() == text[-4:]
 
 
+async def test_a_reader_that_does_not_follow_ends_although_the_container_writes_on(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "0.log")
+    file.write(line("first") + line("second"))
+    got = b""
+    async for chunk in read_log(file.path, LogOptions(tail_lines=1), file):
+        got += chunk
+        file.write(line("later"))
+    assert got == b"second\n"
+    file.close()
+
+
 async def test_options(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_bytes(line("a", 1) + line("b", 2) + b"torn\n" + line("c", 3))

@@ -111,7 +111,11 @@ async def read_log(path: Path, options: LogOptions, live: LogFile | None = None)
     try:
         if not opened and live is None:
             raise FileNotFoundError(path)
-        _seek(opened, options.tail_lines)
+        # Without following, the log ends where it ends now, however fast its container writes.
+        left = None if options.follow else sum(os.fstat(file.fileno()).st_size for file in opened)
+        skipped = _seek(opened, options.tail_lines)
+        if left is not None:
+            left -= skipped
         while opened or (options.follow and live is not None):
             # Taken before reading, so that what is written meanwhile is not missed.
             changed, ended = (live.changed, live.closed) if live is not None else (None, True)
@@ -121,7 +125,9 @@ async def read_log(path: Path, options: LogOptions, live: LogFile | None = None)
                 if current is not None:
                     current.close()
                 current = opened.pop(0)
-            while current is not None and (block := current.read(_BLOCK)):
+            while current is not None and (block := current.read(_BLOCK if left is None else min(_BLOCK, left))):
+                if left is not None:
+                    left -= len(block)
                 if chunk := formatter.feed(block):
                     yield chunk
                 if formatter.exhausted:
@@ -153,12 +159,13 @@ def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
     return [part.open("rb") for part in parts]
 
 
-def _seek(files: list[BinaryIO], lines: int | None) -> None:
-    """Move the files to where the last `lines` lines begin, counted over all of them."""
+def _seek(files: list[BinaryIO], lines: int | None) -> int:
+    """Move the files to where the last `lines` lines begin, counted over all of them; how many bytes come before."""
     if lines is None:
-        return
-    wanted = lines
+        return 0
+    wanted, skipped = lines, 0
     for file in reversed(files):
         position, found = tail_position(file, wanted)
-        file.seek(position)
+        skipped += file.seek(position)
         wanted -= found
+    return skipped
