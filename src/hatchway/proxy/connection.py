@@ -117,6 +117,7 @@ class ClientConnection(ResponseWriter):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._context.transport_lost(self.transport)
         self._context.forget(self)
         self.deadline = math.inf
         self._buffer = b""
@@ -372,6 +373,7 @@ class ClientConnection(ResponseWriter):
         self.status = 101
         self.deadline = math.inf
         early, self._buffer = self._buffer, b""
+        self._context.flush()
         self.transport.write(heads.STATUS_LINES[101] + fields + b"\r\n" + rest)
         if self._reading_paused:
             self._reading_paused = False
@@ -433,6 +435,7 @@ class ClientConnection(ResponseWriter):
         if self._eof:
             self._close()
         elif self.transport.can_write_eof():
+            self._context.flush()
             self.transport.write_eof()
 
     def _close(self) -> None:

@@ -31,6 +31,7 @@ class Context:
         "_deserted",
         "_tasks",
         "_timer",
+        "_writes",
         "closing",
         "connections",
         "date",
@@ -52,6 +53,7 @@ class Context:
         self.error_body = error_body
         self.connections: set[ClientConnection] = set()
         self.closing = False
+        self._writes: list[tuple[asyncio.Transport, bytes]] = []
         self._deserted: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing_transports: dict[asyncio.Transport, float] = {}
@@ -84,11 +86,35 @@ class Context:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s failed", task.get_name(), exc_info=error)
 
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write at the end of the loop's turn, together with what other exchanges write.
+
+        Waking a sleeping peer is what costs most in a send; while it is awake, the sends that follow wake nobody.
+        """
+        if not self._writes:
+            self.loop.call_soon(self.flush)
+        self._writes.append((transport, data))
+
+    def flush(self) -> None:
+        """Hand over now what `write` has kept: due before anything else is done to one of its transports."""
+        writes = self._writes
+        if not writes:
+            return
+        self._writes = []
+        for transport, data in writes:
+            if not transport.is_closing():
+                transport.write(data)
+
     def close_transport(self, transport: asyncio.Transport) -> None:
         """Close after what is buffered has been sent, but do not wait for ever for a peer that does not read."""
+        self.flush()
         transport.close()
         if transport.get_write_buffer_size():
             self._closing_transports[transport] = self.now + self.limits.close_timeout
+
+    def transport_lost(self, transport: asyncio.Transport) -> None:
+        """A transport is closed; asyncio's must not be aborted after that."""
+        self._closing_transports.pop(transport, None)
 
     def forget(self, connection: ClientConnection) -> None:
         """A client's connection is gone."""

@@ -126,7 +126,7 @@ class ForwardExchange:
             if self._expect:
                 self._client.interim(100, b"")
         else:
-            connection.transport.write(self._head)
+            self._context.write(connection.transport, self._head)
 
     def body(self, data: bytes) -> None:
         self._consumed = True
@@ -147,6 +147,7 @@ class ForwardExchange:
     def flush(self) -> None:
         pending = self._to_send
         if pending and self._connection is not None:
+            self._context.flush()
             self._connection.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
             pending.clear()
 

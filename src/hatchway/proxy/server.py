@@ -80,6 +80,7 @@ class Server:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await context.deserted()
+        context.flush()
         for connection in list(context.connections):
             connection.abort()
         await context.end_tasks()

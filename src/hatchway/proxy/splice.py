@@ -33,6 +33,7 @@ class _End(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._context.transport_lost(self.transport)
         if self.other.lost:
             self._done()
         else:

@@ -67,6 +67,7 @@ class ResponseWriter(asyncio.Protocol):
     def interim(self, status: int, fields: bytes) -> None:
         """Send an interim response (1xx) at once; HTTP/1.0 clients do not know them."""
         if self.request is not None and self.request.head.http_version == "1.1" and not self._closed:
+            self._context.flush()
             self.transport.write(heads.status_line(status) + fields + b"\r\n")
 
     def begin(self, status: int, start: bytes, fields: bytes, framed: bool) -> None:
@@ -113,12 +114,13 @@ class ResponseWriter(asyncio.Protocol):
         if out and not self._closed:
             if self._eof:
                 self.deadline = self._context.now + self._limits.half_closed_timeout
-            if len(out) == 1:
-                self.transport.write(out[0])
-            elif len(out[-1]) >= _LARGE or len(out[-2]) >= _LARGE:
+            if len(out) == 1 and len(out[0]) < _LARGE:
+                self._context.write(self.transport, out[0])
+            elif len(out[-1]) >= _LARGE or (len(out) > 1 and len(out[-2]) >= _LARGE):
+                self._context.flush()
                 self.transport.writelines(out)
             else:
-                self.transport.write(b"".join(out))
+                self._context.write(self.transport, b"".join(out))
         out.clear()
 
     def end(self, trailers: Headers | None) -> None:

@@ -199,3 +199,20 @@ async def test_tls_on_both_sides(world: World, authority: Authority, insecure: s
     client.cut()
     async with asyncio.timeout(10):
         await backend.ended.wait()
+
+
+async def test_a_server_closes_cleanly_after_a_splice_has_flushed(world: World) -> None:
+    """Transports that were closed with bytes still to send, and have sent them, are not touched again."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * 8_000_000)
+
+    backend = await world.backend(switching(talk))
+    server = await world.serve(forward(backend.upstream()))
+    client = await world.client(server)
+    client.send(ASK)
+    assert b"101" in await client.reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(10):
+        await backend.ended.wait()
+    assert len(await client.rest()) == 8_000_000
+    await server.close(0)
