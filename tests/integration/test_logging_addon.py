@@ -275,6 +275,13 @@ def test_container_logs_are_collected(addon: Addon) -> None:
     assert addon.ask("/logstash-*/_count", {"query": query})[1]["count"] == 1
 
 
+def test_the_node_that_a_pods_directory_names(addon: Addon) -> None:
+    directory = addon.container("elsewhere")
+    (directory.parent / ".node").write_text("node-2\n")
+    append(directory / "0.log", line("from elsewhere"))
+    until(lambda: addon.logged("kubernetes.host.keyword:node-2"), ["from elsewhere"])
+
+
 def test_partial_lines_become_one(addon: Addon) -> None:
     path = addon.container("partial") / "0.log"
     append(path, line("begun ", tag="P"), line("other", 1, stream="stderr"), line("goes on ", 2, tag="P"))

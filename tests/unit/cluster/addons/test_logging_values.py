@@ -153,8 +153,8 @@ def test_lines_of_log_files() -> None:
     assert partial is not None and partial.partial
     for other in (b"", b"hello", b"2026-01-01T00:00:00Z stdout", b"2026-01-01T00:00:00Z other F x"):
         assert cri.parse_line(other) is None
-    assert cri.source_of("ns_pod_uid", "c") == cri.Source("ns", "pod", "uid", "c")
-    assert [cri.source_of(name, "c") for name in ("pod", "a_b", "a__c", "a_b_c_d")] == [None] * 4
+    assert cri.source_of("ns_pod_uid", "c", "n") == cri.Source("ns", "pod", "uid", "c", "n")
+    assert [cri.source_of(name, "c", "n") for name in ("pod", "a_b", "a__c", "a_b_c_d")] == [None] * 4
     assert [name for name in ("0.log", "12.log.3", "x.log", "0.log.gz", "0.log~") if cri.is_log(name)] == [
         "0.log",
         "12.log.3",

@@ -37,6 +37,7 @@ LINE_LIMIT = 256 * 1024
 _SIGNATURE = 32
 # Files that are kept open.
 HANDLES = 400
+_NODES_KNOWN = 4096
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ class _File:
 
 
 class Collector:
-    """directory: the node's pod logs. positions: a file of ours. host: the node's name for `kubernetes.host`.
+    """directory: the node's pod logs. positions: a file of ours. host: the node's name for `kubernetes.host`
+    where a pod's directory does not say it.
 
     `run` works until it is cancelled; `round` is one look at all files (on the executor's thread).
     """
@@ -73,6 +75,7 @@ class Collector:
         self._files: dict[tuple[int, int], _File] = {}
         self._known = self._load()
         self._saved: dict[str, int] = {}
+        self._nodes: dict[str, str] = {}
         self._refused: set[str] = set()
 
     async def run(self) -> None:
@@ -147,13 +150,26 @@ class Collector:
     def _paths(self) -> Iterator[tuple[cri.Source, str]]:
         """All log files, older parts of a container's log first."""
         for pod in _entries(self._directory):
+            host = self._node(pod) if pod.is_dir() else ""
             for container in _entries(pod.path) if pod.is_dir() else ():
-                source = cri.source_of(pod.name, container.name)
+                source = cri.source_of(pod.name, container.name, host)
                 if source is None or not container.is_dir():
                     continue
                 names = [entry.name for entry in _entries(container.path) if cri.is_log(entry.name)]
                 for name in sorted(names, key=_age):
                     yield source, f"{container.path}/{name}"
+
+    def _node(self, pod: os.DirEntry[str]) -> str:
+        known = self._nodes.get(pod.name)
+        if known is None:
+            try:
+                known = Path(pod.path, ".node").read_text().strip() or self._host
+            except (OSError, ValueError):
+                return self._host  # not said, or not yet
+            if len(self._nodes) >= _NODES_KNOWN:
+                self._nodes.clear()
+            self._nodes[pod.name] = known
+        return known
 
     def _read(self, key: tuple[int, int], known: _File | None, source: cri.Source, path: str) -> bool:
         """Read a piece; whether there is more to read at once. Raises OSError."""
@@ -219,7 +235,7 @@ class Collector:
             self._index(file, line, begun)
 
     def _index(self, file: _File, line: cri.Line, offset: int) -> None:
-        document = file.source.document(line, self._host)
+        document = file.source.document(line)
         where = f"{file.source.uid}/{file.source.container}/{file.signature.hex()}/{offset}"
         id = base64.urlsafe_b64encode(hashlib.sha256(where.encode()).digest()[:15]).decode()
         try:

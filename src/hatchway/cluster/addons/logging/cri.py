@@ -18,14 +18,15 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The container that a file belongs to."""
+    """The container that a file belongs to. host: the node that runs it."""
 
     namespace: str
     pod: str
     uid: str
     container: str
+    host: str
 
-    def document(self, line: Line, host: str) -> dict[str, Any]:
+    def document(self, line: Line) -> dict[str, Any]:
         """What is indexed of a line: the fields of the fluentd-elasticsearch addon, `message` beside its older `log`."""
         return {
             "@timestamp": line.time,
@@ -37,7 +38,7 @@ class Source:
                 "pod_name": self.pod,
                 "container_name": self.container,
                 "pod_id": self.uid,
-                "host": host,
+                "host": self.host,
             },
             "tag": f"kubernetes.var.log.containers.{self.pod}_{self.namespace}_{self.container}.log",
         }
@@ -58,13 +59,13 @@ class Line:
         return self.time[:10].replace("-", ".")
 
 
-def source_of(directory: str, container: str) -> Source | None:
+def source_of(directory: str, container: str, host: str) -> Source | None:
     """From the names of a pod's and a container's directory; None when the first is no pod's."""
     parts = directory.split("_")
     if len(parts) != 3 or not all(parts):
         return None
     namespace, pod, uid = parts
-    return Source(namespace, pod, uid, container)
+    return Source(namespace, pod, uid, container, host)
 
 
 def is_log(name: str) -> bool:
