@@ -10,6 +10,7 @@ namespaces are kept by descriptors here.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -413,6 +414,16 @@ def _sysctl(name: str, value: str) -> None:
         return
 
 
+def _leave_keyring() -> None:
+    """Keep the user's session keys from pods, which are the same user to the kernel."""
+    try:
+        linux.join_new_session_keyring()
+    except OSError as error:
+        # EPERM, ENOSYS: key rings are forbidden here, to pods too. EDQUOT: no reason for having no pods at all.
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EDQUOT):
+            raise
+
+
 def _raise_descriptor_limit() -> None:
     """For the agent, which holds a socket for every service and connection, and as container engines do for pods."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -466,7 +477,7 @@ def main() -> None:
         if pid:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
-        linux.join_new_session_keyring()
+        _leave_keyring()
         _raise_descriptor_limit()
         init = Init(config, lifeline)
     except OSError as error:
