@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from functools import partial
 
+from hatchway.cluster.api import metrics
 from hatchway.cluster.api.app import RestApp
+from hatchway.cluster.api.documents import Document
 from hatchway.cluster.api.filters import Filters
+from hatchway.cluster.api.health import store_health
 from hatchway.cluster.api.local import LocalClient
+from hatchway.cluster.api.metrics import Metrics
+from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.podlog import PodLog
 from hatchway.cluster.api.proxyverb import ProxyVerb
 from hatchway.cluster.api.registry import Registry
@@ -42,6 +48,7 @@ class ApiServer:
         self, state: StateDir, store: Store, certificates: Pki, *, dial: Dial, allow_loopback_pods: bool
     ) -> None:
         registry = Registry()
+        self._metrics = Metrics(registry.rows)
         self._store = store
         self._rbac = Rbac(store)
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
@@ -56,13 +63,23 @@ class ApiServer:
             rbac=self._rbac,
             proxy=proxy,
             logs=PodLog(lookup=store, locator=proxy.locator),
-            app=RestApp(self.api),
+            app=RestApp(self.api, NonResource(registry, store_health(store), documents=self._documents())),
             log=self._audit,
+            metrics=self._metrics,
         )
         limits = Limits()
         self._pool = Pool(limits)
         self._tls = certificates.server_context()
         self._servers: list[Server] = []
+
+    def _documents(self) -> dict[str, Callable[[], Document]]:
+        """Documents under paths of their own: how tokens of service accounts are verified elsewhere, and metrics."""
+        tokens = self._authenticator.service_accounts
+        return {
+            "/.well-known/openid-configuration": lambda: Document.of(tokens.openid_configuration()),
+            "/openid/v1/jwks": lambda: Document.of(tokens.jwks(), "application/jwk-set+json"),
+            "/metrics": lambda: Document(self._metrics.text(), metrics.CONTENT_TYPE),
+        }
 
     async def bootstrap(self, api_ip: str, api_port: int) -> None:
         """Make the objects that every cluster has, or bring them up to date. api_ip: the address behind 10.96.0.1."""

@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """body: pre-encoded. content_type: the value of `Content-Type`. etag: quoted, of the body."""
+    """body: pre-encoded. content_type: the value of `Content-Type`. etag: quoted, of the body; "" for one that lasts no moment."""
 
     body: bytes
     content_type: str = "application/json"
@@ -31,9 +31,6 @@ class Document:
         return cls(body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"')
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Content-Type, ETag and Vary; a client that sends this ETag in `If-None-Match` may be answered with 304."""
-        return [
-            (b"content-type", self.content_type.encode()),
-            (b"etag", self.etag.encode()),
-            (b"vary", b"Accept"),
-        ]
+        """Content-Type, and ETag and Vary: a client that sends this ETag in `If-None-Match` may be answered with 304."""
+        kind = (b"content-type", self.content_type.encode())
+        return [kind, (b"etag", self.etag.encode()), (b"vary", b"Accept")] if self.etag else [kind]

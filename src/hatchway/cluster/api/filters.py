@@ -15,6 +15,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from hatchway.cluster.api import requestinfo
+from hatchway.cluster.api.metrics import Metrics, Running
 from hatchway.cluster.api.podlog import PodLog
 from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb, status_response
 from hatchway.cluster.api.requestinfo import RequestInfo
@@ -49,7 +50,7 @@ _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 class Filters:
     """The API server's routing function (`route`), over the parts that it puts in order.
 
-    log: None when nothing is to be recorded. app: serves the REST API. max_in_flight: how many requests that are not
+    log, metrics: None when nothing is to be recorded. app: serves the REST API. max_in_flight: how many requests that are not
     long-running may be under way at once; members of system:masters are not limited.
     """
 
@@ -62,6 +63,7 @@ class Filters:
         logs: PodLog,
         app: ASGIApp,
         log: audit.AuditLog | None = None,
+        metrics: Metrics | None = None,
         max_in_flight: int = 400,
     ) -> None:
         self._authenticator = authenticator
@@ -70,6 +72,7 @@ class Filters:
         self._logs = logs
         self._app = App(_stamping(app))
         self._log = log
+        self._metrics = metrics
         self._max_in_flight = max_in_flight
         self.in_flight = 0
 
@@ -95,6 +98,8 @@ class Filters:
 
     def _admit(self, exchange: _Exchange, info: RequestInfo, user: UserInfo) -> Decision:
         head, record = exchange.head, exchange.record
+        if self._metrics is not None and not exchange.over:
+            exchange.running = self._metrics.begin(info, long_running=_is_long_running(info))
         record.user = user
         acting = user
         if exchange.impersonates:
@@ -131,6 +136,10 @@ class Filters:
         """An exchange is over."""
         if exchange.counted:
             self.in_flight -= 1
+        if exchange.running is not None:
+            exchange.running.end(status)
+        elif self._metrics is not None:
+            self._metrics.refused(status)
         if self._log is not None and _is_recorded(exchange.record):
             self._log.write(exchange.record, status)
 
@@ -138,12 +147,13 @@ class Filters:
 class _Exchange:
     """One request on its way through the filters."""
 
-    __slots__ = ("_filters", "_over", "counted", "head", "impersonates", "record")
+    __slots__ = ("_filters", "counted", "head", "impersonates", "over", "record", "running")
 
     def __init__(self, filters: Filters, head: RequestHead) -> None:
         self._filters = filters
-        self._over = False
+        self.over = False
         self.counted = False
+        self.running: Running | None = None
         self.head = head
         self.impersonates = False
         given = user_agent = forwarded_for = None
@@ -183,13 +193,13 @@ class _Exchange:
             record.api_version = info.api_version
 
     def count(self) -> None:
-        if not self._over:
+        if not self.over:
             self.counted = True
             self._filters.in_flight += 1
 
     def complete(self, status: int, _bytes_in: int, _bytes_out: int) -> None:
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             self._filters.finish(self, status)
 
     def refuse(self, error: ApiError) -> Respond:

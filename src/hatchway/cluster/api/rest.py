@@ -23,8 +23,9 @@ from hatchway.cluster.api.registry import Registry, Resource
 from hatchway.cluster.api.store import Store
 from hatchway.cluster.api.strategies.base import Context
 from hatchway.cluster.api.strategies.namespaces import admit_to_namespace
+from hatchway.cluster.api.validation import quote
 from hatchway.cluster.auth.user import UserInfo
-from hatchway.errors import ApiError, bad_request, conflict, gone, invalid, method_not_allowed, not_found
+from hatchway.errors import ApiError, Cause, bad_request, conflict, gone, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
 __all__ = ["Api", "Page", "Request", "clone"]
@@ -32,6 +33,8 @@ __all__ = ["Api", "Page", "Request", "clone"]
 # check(user, plural, namespace, object, old): raises ApiError 403 when the user may not store such rights.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], None]
 _RBAC = "rbac.authorization.k8s.io"
+# How much of a refused result of a patch its message quotes.
+_MAX_SHOWN = 4096
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -286,7 +289,11 @@ class Api:
         if old is None:
             raise not_found(row.plural, request.name, row.group)
         current = clone(row.from_storage(old) if row.from_storage else old)
-        obj = self.decode(request, apply(current))
+        patched = apply(current)
+        try:
+            obj = self.decode(request, patched)
+        except schema.ShapeError as error:
+            raise _bad_result(patched, error) from None
         meta.match_name(obj, request.name)
         meta.match_namespace(row, obj, request.namespace)
         return await self._replace(request, obj, old, status)
@@ -353,6 +360,15 @@ class Api:
     def _check_access(self, request: Request, obj: Object, old: Object | None) -> None:
         if self.access_check is not None and request.row.group == _RBAC:
             self.access_check(request.user, request.row.plural, request.namespace, obj, old)
+
+
+def _bad_result(patched: Any, error: schema.ShapeError) -> ApiError:
+    """422: a patch made of an object what cannot be decoded (apiserver's `endpoints/handlers/patch.go`)."""
+    shown = _encode(patched).decode()
+    if len(shown) > _MAX_SHOWN:
+        shown = shown[:_MAX_SHOWN] + "..."
+    cause = Cause("FieldValueInvalid", f"Invalid value: {quote(shown)}: {error.why}", "patch")
+    return invalid("", "", [cause])
 
 
 def _position(obj: Object) -> str:

@@ -61,6 +61,9 @@ def merge(current: Object, wanted: Object) -> Object:
             for field in _OWN_METADATA:
                 if field in value:
                     out["metadata"][field] = {**(out["metadata"].get(field) or {}), **value[field]}
+        elif key == "rules" and wanted.get("aggregationRule"):
+            # The controller's, who finds the rules of labelled roles (`reconcile_role.go` leaves them, too).
+            continue
         elif key not in ("apiVersion", "kind", "status"):
             out[key] = _overlay(out.get(key), value)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from hatchway.cluster.controllers.aggregation import ClusterRoleAggregator
 from hatchway.cluster.controllers.base import Context, Controller, ControllerConfig, supervise
 from hatchway.cluster.controllers.deployment import DeploymentController
 from hatchway.cluster.controllers.endpoints import EndpointsController
@@ -33,6 +34,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     GarbageCollector,
     NodeLifecycleController,
     PodGarbageCollector,
+    ClusterRoleAggregator,
 )
 
 

@@ -1,0 +1,56 @@
+"""Aggregated ClusterRoles: their stored `rules` follow the roles that their label selectors select.
+
+From kube-controller-manager's `clusterroleaggregation`. Authorization does not wait for it (`auth/rbac.py` resolves
+aggregated roles when they are used); what people read is what holds.
+"""
+
+from __future__ import annotations
+
+from hatchway.cluster.auth.rbac import selects
+from hatchway.cluster.auth.source import CLUSTER_ROLES
+from hatchway.cluster.controllers.base import Context, Controller
+from hatchway.cluster.controllers.objects import Key, labels_of
+from hatchway.kube.api import Object
+
+__all__ = ["ClusterRoleAggregator", "aggregate"]
+
+
+def aggregate(role: Object, others: list[Object]) -> list[Object]:
+    """The rules of all roles that `role` selects, in the order of names, each rule once."""
+    rules: list[Object] = []
+    name = role["metadata"]["name"]
+    for other in sorted(others, key=lambda one: str(one["metadata"]["name"])):
+        if other["metadata"]["name"] == name or not any(
+            selects(selector, labels_of(other))
+            for selector in role["aggregationRule"].get("clusterRoleSelectors") or ()
+        ):
+            continue
+        rules += [rule for rule in other.get("rules") or () if rule not in rules]
+    return rules
+
+
+class ClusterRoleAggregator(Controller):
+    """Keeps the rules of every ClusterRole with an aggregationRule."""
+
+    name = "clusterrole-aggregation-controller"
+    workers = 1
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.roles = context.cache(CLUSTER_ROLES)
+        self.roles.subscribe(self._changed)
+
+    def _changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
+        # Any role may be part of any aggregated one, and those are few.
+        for role in self.roles:
+            if role.get("aggregationRule"):
+                self.enqueue(role)
+
+    async def reconcile(self, key: Key) -> float | None:
+        role = self.roles.get(key)
+        if role is None or not role.get("aggregationRule"):
+            return None
+        rules = aggregate(role, list(self.roles))
+        if rules != (role.get("rules") or []):
+            await self.roles.shows(await self.client.update(CLUSTER_ROLES, {**role, "rules": rules}))
+        return None
