@@ -143,6 +143,8 @@ class _Cluster:
             await api.bootstrap(
                 "127.0.0.1" if loopback else plan.node_ip(0), port if loopback else plan.DEFAULT_API_PORT
             )
+            await self._remove_old_nodes(api.client, loopback)
+            await _remove_old_nodes(api.client, self.names, loopback=loopback)
             await forget_readiness(api.client)
             await api.listen(listener)
             report("api", server=server)
@@ -208,6 +210,14 @@ class _Cluster:
             hidden=[state.path],
         )
 
+    async def _remove_old_nodes(self, client: Client, loopback: bool) -> None:
+        """Forget nodes that the cluster does not have any more, or has elsewhere: addresses of a node never change."""
+        ranges = {name: str(plan.pod_cidr(index, loopback=loopback)) for index, name in enumerate(self.names)}
+        for node in await client.list("nodes"):
+            name, spec = node["metadata"]["name"], node.get("spec", {})
+            if spec.get("podCIDR") != ranges.get(name):
+                await client.delete("nodes", name)
+
     async def _ready(self, client: Client, network: Network, server: str) -> None:
         """Wait for nodes and built-in services, and say so as they come. Raises HatchwayError when they do not."""
         waiting = asyncio.create_task(self._await_ready(client, network, server))
@@ -229,7 +239,6 @@ class _Cluster:
 
     async def _await_ready(self, client: Client, network: Network, server: str) -> None:
         names, limits = self.names, network.limits
-        await _remove_old_nodes(client, names)
         if self.config.addons:
             await addons.ensure_addons(client, self.state)
         nodes = Informer(client, "nodes")
@@ -269,13 +278,6 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait until it has ended; what it raised has been reported already."""
     task.cancel()
     await asyncio.wait({task})
-
-
-async def _remove_old_nodes(client: Client, names: list[str]) -> None:
-    """A cluster that is started with fewer nodes than before forgets the others."""
-    for node in await client.list("nodes"):
-        if node["metadata"]["name"] not in names:
-            await client.delete("nodes", node["metadata"]["name"])
 
 
 async def _until(informer: Informer, condition: Callable[[], bool]) -> None:

@@ -89,6 +89,17 @@ def test_kill_9_takes_everything_along_and_loses_nothing(make_cluster: MakeClust
     cluster.hatchway("down", "--delete")
 
 
+def test_a_cluster_may_change_its_network_and_its_nodes(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster("changing", "--nodes", "2", "--no-addons", "--network", "loopback")
+    assert "loopback" in cluster.hatchway("status").stdout
+    cluster.hatchway("down")
+    cluster.hatchway("up", "--detach", "--nodes", "1", "--network", "auto")
+    found = json.loads(cluster.hatchway("status", "-o", "json").stdout)
+    assert [node["name"] for node in found["nodes"]] == ["control-plane", "node-1"]
+    assert found["ready"]
+    cluster.hatchway("down", "--delete")
+
+
 def test_in_the_foreground_ctrl_c_ends_it(make_cluster: MakeCluster) -> None:
     cluster = make_cluster("front", up=False)
     command = [
