@@ -144,7 +144,6 @@ class _Cluster:
                 "127.0.0.1" if loopback else plan.node_ip(0), port if loopback else plan.DEFAULT_API_PORT
             )
             await self._remove_old_nodes(api.client, loopback)
-            await _remove_old_nodes(api.client, self.names, loopback=loopback)
             await forget_readiness(api.client)
             await api.listen(listener)
             report("api", server=server)
