@@ -8,12 +8,10 @@ understood; the type is forgotten.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -23,6 +21,17 @@ from starlette.routing import Route
 
 from hatchway.cluster.addons.logging import bulk, cat, search
 from hatchway.cluster.addons.logging.mapping import DocumentError, Mapping
+from hatchway.cluster.addons.logging.messages import (
+    answer,
+    decode,
+    gone,
+    json_body,
+    no_handler,
+    problem_answer,
+    raw_body,
+    table,
+    written_answer,
+)
 from hatchway.cluster.addons.logging.problems import Problem, illegal
 from hatchway.cluster.addons.logging.query import MatchAll
 from hatchway.cluster.addons.logging.store import Store, Written
@@ -31,7 +40,6 @@ T = TypeVar("T")
 CLUSTER = "hatchway"
 NODE = "elasticsearch-logging-0"
 VERSION = "7.10.2"
-BODY_LIMIT = 10 * 1024 * 1024
 _SHARDS = {"total": 1, "successful": 1, "failed": 0}
 
 
@@ -118,7 +126,7 @@ class _Api:
             Route("/{index:es_index}/{type:es_type}/{id}", self.put_document, methods=write),
             Route("/{index:es_index}/{type:es_type}/{id}", self.delete_document, methods=delete),
         ]
-        handlers: dict[Any, Any] = {Problem: _problem, HTTPException: _no_handler, ClientDisconnect: _gone}
+        handlers: dict[Any, Any] = {Problem: problem_answer, HTTPException: no_handler, ClientDisconnect: gone}
         return Starlette(routes=routes, exception_handlers=handlers)
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
@@ -142,7 +150,7 @@ class _Api:
             "minimum_index_compatibility_version": "6.0.0-beta1",
         }
         body = {"name": NODE, "cluster_name": CLUSTER, "cluster_uuid": CLUSTER, "version": version}
-        return _json(request, {**body, "tagline": "You Know, for Search"})
+        return answer(request, {**body, "tagline": "You Know, for Search"})
 
     async def health(self, request: Request) -> Response:
         found = await self._run(lambda: self._store.resolve(_index(request)))
@@ -164,15 +172,15 @@ class _Api:
             "task_max_waiting_in_queue_millis": 0,
             "active_shards_percent_as_number": 100.0,
         }
-        return _json(request, body)
+        return answer(request, body)
 
     async def cluster_settings(self, request: Request) -> Response:
-        return _json(request, {"persistent": {}, "transient": {}})
+        return answer(request, {"persistent": {}, "transient": {}})
 
     async def nodes(self, request: Request) -> Response:
         node = {"name": NODE, "version": VERSION, "roles": ["data", "ingest", "master"], "http": {}}
         counts = {"total": 1, "successful": 1, "failed": 0}
-        return _json(request, {"_nodes": counts, "cluster_name": CLUSTER, "nodes": {NODE: node}})
+        return answer(request, {"_nodes": counts, "cluster_name": CLUSTER, "nodes": {NODE: node}})
 
     # Tables
 
@@ -187,17 +195,17 @@ class _Api:
                 index.refresh()
             return cat.indices(found, request.query_params)
 
-        return _table(request, await self._run(rows))
+        return table(request, await self._run(rows))
 
     async def cat_health(self, request: Request) -> Response:
-        return _table(request, cat.health(await self._run(lambda: self._store.resolve("")), CLUSTER))
+        return table(request, cat.health(await self._run(lambda: self._store.resolve("")), CLUSTER))
 
     async def cat_count(self, request: Request) -> Response:
         counted = await self._run(lambda: search.count(self._store.resolve(_index(request)), MatchAll()))
-        return _table(request, cat.count(counted["count"]))
+        return table(request, cat.count(counted["count"]))
 
     async def cat_nodes(self, request: Request) -> Response:
-        return _table(request, [{"ip": "127.0.0.1", "node.role": "dim", "master": "*", "name": NODE}])
+        return table(request, [{"ip": "127.0.0.1", "node.role": "dim", "master": "*", "name": NODE}])
 
     # Searches
 
@@ -211,27 +219,27 @@ class _Api:
         params = request.query_params
         if "scroll" in params:
             raise illegal("[scroll] is not supported by this server")
-        wanted = search.parse_request(await _body(request), params)
-        return _json(request, await self._run(lambda: search.run(self._found(request, _index(request)), wanted)))
+        wanted = search.parse_request(await json_body(request), params)
+        return answer(request, await self._run(lambda: search.run(self._found(request, _index(request)), wanted)))
 
     async def count(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await json_body(request)
         if isinstance(body, dict) and body.keys() - {"query"}:
             raise illegal(f"request does not support [{str(min(body.keys() - {'query'}))[:64]}]")
         query = search.parse_request(body, request.query_params).query
-        return _json(request, await self._run(lambda: search.count(self._found(request, _index(request)), query)))
+        return answer(request, await self._run(lambda: search.count(self._found(request, _index(request)), query)))
 
     async def msearch(self, request: Request) -> Response:
-        lines = [line for line in (await _raw(request)).split(b"\n") if line.strip()]
+        lines = [line for line in (await raw_body(request)).split(b"\n") if line.strip()]
         if not lines or len(lines) % 2:
             raise illegal("a multi search needs lines of headers and bodies by turns")
         responses = []
         for header, body in zip(lines[::2], lines[1::2], strict=True):
             try:
-                responses.append({**await self._one_search(request, _decode(header), _decode(body)), "status": 200})
+                responses.append({**await self._one_search(request, decode(header), decode(body)), "status": 200})
             except Problem as problem:
                 responses.append(problem.body())
-        return _json(request, {"took": sum(one.get("took", 0) for one in responses), "responses": responses})
+        return answer(request, {"took": sum(one.get("took", 0) for one in responses), "responses": responses})
 
     async def _one_search(self, request: Request, header: Any, body: Any) -> dict[str, Any]:
         names = header.get("index", _index(request)) if isinstance(header, dict) else None
@@ -256,35 +264,35 @@ class _Api:
         return await self._run(write)
 
     async def add(self, request: Request) -> Response:
-        source = await _raw(request)
+        source = await raw_body(request)
         written = await self._write(lambda: self._store.write(_index(request), None, source))
-        return _written(request, written)
+        return written_answer(request, written)
 
     async def put_document(self, request: Request) -> Response:
-        source = await _raw(request)
+        source = await raw_body(request)
         only_new = request.query_params.get("op_type") == "create"
         index, id = _index(request), request.path_params["id"]
         written = await self._write(lambda: self._store.write(index, id, source, only_new=only_new))
-        return _written(request, written)
+        return written_answer(request, written)
 
     async def create_document(self, request: Request) -> Response:
-        source = await _raw(request)
+        source = await raw_body(request)
         index, id = _index(request), request.path_params["id"]
         written = await self._write(lambda: self._store.write(index, id, source, only_new=True))
-        return _written(request, written)
+        return written_answer(request, written)
 
     async def update_document(self, request: Request) -> Response:
-        change = await _raw(request)
+        change = await raw_body(request)
         index, id = _index(request), request.path_params["id"]
-        return _written(request, await self._write(lambda: self._store.update(index, id, change)))
+        return written_answer(request, await self._write(lambda: self._store.update(index, id, change)))
 
     async def delete_document(self, request: Request) -> Response:
         index, id = _index(request), request.path_params["id"]
-        return _written(request, await self._write(lambda: self._store.erase(index, id)))
+        return written_answer(request, await self._write(lambda: self._store.erase(index, id)))
 
     async def get_document(self, request: Request) -> Response:
         found = await self._document(request, _index(request), request.path_params["id"])
-        return _json(request, found, 200 if found["found"] else 404)
+        return answer(request, found, 200 if found["found"] else 404)
 
     async def _document(self, request: Request, index: str, id: str) -> dict[str, Any]:
         wanted = search.source_filter(request.query_params)
@@ -302,10 +310,10 @@ class _Api:
         found = await self._document(request, index, id)
         if not found["found"]:
             raise Problem(404, "resource_not_found_exception", f"Document not found [{index:es_index}]/[_doc]/[{id}]")
-        return _json(request, found.get("_source", {}))
+        return answer(request, found.get("_source", {}))
 
     async def mget(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await json_body(request)
         docs = body.get("docs", body.get("ids")) if isinstance(body, dict) else None
         if not isinstance(docs, list):
             raise Problem(400, "action_request_validation_exception", "Validation Failed: 1: no documents to get;")
@@ -317,10 +325,10 @@ class _Api:
                 found.append(await self._document(request, index, id))
             except Problem as problem:
                 found.append({"_index": index, "_type": "_doc", "_id": id, "error": problem.error()})
-        return _json(request, {"docs": found})
+        return answer(request, {"docs": found})
 
     async def bulk(self, request: Request) -> Response:
-        body = await _raw(request)
+        body = await raw_body(request)
         loop = asyncio.get_running_loop()
         begun = loop.time()
 
@@ -331,10 +339,10 @@ class _Api:
                 self._store.refresh()
 
         errors, items = await self._run(run)
-        return _json(request, {"took": int((loop.time() - begun) * 1000), "errors": errors, "items": items})
+        return answer(request, {"took": int((loop.time() - begun) * 1000), "errors": errors, "items": items})
 
     async def delete_by_query(self, request: Request) -> Response:
-        wanted = search.parse_request(await _body(request), request.query_params)
+        wanted = search.parse_request(await json_body(request), request.query_params)
         wanted.size, wanted.source = search.RESULT_WINDOW, False
 
         def erase() -> int:
@@ -349,7 +357,7 @@ class _Api:
                     return deleted
 
         deleted = await self._run(erase)
-        return _json(request, {"took": 0, "timed_out": False, "total": deleted, "deleted": deleted, "failures": []})
+        return answer(request, {"took": 0, "timed_out": False, "total": deleted, "deleted": deleted, "failures": []})
 
     # Indices
 
@@ -361,16 +369,16 @@ class _Api:
             return len(found)
 
         count = await self._run(refresh)
-        return _json(request, {"_shards": {"total": count, "successful": count, "failed": 0}})
+        return answer(request, {"_shards": {"total": count, "successful": count, "failed": 0}})
 
     async def mapping(self, request: Request) -> Response:
         def mappings() -> dict[str, Any]:
             return {index.name: {"mappings": _mappings(index)} for index in self._found(request, _index(request))}
 
-        return _json(request, await self._run(mappings))
+        return answer(request, await self._run(mappings))
 
     async def put_mapping(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await json_body(request)
 
         def merge() -> None:
             for index in self._found(request, _index(request)):
@@ -378,17 +386,17 @@ class _Api:
                 index.save_mapping()
 
         await self._run(merge)
-        return _json(request, {"acknowledged": True})
+        return answer(request, {"acknowledged": True})
 
     async def settings(self, request: Request) -> Response:
         def settings() -> dict[str, Any]:
             return {index.name: {"settings": _settings(index)} for index in self._found(request, _index(request))}
 
-        return _json(request, await self._run(settings))
+        return answer(request, await self._run(settings))
 
     async def aliases(self, request: Request) -> Response:
         found = await self._run(lambda: self._found(request, _index(request)))
-        return _json(request, {index.name: {"aliases": {}} for index in found})
+        return answer(request, {index.name: {"aliases": {}} for index in found})
 
     async def get_index(self, request: Request) -> Response:
         def describe() -> dict[str, Any]:
@@ -397,10 +405,10 @@ class _Api:
                 for index in self._found(request, _index(request))
             }
 
-        return _json(request, await self._run(describe))
+        return answer(request, await self._run(describe))
 
     async def create_index(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await json_body(request)
         name = _index(request)
 
         def create() -> None:
@@ -415,7 +423,7 @@ class _Api:
             self._store.create(name, mapping)
 
         await self._run(create)
-        return _json(request, {"acknowledged": True, "shards_acknowledged": True, "index": name})
+        return answer(request, {"acknowledged": True, "shards_acknowledged": True, "index": name})
 
     async def delete_index(self, request: Request) -> Response:
         def delete() -> None:
@@ -423,40 +431,13 @@ class _Api:
                 self._store.delete(index.name)
 
         await self._run(delete)
-        return _json(request, {"acknowledged": True})
+        return answer(request, {"acknowledged": True})
 
 
 def _index(request: Request) -> str:
     """The index, or list of patterns, in the path; "" for all."""
     name: str = request.path_params.get("index", "")
     return name
-
-
-async def _raw(request: Request) -> bytes:
-    """The body. Raises Problem 413."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > BODY_LIMIT:
-            raise Problem(413, "content_too_long_exception", f"the body is longer than {BODY_LIMIT} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-async def _body(request: Request) -> Any:
-    """The body's JSON, or that of the parameter `source`; None when there is none. Raises Problem 400."""
-    raw = await _raw(request)
-    if not raw.strip():
-        raw = request.query_params.get("source", "").encode()
-    return _decode(raw) if raw.strip() else None
-
-
-def _decode(raw: bytes) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, "json_parse_exception", f"the body is not JSON: {error}") from error
 
 
 def _merge(mapping: Mapping, body: Any) -> None:
@@ -487,52 +468,3 @@ def _settings(index: Any) -> dict[str, Any]:
             "provided_name": index.name,
         }
     }
-
-
-def _pretty(request: Request) -> bool:
-    return request.query_params.get("pretty", "false") != "false"
-
-
-def _json(request: Request, body: Any, status: int = 200) -> Response:
-    if _pretty(request):
-        text = json.dumps(body, indent=2, separators=(",", " : "), ensure_ascii=False) + "\n"
-    else:
-        text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    # Official clients refuse a server that does not say so.
-    headers = {"X-elastic-product": "Elasticsearch"}
-    return Response(text.encode("utf-8", "replace"), status, headers, media_type="application/json; charset=UTF-8")
-
-
-def _table(request: Request, rows: list[dict[str, str]]) -> Response:
-    params = request.query_params
-    rows = cat.select(rows, params)
-    if params.get("format") == "json":
-        return _json(request, rows)
-    text = cat.table(rows, header=params.get("v", "false") != "false")
-    return Response(text, media_type="text/plain; charset=UTF-8")
-
-
-def _written(request: Request, written: Written) -> Response:
-    return _json(request, bulk.written_body(written), bulk.status_of(written))
-
-
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return _json(request, error.body(), error.status)
-
-
-async def _no_handler(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    uri = request.url.path
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        message = f"Incorrect HTTP method for uri [{uri}] and method [{request.method}], allowed: [{allowed}]"
-        response = _json(request, {"error": message, "status": 405}, 405)
-        response.headers["Allow"] = allowed
-        return response
-    message = f"no handler found for uri [{uri}] and method [{request.method}]"
-    return _json(request, {"error": message}, 400)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)
