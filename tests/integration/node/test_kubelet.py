@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.cluster.node import backoff
+from hatchway.cluster.node import backoff, kubelet
+from hatchway.cluster.node.projections import PodFacts
+from hatchway.cluster.node.volumes import Volumes
+from hatchway.kube.api import Object
 from tests.integration.node.world import NODE, World, container, eventually, open_world, phase, ready, waiting
 
 # A shell that ends on SIGTERM at once.
@@ -205,6 +208,35 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     await world.pod("noimage", ready)
 
 
+async def test_a_volume_shows_the_pods_address(world: World) -> None:
+    items = [{"path": "ip", "fieldRef": {"fieldPath": "status.podIP"}}]
+    await world.create("web", *SERVE, volumes=[{"name": "v", "downwardAPI": {"items": items}}])
+    pod = await world.pod("web", ready)
+    await eventually(lambda: (world.volume(pod, "v") / "ip").read_text() == pod["status"]["podIP"])
+
+
+async def test_a_worker_that_breaks_is_replaced_and_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = Volumes.set_up
+    broken = True
+
+    async def set_up(volumes: Volumes, pod: Object, facts: PodFacts) -> None:
+        if broken and pod["metadata"]["name"] == "unlucky":
+            raise RuntimeError("a bug")
+        await real(volumes, pod, facts)
+
+    monkeypatch.setattr(Volumes, "set_up", set_up)
+    monkeypatch.setattr(kubelet, "_CRASH_SECONDS", 0.05)
+    await world.create("unlucky", *SERVE)
+    await world.events("unlucky", reason="FailedSync")
+    await world.create("lucky", *SERVE)
+    await world.pod("lucky", ready)
+    broken = False
+    await world.pod("unlucky", ready)
+    assert "a bug" in caplog.text
+
+
 async def test_live_volumes(world: World) -> None:
     await world.client.create("configmaps", {"metadata": {"name": "cm"}, "data": {"A": "1"}}, "default")
     labels = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
@@ -331,6 +363,18 @@ async def test_pods_start_again_after_a_crash_of_the_node(tmp_path: Path) -> Non
             assert once["status"]["phase"] == "Succeeded" and container(once)["restartCount"] == 0
             await world.client.delete("pods", "batch", "default")
             await world.gone("batch")
+
+
+async def test_a_status_that_makes_no_sense_stops_nobody(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        await world.create("odd", *SERVE)
+        statuses = [{"name": "c", "state": {"running": {"startedAt": None}}, "restartCount": -5}, {"name": "other"}]
+        status = {"phase": "Running", "startTime": None, "containerStatuses": statuses}
+        await world.client.patch("pods", "odd", {"status": status}, "default", subresource="status")
+        await world.create("web", *SERVE)
+        async with world.node():
+            await world.pod("web", ready)
+            await world.pod("odd", ready)
 
 
 async def test_shutting_down_ends_processes_and_keeps_pods(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
 async def _keep_clean(config: AgentConfig, kubelets: list[Kubelet]) -> None:
     """Delete what removed pods have left: after a while, so that whoever collects logs has read them."""
     state = StateDir(Path(config.state_dir))
+    for kubelet in kubelets:
+        # Before it is known which pods there are, all of them would look removed.
+        await kubelet.pods.synced()
     while True:
         await asyncio.sleep(_CLEAN_UP_SECONDS)
         known = {pod["metadata"]["uid"] for kubelet in kubelets for pod in kubelet.pods.items.values()}

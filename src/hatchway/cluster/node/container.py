@@ -286,20 +286,12 @@ class Container:
         began, began_at = loop.time(), clock.rfc3339(clock.now())
         file = self.live_log = self._pod.log_file(self.name, state.restarts)
         self._ended.clear()
+        output: Output | None = None
         try:
-            try:
-                output = await Output.open(file)
-            except OSError as error:
-                raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
-            try:
-                config = self._config(
-                    [expand(part, environment) for part in resolved.argv], environment, mounts, output
-                )
-                self._process = await self._pod.sandbox.start(config)
-                output.started()
-            except BaseException:
-                output.abandon()
-                raise
+            output = await self._open_output(file)
+            argv = [expand(part, environment) for part in resolved.argv]
+            self._process = await self._pod.sandbox.start(self._config(argv, environment, mounts, output))
+            output.started()
             self._pod.event("Normal", "Created", f"Created container: {self.name}", self.name)
             self._pod.event("Normal", "Started", f"Started container {self.name}", self.name)
             state.state = {"running": {"startedAt": began_at}}
@@ -314,9 +306,17 @@ class Container:
             if self._process is not None:
                 self._process.kill(signal.SIGKILL)
                 self._process = None
+            if output is not None:
+                output.abandon()
             self._ended.set()
         await self._record_end(end, began_at)
         return end.code, loop.time() - began, order is not None and order.restart
+
+    async def _open_output(self, file: LogFile) -> Output:
+        try:
+            return await Output.open(file)
+        except OSError as error:
+            raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
 
     def _config(
         self, argv: list[str], environment: dict[str, str], mounts: list[Mount], output: Output

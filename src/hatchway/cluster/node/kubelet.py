@@ -65,6 +65,7 @@ class Kubelet:
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._finished: set[str] = set()
+        self._group: asyncio.TaskGroup | None = None
         self._ending = False
         sources.subscribe(self._source_changed)
 
@@ -75,8 +76,8 @@ class Kubelet:
         sock = await self._runtime.listen(self.node.ip, plan.KUBELET_PORT)
         server = await serve(api.guarded(access), sock=sock, ssl=self._tls())
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
+            async with asyncio.TaskGroup() as self._group:
+                group = self._group
                 group.create_task(self.pods.run(), name=f"pods of {self.node.name}")
                 await self.pods.synced()
                 self.pods.subscribe(self._pod_event)
@@ -132,7 +133,7 @@ class Kubelet:
         uid = pod["metadata"]["uid"]
         try:
             worker = self.workers[uid] = PodWorker(self.shared, pod)
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             # Anybody with the right to may write a status that makes no sense.
             log.exception("pod %s cannot be run", pod["metadata"]["name"])
             self._finished.add(uid)
@@ -140,6 +141,7 @@ class Kubelet:
             return
         if pod["metadata"].get("deletionTimestamp"):
             worker.update(pod)
+        assert self._group is not None, "pods are seen after run() has begun"
         self._tasks[uid] = self._group.create_task(self._work(uid, worker), name=f"pod {pod['metadata']['name']}")
 
     async def _work(self, uid: str, worker: PodWorker) -> None:

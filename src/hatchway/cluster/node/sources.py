@@ -64,3 +64,13 @@ def references(pod: Object) -> set[tuple[str, str]]:
             add("configmaps", (value.get("configMapKeyRef") or {}).get("name"))
             add("secrets", (value.get("secretKeyRef") or {}).get("name"))
     return found
+
+
+def wants_address(pod: Object) -> bool:
+    """Whether a volume of the pod shows its IP address."""
+    for volume in pod["spec"].get("volumes") or ():
+        for source in [volume, *((volume.get("projected") or {}).get("sources") or ())]:
+            for item in (source.get("downwardAPI") or {}).get("items") or ():
+                if (item.get("fieldRef") or {}).get("fieldPath", "").startswith("status.podIP"):
+                    return True
+    return False

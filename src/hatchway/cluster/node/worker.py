@@ -323,6 +323,13 @@ class PodWorker:
             if spec.get(field):
                 message = f"{field} is not supported by Hatchway: the pod has namespaces of its own"
                 self.event("Warning", "Unsupported", message)
+        for security in (spec.get("securityContext"), *((c.spec.get("securityContext")) for c in self.main)):
+            if (security or {}).get("runAsUser") or (security or {}).get("runAsNonRoot"):
+                message = (
+                    "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
+                )
+                self.event("Warning", "Unsupported", message)
+                return
 
     async def _retry(self, step: Callable[[], Awaitable[bool]]) -> None:
         """Call `step` until it returns True, with back-off, at once when a ConfigMap or Secret has changed."""
@@ -371,8 +378,9 @@ class PodWorker:
             self.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             return False
         self._state.ip, self._state.has_sandbox = self._sandbox.ip, True
-        # Now that the address is known, downward API files can have it.
-        self._refresh.set()
+        if sources.wants_address(self._pod):
+            # Its files were written before the address was known.
+            self._refresh.set()
         self.changed()
         return True
 

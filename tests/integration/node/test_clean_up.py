@@ -1,0 +1,30 @@
+"""What removed pods have left behind is deleted, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from hatchway.cluster.node.kubelet import clean_up
+
+
+def old(path: Path) -> None:
+    for found in (*path.rglob("*"), path):
+        os.utime(found, (time.time() - 1000,) * 2)
+
+
+def test_only_old_files_of_unknown_pods_go(tmp_path: Path) -> None:
+    pods, logs = tmp_path / "pods", tmp_path / "logs"
+    for uid in ("known", "gone", "fresh", "writing"):
+        (pods / uid / "volumes" / "v").mkdir(parents=True)
+        (logs / f"ns_a_{uid}" / "c").mkdir(parents=True)
+        (logs / f"ns_a_{uid}" / "c" / "0.log").write_text("x")
+    for uid in ("known", "gone", "writing"):
+        old(pods / uid)
+        old(logs / f"ns_a_{uid}")
+    (logs / "ns_a_writing" / "c" / "0.log").write_text("more")
+    clean_up(pods, logs, {"known"}, older_than=60)
+    assert {path.name for path in pods.iterdir()} == {"known", "fresh"}
+    assert {path.name for path in logs.iterdir()} == {"ns_a_known", "ns_a_fresh", "ns_a_writing"}
+    clean_up(tmp_path / "none", tmp_path / "neither", set(), older_than=0)
