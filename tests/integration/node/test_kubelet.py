@@ -29,7 +29,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_the_node_is_registered_and_ready(world: World) -> None:
     node = await world.client.get("nodes", NODE.name)
     assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
-    assert node["status"]["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 10250}}
+    assert node["status"]["daemonEndpoints"] == {"kubeletEndpoint": {"Port": world.runtime.ports[-1]}}
     assert node["status"]["allocatable"]["pods"] == "110"
     lease = await world.client.get("leases.coordination.k8s.io", NODE.name, "kube-node-lease")
     assert lease["spec"]["holderIdentity"] == NODE.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,13 +27,15 @@ PATIENCE = 20.0
 
 
 class Runtime(LoopbackRuntime):
-    """The loopback runtime, whose kubelet listens on any free port."""
+    """The loopback runtime on a machine where another cluster's kubelet has the usual port."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.ports: list[int] = []
 
     async def listen(self, ip: str, port: int) -> socket.socket:
+        if port == 10250:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
         sock = socket.create_server((ip, 0))
         sock.setblocking(False)
         self.ports.append(sock.getsockname()[1])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -73,7 +75,8 @@ class Kubelet:
         """Listen, register, run pods. Raises OSError when the node's address cannot be listened on."""
         api = KubeletApi(self.node.name, self.pods, self.workers, self.shared.logs, self._registration.resources)
         access = Access(self._client, self.node.name)
-        sock = await self._runtime.listen(self.node.ip, plan.KUBELET_PORT)
+        sock = await self._listen()
+        self._registration.port = sock.getsockname()[1]
         server = await serve(api.guarded(access), sock=sock, ssl=self._tls())
         try:
             async with asyncio.TaskGroup() as self._group:
@@ -98,6 +101,15 @@ class Kubelet:
             worker.shut_down(longest)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=longest + 2)
+
+    async def _listen(self) -> socket.socket:
+        try:
+            return await self._runtime.listen(self.node.ip, plan.KUBELET_PORT)
+        except OSError as error:
+            if not self._config.loopback or error.errno != errno.EADDRINUSE:
+                raise
+            # Clusters without networks of their own share their nodes' addresses; the Node says which port it is.
+            return await self._runtime.listen(self.node.ip, 0)
 
     async def _tell_of_restarts(self) -> None:
         """Wait until no pod of an earlier life counts as running: a node that says Ready must not contradict itself."""

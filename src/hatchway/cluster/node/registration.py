@@ -77,8 +77,10 @@ def node_object(node: NodeSpec, *, loopback: bool) -> Object:
     }
 
 
-def node_status(node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str) -> Object:
-    """The complete status but for the conditions' transition times."""
+def node_status(
+    node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str, port: int = plan.KUBELET_PORT
+) -> Object:
+    """The complete status but for the conditions' transition times. port: where its kubelet listens."""
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
         "allocatable": dict(resources),
@@ -91,7 +93,7 @@ def node_status(node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str
             _condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available", now),
             _condition("Ready", "True", "KubeletReady", "kubelet is posting ready status", now),
         ],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": plan.KUBELET_PORT}},
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": dict(facts),
     }
 
@@ -158,7 +160,7 @@ def with_transitions(known: Object, wanted: Object, report_after: float = _REPOR
 
 
 class Registration:
-    """Keeps one node registered, its status true and its lease fresh."""
+    """Keeps one node registered, its status true and its lease fresh. port: where its kubelet listens."""
 
     def __init__(self, client: Client, node: NodeSpec, events: EventRecorder, *, loopback: bool) -> None:
         self._client = client
@@ -167,7 +169,7 @@ class Registration:
         self._loopback = loopback
         self.resources = capacity()
         self._facts = machine_facts()
-        self._reported = 0.0
+        self.port = plan.KUBELET_PORT
         self.registered = asyncio.Event()
 
     async def run(self) -> None:
@@ -186,7 +188,7 @@ class Registration:
     async def _report(self) -> None:
         node = await self._ensure()
         now = clock.rfc3339(clock.now())
-        wanted = node_status(self._node, self.resources, self._facts, now)
+        wanted = node_status(self._node, self.resources, self._facts, now, self.port)
         first = not self.registered.is_set()
         merged = with_transitions(node.get("status") or {}, wanted, 0.0 if first else _REPORT_SECONDS)
         known = node.get("status") or {}
