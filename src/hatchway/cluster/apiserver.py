@@ -21,6 +21,7 @@ from hatchway.cluster.api.registry import Registry
 from hatchway.cluster.api.resourcelocation import Dial
 from hatchway.cluster.api.rest import Api
 from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.strategies.events import prune_forever
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
@@ -71,6 +72,7 @@ class ApiServer:
         self._pool = Pool(limits)
         self._tls = certificates.server_context()
         self._servers: list[Server] = []
+        self._pruning = asyncio.get_running_loop().create_task(prune_forever(store), name="old events")
 
     def _documents(self) -> dict[str, Callable[[], Document]]:
         """Documents under paths of their own: how tokens of service accounts are verified elsewhere, and metrics."""
@@ -94,6 +96,8 @@ class ApiServer:
     async def close(self, grace: float) -> None:
         """Stop listening, let exchanges finish for up to `grace` seconds, bring everything to disk."""
         await asyncio.gather(*(server.close(grace) for server in self._servers))
+        self._pruning.cancel()
+        await asyncio.wait({self._pruning})
         self._pool.close()
         self._rbac.close()
         self._authenticator.close()
