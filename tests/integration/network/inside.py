@@ -320,6 +320,7 @@ async def for_ever_in_one_session(runtime: Runtime, directory: Path) -> Any:
     pod = await sandbox(runtime)
     script = f"sleep 1000 & exec sh -c 'while :; do sleep 1000; done # {directory.name}'"
     await pod.start(config(["sh", "-c", script], 2))
+    (directory / "ip").write_text(pod.ip)
     (directory / "ready").touch()
     await asyncio.Event().wait()
 

@@ -16,8 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hatchway
 from hatchway.cluster.network import launcher
 
+# Below a directory that containers see.
+HIDDEN = Path(hatchway.__file__).with_name("rewrite")
 INSIDE = Path(__file__).with_name("inside.py")
 
 
@@ -29,10 +32,14 @@ async def main() -> None:
         agent=[sys.executable, str(INSIDE), scenario, str(directory)],
         directory=directory / "network",
         log=directory / "node.log",
+        hidden=[HIDDEN],
     )
-    network = await launcher.start_network(mode, settings)
+    if mode == "private":
+        network: launcher.Network = await launcher.start_private_network(settings)
+    else:
+        network = await launcher.start_loopback_network(settings, "no private network was asked for")
     (directory / "started").touch()
-    found: dict[str, Any] = {"isolation": network.isolation, "limits": network.limits}
+    found: dict[str, Any] = {"isolation": network.isolation, "limits": network.limits, "pid": network.pid}
     if scenario == "two_pods":
         found |= await two_pods(network, directory)
     found["closed"] = await network.closed
@@ -65,7 +72,7 @@ async def two_pods(network: launcher.Network, directory: Path) -> dict[str, Any]
 
 
 def _absent(ip: str) -> str:
-    return ip.rsplit(".", 1)[0] + ".77"
+    return ip.rsplit(".", 1)[0] + ".250"
 
 
 def _greeting(ip: str) -> str:

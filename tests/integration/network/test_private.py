@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.integration.network.conftest import Run
+from tests.integration.network.outside import HIDDEN
 
 MakeRun = Callable[..., Run]
 
@@ -20,6 +21,7 @@ def test_two_pods_listen_on_one_port_and_only_the_dialer_reaches_them(make_run: 
     found = run.outside()
     assert ips == ["10.244.1.2", "10.244.1.3"]
     assert found["isolation"] == "private"
+    assert found["pid"] > 1
     assert found["routed"] == ["", ""]
     assert found["dialed"] == ["one", "two"]
     assert found["many"] == 1
@@ -71,6 +73,7 @@ def test_secrets_of_the_machine_are_not_there(make_run: MakeRun) -> None:
         str(Path(__file__).parents[3] / "pyproject.toml"),
         "/proc/1/root/.host",
     ]
+    paths.append(str(HIDDEN))
     run = make_run("private", "secrets", {"secrets.json": json.dumps(paths)})
     paths.append(str(run.directory / "secrets.json"))
     found = run.result()

@@ -1,6 +1,6 @@
 """Starting the cluster's network from the control plane: the private one, or loopback where that is not possible.
 
-    network = await start_network("auto", nodes=3, agent=[sys.executable, "-m", "hatchway.cluster.node"], ...)
+    network = await start_private_network(Settings(nodes=3, agent=[sys.executable, "-m", "hatchway.cluster.node"], ...))
     sock = await network.dialer.connect("10.244.1.3", 8080)
     await network.stop()
 
@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -57,36 +57,20 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """nodes: how many, the control plane's included. agent: the node agent's argv, or a function that gives it when
-    told the isolation ("private" or "loopback"; called anew when loopback takes the private network's place). directory: an existing private
+    """nodes: how many, the control plane's included. agent: the node agent's argv. directory: an existing private
     directory, needed as a mount point. log: what the agent and the network write to. env: the agent's environment
     (None: this process's). hidden: paths that no pod may see although they lie below a directory that pods see."""
 
     nodes: int
-    agent: Sequence[str] | Callable[[Isolation], Sequence[str]]
+    agent: Sequence[str]
     directory: Path
     log: Path
     env: Mapping[str, str] | None = None
     hidden: Sequence[Path] = ()
 
-    def agent_argv(self, isolation: Isolation) -> list[str]:
-        return list(self.agent(isolation) if callable(self.agent) else self.agent)
-
 
 class Unavailable(HatchwayError):
     """A private network cannot be made on this machine; the message says why."""
-
-
-async def start_network(mode: str, settings: Settings) -> Network:
-    """mode: "private", "loopback", or "auto": private where possible. Raises HatchwayError."""
-    if mode == "loopback":
-        return await start_loopback_network(settings, "no private network was asked for")
-    try:
-        return await start_private_network(settings)
-    except Unavailable as error:
-        if mode == "private":
-            raise
-        return await start_loopback_network(settings, error.message)
 
 
 def available() -> str:
@@ -123,7 +107,7 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
         "hidden": [str(path.resolve()) for path in settings.hidden],
         "addresses": addresses,
         "local": [[str(plan.SERVICE_CIDR.network_address), plan.SERVICE_CIDR.prefixlen]],
-        "agent": settings.agent_argv("private"),
+        "agent": list(settings.agent),
     }
     network = PrivateNetwork(lifeline, dial, settings.log)
     try:
@@ -165,6 +149,7 @@ class PrivateNetwork:
         self._lost_lifeline = False
         self._why = f"the private network has ended; see {log}"
         self._init: int | None = None
+        self.pid = 0
         self._lifeline = channel.Channel(self._loop, lifeline, self._received, self._lost)
         self._dialer = PrivateDialer(dial)
         self.dialer: Dialer = self._dialer
@@ -265,7 +250,7 @@ async def start_loopback_network(settings: Settings, why: str) -> LoopbackNetwor
     try:
         with inner, _open_log(settings.log) as log:
             process = await asyncio.create_subprocess_exec(
-                *settings.agent_argv("loopback"),
+                *settings.agent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -20,13 +20,15 @@ from typing import Literal
 
 from hatchway.cluster import plan
 from hatchway.cluster.network import sockets
-from hatchway.cluster.network.addresses import Pools
+from hatchway.cluster.network.addresses import Pool, Pools
 from hatchway.cluster.network.dialer import LoopbackDialer
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.node.runtime import ContainerConfig, Exit, Process, StartError
 
 POD_IP = "HATCHWAY_POD_IP"
 ROOT = "HATCHWAY_ROOT"
+
+_CLAIM_PORT = 65535
 
 _LIMITS = (
     "isolation is off: pods are ordinary processes that see this machine's files and network, must listen on "
@@ -163,16 +165,18 @@ class LoopbackRuntime:
     ) -> LoopbackSandbox:
         """Raises OSError when it cannot be made (no address is left)."""
         pool = self._pools.of(node_index)
-        ip = pool.take()
+        ip, claim = _claim_address(pool)
         directory = self._directory / f"{uid}-{ip}"
         try:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(mode=0o700, parents=True)
         except OSError:
+            claim.close()
             pool.give_back(ip)
             raise
 
         def release() -> None:
+            claim.close()
             pool.give_back(ip)
             self._sandboxes.remove(sandbox)
 
@@ -185,6 +189,27 @@ class LoopbackRuntime:
 
     async def listen(self, ip: str, port: int) -> socket.socket:
         return await self._dialer.listen(ip, port)
+
+
+def _claim_address(pool: Pool) -> tuple[str, socket.socket]:
+    """An address that no other cluster on this machine uses: whoever has it keeps one of its ports bound."""
+    passed_over: list[str] = []
+    try:
+        while True:
+            ip = pool.take()
+            claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                claim.bind((ip, _CLAIM_PORT))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    claim.close()
+                    passed_over.append(ip)
+                    continue
+                # An address that is not there (macOS) is nobody's; `limits` says what to do about it.
+            return ip, claim
+    finally:
+        for ip in passed_over:
+            pool.give_back(ip)
 
 
 def _make_root(root: Path, config: ContainerConfig) -> None:
