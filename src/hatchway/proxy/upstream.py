@@ -185,7 +185,9 @@ class UpstreamConnection(asyncio.Protocol):
         framing = response.body
         if bodiless(self._method, status):
             framing = 0
-            self._keep_alive = response.keep_alive
+            # A 204 or 304 that announces a body may be followed by it, and that would answer the next request.
+            silent = self._method == "HEAD" or response.body in (0, UNTIL_CLOSE)
+            self._keep_alive = response.keep_alive and silent
         self._body = bodies.reader(framing, limits.head, limits.fields)
         consumer.upstream_head(response)
         return data
