@@ -12,8 +12,8 @@ from tests.integration.network.conftest import why_not_private
 
 SCRIPT = """
 import os, sys
-from hatchway.cluster.network import init, rootfs, syscalls as linux
-pid = init.enter_namespaces()
+from hatchway.cluster.network import namespaces, rootfs, syscalls as linux
+pid = namespaces.enter_namespaces()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 place = sys.argv[1]

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
+from hatchway.cluster.network import channel
 from hatchway.cluster.node.runtime import Runtime
 from hatchway.errors import HatchwayError
 
@@ -36,6 +37,7 @@ async def open_runtime() -> AsyncIterator[AgentRuntime]:
     """
     # Taken away, so that no child can mistake itself for the agent.
     kind, _, rest = os.environ.pop(ENVIRONMENT, "").partition(":")
+    channel.keep_from_children()
     first, _, second = rest.partition(":")
     if kind == "private":
         async with _private(int(first), int(second)) as runtime:
@@ -52,8 +54,6 @@ async def _private(control: int, dial: int) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.dialer import DialServer
     from hatchway.cluster.network.private import PrivateRuntime
 
-    for descriptor in (control, dial):
-        os.set_inheritable(descriptor, False)
     runtime = PrivateRuntime(socket.socket(fileno=control))
     dial_server = DialServer(runtime, socket.socket(fileno=dial))
     try:
@@ -67,7 +67,6 @@ async def _private(control: int, dial: int) -> AsyncIterator[AgentRuntime]:
 async def _loopback(lifeline: int, directory: Path) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.loopback import LoopbackRuntime
 
-    os.set_inheritable(lifeline, False)
     runtime = LoopbackRuntime(directory)
     with socket.socket(fileno=lifeline) as sock:
         sock.setblocking(False)

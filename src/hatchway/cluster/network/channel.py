@@ -8,6 +8,7 @@ event loop; `Channel` is for processes with one.
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -82,6 +83,22 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
 def close_all(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def keep_from_children() -> None:
+    """Let no program that this process starts inherit what it has inherited itself, but for its standard streams.
+
+    Called first of all where pods are started. Whoever starts a process may leave descriptors open in it: uvloop
+    leaves duplicates of the standard streams, which here are the cluster's own log.
+    """
+    for name in os.listdir("/dev/fd"):
+        try:
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+        except OSError as error:
+            # The descriptor that listed the directory is closed again.
+            if error.errno != errno.EBADF:
+                raise
 
 
 class Channel:

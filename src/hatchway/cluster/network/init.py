@@ -10,10 +10,8 @@ namespaces are kept by descriptors here.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -23,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import channel, container, rootfs
+from hatchway.cluster.network import channel, container, namespaces, rootfs
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.netlink import Netlink
 from hatchway.cluster.network.programs import StartFailure
@@ -81,8 +79,8 @@ class Init:
         self._outgoing: deque[channel.Message] = deque()
         self._links = 0
         self._deadline: float | None = None
-        self._own = _own_namespaces()
-        self._own_pids = _open_namespace("self", "pid")
+        self._own = namespaces.own_namespaces()
+        self._own_pids = namespaces.open_namespace("self", "pid")
         self._netlink = Netlink()
         self._bridge = self._make_network()
         self._template = rootfs.prepare(config["scratch"], config["hidden"])
@@ -102,13 +100,13 @@ class Init:
         self._netlink.set_up(loopback := socket.if_nametoindex("lo"))
         self._netlink.add_bridge(BRIDGE, self._config["addresses"][0][0])
         bridge = socket.if_nametoindex(BRIDGE)
-        _sysctl(f"net/ipv6/conf/{BRIDGE}/disable_ipv6", "1")
+        namespaces.set_sysctl(f"net/ipv6/conf/{BRIDGE}/disable_ipv6", "1")
         for address, prefix in self._config["addresses"]:
             self._netlink.add_address(bridge, address, prefix)
         self._netlink.set_up(bridge)
         for network, prefix in self._config["local"]:
             self._netlink.add_local_route(loopback, network, prefix)
-        _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        namespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
         return bridge
 
     def _try_container(self) -> None:
@@ -194,20 +192,20 @@ class Init:
     def _make_sandbox(self, message: channel.Message) -> Sandbox:
         self._links += 1
         link = f"hw-{self._links}"
-        namespaces = None
+        own = None
         try:
             linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
-            namespaces = _own_namespaces()
+            own = namespaces.own_namespaces()
             self._make_pod_network(message, link)
         except OSError:
-            if namespaces is not None:
-                namespaces.close()
+            if own is not None:
+                own.close()
             raise
         finally:
             self._own.enter()
-        _sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
+        namespaces.set_sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
         self._netlink.set_up(socket.if_nametoindex(link), self._bridge)
-        return Sandbox(namespaces, link, message["etc"])
+        return Sandbox(own, link, message["etc"])
 
     def _make_pod_network(self, message: channel.Message, link: str) -> None:
         """Everything inside a pod's namespaces, in which this process is for the length of the call."""
@@ -217,12 +215,12 @@ class Init:
             netlink.add_veth("eth0", message["ip"], link, self._own.net)
             index = socket.if_nametoindex("eth0")
             # Addresses of IPv6 would only cost start-up time (duplicate detection); ::1 stays.
-            _sysctl("net/ipv6/conf/eth0/disable_ipv6", "1")
+            namespaces.set_sysctl("net/ipv6/conf/eth0/disable_ipv6", "1")
             netlink.add_address(index, message["ip"], message["prefix"])
             netlink.set_up(index)
             netlink.add_default_route(message["gateway"])
-        _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-        _sysctl("net/ipv4/ping_group_range", "0 0")
+        namespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        namespaces.set_sysctl("net/ipv4/ping_group_range", "0 0")
 
     def _do_start(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
@@ -240,10 +238,10 @@ class Init:
         target = self._by_key.get(message["container"])
         if target is None:
             raise StartFailure("the container is not running")
-        namespaces: list[int] = []
+        opened: list[int] = []
         try:
-            namespaces += [_open_namespace(str(target.pid), kind) for kind in ("mnt", "pid")]
-            mounts, pids = namespaces
+            opened += [namespaces.open_namespace(str(target.pid), kind) for kind in ("mnt", "pid")]
+            mounts, pids = opened
 
             def choose() -> None:
                 linux.setns(pids, linux.CLONE_NEWPID)
@@ -255,7 +253,7 @@ class Init:
         except FileNotFoundError as error:
             raise StartFailure("the container is not running") from error
         finally:
-            channel.close_all(namespaces)
+            channel.close_all(opened)
 
     def _do_kill(self, message: channel.Message, _: list[int]) -> None:
         child = self._by_key.get(message["process"])
@@ -397,39 +395,6 @@ class Init:
                 os._exit(0)
 
 
-def _open_namespace(process: str, kind: str) -> int:
-    return os.open(f"/proc/{process}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _own_namespaces() -> container.Namespaces:
-    return container.Namespaces(*(_open_namespace("self", kind) for kind in ("net", "uts", "ipc")))
-
-
-def _sysctl(name: str, value: str) -> None:
-    try:
-        with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
-            file.write(value)
-    except FileNotFoundError:
-        # A kernel without that feature (IPv6) needs no setting for it.
-        return
-
-
-def _leave_keyring() -> None:
-    """Keep the user's session keys from pods, which are the same user to the kernel."""
-    try:
-        linux.join_new_session_keyring()
-    except OSError as error:
-        # EPERM, ENOSYS: key rings are forbidden here, to pods too. EDQUOT: no reason for having no pods at all.
-        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EDQUOT):
-            raise
-
-
-def _raise_descriptor_limit() -> None:
-    """For the agent, which holds a socket for every service and connection, and as container engines do for pods."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 class _child_exits:
     """A block in a forked child that never comes back: what goes wrong is written to `report` (else stderr)."""
 
@@ -447,38 +412,19 @@ class _child_exits:
             os._exit(127)
 
 
-def enter_namespaces() -> int:
-    """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
-
-    Returns as fork does; the child is the first process of the PID namespace, with a /proc of its own. Raises OSError.
-    """
-    uid, gid = os.geteuid(), os.getegid()
-    linux.unshare(linux.CLONE_NEWUSER)
-    for name, content in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(content)
-    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
-    pid = os.fork()
-    if pid == 0:
-        linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
-        linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-    return pid
-
-
 def main() -> None:
     config = json.loads(sys.argv[1])
     lifeline = socket.socket(fileno=config["lifeline"])
     lifeline.setblocking(False)
-    for descriptor in (config["lifeline"], config["dial"]):
-        os.set_inheritable(descriptor, False)
+    channel.keep_from_children()
     stage = os.getpid()
     try:
-        pid = enter_namespaces()
+        pid = namespaces.enter_namespaces()
         if pid:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
-        _leave_keyring()
-        _raise_descriptor_limit()
+        namespaces.leave_keyring()
+        namespaces.raise_descriptor_limit()
         init = Init(config, lifeline)
     except OSError as error:
         channel.send(lifeline, {"error": error.strerror or str(error)})
