@@ -131,6 +131,14 @@ def test_transition_times_change_with_the_status_only() -> None:
     assert (moments["Ready"], moments["Initialized"]) == (LATER, NOW)
 
 
+def test_what_waits_again_remembers_how_it_ended() -> None:
+    again = container(ended(3))
+    again.wait("CrashLoopBackOff", "back-off 10s")
+    assert again.state == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    again.wait("ContainerCreating")
+    assert (again.state, again.last) == (waiting("ContainerCreating"), ended(3))
+
+
 def test_absent_and_null_are_the_same_to_a_patch() -> None:
     assert status.patch({"a": [{"x": 1}]}, {"a": [{"x": 1, "y": None, "z": {}}]}) == {}
     assert status.patch({"a": 1}, {"a": 2, "b": 3}) == {"a": 2, "b": 3}

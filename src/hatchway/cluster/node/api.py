@@ -14,9 +14,8 @@ import msgspec
 
 from hatchway.cluster.node import clock, metrics
 from hatchway.cluster.node.access import Access, Denied
-from hatchway.cluster.node.container import log_path
 from hatchway.cluster.node.logreader import LogOptions, parts_of, read_log
-from hatchway.cluster.node.logs import LogFile, pod_log_directory
+from hatchway.cluster.node.logs import LogFile, log_path, pod_log_directory
 from hatchway.cluster.node.worker import PodWorker
 from hatchway.kube.api import Object
 from hatchway.kube.informer import Informer

@@ -15,6 +15,7 @@ fe00::\tip6-mcastprefix
 fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 """
+_HOST_FILE = Path("/etc/resolv.conf")
 # What glibc and Kubernetes' validation take (MaxDNSNameservers, MaxDNSSearchPaths).
 _NAMESERVERS, _SEARCHES = 3, 32
 
@@ -36,7 +37,7 @@ def hostname(pod: Object) -> str:
     return name[:63].rstrip("-.")
 
 
-def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file: Path) -> str:
+def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file: Path = _HOST_FILE) -> str:
     """/etc/resolv.conf as dnsPolicy and dnsConfig ask for it. host_file: this machine's, for the policy Default."""
     policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
     namespace = pod["metadata"].get("namespace", "default")

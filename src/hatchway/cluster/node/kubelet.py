@@ -19,7 +19,8 @@ from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.registration import Registration
 from hatchway.cluster.node.runtime import Runtime
 from hatchway.cluster.node.sources import Sources
-from hatchway.cluster.node.worker import NodeServices, PodWorker
+from hatchway.cluster.node.surroundings import NodeServices
+from hatchway.cluster.node.worker import PodWorker
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder

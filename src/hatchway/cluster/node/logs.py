@@ -30,6 +30,11 @@ def pod_log_directory(logs: Path, namespace: str, name: str, uid: str) -> Path:
     return logs / f"{namespace}_{name}_{uid}"
 
 
+def log_path(directory: Path, container: str, attempt: int) -> Path:
+    """The log of a container's attempt below its pod's log directory."""
+    return directory / container / f"{attempt}.log"
+
+
 def encode(stream: bytes, data: bytes, moment: bytes, tag: bytes = b"F") -> bytes:
     """One line of a log file. data: without its newline."""
     return b"%b %b %b %b\n" % (moment, stream, tag, data)

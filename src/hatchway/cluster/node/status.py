@@ -38,6 +38,12 @@ class ContainerState:
             found.image_id = known.get("imageID") or ""
         return found
 
+    def wait(self, reason: str, message: str = "") -> None:
+        """It waits for a start. How it ended before becomes its last state."""
+        if terminated := self.state.get("terminated"):
+            self.last = {"terminated": terminated}
+        self.state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+
     @property
     def running(self) -> bool:
         return "running" in self.state

@@ -9,45 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from hatchway.cluster.node import clock, etcfiles, probes, sources, status
-from hatchway.cluster.node.config import AgentConfig, NodeSpec
-from hatchway.cluster.node.container import Container, Kind, log_path
-from hatchway.cluster.node.env import Environment, base_environment, service_environment
-from hatchway.cluster.node.logs import LogFile, pod_log_directory
-from hatchway.cluster.node.projections import PodFacts, Projector
-from hatchway.cluster.node.runtime import Mount, Runtime, Sandbox
-from hatchway.cluster.node.volumes import MountError, Volumes, pod_directory
+from hatchway.cluster.node import clock, sources, status
+from hatchway.cluster.node.container import Container, Kind
+from hatchway.cluster.node.logs import LogFile
+from hatchway.cluster.node.surroundings import NodeServices, Surroundings
+from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
-from hatchway.kube.api import Client, Object
-from hatchway.kube.events import EventRecorder
+from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
 _STATUS_RETRY = 1.0
-_TERMINATION_LOG = "/dev/termination-log"
-_HOST_RESOLV = Path("/etc/resolv.conf")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeServices:
-    """What the workers of one node share. services(): all Services; allocatable: the node's, as quantities."""
-
-    config: AgentConfig
-    node: NodeSpec
-    client: Client
-    runtime: Runtime
-    events: EventRecorder
-    sources: sources.Sources
-    services: Callable[[], list[Object]]
-    allocatable: Mapping[str, str]
-    pods: Path
-    logs: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +36,19 @@ class _Stop:
 
 
 class PodWorker:
-    """Runs one pod. `run` returns when nothing of it is left to do. Implements `container.Surroundings`.
+    """Runs one pod. `run` returns when nothing of it is left to do.
 
     told: set when the pod's status has been brought up to date for the first time.
     """
 
     def __init__(self, shared: NodeServices, pod: Object) -> None:
-        self._shared = shared
-        self._pod = pod
-        self.uid: str = pod["metadata"]["uid"]
+        self._around = Surroundings(shared, pod)
+        self.uid = self._around.uid
         self._references = sources.references(pod)
-        self._sandbox: Sandbox | None = None
-        self._dirty = asyncio.Event()
-        self._sources_changed = asyncio.Event()
         self._refresh = asyncio.Event()
         self._stop: _Stop | None = None
         self._stopped = asyncio.Event()
         self.told = asyncio.Event()
-        projector = Projector(shared.client, shared.sources.fresh)
-        self._volumes = Volumes(pod_directory(shared.pods, self.uid), projector)
         known = pod.get("status") or {}
         self.init = self._containers("initContainers", known.get("initContainerStatuses"))
         self.main = self._containers("containers", known.get("containerStatuses"))
@@ -95,104 +65,25 @@ class PodWorker:
     def _containers(self, key: str, known: list[Object] | None) -> list[Container]:
         remembered = {item["name"]: item for item in known or ()}
         found = []
-        for spec in self._pod["spec"].get(key) or ():
+        for spec in self.pod["spec"].get(key) or ():
             kind: Kind = "main"
             if key == "initContainers":
                 kind = "sidecar" if spec.get("restartPolicy") == "Always" else "init"
-            found.append(Container(self, spec, kind, remembered.get(spec["name"])))
+            found.append(Container(self._around, spec, kind, remembered.get(spec["name"])))
         return found
-
-    # --- Surroundings --------------------------------------------------------------------------------------------
 
     @property
     def pod(self) -> Object:
-        return self._pod
-
-    @property
-    def sandbox(self) -> Sandbox:
-        assert self._sandbox is not None, "containers start after the sandbox"
-        return self._sandbox
-
-    @property
-    def extra_images(self) -> Mapping[str, list[str]]:
-        return self._shared.config.images
-
-    @property
-    def dial(self) -> probes.Dial:
-        return self._shared.runtime.dial
-
-    @property
-    def sources_changed(self) -> asyncio.Event:
-        return self._sources_changed
-
-    def changed(self) -> None:
-        self._dirty.set()
-
-    def event(self, type: Literal["Normal", "Warning"], reason: str, message: str, container: str = "") -> None:
-        path = ""
-        if container:
-            init = any(found.name == container for found in self.init)
-            path = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
-        self._shared.events.event(self._pod, type, reason, message, field_path=path)
-
-    async def environment(self, container: Object) -> dict[str, str]:
-        shared, pod = self._shared, self._pod
-        base = base_environment(etcfiles.hostname(pod))
-        if shared.config.loopback:
-            base["HATCHWAY_POD_IP"] = self.sandbox.ip
-        links = pod["spec"].get("enableServiceLinks")
-        services = service_environment(
-            shared.services(),
-            pod["metadata"].get("namespace", ""),
-            links=links is None or bool(links),
-            api_server=shared.config.pod_api_server,
-        )
-
-        def skipped(source: str, keys: list[str]) -> None:
-            message = (
-                f"Keys [{', '.join(keys)}] from the EnvFrom {source} were skipped since they are considered invalid "
-                "environment variable names."
-            )
-            self.event("Warning", "InvalidEnvironmentVariableNames", message)
-
-        builder = Environment(
-            pod,
-            shared.sources.fresh,
-            base=base,
-            services=services,
-            host_ip=shared.node.ip,
-            pod_ip=self.sandbox.ip,
-            allocatable=shared.allocatable,
-            skipped=skipped,
-        )
-        return await builder.build(container)
-
-    def mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
-        path = container.get("terminationMessagePath") or _TERMINATION_LOG
-        return [
-            *self._volumes.mounts(container, environment),
-            self._volumes.termination_log(container["name"], path),
-        ]
-
-    def last_words(self, container: str) -> str:
-        return self._volumes.last_words(container)
-
-    def log_file(self, container: str, attempt: int) -> LogFile:
-        directory = self._log_directory()
-        # The previous attempt is kept for `kubectl logs --previous`, older ones are not.
-        for old in (directory / container).glob("*.log*"):
-            number = old.name.partition(".")[0]
-            if number.isdigit() and int(number) < attempt - 1:
-                old.unlink(missing_ok=True)
-        return LogFile(log_path(directory, container, attempt))
+        """The object as it is known now."""
+        return self._around.pod
 
     # --- what the node asks ----------------------------------------------------------------------------------------
 
     def update(self, pod: Object) -> None:
         """The pod as the API has it now. One that is older than what is known is ignored."""
-        if _version(pod) < _version(self._pod):
+        if _version(pod) < _version(self.pod):
             return
-        old, self._pod = self._pod, pod
+        old, self._around.pod = self.pod, pod
         if old["metadata"].get("labels") != pod["metadata"].get("labels") or old["metadata"].get("annotations") != pod[
             "metadata"
         ].get("annotations"):
@@ -204,9 +95,9 @@ class PodWorker:
         for container in [*self.init, *self.main]:
             if container.name in specs:
                 container.update(specs[container.name])
-        self._dirty.set()
+        self._around.dirty.set()
         if pod["metadata"].get("deletionTimestamp"):
-            self._end(_Stop(self._grace(), deleted=True))
+            self._end(_Stop(self._around.grace(), deleted=True))
 
     def removed(self) -> None:
         """The pod is not in the API any more: kill what is left of it."""
@@ -214,13 +105,13 @@ class PodWorker:
 
     def shut_down(self, longest: float) -> None:
         """The agent ends: end the containers within `longest` seconds; the pod stays in the API."""
-        self._end(_Stop(min(self._grace(), longest)))
+        self._end(_Stop(min(self._around.grace(), longest)))
 
     def source_changed(self, resource: str, name: str) -> None:
         """A ConfigMap or Secret in the pod's namespace has changed."""
         if (resource, name) in self._references:
-            self._sources_changed.set()
-            self._sources_changed = asyncio.Event()
+            self._around.sources_changed.set()
+            self._around.sources_changed = asyncio.Event()
             self._refresh.set()
 
     def _end(self, stop: _Stop) -> None:
@@ -258,7 +149,7 @@ class PodWorker:
                 await asyncio.wait([living, asked], return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():
                     # It has come to its end by itself; its status stays until somebody deletes it.
-                    await self._remove_sandbox()
+                    await self._around.remove_sandbox()
                     await asked
                 assert self._stop is not None
                 if not self._stop.deleted:
@@ -268,22 +159,21 @@ class PodWorker:
                 await self._stop_containers(self._stop.grace)
                 living.cancel()
                 await asyncio.wait([living])
-                await self._remove_sandbox()
+                await self._around.remove_sandbox()
                 for helper in helpers:
                     helper.cancel()
             await self._finish()
         finally:
-            if self._sandbox is not None:
-                await self._remove_sandbox()
+            await self._around.remove_sandbox()
 
     async def _live(self) -> None:
         """Everything from set-up to the last container's end. A pod that has ended already does nothing."""
-        known = (self._pod.get("status") or {}).get("phase")
-        if known in ("Succeeded", "Failed") or self._pod["metadata"].get("deletionTimestamp"):
+        known = (self.pod.get("status") or {}).get("phase")
+        if known in ("Succeeded", "Failed") or self.pod["metadata"].get("deletionTimestamp"):
             self._state.initialized = True
             self.told.set()
             return
-        self.changed()
+        self._around.changed()
         if self._ended_already():
             return
         self._warn_of_unsupported()
@@ -292,11 +182,11 @@ class PodWorker:
             deadline = group.create_task(self._keep_deadline(working))
             await asyncio.wait([working])
             deadline.cancel()
-        self.changed()
+        self._around.changed()
 
     def _ended_already(self) -> bool:
         """Whether what ended with an earlier agent was all, or all that the restart policy allows."""
-        never = self._pod["spec"].get("restartPolicy") == "Never"
+        never = self.pod["spec"].get("restartPolicy") == "Never"
         if never and any(c.kind == "init" and c.state.exit_code not in (None, 0) for c in self.init):
             return True
         if not all(container.finished() for container in self.main):
@@ -310,32 +200,32 @@ class PodWorker:
         async with asyncio.TaskGroup() as sidecars:
             if await self._initialize(sidecars):
                 self._state.initialized = True
-                self.changed()
+                self._around.changed()
                 async with asyncio.TaskGroup() as containers:
                     for container in self.main:
                         if not container.finished():
                             containers.create_task(container.run())
-            await self._end_sidecars(self._grace())
+            await self._end_sidecars(self._around.grace())
 
     def _warn_of_unsupported(self) -> None:
-        spec = self._pod["spec"]
+        spec = self.pod["spec"]
         for field in ("hostNetwork", "hostPID", "hostIPC"):
             if spec.get(field):
                 message = f"{field} is not supported by Hatchway: the pod has namespaces of its own"
-                self.event("Warning", "Unsupported", message)
+                self._around.event("Warning", "Unsupported", message)
         for security in (spec.get("securityContext"), *((c.spec.get("securityContext")) for c in self.main)):
             if (security or {}).get("runAsUser") or (security or {}).get("runAsNonRoot"):
                 message = (
                     "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
                 )
-                self.event("Warning", "Unsupported", message)
+                self._around.event("Warning", "Unsupported", message)
                 return
 
     async def _retry(self, step: Callable[[], Awaitable[bool]]) -> None:
         """Call `step` until it returns True, with back-off, at once when a ConfigMap or Secret has changed."""
         wait = _FIRST_RETRY
         while True:
-            changed = self._sources_changed
+            changed = self._around.sources_changed
             if await step():
                 return
             with contextlib.suppress(TimeoutError):
@@ -345,43 +235,25 @@ class PodWorker:
 
     async def _set_up_volumes(self) -> bool:
         try:
-            await self._volumes.set_up(self._pod, self._facts())
+            await self._around.volumes.set_up(self.pod, self._around.facts())
         except MountError as error:
             for container in self._state.containers:
-                container.state = {"waiting": {"reason": "ContainerCreating"}}
-            self.event("Warning", "FailedMount", str(error))
-            self.changed()
+                container.wait("ContainerCreating")
+            self._around.event("Warning", "FailedMount", str(error))
+            self._around.changed()
             return False
         return True
 
     async def _make_sandbox(self) -> bool:
-        metadata, config = self._pod["metadata"], self._shared.config
-        etc = {
-            "hosts": etcfiles.hosts(self._pod),
-            "resolv.conf": etcfiles.resolv_conf(
-                self._pod,
-                cluster_dns=config.cluster_dns,
-                cluster_domain=config.cluster_domain,
-                host_file=_HOST_RESOLV,
-            ),
-        }
         try:
-            self._sandbox = await self._shared.runtime.create_sandbox(
-                node_index=self._shared.node.index,
-                uid=self.uid,
-                namespace=metadata.get("namespace", ""),
-                name=metadata["name"],
-                hostname=etcfiles.hostname(self._pod),
-                etc=etc,
-            )
+            await self._around.make_sandbox()
         except OSError as error:
-            self.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            self._around.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             return False
-        self._state.ip, self._state.has_sandbox = self._sandbox.ip, True
-        if sources.wants_address(self._pod):
+        self._state.ip = self._around.sandbox.ip
+        if sources.wants_address(self.pod):
             # Its files were written before the address was known.
             self._refresh.set()
-        self.changed()
         return True
 
     async def _initialize(self, group: asyncio.TaskGroup) -> bool:
@@ -389,7 +261,7 @@ class PodWorker:
         reason = "PodInitializing" if self.init else "ContainerCreating"
         for container in self.main:
             if "waiting" in container.state.state and not container.state.last:
-                container.state.state = {"waiting": {"reason": reason}}
+                container.state.wait(reason)
         for container in self.init:
             if container.kind == "sidecar":
                 running = group.create_task(container.run())
@@ -414,15 +286,15 @@ class PodWorker:
                 await container.stop(grace)
 
     async def _keep_deadline(self, working: asyncio.Task[None]) -> None:
-        seconds = self._pod["spec"].get("activeDeadlineSeconds")
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
         if seconds is None:
             return
         began = clock.parse(self._state.start_time)
         await asyncio.sleep(max(0.0, float(seconds) - (clock.now() - began).total_seconds()))
         self._state.reason = "DeadlineExceeded"
         self._state.message = "Pod was active on the node longer than the specified deadline"
-        self.event("Normal", "DeadlineExceeded", self._state.message)
-        await self._stop_containers(self._grace())
+        self._around.event("Normal", "DeadlineExceeded", self._state.message)
+        await self._stop_containers(self._around.grace())
         working.cancel()
 
     async def _stop_containers(self, grace: float) -> None:
@@ -436,11 +308,11 @@ class PodWorker:
         assert self._stop is not None
         if self._stop.deleted or self._stop.gone:
             await self._delete()
-            await asyncio.to_thread(self._volumes.remove)
+            await asyncio.to_thread(self._around.volumes.remove)
 
     async def _delete(self) -> None:
         assert self._stop is not None
-        metadata = self._pod["metadata"]
+        metadata = self.pod["metadata"]
         wait = _FIRST_RETRY
         try:
             if not self._stop.gone:
@@ -450,7 +322,7 @@ class PodWorker:
             log.info("last status of pod %s is not written: %s", metadata["name"], error)
         while not self._stop.gone:
             try:
-                await self._shared.client.delete(
+                await self._around.node.client.delete(
                     "pods", metadata["name"], metadata.get("namespace"), grace_period=0, uid=self.uid
                 )
                 return
@@ -462,33 +334,25 @@ class PodWorker:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
 
-    async def _remove_sandbox(self) -> None:
-        if self._sandbox is None:
-            return
-        sandbox, self._sandbox = self._sandbox, None
-        await sandbox.remove()
-        self._state.has_sandbox = False
-        self.changed()
-
     # --- helpers that run beside it -----------------------------------------------------------------------------
 
     async def _keep_volumes_fresh(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._volumes.next_refresh()):
+                async with asyncio.timeout(self._around.volumes.next_refresh()):
                     await self._refresh.wait()
             self._refresh.clear()
             try:
-                await self._volumes.refresh(self._pod, self._facts())
+                await self._around.volumes.refresh(self.pod, self._around.facts())
             except MountError as error:
                 # What the volume shows stays as it is: a Secret that was deleted does not take its files along.
-                self.event("Warning", "FailedMount", str(error))
+                self._around.event("Warning", "FailedMount", str(error))
                 await asyncio.sleep(_FIRST_RETRY)
 
     async def _write_status(self) -> None:
         while True:
-            await self._dirty.wait()
-            self._dirty.clear()
+            await self._around.dirty.wait()
+            self._around.dirty.clear()
             try:
                 await self._patch_status()
                 self.told.set()
@@ -497,42 +361,30 @@ class PodWorker:
                     # The watch will say so too.
                     self.told.set()
                     continue
-                log.warning("status of pod %s cannot be written yet: %s", self._pod["metadata"]["name"], error)
+                log.warning("status of pod %s cannot be written yet: %s", self.pod["metadata"]["name"], error)
                 await asyncio.sleep(_STATUS_RETRY)
-                self._dirty.set()
+                self._around.dirty.set()
 
     async def _patch_status(self) -> None:
-        wanted = status.build(self._pod, self._state, clock.rfc3339(clock.now()))
-        changes = status.patch(self._pod.get("status") or {}, wanted)
+        self._state.has_sandbox = self._around.has_sandbox
+        wanted = status.build(self.pod, self._state, clock.rfc3339(clock.now()))
+        changes = status.patch(self.pod.get("status") or {}, wanted)
         if not changes:
             return
-        metadata = self._pod["metadata"]
+        metadata = self.pod["metadata"]
         about: Object = {"uid": self.uid}
-        if "conditions" in changes and self._pod["spec"].get("readinessGates"):
+        if "conditions" in changes and self.pod["spec"].get("readinessGates"):
             # Others write conditions too, which a patch of the whole list must not undo.
             about["resourceVersion"] = metadata["resourceVersion"]
-        written = await self._shared.client.patch(
+        written = await self._around.node.client.patch(
             "pods",
             metadata["name"],
             {"metadata": about, "status": changes},
             metadata.get("namespace"),
             subresource="status",
         )
-        if _version(written) > _version(self._pod):
-            self._pod = {"apiVersion": "v1", "kind": "Pod", **written}
-
-    def _facts(self) -> PodFacts:
-        return PodFacts(self._shared.node.ip, self._state.ip, self._shared.allocatable)
-
-    def _grace(self) -> float:
-        grace = self._pod["metadata"].get("deletionGracePeriodSeconds")
-        if grace is None:
-            grace = self._pod["spec"].get("terminationGracePeriodSeconds")
-        return 30.0 if grace is None else float(grace)
-
-    def _log_directory(self) -> Path:
-        metadata = self._pod["metadata"]
-        return pod_log_directory(self._shared.logs, metadata.get("namespace", ""), metadata["name"], self.uid)
+        if _version(written) > _version(self.pod):
+            self._around.pod = {"apiVersion": "v1", "kind": "Pod", **written}
 
 
 def _version(obj: Object) -> int:
