@@ -326,11 +326,11 @@ async def for_ever_in_one_session(runtime: Runtime, directory: Path) -> Any:
 
 
 async def main() -> None:
-    from tests.integration.network import services
+    from tests.integration.network import hostile, services
 
     scenario, directory = sys.argv[1], Path(sys.argv[2])
     async with agent.open_runtime() as runtime:
-        found = globals().get(scenario) or getattr(services, scenario)
+        found = globals().get(scenario) or getattr(services, scenario, None) or getattr(hostile, scenario)
         ending = asyncio.ensure_future(runtime.closed)
         running = asyncio.ensure_future(found(runtime, directory))
         await asyncio.wait((ending, running), return_when=asyncio.FIRST_COMPLETED)

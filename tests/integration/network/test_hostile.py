@@ -1,0 +1,60 @@
+"""A container that means harm: as root of its pod, and in a user namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.network.conftest import Run
+
+MakeRun = Callable[..., Run]
+
+_PATHS = (
+    *("/etc/shadow", "/etc/sudoers", "/etc/ssh", "/root/.ssh", "/root/.kube", "/root/.local/state", "/boot"),
+    *("/proc/kcore", "/proc/kmsg", "/dev/kmsg", "/dev/mem", "/dev/vda", "/dev/sda", "/proc/1/root/.host", "/.host"),
+)
+_WRITTEN = (
+    *("/usr/bin/env", "/etc/passwd", "/proc/sys/kernel/core_pattern", "/proc/sys/net/ipv4/ip_forward"),
+    *("/proc/sysrq-trigger", "/sys/kernel/uevent_helper", "/sys/power/state"),
+)
+
+
+def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
+    name = f"hatchway-test-{os.getpid()}"
+    with (
+        tempfile.TemporaryDirectory() as outside,
+        socket.create_server(("0.0.0.0", 0)) as server,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX) as named,
+    ):
+        path = Path(outside, "socket")
+        os.chmod(outside, 0o777)
+        for sock, address in ((abstract, "\0" + name), (named, str(path))):
+            sock.bind(address)
+            sock.listen()
+        path.chmod(0o777)
+        facts = {
+            "hosts": ["127.0.0.1", "172.18.0.2", "172.18.0.3", "10.244.0.1", "10.96.0.1"],
+            "port": server.getsockname()[1],
+            "abstract": name,
+            "socket": str(path),
+            "pid": os.getpid(),
+            "paths": [*_PATHS, outside, str(Path.home() / ".ssh"), str(Path.home() / ".kube")],
+            "written": list(_WRITTEN),
+        }
+        run = make_run("private", "hostile", {"facts.json": json.dumps(facts)})
+        found = run.result()
+    assert found["victim"] == 0
+    for how, processes in (("started", {"1"}), ("joined", {"1", "2"})):
+        result = found[how]
+        assert result.pop("descriptors") == [0, 1, 2]
+        assert set(result.pop("processes")) <= processes
+        assert result.pop("variables") == []
+        assert len(result) > 50
+        assert {what: outcome for what, outcome in result.items() if outcome == "yes"} == {}
+        # It was the machine that refused, not a mistake in the attempt.
+        assert not any("Error(" in outcome for outcome in result.values()), result
