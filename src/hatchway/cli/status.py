@@ -33,10 +33,17 @@ def _show(found: dict[str, object]) -> None:
         return tick() if ready else "✗" if tick() == "✓" else "no"
 
     print(f"  {mark(found['healthy'])} API server      {found['server']}   process {found['pid']}")
-    for node in found["nodes"]:  # type: ignore[attr-defined]
-        print(f"  {mark(node['ready'])} node            {node['name']}   {node['address']}   {node['pods']} pods")
-    for service in found["built_in"]:  # type: ignore[attr-defined]
-        print(f"  {mark(service['ready'])} built-in        {service['name']}   {service['url']}")
+    if error := found.get("error"):
+        print(f"                    {error}")
+    for label, key, columns in (
+        ("node", "nodes", ("name", "address", "pods")),
+        ("built-in", "built_in", ("name", "url")),
+    ):
+        rows: list[dict[str, object]] = found[key]  # type: ignore[assignment]
+        widths = [max((len(str(row[column])) for row in rows), default=0) for column in columns]
+        for row in rows:
+            cells = [str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True)]
+            print(f"  {mark(row['ready'])} {label:<15} {'   '.join(cells)}{' pods' if 'pods' in row else ''}".rstrip())
     print(f"    network         {found['network']}")
     print(f"    memory          {found['memory_mib']} MiB in {found['processes']} processes")
     print(f"    state           {found['state']}")

@@ -7,10 +7,9 @@ and no service has endpoints that answer. Restart counts and addresses stay for 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
-from hatchway.cluster.controllers.objects import clone
+from hatchway.cluster.controllers.objects import clone, now, timestamp
 from hatchway.kube.api import Client, Object
 
 _SLICES = "endpointslices.discovery.k8s.io"
@@ -20,10 +19,10 @@ _MESSAGE = "the cluster was down"
 async def forget_readiness(client: Client) -> None:
     """Raises ApiError."""
     nodes, pods, slices = await asyncio.gather(client.list("nodes"), client.list("pods"), client.list(_SLICES))
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = timestamp(now())
     changed = [
-        *(("nodes", "status", _unready(node, ("Ready",), "Unknown", "NodeStatusUnknown", now)) for node in nodes),
-        *(("pods", "status", _stopped(pod, now)) for pod in pods),
+        *(("nodes", "status", _unready(node, ("Ready",), "Unknown", "NodeStatusUnknown", since)) for node in nodes),
+        *(("pods", "status", _stopped(pod, since)) for pod in pods),
         *((_SLICES, "", _without_endpoints(found)) for found in slices if _is_managed(found)),
     ]
     await asyncio.gather(
@@ -31,14 +30,14 @@ async def forget_readiness(client: Client) -> None:
     )
 
 
-def _unready(obj: Object, kinds: tuple[str, ...], status: str, reason: str, now: str) -> Object | None:
+def _unready(obj: Object, kinds: tuple[str, ...], status: str, reason: str, since: str) -> Object | None:
     """A copy of the object without these conditions being true; None when none of them is."""
     if not any(_holds(condition, kinds) for condition in obj.get("status", {}).get("conditions") or ()):
         return None
     out = clone(obj)
     for condition in out["status"]["conditions"]:
         if _holds(condition, kinds):
-            condition.update(status=status, reason=reason, message=_MESSAGE, lastTransitionTime=now)
+            condition.update(status=status, reason=reason, message=_MESSAGE, lastTransitionTime=since)
     return out
 
 
@@ -46,8 +45,8 @@ def _holds(condition: dict[str, Any], kinds: tuple[str, ...]) -> bool:
     return condition["type"] in kinds and condition["status"] == "True"
 
 
-def _stopped(pod: Object, now: str) -> Object | None:
-    out = _unready(pod, ("Ready", "ContainersReady"), "False", "ContainersNotReady", now)
+def _stopped(pod: Object, since: str) -> Object | None:
+    out = _unready(pod, ("Ready", "ContainersReady"), "False", "ContainersNotReady", since)
     if out is not None:
         for status in out["status"].get("containerStatuses") or ():
             status["ready"] = False
