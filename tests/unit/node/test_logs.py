@@ -173,6 +173,12 @@ async def test_pipes_lead_into_the_log(tmp_path: Path) -> None:
     assert file.path.stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_container_that_says_nothing_has_a_log(tmp_path: Path) -> None:
+    output = await Output.open(LogFile(tmp_path / "0.log"))
+    await output.drain()
+    assert await read(tmp_path / "0.log") == b""
+
+
 def test_queries() -> None:
     options, previous = parse_options(b"follow=true&tailLines=3&timestamps=1&previous=true&limitBytes=9")
     assert (options.follow, options.tail_lines, options.timestamps, options.limit_bytes) == (True, 3, True, 9)

@@ -93,9 +93,10 @@ class LogFile:
         self._torn = False
 
     def write(self, data: bytes) -> None:
-        """Append whole lines. A full or broken disk loses them, never the container."""
-        if not data:
-            return
+        """Append whole lines. A full or broken disk loses them, never the container.
+
+        Without data the file is made all the same: a container that says nothing has a log too.
+        """
         try:
             self._append(data)
         except OSError as error:
@@ -164,14 +165,15 @@ class _Reader(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._file.write(self._splitter.feed(data, _moment()))
+        if lines := self._splitter.feed(data, _moment()):
+            self._file.write(lines)
         self._throttle(len(data))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._resume is not None:
             self._resume.cancel()
-        if not self._file.closed:
-            self._file.write(self._splitter.finish(_moment()))
+        if not self._file.closed and (rest := self._splitter.finish(_moment())):
+            self._file.write(rest)
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -208,6 +210,7 @@ class Output:
     async def open(cls, file: LogFile) -> Output:
         """Make the pipes. Raises OSError."""
         output = cls(file)
+        file.write(b"")
         try:
             output.stdout = await output._pipe(b"stdout")
             output.stderr = await output._pipe(b"stderr")
