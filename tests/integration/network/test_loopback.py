@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from hatchway.cluster.network.loopback import LoopbackRuntime, LoopbackSandbox
 from tests.integration.network.conftest import Run
 from tests.integration.network.test_private import _running
 
@@ -76,3 +80,23 @@ def test_nothing_outlives_a_killed_control_plane(make_run: MakeRun) -> None:
     while found := _running(run.directory.name):
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
+
+
+async def test_two_clusters_have_no_address_in_common(tmp_path: Path) -> None:
+    runtimes = [LoopbackRuntime(tmp_path / name) for name in ("one", "two")]
+
+    async def create(runtime: LoopbackRuntime, name: str) -> LoopbackSandbox:
+        return await runtime.create_sandbox(
+            node_index=90, uid=f"uid-{name}", namespace="default", name=name, hostname=name, etc={}
+        )
+
+    sandboxes = [await create(runtime, f"{number}") for number in range(100) for runtime in runtimes]
+    assert len({sandbox.ip for sandbox in sandboxes}) == 200
+    # All that the first one does not have is free for the second one again.
+    await runtimes[0].close()
+    more = [await create(runtimes[1], f"more-{number}") for number in range(153)]
+    with pytest.raises(OSError, match="no addresses available"):
+        await create(runtimes[1], "too many")
+    await more[0].remove()
+    assert (await create(runtimes[1], "again")).ip == more[0].ip
+    await runtimes[1].close()
