@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from hatchway.cluster.node import backoff, kubelet
+from hatchway.cluster.node.access import Access, Denied
 from hatchway.cluster.node.projections import PodFacts
 from hatchway.cluster.node.volumes import Volumes
+from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.proxy.routing import Peer, RequestHead
 from tests.integration.node.world import NODE, World, container, eventually, open_world, phase, ready, waiting
 
 # A shell that ends on SIGTERM at once.
@@ -338,6 +341,23 @@ async def test_the_kubelets_api(world: World) -> None:
     # A node may not ask another kubelet.
     status, text = await world.ask("/pods", cert=world.keys.kubelet(NODE.name))
     assert status == 403 and text.startswith("Forbidden (user=system:node:node-1, verb=get, resource=nodes")
+
+
+async def test_tokens_are_judged_by_the_api_over_http(world: World) -> None:
+    async with world.over_http() as client:
+        access = Access(client, NODE.name)
+        request = {"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 600}}
+        answer = await client.create("serviceaccounts", request, "default", subresource="token", name="default")
+        peer = Peer(("127.0.0.1", 1), "https")
+        headers = [(b"Authorization", b"Bearer " + answer["status"]["token"].encode())]
+        with pytest.raises(Denied) as caught:
+            await access.check(RequestHead("GET", b"/pods", b"/pods", None, headers, "1.1", peer))
+        user = "system:serviceaccount:default:default"
+        assert caught.value.text == f"Forbidden (user={user}, verb=get, resource=nodes, subresource(s)=[pods proxy])"
+    with pytest.raises(ApiError) as away:
+        await client.get("nodes", NODE.name)
+    assert away.value.code == 503
+    await client.aclose()
 
 
 async def test_pods_start_again_after_a_crash_of_the_node(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import pki
 from hatchway.cluster.auth.pki import KeyPair, Pki
 from hatchway.cluster.network.loopback import LoopbackRuntime
+from hatchway.cluster.node.client import NodeClient
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.kubelet import Kubelet
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
 from hatchway.kube.informer import Informer, running
+from hatchway.proxy.server import serve
 
 NODE = NodeSpec("node-1", 77, "127.0.0.1")
 PATIENCE = 20.0
@@ -45,10 +47,11 @@ class Runtime(LoopbackRuntime):
 class World:
     """The API's client, and what tests ask of it. Pods run on NODE unless they say otherwise."""
 
-    def __init__(self, state: StateDir, keys: Pki, client: Client, pods: Informer, runtime: Runtime) -> None:
+    def __init__(self, state: StateDir, keys: Pki, server: ApiServer, pods: Informer, runtime: Runtime) -> None:
         self.state = state
         self.keys = keys
-        self.client = client
+        self.server = server
+        self.client: Client = server.client
         self.pods = pods
         self.runtime = runtime
         self.kubelet: Kubelet | None = None
@@ -135,6 +138,20 @@ class World:
                     return found
                 await asyncio.sleep(0.01)
 
+    @contextlib.asynccontextmanager
+    async def over_http(self) -> AsyncIterator[NodeClient]:
+        """The node's own client, as the agent has it. After the block nothing answers it any more."""
+        sock = socket.create_server(("127.0.0.1", 0))
+        url = f"https://127.0.0.1:{sock.getsockname()[1]}"
+        route, context = self.server.filters.route, self.keys.server_context()
+        cert = self.keys.kubelet(NODE.name)
+        client = NodeClient(url, self.keys.ca.cert, cert=(str(cert.cert), str(cert.key)))
+        listener = await serve(route, sock=sock, ssl=context)
+        try:
+            yield client
+        finally:
+            await listener.close()
+
     def volume(self, pod: Object, name: str) -> Path:
         return self.state.pods / pod["metadata"]["uid"] / "volumes" / name
 
@@ -190,7 +207,7 @@ async def open_world(path: Path) -> AsyncIterator[World]:
         )
         pods = Informer(server.client, "pods")
         async with running(pods):
-            yield World(state, keys, server.client, pods, runtime)
+            yield World(state, keys, server, pods, runtime)
     finally:
         await runtime.close()
         await server.close(0)

@@ -110,6 +110,7 @@ class Access:
         review: Object = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
+            "metadata": {},
             "spec": {"token": token},
         }
         status = (await self._client.create("tokenreviews.authentication.k8s.io", review)).get("status") or {}
@@ -132,6 +133,7 @@ class Access:
         review: Object = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
+            "metadata": {},
             "spec": {
                 "user": user.name,
                 "groups": list(user.groups),

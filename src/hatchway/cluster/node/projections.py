@@ -100,6 +100,7 @@ class Projector:
         request: Object = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
+            "metadata": {},
             "spec": {
                 "audiences": [audience] if audience else [],
                 "expirationSeconds": seconds,

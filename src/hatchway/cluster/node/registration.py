@@ -237,6 +237,10 @@ class Registration:
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
                 "metadata": {"name": self._node.name, "namespace": LEASE_NAMESPACE},
-                "spec": {**renewed["spec"], "leaseDurationSeconds": _LEASE_SECONDS},
+                "spec": {
+                    **renewed["spec"],
+                    "acquireTime": renewed["spec"]["renewTime"],
+                    "leaseDurationSeconds": _LEASE_SECONDS,
+                },
             }
             await self._client.create(LEASES, lease, LEASE_NAMESPACE)
