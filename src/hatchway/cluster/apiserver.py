@@ -42,11 +42,19 @@ class ApiServer:
     """One API server. `client` is its in-process client. Make it in an event loop; `close` it.
 
     dial: connects into the cluster's network. allow_loopback_pods: the cluster has no network of its own.
+    address: host:port where pods reach it, which `/api` tells.
     Raises HatchwayError when the store or a credentials file cannot be read.
     """
 
     def __init__(
-        self, state: StateDir, store: Store, certificates: Pki, *, dial: Dial, allow_loopback_pods: bool
+        self,
+        state: StateDir,
+        store: Store,
+        certificates: Pki,
+        *,
+        dial: Dial,
+        allow_loopback_pods: bool,
+        address: str = "",
     ) -> None:
         registry = Registry()
         self._metrics = Metrics(registry.rows)
@@ -59,12 +67,13 @@ class ApiServer:
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
         proxy = ProxyVerb(lookup=store, dial=dial, kubelet_tls=kubelet_tls, allow_loopback_pods=allow_loopback_pods)
+        nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         self.filters = Filters(
             authenticator=self._authenticator,
             rbac=self._rbac,
             proxy=proxy,
             logs=PodLog(lookup=store, locator=proxy.locator),
-            app=RestApp(self.api, NonResource(registry, store_health(store), documents=self._documents())),
+            app=RestApp(self.api, nonresource),
             log=self._audit,
             metrics=self._metrics,
         )

@@ -138,11 +138,17 @@ class _Cluster:
             stack.push_async_callback(network.stop)
             loopback = network.isolation == "loopback"
             certificates = pki.load(self.state.pki)
-            api = ApiServer(self.state, store, certificates, dial=network.dialer.connect, allow_loopback_pods=loopback)
-            stack.push_async_callback(api.close, _CLOSE_SECONDS)
-            await api.bootstrap(
-                "127.0.0.1" if loopback else plan.node_ip(0), port if loopback else plan.DEFAULT_API_PORT
+            inside = ("127.0.0.1", port) if loopback else (plan.node_ip(0), plan.DEFAULT_API_PORT)
+            api = ApiServer(
+                self.state,
+                store,
+                certificates,
+                dial=network.dialer.connect,
+                allow_loopback_pods=loopback,
+                address=f"{inside[0]}:{inside[1]}",
             )
+            stack.push_async_callback(api.close, _CLOSE_SECONDS)
+            await api.bootstrap(*inside)
             await self._remove_old_nodes(api.client, loopback)
             await forget_readiness(api.client)
             await api.listen(listener)
