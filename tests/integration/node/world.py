@@ -15,12 +15,12 @@ from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import pki
 from hatchway.cluster.auth.pki import KeyPair, Pki
 from hatchway.cluster.network.loopback import LoopbackRuntime
-from hatchway.cluster.node.client import NodeClient
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.kubelet import Kubelet
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
+from hatchway.kube.http import HttpClient
 from hatchway.kube.informer import Informer, running
 from hatchway.proxy.server import serve
 
@@ -139,13 +139,13 @@ class World:
                 await asyncio.sleep(0.01)
 
     @contextlib.asynccontextmanager
-    async def over_http(self) -> AsyncIterator[NodeClient]:
+    async def over_http(self) -> AsyncIterator[HttpClient]:
         """The node's own client, as the agent has it. After the block nothing answers it any more."""
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{sock.getsockname()[1]}"
         route, context = self.server.filters.route, self.keys.server_context()
         cert = self.keys.kubelet(NODE.name)
-        client = NodeClient(url, self.keys.ca.cert, cert=(str(cert.cert), str(cert.key)))
+        client = HttpClient(url, self.keys.ca.cert, cert=(str(cert.cert), str(cert.key)))
         listener = await serve(route, sock=sock, ssl=context)
         try:
             yield client

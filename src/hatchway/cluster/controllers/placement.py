@@ -24,13 +24,20 @@ from hatchway.kube.api import Object
 
 UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
+# `GetNonzeroRequests` (kube-scheduler `util/pod_resources.go`): milli-cpu and bytes.
+_USUAL = {"cpu": 100, "memory": 200 * 1024 * 1024}
+
 
 @dataclass(slots=True)
 class NodeState:
-    """A node and what the pods bound to it take."""
+    """A node and what the pods bound to it take.
+
+    used: what they ask for. load: the same, but a pod that asks for nothing counts with what pods usually take.
+    """
 
     node: Object
     used: Counter[str] = field(default_factory=Counter)
+    load: Counter[str] = field(default_factory=Counter)
     pods: int = 0
     owners: Counter[str] = field(default_factory=Counter)
     ports: set[tuple[str, str, int]] = field(default_factory=set)
@@ -41,8 +48,10 @@ class NodeState:
 
     def add(self, pod: Object) -> None:
         """Count a pod that is, or is about to be, on this node."""
+        asked = requests(pod)
         self.pods += 1
-        self.used.update(requests(pod))
+        self.used.update(asked)
+        self.load.update({resource: asked.get(resource) or usual for resource, usual in _USUAL.items()})
         self.owners[owner_id(pod)] += 1
         self.ports |= host_ports(pod)
 
@@ -196,9 +205,7 @@ def _preference(spec: Object, node: Object) -> int:
 
 
 def _load(state: NodeState) -> float:
-    shares = [
-        state.used[resource] / room for resource in ("cpu", "memory") if (room := state.allocatable(resource) or 0) > 0
-    ]
+    shares = [state.load[resource] / room for resource in _USUAL if (room := state.allocatable(resource) or 0) > 0]
     return sum(shares) / len(shares) if shares else 0.0
 
 

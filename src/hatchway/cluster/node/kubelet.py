@@ -14,7 +14,6 @@ from pathlib import Path
 from hatchway.cluster import plan
 from hatchway.cluster.node.access import Access
 from hatchway.cluster.node.api import KubeletApi
-from hatchway.cluster.node.client import NodeClient
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.registration import Registration
 from hatchway.cluster.node.runtime import Runtime
@@ -24,6 +23,7 @@ from hatchway.cluster.node.worker import PodWorker
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
+from hatchway.kube.http import HttpClient
 from hatchway.kube.informer import Informer
 from hatchway.proxy.server import serve
 
@@ -205,6 +205,6 @@ def _last_change(path: Path) -> float:
     return max((found.stat().st_mtime for found in (path, *path.glob("*/*.log"))), default=0.0)
 
 
-def open_client(config: AgentConfig, node: NodeSpec) -> NodeClient:
+def open_client(config: AgentConfig, node: NodeSpec) -> HttpClient:
     """The client that speaks as the node."""
-    return NodeClient(config.api_server, config.ca_file, cert=config.certificate(node.name))
+    return HttpClient(config.api_server, config.ca_file, cert=config.certificate(node.name))
