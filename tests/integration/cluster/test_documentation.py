@@ -64,13 +64,36 @@ def test_a_search_finds_what_was_indexed(cluster: Cluster) -> None:
 
 def test_every_containers_log_lines_are_found(cluster: Cluster) -> None:
     word = "quixotic7331"
-    cluster.kubectl("run", "chatter", "--image=any", "--restart=Never", "--command", "--", "echo", f"hello {word}")
+    logging = cluster.kubectl(
+        "get",
+        "pods",
+        "-n",
+        "kube-system",
+        "-l",
+        "k8s-app=elasticsearch-logging",
+        "-o",
+        "jsonpath={.items[0].spec.nodeName}",
+    )
+    elsewhere = {"node-1": "node-2"}.get(logging, "node-1")
+    override = json.dumps({"spec": {"nodeName": elsewhere}})
+    cluster.kubectl(
+        "run",
+        "chatter",
+        "--image=any",
+        "--restart=Never",
+        f"--overrides={override}",
+        "--command",
+        "--",
+        "echo",
+        f"hello {word}",
+    )
 
     def found() -> bool:
         hits = cluster.get(ELASTIC.format("elasticsearch-logging") + f"/_search?q={word}").json["hits"]["hits"]
-        return any(hit["_source"]["kubernetes"]["pod_name"] == "chatter" for hit in hits)
+        return any(hit["_source"]["kubernetes"]["host"] == elsewhere for hit in hits)
 
     wait_for(found)
+    cluster.kubectl("delete", "pod", "chatter", "--now")
 
 
 def test_hatchway_url_builds_what_curl_can_use(cluster: Cluster) -> None:

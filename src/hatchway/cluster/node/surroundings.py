@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from hatchway.cluster.node.volumes import Volumes, pod_directory
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
 
+log = logging.getLogger(__name__)
+
+# Beside a pod's logs: the name of its node, which whoever collects logs wants to know.
+NODE_FILE = ".node"
 _TERMINATION_LOG = "/dev/termination-log"
 _DEFAULT_GRACE = 30.0
 
@@ -185,4 +190,14 @@ class Surroundings:
             number = old.name.partition(".")[0]
             if number.isdigit() and int(number) < attempt - 1:
                 old.unlink(missing_ok=True)
+        self._sign(directory)
         return LogFile(log_path(directory, container, attempt))
+
+    def _sign(self, directory: Path) -> None:
+        """Say whose logs these are: one directory holds the logs of all nodes, and a pod's object does not last."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / NODE_FILE).write_text(self.node.node.name + "\n")
+        except OSError as error:
+            # A full disk: the log itself will say so, and its lines are worth having without the node's name.
+            log.warning("cannot write %s: %s", directory / NODE_FILE, error.strerror)
