@@ -1,0 +1,168 @@
+"""A cluster where no namespaces can be made: everything lives on loopback addresses, and says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dnslib import DNSRecord
+
+from hatchway.cluster.network import launcher
+from tests.conftest import BIN, Cluster, wait_for
+
+MakeCluster = Callable[..., Cluster]
+
+# What the API says of the pod's own token, once, then a web server on the pod's address.
+_WEB = r"""
+import http.server, os, ssl, urllib.request
+account = os.environ["HATCHWAY_ROOT"] + "/var/run/secrets/kubernetes.io/serviceaccount"
+url = "https://{KUBERNETES_SERVICE_HOST}:{KUBERNETES_SERVICE_PORT}".format(**os.environ)
+review = urllib.request.Request(
+    url + "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    data=b'{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}',
+    headers={"Authorization": "Bearer " + open(account + "/token").read(), "Content-Type": "application/json"},
+)
+answer = urllib.request.urlopen(review, context=ssl.create_default_context(cafile=account + "/ca.crt"))
+print("the API says", answer.read().decode(), flush=True)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(os.environ["HOSTNAME"].encode())
+
+http.server.ThreadingHTTPServer((os.environ["HATCHWAY_POD_IP"], 8080), Handler).serve_forever()
+"""
+_DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web"},
+    "spec": {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {
+                "containers": [
+                    {
+                        "name": "web",
+                        "image": "python:3",
+                        "command": ["python3", "-c", _WEB],
+                        "ports": [{"containerPort": 8080}],
+                        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+                    }
+                ]
+            },
+        },
+    },
+}
+_SERVICES = "/api/v1/namespaces/{}/services/{}/proxy/"
+
+
+@pytest.fixture(scope="module")
+def loopback(make_cluster: MakeCluster) -> Cluster:
+    made = make_cluster("loopback", "--network", "loopback")
+    deploy(made)
+    return made
+
+
+def deploy(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(_DEPLOYMENT))
+    cluster.kubectl("expose", "deployment", "web", "--port", "80", "--target-port", "8080")
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout", "60s")
+
+
+def pods(cluster: Cluster) -> dict[str, Any]:
+    found = json.loads(cluster.kubectl("get", "pods", "-l", "app=web", "-o", "json"))["items"]
+    return {pod["metadata"]["name"]: pod for pod in found}
+
+
+def test_status_says_that_isolation_is_off(loopback: Cluster) -> None:
+    text = loopback.hatchway("status").stdout
+    assert "isolation was switched off with --network loopback; isolation is off: pods are ordinary processes" in text
+    found = json.loads(loopback.hatchway("status", "-o", "json").stdout)
+    assert found["ready"]
+    assert [node["address"] for node in found["nodes"]] == ["127.64.0.2", "127.64.0.3", "127.64.0.4"]
+    assert "HATCHWAY_POD_IP" in found["network"] and "HATCHWAY_ROOT" in found["network"]
+
+
+def test_replicas_on_one_port_are_reached_one_by_one(loopback: Cluster) -> None:
+    names = set(pods(loopback))
+    assert len(names) == 2
+    wait_for(lambda: {loopback.get(_SERVICES.format("default", "web")).text for _ in range(10)} == names)
+    for name in names:
+        assert loopback.get(f"/api/v1/namespaces/default/pods/{name}:8080/proxy/").text == name
+    refused = loopback.get(_SERVICES.format("default", "web"), token=None)
+    assert refused.status in (401, 403)
+
+
+def test_a_pods_token_is_below_its_root(loopback: Cluster) -> None:
+    for name in pods(loopback):
+        said = loopback.kubectl("logs", name).partition("the API says ")[2]
+        user = json.JSONDecoder().raw_decode(said)[0]["status"]["userInfo"]
+        assert user["username"] == "system:serviceaccount:default:default"
+        assert user["extra"]["authentication.kubernetes.io/pod-name"] == [name]
+
+
+def test_lines_of_all_containers_are_found(loopback: Cluster) -> None:
+    url = _SERVICES.format("kube-system", "elasticsearch-logging")
+    assert loopback.get(url + "_cluster/health").json["status"] == "green"
+    assert loopback.get(url.replace("elastic", "https:elastic").replace("logging/", "logging:/")).status == 200
+
+    def found() -> set[str]:
+        hits = loopback.get(url + "_search?q=%22the+API+says%22").json["hits"]["hits"]
+        return {hit["_source"]["kubernetes"]["pod_name"] for hit in hits}
+
+    wait_for(lambda: found() == set(pods(loopback)))
+
+
+def test_the_name_server_answers_where_it_may_listen(loopback: Cluster) -> None:
+    listed = json.loads(loopback.kubectl("get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns", "-o", "json"))
+    (server,) = (pod["status"]["podIP"] for pod in listed["items"])
+    metrics = loopback.get(_SERVICES.format("kube-system", "kube-dns:metrics") + "metrics")
+    assert "coredns_build_info" in metrics.text or "hatchway_build_info" in metrics.text
+    if os.geteuid() != 0:
+        pytest.skip("port 53 is root's")
+    address = loopback.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+    answer = DNSRecord.parse(DNSRecord.question("web.default.svc.cluster.local").send(server, timeout=5))
+    assert [str(record.rdata) for record in answer.rr] == [address]
+
+
+def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_cluster: MakeCluster) -> None:
+    """Where they are forbidden; and the same cluster in a private network once they are allowed."""
+    if sys.platform != "linux" or shutil.which("unshare") is None or launcher.available():
+        pytest.skip("no user namespace can be made, in which others could be forbidden")
+    moving = make_cluster("moving", up=False)
+    forbidden = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    options = ["--name", moving.name, "--state-dir", moving.base, "--kubeconfig", moving.kubeconfig]
+    done = subprocess.run(
+        [
+            *("unshare", "--user", "--map-root-user", "sh", "-c", forbidden, "sh"),
+            *(BIN / "hatchway", "up", "--detach", "--api-port", "0", *options),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "user namespaces are switched off (sysctl user.max_user_namespaces=0)" in done.stdout
+    assert "isolation is off" in moving.hatchway("status").stdout
+    deploy(moving)
+    assert all(pod["status"]["podIP"].startswith("127.") for pod in pods(moving).values())
+    moving.hatchway("down")
+
+    moving.hatchway("up", "--detach")
+    status = json.loads(moving.hatchway("status", "-o", "json").stdout)
+    assert status["network"].startswith("private: ")
+    assert [node["address"] for node in status["nodes"]] == ["172.18.0.2", "172.18.0.3", "172.18.0.4"]
+
+    def moved() -> bool:
+        return all(pod["status"].get("podIP", "").startswith("10.244.") for pod in pods(moving).values())
+
+    wait_for(moved)
