@@ -37,7 +37,7 @@ async def whoami(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Nothing:
-    def route(self, head: RequestHead, *_: Any) -> Decision:
+    def prepare(self, head: RequestHead, *_: Any) -> Respond:
         return Respond(200, [], json.dumps([head.state["user"].name, []]).encode())
 
 

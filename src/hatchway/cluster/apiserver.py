@@ -74,6 +74,7 @@ class ApiServer:
             proxy=proxy,
             logs=PodLog(lookup=store, locator=proxy.locator),
             app=RestApp(self.api, nonresource),
+            revision=lambda: store.revision,
             log=self._audit,
             metrics=self._metrics,
         )

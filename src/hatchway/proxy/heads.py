@@ -14,7 +14,7 @@ from typing import Final
 
 from hatchway.proxy.fields import BadMessage, end_to_end, parse_fields, strip_listed, tokens
 from hatchway.proxy.fields import length as parse_length
-from hatchway.proxy.routing import Headers, Peer, RequestHead, ResponseHead
+from hatchway.proxy.routing import Headers, Memo, Peer, RequestHead, ResponseHead
 
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
@@ -127,9 +127,10 @@ class RequestParser:
     """Reads the requests of one connection.
 
     A connection's requests mostly carry the same fields, byte for byte: those of the request before are remembered.
+    So is what the routing function keeps, where the request line is the same, too.
     """
 
-    __slots__ = ("_block", "_facts", "_limit", "_line", "_peer", "_start")
+    __slots__ = ("_block", "_facts", "_limit", "_line", "_memo", "_peer", "_start")
 
     def __init__(self, peer: Peer, fields_limit: int) -> None:
         self._peer = peer
@@ -138,6 +139,7 @@ class RequestParser:
         self._start: tuple[str, bytes, bytes, bytes | None, str] = ("", b"", b"", None, "")
         self._block = b""
         self._facts: _Facts | None = None
+        self._memo = Memo()
 
     def parse(self, head: bytes) -> Request:
         """A request's head from its bytes, the empty line included. Raises BadMessage."""
@@ -150,6 +152,7 @@ class RequestParser:
                 self._facts = None
             self._start = start
             self._line = line
+            self._memo = Memo()
         method, target, path, query, version = self._start
         facts = self._facts
         if facts is None or block != self._block:
@@ -157,12 +160,15 @@ class RequestParser:
             facts = _request_facts(parse_fields(block, self._limit), version)
             self._facts = facts
             self._block = block
+            self._memo = Memo()
         headers = facts.headers[:]
         if target[:1] != b"/":
             target, headers = _reduce(method, target, headers)
             path, mark, rest = target.partition(b"?")
             query = rest if mark else None
-        found = RequestHead(method, target, path, query, headers, version, self._peer, facts.upgrade)
+        found = RequestHead(
+            method, target, path, query, headers, version, self._peer, facts.upgrade, {}, None, self._memo
+        )
         return Request(found, facts.body, facts.stated, facts.keep_alive, facts.expects)
 
 

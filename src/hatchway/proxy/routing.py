@@ -41,6 +41,13 @@ class Peer:
 
 
 @dataclass(slots=True)
+class Memo:
+    """What a routing function keeps of a request's head for the next time that it comes. value: None at first."""
+
+    value: Any = None
+
+
+@dataclass(slots=True)
 class RequestHead:
     """A request's head. `target` is the request-target byte for byte (absolute form is reduced to origin form).
 
@@ -48,6 +55,7 @@ class RequestHead:
     upgrade: the `Upgrade` token when `Connection` lists "upgrade", else None.
     state: notes of the routing function (user, audit id ...); an `App` finds it as scope["state"].
     on_complete: called once when the exchange is over, with the status sent (0: none), and body bytes in and out.
+    memo: shared by requests that follow each other on one connection with the same head, byte for byte.
     """
 
     method: str
@@ -60,6 +68,7 @@ class RequestHead:
     upgrade: bytes | None = None
     state: dict[str, Any] = field(default_factory=dict)
     on_complete: Callable[[int, int, int], None] | None = None
+    memo: Memo = field(default_factory=Memo)
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""

@@ -46,13 +46,20 @@ class FakeProxy:
     def __init__(self) -> None:
         self.requests: list[ProxyRequest] = []
 
-    def route(self, head: RequestHead, info: ProxyRequest) -> Decision:
+    def prepare(self, head: RequestHead, info: ProxyRequest) -> FakePrepared:
         self.requests.append(info)
+        return FakePrepared(info)
 
+
+class FakePrepared:
+    def __init__(self, info: ProxyRequest) -> None:
+        self._info = info
+
+    def forward(self) -> Forward:
         async def connect() -> Any:
             raise AssertionError("nothing is dialed here")
 
-        return Forward(Upstream("k", connect), info.path, [], lambda error: Respond(503, []))
+        return Forward(Upstream("k", connect), self._info.path, [], lambda error: Respond(503, []))
 
 
 class FakeLogs:
@@ -91,6 +98,7 @@ class Server:
             proxy=self.proxy,  # type: ignore[arg-type]
             logs=self.logs,  # type: ignore[arg-type]
             app=rest,
+            revision=lambda: self.source.revision,
             log=self.log,
             max_in_flight=max_in_flight,
         )

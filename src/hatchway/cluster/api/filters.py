@@ -6,21 +6,27 @@ The order is that of apiserver's `pkg/server/config.go` (`DefaultBuildHandlerCha
 first check of a password; nothing is dialed or read from the store before the request is authorized.
 
 A request's `state` holds "user" (UserInfo), "info" (RequestInfo) and "audit_id" for what comes behind.
+
+Clients send the same head again and again on one connection. One that was admitted is admitted again without another
+look (`_Admitted`, kept in the head's memo), as long as nothing has changed that the admission came from: no object of
+the cluster whatsoever, no credential file, no credential's time is over. A right that is taken away, a token that is
+deleted and an endpoint that is not ready any more hold from the next request on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from hatchway.cluster.api import requestinfo
 from hatchway.cluster.api.metrics import Metrics, Running
 from hatchway.cluster.api.podlog import PodLog
-from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb, status_response
+from hatchway.cluster.api.proxyverb import Prepared, ProxyRequest, ProxyVerb, status_response
 from hatchway.cluster.api.requestinfo import RequestInfo
 from hatchway.cluster.auth import audit
-from hatchway.cluster.auth.authenticators import Authenticator
+from hatchway.cluster.auth.authenticators import Authenticator, Identity
 from hatchway.cluster.auth.impersonation import impersonate
 from hatchway.cluster.auth.rbac import PRIVILEGED_GROUP, Rbac, refusal
 from hatchway.cluster.auth.user import Attributes, UserInfo
@@ -50,6 +56,7 @@ _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 class Filters:
     """The API server's routing function (`route`), over the parts that it puts in order.
 
+    revision: the number of the cluster's last change; None: nothing is admitted twice without another look.
     log, metrics: None when nothing is to be recorded. app: serves the REST API. max_in_flight: how many requests that are not
     long-running may be under way at once; members of system:masters are not limited.
     """
@@ -62,6 +69,7 @@ class Filters:
         proxy: ProxyVerb,
         logs: PodLog,
         app: ASGIApp,
+        revision: Callable[[], int] | None = None,
         log: audit.AuditLog | None = None,
         metrics: Metrics | None = None,
         max_in_flight: int = 400,
@@ -71,6 +79,7 @@ class Filters:
         self._proxy = proxy
         self._logs = logs
         self._app = App(_stamping(app))
+        self._revision = revision
         self._log = log
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -78,31 +87,62 @@ class Filters:
 
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         """Decide on a request. Awaitable only while a password is checked. Raises nothing that a client can cause."""
-        exchange = _Exchange(self, head)
-        head.on_complete = exchange.complete
+        known: _Admitted | None = head.memo.value
+        if known is not None and self._still(known):
+            exchange = _Exchange(self, head, known.record, known.given_id)
+            exchange.recorded = known.recorded
+            try:
+                self._begin(exchange, known.info, known.long_running)
+                return self._pass(exchange, known)
+            except ApiError as error:
+                return exchange.refuse(error)
+        record, given_id, impersonates = _describe(head)
+        exchange = _Exchange(self, head, record, given_id)
         try:
             info = requestinfo.parse(head.method, head.path, head.query)
-            exchange.describe(info)
-            user = self._authenticator.authenticate(head)
-            if isinstance(user, UserInfo):
-                return self._admit(exchange, info, user)
+            _describe_target(record, head, info)
+            identity = self._authenticator.authenticate(head)
+            if isinstance(identity, Identity):
+                admitted = self._admit(exchange, info, identity.user, impersonates)
+                if self._revision is not None:
+                    admitted.until = identity.until
+                    admitted.revision = self._revision()
+                    admitted.credentials = self._authenticator.version()
+                    head.memo.value = admitted
+                return self._pass(exchange, admitted)
         except ApiError as error:
             return exchange.refuse(error)
-        return self._admit_later(exchange, info, user)
+        return self._admit_later(exchange, info, identity, impersonates)
 
-    async def _admit_later(self, exchange: _Exchange, info: RequestInfo, user: Awaitable[UserInfo]) -> Decision:
+    def _still(self, known: _Admitted) -> bool:
+        """Whether it would be admitted again just so."""
+        return (
+            self._revision is not None
+            and known.revision == self._revision()
+            and known.credentials == self._authenticator.version()
+            and time.time() < known.until
+        )
+
+    async def _admit_later(
+        self, exchange: _Exchange, info: RequestInfo, user: Awaitable[UserInfo], impersonates: bool
+    ) -> Decision:
         try:
-            return self._admit(exchange, info, await user)
+            return self._pass(exchange, self._admit(exchange, info, await user, impersonates))
         except ApiError as error:
             return exchange.refuse(error)
 
-    def _admit(self, exchange: _Exchange, info: RequestInfo, user: UserInfo) -> Decision:
-        head, record = exchange.head, exchange.record
+    def _begin(self, exchange: _Exchange, info: RequestInfo, long_running: bool) -> None:
         if self._metrics is not None and not exchange.over:
-            exchange.running = self._metrics.begin(info, long_running=_is_long_running(info))
+            exchange.running = self._metrics.begin(info, long_running=long_running)
+
+    def _admit(self, exchange: _Exchange, info: RequestInfo, user: UserInfo, impersonates: bool) -> _Admitted:
+        """Raises ApiError when the user may not do this."""
+        head, record = exchange.head, exchange.record
+        long_running = _is_long_running(info)
+        self._begin(exchange, info, long_running)
         record.user = user
         acting = user
-        if exchange.impersonates:
+        if impersonates:
             acting = impersonate(self._rbac, user, head)
             if acting is not user:
                 record.impersonated = acting
@@ -113,21 +153,30 @@ class Filters:
             record.decision = "forbid"
             raise refusal(asked, decision.reason)
         record.decision = "allow"
-        if not _is_long_running(info) and PRIVILEGED_GROUP not in acting.groups:
+        exchange.recorded = _is_recorded(record)
+        limited = not long_running and PRIVILEGED_GROUP not in acting.groups
+        return _Admitted(info, acting, record, exchange.given_id, exchange.recorded, long_running, limited)
+
+    def _pass(self, exchange: _Exchange, admitted: _Admitted) -> Decision:
+        """What is done for each request. Raises ApiError 429."""
+        if admitted.limited:
             if self.in_flight >= self._max_in_flight:
                 raise _busy()
             exchange.count()
-        head.state["user"] = acting
+        head, info = exchange.head, admitted.info
+        head.state["user"] = admitted.user
         head.state["info"] = info
-        return self._dispatch(exchange, info)
-
-    def _dispatch(self, exchange: _Exchange, info: RequestInfo) -> Decision:
-        head = exchange.head
+        if admitted.prepared is not None:
+            return exchange.stamp(admitted.prepared.forward())
         if info.subresource == "proxy" and _is_proxied(info):
             request = ProxyRequest(
                 info.resource, info.namespace, info.name, info.prefix, info.rest, head.method, head.query
             )
-            return exchange.stamp(self._proxy.route(head, request))
+            prepared = self._proxy.prepare(head, request)
+            if isinstance(prepared, Respond):
+                return exchange.stamp(prepared)
+            admitted.prepared = prepared
+            return exchange.stamp(prepared.forward())
         if info.subresource == "log" and _is_log(info):
             return exchange.stamp(self._logs.route(head, info.namespace, info.name))
         return self._app
@@ -140,57 +189,56 @@ class Filters:
             exchange.running.end(status)
         elif self._metrics is not None:
             self._metrics.refused(status)
-        if self._log is not None and _is_recorded(exchange.record):
-            self._log.write(exchange.record, status)
+        if self._log is not None and exchange.recorded:
+            self._log.write(exchange.record, exchange.audit_id, exchange.received, status)
+
+
+@dataclass(slots=True)
+class _Admitted:
+    """What made a request pass, and what it passes to. until: POSIX seconds. See the head of this file."""
+
+    info: RequestInfo
+    user: UserInfo
+    record: audit.Record
+    given_id: bytes | None
+    recorded: bool
+    long_running: bool
+    limited: bool
+    prepared: Prepared | None = None
+    until: float = 0.0
+    revision: int = 0
+    credentials: int = 0
 
 
 class _Exchange:
-    """One request on its way through the filters."""
+    """One request on its way through the filters. given_id: the header Audit-ID. received: POSIX seconds."""
 
-    __slots__ = ("_filters", "counted", "head", "impersonates", "over", "record", "running")
+    __slots__ = (
+        "_filters",
+        "audit_id",
+        "counted",
+        "given_id",
+        "head",
+        "over",
+        "received",
+        "record",
+        "recorded",
+        "running",
+    )
 
-    def __init__(self, filters: Filters, head: RequestHead) -> None:
+    def __init__(self, filters: Filters, head: RequestHead, record: audit.Record, given_id: bytes | None) -> None:
         self._filters = filters
         self.over = False
         self.counted = False
+        # What is refused is written down.
+        self.recorded = True
         self.running: Running | None = None
         self.head = head
-        self.impersonates = False
-        given = user_agent = forwarded_for = None
-        # One pass, since this is done for every request.
-        for name, value in head.headers:
-            lower = name.lower()
-            if lower == b"user-agent":
-                user_agent = value
-            elif lower == b"audit-id":
-                given = value
-            elif lower == b"x-forwarded-for":
-                forwarded_for = value
-            elif lower.startswith(b"impersonate-"):
-                self.impersonates = True
-        number = audit.audit_id(given)
-        head.state["audit_id"] = number
-        self.record = audit.Record(
-            number,
-            time.time(),
-            head.method.lower(),
-            head.path,
-            source=head.peer.address[0] if head.peer.address else "",
-            forwarded_for=forwarded_for,
-            user_agent=user_agent,
-        )
-
-    def describe(self, info: RequestInfo) -> None:
-        record = self.record
-        record.verb = info.verb
-        record.uri = audit.uri(self.head, proxied=info.subresource == "proxy")
-        if info.is_resource:
-            record.resource = info.resource
-            record.subresource = info.subresource
-            record.namespace = info.namespace
-            record.name = info.name
-            record.api_group = info.api_group
-            record.api_version = info.api_version
+        self.record = record
+        self.given_id = given_id
+        self.received = time.time()
+        self.audit_id = head.state["audit_id"] = audit.audit_id(given_id)
+        head.on_complete = self.complete
 
     def count(self) -> None:
         if not self.over:
@@ -209,14 +257,14 @@ class _Exchange:
         return self._stamped(answer)
 
     def _stamped(self, answer: Respond) -> Respond:
-        answer.headers.append((b"Audit-Id", self.record.audit_id.encode()))
+        answer.headers.append((b"Audit-Id", self.audit_id.encode()))
         return answer
 
     def stamp(self, decision: Decision) -> Decision:
         """Put the request's id into the answer."""
         if isinstance(decision, Forward):
             inner = decision.edit_response
-            field = (b"Audit-Id", self.record.audit_id.encode())
+            field = (b"Audit-Id", self.audit_id.encode())
 
             def edit(response: ResponseHead) -> Transform | None:
                 transform = inner(response) if inner is not None else None
@@ -228,6 +276,43 @@ class _Exchange:
         elif isinstance(decision, Respond):
             self._stamped(decision)
         return decision
+
+
+def _describe(head: RequestHead) -> tuple[audit.Record, bytes | None, bool]:
+    """What the audit log says of a request, its own Audit-ID, and whether it asks to act as somebody else."""
+    given_id = user_agent = forwarded_for = None
+    impersonates = False
+    # One pass, since this is done for every request.
+    for name, value in head.headers:
+        lower = name.lower()
+        if lower == b"user-agent":
+            user_agent = value
+        elif lower == b"audit-id":
+            given_id = value
+        elif lower == b"x-forwarded-for":
+            forwarded_for = value
+        elif lower.startswith(b"impersonate-"):
+            impersonates = True
+    record = audit.Record(
+        head.method.lower(),
+        head.path,
+        source=head.peer.address[0] if head.peer.address else "",
+        forwarded_for=forwarded_for,
+        user_agent=user_agent,
+    )
+    return record, given_id, impersonates
+
+
+def _describe_target(record: audit.Record, head: RequestHead, info: RequestInfo) -> None:
+    record.verb = info.verb
+    record.uri = audit.uri(head, proxied=info.subresource == "proxy")
+    if info.is_resource:
+        record.resource = info.resource
+        record.subresource = info.subresource
+        record.namespace = info.namespace
+        record.name = info.name
+        record.api_group = info.api_group
+        record.api_version = info.api_version
 
 
 def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead) -> Attributes:
@@ -272,9 +357,7 @@ def _is_long_running(info: RequestInfo) -> bool:
 
 
 def _is_recorded(record: audit.Record) -> bool:
-    """Whether a request is worth a line: not what health checks and the nodes' own housekeeping ask all the time."""
-    if record.decision != "allow":
-        return True
+    """Whether an allowed request is worth a line: not what health checks and the nodes' own housekeeping ask all the time."""
     if not record.resource:
         path = record.uri.decode("latin-1")
         return record.verb != "get" or not path.startswith(_UNRECORDED_PATHS)

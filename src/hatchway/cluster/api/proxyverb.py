@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote_from_bytes, unquote_to_bytes
 
@@ -103,12 +103,18 @@ class ProxyVerb:
 
     def route(self, head: RequestHead, info: ProxyRequest) -> Decision:
         """A Forward to an endpoint, a redirect to the path with its slash, or a `Status`. Raises nothing."""
+        found = self.prepare(head, info)
+        return found if isinstance(found, Respond) else found.forward()
+
+    def prepare(self, head: RequestHead, info: ProxyRequest) -> Prepared | Respond:
+        """As `route`, but what can be forwarded can be so again, as long as no object of the cluster changes and a
+        request's head is the same. Raises nothing."""
         try:
-            return self._route(head, info)
+            return self._prepare(head, info)
         except ApiError as error:
             return status_response(error)
 
-    def _route(self, head: RequestHead, info: ProxyRequest) -> Decision:
+    def _prepare(self, head: RequestHead, info: ProxyRequest) -> Prepared | Respond:
         if info.method not in METHODS:
             raise ApiError(
                 405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {}
@@ -119,64 +125,86 @@ class ProxyVerb:
         if query and b"dryRun" in query and b"dryRun" in parse_qs(query, keep_blank_values=True):
             raise bad_request("dryRun is not supported")
         prefix = _canonical(info.prefix)
-        exchange: _Exchange | None = None
+        endpoints: list[Endpoint] = []
+        broken = ""
         try:
             endpoints = self.locator.locate(info.resource, info.namespace, info.name)
-            exchange = _Exchange(head, prefix, next(endpoints), endpoints)
-            broken = ""
         except Unreachable as error:
             broken = str(error)
         asked = b"?" + query if query else b""
         if not info.path and not head.upgrade and info.method in ("GET", "HEAD"):
             return Respond(301, [_CACHE_CONTROL, (b"Location", prefix + b"/" + asked)])
-        if exchange is None:
+        if not endpoints:
             raise _dial_error(broken, head.upgrade is not None)
         path = collapse_path(info.path)
         if b"#" in path:
             path = path.replace(b"#", b"%23")
+        return Prepared(head, prefix, path, asked, endpoints)
+
+
+class Prepared:
+    """A request that can be forwarded, as often as it comes: all that its head and the cluster's objects say of it."""
+
+    __slots__ = ("coded", "endpoints", "headers", "host", "method", "prefix", "target", "upgrade")
+
+    def __init__(self, head: RequestHead, prefix: bytes, path: bytes, asked: bytes, endpoints: list[Endpoint]) -> None:
+        self.endpoints = endpoints
+        self.prefix = prefix
+        self.target = path + asked
+        self.headers = _request_headers(head, prefix + path)
+        self.host = head.header(b"host")
+        self.coded = head.header(b"accept-encoding") is not None or head.header(b"range") is not None
+        self.method = head.method
+        self.upgrade = head.upgrade is not None
+
+    def forward(self) -> Forward:
+        """One exchange, with an endpoint chosen at random."""
+        count = len(self.endpoints)
+        exchange = _Exchange(self, random.randrange(count) if count > 1 else 0)
+        endpoint = exchange.endpoint
         return Forward(
-            upstream=exchange.endpoint.upstream,
-            target=path + asked,
-            headers=_request_headers(head, prefix + path, exchange.endpoint),
-            error_response=exchange.error_response,
-            edit_response=exchange.edit_response,
-            next_upstream=exchange.next_upstream,
+            endpoint.upstream,
+            self.target,
+            self.headers if self.host is not None else [(b"Host", endpoint.host), *self.headers],
+            exchange.error_response,
+            exchange.edit_response,
+            exchange.next_upstream,
         )
 
 
 class _Exchange:
-    """One forwarded exchange: what must be known when its answer comes."""
+    """One forwarded exchange. Endpoints that cannot be reached are left for those behind them, around to the first."""
 
-    __slots__ = ("_coded", "_host", "_method", "_more", "_prefix", "_upgrade", "endpoint")
+    __slots__ = ("_at", "_end", "_request", "endpoint")
 
-    def __init__(self, head: RequestHead, prefix: bytes, endpoint: Endpoint, more: Iterator[Endpoint]) -> None:
-        self.endpoint = endpoint
-        self._more = more
-        self._prefix = prefix
-        self._host = head.header(b"host") or b""
-        self._coded = head.header(b"accept-encoding") is not None or head.header(b"range") is not None
-        self._method = head.method
-        self._upgrade = head.upgrade is not None
+    def __init__(self, request: Prepared, start: int) -> None:
+        self._request = request
+        self._at = start
+        self._end = start + len(request.endpoints)
+        self.endpoint = request.endpoints[start]
 
     def next_upstream(self) -> Upstream | None:
-        endpoint = next(self._more, None)
-        if endpoint is None:
+        self._at += 1
+        if self._at >= self._end:
             return None
-        self.endpoint = endpoint
-        return endpoint.upstream
+        endpoints = self._request.endpoints
+        self.endpoint = endpoints[self._at % len(endpoints)]
+        return self.endpoint.upstream
 
     def error_response(self, error: ProxyError) -> Respond:
         if error.stage == "upgrade":
             return status_response(ApiError(500, "", f"invalid upgrade response: status code {error.status}"))
-        return status_response(_dial_error(dial_message(error, self.endpoint), self._upgrade))
+        return status_response(_dial_error(dial_message(error, self.endpoint), self._request.upgrade))
 
     def edit_response(self, head: ResponseHead) -> Transform | None:
         """As `transport.go` does it, in this order: CORS, Location, and only without one HTML."""
-        if self._upgrade:
+        request = self._request
+        if request.upgrade:
             return None  # a refused upgrade is relayed as it is
         headers: Headers = [_CACHE_CONTROL]
         media_type = coding = b""
         redirect = False
+        host = request.host or b""
         for name, value in head.headers:
             lower = name.lower()
             if lower in _CORS:
@@ -184,10 +212,10 @@ class _Exchange:
             if lower == b"location":
                 redirect = True
                 value = rewrite_location(
-                    value, prefix=self._prefix, request_host=self._host, endpoint_host=self.endpoint.host
+                    value, prefix=request.prefix, request_host=host, endpoint_host=self.endpoint.host
                 )
             elif lower == b"set-cookie":
-                value = rewrite_set_cookie(value, prefix=self._prefix)
+                value = rewrite_set_cookie(value, prefix=request.prefix)
             elif lower == b"content-type":
                 if head.status == 304:
                     continue  # RFC 9110 section 15.4.5; Go's server drops it, too
@@ -197,17 +225,17 @@ class _Exchange:
             headers.append((name, value))
         head.headers = headers
         # Go's client decodes gzip for a client that did not say what it accepts; such clients rely on plain bodies.
-        plain = not self._coded and coding.strip().lower() == b"gzip" and head.status not in _UNREADABLE
+        plain = not request.coded and coding.strip().lower() == b"gzip" and head.status not in _UNREADABLE
         page = media_type == b"text/html" and not redirect and head.status not in _UNREADABLE
         if not plain and not (page and encoding.supported(coding)):
             return None
         gone = _OF_THE_ORIGINAL | {b"content-encoding"} if plain else _OF_THE_ORIGINAL
         head.headers = [field for field in headers if field[0].lower() not in gone]
-        if self._method == "HEAD":
+        if request.method == "HEAD":
             return None
         inner: Transform = encoding.Unchanged()
         if page:
-            inner = HtmlRewriter(prefix=self._prefix, request_host=self._host, endpoint_host=self.endpoint.host)
+            inner = HtmlRewriter(prefix=request.prefix, request_host=host, endpoint_host=self.endpoint.host)
         return encoding.decode(inner, coding) if plain else encoding.wrap(inner, coding)
 
 
@@ -250,10 +278,9 @@ def _canonical(prefix: bytes) -> bytes:
 _UNSAFE = re.compile(rb"[^A-Za-z0-9/:@._~-]")
 
 
-def _request_headers(head: RequestHead, uri: bytes, endpoint: Endpoint) -> Headers:
+def _request_headers(head: RequestHead, uri: bytes) -> Headers:
     headers: Headers = []
     client: list[bytes] = []
-    has_host = False
     for name, value in head.headers:
         lower = name.lower()
         if lower in _CREDENTIALS or lower.startswith(_CREDENTIAL_PREFIXES):
@@ -261,17 +288,13 @@ def _request_headers(head: RequestHead, uri: bytes, endpoint: Endpoint) -> Heade
         if lower == b"x-forwarded-for":
             client.append(value)
             continue
-        if lower == b"host":
-            has_host = True
-        elif lower == b"sec-websocket-protocol":
+        if lower == b"sec-websocket-protocol":
             value = _without_bearer(value)
             if not value:
                 continue
         elif lower == b"user-agent" and not value:
             continue
         headers.append((name, value))
-    if not has_host:
-        headers.insert(0, (b"Host", endpoint.host))
     if head.peer.address is not None:
         client.append(head.peer.address[0].encode())
     if client:

@@ -9,11 +9,10 @@ are used, so that what was checked is what is dialed (CVE-2020-8562); a pod's po
 from __future__ import annotations
 
 import ipaddress
-import random
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -92,16 +91,17 @@ class Locator:
         self._backend_tls.verify_mode = ssl.CERT_NONE
         self._backend_tls.set_alpn_protocols(["http/1.1"])
 
-    def locate(self, resource: str, namespace: str, raw: str) -> Iterator[Endpoint]:
-        """The endpoints of `services`, `pods` or `nodes` `raw` ([scheme:]name[:port]), best first; at least one.
+    def locate(self, resource: str, namespace: str, raw: str) -> list[Endpoint]:
+        """The endpoints of `services`, `pods` or `nodes` `raw` ([scheme:]name[:port]), one as good as another; at least
+        one. They stay so until an object of the cluster changes.
 
         Raises ApiError: 400, 404 or 503, as the API server says it. Raises Unreachable.
         """
         if resource == "services":
             return self._service(namespace, raw)
-        return iter([self._pod(namespace, raw) if resource == "pods" else self._node(raw)])
+        return [self._pod(namespace, raw) if resource == "pods" else self._node(raw)]
 
-    def _service(self, namespace: str, raw: str) -> Iterator[Endpoint]:
+    def _service(self, namespace: str, raw: str) -> list[Endpoint]:
         scheme, name, port = _split("service", raw)
         service = self._lookup.get("services", namespace, name)
         if service is None:
@@ -114,11 +114,10 @@ class Locator:
             if len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[(namespace, raw)] = known
-        usable = self._usable(namespace, known.endpoints)
-        first = next(usable, None)
-        if first is None:
+        usable = [endpoint for endpoint in known.endpoints if self._is_owned(namespace, endpoint)]
+        if not usable:
             raise service_unavailable(f'no endpoints available for service "{raw}"')
-        return _chain(first, usable)
+        return usable
 
     def _endpoints(self, scheme: str, port_name: str, service: Object, slices: list[Object]) -> list[Endpoint]:
         families = service.get("spec", {}).get("ipFamilies") or ["IPv4"]
@@ -147,24 +146,16 @@ class Locator:
                     found.append(made)
         return primary or others
 
-    def _usable(self, namespace: str, endpoints: list[Endpoint]) -> Iterator[Endpoint]:
-        """In random order those whose pod has the address now (CVE-2021-25740: slices can be written by users)."""
-        if not endpoints:
-            return
-        if len(endpoints) == 1:
-            order = endpoints
-        else:
-            start = random.randrange(len(endpoints))
-            order = endpoints[start:] + endpoints[:start]
-        for endpoint in order:
-            pod = self._lookup.get("pods", namespace, endpoint.pod)
-            if pod is None:
-                continue
-            if pod is not endpoint.owner:
-                if endpoint.address not in _pod_addresses(pod) or not self._pod_allowed(endpoint.address, pod):
-                    continue
-                endpoint.owner = pod
-            yield endpoint
+    def _is_owned(self, namespace: str, endpoint: Endpoint) -> bool:
+        """Whether its pod has the address now (CVE-2021-25740: slices can be written by users)."""
+        pod = self._lookup.get("pods", namespace, endpoint.pod)
+        if pod is None:
+            return False
+        if pod is not endpoint.owner:
+            if endpoint.address not in _pod_addresses(pod) or not self._pod_allowed(endpoint.address, pod):
+                return False
+            endpoint.owner = pod
+        return True
 
     def _pod(self, namespace: str, raw: str) -> Endpoint:
         scheme, name, port = _split("pod", raw)
@@ -234,11 +225,6 @@ class Locator:
         return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr) for cidr in ranges)
 
 
-def _chain(first: Endpoint, more: Iterator[Endpoint]) -> Iterator[Endpoint]:
-    yield first
-    yield from more
-
-
 def _split(kind: str, raw: str) -> tuple[str, str, str]:
     try:
         return split_scheme_name_port(raw)
@@ -256,7 +242,7 @@ def _same(one: Object, other: Object) -> bool:
     if one is other:
         return True
     a, b = one["metadata"], other["metadata"]
-    return a.get("uid") == b.get("uid") and a.get("resourceVersion") == b.get("resourceVersion") is not None
+    return bool(a.get("uid") == b.get("uid") and a.get("resourceVersion") == b.get("resourceVersion") is not None)
 
 
 def _service_port(service: Object, name: str, port: str) -> str:

@@ -8,10 +8,10 @@ the API itself defines: an application behind the proxy may have tokens in its o
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
-import random
 import threading
 import time
 from collections import deque
@@ -26,9 +26,8 @@ from hatchway.cluster.auth.user import UserInfo
 from hatchway.proxy.routing import RequestHead
 
 _log = logging.getLogger(__name__)
-_QUEUE = 4096
+_QUEUE = 16384
 _PACE = 0.1  # seconds
-_random = random.Random(os.urandom(32))
 _ENCODER = msgspec.json.Encoder()
 _QUERY = frozenset(
     b"labelSelector fieldSelector watch resourceVersion resourceVersionMatch timeoutSeconds limit continue "
@@ -40,10 +39,11 @@ _QUERY = frozenset(
 
 @dataclass(slots=True)
 class Record:
-    """What is known of a request when it is authorized. received: POSIX seconds."""
+    """What is known of a request when it is authorized; the same for every time that it comes again.
 
-    audit_id: str
-    received: float
+    Not to be changed after its first event: `constant` then holds what all its events have in common, as JSON.
+    """
+
     verb: str
     uri: bytes
     user: UserInfo | None = None
@@ -59,17 +59,34 @@ class Record:
     api_version: str = ""
     decision: str = ""
     reason: str = ""
+    constant: bytes = b""
+
+
+class _Ids:
+    """UUIDs by form: random bits for this process and a counter, since they are names and not secrets."""
+
+    def __init__(self) -> None:
+        text = os.urandom(16).hex()
+        self._prefix = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-"
+        self._next = itertools.count(int(text[20:], 16) >> 1).__next__
+
+    def make(self) -> str:
+        return f"{self._prefix}{self._next():012x}"
+
+
+_new_id = _Ids().make
 
 
 def audit_id(given: bytes | None) -> str:
     """A request's id: the client's own when it sent a reasonable one (apiserver `filters/audit_init.go`), else a new one.
 
-    given: the header Audit-ID. The new ones are UUIDs by form; they are names, not secrets.
+    given: the header Audit-ID.
     """
-    if given is not None and 0 < len(given) <= 64 and given.isascii() and given.decode("ascii").isprintable():
+    if given is None:
+        return _new_id()
+    if 0 < len(given) <= 64 and given.isascii() and given.decode("ascii").isprintable():
         return given.decode("ascii")
-    text = f"{_random.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+    return _new_id()
 
 
 def uri(head: RequestHead, *, proxied: bool) -> bytes:
@@ -80,13 +97,23 @@ def uri(head: RequestHead, *, proxied: bool) -> bytes:
     return head.path + b"?" + b"&".join(kept) if kept else head.path
 
 
-def event(record: Record, status: int, finished: float) -> dict[str, Any]:
-    """The Event (apiserver `pkg/apis/audit/v1/types.go`)."""
+def event(record: Record, audit_id: str, received: float, status: int, finished: float) -> bytes:
+    """The Event (apiserver `pkg/apis/audit/v1/types.go`) as JSON. received, finished: POSIX seconds."""
+    constant = record.constant
+    if not constant:
+        constant = record.constant = _encode(_constant(record)).removeprefix(b"{")
+    return (
+        b'{"auditID":%b,"responseStatus":{"metadata":{},"code":%d},"requestReceivedTimestamp":"%b",'
+        b'"stageTimestamp":"%b",%b\n'
+    ) % (_ENCODER.encode(audit_id), status, _micro_time(received), _micro_time(finished), constant)
+
+
+def _constant(record: Record) -> dict[str, Any]:
+    """What does not depend on when the request came and on what became of it."""
     out: dict[str, Any] = {
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
-        "auditID": record.audit_id,
         "stage": "ResponseComplete",
         "requestURI": record.uri.decode("utf-8", "backslashreplace"),
         "verb": record.verb,
@@ -113,9 +140,6 @@ def event(record: Record, status: int, finished: float) -> dict[str, Any]:
             "subresource": record.subresource,
         }
         out["objectRef"] = {key: value for key, value in reference.items() if value}
-    out["responseStatus"] = {"metadata": {}, "code": status}
-    out["requestReceivedTimestamp"] = _micro_time(record.received)
-    out["stageTimestamp"] = _micro_time(finished)
     if record.decision:
         out["annotations"] = {
             "authorization.k8s.io/decision": record.decision,
@@ -145,14 +169,14 @@ def _user(user: UserInfo | None) -> dict[str, Any]:
     return out
 
 
-def _micro_time(seconds: float) -> str:
-    whole, fraction = divmod(int(seconds * 1_000_000), 1_000_000)
-    return f"{_second(whole)}.{fraction:06d}Z"
+def _micro_time(seconds: float) -> bytes:
+    whole = int(seconds)
+    return b"%b.%06dZ" % (_second(whole), (seconds - whole) * 1_000_000)
 
 
 @lru_cache(maxsize=8)
-def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+def _second(seconds: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode()
 
 
 class AuditLog:
@@ -173,12 +197,12 @@ class AuditLog:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
-    def write(self, record: Record, status: int) -> None:
-        """Hand over a finished request. Never waits."""
+    def write(self, record: Record, audit_id: str, received: float, status: int) -> None:
+        """Hand over a finished request. received: POSIX seconds. Never waits."""
         if len(self._lines) >= _QUEUE:
             self.dropped += 1
             return
-        self._lines.append(_encode(event(record, status, time.time())))
+        self._lines.append(event(record, audit_id, received, status, time.time()))
         if not self._some.is_set():
             self._some.set()
 
@@ -202,7 +226,7 @@ class AuditLog:
             try:
                 if descriptor < 0:
                     descriptor = self._open()
-                _write_all(descriptor, b"".join(line + b"\n" for line in batch))
+                _write_all(descriptor, b"".join(batch))
                 if os.fstat(descriptor).st_size >= self._max_bytes:
                     os.close(descriptor)
                     descriptor = -1

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import logging
+import math
 import os
 import time
 from collections import OrderedDict
@@ -54,6 +55,15 @@ class TokenUser:
     audiences: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a request is from. The same request is from the same user until then (POSIX seconds), unless an object of the
+    cluster or a credential file (`Authenticator.version`) changes before."""
+
+    user: UserInfo
+    until: float = math.inf
+
+
 @dataclass(slots=True)
 class _Known:
     """A credential that was verified. expires: POSIX seconds. bound: what must be alive at every use."""
@@ -76,6 +86,7 @@ class Authenticator:
         # Before they are read, so that no change in between is missed.
         self._files = {path: _stamp(path) for path in (tokens_file, basic_file)}
         self._next_file_check = 0.0
+        self._version = 0
         self.service_accounts = ServiceAccountTokens(load_key(pki.sa_key), objects)
         self.basic = BasicAuthenticator(basic_file)
         self._static = StaticTokens(tokens_file)
@@ -89,17 +100,22 @@ class Authenticator:
 
     # -- requests
 
-    def authenticate(self, head: RequestHead) -> UserInfo | Awaitable[UserInfo]:
-        """The user of a request; an awaitable only when a password must be checked.
+    def version(self) -> int:
+        """Another number after every change of a credential file."""
+        self._check_files()
+        return self._version
+
+    def authenticate(self, head: RequestHead) -> Identity | Awaitable[UserInfo]:
+        """Who a request is from; an awaitable only when a password must be checked.
 
         Raises ApiError 401, 403 (a page of another site uses a browser's credentials) and 429 (too many failures).
         """
         self._check_files()
         if head.peer.certificate is not None:
-            user = self._certificate(head.peer.certificate)
-            if user is not None:
+            known = self._certificate(head.peer.certificate)
+            if known is not None:
                 _refuse_foreign_pages(head)
-                return user
+                return Identity(known.user, known.expires)
         authorization = head.header(b"authorization")
         if authorization is not None:
             scheme, _, value = authorization.strip().partition(b" ")
@@ -119,21 +135,23 @@ class Authenticator:
             raise unauthorized()
         if self.basic.enabled and _can_be_asked(head):
             raise Challenge()
-        return ANONYMOUS
+        return Identity(ANONYMOUS)
 
-    def _request_token(self, token: bytes) -> UserInfo:
+    def _request_token(self, token: bytes) -> Identity:
         try:
-            return self._token(token).user
+            return self._token(token)
         except InvalidToken:
             raise unauthorized() from None
 
-    def _basic(self, head: RequestHead, value: bytes) -> UserInfo | Awaitable[UserInfo]:
+    def _basic(self, head: RequestHead, value: bytes) -> Identity | Awaitable[UserInfo]:
         if not self.basic.enabled:
             raise unauthorized()
         _refuse_foreign_pages(head)
         encoded = value.decode("latin-1")
         user = self.basic.cached(encoded)
-        return _authenticated(user) if user is not None else self._check_password(encoded, _can_be_asked(head))
+        return (
+            Identity(_authenticated(user)) if user is not None else self._check_password(encoded, _can_be_asked(head))
+        )
 
     async def _check_password(self, encoded: str, ask_again: bool) -> UserInfo:
         try:
@@ -145,7 +163,7 @@ class Authenticator:
 
     # -- certificates
 
-    def _certificate(self, der: bytes) -> UserInfo | None:
+    def _certificate(self, der: bytes) -> _Known | None:
         known = self._certificates.get(der)
         if known is None:
             found = certificates.user_of(der)
@@ -158,7 +176,7 @@ class Authenticator:
             # A connection may outlive its certificate.
             if time.time() > known.expires:
                 return None
-        return known.user
+        return known
 
     # -- tokens
 
@@ -178,7 +196,7 @@ class Authenticator:
             raise InvalidToken("it is for the API server")
         return TokenUser(self._token(token.encode("utf-8", "surrogateescape")).user, meant)
 
-    def _token(self, token: bytes) -> _Known:
+    def _token(self, token: bytes) -> Identity:
         key = hashlib.blake2b(token, key=self._secret, digest_size=16).digest()
         known = self._tokens.get(key)
         if known is None:
@@ -188,9 +206,10 @@ class Authenticator:
             self._tokens.move_to_end(key)
             if time.time() >= known.expires:
                 raise InvalidToken("it is over")
+        until = known.expires
         if known.bound is not None:
-            self.service_accounts.check(known.bound)
-        return known
+            until = self.service_accounts.check(known.bound)
+        return Identity(known.user, until)
 
     def _verify(self, token: str) -> _Known:
         issuer = tokens.issuer_of(token)
@@ -218,6 +237,7 @@ class Authenticator:
             if stamp == before:
                 continue
             self._files[path] = stamp
+            self._version += 1
             try:
                 if path == self.basic.path:
                     self.basic.reload()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import math
 import time
 import uuid
 from collections.abc import Sequence
@@ -172,13 +173,17 @@ class ServiceAccountTokens:
             float(claims["exp"]),
         )
 
-    def check(self, token: VerifiedToken) -> None:
-        """Whether the token's objects are still the ones it was issued for. Raises InvalidToken."""
-        self._alive("serviceaccounts", token.namespace, token.account, "service account")
-        for kind, reference in token.bound:
-            self._alive(_BOUND[kind], "" if kind == "node" else token.namespace, reference, kind)
+    def check(self, token: VerifiedToken) -> float:
+        """Whether the token's objects are still the ones it was issued for. Raises InvalidToken.
 
-    def _alive(self, resource: str, namespace: str, reference: Reference, what: str) -> None:
+        Returns until when (POSIX seconds) it is good, should no object change any more.
+        """
+        until = min(token.expires, self._alive("serviceaccounts", token.namespace, token.account, "service account"))
+        for kind, reference in token.bound:
+            until = min(until, self._alive(_BOUND[kind], "" if kind == "node" else token.namespace, reference, kind))
+        return until
+
+    def _alive(self, resource: str, namespace: str, reference: Reference, what: str) -> float:
         found = self._source.get(resource, namespace, reference.name)
         if found is None:
             raise InvalidToken(f"its {what} is gone")
@@ -186,8 +191,12 @@ class ServiceAccountTokens:
         if meta.get("uid") != reference.uid:
             raise InvalidToken(f"its {what} is another one of the same name")
         deleted = meta.get("deletionTimestamp")
-        if deleted and datetime.datetime.fromisoformat(deleted).timestamp() + _DELETION_LEEWAY < time.time():
+        if not deleted:
+            return math.inf
+        until = datetime.datetime.fromisoformat(deleted).timestamp() + _DELETION_LEEWAY
+        if until < time.time():
             raise InvalidToken(f"its {what} is being deleted")
+        return until
 
 
 def _reference(obj: Object) -> dict[str, str]:

@@ -18,6 +18,7 @@ class FakeSource:
     def __init__(self) -> None:
         self.objects: dict[str, dict[tuple[str, str], Object]] = {}
         self.callbacks: dict[str, list[Callback]] = {}
+        self.revision = 0
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         return self.objects.get(resource, {}).get((namespace, name))
@@ -36,11 +37,13 @@ class FakeSource:
         key = (meta.get("namespace", ""), meta["name"])
         old = self.objects.setdefault(resource, {}).get(key)
         self.objects[resource][key] = obj
+        self.revision += 1
         for callback in self.callbacks.get(resource, ()):
             callback("MODIFIED" if old else "ADDED", old, obj)
 
     def remove(self, resource: str, namespace: str, name: str) -> None:
         old = self.objects[resource].pop((namespace, name))
+        self.revision += 1
         for callback in self.callbacks.get(resource, ()):
             callback("DELETED", old, None)
 

@@ -18,7 +18,11 @@ from .fakes import request
 
 
 def record(**changes: Any) -> audit.Record:
-    return audit.Record(**({"audit_id": "id-1", "received": 1000.25, "verb": "get", "uri": b"/x"} | changes))
+    return audit.Record(**({"verb": "get", "uri": b"/x"} | changes))
+
+
+def write(log: audit.AuditLog, status: int, audit_id: str = "id-1", **changes: Any) -> None:
+    log.write(record(**changes), audit_id, 1000.25, status)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -27,22 +31,21 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_an_event_is_kubernetes(tmp_path: Path) -> None:
     log = audit.AuditLog(tmp_path / "audit.log")
-    log.write(
-        record(
-            uri=b"/api/v1/namespaces/n/pods/p",
-            user=UserInfo("ada", ("devs",), "u1"),
-            impersonated=UserInfo("bob"),
-            source="127.0.0.1",
-            forwarded_for=b"192.0.2.1, 127.0.0.1",
-            user_agent=b"kubectl/v1.37",
-            resource="pods",
-            namespace="n",
-            name="p",
-            api_version="v1",
-            decision="allow",
-            reason="RBAC: allowed",
-        ),
+    write(
+        log,
         200,
+        uri=b"/api/v1/namespaces/n/pods/p",
+        user=UserInfo("ada", ("devs",), "u1"),
+        impersonated=UserInfo("bob"),
+        source="127.0.0.1",
+        forwarded_for=b"192.0.2.1, 127.0.0.1",
+        user_agent=b"kubectl/v1.37",
+        resource="pods",
+        namespace="n",
+        name="p",
+        api_version="v1",
+        decision="allow",
+        reason="RBAC: allowed",
     )
     log.close()
     assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
@@ -90,8 +93,8 @@ def test_a_clients_id_is_kept_when_it_is_reasonable() -> None:
 
 def test_hostile_bytes_stay_on_their_line(tmp_path: Path) -> None:
     log = audit.AuditLog(tmp_path / "audit.log")
-    log.write(record(uri=b"/\xff\n\x00", user_agent=b'"\n\xfe' * 5000, forwarded_for=b"\xff," * 100), 400)
-    log.write(record(user=UserInfo("ev\nil\udcff")), 403)
+    write(log, 400, uri=b"/\xff\n\x00", user_agent=b'"\n\xfe' * 5000, forwarded_for=b"\xff," * 100)
+    write(log, 403, user=UserInfo("ev\nil\udcff"))
     log.close()
     first, second = lines(tmp_path / "audit.log")
     assert len(first["userAgent"]) < 8192
@@ -104,7 +107,7 @@ def test_rotation(tmp_path: Path) -> None:
     for number in range(6):
         # Small enough that every event fills a file; closing makes each a batch of its own.
         log = audit.AuditLog(path, max_bytes=10, backups=2)
-        log.write(record(audit_id=f"id-{number}"), 200)
+        write(log, 200, audit_id=f"id-{number}")
         log.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["audit.log.1", "audit.log.2"]
     assert lines(tmp_path / "audit.log.1")[0]["auditID"] == "id-5"
@@ -115,7 +118,7 @@ def test_rotation(tmp_path: Path) -> None:
 def test_a_log_is_continued(tmp_path: Path) -> None:
     for number in range(2):
         log = audit.AuditLog(tmp_path / "audit.log")
-        log.write(record(audit_id=f"id-{number}"), 200)
+        write(log, 200, audit_id=f"id-{number}")
         log.close()
     assert [event["auditID"] for event in lines(tmp_path / "audit.log")] == ["id-0", "id-1"]
 
@@ -134,10 +137,10 @@ def test_who_is_too_slow_loses_events_and_nobody_waits(
     monkeypatch.setattr(audit, "_write_all", stuck)
     monkeypatch.setattr(audit, "_QUEUE", 10)
     log = audit.AuditLog(tmp_path / "audit.log")
-    log.write(record(), 200)
+    write(log, 200)
     assert writes.wait(30)
     for _ in range(25):
-        log.write(record(), 200)
+        write(log, 200)
     assert log.dropped == 15
     may_write.set()
     log.close()
@@ -160,9 +163,9 @@ def test_a_full_disk_is_said_and_survived(
     monkeypatch.setattr(audit, "_write_all", full)
     log = audit.AuditLog(tmp_path / "audit.log")
     with caplog.at_level(logging.ERROR):
-        log.write(record(audit_id="lost"), 200)
+        write(log, 200, audit_id="lost")
         assert failed.wait(30)
-        log.write(record(audit_id="kept"), 200)
+        write(log, 200, audit_id="kept")
         log.close()
     assert [event["auditID"] for event in lines(tmp_path / "audit.log")] == ["kept"]
     assert "No space left" in caplog.text

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hatchway.cluster.auth import basic, credentials
-from hatchway.cluster.auth.authenticators import BEARER_PROTOCOL, Authenticator
+from hatchway.cluster.auth.authenticators import BEARER_PROTOCOL, Authenticator, Identity
 from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.serviceaccounts import ISSUER
 from hatchway.cluster.auth.user import ANONYMOUS, UserInfo
@@ -34,8 +34,8 @@ def der(path: Any) -> bytes:
 
 def who(authenticator: Authenticator, head: RequestHead) -> UserInfo:
     found = authenticator.authenticate(head)
-    assert isinstance(found, UserInfo)
-    return found
+    assert isinstance(found, Identity)
+    return found.user
 
 
 def refusal(authenticator: Authenticator, head: RequestHead) -> ApiError:
@@ -223,7 +223,7 @@ async def test_basic(authenticator: Authenticator, state: StateDir) -> None:
         "Basic " + base64.b64encode(b"ada").decode(),
     ):
         refused = authenticator.authenticate(request("/", Authorization=bad))
-        assert not isinstance(refused, UserInfo)
+        assert not isinstance(refused, Identity)
         with pytest.raises(ApiError) as caught:
             await refused
         assert caught.value.code == 401
@@ -231,7 +231,7 @@ async def test_basic(authenticator: Authenticator, state: StateDir) -> None:
     # A new password ends the old one's life, and a removed user is forgotten.
     credentials.set_password(state, user="ada", groups=[], password="other")
     changed = authenticator.authenticate(good)
-    assert not isinstance(changed, UserInfo)
+    assert not isinstance(changed, Identity)
     with pytest.raises(ApiError):
         await changed
     credentials.remove_password(state, "ada")
@@ -253,7 +253,7 @@ async def test_a_browser_is_challenged_and_tools_are_not(authenticator: Authenti
         assert error.code == 401
         assert dict(error.headers())[b"www-authenticate"].startswith(b"Basic ")
     again = authenticator.authenticate(request("/", Authorization=password("ada", "wrong"), **page))
-    assert not isinstance(again, UserInfo)
+    assert not isinstance(again, Identity)
     with pytest.raises(ApiError) as caught:
         await again
     assert b"www-authenticate" in dict(caught.value.headers())
@@ -276,7 +276,7 @@ async def test_failures_are_limited(
     async def attempt(user: str, secret: str) -> int:
         try:
             found = authenticator.authenticate(request("/", Authorization=password(user, secret)))
-            if not isinstance(found, UserInfo):
+            if not isinstance(found, Identity):
                 await found
         except ApiError as error:
             if error.code == 429:
@@ -318,7 +318,7 @@ async def test_too_many_different_passwords_at_once(authenticator: Authenticator
     asked = []
     for number in range(40):
         found = authenticator.authenticate(request("/", Authorization=password(f"u{number}", "x")))
-        assert not isinstance(found, UserInfo)
+        assert not isinstance(found, Identity)
         asked.append(asyncio.ensure_future(found))
     codes = [
         error.code for error in await asyncio.gather(*asked, return_exceptions=True) if isinstance(error, ApiError)
@@ -363,7 +363,7 @@ async def test_pages_of_other_sites_cannot_use_a_browsers_credentials(
 ) -> None:
     credentials.set_password(state, user="ada", groups=[], password="x")
     first = authenticator.authenticate(request("/", Authorization=password("ada", "x")))
-    assert not isinstance(first, UserInfo)
+    assert not isinstance(first, Identity)
     await first
     more: dict[str, Any] = {"Host": "127.0.0.1:6443"}
     if ambient == "certificate":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.auth.authenticators import Authenticator
+from hatchway.cluster.auth.authenticators import Authenticator, Identity
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
 from hatchway.cluster.auth.rbac import Rbac
 from hatchway.cluster.auth.reviews import Reviews
@@ -151,9 +151,9 @@ async def test_a_requested_token_is_good(reviews: Reviews, authenticator: Authen
     assert answer["spec"] == {"audiences": [ISSUER], "expirationSeconds": 3607, "boundObjectRef": bound}
     assert answer["status"]["expirationTimestamp"].endswith("Z")
     head = request("/", token=answer["status"]["token"])
-    user = authenticator.authenticate(head)
-    assert isinstance(user, UserInfo)
-    assert user.extra["authentication.kubernetes.io/node-name"] == ("node-1",)
+    found = authenticator.authenticate(head)
+    assert isinstance(found, Identity)
+    assert found.user.extra["authentication.kubernetes.io/node-name"] == ("node-1",)
     source.remove("pods", "n", "web-0")
     with pytest.raises(ApiError):
         authenticator.authenticate(head)
