@@ -18,8 +18,10 @@ from hatchway.errors import ApiError, bad_request, unsupported_media_type
 MAX_BODY = 3 * 1024 * 1024
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
-# More values than any body of 3 MiB has without aliases that refer to aliases.
-_MAX_NODES = 2_000_000
+# What a YAML body may hold: reading it is slow, aliases and merges make few bytes stand for many values, and libyaml's
+# nested ones recurse on the C stack, where nothing stops them.
+_MAX_NODES = 250_000
+_MAX_DEPTH = 500
 
 As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
 
@@ -119,6 +121,15 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _Loader(_Base):  # type: ignore[misc]
     """Safe YAML without timestamps: those are strings in JSON."""
 
+    _merged = 0
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Take in what `<<` names; each level can multiply what is merged."""
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > _MAX_NODES:
+            raise ValueError("document contains excessive merging")
+
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -130,6 +141,7 @@ def decode_yaml(body: bytes, kind: str) -> Any:
     """The first document of a YAML body."""
     loader = None
     try:
+        _check_yaml(body)
         loader = _Loader(body)
         found = loader.get_data() if loader.check_data() else None
         return _plain(found, [0])
@@ -140,6 +152,28 @@ def decode_yaml(body: bytes, kind: str) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def _check_yaml(body: bytes) -> None:
+    """Raises ValueError for a first document that is too deep or too large to be composed, YAMLError as the loader."""
+    parser = _Loader(body)
+    depth = count = 0
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            count += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _MAX_DEPTH:
+                    raise ValueError("nested too deep")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentEndEvent):
+                return
+            if count > _MAX_NODES:
+                raise ValueError("document holds too many values")
+    finally:
+        parser.dispose()
 
 
 def _plain(value: Any, count: list[int]) -> Any:
