@@ -74,6 +74,8 @@ async def _run(state: StateDir, attached: bool) -> None:
     if config is None:
         raise HatchwayError(f"{state.path} holds no cluster", "start it by `hatchway up`")
     lock = await _lock(state)
+    # One that was killed has left its own behind, with a process id that may be anybody's by now.
+    state.run_file.unlink(missing_ok=True)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,6 +86,8 @@ async def _run(state: StateDir, attached: bool) -> None:
         async with _Cluster(state, config).running() as failed:
             failed.add_done_callback(lambda _: stop.set())
             await stop.wait()
+            # From here on nobody is to take it for a cluster that runs.
+            state.run_file.unlink(missing_ok=True)
             if failed.done():
                 raise HatchwayError(f"the cluster cannot go on: {failed.result()}", f"see {state.node_log}")
     finally:
