@@ -95,9 +95,10 @@ def test_status_says_that_isolation_is_off(loopback: Cluster) -> None:
 def test_replicas_on_one_port_are_reached_one_by_one(loopback: Cluster) -> None:
     names = set(pods(loopback))
     assert len(names) == 2
-    wait_for(lambda: {loopback.get(_SERVICES.format("default", "web")).text for _ in range(10)} == names)
+    token, url = loopback.token(), _SERVICES.format("default", "web")
+    wait_for(lambda: {loopback.get(url, token=token).text for _ in range(10)} == names)
     for name in names:
-        assert loopback.get(f"/api/v1/namespaces/default/pods/{name}:8080/proxy/").text == name
+        assert loopback.get(f"/api/v1/namespaces/default/pods/{name}:8080/proxy/", token=token).text == name
     refused = loopback.get(_SERVICES.format("default", "web"), token=None)
     assert refused.status in (401, 403)
 

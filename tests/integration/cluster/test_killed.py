@@ -1,0 +1,172 @@
+"""Processes of a cluster that are killed, stopped, or started twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.state import StateDir
+from tests.conftest import BIN, Cluster, wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+MakeCluster = Callable[..., Cluster]
+
+
+@pytest.fixture
+def killed(make_cluster: MakeCluster) -> Iterator[Cluster]:
+    """A cluster that is not started yet, for one test."""
+    made = make_cluster("killed", up=False)
+    yield made
+    made.hatchway("down", "--delete")
+
+
+def start(cluster: Cluster, *options: str) -> subprocess.Popen[str]:
+    """`hatchway up` without waiting for it."""
+    own = ["--name", cluster.name, "--state-dir", str(cluster.base), "--kubeconfig", str(cluster.kubeconfig)]
+    return subprocess.Popen(
+        [BIN / "hatchway", "up", "--api-port", "0", "--no-addons", "--nodes", "1", *own, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes(cluster: Cluster) -> list[str]:
+    """Those of the cluster that name its state directory: the control plane and the network's first process."""
+    return [line for _, line in command_lines() if str(cluster.state) in line and "hatchway.cluster" in line]
+
+
+def command_lines() -> Iterator[tuple[int, str]]:
+    """Every process that has one, with its id."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        yield int(path.parent.name), line
+
+
+def running(cluster: Cluster) -> bool:
+    return StateDir(cluster.state).running()
+
+
+def run_pod(cluster: Cluster, name: str) -> None:
+    cluster.kubectl("run", name, "--image=x", "--command", "--", "sleep", "1000")
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
+
+
+def pod(cluster: Cluster, name: str) -> Any:
+    return json.loads(cluster.kubectl("get", "pod", name, "-o", "json"))
+
+
+def test_a_killed_container_is_started_again(cluster: Cluster) -> None:
+    marker = f"{os.getpid()}7"
+    cluster.kubectl("run", "victim", "--image=x", "--command", "--", "sleep", marker)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/victim", "--timeout=30s")
+    (found,) = (pid for pid, line in command_lines() if line == f"sleep {marker}")
+    os.kill(found, signal.SIGKILL)
+
+    def again() -> bool:
+        (status,) = pod(cluster, "victim")["status"]["containerStatuses"]
+        return status["restartCount"] == 1 and status["ready"] and status["lastState"]["terminated"]["exitCode"] == 137
+
+    wait_for(again)
+    cluster.kubectl("delete", "pod", "victim", "--grace-period=0", "--force")
+
+
+@pytest.mark.parametrize("which", ["node agent", "first process of the network"])
+def test_without_its_nodes_a_cluster_ends_and_says_why(killed: Cluster, which: str) -> None:
+    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
+    run_pod(killed, "kept")
+    network = killed.run["network_pid"]
+    (agent,) = (
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/stat")
+        if path.read_text().rpartition(")")[2].split()[1] == str(network)
+        and b"hatchway.cluster.node\0" in (path.parent / "cmdline").read_bytes()
+    )
+    os.kill(agent if which == "node agent" else network, signal.SIGKILL)
+    wait_for(lambda: not running(killed))
+    assert "the cluster cannot go on: " in (killed.state / "server.log").read_text()
+    assert "killed" not in killed.kubeconfig.read_text()
+    assert killed.hatchway("status", check=False).returncode == 3
+    wait_for(lambda: not processes(killed))
+
+    killed.hatchway("up", "--detach")
+    killed.kubectl("wait", "--for=condition=Ready", "pod/kept", "--timeout=30s")
+    assert pod(killed, "kept")["status"]["containerStatuses"][0]["restartCount"] == 1
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_the_command_is_killed_while_the_cluster_starts(killed: Cluster, detached: bool) -> None:
+    command = start(killed, *(["--detach"] if detached else []))
+    wait_for(lambda: running(killed))
+    command.kill()
+    command.wait()
+    if detached:
+        # It starts all the same, and whoever asks again finds it.
+        wait_for(lambda: (killed.state / "run.json").exists())
+        assert "runs already" in killed.hatchway("up", "--detach").stdout
+        assert killed.kubectl("get", "nodes", "-o", "name").split() == ["node/control-plane", "node/node-1"]
+        killed.hatchway("down")
+    wait_for(lambda: not running(killed) and not processes(killed))
+
+
+def test_one_of_two_that_start_together_wins(killed: Cluster) -> None:
+    both = [start(killed, "--detach") for _ in range(2)]
+    said = [command.communicate(timeout=60)[0] for command in both]
+    codes = [command.returncode for command in both]
+    assert 0 in codes, said
+    for code, text in zip(codes, said, strict=True):
+        assert "Traceback" not in text
+        assert code == 0 or "runs already" in text or "is starting or stopping" in text, text
+    assert killed.hatchway("status").returncode == 0
+    assert len(processes(killed)) == 2
+
+
+def test_a_stale_process_id_is_nobodys(killed: Cluster) -> None:
+    """What a killed cluster has left says a process id that another program may have by now."""
+    bystander = subprocess.Popen(["sleep", "1000"])
+    try:
+        killed.state.mkdir(mode=0o700)
+        stale = {"pid": bystander.pid, "network_pid": bystander.pid, "server": "https://127.0.0.1:1", "limits": ""}
+        (killed.state / "run.json").write_text(json.dumps(stale))
+        assert killed.hatchway("status", check=False).returncode == 3
+        command = start(killed, "--detach")
+        wait_for(lambda: running(killed))
+        killed.hatchway("down")
+        command.communicate(timeout=60)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_cluster_that_was_frozen_goes_on(killed: Cluster) -> None:
+    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
+    run_pod(killed, "before")
+    control_plane = killed.run["pid"]
+    os.kill(control_plane, signal.SIGSTOP)
+    try:
+        # Until it answers again, its clients wait or give up; nothing is to be lost.
+        waiting = subprocess.Popen(
+            [BIN / "hatchway", "status", "--name", killed.name, "--state-dir", str(killed.base)], stdout=subprocess.PIPE
+        )
+        text = waiting.communicate(timeout=60)[0].decode()
+        assert waiting.returncode == 1
+        assert "did not answer" in text or "cannot reach" in text
+    finally:
+        os.kill(control_plane, signal.SIGCONT)
+    run_pod(killed, "after")
+    assert pod(killed, "before")["status"]["containerStatuses"][0]["restartCount"] == 0
+    status = json.loads(killed.hatchway("status", "-o", "json").stdout)
+    assert status["ready"]
