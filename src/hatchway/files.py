@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
+# What a disk says that takes nothing more: nobody's mistake but worth a sentence instead of a traceback.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a 0600 file so that readers see the old content or the new, never a part (write, fsync, rename)."""
+    """Write a 0600 file so that readers see the old content or the new, never a part (write, fsync, rename).
+
+    Raises OSError, which names the file.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -16,6 +23,8 @@ def write_private(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise

@@ -9,6 +9,7 @@ def main() -> None:
     """The console script `hatchway`. Errors for people are one line and a hint on standard error, exit code 1."""
     from hatchway.cli.app import app
     from hatchway.errors import HatchwayError
+    from hatchway.files import NO_ROOM
 
     try:
         app(prog_name="hatchway")
@@ -20,4 +21,9 @@ def main() -> None:
     except BrokenPipeError:
         # The reader (`head`, a pager) has left: nothing more to say, and nobody to say it to.
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"hatchway: cannot write {error.filename or 'to the disk'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)

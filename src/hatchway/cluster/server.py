@@ -38,6 +38,7 @@ from hatchway.cluster.node import config as node_config
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
+from hatchway.files import NO_ROOM
 from hatchway.kube.api import Client
 from hatchway.kube.clusterinfo import LABEL_SELECTOR, NAMESPACE, built_in
 from hatchway.kube.informer import Informer, running
@@ -59,6 +60,13 @@ def main(path: Path, *, attached: bool) -> int:
     except HatchwayError as error:
         logger.error("%s", error.message)
         report("error", message=error.message, hint=error.hint)
+        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        message = f"cannot write {error.filename or path}: {error.strerror}"
+        logger.error("%s", message)
+        report("error", message=message, hint="")
         return 1
     return 0
 

@@ -1,0 +1,109 @@
+"""A cluster whose disk is full: writes fail clearly, reads go on, and it recovers when there is room again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hatchway.cluster.network import launcher
+from tests.conftest import BIN, Cluster, wait_for
+
+MakeCluster = Callable[..., Cluster]
+
+_ON_SMALL_DISK = 'mount -t tmpfs -o size=8m small "$1" && shift && exec "$@"'
+
+
+class Small:
+    """A cluster on a small file system that only its processes see."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.disk = cluster.base / "disk"
+        self.disk.mkdir()
+        self.process = subprocess.Popen(
+            [
+                *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _ON_SMALL_DISK, "sh", self.disk),
+                *(BIN / "hatchway", "up", "--name", "full", "--state-dir", self.disk),
+                *("--kubeconfig", cluster.kubeconfig, "--api-port", "0", "--nodes", "1", "--no-addons"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.said = ""
+        for line in self.process.stdout:
+            self.said += line
+            if "Ctrl-C" in line:
+                break
+
+    @property
+    def seen(self) -> Path:
+        """The small disk, from outside."""
+        return Path(f"/proc/{self.process.pid}/root{self.disk}")
+
+    def fill(self) -> None:
+        with open(self.seen / "fill", "ab", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+
+    def make_room(self) -> None:
+        (self.seen / "fill").unlink()
+
+    def close(self) -> int:
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@pytest.fixture
+def small(make_cluster: MakeCluster) -> Iterator[Small]:
+    if sys.platform != "linux" or shutil.which("unshare") is None or launcher.available():
+        pytest.skip("no file system can be made here")
+    made = Small(make_cluster("full", up=False))
+    yield made
+    made.close()
+
+
+def test_writes_fail_clearly_and_reads_go_on(small: Small) -> None:
+    assert small.process.poll() is None, small.said
+    cluster = small.cluster
+    cluster.kubectl("create", "configmap", "before", "--from-literal=a=b")
+    small.fill()
+    large = "--from-literal=a=" + "x" * 100_000
+    assert "the disk is full" in cluster.kubectl("create", "configmap", "during", large, check=False)
+    assert "configmap/before" in cluster.kubectl("get", "configmaps", "-o", "name")
+    assert len(cluster.kubectl("get", "nodes", "-o", "name").split()) == 2
+    assert "etcd failed" in cluster.kubectl("get", "--raw", "/readyz", check=False)
+    small.make_room()
+
+    wait_for(lambda: "created" in cluster.kubectl("create", "configmap", "after", large, check=False))
+    wait_for(lambda: cluster.kubectl("get", "--raw", "/readyz", check=False) == "ok")
+    names = cluster.kubectl("get", "configmaps", "-o", "name").split()
+    assert names == ["configmap/after", "configmap/before", "configmap/kube-root-ca.crt"]
+    cluster.kubectl("run", "pod", "--image=x", "--command", "--", "sleep", "1000")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=30s")
+    assert small.close() == 0
+
+
+def test_a_start_on_a_full_disk_is_one_line(small: Small) -> None:
+    small.fill()
+    own = ["--name", "other", "--state-dir", small.disk, "--kubeconfig", small.cluster.kubeconfig]
+    done = subprocess.run(
+        [
+            *("nsenter", f"--target={small.process.pid}", "--user", "--mount", "--preserve-credentials"),
+            *(BIN / "hatchway", "up", "--detach", "--api-port", "0", *own),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    place = small.disk / "other/cluster.json"
+    assert done.stderr == f"hatchway: cannot write {place}: No space left on device\n"
+    small.make_room()
