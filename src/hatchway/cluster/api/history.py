@@ -14,6 +14,9 @@ from typing import Literal
 from hatchway.errors import gone
 from hatchway.kube.api import Object
 
+# How much is handed out at once (bytes of JSON).
+_BATCH = 256 * 1024
+
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
@@ -21,22 +24,29 @@ EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 class Event:
     """One change. `new` of a deletion is the last state with the deletion's resourceVersion; `old` None when added.
 
-    encoded: the event as JSON by the kind of view, kept so that many watches encode it once.
+    size: of `new` as JSON, bytes. encoded: the event as JSON by the kind of view, kept so that many watches encode it
+    once.
     """
 
     type: EventType
     revision: int
     old: Object | None
     new: Object
+    size: int = 0
     encoded: dict[object, bytes] = field(default_factory=dict)
 
 
 class History:
-    """Events after the revision `floor`, the latest `limit` of them at least."""
+    """Events after the revision `floor`: the latest `limit` of them at least, fewer when they are large.
 
-    def __init__(self, floor: int, limit: int) -> None:
+    weight: bytes of JSON that may be kept; in memory an event takes a few times as much as its object as JSON.
+    """
+
+    def __init__(self, floor: int, limit: int, weight: int = 8 * 1024 * 1024) -> None:
         self.floor = floor
         self._limit = limit
+        self._max_weight = weight
+        self._weight = 0
         self._base = 0  # how many events were forgotten: the absolute index of the first one kept
         self._events: list[Event] = []
         self._waiters: set[asyncio.Future[None]] = set()
@@ -44,12 +54,30 @@ class History:
 
     def append(self, event: Event) -> None:
         self._events.append(event)
+        self._weight += event.size
         if len(self._events) >= 2 * self._limit:
-            forgotten = self._events[: self._limit]
-            del self._events[: self._limit]
-            self._base += self._limit
-            self.floor = forgotten[-1].revision
+            self._forget(self._limit)
+        elif self._weight > self._max_weight:
+            self._forget(self._excess())
         self._wake()
+
+    def _excess(self) -> int:
+        """How many of the oldest events make the weight too high by half, so that this is seldom; the last one stays."""
+        weight = self._weight
+        for count, event in enumerate(self._events[:-1]):
+            if weight <= self._max_weight // 2:
+                return count
+            weight -= event.size
+        return len(self._events) - 1
+
+    def _forget(self, count: int) -> None:
+        if not count:
+            return
+        forgotten = self._events[:count]
+        del self._events[:count]
+        self._weight -= sum(event.size for event in forgotten)
+        self._base += count
+        self.floor = forgotten[-1].revision
 
     def close(self) -> None:
         """End every watch."""
@@ -71,7 +99,12 @@ class History:
     def read(self, index: int) -> list[Event]:
         if index < self._base:
             raise gone("too old resource version: this watch was too slow to follow")
-        return self._events[index - self._base :]
+        start = end = index - self._base
+        weight = 0
+        while end < len(self._events) and weight < _BATCH:
+            weight += self._events[end].size
+            end += 1
+        return self._events[start:end]
 
     async def wait(self, index: int) -> None:
         """Until there is an event at `index`, or the history is closed."""
@@ -96,7 +129,9 @@ class Cursor:
         return self._history.closed
 
     def read(self) -> list[Event]:
-        """The events since the last read, maybe none. Raises ApiError 410 when some of them are forgotten."""
+        """The next events since the last read, maybe none: some 256 KiB, since they stay for as long as a client takes.
+
+        Raises ApiError 410 when some of them are forgotten."""
         events = self._history.read(self._index)
         self._index += len(events)
         return events

@@ -388,6 +388,6 @@ def _parse_token(token: str) -> tuple[int, str]:
         revision, start = found["rv"], found["start"]
     except (binascii.Error, ValueError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise bad_request(f"continue key is not valid: {error}") from None
-    if not isinstance(revision, int) or not isinstance(start, str) or not start:
+    if type(revision) is not int or not isinstance(start, str) or not start:
         raise bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
     return revision, start

@@ -316,7 +316,7 @@ class Store:
             del self._pending[write.key]
         if resource == _SLICES:
             self._index_slice(write.old, None if removed else write.new)
-        self.history(resource).append(Event(write.type, write.revision, write.old, write.new))
+        self.history(resource).append(Event(write.type, write.revision, write.old, write.new, len(write.data)))
         for callback in tuple(self._subscribers.get(resource, ())):
             try:
                 callback(write.type, write.old, None if removed else write.new)

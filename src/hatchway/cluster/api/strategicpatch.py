@@ -81,6 +81,8 @@ def _set(merged: Map, name: str, value: Json, message: Message | None) -> None:
         merged[name] = _merge_list(current, value, field)
     else:
         kept = _plain(value)
+        if kept is _GONE and (isinstance(current, list) or (field is not None and field.container == "list")):
+            raise BadPatch(f"{name} is a list: a map cannot be merged into it")
         if kept is _GONE:
             merged.pop(name, None)
         else:

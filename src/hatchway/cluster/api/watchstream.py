@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 # --min-request-timeout: a watch without timeoutSeconds ends after a random time from this to twice this (seconds).
 _TIMEOUT = 1800
+_PIECE = 64 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,6 +51,20 @@ def _line(type: str, obj: Object) -> bytes:
     return _encode({"type": type, "object": obj}) + b"\n"
 
 
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines together, but no more of them than one write takes: the next are made when the client has read these."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        piece.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)
+
+
 async def stream(
     receive: Receive,
     send: Send,
@@ -70,8 +85,8 @@ async def stream(
     async def pump() -> None:
         try:
             async for batch in batches:
-                lines = b"".join(frame(change, row, view, include_object) for change in batch)
-                await send({"type": "http.response.body", "body": lines, "more_body": True})
+                for lines in _pieces(frame(change, row, view, include_object) for change in batch):
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
         except ApiError as error:
             line = _encode({"type": "ERROR", "object": error.status()}) + b"\n"
             await send({"type": "http.response.body", "body": line, "more_body": True})
