@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hatchway.proxy import heads
 from hatchway.proxy.context import Context
-from hatchway.proxy.fields import BadMessage, end_to_end, trailer_lines
+from hatchway.proxy.fields import BadMessage, trailer_lines
 from hatchway.proxy.heads import CHUNKED, Request, Response
 from hatchway.proxy.routing import Forward, Headers, ProxyError, Transform, Upstream, get_header
 from hatchway.proxy.splice import splice
@@ -69,20 +69,19 @@ class ForwardExchange:
         head = request.head
         forward = self._forward
         try:
-            start = heads.request_line(head.method, forward.target)
-            fields = self._client.fields.render(forward.headers)
+            lines = self._client.requests.render(head.method, forward.target, forward.headers)
         except BadMessage as error:
             logger.error("the routing function's request cannot be sent: %s", error.message)
             self._over = True
             self._client.fail(500, "internal error")
             return
         if request.body == CHUNKED:
-            fields += b"Transfer-Encoding: chunked\r\n"
+            lines += b"Transfer-Encoding: chunked\r\n"
         elif request.stated:
-            fields += b"Content-Length: %d\r\n" % request.body
+            lines += b"Content-Length: %d\r\n" % request.body
         if head.upgrade is not None:
-            fields += b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n"
-        self._head = start + fields + b"\r\n"
+            lines += b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n"
+        self._head = lines + b"\r\n"
         # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
         self._expect = request.expects_continue and get_header(forward.headers, b"expect") is None
         self._connect(fresh=head.upgrade is not None)
@@ -206,7 +205,7 @@ class ForwardExchange:
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
         try:
-            fields = response.fields() if edit is None else end_to_end(head.headers)
+            fields = self._client.answers.render(head.headers, self._forward.answer_fields)
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return

@@ -120,20 +120,24 @@ def end_to_end(headers: Headers) -> bytes:
 
 
 class FieldWriter:
-    """`end_to_end` for one connection's requests, which mostly carry the same fields: the last are remembered."""
+    """`end_to_end` for one connection's messages, which mostly carry the same fields: the last are remembered."""
 
-    __slots__ = ("_block", "_headers")
+    __slots__ = ("_block", "_headers", "_without")
 
     def __init__(self) -> None:
         self._headers: Headers = []
+        self._without: list[bytes] = []
         self._block = b""
 
-    def render(self, headers: Headers) -> bytes:
-        """As `end_to_end`."""
-        if headers != self._headers:
-            self._block = end_to_end(headers)
+    def render(self, headers: Headers, added: Headers) -> bytes:
+        """As `end_to_end`, with `added` in place of the fields of the same names."""
+        without = [name for name, _ in added]
+        if headers != self._headers or without != self._without:
+            names = {name.lower() for name in without}
+            self._block = end_to_end([field for field in headers if field[0].lower() not in names])
             self._headers = headers[:]
-        return self._block
+            self._without = without
+        return self._block + end_to_end(added) if added else self._block
 
 
 def trailer_lines(trailers: Headers) -> bytes:

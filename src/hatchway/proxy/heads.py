@@ -314,12 +314,25 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
     return Response(ResponseHead(status, reason or b"", headers), start, body, keep_alive, upgrade)
 
 
-def request_line(method: str, target: bytes) -> bytes:
-    """The start line of a request to an upstream. Raises BadMessage."""
-    line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
-    if not _REQUEST_LINE.fullmatch(line):
-        raise BadMessage("malformed request target")
-    return line
+class RequestWriter:
+    """Writes the heads of one client connection's requests to upstreams; the last is remembered, as in `RequestParser`."""
+
+    __slots__ = ("_asked", "_head")
+
+    def __init__(self) -> None:
+        self._asked: tuple[str, bytes, Headers] | None = None
+        self._head = b""
+
+    def render(self, method: str, target: bytes, headers: Headers) -> bytes:
+        """The start line and the end-to-end field lines, without the empty line. Raises BadMessage."""
+        asked = (method, target, headers)
+        if asked != self._asked:
+            line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
+            if not _REQUEST_LINE.fullmatch(line):
+                raise BadMessage("malformed request target")
+            self._head = line + end_to_end(headers)
+            self._asked = (method, target, headers[:])
+        return self._head
 
 
 def status_line(status: int) -> bytes:

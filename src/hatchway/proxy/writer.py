@@ -22,8 +22,8 @@ class ResponseWriter(asyncio.Protocol):
     """What exchanges write responses with; `ClientConnection` adds the reading half.
 
     status: of the response that was begun, 0 before. begun: a response's head was written for the current exchange.
-    request: the current (or last) request. fields: writes the fields of forwarded requests. deadline: when
-    `deadline_passed` is due, by the coarse clock.
+    request: the current (or last) request. requests, answers: write the heads of forwarded requests, and the fields of
+    what is answered to them. deadline: when `deadline_passed` is due, by the coarse clock.
     """
 
     __slots__ = (
@@ -37,10 +37,11 @@ class ResponseWriter(asyncio.Protocol):
         "_keep",
         "_limits",
         "_out",
+        "answers",
         "begun",
         "deadline",
-        "fields",
         "request",
+        "requests",
         "status",
         "transport",
     )
@@ -60,7 +61,8 @@ class ResponseWriter(asyncio.Protocol):
         self._out: list[bytes] = []
         self.begun = False
         self.deadline = math.inf
-        self.fields = fields.FieldWriter()
+        self.requests = heads.RequestWriter()
+        self.answers = fields.FieldWriter()
         self.request: Request | None = None
         self.status = 0
 

@@ -477,6 +477,21 @@ async def test_heads_are_edited_and_bodies_transformed(world: World, answer: byt
         assert found.headers == [(b"x-new", b"1"), (b"transfer-encoding", b"chunked")]
 
 
+async def test_fields_are_put_into_the_answer(world: World) -> None:
+    backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-ID: theirs\r\nX-Other: o\r\n\r\nok")
+    numbers = iter(range(9))
+
+    def route(head: RequestHead) -> Decision:
+        added = [(b"X-Id", b"%d" % number)] if (number := next(numbers)) != 2 else []
+        return Forward(backend.upstream(), head.target, head.headers, refuse, answer_fields=added)
+
+    client = await world.client(await world.serve(route))
+    for expected in (b"0", b"1", b"theirs", b"3"):
+        found = await client.ask(GET)
+        assert [value for name, value in found.headers if name == b"x-id"] == [expected]
+        assert found.get(b"x-other") == b"o"
+
+
 async def test_a_transform_leaves_heads_without_a_length_of_the_other_body(world: World) -> None:
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", OK)
     client = await world.client(await world.serve(forward(backend.upstream(), edit_response=lambda head: _Upper())))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.api.podlog import PodLog
-from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb
+from hatchway.cluster.api.proxyverb import Prepared, ProxyRequest, ProxyVerb
 from hatchway.proxy.routing import (
     Decision,
     Forward,
@@ -542,3 +542,56 @@ def test_upstreams_differ_when_connections_do(cluster: FakeCluster) -> None:
         )
     ]
     assert len({upstream.key for upstream in upstreams}) == 4
+
+
+def test_what_was_edited_once_is_edited_so_again_and_nothing_else(cluster: FakeCluster) -> None:
+    head = RequestHead("GET", b"/", b"/", None, [(b"Host", b"h")], "1.1", Peer(None, "https"))
+    prefix = b"/api/v1/namespaces/default/services/web-unnamed/proxy"
+    prepared = verb_of(cluster).prepare(
+        head, ProxyRequest("services", "default", "web-unnamed", prefix, b"/", "GET", None)
+    )
+    assert isinstance(prepared, Prepared)
+
+    def edited(status: int, *fields: tuple[bytes, bytes]) -> tuple[Headers, bool]:
+        answer = ResponseHead(status, b"", list(fields))
+        edit = prepared.forward().edit_response
+        assert edit is not None
+        transform = edit(answer)
+        found = answer.headers[:]
+        answer.headers.clear()  # whoever writes it may do with it what he likes
+        return found, transform is not None
+
+    location, cookie = (b"Location", b"/x"), (b"Set-Cookie", b"a=b; Path=/")
+    page, text = (b"Content-Type", b"text/html"), (b"Content-Type", b"text/plain")
+    answers = [(302, location), (200, cookie), (200, page), (200, text), (304, text), (200, cookie, text)]
+    first = [edited(*answer) for answer in answers]  # type: ignore[arg-type]
+    assert (b"Location", prefix + b"/x") in first[0][0]
+    assert [transformed for _, transformed in first] == [False, False, True, False, False, False]
+    assert first[3][0] != first[4][0]
+    for answer, expected in zip(answers, first, strict=True):
+        assert [edited(*answer), edited(*answer)] == [expected, expected]  # type: ignore[arg-type]
+
+
+def test_every_exchange_chooses_its_endpoint(cluster: FakeCluster) -> None:
+    cluster.add_service("default", "both", {"name": "", "port": 80})
+    cluster.add_slice(
+        "default",
+        "both",
+        [{"name": "", "port": 8080, "protocol": "TCP"}],
+        [endpoint(B10, "b10", "default"), endpoint(B11, "b11", "default")],
+    )
+    head = RequestHead("GET", b"/", b"/", None, [], "1.0", Peer(None, "https"))
+    prepared = verb_of(cluster).prepare(head, ProxyRequest("services", "default", "both", b"/p", b"/", "GET", None))
+    assert isinstance(prepared, Prepared)
+    seen = set()
+    for _ in range(200):
+        found = prepared.forward()
+        assert found.next_upstream is not None
+        second = found.next_upstream()
+        assert second is not None
+        assert found.next_upstream() is None
+        seen.add((found.upstream.key[1], second.key[1], found.headers[0]))  # type: ignore[index]
+    assert seen == {
+        (B10, B11, (b"Host", f"{B10}:8080".encode())),
+        (B11, B10, (b"Host", f"{B11}:8080".encode())),
+    }

@@ -38,8 +38,6 @@ from hatchway.proxy.routing import (
     Forward,
     RequestHead,
     Respond,
-    ResponseHead,
-    Transform,
 )
 
 # Requests that may take for ever are not counted as being in flight (`BasicLongRunningRequestCheck`).
@@ -263,16 +261,7 @@ class _Exchange:
     def stamp(self, decision: Decision) -> Decision:
         """Put the request's id into the answer."""
         if isinstance(decision, Forward):
-            inner = decision.edit_response
-            field = (b"Audit-Id", self.audit_id.encode())
-
-            def edit(response: ResponseHead) -> Transform | None:
-                transform = inner(response) if inner is not None else None
-                response.headers = [item for item in response.headers if item[0].lower() != b"audit-id"]
-                response.headers.append(field)
-                return transform
-
-            decision.edit_response = edit
+            decision.answer_fields.append((b"Audit-Id", self.audit_id.encode()))
         elif isinstance(decision, Respond):
             self._stamped(decision)
         return decision

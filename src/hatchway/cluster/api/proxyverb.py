@@ -145,7 +145,7 @@ class ProxyVerb:
 class Prepared:
     """A request that can be forwarded, as often as it comes: all that its head and the cluster's objects say of it."""
 
-    __slots__ = ("coded", "endpoints", "headers", "host", "method", "prefix", "target", "upgrade")
+    __slots__ = ("coded", "edited", "endpoints", "headers", "host", "method", "prefix", "target", "upgrade")
 
     def __init__(self, head: RequestHead, prefix: bytes, path: bytes, asked: bytes, endpoints: list[Endpoint]) -> None:
         self.endpoints = endpoints
@@ -156,6 +156,8 @@ class Prepared:
         self.coded = head.header(b"accept-encoding") is not None or head.header(b"range") is not None
         self.method = head.method
         self.upgrade = head.upgrade is not None
+        # The last answer's status and fields, where it came from, and the fields that were made of them.
+        self.edited: tuple[tuple[int, Headers, bytes], Headers] | None = None
 
     def forward(self) -> Forward:
         """One exchange, with an endpoint chosen at random."""
@@ -201,6 +203,10 @@ class _Exchange:
         request = self._request
         if request.upgrade:
             return None  # a refused upgrade is relayed as it is
+        given = (head.status, head.headers, self.endpoint.host)
+        if request.edited is not None and request.edited[0] == given:
+            head.headers = request.edited[1][:]
+            return None
         headers: Headers = [_CACHE_CONTROL]
         media_type = coding = b""
         redirect = False
@@ -228,6 +234,7 @@ class _Exchange:
         plain = not request.coded and coding.strip().lower() == b"gzip" and head.status not in _UNREADABLE
         page = media_type == b"text/html" and not redirect and head.status not in _UNREADABLE
         if not plain and not (page and encoding.supported(coding)):
+            request.edited = (given, headers[:])
             return None
         gone = _OF_THE_ORIGINAL | {b"content-encoding"} if plain else _OF_THE_ORIGINAL
         head.headers = [field for field in headers if field[0].lower() not in gone]
