@@ -18,6 +18,8 @@ def main() -> None:
         if error.hint:
             print(f"  {error.hint}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         # The reader (`head`, a pager) has left: nothing more to say, and nobody to say it to.
         sys.stderr.close()

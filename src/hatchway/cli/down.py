@@ -16,15 +16,16 @@ def down(
     state_dir: StatePath = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what it has kept, too.")] = False,
 ) -> None:
-    """End a cluster. What it has kept stays for the next `up`, unless --delete is given."""
+    """End a cluster; what it has kept stays for the next `up`."""
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     if not state.path.exists():
-        print(f'there is no cluster "{name}"')
+        print(f'there is no cluster "{name}" in {state.path.parent}')
         return
-    config = state.load_config()
+    # What is to be deleted may be damaged.
+    ephemeral = not delete and (config := state.load_config()) is not None and config.ephemeral
     stopped = lifecycle.stop(state)
     lifecycle.restore_kubeconfig(state)
     print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))
-    if delete or (config is not None and config.ephemeral):
+    if delete or ephemeral:
         lifecycle.delete(state)
         print(f"removed {state.path}")

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
-
-from hatchway.cli.options import Format, Kubeconfig, Output
+from hatchway.cli.options import Context, Format, Kubeconfig, OfName, Output, context_of
 
 
 def info(
     kubeconfig: Kubeconfig = None,
-    context: Annotated[
-        str | None, typer.Option("--context", help="The kubeconfig's context.", show_default="the current one")
-    ] = None,
+    context: Context = None,
+    name: OfName = None,
     output: Output = Format.text,
 ) -> None:
-    """Print where the control plane and the built-in services of a cluster are reached."""
+    """Print where a cluster's built-in services are reached."""
     from hatchway.kube import clusterinfo
 
-    server, services = clusterinfo.gather(kubeconfig, context)
+    server, services = clusterinfo.gather(kubeconfig, context_of(name, context))
     if output is Format.json:
         found = [{"name": service.name, "url": service.url} for service in services]
         print(json.dumps({"server": server, "services": found}, indent=2))

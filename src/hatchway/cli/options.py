@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from hatchway.cluster import lifecycle
 from hatchway.cluster.state import DEFAULT_NAME
 
 
@@ -32,12 +34,41 @@ Kubeconfig = Annotated[
     str | None,
     typer.Option("--kubeconfig", help="The kubeconfig file.", show_default="$KUBECONFIG or ~/.kube/config"),
 ]
+Context = Annotated[
+    str | None, typer.Option("--context", help="The kubeconfig's context.", show_default="the current one")
+]
+OfName = Annotated[str | None, typer.Option("--name", help="The embedded cluster of this name; instead of --context.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 
-__all__ = ["DEFAULT_NAME", "Format", "Kubeconfig", "Name", "Output", "StatePath", "tick"]
+__all__ = [
+    "DEFAULT_NAME",
+    "Context",
+    "Format",
+    "Kubeconfig",
+    "Name",
+    "OfName",
+    "Output",
+    "StatePath",
+    "context_of",
+    "say",
+    "tick",
+]
+
+
+def context_of(name: str | None, context: str | None) -> str | None:
+    """The kubeconfig's context of an embedded cluster, or the one that was said."""
+    return lifecycle.context_name(lifecycle.check_name(name)) if name else context
 
 
 def tick() -> str:
     """The mark of what is done, in a form that this terminal can show."""
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
     return "✓" if encoding.startswith("utf") else "ok"
+
+
+def say(text: str) -> None:
+    """Print a line at once. That nobody reads any more (`| head`) does not end what was begun."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

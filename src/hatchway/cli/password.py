@@ -20,14 +20,18 @@ def password(
     group: Annotated[list[str] | None, typer.Option("--group", help="A group of the user; may be repeated.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget the user.")] = False,
 ) -> None:
-    """Let a user in by HTTP basic authentication (a browser's address bar). The password is asked for, or read from
-    standard input. Basic authentication is off as long as there is no such user."""
+    """Let a user in by HTTP basic authentication.
+
+    It is what a browser's address bar can send, and off as long as there is no such user. The password is asked for,
+    or read from standard input.
+    """
     from hatchway.cluster.auth import credentials
 
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     lifecycle.require(state)
     if remove:
         credentials.remove_password(state, user)
+        print(f'user "{user}" is forgotten')
         return
     if sys.stdin.isatty():
         secret = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -36,3 +40,4 @@ def password(
     if not secret:
         raise HatchwayError("the password is empty", "type one, or send it by standard input")
     credentials.set_password(state, user=user, groups=group or [], password=secret)
+    print(f'user "{user}" may come in by password')

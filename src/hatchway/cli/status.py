@@ -23,6 +23,8 @@ def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Outpu
         print(json.dumps(found, indent=2))
     elif not found["running"]:
         print(f'cluster "{name}" is not running')
+    elif "server" not in found:
+        print(f'cluster "{name}": {found["error"]}')
     else:
         _show(found)
     raise typer.Exit(0 if found["ready"] else 1 if found["running"] else 3)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hatchway.cli.options import DEFAULT_NAME, Kubeconfig, Name, StatePath, tick
+from hatchway.cli.options import DEFAULT_NAME, Kubeconfig, Name, StatePath, say, tick
 from hatchway.cluster import lifecycle
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
@@ -45,12 +45,12 @@ def up(
     path = kubeconfig_files.default_path(kubeconfig)
     # Before anything is started: a file that cannot be merged into is a reason not to begin.
     kubeconfig_files.check(path)
-    if state.running():
-        run = lifecycle.load_run(state)
-        print(f'  cluster "{name}" runs already')
+    options = lifecycle.Options(api_port=api_port, workers=nodes, addons=addons, network=network, ephemeral=ephemeral)
+    run = lifecycle.settle(state)
+    if run is not None:
+        _already(state, options)
         _finish(state, path, run)
         return
-    options = lifecycle.Options(api_port=api_port, workers=nodes, addons=addons, network=network, ephemeral=ephemeral)
     # kill and a closed terminal end it as cleanly as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -65,15 +65,21 @@ def up(
         _finish(state, path, running.run)
         if detach:
             running.detach()
+            say(f"  `{_down(name, state_dir)}` ends it")
             return
-        print("  Ctrl-C ends it", flush=True)
+        say("  Ctrl-C ends it")
         code = running.wait()
-        raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', f"see {state.server_log}")
+        if code:
+            raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', f"see {state.server_log}")
+        say(f'cluster "{name}" was stopped')
     except KeyboardInterrupt:
         # A second Ctrl-C must not leave things half done.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("\n  stopping ...", flush=True)
+        say("\n  stopping ...")
         running.stop()
+    except HatchwayError:
+        running.stop()
+        raise
     finally:
         if not detach:
             lifecycle.restore_kubeconfig(state)
@@ -85,23 +91,37 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _down(name: str, state_dir: str | None) -> str:
+    own = "" if name == DEFAULT_NAME else f" --name {name}"
+    return f"hatchway down{own}" + (f" --state-dir {state_dir}" if state_dir else "")
+
+
+def _already(state: StateDir, options: lifecycle.Options) -> None:
+    say(f'  cluster "{state.path.name}" runs already; `hatchway down` ends it')
+    config = state.load_config()
+    if config is not None and (differing := options.differing(config)):
+        say(f"  {', '.join(differing)}: not changed while it runs")
+
+
 def _show(event: dict[str, Any], seconds: float) -> None:
     match event["event"]:
         case "api":
-            print(f"  {tick()} API server      {event['server']}      {seconds:.1f} s", flush=True)
+            say(f"  {tick()} API server      {event['server']}      {seconds:.1f} s")
+            if event["instead_of"]:
+                say(f"                    port {event['instead_of']} is taken; this cluster keeps this one from now on")
         case "nodes":
-            print(f"  {tick()} nodes           {', '.join(event['names'])}", flush=True)
-            if event.get("limits"):
-                print(f"                    {event['limits']}", flush=True)
+            say(f"  {tick()} nodes           {', '.join(event['names'])}")
+            if event["limits"]:
+                say(f"                    {event['limits']}")
         case "built-in":
-            print(f"  {tick()} built-in        {', '.join(event['names'])}", flush=True)
+            say(f"  {tick()} built-in        {', '.join(event['names'])}")
 
 
 def _finish(state: StateDir, path: Path, run: dict[str, Any]) -> None:
     context = lifecycle.write_kubeconfig(state, path, run["server"])
     home = str(Path.home())
     shown = str(path).replace(home, "~", 1) if str(path).startswith(home + "/") else str(path)
-    print(f'  kubeconfig        context "{context}" written to {shown} and made current')
-    print(f"  Kubernetes control plane is running at {run['server']}")
+    say(f'  kubeconfig        context "{context}" written to {shown} and made current')
+    say(f"  Kubernetes control plane is running at {run['server']}")
     for found in run["built_in"]:
-        print(f"  {found['name']} is running at {found['url']}", flush=True)
+        say(f"  {found['name']} is running at {found['url']}")

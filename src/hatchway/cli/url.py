@@ -9,8 +9,15 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from hatchway.cli.options import Format, Kubeconfig, Output
-from hatchway.target import format_argument, format_proxy_path, parse_argument, parse_host_name, parse_proxy_path
+from hatchway.cli.options import Context, Format, Kubeconfig, OfName, Output, context_of
+from hatchway.target import (
+    TargetError,
+    format_argument,
+    format_proxy_path,
+    parse_argument,
+    parse_host_name,
+    parse_proxy_path,
+)
 
 # What may stand in a path and its query as it is, percent escapes included.
 _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
@@ -21,21 +28,22 @@ def url(
     path: Annotated[str, typer.Argument(help="The path, and the query, behind it.")] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="The target's namespace.")] = "default",
     kubeconfig: Kubeconfig = None,
-    context: Annotated[
-        str | None, typer.Option("--context", help="The kubeconfig's context.", show_default="the current one")
-    ] = None,
+    context: Context = None,
+    name: OfName = None,
     explain: Annotated[bool, typer.Option("--explain", help="Take the URL given as TARGET apart.")] = False,
     output: Output = Format.text,
 ) -> None:
-    """Print the URL of a service, pod or node behind the API server's proxy."""
+    """Print a proxy URL of the API server, or explain one."""
     if explain:
+        if path:
+            raise typer.BadParameter("a URL is explained alone, without PATH", param_hint="PATH")
         _explain(target, output)
         return
     from hatchway.kube import clusterinfo
 
     found = parse_argument(target, namespace)
     rest = "/" + quote(path.removeprefix("/"), safe=_AS_TYPED)
-    address = clusterinfo.server_of(kubeconfig, context) + format_proxy_path(found, rest)
+    address = clusterinfo.server_of(kubeconfig, context_of(name, context)) + format_proxy_path(found, rest)
     print(json.dumps({"url": address, **asdict(found)}, indent=2) if output is Format.json else address)
 
 
@@ -47,6 +55,12 @@ def _explain(text: str, output: Format) -> None:
             parsed.target,
             parsed.rest or "/",
             f"{parts.scheme}://{parts.netloc}" if parts.netloc else "",
+        )
+    elif not (parts.hostname or text).endswith(".localhost"):
+        raise TargetError(
+            f'"{text}" is neither a proxy URL nor a host name of a target',
+            "they look like https://SERVER/api/v1/namespaces/NAMESPACE/services/NAME:PORT/proxy/PATH "
+            "and NAME.NAMESPACE.svc.localhost",
         )
     else:
         found, rest, server = parse_host_name(parts.hostname or text), parts.path or "/", ""

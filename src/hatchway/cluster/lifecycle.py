@@ -52,12 +52,23 @@ def require(state: StateDir) -> None:
         )
 
 
-def load_run(state: StateDir) -> dict[str, Any]:
-    """What the running control plane has said of itself. Raises HatchwayError while it is still starting."""
-    run = state.load_run()
-    if run is None:
-        raise HatchwayError(f'cluster "{state.path.name}" is starting or stopping right now', "try again in a moment")
-    return run
+def settle(state: StateDir) -> dict[str, Any] | None:
+    """What the running control plane has said of itself, or None when none runs.
+
+    One that is still starting, or already stopping, is waited for. Raises HatchwayError when it takes too long.
+    """
+    deadline = time.monotonic() + _STOP_SECONDS
+    while state.running():
+        run = state.load_run()
+        if run is not None:
+            return run
+        if time.monotonic() > deadline:
+            raise HatchwayError(
+                f'cluster "{state.path.name}" has been starting or stopping for {_STOP_SECONDS:.0f} s',
+                f"see {state.server_log}",
+            )
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,17 @@ class Options:
     addons: bool | None = None
     network: str | None = None
     ephemeral: bool = False
+
+    def differing(self, config: ClusterConfig) -> list[str]:
+        """What was asked for and is not what the cluster was made with."""
+        asked = {
+            "api_port": self.api_port or None,
+            "workers": self.workers,
+            "addons": self.addons,
+            "network": self.network,
+        }
+        names = {"api_port": "--api-port", "workers": "--nodes", "addons": "--addons", "network": "--network"}
+        return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
 
 
 class Running:

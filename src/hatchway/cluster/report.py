@@ -20,10 +20,14 @@ _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
 async def gather(state: StateDir) -> Report:
-    """Everything `status` prints. `running`: a control plane holds the lock; `ready`: all of it works."""
-    run = state.load_run() if state.running() else None
-    report: Report = {"name": state.path.name, "state": str(state.path), "running": run is not None, "ready": False}
+    """Everything `status` prints. `running`: a control plane holds the lock; `ready`: all of it works. While it is
+    starting or stopping there is only an `error` beside these."""
+    running = state.running()
+    run = state.load_run() if running else None
+    report: Report = {"name": state.path.name, "state": str(state.path), "running": running, "ready": False}
     if run is None:
+        if running:
+            report["error"] = "it is starting or stopping right now"
         return report
     processes = family(run["pid"], run["network_pid"])
     report |= {

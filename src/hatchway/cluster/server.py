@@ -135,6 +135,8 @@ class _Cluster:
         listener = _listen(self.config)
         port: int = listener.getsockname()[1]
         server = f"https://127.0.0.1:{port}"
+        wanted = plan.DEFAULT_API_PORT
+        instead_of = wanted if self.config.api_port is None and port != wanted else 0
         if port != self.config.api_port:
             self.config = replace(self.config, api_port=port)
             self.state.save_config(self.config)
@@ -164,7 +166,7 @@ class _Cluster:
             await self._remove_old_nodes(api.client, loopback)
             await forget_readiness(api.client)
             await api.listen(listener)
-            report("api", server=server)
+            report("api", server=server, instead_of=instead_of)
             if not loopback:
                 for ip, private_port in ((plan.API_SERVICE_IP, 443), (plan.node_ip(0), plan.DEFAULT_API_PORT)):
                     await api.listen(await network.dialer.listen(ip, private_port))
@@ -312,7 +314,7 @@ def _listen(config: ClusterConfig) -> socket.socket:
     Raises HatchwayError when a port that was asked for is taken.
     """
     wanted = config.api_port
-    for port in (wanted,) if wanted else (plan.DEFAULT_API_PORT, 0):
+    for port in (plan.DEFAULT_API_PORT, 0) if wanted is None else (wanted,):
         try:
             return socket.create_server(("127.0.0.1", port))
         except OSError as error:

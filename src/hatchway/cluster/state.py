@@ -29,10 +29,11 @@ DEFAULT_NAME = "hatchway"
 
 @dataclass(slots=True)
 class ClusterConfig:
-    """What a cluster was made with. api_port is the port it has kept since its first start."""
+    """What a cluster was made with. api_port: the port it has kept since its first start; before that 0 asks for any
+    free one, None for the default one where it is free."""
 
     name: str = DEFAULT_NAME
-    api_port: int = 0
+    api_port: int | None = None
     workers: int = 2
     addons: bool = True
     network: str = "auto"  # auto, private, loopback

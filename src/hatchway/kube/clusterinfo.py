@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import httpx2
-import yaml
 
 from hatchway.errors import HatchwayError
+from hatchway.kube import kubeconfig as kubeconfig_files
 from hatchway.kube.api import Object
 from hatchway.target import Target, format_proxy_path
 
@@ -77,16 +78,26 @@ def server_of(kubeconfig: str | None = None, context: str | None = None) -> str:
 
 
 def load_config(kubeconfig: str | None = None, context: str | None = None) -> SingleConfig:
-    """The context of a kubeconfig file (else of $KUBECONFIG, ~/.kube/config, or the pod's own). Raises HatchwayError."""
+    """A context of the kubeconfig (the current one unless said), or the pod's own account. Raises HatchwayError."""
     from lightkube import KubeConfig
+    from lightkube.config.kubeconfig import SERVICE_ACCOUNT
     from lightkube.core.exceptions import ConfigError
 
-    hint = "`hatchway up` starts a cluster and writes one; --kubeconfig names another file"
     try:
-        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
-        found = config.get(context)
-    except (ConfigError, OSError, ValueError, yaml.YAMLError) as error:
-        raise HatchwayError(f"no cluster to talk to: {error}", hint) from error
-    if found is None:
-        raise HatchwayError("no cluster to talk to: the kubeconfig has no current context", hint)
+        document = kubeconfig_files.read(kubeconfig)
+    except HatchwayError:
+        if kubeconfig or not Path(SERVICE_ACCOUNT, "token").exists():
+            raise
+        return cast("SingleConfig", KubeConfig.from_service_account().get())
+    known = sorted(str(item.get("name")) for item in document["contexts"])
+    hint = f"--context takes {', '.join(known)}" if known else "`hatchway up` starts a cluster and writes one"
+    wanted = context or document["current-context"]
+    if wanted not in known:
+        what = f'there is no context "{wanted}"' if wanted else "no context is current"
+        raise HatchwayError(f"no cluster to talk to: {what} in the kubeconfig", hint)
+    try:
+        found = KubeConfig.from_dict(document).get(wanted)
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise HatchwayError(f'context "{wanted}" of the kubeconfig cannot be used: {error}', hint) from error
+    assert found is not None
     return found

@@ -21,6 +21,7 @@ from hatchway.files import write_private
 Document = dict[str, Any]
 
 _LOCK_SECONDS = 10.0
+_PATHS = frozenset({"certificate-authority", "client-certificate", "client-key", "tokenFile"})
 _LISTS = {"clusters": "cluster", "users": "user", "contexts": "context"}
 
 
@@ -58,8 +59,52 @@ def default_path(explicit: str | None = None) -> Path:
 
 
 def check(path: Path) -> None:
-    """Raise HatchwayError when the file exists but could not be merged into."""
-    _load(path)
+    """Raise HatchwayError when the file could not be merged into: it is none, or may not be written."""
+    with _locked(path):
+        _load(path)
+
+
+def read(explicit: str | None = None) -> Document:
+    """What kubectl would go by: `explicit`, else all files of $KUBECONFIG merged (the first to say a thing wins), else
+    ~/.kube/config; files that a list names and that do not exist are passed over. Relative paths are made absolute.
+
+    Raises HatchwayError when there is no file, or one cannot be read.
+    """
+    if explicit:
+        paths = [Path(explicit).expanduser()]
+    else:
+        listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+        paths = [Path(part) for part in listed if part] or [Path("~/.kube/config").expanduser()]
+    found = [path for path in paths if path.exists()]
+    if not found:
+        names = " or ".join(map(str, paths))
+        raise HatchwayError(
+            f"no cluster to talk to: there is no kubeconfig {names}", "`hatchway up` starts a cluster and writes one"
+        )
+    merged: Document = {section: [] for section in _LISTS}
+    for path in found:
+        document = _load(path, changed="")
+        for section in _LISTS:
+            known = {item.get("name") for item in merged[section]}
+            for item in document.get(section) or []:
+                if item.get("name") not in known:
+                    merged[section].append(_absolute(item, path.absolute().parent))
+        if not merged.get("current-context"):
+            merged["current-context"] = document.get("current-context") or ""
+    return merged
+
+
+def _absolute(item: Document, directory: Path) -> Document:
+    """The entry with its relative paths taken from the directory of the file that holds it."""
+    out = {}
+    for key, value in item.items():
+        if isinstance(value, dict):
+            value = {
+                name: str(directory / content) if name in _PATHS and isinstance(content, str) and content else content
+                for name, content in value.items()
+            }
+        out[key] = value
+    return out
 
 
 def merge(path: Path, entry: Entry) -> str:
@@ -101,7 +146,7 @@ def remove(path: Path, name: str, restore: str = "") -> None:
         _store(path, document)
 
 
-def _load(path: Path) -> Document:
+def _load(path: Path, changed: str = "; nothing was changed") -> Document:
     hint = "mend or move the file, or choose another one with --kubeconfig"
     try:
         text = path.read_text()
@@ -114,13 +159,13 @@ def _load(path: Path) -> Document:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
-        raise HatchwayError(f"the kubeconfig {path} is not valid YAML{line}; nothing was changed", hint) from error
+        raise HatchwayError(f"the kubeconfig {path} is not valid YAML{line}{changed}", hint) from error
     if not isinstance(document, dict) or document.get("kind", "Config") != "Config":
-        raise HatchwayError(f"{path} is not a kubeconfig; nothing was changed", hint)
+        raise HatchwayError(f"{path} is not a kubeconfig{changed}", hint)
     for section in _LISTS:
         items = document.get(section) or []
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise HatchwayError(f"{path} is not a kubeconfig: {section} is not a list; nothing was changed", hint)
+            raise HatchwayError(f"{path} is not a kubeconfig: {section} is not a list{changed}", hint)
     return document
 
 

@@ -152,7 +152,7 @@ def test_two_clusters_side_by_side(cluster: Cluster, make_cluster: MakeCluster) 
         (("up", "--name", "Not_A_Name"), "cannot be a cluster's name"),
         (("token", "--name", "nowhere"), 'there is no cluster "nowhere"'),
         (("url", "a:b:c:d"), "has too many parts"),
-        (("url", "--explain", "https://example.com/"), "is not a host name"),
+        (("url", "--explain", "https://example.com/"), "neither a proxy URL nor a host name"),
         (("url", "--explain", "web"), "neither a proxy URL nor a host name"),
         (("info", "--kubeconfig", "/nonexistent/config"), "no cluster to talk to"),
         (("info", "--kubeconfig", "/dev/null"), "no context is current"),
@@ -217,6 +217,10 @@ def test_a_list_of_kubeconfigs_is_read_as_kubectl_reads_it(cluster: Cluster, tmp
         [BIN / "hatchway", "info", "--context", "x"], capture_output=True, text=True, env=env, timeout=30
     )
     assert "--context takes hatchway-shared" in wrong.stderr
+    named = subprocess.run(
+        [BIN / "hatchway", "url", "web", "--name", "shared"], capture_output=True, text=True, env=env, timeout=30
+    )
+    assert named.stdout.strip() == cluster.server + "/api/v1/namespaces/default/services/web/proxy/"
 
 
 def test_a_port_that_is_taken_says_so(cluster: Cluster, tmp_path: Path) -> None:
