@@ -24,17 +24,18 @@ def compare(contenders: dict[str, Callable[[], Load]], rounds: int, unit: str) -
             statistics.median(load.rate for load in loads),
             statistics.median(load.p99 for load in loads),
             sum(load.errors for load in loads),
+            statistics.median(load.cpu for load in loads),
         )
         for name, loads in found.items()
     }
     base = medians[unit]
-    print(f"{'':28}{'requests/s':>12}{'ratio':>8}{'p99 ms':>10}{'ratio':>8}{'errors':>8}")
+    print(f"{'':28}{'requests/s':>12}{'ratio':>8}{'p99 ms':>10}{'ratio':>8}{'CPU µs':>8}{'errors':>8}")
     for name, load in medians.items():
         spread = "–".join(
             f"{rate:.0f}" for rate in (min(x.rate for x in found[name]), max(x.rate for x in found[name]))
         )
         print(
             f"{name:28}{load.rate:12.0f}{load.rate / base.rate:8.2f}{load.p99:10.2f}{load.p99 / base.p99:8.2f}"
-            f"{load.errors:8d}   ({spread})"
+            f"{load.cpu:8.1f}{load.errors:8d}   ({spread})"
         )
     return medians

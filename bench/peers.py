@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -168,20 +169,31 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one round of load showed. rate: requests per second. p99: milliseconds. errors: failed requests."""
+    """What one round of load showed. rate: requests per second. p99: milliseconds. errors: failed requests.
+
+    cpu: microseconds of CPU time that the proxy took for a request, which depends less than the rate on what else the
+    machine has to do.
+    """
 
     rate: float
     p99: float
     errors: int
+    cpu: float
 
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}
 
 
-def wrk(url: str, connections: int, seconds: float, script: Path | None = None) -> Load:
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wrk(url: str, connections: int, seconds: float, pid: int, script: Path | None = None) -> Load:
     """One round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's).
 
-    script: Lua that sets headers; a token in a file is on nobody's process list.
+    pid: the process that is measured. script: Lua that sets headers; a token in a file is on nobody's process list.
     """
     program = find("wrk")
     if program is None:
@@ -189,11 +201,15 @@ def wrk(url: str, connections: int, seconds: float, script: Path | None = None) 
     command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     if script is not None:
         command += ["-s", str(script)]
+    before = cpu_seconds(pid)
     text = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
+    spent = cpu_seconds(pid) - before
+    requests = re.search(r"(\d+) requests in", text)
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
     p99 = re.search(r"99%\s+([0-9.]+)(us|ms|s|m)\b", text)
-    if rate is None or p99 is None:
+    if rate is None or p99 is None or requests is None:
         raise RuntimeError(f"wrk said something unexpected:\n{text}")
     errors = sum(int(found) for found in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    return Load(float(rate[1]), float(p99[1]) * _UNITS[p99[2]], errors + (int(bad[1]) if bad else 0))
+    errors += int(bad[1]) if bad else 0
+    return Load(float(rate[1]), float(p99[1]) * _UNITS[p99[2]], errors, spent * 1e6 / max(1, int(requests[1])))

@@ -70,8 +70,8 @@ def main() -> None:
         engine = [sys.executable, __file__, "--serve", str(engine_port), str(backend_port), *files]
         with (
             peers.running(peers.backend(directory, backend_port, args.size), backend_port),
-            peers.running(peers.nginx_proxy(directory, nginx_port, backend_port, certificate), nginx_port),
-            peers.running(engine, engine_port),
+            peers.running(peers.nginx_proxy(directory, nginx_port, backend_port, certificate), nginx_port) as nginx,
+            peers.running(engine, engine_port) as server,
         ):
             print(
                 f"{scheme}, {args.connections} connections, {args.size} bytes, {args.rounds} rounds of {args.seconds} s"
@@ -79,10 +79,10 @@ def main() -> None:
             compare(
                 {
                     "nginx, one worker": lambda: peers.wrk(
-                        f"{scheme}://127.0.0.1:{nginx_port}/", args.connections, args.seconds
+                        f"{scheme}://127.0.0.1:{nginx_port}/", args.connections, args.seconds, nginx.pid
                     ),
                     "hatchway's engine": lambda: peers.wrk(
-                        f"{scheme}://127.0.0.1:{engine_port}/", args.connections, args.seconds
+                        f"{scheme}://127.0.0.1:{engine_port}/", args.connections, args.seconds, server.pid
                     ),
                 },
                 args.rounds,
