@@ -107,3 +107,36 @@ def test_where_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert kubeconfig.default_path() == tmp_path / ".kube/config"
+
+
+def test_reading_merges_a_list_and_resolves_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = tmp_path / "a" / "one", tmp_path / "b" / "two"
+    for path in (one, two):
+        path.parent.mkdir()
+    one.write_text("clusters:\n- name: c\n  cluster: {server: https://first, certificate-authority: ca.crt}\n")
+    two.write_text(
+        "current-context: x\ncontexts:\n- name: x\n  context: {cluster: c, user: u}\n"
+        "clusters:\n- name: c\n  cluster: {server: https://second}\n"
+        "users:\n- name: u\n  user: {client-key: /abs/key, client-certificate: sub/cert}\n"
+    )
+    monkeypatch.setenv("KUBECONFIG", f"{one}:{tmp_path / 'missing'}:{two}")
+    found = kubeconfig.read()
+    assert found["current-context"] == "x"
+    assert [item["cluster"] for item in found["clusters"]] == [
+        {"server": "https://first", "certificate-authority": str(one.parent / "ca.crt")}
+    ]
+    assert found["users"][0]["user"] == {"client-key": "/abs/key", "client-certificate": str(two.parent / "sub/cert")}
+
+
+def test_reading_nothing_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(HatchwayError) as caught:
+        kubeconfig.read(str(tmp_path / "none"))
+    assert "hatchway up" in caught.value.hint
+
+
+def test_check_finds_out_that_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HatchwayError):
+        kubeconfig.check(tmp_path / "file" / "config")
+    kubeconfig.check(tmp_path / "config")
+    assert not (tmp_path / "config").exists()
