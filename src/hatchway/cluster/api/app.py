@@ -32,6 +32,19 @@ from hatchway.kube.api import Object
 
 logger = logging.getLogger(__name__)
 
+# What Kubernetes has and this release has not; kubectl shows the words as they are.
+_UNSUPPORTED = {
+    "exec": "exec (and cp) is not supported by this release of Hatchway",
+    "attach": "attach is not supported by this release of Hatchway; `kubectl logs -f` shows what a container writes",
+    "portforward": "port-forward is not supported by this release of Hatchway; `hatchway url` tells how to reach a port",
+}
+# (group, version, resource) of types that are not served, but that `kubectl cluster-info dump` lists without asking
+# whether they are: there are none of them.
+_NONE_OF = {
+    ("", "v1", "replicationcontrollers"): "ReplicationControllerList",
+    ("apps", "v1", "daemonsets"): "DaemonSetList",
+}
+
 
 def _not_allowed() -> ApiError:
     return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
@@ -78,6 +91,10 @@ class _Verbs(Call):
 
     async def resource(self) -> None:
         info = self.info
+        none_of = _NONE_OF.get((info.api_group, info.api_version, info.resource))
+        if none_of is not None and info.verb == "list":
+            await self._list_nothing(none_of)
+            return
         row = self.row
         if info.subresource:
             await self._subresource(row, info.subresource)
@@ -89,6 +106,13 @@ class _Verbs(Call):
             raise _not_allowed() if verb == "create" else no_such_path()
         self.negotiated()
         await _VERBS[verb](self)
+
+    async def _list_nothing(self, kind: str) -> None:
+        info = self.info
+        version = f"{info.api_group}/{info.api_version}" if info.api_group else info.api_version
+        metadata = {"resourceVersion": str(self.api.store.revision)}
+        empty = {"kind": kind, "apiVersion": version, "metadata": metadata, "items": []}
+        await self.answer(200, empty, View(self.negotiated().media_type, "", self.pretty()))
 
     async def get(self) -> None:
         info, row = self.info, self.row
@@ -190,6 +214,8 @@ class _Verbs(Call):
     # Subresources
 
     async def _subresource(self, row: Resource, name: str) -> None:
+        if row.group_resource == "pods" and name in _UNSUPPORTED:
+            raise ApiError(501, "NotImplemented", _UNSUPPORTED[name])
         found = row.subresource(name)
         if found is None or not self.info.name or (row.namespaced and not self.info.namespace):
             raise no_such_path()
