@@ -114,12 +114,17 @@ class StateDir:
 
     def running(self) -> bool:
         """Whether a control plane of this cluster runs, however it was started."""
-        if not self.lock_file.exists():
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
             return False
-        descriptor = self.lock()
-        if descriptor is None:
+        try:
+            # Shared: those who only look must not take each other for a cluster.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
         return False
 
     @staticmethod
