@@ -44,6 +44,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def find_kubectl() -> str:
+    """The kubectl to test with: $KUBECTL, else the one that PyPI has for this platform, else the machine's."""
+    found = os.environ.get("KUBECTL") or shutil.which("kubectl", path=f"{BIN}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("no kubectl for this platform")
+    return found
+
+
 @dataclass
 class Cluster:
     """A running cluster and the clients of its administrator."""
@@ -91,9 +99,7 @@ class Cluster:
 
     def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         """Run stock kubectl; returns its standard output (with standard error when `check` is off)."""
-        executable = shutil.which("kubectl", path=f"{BIN}:{os.environ['PATH']}")
-        if executable is None:
-            pytest.skip("no kubectl for this platform")
+        executable = find_kubectl()
         done = subprocess.run(
             [executable, "--kubeconfig", str(self.kubeconfig), "--cache-dir", str(self.base / "cache"), *arguments],
             capture_output=True,
