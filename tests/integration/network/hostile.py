@@ -96,3 +96,19 @@ async def hostile(runtime: Runtime, directory: Path) -> Any:
     _, joined = await run(pod, argv, waiting)
     alive, _ = await run(victim, ["true"], other)
     return {"started": json.loads(started), "joined": json.loads(joined), "victim": alive}
+
+
+async def inherited(runtime: Runtime, directory: Path) -> Any:
+    """What the descriptors of a container's process lead to; its output goes to a file of the scenario's."""
+    script = """
+import json, os
+open_ones = [f"/proc/self/fd/{number}" for number in range(1024) if os.path.lexists(f"/proc/self/fd/{number}")]
+os.write(1, json.dumps(sorted({os.readlink(link) for link in open_ones if os.path.lexists(link)})).encode())
+"""
+    pod = await sandbox(runtime)
+    with open(directory / "output", "w+b") as file:
+        process = await pod.start(config(["python3", "-c", script], file.fileno()))
+        await process.wait()
+        file.seek(0)
+        found = json.loads(file.read())
+    return [link for link in found if link not in ("/dev/null", str(directory / "output"))]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.integration.network.conftest import Run
 
@@ -58,3 +61,8 @@ def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
         assert {what: outcome for what, outcome in result.items() if outcome == "yes"} == {}
         # It was the machine that refused, not a mistake in the attempt.
         assert not any("Error(" in outcome for outcome in result.values()), result
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_on_loopback_a_process_inherits_nothing_either(make_run: MakeRun) -> None:
+    assert make_run("loopback", "inherited").result() == []
