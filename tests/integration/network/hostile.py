@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,10 @@ open_ones = [f"/proc/self/fd/{number}" for number in range(1024) if os.path.lexi
 os.write(1, json.dumps(sorted({os.readlink(link) for link in open_ones if os.path.lexists(link)})).encode())
 """
     pod = await sandbox(runtime)
-    with open(directory / "output", "w+b") as file:
-        process = await pod.start(config(["python3", "-c", script], file.fileno()))
-        await process.wait()
-        file.seek(0)
-        found = json.loads(file.read())
-    return [link for link in found if link not in ("/dev/null", str(directory / "output"))]
+    output = directory / "output"
+    descriptor = os.open(output, os.O_RDWR | os.O_CREAT)
+    process = await pod.start(config(["python3", "-c", script], descriptor))
+    os.close(descriptor)
+    await process.wait()
+    found = json.loads(output.read_text())
+    return [link for link in found if link not in ("/dev/null", str(output))]
