@@ -119,6 +119,16 @@ def end_to_end(headers: Headers) -> bytes:
     return block
 
 
+def field_line(name: bytes, value: bytes) -> bytes:
+    """As `end_to_end` for one field."""
+    prefix = _PREFIXES[name]
+    if not prefix:
+        return b""
+    if b"\n" in value or b"\r" in value or b"\n" in prefix or b"\r" in prefix:
+        raise BadMessage("line break in a header field")
+    return prefix + value + b"\r\n"
+
+
 class FieldWriter:
     """`end_to_end` for one connection's messages, which mostly carry the same fields: the last are remembered."""
 
@@ -137,7 +147,10 @@ class FieldWriter:
             self._block = end_to_end([field for field in headers if field[0].lower() not in names])
             self._headers = headers[:]
             self._without = without
-        return self._block + end_to_end(added) if added else self._block
+        block = self._block
+        for name, value in added:
+            block += field_line(name, value)
+        return block
 
 
 def trailer_lines(trailers: Headers) -> bytes:

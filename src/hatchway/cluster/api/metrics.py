@@ -54,10 +54,10 @@ class Running:
         self._metrics = metrics
         self._series = series
         self._slot = slot
-        self._began = time.perf_counter()
         if slot < 0:
             series.under_way += 1
         else:
+            self._began = time.perf_counter()
             metrics.in_flight[slot] += 1
 
     def end(self, status: int) -> None:

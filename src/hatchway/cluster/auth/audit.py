@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 _QUEUE = 16384
 _PACE = 0.1  # seconds
 _ENCODER = msgspec.json.Encoder()
+_EVENT = (
+    b'{"auditID":%b,"responseStatus":{"metadata":{},"code":%d},'
+    b'"requestReceivedTimestamp":"%b.%06dZ","stageTimestamp":"%b.%06dZ",%b\n'
+)
 _QUERY = frozenset(
     b"labelSelector fieldSelector watch resourceVersion resourceVersionMatch timeoutSeconds limit continue "
     b"allowWatchBookmarks sendInitialEvents dryRun fieldManager fieldValidation force pretty gracePeriodSeconds "
@@ -102,10 +106,16 @@ def event(record: Record, audit_id: str, received: float, status: int, finished:
     constant = record.constant
     if not constant:
         constant = record.constant = _encode(_constant(record)).removeprefix(b"{")
-    return (
-        b'{"auditID":%b,"responseStatus":{"metadata":{},"code":%d},"requestReceivedTimestamp":"%b",'
-        b'"stageTimestamp":"%b",%b\n'
-    ) % (_ENCODER.encode(audit_id), status, _micro_time(received), _micro_time(finished), constant)
+    began, ended = int(received), int(finished)
+    return _EVENT % (
+        _ENCODER.encode(audit_id),
+        status,
+        _second(began),
+        (received - began) * 1_000_000,
+        _second(ended),
+        (finished - ended) * 1_000_000,
+        constant,
+    )
 
 
 def _constant(record: Record) -> dict[str, Any]:
@@ -167,11 +177,6 @@ def _user(user: UserInfo | None) -> dict[str, Any]:
     if user.extra:
         out["extra"] = {key: list(values) for key, values in user.extra.items()}
     return out
-
-
-def _micro_time(seconds: float) -> bytes:
-    whole = int(seconds)
-    return b"%b.%06dZ" % (_second(whole), (seconds - whole) * 1_000_000)
 
 
 @lru_cache(maxsize=8)

@@ -102,7 +102,8 @@ class Authenticator:
 
     def version(self) -> int:
         """Another number after every change of a credential file."""
-        self._check_files()
+        if time.monotonic() >= self._next_file_check:
+            self._check_files()
         return self._version
 
     def authenticate(self, head: RequestHead) -> Identity | Awaitable[UserInfo]:
