@@ -38,11 +38,12 @@ _UNSUPPORTED = {
     "attach": "attach is not supported by this release of Hatchway; `kubectl logs -f` shows what a container writes",
     "portforward": "port-forward is not supported by this release of Hatchway; `hatchway url` tells how to reach a port",
 }
-# (group, version, resource) of types that are not served, but that `kubectl cluster-info dump` lists without asking
-# whether they are: there are none of them.
+# (group, version, resource) of types that are not served, but that kubectl lists without asking whether they are
+# (`cluster-info dump`; the validation of objects whose kind is not served): there are none of them.
 _NONE_OF = {
     ("", "v1", "replicationcontrollers"): "ReplicationControllerList",
     ("apps", "v1", "daemonsets"): "DaemonSetList",
+    ("apiextensions.k8s.io", "v1", "customresourcedefinitions"): "CustomResourceDefinitionList",
 }
 
 
