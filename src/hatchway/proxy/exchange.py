@@ -205,7 +205,7 @@ class ForwardExchange:
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
         try:
-            fields = self._client.answers.render(head.headers, self._forward.answer_fields)
+            fields = self._client.answers.render(head.headers, self._forward.answer_field)
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return

@@ -119,38 +119,34 @@ def end_to_end(headers: Headers) -> bytes:
     return block
 
 
-def field_line(name: bytes, value: bytes) -> bytes:
-    """As `end_to_end` for one field."""
-    prefix = _PREFIXES[name]
-    if not prefix:
-        return b""
-    if b"\n" in value or b"\r" in value or b"\n" in prefix or b"\r" in prefix:
-        raise BadMessage("line break in a header field")
-    return prefix + value + b"\r\n"
-
-
 class FieldWriter:
     """`end_to_end` for one connection's messages, which mostly carry the same fields: the last are remembered."""
 
-    __slots__ = ("_block", "_headers", "_without")
+    __slots__ = ("_added", "_block", "_headers")
 
     def __init__(self) -> None:
         self._headers: Headers = []
-        self._without: list[bytes] = []
+        self._added = b""
         self._block = b""
 
-    def render(self, headers: Headers, added: Headers) -> bytes:
-        """As `end_to_end`, with `added` in place of the fields of the same names."""
-        without = [name for name, _ in added]
-        if headers != self._headers or without != self._without:
-            names = {name.lower() for name in without}
-            self._block = end_to_end([field for field in headers if field[0].lower() not in names])
+    def render(self, headers: Headers, added: tuple[bytes, bytes] | None) -> bytes:
+        """As `end_to_end`, with `added` in place of all fields of its name."""
+        if added is None:
+            name = value = b""
+        else:
+            name, value = added
+        if headers != self._headers or name != self._added:
+            # Up to the value that is added, which is another one every time.
+            lower = name.lower()
+            kept = [field for field in headers if field[0].lower() != lower]
+            self._block = end_to_end([*kept, (name, b"")]).removesuffix(b"\r\n") if name else end_to_end(headers)
             self._headers = headers[:]
-            self._without = without
-        block = self._block
-        for name, value in added:
-            block += field_line(name, value)
-        return block
+            self._added = name
+        if not name:
+            return self._block
+        if b"\n" in value or b"\r" in value:
+            raise BadMessage("line break in a header field")
+        return self._block + value + b"\r\n"
 
 
 def trailer_lines(trailers: Headers) -> bytes:

@@ -150,7 +150,7 @@ class Forward:
     error_response: words the answer when nothing of a response was relayed yet.
     edit_response: sees the response's head before it is relayed (never a 101 or another 1xx); may change it, and may return a body
         transform.
-    answer_fields: written into the head that is relayed (not of an upgrade), in place of its own of the same names.
+    answer_field: an end-to-end field for the head that is relayed (not of an upgrade), in place of those of its name.
     next_upstream: asked for another upstream when connecting failed, or a pooled connection died before any byte of
         an answer, and nothing of the body was consumed; None ends the attempts.
     """
@@ -161,7 +161,7 @@ class Forward:
     error_response: Callable[[ProxyError], Respond]
     edit_response: Callable[[ResponseHead], Transform | None] | None = None
     next_upstream: Callable[[], Upstream | None] | None = None
-    answer_fields: Headers = field(default_factory=list)
+    answer_field: tuple[bytes, bytes] | None = None
 
 
 Decision = Respond | App | Forward

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatchway.cluster.api import requestinfo
-from hatchway.cluster.api.metrics import Metrics, Running
+from hatchway.cluster.api.metrics import Metrics, UnderWay
 from hatchway.cluster.api.podlog import PodLog
 from hatchway.cluster.api.proxyverb import Prepared, ProxyRequest, ProxyVerb, status_response
 from hatchway.cluster.api.requestinfo import RequestInfo
@@ -230,7 +230,7 @@ class _Exchange:
         self.counted = False
         # What is refused is written down.
         self.recorded = True
-        self.running: Running | None = None
+        self.running: UnderWay | None = None
         self.head = head
         self.record = record
         self.given_id = given_id
@@ -261,7 +261,7 @@ class _Exchange:
     def stamp(self, decision: Decision) -> Decision:
         """Put the request's id into the answer."""
         if isinstance(decision, Forward):
-            decision.answer_fields.append((b"Audit-Id", self.audit_id.encode()))
+            decision.answer_field = (b"Audit-Id", self.audit_id.encode())
         elif isinstance(decision, Respond):
             self._stamped(decision)
         return decision

@@ -12,11 +12,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from hatchway.cluster.api.registry import Resource
 from hatchway.cluster.api.requestinfo import RequestInfo
 
-__all__ = ["CONTENT_TYPE", "Metrics", "Running"]
+__all__ = ["CONTENT_TYPE", "Metrics", "UnderWay"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -44,9 +45,24 @@ class _Series:
     seconds: float = 0.0
     under_way: int = 0
 
+    def count(self, status: int) -> None:
+        self.codes[status] = self.codes.get(status, 0) + 1
 
-class Running:
+    def end(self, status: int) -> None:
+        """A long-running one is over: how long it lasted says nothing about the server."""
+        self.count(status)
+        self.under_way -= 1
+
+
+class UnderWay(Protocol):
     """A request that is under way; `end` it once."""
+
+    def end(self, status: int) -> None:
+        """It is over. status: what it was answered with, 0 for nothing."""
+
+
+class _Running:
+    """One whose duration counts."""
 
     __slots__ = ("_began", "_metrics", "_series", "_slot")
 
@@ -54,20 +70,12 @@ class Running:
         self._metrics = metrics
         self._series = series
         self._slot = slot
-        if slot < 0:
-            series.under_way += 1
-        else:
-            self._began = time.perf_counter()
-            metrics.in_flight[slot] += 1
+        self._began = time.perf_counter()
+        metrics.in_flight[slot] += 1
 
     def end(self, status: int) -> None:
-        """It is over. status: what it was answered with, 0 for nothing."""
         series = self._series
-        series.codes[status] = series.codes.get(status, 0) + 1
-        if self._slot < 0:
-            series.under_way -= 1
-            return
-        # How long a watch or a proxied stream lasts says nothing about the server.
+        series.count(status)
         seconds = time.perf_counter() - self._began
         self._metrics.in_flight[self._slot] -= 1
         series.buckets[bisect_left(_BOUNDS, seconds)] += 1
@@ -87,13 +95,16 @@ class Metrics:
         self._refused: dict[int, int] = {}
         self.in_flight = [0, 0]
 
-    def begin(self, info: RequestInfo, *, long_running: bool) -> Running:
+    def begin(self, info: RequestInfo, *, long_running: bool) -> UnderWay:
         """Count a request whose sender is known."""
         key = (info.verb, info.api_group, info.api_version, info.resource, info.subresource)
         series = self._series.get(key)
         if series is None:
             series = self._make(key)
-        return Running(self, series, -1 if long_running else 0 if info.verb in _READS else 1)
+        if long_running:
+            series.under_way += 1
+            return series
+        return _Running(self, series, 0 if info.verb in _READS else 1)
 
     def refused(self, status: int) -> None:
         """Count a request that did not get as far as that: malformed, or from nobody known."""
