@@ -21,7 +21,7 @@ from hatchway.cluster.auth.bootstrap import bootstrap_objects
 from hatchway.cluster.auth.pki import KeyPair, Pki
 from hatchway.cluster.auth.rbac import Rbac
 from hatchway.cluster.state import StateDir
-from hatchway.proxy.routing import Decision, RequestHead, Respond
+from hatchway.proxy.routing import RequestHead, Respond
 from hatchway.proxy.server import serve
 from tests.unit.cluster.auth.fakes import FakeSource
 
