@@ -17,9 +17,16 @@ SETS = "replicasets.apps"
 
 
 async def scale(world: World, name: str, replicas: int) -> None:
-    found = copied(world.client.objects[SETS, "d", name])
-    found["spec"]["replicas"] = replicas
-    await world.client.update(SETS, found)
+    while True:
+        found = copied(world.client.objects[SETS, "d", name])
+        found["spec"]["replicas"] = replicas
+        try:
+            await world.client.update(SETS, found)
+            return
+        except ApiError as error:
+            # The controller may write the status between the look and the deed.
+            if error.reason != "Conflict":
+                raise
 
 
 async def test_it_makes_what_is_asked_for_and_then_rests() -> None:
