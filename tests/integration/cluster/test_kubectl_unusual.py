@@ -203,7 +203,24 @@ def test_aggregated_roles_follow_their_parts(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["nodes", "namespaces", "pods", "services", "endpoints", "endpointslices", "configmaps", "serviceaccounts", "events", "deployments", "replicasets", "clusterroles", "clusterrolebindings", "leases", "roles", "rolebindings"],
+    [
+        "nodes",
+        "namespaces",
+        "pods",
+        "services",
+        "endpoints",
+        "endpointslices",
+        "configmaps",
+        "serviceaccounts",
+        "events",
+        "deployments",
+        "replicasets",
+        "clusterroles",
+        "clusterrolebindings",
+        "leases",
+        "roles",
+        "rolebindings",
+    ],
 )
 def test_everything_can_be_described_and_shown(kubectl: Kubectl, kind: str) -> None:
     assert "Name:" in kubectl("describe", kind, "-A")
