@@ -19,7 +19,7 @@ from hatchway.kube.events import EventRecorder
 
 log = logging.getLogger(__name__)
 
-KUBELET_VERSION = f"v1.37.0+hatchway-{__version__}"
+KUBELET_VERSION = f"v1.37.0+hatchway.{__version__}"
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 MAX_PODS = 110
