@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ def browser() -> Iterator[Browser]:
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if executable is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
+    if subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode:
+        pytest.skip("Playwright's driver does not run on this machine: apt-get install libatomic1")
     with sync_playwright() as playwright:
         arguments = [
             "--disable-gpu",
