@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from hatchway.proxy import heads
 from hatchway.proxy.context import Context
-from hatchway.proxy.fields import BadMessage, trailer_lines
-from hatchway.proxy.heads import CHUNKED, Request, Response
-from hatchway.proxy.routing import Forward, Headers, ProxyError, Transform, Upstream, get_header
+from hatchway.proxy.fields import BadMessage, end_to_end, field_line, trailer_lines
+from hatchway.proxy.heads import CHUNKED, Relayed, Request, Response
+from hatchway.proxy.routing import Forward, Headers, ProxyError, RequestHead, Transform, Upstream, get_header
 from hatchway.proxy.splice import splice
 from hatchway.proxy.upstream import UpstreamConnection
 
@@ -30,11 +30,13 @@ class ForwardExchange:
     """
 
     __slots__ = (
+        "_asked",
         "_client",
         "_connection",
         "_consumed",
         "_context",
         "_expect",
+        "_failures",
         "_forward",
         "_head",
         "_over",
@@ -43,15 +45,17 @@ class ForwardExchange:
         "_task",
         "_to_send",
         "_transform",
-        "_upstream",
     )
 
-    def __init__(self, client: ClientConnection, context: Context, request: Request, forward: Forward) -> None:
+    def __init__(
+        self, client: ClientConnection, context: Context, request: Request, head: RequestHead, forward: Forward
+    ) -> None:
         self._client = client
         self._context = context
         self._request = request
+        self._asked = head
         self._forward = forward
-        self._upstream = forward.upstream
+        self._failures = 0
         self._connection: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._transform: Transform | None = None
@@ -66,38 +70,32 @@ class ForwardExchange:
 
     def start(self) -> None:
         request = self._request
-        head = request.head
         forward = self._forward
         try:
-            lines = self._client.requests.render(head.method, forward.target, forward.headers)
+            self._head = request.sent_head(forward)
         except BadMessage as error:
             logger.error("the routing function's request cannot be sent: %s", error.message)
             self._over = True
             self._client.fail(500, "internal error")
             return
-        if request.body == CHUNKED:
-            lines += b"Transfer-Encoding: chunked\r\n"
-        elif request.stated:
-            lines += b"Content-Length: %d\r\n" % request.body
-        if head.upgrade is not None:
-            lines += b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n"
-        self._head = lines + b"\r\n"
-        # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
-        self._expect = request.expects_continue and get_header(forward.headers, b"expect") is None
-        self._connect(fresh=head.upgrade is not None)
-
-    def _connect(self, fresh: bool) -> None:
-        connection = None
-        if not fresh:
-            connection = self._context.pool.take(self._upstream.key, check=not self._replayable())
-        if connection is not None:
-            self._attach(connection)
+        if request.expects_continue:
+            # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
+            self._expect = get_header(forward.headers, b"expect") is None
+        if request.upgrade is not None:
+            self._dial_later()
+            return
+        connection = self._context.pool.take(forward.upstream.key, check=not self._replayable())
+        if connection is None:
+            self._dial_later()
         else:
-            self._client.hold()
-            self._task = self._context.spawn(self._dial(self._upstream), "dial")
+            self._attach(connection)
 
     def _replayable(self) -> bool:
-        return not self._request.body and self._request.head.method in _IDEMPOTENT
+        return not self._request.body and self._request.method in _IDEMPOTENT
+
+    def _dial_later(self) -> None:
+        self._client.hold()
+        self._task = self._context.spawn(self._dial(self._forward.upstream), "dial")
 
     async def _dial(self, upstream: Upstream) -> None:
         try:
@@ -118,7 +116,7 @@ class ForwardExchange:
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         sending = self._client.body_pending
-        connection.begin(self, self._request.head.method, self._request.head.upgrade is not None, sending)
+        connection.begin(self, self._request.method, self._request.upgrade is not None, sending)
         if sending:
             # The first piece of the body usually is here already and leaves with the head.
             self._to_send.append(self._head)
@@ -187,7 +185,7 @@ class ForwardExchange:
         head = response.head
         start = response.start
         status = head.status
-        if self._request.head.upgrade is not None and status < 400:
+        if self._request.upgrade is not None and status < 400:
             # To go on as if nothing had been asked would leave bytes of another protocol to be read as requests.
             self._give_up(ProxyError("upgrade", f"invalid upgrade response: status code {status}", status))
             return
@@ -204,18 +202,55 @@ class ForwardExchange:
                 self._over = True
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
+        headers = head.headers
+        added = self._asked.answer_field
+        name = b""
+        if added is not None:
+            name = added[0]
+            lower = name.lower()
+            headers = [field for field in headers if field[0].lower() != lower]
         try:
-            fields = self._client.answers.render(head.headers, self._forward.answer_field)
+            lines = start + end_to_end(headers)
+            line = field_line(*added) if added is not None else b""
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return
         known = response.body >= 0 and self._transform is None
-        bodiless = heads.bodiless(self._request.head.method, head.status)
+        bodiless = heads.bodiless(self._request.method, head.status)
         if known and head.status != 204:
-            fields += b"Content-Length: %d\r\n" % response.body
-        self._client.begin(head.status, start, fields, known or bodiless)
+            lines += b"Content-Length: %d\r\n" % response.body
+        if response.final and self._transform is None:
+            response.relayed = Relayed(self._forward, name, head.status, lines)
+        self._client.begin(head.status, lines, line, known or bodiless)
         if bodiless:
             self._transform = None
+
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        self._connection = None
+        relayed = response.relayed
+        added = self._asked.answer_field
+        if (
+            relayed is None
+            or relayed.forward is not self._forward
+            or relayed.added != (added[0] if added is not None else b"")
+            or self._request.upgrade is not None
+        ):
+            self.upstream_head(response)
+            if not self._over:
+                if body:
+                    self.upstream_body(body)
+                self.upstream_end([])
+            return
+        lines = relayed.lines
+        if added is not None:
+            value = added[1]
+            if b"\n" in value or b"\r" in value:
+                self._give_up(ProxyError("protocol", "line break in a header field"))
+                return
+            lines = b"%b%b: %b\r\n" % (lines, relayed.added, value)
+        self._over = True
+        self._to_send.clear()
+        self._client.whole(relayed.status, lines, body)
 
     def upstream_body(self, data: bytes) -> None:
         if self._transform is not None:
@@ -285,20 +320,21 @@ class ForwardExchange:
             if error.stage in ("read", "write") and not self._refreshed:
                 # An idle connection that its peer had closed says nothing about the upstream.
                 self._refreshed = True
-                self._connect(fresh=True)
+                self._dial_later()
                 return
-            following = self._forward.next_upstream() if self._forward.next_upstream is not None else None
+            self._failures += 1
+            following = self._forward.following(self._failures) if self._forward.following is not None else None
             if following is not None:
-                self._upstream = following
+                self._forward = following
                 self._refreshed = False
-                self._connect(fresh=self._request.head.upgrade is not None)
+                self.start()
                 return
         self._give_up(error)
 
     def _give_up(self, error: ProxyError) -> None:
         self._drop_connection()
         self._over = True
-        upgrade = self._request.head.upgrade is not None
+        upgrade = self._request.upgrade is not None
         self._client.answer(self._forward.error_response(error), close=upgrade or self._consumed)
 
     def _cut(self) -> None:

@@ -37,7 +37,6 @@ from hatchway.proxy.routing import (
     Respond,
     ResponseHead,
     Transform,
-    Upstream,
 )
 from hatchway.rewrite import encoding
 from hatchway.rewrite.cookies import rewrite_set_cookie
@@ -145,7 +144,7 @@ class ProxyVerb:
 class Prepared:
     """A request that can be forwarded, as often as it comes: all that its head and the cluster's objects say of it."""
 
-    __slots__ = ("coded", "edited", "endpoints", "headers", "host", "method", "prefix", "target", "upgrade")
+    __slots__ = ("_ways", "coded", "endpoints", "headers", "host", "method", "prefix", "target", "upgrade")
 
     def __init__(self, head: RequestHead, prefix: bytes, path: bytes, asked: bytes, endpoints: list[Endpoint]) -> None:
         self.endpoints = endpoints
@@ -156,42 +155,44 @@ class Prepared:
         self.coded = head.header(b"accept-encoding") is not None or head.header(b"range") is not None
         self.method = head.method
         self.upgrade = head.upgrade is not None
-        # The last answer's status and fields, where it came from, and the fields that were made of them.
-        self.edited: tuple[tuple[int, Headers, bytes], Headers] | None = None
+        self._ways: dict[int, _Way] = {}
 
     def forward(self) -> Forward:
-        """One exchange, with an endpoint chosen at random."""
+        """The way to an endpoint that is chosen at random."""
         count = len(self.endpoints)
-        exchange = _Exchange(self, random.randrange(count) if count > 1 else 0)
-        endpoint = exchange.endpoint
-        return Forward(
+        return self._way(random.randrange(count) if count > 1 else 0).forward
+
+    def _way(self, at: int) -> _Way:
+        way = self._ways.get(at)
+        if way is None:
+            way = self._ways[at] = _Way(self, at)
+        return way
+
+    def following(self, at: int) -> Forward | None:
+        """The way to the endpoint at a place, the first being behind the last."""
+        return self._way(at % len(self.endpoints)).forward
+
+
+class _Way:
+    """What is asked of one endpoint. When it cannot be reached those behind it are, around to the first."""
+
+    __slots__ = ("_at", "_request", "endpoint", "forward")
+
+    def __init__(self, request: Prepared, at: int) -> None:
+        self._request = request
+        self._at = at
+        self.endpoint = endpoint = request.endpoints[at]
+        self.forward = Forward(
             endpoint.upstream,
-            self.target,
-            self.headers if self.host is not None else [(b"Host", endpoint.host), *self.headers],
-            exchange.error_response,
-            exchange.edit_response,
-            exchange.next_upstream,
+            request.target,
+            request.headers if request.host is not None else [(b"Host", endpoint.host), *request.headers],
+            self.error_response,
+            self.edit_response,
+            self.following,
         )
 
-
-class _Exchange:
-    """One forwarded exchange. Endpoints that cannot be reached are left for those behind them, around to the first."""
-
-    __slots__ = ("_at", "_end", "_request", "endpoint")
-
-    def __init__(self, request: Prepared, start: int) -> None:
-        self._request = request
-        self._at = start
-        self._end = start + len(request.endpoints)
-        self.endpoint = request.endpoints[start]
-
-    def next_upstream(self) -> Upstream | None:
-        self._at += 1
-        if self._at >= self._end:
-            return None
-        endpoints = self._request.endpoints
-        self.endpoint = endpoints[self._at % len(endpoints)]
-        return self.endpoint.upstream
+    def following(self, failures: int) -> Forward | None:
+        return self._request.following(self._at + 1) if failures < len(self._request.endpoints) else None
 
     def error_response(self, error: ProxyError) -> Respond:
         if error.stage == "upgrade":
@@ -203,10 +204,6 @@ class _Exchange:
         request = self._request
         if request.upgrade:
             return None  # a refused upgrade is relayed as it is
-        given = (head.status, head.headers, self.endpoint.host)
-        if request.edited is not None and request.edited[0] == given:
-            head.headers = request.edited[1][:]
-            return None
         headers: Headers = [_CACHE_CONTROL]
         media_type = coding = b""
         redirect = False
@@ -234,7 +231,6 @@ class _Exchange:
         plain = not request.coded and coding.strip().lower() == b"gzip" and head.status not in _UNREADABLE
         page = media_type == b"text/html" and not redirect and head.status not in _UNREADABLE
         if not plain and not (page and encoding.supported(coding)):
-            request.edited = (given, headers[:])
             return None
         gone = _OF_THE_ORIGINAL | {b"content-encoding"} if plain else _OF_THE_ORIGINAL
         head.headers = [field for field in headers if field[0].lower() not in gone]
