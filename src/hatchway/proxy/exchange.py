@@ -10,7 +10,17 @@ from hatchway.proxy import heads
 from hatchway.proxy.context import Context
 from hatchway.proxy.fields import BadMessage, end_to_end, field_line, trailer_lines
 from hatchway.proxy.heads import CHUNKED, Relayed, Request, Response
-from hatchway.proxy.routing import Forward, Headers, ProxyError, RequestHead, Transform, Upstream, get_header
+from hatchway.proxy.routing import (
+    Forward,
+    Headers,
+    ProxyError,
+    Reconsider,
+    RequestHead,
+    Respond,
+    Transform,
+    Upstream,
+    get_header,
+)
 from hatchway.proxy.splice import splice
 from hatchway.proxy.upstream import UpstreamConnection
 
@@ -21,6 +31,29 @@ logger = logging.getLogger("hatchway.proxy")
 
 # RFC 9110 section 9.2.2: only these may be sent again when it is unknown whether the first copy was acted upon.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
+
+
+# How much of a response's body may wait for a decision.
+_HELD_BACK: Final = 64 * 1024
+
+
+class _HeldBack:
+    """A response that may not be relayed."""
+
+    __slots__ = ("_pieces", "again", "response", "size")
+
+    def __init__(self, response: Response, again: Reconsider) -> None:
+        self.response = response
+        self.again = again
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self._pieces.append(data)
+
+    def body(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 class ForwardExchange:
@@ -39,6 +72,7 @@ class ForwardExchange:
         "_failures",
         "_forward",
         "_head",
+        "_held_back",
         "_over",
         "_refreshed",
         "_request",
@@ -59,6 +93,7 @@ class ForwardExchange:
         self._connection: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._transform: Transform | None = None
+        self._held_back: _HeldBack | None = None
         self._head = b""
         self._to_send: list[bytes] = []
         self._consumed = False
@@ -182,6 +217,14 @@ class ForwardExchange:
             logger.error("an interim response cannot be relayed")
 
     def upstream_head(self, response: Response) -> None:
+        if response.head.status >= 400 and self._forward.reconsider is not None and self._request.upgrade is None:
+            again = self._forward.reconsider(response.copy_head())
+            if again is not None:
+                self._held_back = _HeldBack(response, again)
+                return
+        self._relay_head(response)
+
+    def _relay_head(self, response: Response) -> None:
         head = response.head
         start = response.start
         status = head.status
@@ -232,6 +275,7 @@ class ForwardExchange:
         if (
             relayed is None
             or relayed.forward is not self._forward
+            or (response.head.status >= 400 and relayed.forward.reconsider is not None)
             or relayed.added != (added[0] if added is not None else b"")
             or self._request.upgrade is not None
         ):
@@ -253,6 +297,13 @@ class ForwardExchange:
         self._client.whole(relayed.status, lines, body)
 
     def upstream_body(self, data: bytes) -> None:
+        held = self._held_back
+        if held is not None:
+            held.add(data)
+            if held.size > _HELD_BACK:
+                self._held_back = None
+                self._relay(held)
+            return
         if self._transform is not None:
             try:
                 data = self._transform.feed(data)
@@ -270,6 +321,10 @@ class ForwardExchange:
     def upstream_end(self, trailers: Headers) -> None:
         self._connection = None
         self._to_send.clear()
+        held, self._held_back = self._held_back, None
+        if held is not None:
+            self._task = self._context.spawn(self._reconsider(held, trailers), "reconsider")
+            return
         if self._transform is not None:
             try:
                 data = self._transform.finish()
@@ -281,6 +336,30 @@ class ForwardExchange:
                 self._client.send(data)
         self._over = True
         self._client.complete(trailers)
+
+    async def _reconsider(self, held: _HeldBack, trailers: Headers) -> None:
+        decision: Respond | Forward | None = None
+        try:
+            decision = await held.again(held.body())
+        except Exception:  # the routing function's; what the upstream has said is still there
+            logger.exception("reconsidering a response failed")
+        self._task = None
+        if isinstance(decision, Forward) and not self._request.body:
+            self._forward = decision
+            self._refreshed = False
+            self.start()
+        elif isinstance(decision, Respond):
+            self._over = True
+            self._client.answer(decision, close=self._client.body_pending)
+        else:
+            self._relay(held)
+            if not self._over:
+                self.upstream_end(trailers)
+
+    def _relay(self, held: _HeldBack) -> None:
+        self._relay_head(held.response)
+        if not self._over:
+            self.upstream_body(held.body())
 
     def upstream_switched(self, response: Response, rest: bytes) -> None:
         connection = self._connection
@@ -312,6 +391,7 @@ class ForwardExchange:
         if self._over:
             return
         self._to_send.clear()
+        self._held_back = None
         if self._client.begun:
             self._over = True
             self._client.cut()

@@ -156,6 +156,9 @@ class Forward:
         transform. What it made of a head without one is used again for the same head.
     following: asked for another way when connecting failed, or a pooled connection died before any byte of an answer,
         and nothing of the body was consumed; told how many have failed. None ends the attempts.
+    reconsider: sees the head of a response of 400 and above before it is relayed (not of an upgrade). When it returns a
+        function, that one is given the body (of up to 64 KiB; longer ones are relayed) and decides anew: None relays
+        the response, another Forward is followed where the request had no body.
     """
 
     upstream: Upstream
@@ -164,7 +167,9 @@ class Forward:
     error_response: Callable[[ProxyError], Respond]
     edit_response: Callable[[ResponseHead], Transform | None] | None = None
     following: Callable[[int], Forward | None] | None = None
+    reconsider: Callable[[ResponseHead], Reconsider | None] | None = None
 
 
 Decision = Respond | App | Forward
+Reconsider = Callable[[bytes], Awaitable[Respond | Forward | None]]
 Route = Callable[[RequestHead], Decision | Awaitable[Decision]]
