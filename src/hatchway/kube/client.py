@@ -36,6 +36,11 @@ class ConnectionClient(RestClient):
         self._pool = Pool(_LIMITS)
         self._answers: set[_Answer] = set()
 
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Whose client it is now (`Connection.identity`)."""
+        return self._connection.identity
+
     def reset(self) -> None:
         """Forget all connections: answers that are under way break off (503), watches begin anew."""
         self._pool.close()
