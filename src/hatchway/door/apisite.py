@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from hatchway import __version__
 from hatchway.door.clean import cleaned, redirect_body
-from hatchway.door.problems import Problems
+from hatchway.door.diagnosis import Diagnosis
 from hatchway.errors import HatchwayError
 from hatchway.kube.connection import Connection
 from hatchway.proxy.routing import (
@@ -34,9 +34,9 @@ _USER_AGENT = f"hatchway/{__version__}".encode()
 class ApiSite:
     """Forwards to the API server. prefix: where it is found, as the flag --api-prefix has it."""
 
-    def __init__(self, connection: Connection, problems: Problems, *, prefix: str, append_server_path: bool) -> None:
+    def __init__(self, connection: Connection, diagnosis: Diagnosis, *, prefix: str, append_server_path: bool) -> None:
         self._connection = connection
-        self._problems = problems
+        self._diagnosis = diagnosis
         self._prefix = (prefix if prefix.endswith("/") else prefix + "/").encode()
         # kubectl's handler does not strip what begins like the API's own paths.
         self._strip = 0 if self._prefix.startswith(b"/api") else len(self._prefix) - 1
@@ -62,7 +62,7 @@ class ApiSite:
         try:
             await self._connection.ready()
         except HatchwayError as error:
-            return self._problems.no_credentials(error, html=False)
+            return self._diagnosis.no_credentials(error, head, html=False)
         return self._forward(head, path)
 
     def _forward(self, head: RequestHead, path: bytes, again: bool = True) -> Forward:
@@ -81,7 +81,7 @@ class ApiSite:
             return self._forward(head, path, again=False)
 
         def failed(error: ProxyError) -> Respond:
-            return self._problems.away(error, html=False)
+            return self._diagnosis.away(error, head, html=False)
 
         return Forward(connection.upstream, target, headers, failed, reconsider=reconsider)
 
