@@ -6,14 +6,30 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from hatchway.door.portal.model import Facts
+from hatchway.door.portal.model import Callback, Facts
 from hatchway.kube.api import Object
 from hatchway.target import Target, format_host_name
 
 Key = tuple[str, str]
 _KINDS = {"Service": "services", "EndpointSlice": "slices", "Pod": "pods", "Node": "nodes"}
+
+
+@dataclass(frozen=True)
+class State:
+    name: str = "live"
+    reason: str = ""
+    hint: str = ""
+    since: float = 1_790_000_000.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    namespaces: tuple[str, ...] | None
+    reason: str = ""
+    missing_rule: str = ""
 
 
 class FakeView:
@@ -24,18 +40,18 @@ class FakeView:
         self.slices: dict[Key, Object] = {}
         self.pods: dict[Key, Object] = {}
         self.nodes: dict[Key, Object] = {}
-        self.scopes: dict[str, Any] = {}
-        self.state: Any = {"phase": "live", "reason": "", "since": 1_790_000_000.0}
-        self._callbacks: list[Callable[[str, Object], None]] = []
+        self.scopes: dict[str, Scope] = {}
+        self.state = State()
+        self._callbacks: list[Callback] = []
 
     def _of(self, obj: Object) -> dict[Key, Object]:
         found: dict[Key, Object] = getattr(self, _KINDS[obj["kind"]])
         return found
 
-    def subscribe(self, callback: Callable[[str, Object], None]) -> None:
+    def subscribe(self, callback: Callback) -> None:
         for items in (self.services, self.slices, self.pods, self.nodes):
             for obj in list(items.values()):
-                callback("ADDED", obj)
+                callback(_KINDS[obj["kind"]], "ADDED", obj)
         self._callbacks.append(callback)
 
     def put(self, *objects: Object) -> None:
@@ -44,13 +60,21 @@ class FakeView:
             event = "MODIFIED" if key in self._of(obj) else "ADDED"
             self._of(obj)[key] = obj
             for callback in self._callbacks:
-                callback(event, obj)
+                callback(_KINDS[obj["kind"]], event, obj)
+
+    def become(self, state: State | None = None, **scopes: Scope) -> None:
+        """Change the state, or the scopes of some kinds (of the others all may be listed)."""
+        self.state = state or self.state
+        if scopes:
+            self.scopes = {kind: scopes.get(kind, Scope(None)) for kind in ("services", "slices", "pods", "nodes")}
+        for callback in self._callbacks:
+            callback("state", self.state.name, {})
 
     def delete(self, *objects: Object) -> None:
         for obj in objects:
             self._of(obj).pop((obj["metadata"].get("namespace", ""), obj["metadata"]["name"]), None)
             for callback in self._callbacks:
-                callback("DELETED", obj)
+                callback(_KINDS[obj["kind"]], "DELETED", obj)
 
 
 class FakeDoor:
@@ -70,9 +94,7 @@ class FakeDoor:
         return self.known.get(target, Facts(route="API server's proxy verb"))
 
 
-def make_service(
-    namespace: str, name: str, *ports: Any, selector: dict[str, str] | None = None, **more: Any
-) -> Object:
+def make_service(namespace: str, name: str, *ports: Any, selector: dict[str, str] | None = None, **more: Any) -> Object:
     """ports: numbers, (name, number) or whole port objects."""
     made = []
     for port in ports:
@@ -210,7 +232,9 @@ def demo_view() -> FakeView:
     for number, (path, ports) in enumerate(_PORTS.items()):
         namespace, name = path.split("/")
         metadata = {"annotations": {"hatchway.dev/title": _TITLES[path]}} if path in _TITLES else {}
-        service = make_service(namespace, name, *ports, metadata=metadata, clusterIP=f"10.96.{number}.{number * 7 % 250}")
+        service = make_service(
+            namespace, name, *ports, metadata=metadata, clusterIP=f"10.96.{number}.{number * 7 % 250}"
+        )
         pods = []
         for replica in range(_COUNTS.get(path, 1)):
             seed = number * 31 + replica * 7
@@ -265,9 +289,7 @@ class Portal:
 
 
 @contextmanager
-def portal(
-    view: FakeView, context: str = "hatchway", server: str = "", shown_port: int = 0
-) -> Iterator[Portal]:
+def portal(view: FakeView, context: str = "hatchway", server: str = "", shown_port: int = 0) -> Iterator[Portal]:
     """Serve `view` at http://localhost:PORT/ by the project's own engine. shown_port: the one that links show, for pictures."""
     started: threading.Event = threading.Event()
     stop: list[Callable[[], None]] = []

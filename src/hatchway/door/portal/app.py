@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator
 
 from starlette.applications import Starlette
@@ -76,7 +75,7 @@ def make_app(feed: Feed) -> Starlette:
         return Response(await feed.snapshot(), headers=_FRESH, media_type="application/json")
 
     async def events(request: Request) -> Events:
-        return Events(feed.follow(time.monotonic))
+        return Events(feed.follow())
 
     async def static(request: Request) -> Response:
         found = by_path.get(request.url.path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from itertools import islice
 
 import msgspec
@@ -35,11 +35,6 @@ _HISTORY = 20_000
 
 INTERVAL = 0.2
 HEARTBEAT = 15.0
-# How soon a page sees that the view's state has changed: the view's callback tells of objects only.
-_LOOK = 1.0
-
-# What `Client.list` and `watch` write into every object.
-_KINDS = {"Service": "services", "EndpointSlice": "slices", "Pod": "pods", "Node": "nodes"}
 
 _encoder = msgspec.json.Encoder()
 
@@ -58,8 +53,8 @@ class Feed:
         self.version = 0
         view.subscribe(self._changed)
 
-    def _changed(self, event: str, obj: Object) -> None:
-        kind, gone = _KINDS.get(obj["kind"]), event == "DELETED"
+    def _changed(self, kind: str, event: str, obj: Object) -> None:
+        gone = event == "DELETED"
         touched: Iterable[Key] = ()
         if kind == "services":
             touched = self._index.service_changed(obj, gone)
@@ -123,7 +118,7 @@ class Feed:
             "context": self._door.context,
             "server": self._door.server,
             "state": state_json(self._view.state),
-            "scopes": {kind: scope_json(scopes.get(kind)) for kind in KINDS},
+            "scopes": {kind: scope_json(scopes, kind) for kind in KINDS},
         }
 
     async def snapshot(self) -> bytes:
@@ -132,8 +127,8 @@ class Feed:
         about = _encoder.encode({**self.about(), "version": self.version})
         return about[:-1] + b',"items":[' + b",".join(self._items.values()) + b"]}"
 
-    async def follow(self, clock: Callable[[], float]) -> AsyncGenerator[bytes]:
-        """Server-sent events for one page, for ever. clock: seconds, monotonic.
+    async def follow(self) -> AsyncGenerator[bytes]:
+        """Server-sent events for one page, for ever.
 
         `about` (as above) first and whenever it changes; `items` {"put": [item], "gone": [key]}. Between `begin` and
         `synced` {"version"} comes everything that there is: what a page has beside that is gone. A comment is the heartbeat.
@@ -147,7 +142,6 @@ class Feed:
             while True:
                 waker.clear()
                 await self.refresh()
-                started = clock()
                 sent_before = sent
                 names = self._since(sent) if sent is not None else None
                 sent = self.version
@@ -161,15 +155,12 @@ class Feed:
                     await asyncio.sleep(INTERVAL)
                 while not waker.is_set():
                     try:
-                        await asyncio.wait_for(waker.wait(), _LOOK)
+                        await asyncio.wait_for(waker.wait(), HEARTBEAT)
                     except TimeoutError:
-                        pass
-                    if (now := _encoder.encode(self.about())) != about:
-                        about = now
-                        yield _event("about", about)
-                    elif clock() - started >= HEARTBEAT:
-                        started = clock()
                         yield b":\n\n"
+                if (now := _encoder.encode(self.about())) != about:
+                    about = now
+                    yield _event("about", about)
         finally:
             self._wakers.discard(waker)
 

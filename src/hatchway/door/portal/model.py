@@ -18,20 +18,22 @@ An item, one for each service, pod and node (fields that are empty are left out)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hatchway.door.portal import health, ports
 from hatchway.door.portal.index import Index, Key, key_of, ports_of_pod, selector_of
 from hatchway.kube.api import Object
-from hatchway.target import Target, TargetError, format_argument, format_proxy_path
+from hatchway.target import Kind, Target, TargetError, format_argument, format_proxy_path
 
 Item = dict[str, Any]
+Callback = Callable[[str, str, Object], None]
 
 MAX_ENDPOINTS = 50
 MAX_REASONS = 20
 MAX_TEXT = 600
+MAX_RULE = 4000
 
 _TITLES = ("hatchway.dev/title", "kubernetes.io/name", "app.kubernetes.io/name")
 _ABOUT = ("hatchway.dev/description", "kubernetes.io/description", "description")
@@ -41,8 +43,9 @@ KINDS = ("services", "pods", "nodes")
 class View(Protocol):
     """A live view of the cluster; objects are plain JSON dictionaries by (namespace, name), shared: never changed here.
 
-    scopes: what this user may list, by resource: see `scope_json`. state: see `state_json`.
-    subscribe: from now on, and at once for what is known already, ("ADDED" | "MODIFIED" | "DELETED", object).
+    scopes: what this user may list, by kind: see `scope_json`; empty until it is known. state: see `state_json`.
+    subscribe: from now on, and at once for what is known already, ("services" | "slices" | "pods" | "nodes",
+    "ADDED" | "MODIFIED" | "DELETED", object), or ("state", its name, {}) when `state` or `scopes` has changed.
     """
 
     @property
@@ -57,7 +60,7 @@ class View(Protocol):
     def scopes(self) -> Mapping[str, Any]: ...
     @property
     def state(self) -> Any: ...
-    def subscribe(self, callback: Callable[[str, Object], None]) -> None: ...
+    def subscribe(self, callback: Callback) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     facts = door.facts(Target("services", name, namespace))
     unreachable = _why_no_proxy_verb(service) or facts.needs_forward
     declared = spec.get("ports") or []
-    main = ports.main_port(declared)
+    main = ports.default_port(declared)
     item["ports"] = [
         _port_item("services", namespace, name, port, main=port is main, door=door, needs=unreachable)
         for port in declared
@@ -132,7 +135,7 @@ def pod_item(pod: Object, door: Door) -> Item:
             item["reasons"] = [_reason("", why)]
     facts = door.facts(Target("pods", name, namespace))
     declared = list(ports_of_pod(pod))
-    main = ports.main_port(declared)
+    main = ports.default_port(declared)
     item["ports"] = [
         _port_item("pods", namespace, name, port, main=port is main, door=door, needs=facts.needs_forward)
         for port in declared
@@ -156,8 +159,8 @@ def node_item(node: Object, door: Door) -> Item:
     item = _head("nodes", node)
     why = health.why_node_not_ready(node)
     cordoned = bool((node.get("spec") or {}).get("unschedulable"))
-    item["state"] = "down" if why else "partly" if cordoned else "ready"
-    item["summary"] = "Not ready" if why else "Cordoned" if cordoned else "Ready"
+    item["state"] = "down" if why else "ready"
+    item["summary"] = "Not ready" if why else "Ready, cordoned" if cordoned else "Ready"
     if why:
         item["reasons"] = [_reason("", why)]
     endpoint = (status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
@@ -177,39 +180,30 @@ def node_item(node: Object, door: Door) -> Item:
     return _finish(item, rows)
 
 
-def scope_json(scope: Any) -> Item:
-    """What a user may list of one resource: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
+def scope_json(scopes: Mapping[str, Any], kind: str) -> Item:
+    """What a user may list of one kind: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
 
-    Taken from a mapping or an object with `namespaces` ("all", or names), `reason` and `rule`; or from "all" alone.
+    scopes: by kind, with `namespaces` (None: in all; () nothing), `reason` and `missing_rule`. A kind that is left out
+    of scopes that are known is not looked at.
     """
-    if scope is None or scope == "all":
+    if not scopes:
         return {"mode": "all"}
-    namespaces = _field(scope, "namespaces")
-    out: Item = {"reason": _text(_field(scope, "reason")), "rule": _text(_field(scope, "rule"), 4000)}
-    if namespaces == "all" or _field(scope, "everywhere") is True:
+    scope = scopes.get(kind)
+    if scope is None:
+        return {"mode": "none", "reason": f"{kind} are left out while only some namespaces are looked at"}
+    if scope.namespaces is None:
         return {"mode": "all"}
-    names = sorted(namespaces) if isinstance(namespaces, Collection) and not isinstance(namespaces, str) else []
-    return {"mode": "some" if names else "none", "namespaces": names, **out}
+    names = sorted(scope.namespaces)
+    reason, rule = _text(scope.reason), _text(scope.missing_rule, MAX_RULE)
+    return {"mode": "some" if names else "none", "namespaces": names, "reason": reason, "rule": rule}
 
 
 def state_json(state: Any) -> Item:
-    """{"phase": "connecting" | "live" | "away", "reason", "since"} of a view's state: a word, a mapping or an object.
+    """{"phase": "connecting" | "live" | "away", "reason", "hint", "since"} of a view's state (`name` there).
 
-    since: seconds since the epoch, or None.
+    since: seconds since the epoch.
     """
-    if isinstance(state, str):
-        return {"phase": state, "reason": "", "since": None}
-    phase = _field(state, "phase") or _field(state, "name") or "connecting"
-    since = _field(state, "since")
-    return {
-        "phase": str(getattr(phase, "value", phase)),
-        "reason": _text(_field(state, "reason")),
-        "since": since if isinstance(since, int | float) else None,
-    }
-
-
-def _field(found: Any, name: str) -> Any:
-    return found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+    return {"phase": state.name, "reason": _text(state.reason), "hint": _text(state.hint), "since": state.since}
 
 
 def _text(value: Any, limit: int = MAX_TEXT) -> str:
@@ -236,21 +230,18 @@ def _finish(item: Item, rows: list[tuple[str, str]]) -> Item:
     return {key: value for key, value in item.items() if value or key in ("key", "kind", "namespace", "name", "ports")}
 
 
-def _port_item(kind: Any, namespace: str, name: str, port: Object, *, main: bool, door: Door, needs: str) -> Item:
+def _port_item(kind: Kind, namespace: str, name: str, port: Object, *, main: bool, door: Door, needs: str) -> Item:
     number, protocol = ports.number_of(port), port.get("protocol", "TCP")
     label = port.get("name") or ""
     scheme = ports.scheme_of(port)
-    exact = Target(kind, name, namespace, port=label or str(number))
+    exact = Target(kind, name, namespace, port=(label if kind == "services" else "") or str(number))
     out: Item = {"name": label, "number": number, "protocol": protocol, "scheme": scheme}
     if scheme:
         try:
             out["url"] = door.host_url(Target(kind, name, namespace) if main else exact)
         except TargetError as error:
             out["note"] = f"{error.message}; {error.hint}"
-        by_path = exact if kind != "nodes" else Target(kind, name)
-        if scheme == "https" and kind != "nodes":
-            by_path = Target(kind, name, namespace, "https", exact.port)
-        out["path"] = format_proxy_path(by_path)
+        out["path"] = format_proxy_path(_by_path(exact, scheme, number))
         out["needs"] = needs
     elif protocol == "TCP":
         out["needs"] = "It does not speak HTTP, so the API server's proxy cannot carry it."
@@ -260,6 +251,14 @@ def _port_item(kind: Any, namespace: str, name: str, port: Object, *, main: bool
         plain = Target(kind, name, namespace, port=str(number))
         out["forward"] = f"hatchway forward {format_argument(plain)} -n {namespace}"
     return {key: value for key, value in out.items() if value or key in ("number", "scheme")}
+
+
+def _by_path(exact: Target, scheme: str, number: int) -> Target:
+    """The target as the API server must have it: the scheme said, and the ports of pods by number."""
+    if exact.kind == "nodes":
+        return Target("nodes", exact.name)
+    port = exact.port if exact.kind == "services" else str(number)
+    return Target(exact.kind, exact.name, exact.namespace, "https" if scheme == "https" else "", port)
 
 
 def _why_no_proxy_verb(service: Object) -> str:

@@ -10,6 +10,7 @@ from hatchway.kube.api import Object
 _HTTP_PROTOCOLS = frozenset({"http", "https", "ws", "wss", "kubernetes.io/ws", "kubernetes.io/wss"})
 # Words of port names, between hyphens: `tcp-postgres`, `grpc-otlp`, `http-metrics`.
 _HTTP_WORDS = frozenset({"http", "https", "web", "www", "ui", "ws", "wss", "webui", "dashboard", "console", "rest"})
+_PROGRAMS_WORDS = frozenset({"metrics", "telemetry", "health", "healthz", "probe", "admin", "debug", "pprof"})
 _OTHER_WORDS = frozenset(
     {
         *("amqp", "amqps", "bolt", "cassandra", "client", "cql", "dns", "etcd", "gossip", "grpc", "h2c", "imap"),
@@ -60,9 +61,10 @@ def number_of(port: Object) -> int:
     return int(port.get("port") or port.get("containerPort") or 0)
 
 
-def main_port(ports: Iterable[Object]) -> Object | None:
-    """The port that a host name without a port label means: the first that speaks HTTP."""
-    return next((port for port in ports if is_http(port)), None)
+def default_port(ports: Iterable[Object]) -> Object | None:
+    """The port that a host name without a port label means: the first that speaks HTTP, those for programs last."""
+    http = [port for port in ports if is_http(port)]
+    return next((port for port in http if not _words(port) & _PROGRAMS_WORDS), None) or next(iter(http), None)
 
 
 def _words(port: Object) -> frozenset[str]:

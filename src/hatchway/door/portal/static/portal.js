@@ -189,13 +189,6 @@ function empty(counts) {
 
 function notices() {
   const out = [];
-  const state = about?.state;
-  if (doorAway) {
-    out.push(h("div.notice.down", { "data-k": "door", role: "alert" }, h("span.dot.down"), h("div", {}, h("b", {}, "The door does not answer."), " Is ", h("code", {}, "hatchway proxy"), " still running? This page tries again by itself.")));
-  } else if (state?.phase === "away") {
-    const since = state.since ? ` What you see is from ${new Date(state.since * 1000).toLocaleTimeString()}.` : "";
-    out.push(h("div.notice.down", { "data-k": "away", role: "alert" }, h("span.dot.down"), h("div", {}, h("b", {}, "The cluster does not answer."), ` Trying again by itself.${since}`, state.reason && h("code.reason", {}, state.reason))));
-  }
   const scope = about?.scopes?.[tab];
   if (scope?.mode === "some") {
     out.push(h("details.notice.some", { "data-k": "some" + tab, open: byId("notices").querySelector("details.some")?.open },
@@ -204,6 +197,21 @@ function notices() {
   }
   morph(byId("notices"), h("div.notices", { id: "notices" }, ...out));
 }
+
+/** What is wrong as a whole stands in the header, where it is seen wherever the list is scrolled to. */
+function alerts() {
+  const state = about?.state;
+  const out = [];
+  if (doorAway) {
+    out.push(h("div", { "data-k": "door" }, h("p", {}, h("span.dot.down"), h("b", {}, "The door does not answer."), h("span", {}, "Is ", h("code", {}, "hatchway proxy"), " still running? This page tries again by itself."))));
+  } else if (state?.phase === "away") {
+    const since = state.since ? ` What you see is from ${new Date(state.since * 1000).toLocaleTimeString()}.` : "";
+    out.push(h("div", { "data-k": "away" }, h("p", {}, h("span.dot.down"), h("b", {}, "The cluster does not answer."), h("span", {}, `Trying again by itself.${since}`), state.reason && h("code.reason", {}, state.reason), state.hint && h("span", {}, state.hint))));
+  }
+  morph(byId("alerts"), h("div.alerts", { id: "alerts", role: "alert" }, ...out));
+}
+
+new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--top", target.offsetHeight + "px")).observe(document.querySelector(".top"));
 
 // Following the door
 
@@ -219,6 +227,7 @@ function connection() {
   byId("connection-dot").className = "dot " + phase;
   if (byId("connection-text").textContent !== text) byId("connection-text").textContent = text;
   byId("connection").dataset.phase = phase;
+  alerts();
 }
 
 function put(item) {

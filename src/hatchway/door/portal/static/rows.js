@@ -39,7 +39,14 @@ function row(item, open) {
 }
 
 function where(item) {
-  if (item.url) return [h("span.mono", { "data-k": "url" }, shortUrl(item.url))];
+  if (item.url) {
+    const needs = item.ports.find((port) => port.url === item.url)?.needs;
+    return [
+      // The name is the same link, for the keyboard.
+      h("a.mono", { "data-k": "url", href: item.url, target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, shortUrl(item.url)),
+      needs && h("em.mark", { "data-k": "needs", "data-tip": needs }, "needs forward"),
+    ].filter(Boolean);
+  }
   const forward = forwardOf(item);
   if (forward) return [h("span.mono.forward", { "data-k": "forward" }, forward)];
   return [h("span.quiet", { "data-k": "none" }, item.ports.length ? "" : "No ports")];
