@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hatchway import __version__
-from hatchway.cli import down, info, password, status, token, up, url
+from hatchway.cli import down, info, password, proxy, status, token, up, url
 
 app = typer.Typer(
     name="hatchway",
@@ -35,5 +35,5 @@ def _main(
     pass
 
 
-for command in (up.up, status.status, down.down, token.token, password.password, info.info, url.url):
+for command in (up.up, status.status, down.down, token.token, password.password, info.info, url.url, proxy.proxy):
     app.command()(command)

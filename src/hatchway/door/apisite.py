@@ -52,6 +52,11 @@ class ApiSite:
             return NOT_FOUND
         return path[self._strip :]
 
+    def stamp(self) -> object:
+        """Equal to an earlier one as long as decisions of then still hold."""
+        connection = self._connection
+        return connection.generation if connection.fresh and connection.trouble is None else object()
+
     def route(self, head: RequestHead, path: bytes) -> Decision | Awaitable[Decision]:
         """path: as `path_of` gives it."""
         if self._connection.fresh:
@@ -83,7 +88,11 @@ class ApiSite:
         def failed(error: ProxyError) -> Respond:
             return self._diagnosis.away(error, head, html=False)
 
-        return Forward(connection.upstream, target, headers, failed, reconsider=reconsider)
+        def heard(answer: ResponseHead) -> None:
+            if connection.trouble is not None:
+                connection.note(None)
+
+        return Forward(connection.upstream, target, headers, failed, heard, reconsider=reconsider)
 
 
 def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tuple[Headers, bool]:

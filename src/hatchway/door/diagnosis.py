@@ -42,6 +42,12 @@ class Diagnosis:
         return f"http://{format_host_name(target, self._domain)}{port}/"
 
     @property
+    def prefix_url(self) -> str:
+        """Where targets are shown under their proxy paths."""
+        port = f":{self.port}" if self.port not in (0, 80) else ""
+        return f"http://prefix.{self._domain}{port}/"
+
+    @property
     def portal(self) -> str:
         host = "localhost" if self._domain == "localhost" else self._domain
         return f"http://{host}:{self.port}/" if self.port else ""

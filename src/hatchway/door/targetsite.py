@@ -1,4 +1,7 @@
-"""One target under a host name of its own: what is asked of it, and what is made of its answers."""
+"""One target as browsers see it: under a host name of its own, or under a path prefix that it shares a host with others by.
+
+What is asked of it, and what is made of its answers.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from hatchway.proxy.routing import (
     Transform,
 )
 from hatchway.rewrite.location import collapse_path
-from hatchway.rewrite.unprefix import Unprefixer
+from hatchway.rewrite.prefix import PrefixRewriter
 from hatchway.route.api import AUTHORIZATION
 from hatchway.route.ways import Route, Way
 from hatchway.target import Target
@@ -51,15 +54,20 @@ _KEPT_CODINGS: Final = frozenset((b"gzip", b"deflate", b"identity", b"x-gzip"))
 _DOTS = re.compile(rb"/(?:\.|%2[eE])")
 _CACHE_CONTROL: Final = b"no-cache, private"
 # How servers say that they speak TLS, and how Go says that what it heard was TLS, or was not.
-_SPEAKS_TLS = re.compile(rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|requires TLS|use https", re.I)
+_SPEAKS_TLS = re.compile(
+    rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|requires TLS|use https", re.I
+)
 _HEARD_TLS = re.compile(r"malformed HTTP|not an HTTP|\\x15\\x03|EOF|connection reset|server closed|broken pipe", re.I)
-_HEARD_NO_TLS = re.compile(r"HTTP response to HTTPS|does not look like a TLS|wrong version number|record layer|tls: ", re.I)
+_HEARD_NO_TLS = re.compile(
+    r"HTTP response to HTTPS|does not look like a TLS|wrong version number|record layer|tls: ", re.I
+)
 
 
 class TargetSite:
-    """Routes the requests of one host name.
+    """Routes the requests for one target.
 
-    host: the name, without a port, in lower case. wanted: the Host that applications are told, as `--host-header` has it.
+    host: the host name, without a port, in lower case. wanted: the Host that applications are told, as `--host-header`
+    has it. prefix: the path under which the target is seen, without a slash at its end; b"" under a host name of its own.
     """
 
     def __init__(
@@ -73,8 +81,10 @@ class TargetSite:
         diagnosis: Diagnosis,
         domain: str,
         wanted: str,
+        prefix: bytes = b"",
     ) -> None:
         self.target = target
+        self.prefix = prefix
         self.jar = CookieJar(host, domain.encode())
         self.needs_forward = ""
         self._connection = connection
@@ -86,6 +96,7 @@ class TargetSite:
         self._resolved: Resolved | None = None
         self._until = 0.0
         self._scheme = ""
+        self._tried: dict[str, float] = {}
         self._version = 0
         self.host_header = HostHeader(target, wanted, "")
 
@@ -126,7 +137,11 @@ class TargetSite:
         await self._route.prepare()
         if self._resolved is not None and time.monotonic() < self._until:
             return
-        found = await resolve(self.target, self._lookup)
+        if self.prefix:
+            # A proxy path says what it means.
+            found = Resolved(self.target, sure=True)
+        else:
+            found = await resolve(self.target, self._lookup)
         self._until = time.monotonic() + _SECONDS
         if found == self._resolved:
             return
@@ -141,7 +156,7 @@ class TargetSite:
 
     def _decide(self, head: RequestHead, sender: Sender) -> Decision:
         field = b"; ".join(value for name, value in head.headers if name.lower() == b"cookie")
-        if field and sender.browser:
+        if field and sender.browser and not self.prefix:
             checked = self.jar.check(field)
             field = checked.passed
             if checked.unknown and _may_be_sent_twice(head, sender):
@@ -156,10 +171,12 @@ class TargetSite:
         assert self._resolved is not None
         way = self._route.way(replace(self._resolved.target, scheme=self._scheme))
         exchange = _Exchange(self, head, sender, cookie, way, renewed)
-        path = head.target
+        path = head.target[len(self.prefix) :]
+        if path[:1] != b"/":
+            path = b"/" + path  # `.../proxy` is the application's root for a WebSocket, which cannot be redirected
         if _DOTS.search(head.path):
             # What stands between this and the API server must not come to another path.
-            path = collapse_path(head.path) + (b"?" + head.query if head.query is not None else b"")
+            path = collapse_path(head.path[len(self.prefix) :]) + (b"?" + head.query if head.query is not None else b"")
         return Forward(
             way.upstream,
             way.prefix + path,
@@ -202,8 +219,11 @@ class TargetSite:
     def speaks(self, scheme: str) -> bool:
         """The target seems to speak this. Whether that is news, and worth another try."""
         assert self._resolved is not None
-        if self._resolved.sure or self._scheme == scheme:
+        now = time.monotonic()
+        if self._resolved.sure or self._scheme == scheme or self._tried.get(scheme, 0.0) > now:
             return False
+        # Not back and forth for one that speaks neither.
+        self._tried[self._scheme or "http"] = now + _SECONDS
         self._scheme = scheme
         self._version += 1
         return True
@@ -225,7 +245,19 @@ def _may_be_sent_twice(head: RequestHead, sender: Sender) -> bool:
 class _Exchange:
     """One request for the target. sent: the Host that the application is told."""
 
-    __slots__ = ("_authorization", "_cookie", "_head", "_outer", "_renewed", "_sender", "_site", "_value", "_way", "sent")
+    __slots__ = (
+        "_authorization",
+        "_cookie",
+        "_head",
+        "_outer",
+        "_renewed",
+        "_rewriter",
+        "_sender",
+        "_site",
+        "_value",
+        "_way",
+        "sent",
+    )
 
     def __init__(
         self, site: TargetSite, head: RequestHead, sender: Sender, cookie: bytes, way: Way, renewed: bool
@@ -240,6 +272,9 @@ class _Exchange:
         self._value = site.host_header.value
         self._authorization = head.header(b"authorization")
         self.sent = way.host or self._value or self._outer
+        self._rewriter: PrefixRewriter | None = None
+        if site.prefix:
+            self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=site.names)
 
     def headers(self) -> Headers:
         """The fields of the request as they go to the route."""
@@ -268,6 +303,8 @@ class _Exchange:
             (b"X-Forwarded-Port", port if colon and port.isdigit() else b"80"),
             (b"Forwarded", b'for="%b";host="%b";proto=http' % (_quoted(client), outer)),
         ]
+        if self._rewriter is not None:
+            headers = self._rewriter.edit_request(headers)
         return headers + way.fields
 
     # Answers
@@ -283,16 +320,14 @@ class _Exchange:
             site.connection.note(None)
         if head.status < 400 and self._sender.navigates:
             site.host_header.taken(self._value)
-        prefix = b"" if way.carries.unchanged else way.prefix
+        prefix = b"" if way.carries.unchanged or site.prefix else way.prefix
         headers: Headers = []
         marked = False
         for name, value in head.headers:
             lower = name.lower()
-            if lower in (b"location", b"content-location"):
-                value = links.outer_location(
-                    value, outer=self._outer, sent=self.sent, names=site.names, prefix=prefix
-                )
-            elif lower == b"set-cookie":
+            if lower in (b"location", b"content-location") and not site.prefix:
+                value = links.outer_location(value, outer=self._outer, sent=self.sent, names=site.names, prefix=prefix)
+            elif lower == b"set-cookie" and not site.prefix:
                 value = site.jar.set(value)
             elif lower == b"cache-control" and not marked and value == _CACHE_CONTROL:
                 marked = True  # the API server's own, before the application's
@@ -301,9 +336,11 @@ class _Exchange:
                 continue
             headers.append((name, value))
         head.headers = headers
-        if not prefix or self._head.upgrade is not None:
+        if self._head.upgrade is not None:
             return None
-        return Unprefixer(prefix, self._outer, self.sent).edit(head.status, head.headers, method=self._head.method)
+        if self._rewriter is not None:
+            return self._rewriter.edit(head.status, head.headers, method=self._head.method)
+        return None
 
     def reconsider(self, head: ResponseHead) -> Reconsider | None:
         content_type = head.header(b"content-type")
@@ -341,16 +378,14 @@ class _Exchange:
         site, head = self._site, self._head
         if status == 400 and _SPEAKS_TLS.search(body) and site.speaks("https"):
             return site.again(head, self._sender, self._cookie)
-        if status in REFUSALS and head.method in ("GET", "HEAD") and self._way.host is None:
-            if site.host_header.refused(self._value):
-                site.changed()
-                return site.again(head, self._sender, self._cookie)
+        nameable = status in REFUSALS and head.method in ("GET", "HEAD") and self._way.host is None
+        if nameable and site.host_header.refused(self._value):
+            site.changed()
+            return site.again(head, self._sender, self._cookie)
         if status == 401 and challenged and self._authorization is not None and not self._way.carries.authorization:
             why = "its password in the Authorization field, which the API server keeps for itself"
             site.needs_forward = why
-            return site.diagnosis.answer(
-                needs_forward(site.resolved(), why), head, html=self._sender.navigates
-            )
+            return site.diagnosis.answer(needs_forward(site.resolved(), why), head, html=self._sender.navigates)
         return None
 
 

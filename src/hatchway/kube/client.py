@@ -220,6 +220,11 @@ class _Answer:
             self._paused = True
             self._connection.transport.pause_reading()
 
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        self.upstream_head(response)
+        self._pieces.append(body)
+        self.upstream_end([])
+
     def upstream_flush(self) -> None:
         self._changed.set()
 

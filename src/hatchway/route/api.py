@@ -17,9 +17,7 @@ from hatchway.target import Target, format_proxy_path
 REWRITE: Final = b"X-Hatchway-Rewrite"
 AUTHORIZATION: Final = b"X-Hatchway-Authorization"
 
-_KUBERNETES: Final = Carries(
-    authorization=False, upgrade_query=False, methods=False, codings=False, unchanged=False
-)
+_KUBERNETES: Final = Carries(authorization=False, upgrade_query=False, methods=False, codings=False, unchanged=False)
 _EMBEDDED: Final = Carries(authorization=True, upgrade_query=True, methods=True, codings=True, unchanged=True)
 
 
