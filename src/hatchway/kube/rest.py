@@ -169,7 +169,10 @@ class RestClient(ABC):
         status, answer = await self.exchange(method, _with_query(path, query), content, content_type)
         if status >= 300:
             raise answer_error(status, answer, path)
-        return cast(Object, msgspec.json.decode(answer))
+        try:
+            return cast(Object, msgspec.json.decode(answer))
+        except msgspec.DecodeError as error:
+            raise ApiError(502, "", f"{path}: the answer is not JSON; is this an API server?") from error
 
 
 def _with_query(path: str, query: dict[str, str] | None) -> str:

@@ -44,7 +44,9 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 _SRCSETS: Final = frozenset((b"srcset", b"imagesrcset"))
 _WITH_INTEGRITY: Final = frozenset((b"script", b"link"))
 _FOREIGN = re.compile(rb"[\t\n\f\r ]*(?:[A-Za-z][A-Za-z0-9+.-]*:|//)")
-_REFRESH = re.compile(rb"([\t\n\f\r ]*[0-9.]*[\t\n\f\r ]*[;,]?[\t\n\f\r ]*url[\t\n\f\r ]*=[\t\n\f\r ]*['\"]?)(.*)", re.I | re.S)
+_REFRESH = re.compile(
+    rb"([\t\n\f\r ]*[0-9.]*[\t\n\f\r ]*[;,]?[\t\n\f\r ]*url[\t\n\f\r ]*=[\t\n\f\r ]*['\"]?)(.*)", re.I | re.S
+)
 _HASH = re.compile(rb"sha(?:256|384|512)-", re.IGNORECASE)
 _JAVASCRIPT_TYPES: Final = frozenset(
     b" module text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript"
@@ -243,5 +245,3 @@ class ImportMapRewriter:
         if isinstance(value, list):
             return [self._under(inner) for inner in value]
         return value
-
-
