@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from hatchway import __version__
-from hatchway.cli import down, info, password, status, token, up, url
+from hatchway.cli import down, info, ls, password, status, token, up, url
+from hatchway.cli import open as opening
 
 app = typer.Typer(
     name="hatchway",
@@ -35,5 +36,6 @@ def _main(
     pass
 
 
-for command in (up.up, status.status, down.down, token.token, password.password, info.info, url.url):
+for command in (up.up, status.status, down.down, token.token, password.password, info.info, url.url, ls.ls):
     app.command()(command)
+app.command("open")(opening.open_target)
