@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -50,6 +49,8 @@ def ls(
     """List what you may reach: services, pods and nodes, with their state and their URLs behind `hatchway proxy`."""
     if namespace is not None and everywhere:
         raise typer.BadParameter("choose --namespace or --all-namespaces", param_hint="--namespace")
+    import asyncio
+
     from hatchway.kube.connection import Connection
 
     connection = Connection.load(kubeconfig, context_of(name, context))
@@ -154,6 +155,8 @@ class _Screen:
 
     async def for_ever(self) -> None:
         """Show changes until cancelled: a terminal is drawn anew, everything else gets the lines that changed."""
+        import asyncio
+
         changed = asyncio.Event()
         self._view.subscribe(lambda *_: changed.set())
         draw = self._draw if sys.stdout.isatty() and self._output is not Columns.json else self._lines()
