@@ -75,6 +75,7 @@ class View:
         self._synced: set[tuple[Kind, str]] = set()
         self._complete = asyncio.Event()
         self._wake = asyncio.Event()
+        self._forbidden: dict[tuple[Kind, str], float] = {}
         self._absent: set[Kind] = set()
         self._old_endpoints = False
         self._refusal: ApiError | None = None
@@ -174,7 +175,7 @@ class View:
                     self._prune(feed, set(informer.items))
                     self._synced.add(feed)
                     wait = _FIRST_RETRY
-                    self._judge()
+                    self._refused(None)
             except* ApiError as errors:
                 error = next(found for found in _leaves(errors) if isinstance(found, ApiError))
             self._synced.discard(feed)
@@ -189,7 +190,10 @@ class View:
                 # The planner asks what is allowed now; until then what was seen stays.
                 log.info("%s may not be followed any more: %s", kind, error.message)
                 access.forget(self._connection.client)
-                await asyncio.sleep(_REFUSED_PAUSE if wait > _FIRST_RETRY else 0)
+                before, self._forbidden[feed] = self._forbidden.get(feed), time.monotonic()
+                if before is not None and time.monotonic() - before < _ASK_AGAIN:
+                    # The reviews allow what the server refuses: no reason to ask for ever.
+                    await asyncio.sleep(_REFUSED_PAUSE)
                 self._wake.set()
                 return
             self._refused(error)
