@@ -18,6 +18,7 @@ import msgspec
 from hatchway.errors import ApiError, service_unavailable
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.paths import ResourceName, parse_resource
+from hatchway.kube.relist import Key, differences, key_of
 
 # Inside the class below `list` is a method.
 _Objects = list[Object]
@@ -126,13 +127,13 @@ class HttpClient:
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         found, selectors = parse_resource(resource), _selectors(label_selector, field_selector)
-        known: dict[tuple[str, str], Object] = {}
+        known: dict[Key, Object] = {}
         version, synced, wait = "", False, _FIRST_RETRY
         while True:
             try:
                 if not version:
                     items, version = await self._list(found, namespace, selectors)
-                    for event in _differences(known, items):
+                    for event in differences(known, items):
                         yield event
                     if not synced:
                         synced = True
@@ -146,9 +147,9 @@ class HttpClient:
                         if kind == "BOOKMARK":
                             continue
                         if kind == "DELETED":
-                            known.pop(_key(obj), None)
+                            known.pop(key_of(obj), None)
                         else:
-                            known[_key(obj)] = obj
+                            known[key_of(obj)] = obj
                         yield WatchEvent(kind, obj)  # type: ignore[arg-type]
             except ApiError as error:
                 if error.code in (401, 403, 404, 405):
@@ -156,7 +157,11 @@ class HttpClient:
                 if error.code != 503:
                     version = ""
                 wait = await _back_off(wait)
-            except (httpx2.TransportError, msgspec.DecodeError, OSError):
+            except msgspec.DecodeError:
+                # Asked for the same events, the server would send the same line again.
+                version = ""
+                wait = await _back_off(wait)
+            except (httpx2.TransportError, OSError):
                 # The server is away; its history may still cover the gap, so the version is kept.
                 wait = await _back_off(wait)
 
@@ -194,8 +199,9 @@ class HttpClient:
             if response.status_code != 200:
                 await response.aread()
                 raise _response_error(response)
-            async for line in response.aiter_lines():
-                if line:
+            splitter = LineSplitter()
+            async for data in response.aiter_bytes():
+                for line in splitter.feed(data):
                     event = msgspec.json.decode(line)
                     yield event["type"], event["object"]
         finally:
@@ -250,25 +256,22 @@ def _namespace(obj: Object) -> str | None:
     return cast("str | None", obj["metadata"].get("namespace"))
 
 
-def _key(obj: Object) -> tuple[str, str]:
-    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+class LineSplitter:
+    """Cuts a stream into its lines. Only a newline ends one: httpx's own `aiter_lines` also splits at U+0085, U+2028
+    and others, which strings of JSON may contain as they are."""
 
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
 
-def _differences(known: dict[tuple[str, str], Object], items: list[Object]) -> list[WatchEvent]:
-    """What a new complete list changes; `known` is brought up to date."""
-    current = {_key(item): item for item in items}
-    events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]
-    for key, obj in current.items():
-        old = known.get(key)
-        if old is None:
-            events.append(WatchEvent("ADDED", obj))
-        elif old["metadata"]["uid"] != obj["metadata"]["uid"]:
-            events += [WatchEvent("DELETED", old), WatchEvent("ADDED", obj)]
-        elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-            events.append(WatchEvent("MODIFIED", obj))
-    known.clear()
-    known.update(current)
-    return events
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes, without their ends; empty ones are left out."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._rest:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest.clear()
+        if rest:
+            self._rest.append(rest)
+        return [line for line in lines if line]
 
 
 def _response_error(response: httpx2.Response) -> ApiError:
