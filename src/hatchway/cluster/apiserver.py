@@ -104,7 +104,8 @@ class ApiServer:
         self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool))
 
     async def close(self, grace: float) -> None:
-        """Stop listening, let exchanges finish for up to `grace` seconds, bring everything to disk."""
+        """Stop listening, end watches, let other exchanges finish for up to `grace` seconds, bring everything to disk."""
+        self._store.end_watches()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
         self._pruning.cancel()
         await asyncio.wait({self._pruning})

@@ -82,8 +82,10 @@ class HttpClient(RestClient):
             try:
                 if response.status_code != 200:
                     raise answer_error(response.status_code, await response.aread(), request.url.path)
-                async for line in response.aiter_lines():
-                    yield line.encode()
+                splitter = LineSplitter()
+                async for data in response.aiter_bytes():
+                    for line in splitter.feed(data):
+                        yield line
             finally:
                 await response.aclose()
         except (httpx2.TransportError, OSError) as error:
@@ -107,3 +109,21 @@ class HttpClient(RestClient):
             headers["authorization"] = f"Bearer {token}"
         extra: dict[str, Any] = {"timeout": timeout} if timeout else {}
         return self._http.build_request(method, path, content=content, headers=headers, **extra)
+
+
+class LineSplitter:
+    """Cuts a stream into its lines. Only a newline ends one: httpx's own `aiter_lines` also splits at U+0085, U+2028
+    and others, which strings of JSON may contain as they are."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes, without their ends; empty ones are left out."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._rest:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest.clear()
+        if rest:
+            self._rest.append(rest)
+        return [line for line in lines if line]

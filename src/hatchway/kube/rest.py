@@ -14,6 +14,7 @@ import msgspec
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.paths import ResourceName, parse_resource
+from hatchway.kube.relist import Key, differences, key_of
 
 # Inside the class below `list` is a method.
 _Objects = list[Object]
@@ -89,13 +90,13 @@ class RestClient(ABC):
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         found, selectors = parse_resource(resource), _selectors(label_selector, field_selector)
-        known: dict[tuple[str, str], Object] = {}
+        known: dict[Key, Object] = {}
         version, synced, wait = "", False, _FIRST_RETRY
         while True:
             try:
                 if not version:
                     items, version = await self._list(found, namespace, selectors)
-                    for event in _differences(known, items):
+                    for event in differences(known, items):
                         yield event
                     if not synced:
                         synced = True
@@ -109,9 +110,9 @@ class RestClient(ABC):
                         if kind == "BOOKMARK":
                             continue
                         if kind == "DELETED":
-                            known.pop(_key(obj), None)
+                            known.pop(key_of(obj), None)
                         else:
-                            known[_key(obj)] = obj
+                            known[key_of(obj)] = obj
                         yield WatchEvent(kind, obj)  # type: ignore[arg-type]
             except ApiError as error:
                 if error.code in (401, 403, 404, 405):
@@ -120,7 +121,11 @@ class RestClient(ABC):
                 if error.code != 503:
                     version = ""
                 wait = await _back_off(wait)
-            except (msgspec.DecodeError, OSError):
+            except msgspec.DecodeError:
+                # Asked for the same events, the server would send the same line again.
+                version = ""
+                wait = await _back_off(wait)
+            except OSError:
                 wait = await _back_off(wait)
 
     async def _list(
@@ -186,27 +191,6 @@ def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
 
 def _namespace(obj: Object) -> str | None:
     return cast("str | None", obj["metadata"].get("namespace"))
-
-
-def _key(obj: Object) -> tuple[str, str]:
-    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _differences(known: dict[tuple[str, str], Object], items: list[Object]) -> list[WatchEvent]:
-    """What a new complete list changes; `known` is brought up to date."""
-    current = {_key(item): item for item in items}
-    events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]
-    for key, obj in current.items():
-        old = known.get(key)
-        if old is None:
-            events.append(WatchEvent("ADDED", obj))
-        elif old["metadata"]["uid"] != obj["metadata"]["uid"]:
-            events += [WatchEvent("DELETED", old), WatchEvent("ADDED", obj)]
-        elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-            events.append(WatchEvent("MODIFIED", obj))
-    known.clear()
-    known.update(current)
-    return events
 
 
 def answer_error(status: int, body: bytes, path: str) -> ApiError:
