@@ -22,7 +22,9 @@ _STRING_END = {
     b"'": re.compile(rb"(?:[^'\\\n\f\r]++|\\[\s\S])*+"),
 }
 _BARE_END = re.compile(rb"(?:[^)\\]++|\\[\s\S])*+")
-_IN_ATTRIBUTE = re.compile(rb"(?<![\w-])url\([\t\n\f\r ]*(?:&quot;|&#0*3[49];|&#x0*2[27];|&apos;|[\"'])?", re.IGNORECASE)
+_IN_ATTRIBUTE = re.compile(
+    rb"(?<![\w-])url\([\t\n\f\r ]*(?:&quot;|&#0*3[49];|&#x0*2[27];|&apos;|[\"'])?", re.IGNORECASE
+)
 _ATTRIBUTE_URL = re.compile(rb"[^\t\n\f\r \"'()&;]*")
 _CANDIDATE = re.compile(rb"([\t\n\f\r ,]*)([^\t\n\f\r ]+)([^,(]*(?:\([^)]*\)[^,(]*)*)")
 

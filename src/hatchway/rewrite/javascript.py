@@ -289,7 +289,7 @@ class JavaScriptRewriter:
             if last == b"}":
                 return not re.match(rb"\.[A-Za-z]", window[match.end() :])
             return not _closes_a_condition(text)
-        if last in b"]\"`":
+        if last in b']"`':
             return True
         word = _LAST_WORD.search(text)
         if word is not None:
@@ -425,7 +425,15 @@ class JavaScriptRewriter:
         if root is None or root[0] in _KEYWORDS:
             return None
         previous = _LAST_WORD.search(before)
-        if previous is not None and previous[0] in (b"new", b"delete", b"function", b"class", b"get", b"set", b"typeof"):
+        if previous is not None and previous[0] in (
+            b"new",
+            b"delete",
+            b"function",
+            b"class",
+            b"get",
+            b"set",
+            b"typeof",
+        ):
             return None
         return position
 
