@@ -27,6 +27,7 @@ from hatchway.cluster import lifecycle, plan
 from hatchway.cluster.addons import apply as addons
 from hatchway.cluster.addons import readiness
 from hatchway.cluster.api import schema
+from hatchway.cluster.api.proxyverb import rewriting_of
 from hatchway.cluster.api.store import Store
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import credentials, pki
@@ -162,6 +163,7 @@ class _Cluster:
                 dial=network.dialer.connect,
                 allow_loopback_pods=loopback,
                 address=f"{inside[0]}:{inside[1]}",
+                rewriting=rewriting_of(self.config.rewrite),
             )
             stack.push_async_callback(api.close, _CLOSE_SECONDS)
             # Nodes end before the API server that they talk to: their connections are gone, and nobody waits for them.

@@ -52,6 +52,12 @@ _JAVASCRIPT_TYPES: Final = frozenset(
     b" module text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript"
     b" text/jscript text/livescript text/x-javascript".split(b" ")
 )
+_TELLING: Final = {
+    b"no-referrer": b"same-origin",
+    b"never": b"same-origin",
+    b"origin": b"origin-when-cross-origin",
+    b"strict-origin": b"strict-origin-when-cross-origin",
+}
 _BEGINS_A_DOCUMENT: Final = frozenset((b"html", b"head", b"body"))
 _DOCTYPE: Final = b"<!doctype"
 
@@ -173,12 +179,12 @@ class PageRewriter(HtmlRewriter):
         content = given.get(b"content", b"")
         if kind == b"content-security-policy" and _HASH.search(content):
             self._inline = False
-        if kind != b"refresh":
+        if kind == b"refresh" and (found := _REFRESH.match(content)) is not None:
+            rewritten = found[1] + self._rewrite(found[2])
+        elif given.get(b"name", b"").lower() == b"referrer":
+            rewritten = telling_referrer(content)
+        else:
             return []
-        found = _REFRESH.match(content)
-        if found is None:
-            return []
-        rewritten = found[1] + self._rewrite(found[2])
         for match in ATTRIBUTE.finditer(buffer, tag.end(2), tag.end()):
             if match[1].lower() == b"content" and match.lastindex and match.lastindex > 1 and rewritten != content:
                 return [(match.start(match.lastindex), match.end(match.lastindex), rewritten)]
@@ -245,3 +251,11 @@ class ImportMapRewriter:
         if isinstance(value, list):
             return [self._under(inner) for inner in value]
         return value
+
+
+def telling_referrer(value: bytes) -> bytes:
+    """A referrer policy that tells the application's own addresses to itself, and to others no more than it did.
+
+    `stray.py` knows by the Referer to which application a request without the prefix belongs.
+    """
+    return b", ".join(_TELLING.get(one.strip().lower(), one.strip()) for one in value.split(b","))

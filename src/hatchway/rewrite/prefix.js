@@ -419,12 +419,13 @@
     // Files of the application may be changed on their way, so that their checksums are wrong.
     function ownFile(element) {
       var url = native.get.call(element, "src") || native.get.call(element, "href");
-      if (!url) return false;
+      return Boolean(url) && ownAddress(url);
+    }
+    function ownAddress(url) {
       try { return new NativeURL(url, base()).host === here.host; } catch (e) { return false; }
     }
-    function checked(element) {
-      var name = element.localName;
-      if ((name === "script" || name === "link") && element.hasAttribute("integrity") && ownFile(element)) {
+    function loosen(element, url) {
+      if (/^(?:script|link)$/.test(element.localName) && native.get.call(element, "integrity") && ownAddress(url)) {
         native.remove.call(element, "integrity");
       }
     }
@@ -435,7 +436,7 @@
         var kind = kindFor(self, attribute);
         if (kind) {
           args[at + 1] = change(kind, args[at + 1]);
-          if (kind === "url" && native.get.call(self, "integrity")) setTimeout(checked, 0, self), native.remove.call(self, "integrity");
+          if (kind === "url") loosen(self, args[at + 1]);
         } else if (attribute === "integrity" && ownFile(self)) {
           args[at + 1] = "";
         }
@@ -461,7 +462,7 @@
     function property(type, name) {
       accessor(type, name, del, function (value, element) {
         var mapped = typeof value === "string" || (value && typeof value === "object") ? add(value) : value;
-        if ((name === "src" || name === "href") && element.integrity) setTimeout(checked, 0, element);
+        loosen(element, mapped);
         return mapped;
       });
     }
@@ -575,7 +576,7 @@
         var mapped = change(kindOf(name, attribute), value);
         if (mapped !== value) native.set.call(element, attribute, mapped);
       });
-      checked(element);
+      if (native.get.call(element, "integrity") && ownFile(element)) loosen(element, base());
     }
 
     function acting(event) {

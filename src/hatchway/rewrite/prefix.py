@@ -27,7 +27,7 @@ from hatchway.rewrite.encoding import Transform
 from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.javascript import JavaScriptRewriter
 from hatchway.rewrite.multistatus import MultistatusRewriter
-from hatchway.rewrite.page import PageRewriter
+from hatchway.rewrite.page import PageRewriter, telling_referrer
 from hatchway.rewrite.rules import KubernetesRule, PrefixRule, Rule, UnprefixRule
 
 Mode = Literal["full", "kubernetes"]
@@ -202,6 +202,8 @@ class PrefixRewriter:
             return found[1] + rule(found[2]) if found else value
         if name == b"reporting-endpoints":
             return _QUOTED.sub(lambda match: b'"' + rule(match[1]) + b'"', value)
+        if name == b"referrer-policy":
+            return telling_referrer(value)
         if name in _POLICIES:
             return rewrite_policy(value, self._hash() if page else b"", rule)
         return value

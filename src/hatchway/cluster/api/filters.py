@@ -40,6 +40,7 @@ from hatchway.proxy.routing import (
     RequestHead,
     Respond,
 )
+from hatchway.rewrite.stray import stray_target
 
 # Requests that may take for ever are not counted as being in flight (`BasicLongRunningRequestCheck`).
 _LONG_VERBS = frozenset(("watch", "proxy"))
@@ -106,6 +107,8 @@ class Filters:
         exchange = _Exchange(self, head, record, given_id, time.time())
         try:
             info = requestinfo.parse(head.method, head.path, head.query)
+            if info.subresource != "proxy" and (belongs := stray_target(head.target, head.headers)) is not None:
+                return exchange.stamp(Respond(307, [(b"Location", belongs)]))
             _describe_target(record, head, info)
             identity = self._authenticator.authenticate(head)
             if isinstance(identity, Identity):
