@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import re
 import select
@@ -14,23 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import BIN, find_kubectl
 
 FIRST_LINE = re.compile(r"^Starting to serve on (.+)$")
-
-
-@functools.cache
-def door_is_there() -> bool:
-    """Whether this Hatchway has `hatchway proxy`."""
-    return subprocess.run([BIN / "hatchway", "proxy", "--help"], capture_output=True).returncode == 0
-
-
-def need_door() -> None:
-    """Skip the test when `hatchway proxy` does not exist."""
-    if not door_is_there():
-        pytest.skip("the door is not there yet")
 
 
 @dataclass

@@ -160,16 +160,21 @@ HOSTS = Group(
 REJECTED = Group(
     "default reject-paths",
     (),
-    paths(
-        (f"{POD}/exec", FORBIDDEN),
-        (f"{POD}/exec?command=sh", FORBIDDEN),
-        (f"{POD}/attach", FORBIDDEN),
-        (f"{POD}/%65xec", FORBIDDEN),
-        (f"{POD}/execute", FORBIDDEN),
-        (f"{POD}/portforward", f"200 → GET {POD}/portforward"),
-        ("/api/v1/namespaces/default/services/pods/exec", "200 → GET /api/v1/namespaces/default/services/pods/exec"),
-    )
-    + [Case(Ask(f"{POD}/exec", headers=("Connection: Upgrade", "Upgrade: SPDY/3.1")), FORBIDDEN)],
+    [
+        *paths(
+            (f"{POD}/exec", FORBIDDEN),
+            (f"{POD}/exec?command=sh", FORBIDDEN),
+            (f"{POD}/attach", FORBIDDEN),
+            (f"{POD}/%65xec", FORBIDDEN),
+            (f"{POD}/execute", FORBIDDEN),
+            (f"{POD}/portforward", f"200 → GET {POD}/portforward"),
+            (
+                "/api/v1/namespaces/default/services/pods/exec",
+                "200 → GET /api/v1/namespaces/default/services/pods/exec",
+            ),
+        ),
+        Case(Ask(f"{POD}/exec", headers=("Connection: Upgrade", "Upgrade: SPDY/3.1")), FORBIDDEN),
+    ],
 )
 
 FILTERS = [

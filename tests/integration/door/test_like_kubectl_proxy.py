@@ -16,14 +16,43 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BIN, find_kubectl
-from tests.integration.door.proxies import Ask, Got, fails, need_door, running
+from tests.door import need_door
+from tests.integration.door.proxies import Ask, Got, fails, running
 from tests.integration.door.recorded import FORBIDDEN, GROUPS, UPGRADE, Case, Group, outcome
 from tests.integration.door.recorder import Recorder, Seen, recorder
 
 # Of an answer: what a client goes by. `Date`, `Server` and the framing are each proxy's own.
-_ANSWER_HEADERS = ["content-type", "location", "set-cookie", "x-content-type-options", "content-range", "accept-ranges", "last-modified", "upgrade"]
+_ANSWER_HEADERS = [
+    "content-type",
+    "location",
+    "set-cookie",
+    "x-content-type-options",
+    "content-range",
+    "accept-ranges",
+    "last-modified",
+    "upgrade",
+]
 # Of a request: what an API server goes by.
-_REQUEST_HEADERS = ["host", "authorization", "impersonate-user", "cookie", "origin", "referer", "forwarded", "x-forwarded-for", "te", "foo", "keep-alive", "proxy-authorization", "expect", "content-length", "transfer-encoding", "upgrade", "sec-websocket-key", "sec-websocket-version"]
+_REQUEST_HEADERS = [
+    "host",
+    "authorization",
+    "impersonate-user",
+    "cookie",
+    "origin",
+    "referer",
+    "forwarded",
+    "x-forwarded-for",
+    "te",
+    "foo",
+    "keep-alive",
+    "proxy-authorization",
+    "expect",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,36 @@
+"""Debian's Prometheus: a query shown as a table and as a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.apps.app import App, Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def check(page: Page, app: Running) -> None:
+    page.goto(app.url)
+    page.wait_for_url("**/graph*")
+    page.locator("textarea[name=expr]").fill("vector(6 * 7)")
+    page.get_by_role("button", name="Execute").click()
+    page.locator("table td", has_text="42").first.wait_for()
+    page.get_by_role("link", name="Graph", exact=True).last.click()
+    page.locator(".rickshaw_graph svg path").first.wait_for()
+    page.goto(app.at("targets"))
+    page.get_by_role("heading", name="Targets").wait_for()
+
+
+APP = App(
+    name="prometheus",
+    debian=("prometheus",),
+    sources="prometheus",
+    command=(
+        "/usr/bin/prometheus",
+        "--config.file={work}/prometheus.yml",
+        "--storage.tsdb.path={work}/data",
+        "--web.listen-address={bind}:{port}",
+    ),
+    check=check,
+)
