@@ -19,7 +19,8 @@ def check(page: Page, app: Running) -> None:
     page.locator(".nav-tabs a", has_text="Graph").click()
     # A flat line has no height, which Playwright takes for hidden.
     page.locator(".rickshaw_graph svg path").first.wait_for(state="attached")
-    page.goto(app.at("targets"))
+    page.get_by_role("button", name="Status").or_(page.get_by_role("link", name="Status")).first.click()
+    page.get_by_role("link", name="Targets").click()
     page.get_by_role("heading", name="Targets").wait_for()
 
 

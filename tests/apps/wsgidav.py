@@ -33,7 +33,13 @@ APP = App(
     name="wsgidav",
     python=("wsgidav==4.4.0", "cheroot==11.1.2"),
     sources="wsgidav",
-    command=("{venv}/bin/wsgidav", "--host={bind}", "--port={port}", "--root={work}/share", "--config={work}/wsgidav.yaml"),
+    command=(
+        "{venv}/bin/wsgidav",
+        "--host={bind}",
+        "--port={port}",
+        "--root={work}/share",
+        "--config={work}/wsgidav.yaml",
+    ),
     credentials=("ada", "lovelace"),
     check=check,
 )
