@@ -22,6 +22,12 @@ import pytest
 BIN = Path(sys.executable).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("web applications (tests/apps)")
+    group.addoption("--all-apps", action="store_true", help="also the applications that take long or are seldom used")
+    group.addoption("--app-modes", default="", help="of direct, host, prefix; default: host,prefix")
+
+
 @dataclass
 class Answer:
     """An HTTP answer: `json` and `text` of its body."""

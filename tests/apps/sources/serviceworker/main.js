@@ -1,0 +1,2 @@
+navigator.serviceWorker.register("/worker.js", { scope: "/" });
+navigator.serviceWorker.ready.then(() => (document.title = "ready"));

@@ -1,0 +1,62 @@
+"""Every application works in Chromium: directly, by a host name of the door, and under the door's path prefix."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import tests.apps
+from tests.apps.app import App, Running
+from tests.apps.witness import Witness
+from tests.door import door_is_there
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+_MODULES = (importlib.import_module(f"tests.apps.{one.name}") for one in pkgutil.iter_modules(tests.apps.__path__))
+APPS: list[App] = [app for module in _MODULES for app in vars(module).values() if isinstance(app, App)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    every = metafunc.config.getoption("--all-apps")
+    asked = metafunc.config.getoption("--app-modes")
+    modes = asked.split(",") if asked else ["host", "prefix"] if door_is_there() else ["direct"]
+    found = [
+        pytest.param(app, app, mode, id=f"{app.name}-{mode}")
+        for app in APPS
+        if every or not app.extra
+        for mode in modes
+    ]
+    metafunc.parametrize(("app", "running", "mode"), found, indirect=["running"])
+
+
+@pytest.mark.timeout(300)
+def test_it_works(
+    app: App, mode: str, running: Callable[[str], Running], browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    if mode in app.fails:
+        request.applymarker(pytest.mark.xfail(reason=app.fails[mode], strict=True))
+    reached = running(mode)
+    more = {}
+    if app.credentials:
+        # Playwright then sends credentials only when it is challenged, as an address bar does.
+        user, password = app.credentials
+        more["http_credentials"] = {"username": user, "password": password, "send": "unauthorized"}
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **more)
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    witness = Witness(page)
+    try:
+        app.check(page, reached)
+    except Exception as error:
+        picture = Path(request.config.rootpath, ".cache/apps", f"{app.name}-{mode}.png")
+        witness.picture(picture)
+        error.add_note(f"at {page.url}, see {picture}\n{witness.report()}")
+        raise
+    finally:
+        context.close()

@@ -1,0 +1,35 @@
+"""Vite's development server: absolute module imports, and a file that is edited changes the page without a reload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.apps.app import App, Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def check(page: Page, app: Running) -> None:
+    message = app.work / "src/message.js"
+    message.write_text('export default "first";\n')
+    page.goto(app.url)
+    page.get_by_text("first", exact=True).wait_for()
+    page.get_by_text("loaded when needed").wait_for()
+    assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
+    page.locator("img").evaluate("image => image.decode()")
+    page.evaluate("window.kept = 'not reloaded'")
+    # The client's WebSocket must be open, else the change is missed.
+    page.wait_for_function("window.hot === true")
+    message.write_text('export default "second";\n')
+    page.get_by_text("second", exact=True).wait_for()
+    assert page.evaluate("window.kept") == "not reloaded"
+
+
+APP = App(
+    name="vite",
+    npm=("vite@8.3.8",),
+    sources="vite",
+    command=("{node}/node", "{modules}/vite/bin/vite.js", "--host={bind}", "--port={port}", "--strictPort"),
+    check=check,
+)

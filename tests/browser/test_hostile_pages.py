@@ -1,0 +1,437 @@
+"""Pages that want what is not theirs, in a real browser: none reads the API or another service, none gets a WebSocket.
+
+The pages are those of other sites, of another port of localhost, of a malicious service under its own host name, and
+of a host name whose DNS was rebound to the door. What each attack does is shown by a control: against a server that
+nothing protects the same script succeeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.chromium import chromium
+from tests.conftest import Cluster, wait_for
+from tests.door import Door
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+NAMESPACE = "hostile"
+SECRET = "the-secret-of-the-victim"
+PROGRAM = Path(__file__).with_name("hostile_server.py")
+API = "api/v1/namespaces/kube-system/configmaps"
+
+# Each is a function of a URL that gives what it has learnt, as text; "" when it was refused.
+READS = {
+    "fetch": "async url => await (await fetch(url)).text()",
+    "fetch with credentials": "async url => await (await fetch(url, { credentials: 'include' })).text()",
+    "fetch with a header of its own": "async url => await (await fetch(url, { headers: { 'X-Own': '1' } })).text()",
+    "fetch without CORS": "async url => await (await fetch(url, { mode: 'no-cors' })).text()",
+    "XMLHttpRequest": """url => new Promise(done => {
+        const request = new XMLHttpRequest();
+        request.onload = () => done(request.responseText);
+        request.onerror = () => done("");
+        request.open("GET", url);
+        request.send();
+    })""",
+    "EventSource": """url => new Promise(done => {
+        const source = new EventSource(url);
+        source.onmessage = event => done(event.data);
+        source.onerror = () => done("");
+    })""",
+    "script": """url => new Promise(done => {
+        const script = Object.assign(document.createElement("script"), { src: url });
+        script.onload = () => done(window.stolen || "");
+        script.onerror = () => done("");
+        document.head.append(script);
+    })""",
+    "module": "async url => { await import(url); return window.stolen || ''; }",
+    "iframe": """url => new Promise(done => {
+        const frame = Object.assign(document.createElement("iframe"), { src: url });
+        frame.onload = () => {
+            try { done(frame.contentDocument.documentElement.textContent); } catch { done(""); }
+        };
+        document.body.append(frame);
+    })""",
+    "object": """url => new Promise(done => {
+        const part = Object.assign(document.createElement("object"), { data: url });
+        part.onload = () => { try { done(part.contentDocument.documentElement.textContent); } catch { done(""); } };
+        part.onerror = () => done("");
+        document.body.append(part);
+    })""",
+    "WebSocket": """url => new Promise(done => {
+        const socket = new WebSocket(url.replace(/^http/, "ws"));
+        socket.onmessage = event => done(event.data);
+        socket.onopen = () => setTimeout(() => done("open"), 500);
+        socket.onerror = () => done("");
+    })""",
+    "service worker": """async url => (await navigator.serviceWorker.register(url)).scope""",
+    "worker": """url => new Promise(done => {
+        const worker = new Worker(url);
+        worker.onmessage = event => done(event.data);
+        worker.onerror = () => done("");
+    })""",
+}
+WINDOW = """url => new Promise(done => {
+    const opened = open(url);
+    window.answers = "";
+    addEventListener("message", event => { window.answers += JSON.stringify(event.data); });
+    let tries = 0;
+    const timer = setInterval(() => {
+        try { if (opened && opened.document.location.href !== "about:blank") {
+            clearInterval(timer); done(opened.document.documentElement.textContent);
+        } } catch (error) { /* It has gone to another origin. */ }
+        if (opened) opened.postMessage("tell me", "*");
+        if (++tries === 10) { clearInterval(timer); done(window.answers); }
+    }, 100);
+})"""
+
+
+def attempt(page: Page, script: str, url: str) -> str:
+    """What an attack learns; refusals of every kind are ""."""
+    wrapped = f"async url => {{ try {{ return String(await ({script})(url)); }} catch {{ return ''; }} }}"
+    return str(
+        page.evaluate(f"url => Promise.race([({wrapped})(url), new Promise(d => setTimeout(d, 4000, ''))])", url)
+    )
+
+
+@contextlib.contextmanager
+def serve(name: str) -> Iterator[int]:
+    """The hostile server as a process on loopback; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    with subprocess.Popen([sys.executable, PROGRAM, "127.0.0.1", str(port), name]) as process:
+        try:
+
+            def listens() -> bool:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    return True
+                return False
+
+            wait_for(listens)
+            yield port
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # What a name server of the attacker would do. Newer Chromiums also guard loopback by themselves, but not against
+    # pages that come from loopback, and not in every browser: it is the door that is tested here.
+    arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1", "--disable-features=LocalNetworkAccessChecks"]
+    with chromium(arguments) as running:
+        yield running
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[int]:
+    """The port of the attacker's own web server."""
+    with serve("of the attacker") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def open_server() -> Iterator[int]:
+    """The port of a server that nothing protects."""
+    with serve(SECRET) as port:
+        yield port
+
+
+@dataclass
+class Services:
+    """Two services behind the door: URLs that end with a slash."""
+
+    victim: str
+    malice: str
+    cluster: Cluster
+
+    def log(self) -> list[str]:
+        """What has reached the victim."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/services/victim/proxy/log"
+        found: list[str] = self.cluster.get(path).json
+        return [line for line in found if not line.endswith("/log")]
+
+
+@pytest.fixture(scope="module")
+def services(cluster: Cluster, door: Door) -> Iterator[Services]:
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    items = []
+    for name in ("victim", "malice"):
+        container = {
+            "name": "web",
+            "image": "any",
+            "command": ["python3", "/program/hostile_server.py", "0.0.0.0", "8080", SECRET],
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+        }
+        spec = {"containers": [container], "volumes": [{"name": "program", "configMap": {"name": "program"}}]}
+        meta = {"name": name, "namespace": NAMESPACE, "labels": {"app": name}}
+        items.append({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+        ports = [{"port": 80, "targetPort": 8080}]
+        items.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {"selector": {"app": name}, "ports": ports},
+            }
+        )
+    program = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "program", "namespace": NAMESPACE},
+        "data": {"hostile_server.py": PROGRAM.read_text()},
+    }
+    listed = {"apiVersion": "v1", "kind": "List", "items": [program, *items]}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(listed))
+    cluster.kubectl("-n", NAMESPACE, "wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
+    yield Services(door.host("victim", NAMESPACE), door.host("malice", NAMESPACE), cluster)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+ATTACKERS = ["another site", "another port of localhost", "127.0.0.1", "a malicious service", "rebound"]
+
+
+@pytest.fixture(params=ATTACKERS)
+def hostile(
+    request: pytest.FixtureRequest, context: BrowserContext, outside: int, door: Door, services: Services
+) -> Page:
+    """A page of the attacker's, opened."""
+    url = {
+        "another site": f"http://evil.example:{outside}/",
+        "another port of localhost": f"http://localhost:{outside}/",
+        "127.0.0.1": f"http://127.0.0.1:{outside}/",
+        "a malicious service": services.malice,
+        "rebound": f"http://rebind.example:{door.port}/",
+    }[request.param]
+    page = context.new_page()
+    if request.param == "rebound":
+        # Loaded while the name still led to the attacker; from then on it leads to the door.
+        rebind(page, url)
+    page.goto(url)
+    assert page.inner_text("h1") == "hello"
+    return page
+
+
+def rebind(page: Page, url: str) -> None:
+    page.route(url, lambda route: route.fulfill(content_type="text/html", body="<h1>hello</h1>"), times=1)
+
+
+def targets(door: Door, services: Services, hostile: Page, what: str) -> list[str]:
+    """URLs of the API, or of the victim, that an attack goes for; from a rebound name also by that name."""
+    if what == "api":
+        paths = [
+            f"{door.url}{API}",
+            f"http://127.0.0.1:{door.port}/{API}",
+            f"http://prefix.localhost:{door.port}/{API}",
+        ]
+        paths.append(f"{services.victim}{API}")
+    else:
+        proxied = f"api/v1/namespaces/{NAMESPACE}/services/victim/proxy/{what}"
+        paths = [f"{services.victim}{what}", f"{door.url}{proxied}", f"http://prefix.localhost:{door.port}/{proxied}"]
+    if "rebind.example" in hostile.url:
+        paths += [f"http://rebind.example:{door.port}/{path.split('/', 3)[3]}" for path in paths]
+    return paths
+
+
+@pytest.mark.parametrize("how", READS)
+def test_no_page_reads_the_api(hostile: Page, door: Door, services: Services, how: str) -> None:
+    for url in targets(door, services, hostile, "api"):
+        learnt = attempt(hostile, READS[how], url)
+        assert "ConfigMap" not in learnt
+        assert learnt == "" or how in ("iframe", "object"), f"{url}: {learnt}"
+
+
+_PARTS = {
+    "EventSource": "events",
+    "script": "secret.js",
+    "module": "secret.js",
+    "WebSocket": "ws",
+    "service worker": "worker.js",
+    "worker": "secret.js",
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_no_page_reads_a_service(hostile: Page, door: Door, services: Services, how: str) -> None:
+    for url in targets(door, services, hostile, _PARTS.get(how, "secret")):
+        learnt = attempt(hostile, READS[how], url)
+        assert SECRET not in learnt, url
+        assert learnt == "" or how in ("iframe", "object"), f"{url}: {learnt}"
+    if how == "WebSocket":
+        # It does not even reach the service.
+        assert "GET /ws" not in services.log()
+
+
+def test_no_page_reads_a_window_that_it_opened(hostile: Page, door: Door, services: Services) -> None:
+    for url in (door.url, f"{door.url}{API}", f"{services.victim}secret"):
+        learnt = attempt(hostile, WINDOW, url)
+        assert learnt == ""
+
+
+WRITES = {
+    "form": """(url, body) => {
+        const form = Object.assign(document.createElement("form"), { method: "post", action: url, enctype: "text/plain" });
+        const [name, ...rest] = body.split("=");
+        form.append(Object.assign(document.createElement("input"), { name, value: rest.join("=") }));
+        document.body.append(form);
+        form.submit();
+    }""",
+    "fetch": "(url, body) => { fetch(url, { method: 'POST', mode: 'no-cors', body }).catch(() => 0); }",
+    "fetch of JSON": """(url, body) => {
+        fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body }).catch(() => 0);
+    }""",
+    "beacon": "(url, body) => { navigator.sendBeacon(url, body); }",
+    "delete": "(url, body) => { fetch(url, { method: 'DELETE' }).catch(() => 0); }",
+}
+
+
+def write(page: Page, how: str, url: str) -> None:
+    """Send a request that changes something, and wait until the browser has its answer."""
+    # The form's text/plain needs a "=" somewhere.
+    body = json.dumps(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stolen", "annotations": {"a": "="}}}
+    )
+    done = threading.Event()
+    for event in ("requestfinished", "requestfailed"):
+        page.context.on(event, lambda request: done.set() if request.url == url else None)  # type: ignore[call-overload]
+    page.evaluate(f"([url, body]) => ({WRITES[how]})(url, body)", [url, body])
+    wait_for(lambda: page.wait_for_timeout(20) or done.is_set(), seconds=10)
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_no_page_writes_to_the_api(hostile: Page, door: Door, services: Services, how: str) -> None:
+    target = f"{door.url}api/v1/namespaces"
+    if how == "delete":
+        services.cluster.kubectl("-n", NAMESPACE, "create", "configmap", "kept", check=False)
+        target += f"/{NAMESPACE}/configmaps/kept"
+    write(hostile, how, target)
+    if how == "delete":
+        assert services.cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/kept").status == 200
+    assert services.cluster.get("/api/v1/namespaces/stolen").status == 404
+
+
+@pytest.mark.parametrize("how", [how for how in WRITES if how not in ("form", "delete")])
+def test_no_page_writes_to_a_service(hostile: Page, services: Services, how: str) -> None:
+    before = len(services.log())
+    write(hostile, how, f"{services.victim}order")
+    assert [line for line in services.log()[before:] if "order" in line and "OPTIONS" not in line] == []
+
+
+DOMAINS = ["svc.localhost", f"{NAMESPACE}.svc.localhost", "localhost", ".svc.localhost"]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_cookies_of_a_service_stay_its_own(context: BrowserContext, services: Services, domain: str) -> None:
+    page = context.new_page()
+    page.goto(f"{services.victim}set?cookie=session%3Dgood")
+    page.goto(f"{services.malice}set?cookie=session%3Devil-by-header%3B Domain%3D{domain}&cookie=own%3D1")
+    page.evaluate(
+        """domain => {
+            document.cookie = `session=evil-by-script; Domain=${domain}; Path=/`;
+            document.cookie = `session=evil-by-path; Domain=${domain}; Path=/cookies`;
+            document.cookie = `planted=1; Domain=${domain}; Path=/`;
+        }""",
+        domain,
+    )
+    assert "own=1" in page.goto(f"{services.malice}cookies").text()  # type: ignore[union-attr]
+    received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
+    assert json.loads(received) == ["session=good"]
+
+
+def test_a_service_worker_keeps_to_its_service(context: BrowserContext, services: Services, door: Door) -> None:
+    page = context.new_page()
+    page.goto(services.malice)
+    page.evaluate(
+        "navigator.serviceWorker.register('/worker.js', { scope: '/' }).then(() => navigator.serviceWorker.ready)"
+    )
+    wait_for(lambda: page.goto(f"{services.malice}anything").text() == "taken")  # type: ignore[union-attr]
+    assert page.goto(f"{services.victim}secret").text() == SECRET  # type: ignore[union-attr]
+    answer = page.goto(door.url)
+    assert answer is not None
+    assert answer.text() != "taken"
+
+
+def test_the_rebound_name_is_refused(context: BrowserContext, door: Door) -> None:
+    page = context.new_page()
+    for path in ("", API):
+        response = page.goto(f"http://rebind.example:{door.port}/{path}")
+        assert response is not None
+        assert response.status in (400, 403, 421)
+
+
+def test_the_prefix_host_serves_no_api(context: BrowserContext, door: Door) -> None:
+    page = context.new_page()
+    response = page.goto(f"http://prefix.localhost:{door.port}/{API}")
+    assert response is not None
+    assert response.status in (403, 404)
+    assert "ConfigMap" not in response.text()
+
+
+class TestControl:
+    """Against a server that nothing protects the attacks succeed: they are what they say."""
+
+    def test_reads(self, context: BrowserContext, open_server: int) -> None:
+        """From the server's own page, all of them do what they are for."""
+        base = f"http://victim.example:{open_server}/"
+        page = context.new_page()
+        for how, script in READS.items():
+            page.goto(base)
+            learnt = attempt(page, script, base + _PARTS.get(how, "secret"))
+            if how == "fetch without CORS":
+                continue
+            if how in ("service worker", "worker"):
+                # A plain-HTTP host that is not localhost has no service workers; the worker says nothing.
+                continue
+            assert SECRET in learnt, how
+        assert SECRET in attempt(page, WINDOW, base + "secret")
+
+    def test_a_websocket_across_sites(self, context: BrowserContext, outside: int, open_server: int) -> None:
+        page = context.new_page()
+        page.goto(f"http://evil.example:{outside}/")
+        assert attempt(page, READS["WebSocket"], f"http://localhost:{open_server}/ws") == SECRET
+        assert attempt(page, READS["script"], f"http://localhost:{open_server}/secret.js") == SECRET
+
+    def test_rebinding(self, context: BrowserContext, open_server: int) -> None:
+        page = context.new_page()
+        url = f"http://rebind.example:{open_server}/"
+        rebind(page, url)
+        page.goto(url)
+        assert attempt(page, READS["fetch"], url + "secret") == SECRET
+
+    @pytest.mark.parametrize("how", ["form", "fetch", "beacon"])
+    def test_writes(self, context: BrowserContext, outside: int, open_server: int, how: str) -> None:
+        page = context.new_page()
+        page.goto(f"http://evil.example:{outside}/")
+        write(page, how, f"http://localhost:{open_server}/order-by-{how}")
+        assert f"POST /order-by-{how}" in _log(context, open_server)
+
+    def test_cookies(self, context: BrowserContext, outside: int, open_server: int) -> None:
+        page = context.new_page()
+        page.goto(f"http://malice.hostile.svc.localhost:{outside}/set?cookie=a%3D1%3B Domain%3Dsvc.localhost")
+        page.evaluate("document.cookie = 'b=2; Domain=svc.localhost'")
+        received = page.goto(f"http://victim.hostile.svc.localhost:{open_server}/cookies")
+        assert json.loads(received.text()) == ["a=1; b=2"]  # type: ignore[union-attr]
+
+
+def _log(context: BrowserContext, port: int) -> Any:
+    page = context.new_page()
+    return json.loads(page.goto(f"http://localhost:{port}/log").text())  # type: ignore[union-attr]

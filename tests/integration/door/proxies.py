@@ -1,0 +1,138 @@
+"""`kubectl proxy` and `hatchway proxy` as processes, and one raw request to either of them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import BIN, find_kubectl
+
+FIRST_LINE = re.compile(r"^Starting to serve on (.+)$")
+
+
+@dataclass
+class Ask:
+    """One request. path: as it stands in the request line. host: None sends no Host header."""
+
+    path: str
+    method: str = "GET"
+    host: str | None = "localhost:8001"
+    headers: tuple[str, ...] = ()
+    body: bytes = b""
+
+    def wire(self) -> bytes:
+        lines = [f"{self.method} {self.path} HTTP/1.1"]
+        if self.host is not None:
+            lines.append(f"Host: {self.host}")
+        lines += self.headers
+        if not any(one.lower().startswith("connection:") for one in self.headers):
+            lines.append("Connection: close")
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+
+    def __str__(self) -> str:
+        return " ".join([self.method, self.path or "(no path)", f"Host: {self.host}", *self.headers])
+
+
+@dataclass
+class Got:
+    """An answer: `headers` with lower-case names, `body` decoded from its transfer coding."""
+
+    status: int
+    headers: dict[str, list[str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        found = self.headers.get(name)
+        return ", ".join(found) if found else None
+
+
+@dataclass
+class Proxy:
+    """A running proxy. `where`: what its first line said. `errors()`: its standard error so far."""
+
+    process: subprocess.Popen[str]
+    where: str
+    log: Path
+    cwd: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.where.rpartition(":")[2])
+
+    def errors(self) -> str:
+        return self.log.read_text()
+
+    def connect(self, timeout: float = 20) -> socket.socket:
+        if ":" not in self.where:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(timeout)
+            connection.connect(str(self.cwd / self.where))
+            return connection
+        host = self.where.rpartition(":")[0].strip("[]")
+        return socket.create_connection(({"::": "127.0.0.1"}.get(host, host), self.port), timeout)
+
+    def ask(self, ask: Ask) -> Got:
+        """Send one request, read one answer."""
+        with self.connect() as connection:
+            connection.sendall(ask.wire())
+            answer = http.client.HTTPResponse(connection, method=ask.method)
+            answer.begin()
+            headers: dict[str, list[str]] = {}
+            for name, value in answer.getheaders():
+                headers.setdefault(name.lower(), []).append(value)
+            return Got(answer.status, headers, b"" if answer.status == 101 else answer.read())
+
+
+def command(program: str, kubeconfig: Path, flags: tuple[str, ...]) -> list[str]:
+    """The command line of "kubectl" or "hatchway"."""
+    executable = find_kubectl() if program == "kubectl" else str(BIN / "hatchway")
+    return [executable, "proxy", f"--kubeconfig={kubeconfig}", *flags]
+
+
+@contextlib.contextmanager
+def running(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> Iterator[Proxy]:
+    """Start one, wait for its first line. Raises AssertionError with what it printed when it ends instead."""
+    if not any(flag.startswith(("--port", "-p", "--unix-socket", "-u")) for flag in flags):
+        flags = ("--port=0", *flags)
+    log = cwd / f"{program}.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command(program, kubeconfig, flags), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=cwd
+        ) as process,
+    ):
+        try:
+            yield Proxy(process, _first_line(process, log), log, cwd)
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+def _first_line(process: subprocess.Popen[str], log: Path, seconds: float = 20) -> str:
+    assert process.stdout is not None
+    deadline = time.monotonic() + seconds
+    if not select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+        raise AssertionError(f"no line after {seconds:.0f} s; standard error: {log.read_text()}")
+    line = process.stdout.readline()
+    found = FIRST_LINE.match(line)
+    if found is None:
+        process.wait(10)
+        raise AssertionError(f"first line {line!r}, exit {process.returncode}, standard error: {log.read_text()}")
+    return found[1]
+
+
+def fails(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run one that must not start; its result."""
+    return subprocess.run(
+        command(program, kubeconfig, flags), capture_output=True, text=True, cwd=cwd, timeout=30, check=False
+    )
