@@ -21,8 +21,8 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 
 def proxy(
     port: Annotated[
-        int, typer.Option("--port", "-p", help="The port to listen on; 0 for any free one.")
-    ] = DEFAULT_PORT,
+        str, typer.Option("--port", "-p", metavar="PORT", help="The port to listen on; 0 for any free one.")
+    ] = str(DEFAULT_PORT),
     address: Annotated[
         str, typer.Option("--address", help='The IP address to listen on, or "localhost".')
     ] = "127.0.0.1",
@@ -69,7 +69,7 @@ def proxy(
     name: OfName = None,
 ) -> None:
     """Open the door: every service, pod and node under a host name of its own, and the API."""
-    if unix_socket and port != DEFAULT_PORT:
+    if unix_socket and _port(port) != DEFAULT_PORT:
         raise HatchwayError("cannot set --unix-socket and --port at the same time", "leave one of them out")
     from hatchway.door import hostheader
 
@@ -98,10 +98,10 @@ def proxy(
     _run(options, kubeconfig, context_of(name, context))
 
 
-def _port(port: int) -> int:
-    if not 0 <= port < 65536:
-        raise HatchwayError(f"--port: {port} is not a port", "ports go from 1 to 65535; 0 takes any free one")
-    return port
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -119,11 +119,13 @@ def _warn(options: Options, *, relaxed: bool) -> None:
         print(f"warning: {text}", file=sys.stderr)
 
     if options.filter is None:
-        tell("the request filter is off: any page of any site may use your rights in the cluster")
+        tell("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious")
     elif relaxed:
-        tell("--reject-paths is empty: pods/exec and pods/attach are offered, too")
-    if options.www and not Path(options.www).is_dir():
-        tell(f"--www: {options.www} is not a directory")
+        tell("Request filter has been relaxed, your proxy may be vulnerable to attacks, please be cautious")
+    if options.www and not Path(options.www).exists():
+        tell(f"Failed to stat static file directory {options.www}: there is no such directory")
+    elif options.www and not Path(options.www).is_dir():
+        tell(f"Static file directory {options.www} is not a directory")
     if not options.unix_socket and options.address not in ("127.0.0.1", "::1", "[::1]", "localhost"):
         tell(f"everyone who can reach {options.address or 'this machine'} can use your rights in the cluster")
 
@@ -141,8 +143,8 @@ def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
         connection = Connection.load(kubeconfig, context)
         if connection.base_path and not options.append_server_path:
             print(
-                f"warning: the server's URL has the path {connection.base_path.decode()}, "
-                "--append-server-path puts it before every path of the API",
+                f"warning: Your kube context contains a server path {connection.base_path.decode()}, use "
+                "--append-server-path to automatically append the path to each request",
                 file=sys.stderr,
             )
         stop = asyncio.Event()
@@ -150,7 +152,7 @@ def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         async with Door(connection, options).running() as listening:
-            where = options.unix_socket or ", ".join(listening.addresses)
+            where = options.unix_socket or listening.addresses[0]
             say(f"Starting to serve on {where}")
             if listening.url:
                 known = f'context "{connection.context}"' if connection.context else "this cluster"

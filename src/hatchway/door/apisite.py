@@ -6,6 +6,7 @@ kubectl. Expired credentials are renewed once and the request is sent again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
@@ -26,29 +27,32 @@ from hatchway.proxy.routing import (
 )
 
 _PLAIN: Headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"X-Content-Type-Options", b"nosniff")]
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 FORBIDDEN = Respond(403, _PLAIN, b"Forbidden\n")
 NOT_FOUND = Respond(404, _PLAIN, b"404 page not found\n")
 _USER_AGENT = f"hatchway/{__version__}".encode()
 
 
 class ApiSite:
-    """Forwards to the API server. prefix: where it is found, as the flag --api-prefix has it."""
+    """Forwards to the API server. prefix: where it is found, with a slash at its end."""
 
     def __init__(self, connection: Connection, diagnosis: Diagnosis, *, prefix: str, append_server_path: bool) -> None:
         self._connection = connection
         self._diagnosis = diagnosis
-        self._prefix = (prefix if prefix.endswith("/") else prefix + "/").encode()
+        self.prefix = (prefix if prefix.endswith("/") else prefix + "/").encode()
         # kubectl's handler does not strip what begins like the API's own paths.
-        self._strip = 0 if self._prefix.startswith(b"/api") else len(self._prefix) - 1
+        self._strip = 0 if self.prefix.startswith(b"/api") else len(self.prefix) - 1
         self._append = append_server_path
 
     def path_of(self, head: RequestHead) -> bytes | Respond:
-        """The path that is asked of the API server (without that of its URL), or a redirect or a 404."""
+        """The path that is asked of the API server (without that of its URL), or a redirect or a 404.
+
+        The request's path has been cleaned (`clean_path`).
+        """
         path = head.path
-        clean = cleaned(path)
-        if clean != path or (path == self._prefix[:-1] and path):
-            return redirect(head, clean if clean != path else self._prefix)
-        if not path.startswith(self._prefix):
+        if path == self.prefix[:-1] and path:
+            return redirect(head, self.prefix)
+        if not path.startswith(self.prefix):
             return NOT_FOUND
         return path[self._strip :]
 
@@ -125,6 +129,14 @@ def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tup
         headers.append((b"X-Forwarded-For", b", ".join(forwarded)))
     headers += credentials if own else [field for field in credentials if field[0].lower() != b"authorization"]
     return headers, own
+
+
+def clean_path(head: RequestHead) -> Respond | None:
+    """What net/http answers to a path that is none, or not a clean one; None for all others."""
+    if _BAD_ESCAPE.search(head.path):
+        return Respond(400, _PLAIN[:1], b"400 Bad Request")
+    clean = cleaned(head.path)
+    return redirect(head, clean) if clean != head.path else None
 
 
 def redirect(head: RequestHead, path: bytes) -> Respond:

@@ -48,7 +48,7 @@ class Filter:
         name = host_name(host).decode("latin-1")
         if not name:
             return False
-        return _any(self.accept_hosts, name) or (":" in name and _any(self.accept_hosts, f"[{name}]"))
+        return _any(self.accept_hosts, name) or (host[:1] == b"[" and _any(self.accept_hosts, f"[{name}]"))
 
 
 def compiled(flag: str, value: str) -> tuple[re.Pattern[str], ...]:

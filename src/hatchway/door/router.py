@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from hatchway.door.apisite import FORBIDDEN, ApiSite, redirect
+from hatchway.door.apisite import FORBIDDEN, ApiSite, clean_path, redirect
 from hatchway.door.diagnosis import Diagnosis
 from hatchway.door.filter import Filter, host_name
 from hatchway.door.guard import Sender
@@ -120,10 +120,14 @@ class Router:
             head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
         ):
             return App(self._portal()), None
+        bad = clean_path(head)
+        if bad is not None:
+            return bad, None
         if self._files is not None:
             if head.path == self._files_prefix[:-1] and head.path:
                 return redirect(head, self._files_prefix), None
-            if head.path.startswith(self._files_prefix):
+            longer = len(self._files_prefix) > len(self._api.prefix) or not head.path.startswith(self._api.prefix)
+            if longer and head.path.startswith(self._files_prefix):
                 return App(self._files()), None
         path = self._api.path_of(head)
         if isinstance(path, Respond):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import mimetypes
 import os
 from email.utils import formatdate
 from pathlib import Path
@@ -48,9 +49,23 @@ class Directory:
 
     async def _file(self, path: str, scope: Scope) -> Response:
         try:
-            return await self._files.get_response(os.path.normpath(path), scope)
+            response = await self._files.get_response(os.path.normpath(path), scope)
         except HTTPException as error:
             return _missing() if error.status_code == 404 else PlainTextResponse("Forbidden\n", error.status_code)
+        file = Path(self._files.lookup_path(os.path.normpath(path))[0])
+        if response.status_code == 304:
+            response.headers["last-modified"] = formatdate(file.stat().st_mtime, usegmt=True)
+        elif mimetypes.guess_type(path)[0] is None:
+            response.headers["content-type"] = _sniffed(file)
+        return response
+
+
+def _sniffed(file: Path) -> str:
+    """The type of a file whose name tells none: text, or anything (the part of net/http's sniffing that matters)."""
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    text = not any(byte < 0x20 and byte not in b"\t\n\f\r\x1b" for byte in start)
+    return "text/plain; charset=utf-8" if text else "application/octet-stream"
 
 
 def _missing() -> Response:

@@ -390,6 +390,9 @@ def _read(found: Settings) -> _Files:
 
 
 def _fields(found: Settings, files: _Files, credential: execplugin.Credential | None) -> list[tuple[bytes, bytes]]:
+    if found.url.scheme != "https":
+        # As client-go does it: whoever listens on the way would have them.
+        return []
     token = files.token or (credential.token if credential is not None else "")
     fields: list[tuple[bytes, bytes]] = []
     if token:

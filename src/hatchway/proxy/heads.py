@@ -33,7 +33,7 @@ _METHODS: Final = {
 }
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
 
-_HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT = range(6)
+_HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT, _TE = range(7)
 _REQUEST_FIELDS: Final = {
     b"host": _HOST_FIELD,
     b"content-length": _LENGTH,
@@ -41,6 +41,7 @@ _REQUEST_FIELDS: Final = {
     b"connection": _CONNECTION,
     b"upgrade": _UPGRADE,
     b"expect": _EXPECT,
+    b"te": _TE,
 }
 _RESPONSE_FIELDS: Final = {
     b"content-length": _LENGTH,
@@ -59,7 +60,7 @@ class Request:
 
     body: the length of the body in bytes, or CHUNKED. stated: the client gave a Content-Length, which may be 0.
     keep_alive: the client allows another request afterwards. expects_continue: the client waits for `100 Continue`
-    before it sends the body. sent: what was sent last for it, and for which Forward. The rest is as in `RequestHead`.
+    before it sends the body. trailers: it welcomes trailers. sent: what was sent last for it, and for which Forward. The rest is as in `RequestHead`.
     """
 
     method: str
@@ -73,6 +74,7 @@ class Request:
     stated: bool = False
     keep_alive: bool = False
     expects_continue: bool = False
+    trailers: bool = False
     memo: Memo = field(default_factory=Memo)
     sent: tuple[Forward, bytes] | None = None
 
@@ -89,6 +91,8 @@ class Request:
             lines += b"Transfer-Encoding: chunked\r\n"
         elif self.stated:
             lines += b"Content-Length: %d\r\n" % self.body
+        if self.trailers:
+            lines += b"TE: trailers\r\n"
         if self.upgrade is not None:
             lines += b"Connection: Upgrade\r\nUpgrade: " + self.upgrade + b"\r\n"
         lines += b"\r\n"
@@ -165,6 +169,7 @@ class _Facts:
     stated: bool
     keep_alive: bool
     expects: bool
+    trailers: bool
     upgrade: bytes | None
 
 
@@ -244,6 +249,7 @@ class RequestParser:
             facts.stated,
             facts.keep_alive,
             facts.expects,
+            facts.trailers,
         )
 
 
@@ -269,7 +275,7 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
     otherwise have fields removed that the routing function adds (X-Forwarded-For).
     """
     length: int | None = None
-    chunked = expects = False
+    chunked = expects = trailers = False
     host: bytes | None = None
     hosts = 0
     upgrades: bytes | None = None
@@ -290,6 +296,8 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
             if value.lower() != b"chunked":
                 raise BadMessage("unsupported Transfer-Encoding", 501)
             chunked = True
+        elif kind == _TE:
+            trailers = b"trailers" in tokens(value)
         elif kind == _UPGRADE:
             upgrades = value if upgrades is None else upgrades + b", " + value
         else:
@@ -313,7 +321,9 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
             if any(offered):
                 upgrade = upgrades
         headers = strip_listed(headers, connection)
-    return _Facts(headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, upgrade)
+    return _Facts(
+        headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, trailers, upgrade
+    )
 
 
 def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
