@@ -32,13 +32,23 @@ _CHAIN_LIMIT: Final = 160
 # Longer ones are no regular expressions.
 _REGEX_LIMIT: Final = 16 * 1024
 
-_WORDS = rb"(?<![\w$\x80-\xff#@\\])(?:location|pathname|href|import|from)(?![\w$\x80-\xff\\])"
 _ESCAPE = rb"\\(?:\r\n|[^\r]|\r(?=[\s\S]))"
 _DOUBLE = rb"(?:[^\"\\\n\r]++|" + _ESCAPE + rb")*+"
 _SINGLE = rb"(?:[^'\\\n\r]++|" + _ESCAPE + rb")*+"
-_STRINGS = rb"\"" + _DOUBLE + rb"\"|'" + _SINGLE + rb"'"
-_STOP = re.compile(rb"(" + _STRINGS + rb")|([\"'`/])|(" + _WORDS + rb")")
-_STOP_OR_BRACE = re.compile(rb"(" + _STRINGS + rb")|([\"'`/{}])|(" + _WORDS + rb")")
+# Every branch begins with a character of its own: so the search skips to one of them at the speed of C.
+_STOPS = (
+    rb"\""
+    + _DOUBLE
+    + rb"\"|'"
+    + _SINGLE
+    + rb"'|\"|'|`|/|"
+    + b"|".join(
+        word[:1] + rb"(?<![\w$\x80-\xff#@\\]" + word[:1] + rb")" + word[1:] + rb"(?![\w$\x80-\xff\\])"
+        for word in (b"location", b"pathname", b"href", b"import", b"from")
+    )
+)
+_STOP = re.compile(_STOPS)
+_STOP_OR_BRACE = re.compile(_STOPS + rb"|{|}")
 _STRING_PIECE = {
     b'"': re.compile(_DOUBLE),
     b"'": re.compile(_SINGLE),
@@ -70,6 +80,8 @@ _WINDOWS = frozenset((b"window", b"self", b"globalThis", b"document", b"top", b"
 _ASSIGNABLE = frozenset((b"window", b"globalThis", b"document"))
 # Before these characters (and keywords on the same line) an expression has begun, so that parentheses are safe.
 _EXPECTING = frozenset(b"=([,:?&|!+-*%<>^~{;")
+
+_QUOTES = frozenset(b"\"'")
 
 _ADDRESS = b"globalThis.__hatchway"
 _IMPORT = b"globalThis.__hatchwayImport"
@@ -167,16 +179,15 @@ class JavaScriptRewriter:
             if found is None or found.start() >= end:
                 self._at = max(self._at, len(buffer) if final else end)
                 return False
-            kind = found.lastindex
-            if kind == 1:
+            mark = found[0]
+            if mark[0] in _QUOTES and len(mark) > 1:
                 self._at = self._code = found.end()
                 self._before = b'"'
                 continue
-            if kind == 3:
+            if len(mark) > 1:
                 self._at = found.start()
-                self._word(found[3], found.start(), found.end())
+                self._word(mark, found.start(), found.end())
                 continue
-            mark = found[2]
             self._at = found.start()
             if mark == b"/":
                 return self._slash(final)

@@ -8,7 +8,7 @@ from typing import Final
 from hatchway.rewrite.rules import Rule
 
 _LIMIT: Final = 8 * 1024
-_HREF = re.compile(rb"(<(?:[A-Za-z_][\w.-]*:)?href(?:\s[^<>]*)?>\s*)([^<\s]*)(?=[<\s])")
+_HREF = re.compile(rb"(<(?:[A-Za-z_][\w.-]*:)?href(?:\s[^<>]*)?>\s*)([^<\s]*)(?=[<\s]|\Z)")
 _BEGIN = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?href(?=[\s>])[^<]*\Z|<[\w.:-]*\Z")
 
 

@@ -142,6 +142,8 @@
 
     // A method whose arguments pass through `map` (an array, changed in place).
     function method(object, name, map) {
+      // A worker's own functions are its prototypes'.
+      while (object && !Object.prototype.hasOwnProperty.call(object, name)) object = Object.getPrototypeOf(object);
       var found = object && Object.getOwnPropertyDescriptor(object, name);
       if (!found || typeof found.value !== "function" || !found.configurable) return;
       found.value = new Proxy(found.value, {
