@@ -340,15 +340,15 @@ async def test_proxies_that_refuse_are_named(
 ) -> None:
     proxy = ForwardProxy("me:secret")
     await proxy.start()
-    connection = made(config, {**cluster, "proxy-url": url.replace("PORT", str(proxy.port))}, {})
+    port = proxy.port
+    connection = made(config, {**cluster, "proxy-url": url.replace("PORT", str(port))}, {})
     with pytest.raises(ApiError) as caught:
         await connection.client.list("pods")
-    assert f"proxy 127.0.0.1:{proxy.port}: {words.replace('API', str(api.port))}" in caught.value.message
-    await connection.aclose()
+    assert f"proxy 127.0.0.1:{port}: {words.replace('API', str(api.port))}" in caught.value.message
     await proxy.stop()
-    gone = made(config, {**cluster, "proxy-url": f"http://127.0.0.1:{proxy.port}"}, {})
-    with pytest.raises(ApiError, match=rf"proxy 127\.0\.0\.1:{proxy.port}: .*refused"):
-        await gone.client.list("pods")
+    with pytest.raises(ApiError, match=rf"proxy 127\.0\.0\.1:{port}: .*refused"):
+        await connection.client.list("pods")
+    await connection.aclose()
 
 
 async def test_proxies_that_cannot_be_used(config: Path, cluster: dict[str, Any]) -> None:
