@@ -121,6 +121,9 @@ class View:
             if self._identity != self._connection.identity:
                 await self._start_over()
             pause = _ASK_AGAIN
+            if self._connection.trouble is not None:
+                # What is remembered would hide that the server is there again.
+                access.forget(self._connection.client)
             try:
                 scopes = await find_scopes(self._connection.client, self._connection.namespace, self._namespaces)
                 self._refused(None)

@@ -119,7 +119,19 @@ def test_ls_without_rights_prints_the_rule_that_is_missing(reach: Cluster, tmp_p
     reach.kubectl("apply", "-f", "-", stdin=rule)
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert "svc/web" in done.stdout
+    assert done.stderr == ""
+    reach.kubectl("delete", "rolebinding", "hatchway-list-targets", "-n", "reach")
+
+
+def test_ls_tells_what_may_not_be_seen(reach: Cluster, tmp_path: Path) -> None:
+    user = "reach-some"
+    reach.kubectl("create", "role", user, "--verb=list,watch", "--resource=services", "-n", "reach")
+    reach.kubectl("create", "rolebinding", user, f"--role={user}", f"--user={user}", "-n", "reach")
+    command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", restricted(reach, tmp_path / "config", user)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "svc/web" in done.stdout
     assert "note: you may not list and watch pods in reach" in done.stderr
+    assert "services" not in done.stderr
 
 
 def test_ls_watch_prints_what_changes(reach: Cluster) -> None:

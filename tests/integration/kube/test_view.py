@@ -125,12 +125,12 @@ async def test_rights_in_one_namespace_and_more_when_the_missing_rule_is_applied
         assert view.state.name == "live"
         cluster.kubectl("apply", "-f", "-", stdin=view.scopes["services"].missing_rule)
         await eventually(lambda: ("kview-foreign", "theirs") in view.services)
-        assert view.scopes["services"].namespaces is None
-        assert view.scopes["pods"].namespaces == ("kview-own",)
+        await eventually(lambda: ("", "node-1") in view.nodes)
+        assert all(scope.namespaces is None for scope in view.scopes.values())
         # And what is taken away again is no longer shown.
-        cluster.kubectl("delete", "-f", "-", stdin=view.scopes["pods"].missing_rule, check=False)
-        cluster.kubectl("delete", "clusterrolebinding", "hatchway-list-services")
+        cluster.kubectl("delete", "clusterrolebinding", "hatchway-list-targets")
         await eventually(lambda: list(view.services) == [("kview-own", "mine")])
+        assert not view.nodes
 
 
 async def test_rights_in_some_of_the_namespaces_that_may_be_listed(cluster: Cluster, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ async def test_rights_in_some_of_the_namespaces_that_may_be_listed(cluster: Clus
         await asyncio.wait_for(view.complete(), 20)
         assert list(view.services) == [("kview-some", "mine")]
         assert view.scopes["services"].namespaces == ("kview-some",)
-        assert view.scopes["services"].reason.startswith("you may list services in 1 of ")
+        assert view.scopes["services"].reason.startswith("you may list and watch services in 1 of ")
         assert view.scopes["pods"].namespaces == ()
         assert view.scopes["pods"].reason == "you may not list and watch pods"
 
@@ -160,8 +160,12 @@ async def test_without_any_right_there_is_a_rule_to_ask_for(cluster: Cluster, tm
         await asyncio.wait_for(view.complete(), 20)
         assert all(scope.namespaces == () for scope in view.scopes.values())
         assert "kview-x" in view.scopes["services"].reason
-        rule = list(yaml.safe_load_all(view.scopes["services"].missing_rule))
-        assert rule[1]["subjects"][0]["name"] == "nobody"
+        role, binding = yaml.safe_load_all(view.scopes["services"].missing_rule)
+        assert binding["subjects"][0]["name"] == "nobody"
+        allowed = {
+            (group, plural) for rule in role["rules"] for group in rule["apiGroups"] for plural in rule["resources"]
+        }
+        assert allowed == {("", "services"), ("", "pods"), ("", "nodes"), ("discovery.k8s.io", "endpointslices")}
 
 
 async def test_one_namespace_when_only_that_is_asked_for(cluster: Cluster) -> None:
@@ -195,6 +199,29 @@ async def test_a_cluster_that_is_stopped_and_started_again(
         assert ("default", "stays") in view.services
     assert states[0] == "away"
     assert states[-1] == "live"
+
+
+async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable[..., Cluster]) -> None:
+    """Under the same name, on the same port, with a history that begins at the beginning again."""
+    own = make_cluster("kview-anew", "--nodes", "0", "--no-addons")
+    port = own.server.rpartition(":")[2]
+    await asyncio.to_thread(apply, own, service("old", "default"))
+    connection = Connection.load(str(own.kubeconfig), "hatchway-kview-anew")
+    view = View(connection)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(view.run()), group.create_task(connection.watch_files())]
+        await eventually(lambda: ("default", "old") in view.services and view.state.name == "live")
+        await asyncio.to_thread(own.hatchway, "down", "--delete")
+        await eventually(lambda: connection.problem)
+        await asyncio.to_thread(own.hatchway, "up", "--detach", "--api-port", port, "--nodes", "0", "--no-addons")
+        await eventually(lambda: connection.problem is None)
+        await eventually(lambda: ("default", "kubernetes") in view.services and view.state.name == "live")
+        assert ("default", "old") not in view.services
+        await asyncio.to_thread(apply, own, service("new", "default"))
+        await eventually(lambda: ("default", "new") in view.services)
+        for task in tasks:
+            task.cancel()
+    await connection.aclose()
 
 
 async def test_another_cluster_in_the_kubeconfig_is_another_view(
