@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 import yaml
 
 from hatchway.errors import ApiError, HatchwayError
@@ -35,6 +36,12 @@ from tests.integration.kube.world import (
 from tests.integration.proxy.conftest import Authority
 
 Made = Callable[..., Connection]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The door runs on uvloop, commands on asyncio's own."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 @pytest.fixture

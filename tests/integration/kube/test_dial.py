@@ -8,9 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from hatchway.kube import dial
 from hatchway.kube.dial import Dialer
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The door runs on uvloop, commands on asyncio's own."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 @pytest.fixture
@@ -36,15 +43,20 @@ def silent() -> Iterator[str]:
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Make every name mean these addresses."""
+    """Make `k8s.example` mean these addresses."""
+    loop = asyncio.get_running_loop()
+    original = loop.getaddrinfo
 
-    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+    async def getaddrinfo(host: str, port: int, **more: Any) -> list[Any]:
+        if host != "k8s.example":
+            # uvloop's sock_connect asks for addresses, too.
+            return await original(host, port, **more)
         return [
-            (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
-            for host, port in addresses
+            (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, number))
+            for address, number in addresses
         ]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
 
 
 async def test_an_address_that_refuses_is_passed_over(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
