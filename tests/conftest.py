@@ -88,7 +88,7 @@ class Cluster:
         """Run the command line against this cluster."""
         command, *rest = arguments
         own = ["--name", self.name, "--state-dir", str(self.base)] if command in _OWN else []
-        if command in ("up", "info", "url"):
+        if command in ("up", "info", "url", "ls", "open"):
             own += ["--kubeconfig", str(self.kubeconfig)]
         done = subprocess.run(
             [BIN / "hatchway", command, *own, *rest],

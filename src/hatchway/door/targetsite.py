@@ -34,6 +34,7 @@ from hatchway.proxy.routing import (
 )
 from hatchway.rewrite.location import collapse_path
 from hatchway.rewrite.prefix import PrefixRewriter
+from hatchway.rewrite.unprefix import Unprefixer
 from hatchway.route.api import AUTHORIZATION
 from hatchway.route.ways import Route, Way
 from hatchway.target import Target
@@ -340,6 +341,10 @@ class _Exchange:
             return None
         if self._rewriter is not None:
             return self._rewriter.edit(head.status, head.headers, method=self._head.method)
+        if prefix:
+            return Unprefixer(prefix, (self._outer, self.sent)).edit(
+                head.status, head.headers, method=self._head.method
+            )
         return None
 
     def reconsider(self, head: ResponseHead) -> Reconsider | None:

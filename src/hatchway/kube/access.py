@@ -83,7 +83,7 @@ async def _review(client: Client, memory: _Memory, question: _Question) -> Answe
     }
     asked = {key: value for key, value in attributes.items() if value}
     try:
-        status = (await _create(client, _REVIEWS, "SelfSubjectAccessReview", {"resourceAttributes": asked}))["status"]
+        status = await _create(client, _REVIEWS, "SelfSubjectAccessReview", {"resourceAttributes": asked})
     except ApiError as error:
         if error.code != 403:
             raise
@@ -121,14 +121,14 @@ def _has(listed: Sequence[str] | None, *wanted: str) -> bool:
 
 async def rules(client: Client, namespace: str) -> Rules:
     """A SelfSubjectRulesReview. Raises ApiError."""
-    status = (await _create(client, _RULES, "SelfSubjectRulesReview", {"namespace": namespace}))["status"]
+    status = await _create(client, _RULES, "SelfSubjectRulesReview", {"namespace": namespace})
     return Rules(tuple(status.get("resourceRules") or ()), bool(status.get("incomplete")))
 
 
 async def who(client: Client) -> str:
     """The name that the API server knows this user by, "" when it does not tell (before Kubernetes 1.28)."""
     try:
-        status = (await _create(client, _WHO, "SelfSubjectReview", None))["status"]
+        status = await _create(client, _WHO, "SelfSubjectReview", None)
     except ApiError as error:
         if error.code in (403, 404):
             return ""
@@ -137,10 +137,14 @@ async def who(client: Client) -> str:
 
 
 async def _create(client: Client, resource: str, kind: str, spec: Object | None) -> dict[str, Any]:
+    """The status of a review."""
     obj: Object = {"apiVersion": parse_resource(resource).api_version, "kind": kind, "metadata": {}}
     if spec is not None:
         obj["spec"] = spec
-    return await client.create(resource, obj)
+    status = (await client.create(resource, obj)).get("status")
+    if not isinstance(status, dict):
+        raise ApiError(502, "", f"{kind}: the server's answer has no status")
+    return status
 
 
 def missing_rule(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _PATIENCE = 30.0
 # Unread bytes of an answer before its socket is no longer read.
 _BUFFER = 1 << 20
+# The stage of an answer that was broken off by this side.
+_REPLACED = "replaced"
 _LIMITS = Limits(idle_upstreams=16, idle_upstreams_per_key=16)
 
 
@@ -37,7 +39,7 @@ class ConnectionClient(RestClient):
         self._answers: set[_Answer] = set()
 
     @property
-    def identity(self) -> tuple[str, str, str]:
+    def identity(self) -> tuple[str, ...]:
         """Whose client it is now (`Connection.identity`)."""
         return self._connection.identity
 
@@ -45,7 +47,7 @@ class ConnectionClient(RestClient):
         """Forget all connections: answers that are under way break off (503), watches begin anew."""
         self._pool.close()
         for answer in list(self._answers):
-            answer.give_up(ProxyError("read", "the connection was replaced"))
+            answer.give_up(ProxyError(_REPLACED, "the connection was replaced"))
 
     async def exchange(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
@@ -134,6 +136,8 @@ class ConnectionClient(RestClient):
             raise self._away(error) from error
 
     def _away(self, error: ProxyError) -> ApiError:
+        if error.stage == _REPLACED:
+            return service_unavailable(f"{self._connection.label}: {error.message}")
         trouble = self._connection.note(error)
         assert trouble is not None
         found = service_unavailable(trouble.reason)

@@ -15,6 +15,7 @@ import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,9 +121,12 @@ class Connection:
         return self._settings.label
 
     @property
-    def identity(self) -> tuple[str, str, str]:
-        """(server, context, user): when it changes, what was seen through this connection is another's."""
-        return self.server, self.context, self.user
+    def identity(self) -> tuple[str, str, str, str]:
+        """(server, context, user, authority): when it changes, what was seen through this connection is another's.
+
+        authority: a digest of the CA: a cluster that was made anew under the same name has a new one.
+        """
+        return self.server, self.context, self.user, self._authority
 
     @property
     def client(self) -> ConnectionClient:
@@ -158,13 +162,19 @@ class Connection:
         if self.fresh:
             return
         # Plugins may hand out the last minute of what they keep, and may fail: neither is a reason to run them for ever.
-        if time.monotonic() - self._ran >= _PAUSE or self._running is not None:
-            await self._run_plugin()
-        credential = self._credential
-        if self.problem is not None and (
-            credential is None or (credential.expires is not None and credential.expires <= time.time())
-        ):
+        if self._running is None and time.monotonic() - self._ran >= _PAUSE:
+            self._start_plugin()
+        if self._usable():
+            # What is good for some seconds more need not wait for what comes.
+            return
+        if self._running is not None:
+            await asyncio.shield(self._running)
+        if self.problem is not None and not self._usable():
             raise HatchwayError(self.problem.message, self.problem.hint)
+
+    def _usable(self) -> bool:
+        credential = self._credential
+        return credential is not None and (credential.expires is None or time.time() < credential.expires)
 
     async def renew(self) -> bool:
         """The server answered 401: ask the plugin again, read kubeconfig and token file again.
@@ -184,17 +194,17 @@ class Connection:
         try:
             self._reload()
             if self._settings.plugin is not None and self._credential is credential:
-                await self._run_plugin()
+                await asyncio.shield(self._start_plugin())
             self._renewed = self.generation != before
             return self._renewed
         finally:
             self._renewed_at = time.monotonic()
             self._renewing = None
 
-    async def _run_plugin(self) -> None:
+    def _start_plugin(self) -> asyncio.Task[None]:
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._ask_plugin(), name="credential plugin")
-        await asyncio.shield(self._running)
+        return self._running
 
     async def _ask_plugin(self) -> None:
         asked = self._settings
@@ -320,6 +330,7 @@ class Connection:
         if not changed:
             return
         self._tls = tls
+        self._authority = sha256(files.ca).hexdigest() if files.ca is not None else ""
         self.upstream = upstream
         self.server, self.context, self.namespace, self.user = described
         self.host = url.netloc.encode("idna" if not url.netloc.isascii() else "ascii")

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from hatchway.errors import HatchwayError
+from hatchway.proxy.upstream import describe
 
 TIMEOUT = 10.0
 # The next address is tried beside one that has not answered in this time (RFC 8305 section 5).
@@ -61,13 +62,13 @@ class Dialer:
         try:
             sock = await connect(proxy.hostname, port)
         except OSError as error:
-            raise ConnectionError(f"{where}: {error.strerror or error}") from error
+            raise ConnectionError(f"{where}: {describe(error)}") from error
         try:
             greet = _socks if proxy.scheme.startswith("socks") else _tunnel
             await greet(sock, self.host, self.port, proxy)
         except OSError as error:
             sock.close()
-            raise ConnectionError(f"{where}: {error.strerror or error}") from error
+            raise ConnectionError(f"{where}: {describe(error)}") from error
         except BaseException:
             sock.close()
             raise

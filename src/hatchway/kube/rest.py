@@ -101,9 +101,10 @@ class RestClient(ABC):
                     if not synced:
                         synced = True
                         yield WatchEvent("SYNCED", {})
+                silent = True
                 async with contextlib.aclosing(self._follow(found, namespace, selectors, version)) as events:
                     async for kind, obj in events:
-                        wait = _FIRST_RETRY
+                        wait, silent = _FIRST_RETRY, False
                         if kind == "ERROR":
                             raise _error(obj.get("code", 500), obj)
                         version = obj["metadata"]["resourceVersion"]
@@ -114,6 +115,9 @@ class RestClient(ABC):
                         else:
                             known[key_of(obj)] = obj
                         yield WatchEvent(kind, obj)  # type: ignore[arg-type]
+                if silent:
+                    # A server or a proxy that ends watches at once must not be asked without a pause.
+                    wait = await _back_off(wait)
             except ApiError as error:
                 if error.code in (401, 403, 404, 405):
                     raise
@@ -175,9 +179,12 @@ class RestClient(ABC):
         if status >= 300:
             raise answer_error(status, answer, path)
         try:
-            return cast(Object, msgspec.json.decode(answer))
-        except msgspec.DecodeError as error:
-            raise ApiError(502, "", f"{path}: the answer is not JSON; is this an API server?") from error
+            found = msgspec.json.decode(answer)
+        except msgspec.DecodeError:
+            found = None
+        if not isinstance(found, dict):
+            raise ApiError(502, "", f"{path}: the answer is no JSON object: this seems to be no Kubernetes API server")
+        return found
 
 
 def _with_query(path: str, query: dict[str, str] | None) -> str:

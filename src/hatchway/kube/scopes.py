@@ -28,8 +28,8 @@ _AT_ONCE = 8
 class Scope:
     """What may be seen of one kind.
 
-    namespaces: None: all of it; else only in these; () is nothing (`reason` says why, `missing_rule` is the YAML of
-    what an administrator would have to allow).
+    namespaces: None: all of it; else only in these, () is nothing; then `reason` says why, and `missing_rule` is YAML
+    for an administrator that would allow this and whatever else is missing.
     """
 
     namespaces: tuple[str, ...] | None
@@ -64,29 +64,38 @@ async def find_scopes(client: Client, own_namespace: str, only: Sequence[str] | 
         )
     gate = asyncio.Semaphore(_AT_ONCE)
     allowed = await asyncio.gather(*(_in_namespace(client, gate, space, namespaced) for space in namespaces))
+    reached = {
+        kind: tuple(space for space, kinds in zip(namespaces, allowed, strict=True) if kind in kinds) for kind in rest
+    }
+    short = [kind for kind in rest if only is None or len(reached[kind]) < len(namespaces)]
+    rule = ""
+    if short:
+        where = namespaces[0] if only is not None and len(namespaces) == 1 else ""
+        rule = access.missing_rule(
+            verb=_VERBS, resource=[RESOURCES[kind] for kind in short], namespace=where, user=user
+        )
     for kind in rest:
-        found = tuple(space for space, kinds in zip(namespaces, allowed, strict=True) if kind in kinds)
-        where = "" if kind == "nodes" or only is None else " in " + ", ".join(namespaces)
-        if found and only is not None:
-            reason = ""
-        elif found:
-            reason = (
-                f"you may list {kind} in {len(found)} of {len(namespaces)} namespaces"
-                if listed
-                else (f'you may not list namespaces, so only the context\'s, "{own_namespace}", is looked at')
-            )
+        if kind in short:
+            reason = _reason(kind, reached[kind], namespaces, listed, only is not None)
+            scopes[kind] = Scope(reached[kind], reason, rule)
         else:
-            reason = f"you may not list and watch {_plain(kind)}{where}"
-            if not listed and kind != "nodes":
-                reason += f', neither everywhere nor in the context\'s namespace "{own_namespace}"'
-        rule_namespace = "" if kind == "nodes" or only is None or len(namespaces) != 1 else namespaces[0]
-        rule = access.missing_rule(verb=_VERBS, resource=RESOURCES[kind], namespace=rule_namespace, user=user)
-        scopes[kind] = Scope(found, reason, rule if reason else "")
-    return scopes
+            scopes[kind] = Scope(reached[kind])
+    return {kind: scopes[kind] for kind in wanted}
 
 
-def _plain(kind: Kind) -> str:
-    return "endpointslices" if kind == "slices" else kind
+def _reason(kind: Kind, reached: tuple[str, ...], namespaces: list[str], listed: bool, chosen: bool) -> str:
+    """Why not all of a kind is seen. listed: `namespaces` are all there are. chosen: they are those asked for."""
+    what = "endpointslices" if kind == "slices" else kind
+    if kind == "nodes":
+        return "you may not list and watch nodes"
+    if reached and (listed or chosen):
+        return f"you may list and watch {what} in {len(reached)} of {len(namespaces)} namespaces"
+    if reached:
+        return f'you may not list namespaces, so only the context\'s, "{namespaces[0]}", is looked at'
+    reason = f"you may not list and watch {what}"
+    if chosen:
+        return f"{reason} in {', '.join(namespaces)}"
+    return reason if listed else f'{reason}, neither everywhere nor in the context\'s namespace "{namespaces[0]}"'
 
 
 async def _may_follow(client: Client, resource: str, namespace: str = "") -> bool:

@@ -121,6 +121,9 @@ class View:
             if self._identity != self._connection.identity:
                 await self._start_over()
             pause = _ASK_AGAIN
+            if self._connection.trouble is not None:
+                # What is remembered would hide that the server is there again.
+                access.forget(self._connection.client)
             try:
                 scopes = await find_scopes(self._connection.client, self._connection.namespace, self._namespaces)
                 self._refused(None)
@@ -269,8 +272,9 @@ class View:
         if trouble is not None:
             name, reason, hint, since = "away", trouble.reason, trouble.hint, trouble.since
         elif refusal is not None:
-            reason = f"{self._connection.label} refuses: {refusal.message}"
-            name, hint, since = "away", refusal.hint or "log in again; it is tried again by itself", time.time()
+            verb, advice = ("refuses", "log in again") if refusal.code in (401, 403) else ("answers", "is it well?")
+            reason = f"{self._connection.label} {verb}: {refusal.message}"
+            name, hint, since = "away", refusal.hint or f"{advice}; it is tried again by itself", time.time()
         else:
             name, reason, hint, since = "live" if synced else "connecting", "", "", time.time()
         if (name, reason) != (self.state.name, self.state.reason):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 import yaml
 
 from hatchway.errors import ApiError, HatchwayError
@@ -33,6 +36,12 @@ from tests.integration.kube.world import (
 from tests.integration.proxy.conftest import Authority
 
 Made = Callable[..., Connection]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The door runs on uvloop, commands on asyncio's own."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 @pytest.fixture
@@ -207,11 +216,27 @@ async def test_credentials_that_are_about_to_end_are_renewed(
     await connection.ready()
     assert not connection.fresh
     plugin.answer(token="long", expirationTimestamp=soon(3600))
+    (plugin.directory / "slow").touch()
     await connection.ready()
+    # Nobody waits for the plugin as long as what it has given is good.
+    assert connection.fields() == [(b"Authorization", b"Bearer short")]
+    await eventually(lambda: connection.fresh)
     assert connection.fields() == [(b"Authorization", b"Bearer long")]
-    assert connection.fresh
     await connection.ready()
     assert len(plugin.runs) == 2
+    await connection.aclose()
+
+
+async def test_credentials_that_have_ended_are_waited_for(
+    config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
+) -> None:
+    plugin.answer(token="gone", expirationTimestamp=soon(-1))
+    connection = made(config, cluster, plugin.user)
+    await connection.ready()
+    plugin.answer(token="new", expirationTimestamp=soon(3600))
+    (plugin.directory / "slow").touch()
+    await connection.ready()
+    assert connection.fields() == [(b"Authorization", b"Bearer new")]
     await connection.aclose()
 
 
@@ -273,6 +298,8 @@ async def test_a_plugin_that_fails_later_leaves_what_is_still_good(
     connection = made(config, cluster, plugin.user)
     await connection.ready()
     plugin.fail(1, "offline")
+    await connection.ready()
+    await eventually(lambda: connection.problem)
     await connection.ready()
     assert connection.fields() == [(b"Authorization", b"Bearer good")]
     assert connection.problem is not None
@@ -340,15 +367,15 @@ async def test_proxies_that_refuse_are_named(
 ) -> None:
     proxy = ForwardProxy("me:secret")
     await proxy.start()
-    connection = made(config, {**cluster, "proxy-url": url.replace("PORT", str(proxy.port))}, {})
+    port = proxy.port
+    connection = made(config, {**cluster, "proxy-url": url.replace("PORT", str(port))}, {})
     with pytest.raises(ApiError) as caught:
         await connection.client.list("pods")
-    assert f"proxy 127.0.0.1:{proxy.port}: {words.replace('API', str(api.port))}" in caught.value.message
-    await connection.aclose()
+    assert f"proxy 127.0.0.1:{port}: {words.replace('API', str(api.port))}" in caught.value.message
     await proxy.stop()
-    gone = made(config, {**cluster, "proxy-url": f"http://127.0.0.1:{proxy.port}"}, {})
-    with pytest.raises(ApiError, match=rf"proxy 127\.0\.0\.1:{proxy.port}: .*refused"):
-        await gone.client.list("pods")
+    with pytest.raises(ApiError, match=rf"proxy 127\.0\.0\.1:{port}: .*refused"):
+        await connection.client.list("pods")
+    await connection.aclose()
 
 
 async def test_proxies_that_cannot_be_used(config: Path, cluster: dict[str, Any]) -> None:
@@ -480,6 +507,14 @@ async def test_in_a_pod(
 
 
 # Connections
+
+
+def test_it_costs_little_to_begin() -> None:
+    """`hatchway proxy` answers in half a second: no timed test, but what takes the time is what is imported."""
+    program = "import sys, hatchway.kube.connection, hatchway.kube.client, hatchway.kube.view; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    heavy = {"lightkube", "httpx2", "cryptography", "starlette", "typer", "anyio", "email.message"}
+    assert not heavy & set(done.stdout.split())
 
 
 async def test_a_server_that_goes_and_comes(

@@ -32,11 +32,12 @@ async def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
 class ApiServer:
     """Answers every path with an empty list. accepts: Authorization values that are no 401; None: all are.
 
-    seen: the heads of requests, in order.
+    seen: the heads of requests, in order. answers: JSON (status, document) for a path, in place of the empty list.
     """
 
     def __init__(self) -> None:
         self.accepts: set[str] | None = None
+        self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
         self.seen: list[RequestHead] = []
         self.server: Server | None = None
         self.connections: set[tuple[str, int] | None] = set()
@@ -57,7 +58,10 @@ class ApiServer:
             status = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
             return Respond(401, [(b"Content-Type", b"application/json")], json.dumps(status).encode())
         page = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
-        return Respond(200, [(b"Content-Type", b"application/json")], json.dumps(page).encode())
+        status, document = self.answers.get(head.path.decode(), (200, page))
+        # A watch ends at once: clients come again.
+        body = b"" if b"watch=1" in (head.query or b"") else json.dumps(document).encode()
+        return Respond(status, [(b"Content-Type", b"application/json")], body)
 
     def fields(self) -> dict[str, str]:
         """The last request's fields."""

@@ -1,0 +1,317 @@
+"""`hatchway ls`, `url` and `open`: what can be reached, its name, and the browser when it answers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import queue
+import shlex
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import BIN, Cluster, wait_for
+
+CRASHING = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: reach}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: reach}
+spec:
+  selector: {app: web}
+  ports: [{name: metrics, port: 9100}, {name: https, port: 8443}, {name: db, port: 5432}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, namespace: reach, labels: {app: web}}
+spec: {containers: [{name: c, image: none, command: [/bin/sh, -c, "exit 3"], ports: [{containerPort: 8080}]}]}
+"""
+WEB = "http://web.reach.svc.localhost:8001/"
+
+
+@pytest.fixture(scope="module")
+def reach(cluster: Cluster) -> Cluster:
+    cluster.kubectl("apply", "-f", "-", stdin=CRASHING)
+    wait_for(lambda: "CrashLoopBackOff" in cluster.hatchway("ls", "-n", "reach").stdout)
+    return cluster
+
+
+def columns(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in text.splitlines()]
+
+
+def test_ls_shows_a_namespace(reach: Cluster) -> None:
+    why = 'CrashLoopBackOff: container "c" ended with exit code 3'
+    assert columns(reach.hatchway("ls", "-n", "reach").stdout) == [
+        ["NAME", "READY", "PORTS", "URL", "STATUS"],
+        ["svc/web", "0/1", "8443,9100,5432/TCP", WEB, f"web-0: {why}"],
+        ["pod/web-0", "0/1", "8080", "http://web-0.reach.pod.localhost:8001/", why],
+    ]
+
+
+def test_ls_shows_everything(reach: Cluster) -> None:
+    found = columns(reach.hatchway("ls", "-A", "--port", "9000").stdout)
+    assert found[0][0] == "NAMESPACE"
+    names = [row[1] for row in found]
+    assert {"svc/kubernetes", "svc/elasticsearch-logging", "svc/web", "pod/web-0", "node/node-1"} <= set(names)
+    assert names[-3:] == ["node/control-plane", "node/node-1", "node/node-2"]
+    assert "http://node-1.node.localhost:9000/" in found[-2]
+
+
+def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
+    rows = [row for row in columns(reach.hatchway("ls", "web", "-n", "reach", "-o", "wide").stdout) if "svc/web" in row]
+    assert [(row[2], row[5]) for row in rows] == [
+        ("8443", WEB),
+        ("9100", "http://metrics.web.reach.svc.localhost:8001/"),
+        ("5432/TCP", "<none>"),
+    ]
+
+
+def test_ls_as_json_has_what_a_program_needs(reach: Cluster) -> None:
+    found = json.loads(reach.hatchway("ls", "-n", "reach", "-o", "json").stdout)
+    assert found["scopes"]["services"] == {"namespaces": ["reach"], "reason": "", "missingRule": ""}
+    web = found["items"][0]
+    assert (web["kind"], web["name"], web["ready"], web["total"]) == ("services", "web", 0, 1)
+    assert web["notReady"][0]["name"] == "web-0"
+    assert [(port["port"], port["http"], port["scheme"]) for port in web["ports"]] == [
+        (8443, True, "https"),
+        (9100, True, "http"),
+        (5432, False, ""),
+    ]
+    path = web["ports"][0]["path"]
+    assert path == "/api/v1/namespaces/reach/services/https:web:https/proxy/"
+    # It is one that the API server understands: it finds the service and its port.
+    assert "no endpoints available" in reach.get(path).text
+
+
+def test_ls_says_what_to_do_when_there_is_nothing(reach: Cluster) -> None:
+    reach.kubectl("create", "namespace", "reach-empty")
+    done = reach.hatchway("ls", "-n", "reach-empty")
+    assert done.stdout == ""
+    assert done.stderr.strip() == 'nothing to reach in namespace "reach-empty"; `hatchway ls -A` looks everywhere'
+    assert 'nothing with "zzz" in its name' in reach.hatchway("ls", "zzz", "-A").stderr
+
+
+def restricted(reach: Cluster, path: Path, user: str) -> Path:
+    document = yaml.safe_load(reach.kubeconfig.read_text())
+    document["users"] = [{"name": document["users"][0]["name"], "user": {"token": reach.token("--user", user)}}]
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_ls_without_rights_prints_the_rule_that_is_missing(reach: Cluster, tmp_path: Path) -> None:
+    config = restricted(reach, tmp_path / "config", "reach-nobody")
+    command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "you may not list and watch services in reach" in done.stderr
+    rule = done.stderr.partition("this:\n\n")[2]
+    reach.kubectl("apply", "-f", "-", stdin=rule)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "svc/web" in done.stdout
+    assert done.stderr == ""
+    reach.kubectl("delete", "rolebinding", "hatchway-list-targets", "-n", "reach")
+
+
+def test_ls_tells_what_may_not_be_seen(reach: Cluster, tmp_path: Path) -> None:
+    user = "reach-some"
+    reach.kubectl("create", "role", user, "--verb=list,watch", "--resource=services", "-n", "reach")
+    reach.kubectl("create", "rolebinding", user, f"--role={user}", f"--user={user}", "-n", "reach")
+    command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", restricted(reach, tmp_path / "config", user)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "svc/web" in done.stdout
+    assert "note: you may not list and watch pods in reach" in done.stderr
+    assert "services" not in done.stderr
+
+
+def test_ls_watch_prints_what_changes(reach: Cluster) -> None:
+    command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines: queue.Queue[str] = queue.Queue()
+        assert process.stdout is not None
+        stdout = process.stdout
+        thread = threading.Thread(target=lambda: [lines.put(line) for line in stdout])
+        thread.start()
+        try:
+            assert lines.get(timeout=20).startswith("NAME ")
+            assert {lines.get(timeout=20).split()[0], lines.get(timeout=20).split()[0]} == {"svc/web", "pod/web-0"}
+            reach.kubectl("create", "service", "clusterip", "later", "--tcp=80:80", "-n", "reach")
+            seen = lines.get(timeout=20)
+            while not seen.startswith("svc/later"):
+                seen = lines.get(timeout=20)
+            assert "http://later.reach.svc.localhost:8001/" in seen
+        finally:
+            process.terminate()
+            thread.join(20)
+            reach.kubectl("delete", "service", "later", "-n", "reach")
+
+
+def test_ls_names_the_server_that_is_away(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    config = tmp_path / "config"
+    config.write_text(
+        f"""{{clusters: [{{name: c, cluster: {{server: "https://127.0.0.1:{port}"}}}}], users: [],
+        contexts: [{{name: work, context: {{cluster: c}}}}], current-context: work}}"""
+    )
+    done = subprocess.run([BIN / "hatchway", "ls", "--kubeconfig", config], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f'cannot reach context "work" (https://127.0.0.1:{port}): connection refused' in done.stderr
+    assert "is the cluster up" in done.stderr
+
+
+def test_url_in_every_spelling(reach: Cluster) -> None:
+    def url(*arguments: str) -> str:
+        return reach.hatchway("url", *arguments).stdout.strip()
+
+    path = "/api/v1/namespaces/reach/services/https:web:8443/proxy/a%20b?c=d"
+    what = ("https:web:8443", "a b?c=d", "-n", "reach")
+    assert url(*what) == url(*what, "--api") == reach.server + path
+    assert url(*what, "--path") == path
+    name = "https.8443.web.reach.svc.localhost"
+    assert url(*what, "--host") == f"http://{name}:8001/a%20b?c=d"
+    assert url(*what, "--host", "--port", "80", "--domain", "d.test") == (
+        "http://https.8443.web.reach.svc.d.test/a%20b?c=d"
+    )
+    assert url(*what, "--curl", "--port", "9000") == (
+        f"curl --resolve {name}:9000:127.0.0.1 'http://{name}:9000/a%20b?c=d'"
+    )
+    assert reach.hatchway("url", "web", "--host", "--api", check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        (WEB + "x?y", (), {"name": "web", "namespace": "reach", "path": "/x?y"}),
+        ("https.8443.web.reach.svc.dev.example.com", (), {"scheme": "https", "port": "8443", "path": "/"}),
+        ("web.reach.svc.d.test:80/x", ("--domain", "d.test"), {"name": "web", "path": "/x"}),
+        ("/api/v1/nodes/n1/proxy/", (), {"kind": "nodes", "name": "n1", "server": ""}),
+        (
+            "https://r.example/k8s/c-1/api/v1/namespaces/x/pods/p:80/proxy/q",
+            (),
+            {"server": "https://r.example/k8s/c-1", "name": "p", "port": "80", "path": "/q"},
+        ),
+    ],
+)
+def test_explain_takes_every_spelling(
+    cluster: Cluster, text: str, options: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    found = json.loads(cluster.hatchway("url", "--explain", text, *options, "-o", "json").stdout)
+    assert expected.items() <= found.items()
+
+
+def test_explain_says_what_it_would_take(cluster: Cluster) -> None:
+    for text in ("https://www.example.com/", "web.reach.svc.d.test"):
+        done = cluster.hatchway("url", "--explain", text, "--domain", "other.test", check=False)
+        assert done.returncode == 1
+        assert "neither a proxy URL nor a host name of a target below other.test" in done.stderr
+
+
+def test_the_namespace_of_the_context_is_the_default(reach: Cluster, tmp_path: Path) -> None:
+    document = yaml.safe_load(reach.kubeconfig.read_text())
+    document["contexts"][0]["context"]["namespace"] = "reach"
+    config = tmp_path / "config"
+    config.write_text(yaml.safe_dump(document))
+
+    def run(*arguments: str, kubeconfig: Path = config) -> str:
+        command = [BIN / "hatchway", *arguments, "--kubeconfig", kubeconfig]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+    assert run("url", "web", "--host") == run("open", "web", "--print") == WEB
+    assert "svc/web" in run("ls")
+    # Names are spelled without a cluster, too.
+    assert run("url", "web", "--host", kubeconfig=tmp_path / "none") == "http://web.default.svc.localhost:8001/"
+
+
+class Door(http.server.ThreadingHTTPServer):
+    """Answers as the door does: what `answers` says, one after the other, the last one again and again."""
+
+    def __init__(self, *answers: tuple[int, Any]) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Door
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.headers["Host"], self.path))
+        status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def refusal(code: int, message: str) -> tuple[int, dict[str, Any]]:
+    return code, {"kind": "Status", "code": code, "message": message}
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Where the browser notes what it was asked to open, and the environment that makes it the browser."""
+    noted, script = tmp_path / "opened", tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\nprintf %s "$1" >{shlex.quote(str(noted))}\n')
+    script.chmod(0o755)
+    yield noted, {**os.environ, "BROWSER": f"{script} %s"}
+
+
+def open_web(port: int, env: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    command = [BIN / "hatchway", "open", "web", "a?b", "-n", "reach", "--port", str(port), *options]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30)
+
+
+def serving(door: Door) -> Door:
+    threading.Thread(target=door.serve_forever, daemon=True).start()
+    return door
+
+
+def test_open_waits_until_the_target_answers(browser: tuple[Path, dict[str, str]]) -> None:
+    opened, env = browser
+    waiting = (refusal(503, "no endpoints available"), refusal(404, 'services "web" not found'))
+    with serving(Door(*waiting, (404, b"an application's own answer"))) as door:
+        port = door.server_port
+        done = open_web(port, env)
+        door.shutdown()
+    url = f"http://web.reach.svc.localhost:{port}/a?b"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == url
+    assert "waiting for svc/web in namespace reach: no endpoints available" in done.stderr
+    assert wait_for(lambda: opened.exists() and opened.read_text()) == url
+    assert door.asked == [(f"web.reach.svc.localhost:{port}", "/a?b")] * 3
+
+
+def test_open_gives_up(browser: tuple[Path, dict[str, str]]) -> None:
+    opened, env = browser
+    with serving(Door(refusal(503, "no endpoints available"))) as door:
+        late = open_web(door.server_port, env, "--timeout", "0.5")
+        door.answers = [refusal(403, 'User "x" cannot get services/proxy')]
+        forbidden = open_web(door.server_port, env)
+        door.answers = [(403, b"Forbidden")]
+        foreign = open_web(door.server_port, env)
+        asked = len(door.asked)
+        door.shutdown()
+    assert "does not answer after 0.5 s: no endpoints available" in late.stderr
+    assert "cannot be reached: User" in forbidden.stderr
+    assert "kubectl proxy" in foreign.stderr
+    assert asked >= 3
+    closed = open_web(door.server_port, env)
+    assert f"no door is open on 127.0.0.1:{door.server_port}" in closed.stderr
+    assert f"`hatchway proxy --port {door.server_port}`" in closed.stderr
+    assert [done.returncode for done in (late, forbidden, foreign, closed)] == [1, 1, 1, 1]
+    assert not opened.exists()
