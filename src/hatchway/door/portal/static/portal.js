@@ -58,27 +58,47 @@ function groupOf(namespace) {
   return group;
 }
 
+// Rows are made when they come near the view: thousands of them in full would take seconds.
+const shells = new Set();
+const near = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) if (isIntersecting) fill(target);
+}, { rootMargin: "800px" });
+
+/** Make a row in full, if that was not done yet. */
+function fill(element) {
+  const key = element.dataset.key;
+  if (!shells.delete(key)) return;
+  near.unobserve(element);
+  morph(element, row(items[tab].get(key), opened.has(key)));
+}
+
 function show(item) {
+  const open = opened.has(item.key);
   const old = rows.get(item.key);
-  const made = row(item, opened.has(item.key));
   if (old) {
-    morph(old, made);
-    old.lastElementChild.hidden = !opened.has(item.key);
+    if (shells.has(item.key)) return;
+    morph(old, row(item, open));
+    old.lastElementChild.hidden = !open;
     return;
   }
+  const made = shell(item);
   const group = groupOf(item.namespace);
   const at = place(group.keys, item.key, (a, b) => compare(nameOf(a), nameOf(b)));
   group.ul.insertBefore(made, at < group.keys.length ? rows.get(group.keys[at]) : null);
   group.keys.splice(at, 0, item.key);
   rows.set(item.key, made);
+  shells.add(item.key);
+  near.observe(made);
 }
 
 function unshow(key, namespace) {
   const element = rows.get(key);
   if (!element) return;
   const neighbour = element.contains(document.activeElement) ? step(element, 1) || step(element, -1) : null;
+  near.unobserve(element);
   element.remove();
   rows.delete(key);
+  shells.delete(key);
   const group = groups.get(namespace);
   group.keys.splice(group.keys.indexOf(key), 1);
   if (!group.keys.length) {
@@ -86,12 +106,14 @@ function unshow(key, namespace) {
     groups.delete(namespace);
     namespaces.splice(namespaces.indexOf(namespace), 1);
   }
-  neighbour?.querySelector(".main").focus();
+  focusRow(neighbour);
 }
 
 function rebuild() {
+  near.disconnect();
   list.replaceChildren();
   rows.clear();
+  shells.clear();
   groups.clear();
   namespaces.length = 0;
   const sorted = [...items[tab].values()].sort((a, b) => compare(rank(a.namespace), rank(b.namespace)) || compare(a.name, b.name));
@@ -286,22 +308,27 @@ function follow() {
 
 // Moving, opening, copying
 
-const visible = (element) => !element.hidden && !element.closest("section").hidden && !element.parentElement.hidden;
-
-/** The next row that is shown, in a direction. */
+/** The row that is shown after `element` in a direction (1 or -1); the first or the last without an element. */
 function step(element, direction) {
-  const all = [...list.querySelectorAll("li.row")];
-  for (let at = all.indexOf(element) + direction; at >= 0 && at < all.length; at += direction) if (visible(all[at])) return all[at];
+  const way = direction > 0 ? "nextElementSibling" : "previousElementSibling";
+  const end = direction > 0 ? "firstElementChild" : "lastElementChild";
+  let section = element ? element.closest("section") : list[end];
+  let at = element ? element[way] : section?.lastElementChild[end];
+  while (section) {
+    if (!section.hidden && !section.lastElementChild.hidden) {
+      for (; at; at = at[way]) if (!at.hidden) return at;
+    }
+    section = section[way];
+    at = section?.lastElementChild[end];
+  }
   return null;
 }
 
-function edge(last) {
-  const all = [...list.querySelectorAll("li.row")].filter(visible);
-  return all[last ? all.length - 1 : 0] || null;
-}
+const edge = (last) => step(null, last ? -1 : 1);
 
 function focusRow(element) {
   if (!element) return;
+  fill(element);
   const main = element.querySelector(".main");
   main.focus({ preventScroll: true });
   element.scrollIntoView({ block: "nearest" });
@@ -389,7 +416,7 @@ function showTip(element) {
 document.addEventListener("pointerover", (event) => showTip(event.target.closest?.("[data-tip]")));
 document.addEventListener("focusin", (event) => showTip(event.target.matches(":focus-visible") ? event.target.closest("[data-tip]") : null));
 document.addEventListener("focusout", () => showTip(null));
-document.addEventListener("scroll", () => tipFor && showTip(null), { passive: true });
+document.addEventListener("scroll", () => tipFor && showTip(tipFor.matches(":hover, :focus-visible") ? tipFor : null), { passive: true });
 
 document.addEventListener("click", (event) => {
   const hit = event.target.closest("[data-copy],[data-toggle],[data-fold],[data-tab],[data-clear],[data-goto]");
