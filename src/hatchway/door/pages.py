@@ -115,7 +115,8 @@ def _links(problem: Problem) -> str:
 
 
 def _is_link(url: str) -> bool:
-    return url.startswith(("http://", "https://", "/"))
+    """Neither `javascript:` nor another host by way of `//`."""
+    return url.startswith(("http://", "https://", "/")) and not url.startswith(("//", "/\\"))
 
 
 def _todo(problem: Problem) -> str:

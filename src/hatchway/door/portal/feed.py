@@ -140,12 +140,14 @@ class Feed:
         waker = asyncio.Event()
         self._wakers.add(waker)
         try:
-            about = _encoder.encode(self.about())
-            yield _event("about", about)
+            about = b""
             sent: int | None = None
             complete = False
             while True:
                 waker.clear()
+                if (now := _encoder.encode(self.about())) != about:
+                    about = now
+                    yield _event("about", about)
                 await self.refresh(_SEND)
                 before, names = sent, self._since(sent)
                 sent = self.version
@@ -167,9 +169,6 @@ class Feed:
                         await asyncio.wait_for(waker.wait(), HEARTBEAT)
                     except TimeoutError:
                         yield b":\n\n"
-                if (now := _encoder.encode(self.about())) != about:
-                    about = now
-                    yield _event("about", about)
         finally:
             self._wakers.discard(waker)
 
