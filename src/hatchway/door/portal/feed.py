@@ -7,6 +7,7 @@ the feed bring them up to date. Items are kept as encoded JSON, so that a snapsh
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
@@ -27,6 +28,9 @@ from hatchway.door.portal.model import (
     state_json,
 )
 from hatchway.kube.api import Object
+from hatchway.target import TargetError
+
+logger = logging.getLogger("hatchway.door")
 
 # Items that are made before the event loop gets its turn: two milliseconds of work.
 _BATCH = 25
@@ -105,6 +109,14 @@ class Feed:
         self._changes.append((self.version, name))
 
     def _make(self, kind: str, key: Key) -> Item | None:
+        try:
+            return self._shown(kind, key)
+        except (LookupError, TypeError, ValueError, AttributeError, TargetError) as error:
+            # No API server stores such an object; if one does, the others are shown all the same.
+            logger.warning("%s %s/%s cannot be shown: %r", kind, *key, error)
+            return None
+
+    def _shown(self, kind: str, key: Key) -> Item | None:
         view = self._view
         if kind == "services":
             service = view.services.get(key)

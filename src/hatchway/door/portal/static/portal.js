@@ -15,7 +15,7 @@ const folded = new Set();
 let tab = TABS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "services";
 let about = null;
 let attention = false;
-let synced = false; // everything has arrived once
+let arrived = false; // everything that the door knows has come once
 let seen = null; // keys that came since a full list began
 let doorAway = false;
 let pending = false;
@@ -121,6 +121,9 @@ function rebuild() {
   refresh();
 }
 
+// A door that is still connecting has nothing to show, which is not the same as a cluster with nothing in it.
+const synced = () => arrived && (about.state.phase === "live" || TABS.some((kind) => items[kind].size));
+
 // Searching
 
 const words = () => search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -145,7 +148,7 @@ function refresh() {
       const hidden = !fits || (attention && !trouble);
       if (element.hidden !== hidden) element.hidden = hidden;
     }
-    document.querySelector(`[data-count="${kind}"]`).textContent = synced || counts[kind] ? counts[kind] : "";
+    document.querySelector(`[data-count="${kind}"]`).textContent = synced() || counts[kind] ? counts[kind] : "";
   }
   for (const group of groups.values()) {
     let shown = 0, trouble = 0;
@@ -184,7 +187,7 @@ function empty(counts) {
     content.push(h("h2", {}, `You may not list ${tab}`), scope.reason && h("p", {}, scope.reason));
     if (scope.rule) content.push(h("p", {}, "The rule that is missing, for whoever administers the cluster:"), snippet(scope.rule, "the missing rule"));
     if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, `http://NAME.NAMESPACE.svc.localhost${location.port ? ":" + location.port : ""}/`)));
-  } else if (!synced) {
+  } else if (!synced()) {
     if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing has been seen yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
     else content.push(h("div.skeleton", { "aria-label": "Loading" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
   } else if (search.value.trim() || attention) {
@@ -290,8 +293,7 @@ function follow() {
     refreshSoon();
   });
   source.addEventListener("synced", () => {
-    // A view that is still connecting has nothing to show, which is not the same as a cluster with nothing in it.
-    synced = synced || about?.state?.phase === "live" || TABS.some((kind) => items[kind].size);
+    arrived = true;
     if (seen) for (const kind of TABS) for (const key of [...items[kind].keys()]) if (!seen.has(key)) gone(key);
     seen = null;
     refreshSoon();
