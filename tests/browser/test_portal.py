@@ -491,7 +491,8 @@ def test_pictures_for_the_documentation(visit: Open, tmp_path: Path) -> None:
             if scheme == "light":
                 page.click('[data-key="services/shop/checkout"] .expand')
                 page.locator('[data-key="services/shop/checkout"] .main').focus()
-                page.evaluate("document.getElementById('ns/shop').scrollIntoView(); scrollBy(0, -150)")
+                page.evaluate("scrollBy(0, document.getElementById('ns/shop').getBoundingClientRect().top - 110)")
+                page.mouse.move(5, 5)
             page.wait_for_selector("li.row .state")
             page.screenshot(path=directory / f"portal-{scheme}.png")
             # A grey page would be small.

@@ -32,10 +32,7 @@ def error_answer(problem: Problem, accept_html: bool) -> Respond:
     have = {name.lower() for name, _ in headers}
     headers += [field for field in error.headers() if field[0] not in have]
     if not accept_html:
-        status = error.status()
-        if problem.hint:
-            status["message"] += f" ({problem.hint})" if problem.kind != "forbidden" else ""
-        body = json.dumps(status).encode()
+        body = json.dumps(error.status()).encode()
         return Respond(problem.status, [(b"Content-Type", b"application/json"), *headers], body)
     style, script = _style(), _script()
     # No frame-ancestors: the page does nothing on behalf of anybody, and an application may show it in a frame of its own.

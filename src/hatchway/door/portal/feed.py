@@ -28,7 +28,7 @@ from hatchway.door.portal.model import (
     state_json,
 )
 from hatchway.kube.api import Object
-from hatchway.target import TargetError
+from hatchway.target import Target, TargetError
 
 logger = logging.getLogger("hatchway.door")
 
@@ -128,11 +128,12 @@ class Feed:
         return None if node is None else node_item(node, self._door)
 
     def about(self) -> Item:
-        """What is said of the cluster as a whole: {"context", "server", "state", "scopes"}."""
+        """What is said of the cluster as a whole: {"context", "server", "example", "state", "scopes"}."""
         scopes = self._view.scopes
         return {
             "context": self._door.context,
             "server": self._door.server,
+            "example": self._door.host_url(Target("services", "name", "namespace")),
             "state": state_json(self._view.state),
             "scopes": {kind: scope_json(scopes, kind) for kind in KINDS},
         }

@@ -175,6 +175,9 @@ function refreshSoon() {
   requestAnimationFrame(() => pending && refresh());
 }
 
+// Works in any cluster, and in the embedded one, where images are only names.
+const START = "kubectl create deployment web --image=python:3-slim --port=8080 -- python3 -m http.server 8080";
+
 function empty(counts) {
   const box = byId("empty");
   const scope = about?.scopes?.[tab];
@@ -186,7 +189,7 @@ function empty(counts) {
   if (scope?.mode === "none") {
     content.push(h("h2", {}, `You may not list ${tab}`), scope.reason && h("p", {}, scope.reason));
     if (scope.rule) content.push(h("p", {}, "The rule that is missing, for whoever administers the cluster:"), snippet(scope.rule, "the missing rule"));
-    if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, `http://NAME.NAMESPACE.svc.localhost${location.port ? ":" + location.port : ""}/`)));
+    if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, about.example)));
   } else if (!synced()) {
     if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing has been seen yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
     else content.push(h("div.skeleton", { "aria-label": "Loading" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
@@ -198,9 +201,9 @@ function empty(counts) {
       ...others.map((kind) => h("button.button", { type: "button", "data-goto": kind }, `${counts[kind]} in ${kind}`))));
   } else if (tab === "services") {
     content.push(h("h2", {}, "No services yet"), h("p", {}, "Start something and give it a name; it appears here at once:"),
-      snippet("kubectl create deployment web --image=nginx --port=80\nkubectl expose deployment web --port=80", "the commands"));
+      snippet(START + "\nkubectl expose deployment web --port=80 --target-port=8080", "the commands"));
   } else if (tab === "pods") {
-    content.push(h("h2", {}, "No pods yet"), h("p", {}, "Pods appear here as soon as something runs:"), snippet("kubectl create deployment web --image=nginx --port=80", "the command"));
+    content.push(h("h2", {}, "No pods yet"), h("p", {}, "Pods appear here as soon as something runs:"), snippet(START, "the command"));
   } else {
     content.push(h("h2", {}, "No nodes"), h("p", {}, "No machine has joined the cluster, so nothing can run in it. ", h("code", {}, "kubectl get nodes"), " shows when one does."));
   }
@@ -274,8 +277,11 @@ function gone(key) {
 
 let source = null;
 let wait = 500;
+let timer = 0;
 
 function follow() {
+  clearTimeout(timer);
+  source?.close();
   source = new EventSource("/-/hatchway/events");
   source.addEventListener("about", (event) => {
     about = JSON.parse(event.data);
@@ -303,10 +309,20 @@ function follow() {
     doorAway = true;
     connection();
     refreshSoon();
-    setTimeout(follow, wait);
+    timer = setTimeout(follow, wait);
     wait = Math.min(wait * 2, 8000);
   });
 }
+
+// A browser has six connections for an origin: forgotten tabs must not hold them all.
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  if (!document.hidden) {
+    if (source.readyState !== EventSource.OPEN) follow();
+  } else {
+    timer = setTimeout(() => source.close(), 10_000);
+  }
+});
 
 // Moving, opening, copying
 
