@@ -281,6 +281,11 @@ class Portal:
     def connections(self) -> int:
         return int(self._server.connections)
 
+    def drop(self) -> None:
+        """Cut every connection, as a door that ends would (on its loop: by `change`)."""
+        for connection in list(self._server._context.connections):
+            connection.abort()
+
     def change(self, what: Callable[[], Any]) -> None:
         async def run() -> None:
             what()

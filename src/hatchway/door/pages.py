@@ -32,10 +32,7 @@ def error_answer(problem: Problem, accept_html: bool) -> Respond:
     have = {name.lower() for name, _ in headers}
     headers += [field for field in error.headers() if field[0] not in have]
     if not accept_html:
-        status = error.status()
-        if problem.hint:
-            status["message"] += f" ({problem.hint})" if problem.kind != "forbidden" else ""
-        body = json.dumps(status).encode()
+        body = json.dumps(error.status()).encode()
         return Respond(problem.status, [(b"Content-Type", b"application/json"), *headers], body)
     style, script = _style(), _script()
     # No frame-ancestors: the page does nothing on behalf of anybody, and an application may show it in a frame of its own.
@@ -115,7 +112,8 @@ def _links(problem: Problem) -> str:
 
 
 def _is_link(url: str) -> bool:
-    return url.startswith(("http://", "https://", "/"))
+    """Neither `javascript:` nor another host by way of `//`."""
+    return url.startswith(("http://", "https://", "/")) and not url.startswith(("//", "/\\"))
 
 
 def _todo(problem: Problem) -> str:

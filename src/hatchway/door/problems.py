@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
-from hatchway.errors import ApiError
+from hatchway.errors import ApiError, Cause
 from hatchway.proxy.routing import Headers
 from hatchway.target import Target, TargetError, format_argument, format_host_name, format_proxy_path
 
@@ -41,6 +41,7 @@ class Problem:
     rule: YAML that is ready to be applied, and rule_title what stands above it. commands: lines for a terminal.
     retry: the page tries again by itself after so many seconds, longer each time; 0 for never. Set it only for GET and HEAD.
     headers: more header fields of the answer (`WWW-Authenticate`). portal: the portal's URL, "" to leave it out.
+    original: the Status that tools get, word for word, where there is one already.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Problem:
     retry: int = 0
     headers: tuple[tuple[bytes, bytes], ...] = ()
     portal: str = ""
+    original: ApiError | None = None
 
 
 def _what(target: Target) -> str:
@@ -86,7 +88,7 @@ def no_endpoints(target: Target, pods: Iterable[tuple[str, str]], selector: str 
     """A service with no ready endpoint. pods: (name, why it is not ready) of those that it selects."""
     found = tuple(Detail(name, text) for name, text in pods)
     if found:
-        hint = "The page comes back by itself as soon as one of them is ready."
+        hint = "Look why they are not ready; everything works again as soon as one of them is."
         commands = tuple(f"kubectl describe pod {d.name} -n {target.namespace}" for d in found[:1])
     else:
         hint = "Start what it selects, or mend its selector." if selector else "Give it a selector, or endpoints."
@@ -140,7 +142,7 @@ def forbidden(
         reason="Forbidden",
         title=f"You may not {verb} {resource}" + (f' of "{name}"' if name else ""),
         message=f'{plain} "{name}" is forbidden: {said}' if name else f"{plain} is forbidden: {said}",
-        hint="Ask an administrator of the cluster to apply this; then reload the page.",
+        hint="Ask an administrator of the cluster to apply the rule below, then try again.",
         facts=(("User", user), ("Verb", verb), ("Resource", resource), ("Namespace", namespace or "(whole cluster)")),
         rule=rbac_rule(user, verb, resource, namespace, name, group),
     )
@@ -205,8 +207,8 @@ def cluster_away(server: str, error: str, since: str = "") -> Problem:
         reason="ServiceUnavailable",
         title="The cluster does not answer",
         message=f"connecting to {server}: {error}",
-        hint="This page tries again by itself and shows what you asked for as soon as the cluster is back. "
-        "Is the VPN connected? Is the cluster running?",
+        hint="Is the VPN connected? Is the cluster running? It is tried again by itself, and what you asked for appears "
+        "as soon as the cluster is back.",
         facts=(("API server", server), *((("Last seen", since),) if since else ())),
         retry=RETRY,
     )
@@ -283,7 +285,7 @@ def credentials_expired(context: str, error: str, command: str = "") -> Problem:
         reason="Unauthorized",
         title="Your credentials are not accepted any more",
         message=f'the cluster of context "{context}" refuses the credentials: {error}',
-        hint="Log in again as you do for kubectl; this page tries again by itself and needs no restart of the door.",
+        hint="Log in again as you do for kubectl; the door notices by itself and needs no restart.",
         facts=(("Context", context),),
         commands=(command or "kubectl auth whoami",),
         retry=5,
@@ -327,23 +329,24 @@ def from_error(error: ApiError) -> Problem:
         hint=error.hint,
         details=tuple(Detail(c.get("field") or c.get("reason") or "", c.get("message") or "") for c in causes),
         headers=tuple(error.headers()),
+        original=error,
     )
 
 
 def as_error(problem: Problem) -> ApiError:
-    """The problem as a Kubernetes Status."""
+    """The problem as a Kubernetes Status; what helps beside the message stands in `details.causes`."""
+    if problem.original is not None:
+        return problem.original
     causes = [
-        {"reason": d.state or "Related", "message": f"{d.name}: {d.text}" if d.text else d.name}
-        for d in problem.details
+        Cause("Related", f"{detail.name}: {detail.text}" if detail.text else detail.name) for detail in problem.details
     ]
-    details = {"causes": causes, "retryAfterSeconds": problem.retry}
-    return ApiError(
-        problem.status,
-        problem.reason,
-        problem.message,
-        {key: value for key, value in details.items() if value} or None,
-        problem.hint,
-    )
+    causes += [Cause("Alternative", f"{text}: {url}") for text, url in problem.links]
+    causes += [Cause("Hint", problem.hint)] if problem.hint else []
+    causes += [Cause("Command", line) for line in problem.commands]
+    causes += [Cause("MissingRule", problem.rule)] if problem.rule else []
+    details = {"causes": [cause.as_dict() for cause in causes], "retryAfterSeconds": problem.retry}
+    found = {key: value for key, value in details.items() if value}
+    return ApiError(problem.status, problem.reason, problem.message, found or None)
 
 
 def extra_headers(problem: Problem) -> Headers:

@@ -7,6 +7,8 @@ the feed bring them up to date. Items are kept as encoded JSON, so that a snapsh
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from itertools import islice
@@ -26,9 +28,13 @@ from hatchway.door.portal.model import (
     state_json,
 )
 from hatchway.kube.api import Object
+from hatchway.target import Target, TargetError
 
-# Items that are made, or sent, before the event loop gets its turn: some milliseconds of work.
-_BATCH = 100
+logger = logging.getLogger("hatchway.door")
+
+# Items that are made before the event loop gets its turn: two milliseconds of work.
+_BATCH = 25
+# Items in one message: a page shows the first while the rest is being made.
 _SEND = 400
 # Changes that are remembered one by one; a page that is further behind gets everything again.
 _HISTORY = 20_000
@@ -78,14 +84,16 @@ class Feed:
         for waker in self._wakers:
             waker.set()
 
-    async def refresh(self) -> None:
-        """Bring every item up to date, a batch at a time."""
-        while self._dirty:
-            for dirty in list(islice(self._dirty, _BATCH)):
+    async def refresh(self, limit: float = math.inf) -> None:
+        """Bring every item up to date, or about `limit` of them, a batch at a time."""
+        done = 0
+        while self._dirty and done < limit:
+            batch = list(islice(self._dirty, _BATCH))
+            for dirty in batch:
                 del self._dirty[dirty]
                 self._update(*dirty)
-            if self._dirty:
-                await asyncio.sleep(0)
+            done += len(batch)
+            await asyncio.sleep(0)
 
     def _update(self, kind: str, key: Key) -> None:
         name = f"{kind}/{key[0]}/{key[1]}"
@@ -101,6 +109,14 @@ class Feed:
         self._changes.append((self.version, name))
 
     def _make(self, kind: str, key: Key) -> Item | None:
+        try:
+            return self._shown(kind, key)
+        except (LookupError, TypeError, ValueError, AttributeError, TargetError) as error:
+            # No API server stores such an object; if one does, the others are shown all the same.
+            logger.warning("%s %s/%s cannot be shown: %r", kind, *key, error)
+            return None
+
+    def _shown(self, kind: str, key: Key) -> Item | None:
         view = self._view
         if kind == "services":
             service = view.services.get(key)
@@ -112,11 +128,12 @@ class Feed:
         return None if node is None else node_item(node, self._door)
 
     def about(self) -> Item:
-        """What is said of the cluster as a whole: {"context", "server", "state", "scopes"}."""
+        """What is said of the cluster as a whole: {"context", "server", "example", "state", "scopes"}."""
         scopes = self._view.scopes
         return {
             "context": self._door.context,
             "server": self._door.server,
+            "example": self._door.host_url(Target("services", "name", "namespace")),
             "state": state_json(self._view.state),
             "scopes": {kind: scope_json(scopes, kind) for kind in KINDS},
         }
@@ -136,36 +153,42 @@ class Feed:
         waker = asyncio.Event()
         self._wakers.add(waker)
         try:
-            about = _encoder.encode(self.about())
-            yield _event("about", about)
+            about = b""
             sent: int | None = None
+            complete = False
             while True:
                 waker.clear()
-                await self.refresh()
-                sent_before = sent
-                names = self._since(sent) if sent is not None else None
+                if (now := _encoder.encode(self.about())) != about:
+                    about = now
+                    yield _event("about", about)
+                await self.refresh(_SEND)
+                before, names = sent, self._since(sent)
                 sent = self.version
                 if names is None:
+                    complete = False
                     yield _event("begin", b"{}")
-                for message in self._messages(list(self._items) if names is None else names):
+                    names = list(self._items)
+                for message in self._messages(names):
                     yield message
-                if names is None:
+                if self._dirty:
+                    continue
+                if not complete:
+                    complete = True
                     yield _event("synced", b'{"version":%d}' % sent)
-                if sent_before != sent:
+                if before != sent:
                     await asyncio.sleep(INTERVAL)
                 while not waker.is_set():
                     try:
                         await asyncio.wait_for(waker.wait(), HEARTBEAT)
                     except TimeoutError:
                         yield b":\n\n"
-                if (now := _encoder.encode(self.about())) != about:
-                    about = now
-                    yield _event("about", about)
         finally:
             self._wakers.discard(waker)
 
-    def _since(self, version: int) -> list[str] | None:
-        """The items that changed after `version`, each once; None when that is not remembered."""
+    def _since(self, version: int | None) -> list[str] | None:
+        """The items that changed after `version`, each once; None when that is not remembered (or nothing was sent)."""
+        if version is None:
+            return None
         if version == self.version:
             return []
         if self._changes[0][0] > version + 1:

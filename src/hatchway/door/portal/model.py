@@ -234,7 +234,7 @@ def _port_item(kind: Kind, namespace: str, name: str, port: Object, *, main: boo
     number, protocol = ports.number_of(port), port.get("protocol", "TCP")
     label = port.get("name") or ""
     scheme = ports.scheme_of(port)
-    exact = Target(kind, name, namespace, port=(label if kind == "services" else "") or str(number))
+    exact = _exact(kind, namespace, name, label, number)
     out: Item = {"name": label, "number": number, "protocol": protocol, "scheme": scheme}
     if scheme:
         try:
@@ -251,6 +251,16 @@ def _port_item(kind: Kind, namespace: str, name: str, port: Object, *, main: boo
         plain = Target(kind, name, namespace, port=str(number))
         out["forward"] = f"hatchway forward {format_argument(plain)} -n {namespace}"
     return {key: value for key, value in out.items() if value or key in ("number", "scheme")}
+
+
+def _exact(kind: Kind, namespace: str, name: str, label: str, number: int) -> Target:
+    """The target with its port said: of services by name where it can be spelled, else by number."""
+    if kind == "services" and label:
+        try:
+            return Target(kind, name, namespace, port=label)
+        except TargetError:
+            pass
+    return Target(kind, name, namespace, port=str(number))
 
 
 def _by_path(exact: Target, scheme: str, number: int) -> Target:

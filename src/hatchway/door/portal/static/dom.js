@@ -9,7 +9,7 @@ function h(what, attributes, ...children) {
   for (const name in attributes) {
     const value = attributes[name];
     if (value === null || value === undefined || value === false) continue;
-    if (name === "href" && !/^(https?:\/\/|#|\/)/.test(value)) continue;
+    if (name === "href" && !/^(https?:\/\/|#|\/(?![/\\]))/.test(value)) continue;
     element.setAttribute(name, value === true ? "" : value);
   }
   for (const child of children) {

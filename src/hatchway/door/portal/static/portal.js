@@ -15,7 +15,7 @@ const folded = new Set();
 let tab = TABS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "services";
 let about = null;
 let attention = false;
-let synced = false; // everything has arrived once
+let arrived = false; // everything that the door knows has come once
 let seen = null; // keys that came since a full list began
 let doorAway = false;
 let pending = false;
@@ -58,27 +58,47 @@ function groupOf(namespace) {
   return group;
 }
 
+// Rows are made when they come near the view: thousands of them in full would take seconds.
+const shells = new Set();
+const near = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) if (isIntersecting) fill(target);
+}, { rootMargin: "800px" });
+
+/** Make a row in full, if that was not done yet. */
+function fill(element) {
+  const key = element.dataset.key;
+  if (!shells.delete(key)) return;
+  near.unobserve(element);
+  morph(element, row(items[tab].get(key), opened.has(key)));
+}
+
 function show(item) {
+  const open = opened.has(item.key);
   const old = rows.get(item.key);
-  const made = row(item, opened.has(item.key));
   if (old) {
-    morph(old, made);
-    old.lastElementChild.hidden = !opened.has(item.key);
+    if (shells.has(item.key)) return;
+    morph(old, row(item, open));
+    old.lastElementChild.hidden = !open;
     return;
   }
+  const made = shell(item);
   const group = groupOf(item.namespace);
   const at = place(group.keys, item.key, (a, b) => compare(nameOf(a), nameOf(b)));
   group.ul.insertBefore(made, at < group.keys.length ? rows.get(group.keys[at]) : null);
   group.keys.splice(at, 0, item.key);
   rows.set(item.key, made);
+  shells.add(item.key);
+  near.observe(made);
 }
 
 function unshow(key, namespace) {
   const element = rows.get(key);
   if (!element) return;
   const neighbour = element.contains(document.activeElement) ? step(element, 1) || step(element, -1) : null;
+  near.unobserve(element);
   element.remove();
   rows.delete(key);
+  shells.delete(key);
   const group = groups.get(namespace);
   group.keys.splice(group.keys.indexOf(key), 1);
   if (!group.keys.length) {
@@ -86,18 +106,23 @@ function unshow(key, namespace) {
     groups.delete(namespace);
     namespaces.splice(namespaces.indexOf(namespace), 1);
   }
-  neighbour?.querySelector(".main").focus();
+  focusRow(neighbour);
 }
 
 function rebuild() {
+  near.disconnect();
   list.replaceChildren();
   rows.clear();
+  shells.clear();
   groups.clear();
   namespaces.length = 0;
   const sorted = [...items[tab].values()].sort((a, b) => compare(rank(a.namespace), rank(b.namespace)) || compare(a.name, b.name));
   for (const item of sorted) show(item);
   refresh();
 }
+
+// A door that is still connecting has nothing to show, which is not the same as a cluster with nothing in it.
+const synced = () => arrived && (about.state.phase === "live" || TABS.some((kind) => items[kind].size));
 
 // Searching
 
@@ -123,7 +148,7 @@ function refresh() {
       const hidden = !fits || (attention && !trouble);
       if (element.hidden !== hidden) element.hidden = hidden;
     }
-    document.querySelector(`[data-count="${kind}"]`).textContent = synced || counts[kind] ? counts[kind] : "";
+    document.querySelector(`[data-count="${kind}"]`).textContent = synced() || counts[kind] ? counts[kind] : "";
   }
   for (const group of groups.values()) {
     let shown = 0, trouble = 0;
@@ -150,6 +175,9 @@ function refreshSoon() {
   requestAnimationFrame(() => pending && refresh());
 }
 
+// Works in any cluster, and in the embedded one, where images are only names.
+const START = "kubectl create deployment web --image=python:3-slim --port=8080 -- python3 -m http.server 8080";
+
 function empty(counts) {
   const box = byId("empty");
   const scope = about?.scopes?.[tab];
@@ -161,8 +189,8 @@ function empty(counts) {
   if (scope?.mode === "none") {
     content.push(h("h2", {}, `You may not list ${tab}`), scope.reason && h("p", {}, scope.reason));
     if (scope.rule) content.push(h("p", {}, "The rule that is missing, for whoever administers the cluster:"), snippet(scope.rule, "the missing rule"));
-    if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, `http://NAME.NAMESPACE.svc.localhost${location.port ? ":" + location.port : ""}/`)));
-  } else if (!synced) {
+    if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, about.example)));
+  } else if (!synced()) {
     if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing has been seen yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
     else content.push(h("div.skeleton", { "aria-label": "Loading" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
   } else if (search.value.trim() || attention) {
@@ -173,9 +201,9 @@ function empty(counts) {
       ...others.map((kind) => h("button.button", { type: "button", "data-goto": kind }, `${counts[kind]} in ${kind}`))));
   } else if (tab === "services") {
     content.push(h("h2", {}, "No services yet"), h("p", {}, "Start something and give it a name; it appears here at once:"),
-      snippet("kubectl create deployment web --image=nginx --port=80\nkubectl expose deployment web --port=80", "the commands"));
+      snippet(START + "\nkubectl expose deployment web --port=80 --target-port=8080", "the commands"));
   } else if (tab === "pods") {
-    content.push(h("h2", {}, "No pods yet"), h("p", {}, "Pods appear here as soon as something runs:"), snippet("kubectl create deployment web --image=nginx --port=80", "the command"));
+    content.push(h("h2", {}, "No pods yet"), h("p", {}, "Pods appear here as soon as something runs:"), snippet(START, "the command"));
   } else {
     content.push(h("h2", {}, "No nodes"), h("p", {}, "No machine has joined the cluster, so nothing can run in it. ", h("code", {}, "kubectl get nodes"), " shows when one does."));
   }
@@ -249,8 +277,11 @@ function gone(key) {
 
 let source = null;
 let wait = 500;
+let timer = 0;
 
 function follow() {
+  clearTimeout(timer);
+  source?.close();
   source = new EventSource("/-/hatchway/events");
   source.addEventListener("about", (event) => {
     about = JSON.parse(event.data);
@@ -268,8 +299,7 @@ function follow() {
     refreshSoon();
   });
   source.addEventListener("synced", () => {
-    // A view that is still connecting has nothing to show, which is not the same as a cluster with nothing in it.
-    synced = synced || about?.state?.phase === "live" || TABS.some((kind) => items[kind].size);
+    arrived = true;
     if (seen) for (const kind of TABS) for (const key of [...items[kind].keys()]) if (!seen.has(key)) gone(key);
     seen = null;
     refreshSoon();
@@ -279,29 +309,44 @@ function follow() {
     doorAway = true;
     connection();
     refreshSoon();
-    setTimeout(follow, wait);
+    timer = setTimeout(follow, wait);
     wait = Math.min(wait * 2, 8000);
   });
 }
 
+// A browser has six connections for an origin: forgotten tabs must not hold them all.
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  if (!document.hidden) {
+    if (source.readyState !== EventSource.OPEN) follow();
+  } else {
+    timer = setTimeout(() => source.close(), 10_000);
+  }
+});
+
 // Moving, opening, copying
 
-const visible = (element) => !element.hidden && !element.closest("section").hidden && !element.parentElement.hidden;
-
-/** The next row that is shown, in a direction. */
+/** The row that is shown after `element` in a direction (1 or -1); the first or the last without an element. */
 function step(element, direction) {
-  const all = [...list.querySelectorAll("li.row")];
-  for (let at = all.indexOf(element) + direction; at >= 0 && at < all.length; at += direction) if (visible(all[at])) return all[at];
+  const way = direction > 0 ? "nextElementSibling" : "previousElementSibling";
+  const end = direction > 0 ? "firstElementChild" : "lastElementChild";
+  let section = element ? element.closest("section") : list[end];
+  let at = element ? element[way] : section?.lastElementChild[end];
+  while (section) {
+    if (!section.hidden && !section.lastElementChild.hidden) {
+      for (; at; at = at[way]) if (!at.hidden) return at;
+    }
+    section = section[way];
+    at = section?.lastElementChild[end];
+  }
   return null;
 }
 
-function edge(last) {
-  const all = [...list.querySelectorAll("li.row")].filter(visible);
-  return all[last ? all.length - 1 : 0] || null;
-}
+const edge = (last) => step(null, last ? -1 : 1);
 
 function focusRow(element) {
   if (!element) return;
+  fill(element);
   const main = element.querySelector(".main");
   main.focus({ preventScroll: true });
   element.scrollIntoView({ block: "nearest" });
@@ -389,7 +434,7 @@ function showTip(element) {
 document.addEventListener("pointerover", (event) => showTip(event.target.closest?.("[data-tip]")));
 document.addEventListener("focusin", (event) => showTip(event.target.matches(":focus-visible") ? event.target.closest("[data-tip]") : null));
 document.addEventListener("focusout", () => showTip(null));
-document.addEventListener("scroll", () => tipFor && showTip(null), { passive: true });
+document.addEventListener("scroll", () => tipFor && showTip(tipFor.matches(":hover, :focus-visible") ? tipFor : null), { passive: true });
 
 document.addEventListener("click", (event) => {
   const hit = event.target.closest("[data-copy],[data-toggle],[data-fold],[data-tab],[data-clear],[data-goto]");

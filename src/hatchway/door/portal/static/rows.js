@@ -38,6 +38,12 @@ function row(item, open) {
   return h("li.row." + (item.state || "empty"), { "data-key": item.key }, line, h("div.more", { id, hidden: !open }, ...(open ? details(item) : [])));
 }
 
+/** A row that is out of sight: its name, for the browser's own search and for order; the rest comes when it is near. */
+function shell(item) {
+  return h("li.row." + (item.state || "empty"), { "data-key": item.key },
+    h("div.line", {}, h("span", {}), h("span.who", {}, h("span.name", {}, item.name))));
+}
+
 function where(item) {
   if (item.url) {
     const needs = item.ports.find((port) => port.url === item.url)?.needs;
