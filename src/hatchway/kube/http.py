@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -194,18 +194,19 @@ class HttpClient:
         }
         timeout = httpx2.Timeout(_WATCH_SECONDS + 10.0, connect=10.0)
         request = self._request("GET", resource.path(namespace), query=query, timeout=timeout)
-        response = await self._http.send(request, stream=True)
-        try:
-            if response.status_code != 200:
-                await response.aread()
-                raise _response_error(response)
-            splitter = LineSplitter()
-            async for data in response.aiter_bytes():
-                for line in splitter.feed(data):
-                    event = msgspec.json.decode(line)
-                    yield event["type"], event["object"]
-        finally:
-            await response.aclose()
+        with _broken_connections():
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _response_error(response)
+                splitter = LineSplitter()
+                async for data in response.aiter_bytes():
+                    for line in splitter.feed(data):
+                        event = msgspec.json.decode(line)
+                        yield event["type"], event["object"]
+            finally:
+                await response.aclose()
 
     def _request(
         self,
@@ -239,12 +240,27 @@ class HttpClient:
     ) -> Object:
         request = self._request(method, path, query=query, body=body, content_type=content_type)
         try:
-            response = await self._http.send(request)
+            with _broken_connections():
+                response = await self._http.send(request)
         except httpx2.TransportError as error:
             raise service_unavailable(f"cannot reach {self._http.base_url}: {error or type(error).__name__}") from error
         if response.status_code >= 300:
             raise _response_error(response)
         return cast(Object, msgspec.json.decode(response.content))
+
+
+@contextlib.contextmanager
+def _broken_connections() -> Iterator[None]:
+    """Let every way in which a connection can break off be a TransportError.
+
+    One that is reset in a moment that the layers below httpx do not expect, between its handshake and its first request
+    for example, fails there with an error of theirs: the transport has no socket any more (anyio's
+    `extra_attributes`), or its handler is closed (uvloop).
+    """
+    try:
+        yield
+    except (AttributeError, RuntimeError) as error:
+        raise httpx2.NetworkError(f"the connection broke off: {error}") from error
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
