@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -120,6 +121,32 @@ async def test_a_watch_finds_what_changed_while_it_was_away() -> None:
                 break
     assert seen[:5] == [("ADDED", "gone"), ("ADDED", "new"), ("ADDED", "born"), ("SYNCED", ""), ("ADDED", "late")]
     assert set(seen[5:]) == {("DELETED", "gone"), ("DELETED", "late"), ("MODIFIED", "new")}
+
+
+async def test_connections_that_break_off_in_unexpected_moments() -> None:
+    """A connection that is reset between handshake and request makes anyio fail, not the network."""
+    requests = 0
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal requests
+        requests += 1
+        if requests in (1, 2, 4):
+            raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+        if "watch" not in request.url.params:
+            return httpx2.Response(200, json={"metadata": {"resourceVersion": "1"}, "items": []})
+        return httpx2.Response(200, content=json.dumps({"type": "ADDED", "object": pod("a", 2)}) + "\n")
+
+    async with HttpClient("http://127.0.0.1:1", None) as client:
+        await client._http.aclose()
+        client._http = httpx2.AsyncClient(base_url="http://x", transport=httpx2.MockTransport(answer))
+        with pytest.raises(ApiError) as caught:
+            await client.get("nodes", "n")
+        assert caught.value.code == 503
+        async with aclosing(client.watch("pods")) as events:  # type: ignore[type-var]
+            async with asyncio.timeout(10):
+                assert (await anext(events)).type == "SYNCED"
+                assert (await anext(events)).object["metadata"]["name"] == "a"
+    assert requests == 5
 
 
 async def test_only_newlines_end_the_lines_of_a_watch() -> None:

@@ -148,6 +148,8 @@ def test_documents(addon: Addon) -> None:
     status, found = addon.ask("/books/_doc/a%2Fb")
     assert (status, found["found"], found["_source"]) == (200, True, {"title": "x"})
     assert addon.ask("/books/_source/a%2Fb") == (200, {"title": "x"})
+    status, missing = addon.ask("/books/_source/nope")
+    assert (status, missing["error"]["reason"]) == (404, "Document not found [books]/[_doc]/[nope]")
     assert addon.ask("/books/_doc/a%2Fb", method="HEAD")[0] == 200
     assert addon.ask("/books/_doc/none")[0] == 404
     assert addon.ask("/books/_create/a%2Fb", {}, "PUT")[0] == 409

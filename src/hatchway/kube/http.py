@@ -5,8 +5,9 @@ What a kubeconfig says is `kube/connection.py`'s part. Plain JSON dictionaries i
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class HttpClient(RestClient):
     ) -> tuple[int, bytes]:
         request = self._request(method, path, content=body, content_type=content_type)
         try:
-            response = await self._http.send(request)
+            with _broken_connections():
+                response = await self._http.send(request)
         except httpx2.TransportError as error:
             raise self._away(error) from error
         return response.status_code, response.content
@@ -78,16 +80,17 @@ class HttpClient(RestClient):
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
         request = self._request("GET", path, timeout=httpx2.Timeout(WATCH_SECONDS + 10.0, connect=10.0))
         try:
-            response = await self._http.send(request, stream=True)
-            try:
-                if response.status_code != 200:
-                    raise answer_error(response.status_code, await response.aread(), request.url.path)
-                splitter = LineSplitter()
-                async for data in response.aiter_bytes():
-                    for line in splitter.feed(data):
-                        yield line
-            finally:
-                await response.aclose()
+            with _broken_connections():
+                response = await self._http.send(request, stream=True)
+                try:
+                    if response.status_code != 200:
+                        raise answer_error(response.status_code, await response.aread(), request.url.path)
+                    splitter = LineSplitter()
+                    async for data in response.aiter_bytes():
+                        for line in splitter.feed(data):
+                            yield line
+                finally:
+                    await response.aclose()
         except (httpx2.TransportError, OSError) as error:
             raise self._away(error) from error
 
@@ -109,6 +112,20 @@ class HttpClient(RestClient):
             headers["authorization"] = f"Bearer {token}"
         extra: dict[str, Any] = {"timeout": timeout} if timeout else {}
         return self._http.build_request(method, path, content=content, headers=headers, **extra)
+
+
+@contextlib.contextmanager
+def _broken_connections() -> Iterator[None]:
+    """Let every way in which a connection can break off be a TransportError.
+
+    One that is reset in a moment that the layers below httpx do not expect, between its handshake and its first request
+    for example, fails there with an error of theirs: the transport has no socket any more (anyio's
+    `extra_attributes`), or its handler is closed (uvloop).
+    """
+    try:
+        yield
+    except (AttributeError, RuntimeError) as error:
+        raise httpx2.NetworkError(f"the connection broke off: {error}") from error
 
 
 class LineSplitter:

@@ -28,7 +28,7 @@ class ApiProxyRoute:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._asked: tuple[str, str, str] | None = None
+        self._asked: object = None
         self._embedded = False
 
     @property

@@ -6,9 +6,12 @@ import asyncio
 import errno
 import os
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,7 +163,7 @@ async def test_a_full_disk_loses_lines_but_not_the_container(
 
 async def test_pipes_lead_into_the_log(tmp_path: Path) -> None:
     file = LogFile(tmp_path / "0.log")
-    output = await Output.open(file)
+    output = Output(file)
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", "echo out; echo err >&2; printf tail", stdout=output.stdout, stderr=output.stderr
     )
@@ -174,9 +177,67 @@ async def test_pipes_lead_into_the_log(tmp_path: Path) -> None:
 
 
 async def test_a_container_that_says_nothing_has_a_log(tmp_path: Path) -> None:
-    output = await Output.open(LogFile(tmp_path / "0.log"))
+    output = Output(LogFile(tmp_path / "0.log"))
     await output.drain()
     assert await read(tmp_path / "0.log") == b""
+
+
+async def test_a_talkative_container_is_slowed_down_and_loses_nothing(tmp_path: Path) -> None:
+    output = Output(LogFile(tmp_path / "0.log", rotate_bytes=1 << 30))
+    count = 120_000
+    process = await asyncio.create_subprocess_exec(
+        "seq", "-f", "%060.0f", str(count), stdout=output.stdout, stderr=output.stderr
+    )
+    output.started()
+    begun = time.monotonic()
+    await process.wait()
+    await output.drain(30)
+    # Seven megabytes, of which four may come at once.
+    assert time.monotonic() - begun > 0.2
+    lines = (await read(tmp_path / "0.log")).splitlines()
+    assert lines == [f"{number:060}".encode() for number in range(1, count + 1)]
+
+
+async def test_what_was_begun_is_told_when_a_log_is_abandoned(tmp_path: Path) -> None:
+    output = Output(LogFile(tmp_path / "0.log"))
+    os.write(output.stdout, b"half a li")
+    descendant = os.dup(output.stdout)
+    try:
+        await output.drain(0.05)
+    finally:
+        os.close(descendant)
+    assert b"stdout F half a li" in (tmp_path / "0.log").read_bytes()
+
+
+def test_pipes_close_their_own_descriptors_and_no_others(tmp_path: Path) -> None:
+    """uvloop, as the node agent uses it, beside threads that open and close files."""
+    lost: list[OSError] = []
+    done = threading.Event()
+
+    def open_and_close() -> None:
+        while not done.is_set():
+            for descriptor in [os.open("/", os.O_RDONLY) for _ in range(4)]:
+                try:
+                    os.close(descriptor)
+                except OSError as error:
+                    lost.append(error)
+
+    async def make_pipes() -> None:
+        for _ in range(3000):
+            await Output(LogFile(tmp_path / "0.log")).drain()
+            if lost:
+                return
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        uvloop.run(make_pipes())
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not lost
 
 
 def test_queries() -> None:

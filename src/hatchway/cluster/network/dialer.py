@@ -121,12 +121,15 @@ class DialServer:
                 sock = await self._runtime.dial(message["ip"], message["port"], message["timeout"])
             else:
                 sock = await self._runtime.listen(message["ip"], message["port"])
-        except OSError as error:
-            code = error.errno or errno.EIO
-            self._channel.send({"id": number, "errno": code, "error": error.strerror or os.strerror(code)})
-        else:
             with sock:
                 self._channel.send({"id": number}, (sock.fileno(),))
+        except OSError as error:
+            # ETOOMANYREFS among them, when more descriptors are on their way than one user may have there.
+            code = error.errno or errno.EIO
+            self._channel.send({"id": number, "errno": code, "error": error.strerror or os.strerror(code)})
+        except (OverflowError, ValueError) as error:
+            # A port or an address that is none: whoever asked waits for an answer all the same.
+            self._channel.send({"id": number, "errno": errno.EINVAL, "error": str(error)})
 
 
 class LoopbackDialer:

@@ -203,8 +203,12 @@ class Init:
             raise
         finally:
             self._own.enter()
-        namespaces.set_sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
-        self._netlink.set_up(socket.if_nametoindex(link), self._bridge)
+        try:
+            namespaces.set_sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
+            self._netlink.set_up(socket.if_nametoindex(link), self._bridge)
+        except OSError:
+            own.close()
+            raise
         return Sandbox(own, link, message["etc"])
 
     def _make_pod_network(self, message: channel.Message, link: str) -> None:
@@ -282,7 +286,11 @@ class Init:
         if sandbox.removing is None or any(child.sandbox == name for child in self._by_pid.values()):
             return
         del self._sandboxes[name]
-        self._netlink.delete_link(sandbox.link)
+        try:
+            self._netlink.delete_link(sandbox.link)
+        except OSError as error:
+            # It goes with its namespace all the same, only later.
+            print(f"interface {sandbox.link} is not deleted: {error}", file=sys.stderr)
         sandbox.namespaces.close()
         self._tell_agent({"id": sandbox.removing})
 
@@ -316,6 +324,7 @@ class Init:
                     os.dup2(descriptor, target)
                 run()
         os.close(report)
+        os.set_blocking(errors, False)
         child = Child(message["process"], pid, message["sandbox"], message["id"], errors, is_container=is_container)
         self._by_pid[pid] = self._by_key[child.key] = child
         self._watch(errors, lambda: self._started(child))
@@ -323,7 +332,11 @@ class Init:
     def _started(self, child: Child) -> None:
         if child.errors < 0:
             return
-        text = os.read(child.errors, _ERROR_BYTES).decode(errors="replace")
+        try:
+            text = os.read(child.errors, _ERROR_BYTES).decode(errors="replace")
+        except BlockingIOError:
+            # What was readable was a pipe that has had this descriptor before.
+            return
         self._poll.unregister(child.errors)
         del self._handlers[child.errors]
         os.close(child.errors)

@@ -231,7 +231,7 @@ class Container:
         self._ended.clear()
         output: Output | None = None
         try:
-            output = await self._open_output(file)
+            output = self._open_output(file)
             argv = [expand(part, environment) for part in resolved.argv]
             process = await self._around.sandbox.start(self._config(argv, environment, mounts, output))
             output.started()
@@ -270,9 +270,9 @@ class Container:
             # It has ended already, unless the worker was cut off.
             process.kill(signal.SIGKILL)
 
-    async def _open_output(self, file: LogFile) -> Output:
+    def _open_output(self, file: LogFile) -> Output:
         try:
-            return await Output.open(file)
+            return Output(file)
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
 

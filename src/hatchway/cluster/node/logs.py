@@ -12,7 +12,6 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from hatchway.cluster.node import clock
 
@@ -24,6 +23,8 @@ LINE_LIMIT = 16384
 # A container that writes faster is made to wait, so that its output does not starve the other pods' probes.
 _BURST_BYTES = 4 << 20
 _BURST_SECONDS = 0.25
+# What a pipe holds.
+_PIECE = 65536
 
 
 def pod_log_directory(logs: Path, namespace: str, name: str, uid: str) -> Path:
@@ -149,52 +150,67 @@ class LogFile:
         self.changed = asyncio.Event()
 
 
-class _Reader(asyncio.Protocol):
-    """Moves one stream of a container from its pipe into the log."""
+class _Reader:
+    """Moves one stream of a container from its pipe into the log. descriptor: the pipe's reading end, closed here.
 
-    def __init__(self, stream: bytes, file: LogFile) -> None:
+    No transport of the event loop: uvloop's closes a pipe's descriptor a second time when libuv has closed it, and what
+    a thread has opened in between under the same number is gone.
+    """
+
+    def __init__(self, stream: bytes, file: LogFile, descriptor: int) -> None:
         self._splitter = LineSplitter(stream)
         self._file = file
-        self._transport: asyncio.ReadTransport | None = None
+        self._descriptor = descriptor
         self._burst = 0
         self._burst_began = 0.0
         self._resume: asyncio.TimerHandle | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._readable)
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if lines := self._splitter.feed(data, _moment()):
-            self._file.write(lines)
-        self._throttle(len(data))
-
-    def connection_lost(self, error: Exception | None) -> None:
+    def close(self) -> None:
+        """Read no more; what came without its line's end is told. Idempotent."""
+        if self._descriptor < 0:
+            return
         if self._resume is not None:
             self._resume.cancel()
-        if not self._file.closed and (rest := self._splitter.finish(_moment())):
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if rest := self._splitter.finish(_moment()):
             self._file.write(rest)
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, _PIECE)
+        except BlockingIOError:
+            return
+        if not data:
+            self.close()
+            return
+        if lines := self._splitter.feed(data, _moment()):
+            self._file.write(lines)
+        self._throttle(len(data))
 
     def _throttle(self, size: int) -> None:
         now = time.monotonic()
         if now - self._burst_began > _BURST_SECONDS:
             self._burst_began, self._burst = now, 0
         self._burst += size
-        if self._burst >= _BURST_BYTES and self._transport is not None:
-            self._transport.pause_reading()
-            loop = asyncio.get_running_loop()
-            self._resume = loop.call_later(self._burst_began + _BURST_SECONDS - now, self._go_on)
+        if self._burst >= _BURST_BYTES:
+            self._loop.remove_reader(self._descriptor)
+            self._resume = self._loop.call_later(self._burst_began + _BURST_SECONDS - now, self._go_on)
 
     def _go_on(self) -> None:
         self._resume = None
-        if self._transport is not None and not self.ended.done():
-            self._transport.resume_reading()
+        self._loop.add_reader(self._descriptor, self._readable)
 
 
 class Output:
-    """The pipes of one started process, and the log that they lead into.
+    """The pipes of one started process, and the log that they lead into. Must be made in an event loop. Raises OSError.
 
     stdout, stderr: the descriptors to give to the process; `started` closes this side's copies of them.
     """
@@ -204,32 +220,17 @@ class Output:
         self.stdout = -1
         self.stderr = -1
         self._readers: list[_Reader] = []
-        self._transports: list[asyncio.ReadTransport] = []
-
-    @classmethod
-    async def open(cls, file: LogFile) -> Output:
-        """Make the pipes. Raises OSError."""
-        output = cls(file)
         file.write(b"")
         try:
-            output.stdout = await output._pipe(b"stdout")
-            output.stderr = await output._pipe(b"stderr")
+            self.stdout = self._pipe(b"stdout")
+            self.stderr = self._pipe(b"stderr")
         except BaseException:
-            output.abandon()
+            self.abandon()
             raise
-        return output
 
-    async def _pipe(self, stream: bytes) -> int:
-        reading, writing = os.pipe2(os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
-        loop = asyncio.get_running_loop()
-        reader = _Reader(stream, self.file)
-        try:
-            transport, _ = await loop.connect_read_pipe(lambda: reader, os.fdopen(reading, "rb", buffering=0))
-        except BaseException:
-            os.close(writing)
-            raise
-        self._readers.append(reader)
-        self._transports.append(transport)
+    def _pipe(self, stream: bytes) -> int:
+        reading, writing = os.pipe()
+        self._readers.append(_Reader(stream, self.file, reading))
         return writing
 
     def started(self) -> None:
@@ -253,8 +254,8 @@ class Output:
     def abandon(self) -> None:
         """Close everything now. Idempotent."""
         self.started()
-        for transport in self._transports:
-            transport.close()
+        for reader in self._readers:
+            reader.close()
         self.file.close()
 
 

@@ -1,0 +1,72 @@
+"""The dialer's two ends over a socket pair: every request is answered, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from hatchway.cluster.network import channel, sockets
+from hatchway.cluster.network.dialer import DialServer, PrivateDialer
+from hatchway.cluster.node.runtime import Runtime
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SOCK_SEQPACKET is Linux's")
+
+
+class Inside:
+    async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
+        return await sockets.connect(ip, port, timeout)
+
+    async def listen(self, ip: str, port: int) -> socket.socket:
+        return sockets.listen(ip, port)
+
+
+@asynccontextmanager
+async def dialer() -> AsyncIterator[PrivateDialer]:
+    outer, inner = channel.pair()
+    server = DialServer(cast(Runtime, Inside()), inner)
+    found = PrivateDialer(outer)
+    try:
+        async with asyncio.timeout(20):
+            yield found
+    finally:
+        found.close()
+        await server.close()
+
+
+async def test_sockets_come_out() -> None:
+    async with dialer() as outside:
+        with await outside.listen("127.0.0.1", 0) as listener:
+            port = listener.getsockname()[1]
+            with await outside.connect("127.0.0.1", port) as sock:
+                assert sock.getpeername() == ("127.0.0.1", port)
+        with pytest.raises(OSError) as caught:
+            await outside.connect("127.0.0.1", port)
+        assert caught.value.errno == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("port", [70_000, -1])
+async def test_what_cannot_be_dialed_is_answered(port: int) -> None:
+    async with dialer() as outside:
+        for ask in (outside.connect, outside.listen):
+            with pytest.raises(OSError) as caught:
+                await ask("127.0.0.1", port)
+            assert caught.value.errno == errno.EINVAL
+
+
+async def test_who_waits_hears_of_the_end() -> None:
+    outer, inner = channel.pair()
+    found = PrivateDialer(outer)
+    waiting = asyncio.create_task(found.connect("127.0.0.1", 1))
+    await asyncio.sleep(0)
+    inner.close()
+    with pytest.raises(OSError) as caught:
+        await asyncio.wait_for(waiting, 10)
+    assert caught.value.errno == errno.ENETDOWN
+    found.close()
