@@ -28,8 +28,12 @@ _BACKEND = (
     _COMMON
     + """
   server {{
-    listen {address}:{port} backlog=1024;
+    listen {address}:{port} {ssl} backlog=1024;
+    {certificate}
     location / {{ default_type application/json; return 200 '{body}'; }}
+    location ~ ^(/version|/api/v1/namespaces/default/services/bench)$ {{
+      default_type application/json; return 200 '{{"metadata":{{"name":"bench"}},"spec":{{"ports":[{{"port":80}}]}}}}';
+    }}
   }}
 }}
 """
@@ -43,7 +47,7 @@ _PROXY = (
     listen 127.0.0.1:{port} {ssl} backlog=1024;
     {certificate}
     location / {{
-      proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+      proxy_pass {scheme}://backend; proxy_ssl_session_reuse on; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
     }}
   }}
 }}
@@ -106,30 +110,49 @@ def _nginx(directory: Path, name: str, text: str) -> list[str]:
     return [nginx(), "-p", str(directory), "-c", str(config), "-e", str(directory / f"{name}.log")]
 
 
-def backend(directory: Path, port: int, size: int) -> list[str]:
-    """The command of a backend that answers every request with `size` bytes."""
-    return _nginx(directory, "backend", backend_config(directory, "127.0.0.1", port, size))
+def backend(directory: Path, port: int, size: int, certificate: tuple[Path, Path] | None = None) -> list[str]:
+    """The command of a backend that answers every request with `size` bytes. certificate: file and key, for TLS."""
+    return _nginx(directory, "backend", backend_config(directory, "127.0.0.1", port, size, certificate))
 
 
-def backend_config(directory: Path, address: str, port: int, size: int) -> str:
+def backend_config(
+    directory: Path, address: str, port: int, size: int, certificate: tuple[Path, Path] | None = None
+) -> str:
     """The configuration of that backend, for whoever runs it elsewhere."""
-    return _BACKEND.format(directory=directory, name="backend", address=address, port=port, body="x" * size)
+    return _BACKEND.format(
+        directory=directory,
+        name="backend",
+        address=address,
+        port=port,
+        body="x" * size,
+        ssl="ssl" if certificate else "",
+        certificate=_tls_lines(certificate),
+    )
 
 
-def nginx_proxy(directory: Path, port: int, backend_port: int, certificate: tuple[Path, Path] | None) -> list[str]:
+def _tls_lines(certificate: tuple[Path, Path] | None) -> str:
+    if certificate is None:
+        return ""
+    return f"ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}; ssl_session_cache shared:s:1m;"
+
+
+def nginx_proxy(
+    directory: Path,
+    port: int,
+    backend_port: int,
+    certificate: tuple[Path, Path] | None,
+    *,
+    upstream_tls: bool = False,
+) -> list[str]:
     """The command of one nginx worker that proxies to a backend with keep-alive. certificate: file and key."""
-    lines = ""
-    if certificate is not None:
-        lines = (
-            f"ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}; ssl_session_cache shared:s:1m;"
-        )
     text = _PROXY.format(
         directory=directory,
         name="proxy",
         port=port,
         backend=backend_port,
         ssl="ssl" if certificate else "",
-        certificate=lines,
+        certificate=_tls_lines(certificate),
+        scheme="https" if upstream_tls else "http",
     )
     return _nginx(directory, "proxy", text)
 

@@ -36,7 +36,10 @@ async def _engine(port: int, backend_port: int, certificate: tuple[str, str] | N
         return Respond(503, [], error.message.encode())
 
     def route(head: RequestHead) -> Forward:
-        return Forward(upstream, head.target, head.headers, refuse)
+        found: Forward | None = head.memo.value
+        if found is None:
+            found = head.memo.value = Forward(upstream, head.target, head.headers, refuse)
+        return found
 
     context = None
     if certificate is not None:

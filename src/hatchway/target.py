@@ -180,6 +180,29 @@ def format_host_name(target: Target, domain: str = "localhost") -> str:
     return ".".join([*found, _SHORT[target.kind], domain])
 
 
+def format_door_url(target: Target, rest: str = "/", *, port: int = 8001, domain: str = "localhost") -> str:
+    """The URL of a target at the door that listens on `port`. rest: begins with "/". Raises TargetError."""
+    number = "" if port == 80 else f":{port}"
+    return f"http://{format_host_name(target, domain)}{number}{rest}"
+
+
+def find_domain(host: str) -> str:
+    """The domain below which a host name is spelled, whatever it is: `web.x.svc.dev.example.com` → `dev.example.com`.
+
+    Raises TargetError when the host name names no target below any domain.
+    """
+    labels = host.lower().rstrip(".").split(".")
+    for place, label in enumerate(labels[:-1]):
+        domain = ".".join(labels[place + 1 :])
+        if label in _SHORT.values():
+            try:
+                parse_host_name(host, domain)
+            except TargetError:
+                continue
+            return domain
+    raise TargetError(f'"{host}" names no target', "it looks like NAME.NAMESPACE.svc.localhost")
+
+
 def _escape_label(name: str) -> str:
     """A dot becomes two hyphens; runs of two and more hyphens become one longer."""
     return _HYPHENS.sub(lambda run: run[0] if len(run[0]) == 1 else run[0] + "-", name).replace(".", "--")

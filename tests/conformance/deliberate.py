@@ -16,7 +16,6 @@ ESCAPES = "the path keeps its bytes; the original encodes some again"
 BAD_PATH = "a malformed path is refused at once, with a Status"
 FRAGMENT = "RFC 9112 section 3.2: a request-target has no fragment; the engine refuses it"
 HOP_BY_HOP = "RFC 9110 section 7.6.1: what Connection lists, and TE, is for this hop only"
-COOKIES = "cookie paths are put under the prefix, so that services do not see each other's cookies"
 
 
 # The fields of the backend's echo, which a Status has not.
@@ -66,5 +65,4 @@ DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
     "080": (ESCAPES, {"echo": {"path": "/echo/~!$&'()*,=@:x"}}),
     "105": (HOP_BY_HOP, {"echo_headers": {"Te": None}}),
     "106": (HOP_BY_HOP, {"echo_headers": {"X-Custom": None}}),
-    "147": (COOKIES, {"headers": {"Set-Cookie": [f"a=1; Path={PREFIX}/", f"b=2; Path={PREFIX}/x; HttpOnly"]}}),
 }

@@ -63,7 +63,9 @@ async def verb(backends: Backends) -> AsyncIterator[Verb]:
     server_tls.load_cert_chain(backends.cert, backends.key)
     client_tls = ssl.create_default_context(cafile=str(backends.cert))
     cluster = recorded_cluster(backends.b10, backends.b11, backends.node, "127.0.0.0/8", backends.kubelet_port)
-    proxy = ProxyVerb(lookup=cluster, dial=dial, kubelet_tls=client_tls, allow_loopback_pods=True)
+    proxy = ProxyVerb(
+        lookup=cluster, dial=dial, kubelet_tls=client_tls, allow_loopback_pods=True, rewriting="kubernetes"
+    )
 
     def route(head: RequestHead) -> Decision:
         try:

@@ -127,7 +127,7 @@ async def running(backends: Backends, tmp_path: Path) -> AsyncIterator[Running]:
     state.create()
     keys = pki.ensure(state.pki, cluster_name="c", node_names=[NODE], node_ips=[backends.node])
     store = Store.open(state.store_file)
-    server = ApiServer(state, store, keys, dial=dial, allow_loopback_pods=True)
+    server = ApiServer(state, store, keys, dial=dial, allow_loopback_pods=True, rewriting="kubernetes")
     await server.bootstrap("192.0.2.1", 6443)
     cluster = recorded_cluster(backends.b10, backends.b11, backends.node, "127.0.0.0/8", backends.kubelet_port)
     await fill(server.client, cluster)

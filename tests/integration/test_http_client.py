@@ -122,6 +122,47 @@ async def test_a_watch_finds_what_changed_while_it_was_away() -> None:
     assert set(seen[5:]) == {("DELETED", "gone"), ("DELETED", "late"), ("MODIFIED", "new")}
 
 
+async def test_only_newlines_end_the_lines_of_a_watch() -> None:
+    """Strings of JSON may contain what Unicode, and many a library, calls the end of a line."""
+    text = "a\x85b\u2028c\u2029d\x7f"
+    odd = pod("odd", 2)
+    odd["metadata"]["annotations"] = {"text": text}
+    line = json.dumps({"type": "ADDED", "object": odd}, ensure_ascii=False).encode() + b"\n"
+
+    async def answer(request: Request) -> Response:
+        if "watch" not in request.query_params:
+            return page([], 1)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(line), 7):
+                yield line[start : start + 7]
+            yield json.dumps({"type": "ADDED", "object": pod("next", 3)}).encode() + b"\n"
+
+        return StreamingResponse(pieces(), media_type="application/json")
+
+    async with server(answer) as client, aclosing(client.watch("pods")) as events:  # type: ignore[type-var]
+        async with asyncio.timeout(10):
+            found = [await anext(events) for _ in range(3)]
+    assert [event.object["metadata"]["name"] for event in found[1:]] == ["odd", "next"]
+    assert found[1].object["metadata"]["annotations"]["text"] == text
+
+
+async def test_a_watch_that_cannot_be_read_lists_again() -> None:
+    lists = 0
+
+    async def answer(request: Request) -> Response:
+        nonlocal lists
+        if "watch" in request.query_params:
+            return StreamingResponse(iter([b"{]\n"]))
+        lists += 1
+        return page([pod("a", 1)], 1) if lists == 1 else page([pod("a", 1), pod("b", 3)], 3)
+
+    async with server(answer) as client, aclosing(client.watch("pods")) as events:  # type: ignore[type-var]
+        async with asyncio.timeout(10):
+            found = [await anext(events) for _ in range(3)]
+    assert (found[2].type, found[2].object["metadata"]["name"]) == ("ADDED", "b")
+
+
 async def test_an_informer_follows_and_tells() -> None:
     hold = asyncio.Event()
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hatchway.target import (
     Target,
     TargetError,
+    find_domain,
     format_argument,
+    format_door_url,
     format_host_name,
     format_proxy_path,
     join_scheme_name_port,
@@ -43,6 +45,24 @@ def targets(draw: st.DrawFn) -> Target:
 def test_host_name_round_trip(target: Target) -> None:
     assert parse_host_name(format_host_name(target)) == target
     assert parse_host_name(format_host_name(target, "example.test"), "example.test") == target
+
+
+@given(targets(), st.sampled_from(["localhost", "example.test", "door.dev.example.com"]))
+def test_the_domain_of_a_host_name(target: Target, domain: str) -> None:
+    host = format_host_name(target, domain)
+    found = find_domain(host)
+    # Names that look like a kind leave several readings; the one that was found is one of them.
+    assert host.endswith("." + found)
+    if not {"svc", "pod", "node"} & {target.name, target.namespace, target.port}:
+        assert (found, parse_host_name(host, found)) == (domain, target)
+
+
+def test_a_url_at_the_door() -> None:
+    target = Target("services", "web", "x", "", "8080")
+    assert format_door_url(target) == "http://8080.web.x.svc.localhost:8001/"
+    assert format_door_url(target, "/a?b", port=80, domain="d.test") == "http://8080.web.x.svc.d.test/a?b"
+    with pytest.raises(TargetError):
+        find_domain("www.example.com")
 
 
 @given(targets(), st.sampled_from(["", "/", "/a/b?", "/%2F//..", "/proxy/x"]))

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from hatchway import __version__
-from hatchway.cli import down, info, password, status, token, up, url
+from hatchway.cli import down, info, ls, password, proxy, status, token, up, url
+from hatchway.cli import open as opening
 
 app = typer.Typer(
     name="hatchway",
@@ -35,5 +36,16 @@ def _main(
     pass
 
 
-for command in (up.up, status.status, down.down, token.token, password.password, info.info, url.url):
+for command in (
+    up.up,
+    status.status,
+    down.down,
+    proxy.proxy,
+    ls.ls,
+    url.url,
+    info.info,
+    token.token,
+    password.password,
+):
     app.command()(command)
+app.command("open")(opening.open_target)

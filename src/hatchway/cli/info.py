@@ -14,9 +14,11 @@ def info(
     output: Output = Format.text,
 ) -> None:
     """Print where a cluster's built-in services are reached."""
+    import asyncio
+
     from hatchway.kube import clusterinfo
 
-    server, services = clusterinfo.gather(kubeconfig, context_of(name, context))
+    server, services = asyncio.run(clusterinfo.gather(kubeconfig, context_of(name, context)))
     if output is Format.json:
         found = [{"name": service.name, "url": service.url} for service in services]
         print(json.dumps({"server": server, "services": found}, indent=2))

@@ -37,15 +37,26 @@ def up(
         str | None,
         typer.Option(help="private, loopback, or auto: private where this machine allows it.", show_default="auto"),
     ] = None,
+    rewrite: Annotated[
+        str | None,
+        typer.Option(
+            help="Answers of the proxy verb: full makes web applications work, kubernetes is what kube-apiserver does, off.",
+            show_default="full",
+        ),
+    ] = None,
 ) -> None:
     """Start a cluster in seconds: API server, nodes, DNS and logging. Ctrl-C ends it."""
     if network not in (None, "auto", "private", "loopback"):
         raise typer.BadParameter("choose auto, private or loopback", param_hint="--network")
+    if rewrite not in (None, "full", "kubernetes", "off"):
+        raise typer.BadParameter("choose full, kubernetes or off", param_hint="--rewrite")
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     path = kubeconfig_files.default_path(kubeconfig)
     # Before anything is started: a file that cannot be merged into is a reason not to begin.
     kubeconfig_files.check(path)
-    options = lifecycle.Options(api_port=api_port, workers=nodes, addons=addons, network=network, ephemeral=ephemeral)
+    options = lifecycle.Options(
+        api_port=api_port, workers=nodes, addons=addons, network=network, rewrite=rewrite, ephemeral=ephemeral
+    )
     run = lifecycle.settle(state)
     if run is not None:
         _already(state, options)

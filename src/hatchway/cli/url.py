@@ -1,8 +1,9 @@
-"""`hatchway url`: build a proxy URL, or take one apart."""
+"""`hatchway url`: a target's URL in every spelling, or a URL taken apart."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from typing import Annotated
 from urllib.parse import quote, urlsplit
@@ -10,9 +11,14 @@ from urllib.parse import quote, urlsplit
 import typer
 
 from hatchway.cli.options import Context, Format, Kubeconfig, OfName, Output, context_of
+from hatchway.errors import HatchwayError
 from hatchway.target import (
+    Target,
     TargetError,
+    find_domain,
     format_argument,
+    format_door_url,
+    format_host_name,
     format_proxy_path,
     parse_argument,
     parse_host_name,
@@ -26,44 +32,78 @@ _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
 def url(
     target: Annotated[str, typer.Argument(help="grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1")],
     path: Annotated[str, typer.Argument(help="The path, and the query, behind it.")] = "",
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The target's namespace.")] = "default",
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="The target's namespace.", show_default="the context's")
+    ] = None,
+    api: Annotated[bool, typer.Option("--api", help="At the API server; what is printed unless another is said.")] = (
+        False
+    ),
+    host: Annotated[bool, typer.Option("--host", help="By host name, at the door (`hatchway proxy`).")] = False,
+    proxy_path: Annotated[bool, typer.Option("--path", help="The proxy path alone.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="A line for curl that reaches the host name anywhere.")] = False,
+    port: Annotated[int, typer.Option(help="The door's port.", min=1, max=65535)] = 8001,
+    domain: Annotated[
+        str | None, typer.Option(help="The door's domain.", show_default="localhost; any with --explain")
+    ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     name: OfName = None,
     explain: Annotated[bool, typer.Option("--explain", help="Take the URL given as TARGET apart.")] = False,
     output: Output = Format.text,
 ) -> None:
-    """Print a proxy URL of the API server, or explain one."""
+    """Print a target's URL at the API server or at the door, or explain one."""
     if explain:
-        if path:
-            raise typer.BadParameter("a URL is explained alone, without PATH", param_hint="PATH")
-        _explain(target, output)
+        if path or api or host or proxy_path or curl:
+            raise typer.BadParameter("a URL is explained alone, without PATH and spellings", param_hint="--explain")
+        _explain(target, domain, output)
         return
-    from hatchway.kube import clusterinfo
-
-    found = parse_argument(target, namespace)
-    rest = "/" + quote(path.removeprefix("/"), safe=_AS_TYPED)
-    address = clusterinfo.server_of(kubeconfig, context_of(name, context)) + format_proxy_path(found, rest)
-    print(json.dumps({"url": address, **asdict(found)}, indent=2) if output is Format.json else address)
-
-
-def _explain(text: str, output: Format) -> None:
-    parts = urlsplit(text)
-    if parts.path.startswith(("/api/v1/namespaces/", "/api/v1/nodes/")):
-        parsed = parse_proxy_path(parts.path)
-        found, rest, server = (
-            parsed.target,
-            parsed.rest or "/",
-            f"{parts.scheme}://{parts.netloc}" if parts.netloc else "",
-        )
-    elif not (parts.hostname or text).endswith(".localhost"):
-        raise TargetError(
-            f'"{text}" is neither a proxy URL nor a host name of a target',
-            "they look like https://SERVER/api/v1/namespaces/NAMESPACE/services/NAME:PORT/proxy/PATH "
-            "and NAME.NAMESPACE.svc.localhost",
-        )
+    if api + host + proxy_path + curl > 1:
+        raise typer.BadParameter("choose one of --api, --host, --path, --curl", param_hint="--host")
+    chosen = context_of(name, context)
+    found = parse_argument(target, namespace or namespace_of(kubeconfig, chosen))
+    rest = as_rest(path)
+    if proxy_path:
+        text = format_proxy_path(found, rest)
+    elif host:
+        text = format_door_url(found, rest, port=port, domain=domain or "localhost")
+    elif curl:
+        own = format_host_name(found, domain or "localhost")
+        address = format_door_url(found, rest, port=port, domain=domain or "localhost")
+        text = f"curl --resolve {own}:{port}:127.0.0.1 {shlex.quote(address)}"
     else:
-        found, rest, server = parse_host_name(parts.hostname or text), parts.path or "/", ""
+        from hatchway.kube import settings
+
+        text = settings.load(kubeconfig, chosen).server + format_proxy_path(found, rest)
+    print(json.dumps({"url": text, **asdict(found)}, indent=2) if output is Format.json else text)
+
+
+def as_rest(path: str) -> str:
+    """What was typed as PATH, as a request-target's path and query."""
+    return "/" + quote(path.removeprefix("/"), safe=_AS_TYPED)
+
+
+def namespace_of(kubeconfig: str | None, context: str | None) -> str:
+    """The namespace that a context of the kubeconfig names; "default" where there is none to ask."""
+    from hatchway.kube import settings
+
+    try:
+        return settings.load(kubeconfig, context).namespace
+    except HatchwayError:
+        # Spelling a name needs no cluster; whoever needs one finds out by himself, and says it better.
+        return "default"
+
+
+def _explain(text: str, domain: str | None, output: Format) -> None:
+    parts = urlsplit(text if "//" in text or text.startswith("/") else f"//{text}")
+    # Rancher and others have the API below a path of their own.
+    base, slash, tail = parts.path.partition("/api/v1/n")
+    if slash:
+        parsed = parse_proxy_path(slash + tail)
+        found, rest, below = parsed.target, parsed.rest or "/", ""
+        server = f"{parts.scheme}://{parts.netloc}{base}" if parts.scheme else ""
+    else:
+        found, below = _explain_host(text, parts.hostname or "", domain)
+        server, rest = "", parts.path or "/"
     if parts.query:
         rest += "?" + parts.query
     if output is Format.json:
@@ -74,12 +114,30 @@ def _explain(text: str, output: Format) -> None:
         "kind": found.kind.removesuffix("s"),
         "namespace": found.namespace,
         "name": found.name,
-        "scheme": found.scheme or "(not said: http)",
-        "port": found.port
-        or ("(not said: the unnamed port)" if found.kind == "services" else "(not said: the default)"),
+        "scheme": found.scheme or ("(not said: the door finds it)" if below else "(not said: http)"),
+        "port": found.port or _unsaid_port(found.kind, bool(below)),
         "path": rest,
         "argument": format_argument(found) + (f" -n {found.namespace}" if found.namespace else ""),
     }
     for key, value in rows.items():
         if value:
             print(f"{key:<10} {value}")
+
+
+def _unsaid_port(kind: str, at_door: bool) -> str:
+    if at_door:
+        return "(not said: the door finds it)"
+    return "(not said: the unnamed port)" if kind == "services" else "(not said: the default)"
+
+
+def _explain_host(text: str, host: str, domain: str | None) -> tuple[Target, str]:
+    """(target, the domain below which it is spelled)."""
+    try:
+        below = domain or find_domain(host)
+        return parse_host_name(host, below), below
+    except TargetError as error:
+        raise TargetError(
+            f'"{text}" is neither a proxy URL nor a host name of a target' + (f" below {domain}" if domain else ""),
+            "they look like https://SERVER/api/v1/namespaces/NAMESPACE/services/NAME:PORT/proxy/PATH "
+            "and NAME.NAMESPACE.svc.localhost",
+        ) from error

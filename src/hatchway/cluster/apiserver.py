@@ -16,7 +16,7 @@ from hatchway.cluster.api.local import LocalClient
 from hatchway.cluster.api.metrics import Metrics
 from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.podlog import PodLog
-from hatchway.cluster.api.proxyverb import ProxyVerb
+from hatchway.cluster.api.proxyverb import ProxyVerb, Rewriting
 from hatchway.cluster.api.registry import Registry
 from hatchway.cluster.api.resourcelocation import Dial
 from hatchway.cluster.api.rest import Api
@@ -42,7 +42,7 @@ class ApiServer:
     """One API server. `client` is its in-process client. Make it in an event loop; `close` it.
 
     dial: connects into the cluster's network. allow_loopback_pods: the cluster has no network of its own.
-    address: host:port where pods reach it, which `/api` tells.
+    address: host:port where pods reach it, which `/api` tells. rewriting: what the proxy verb does to answers.
     Raises HatchwayError when the store or a credentials file cannot be read.
     """
 
@@ -55,6 +55,7 @@ class ApiServer:
         dial: Dial,
         allow_loopback_pods: bool,
         address: str = "",
+        rewriting: Rewriting = "full",
     ) -> None:
         registry = Registry()
         self._metrics = Metrics(registry.rows)
@@ -66,7 +67,13 @@ class ApiServer:
         self.api = Api(store, registry, partial(check_escalation, self._rbac))
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
-        proxy = ProxyVerb(lookup=store, dial=dial, kubelet_tls=kubelet_tls, allow_loopback_pods=allow_loopback_pods)
+        proxy = ProxyVerb(
+            lookup=store,
+            dial=dial,
+            kubelet_tls=kubelet_tls,
+            allow_loopback_pods=allow_loopback_pods,
+            rewriting=rewriting,
+        )
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         self.filters = Filters(
             authenticator=self._authenticator,
@@ -104,7 +111,8 @@ class ApiServer:
         self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool))
 
     async def close(self, grace: float) -> None:
-        """Stop listening, let exchanges finish for up to `grace` seconds, bring everything to disk."""
+        """Stop listening, end watches, let other exchanges finish for up to `grace` seconds, bring everything to disk."""
+        self._store.end_watches()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
         self._pruning.cancel()
         await asyncio.wait({self._pruning})

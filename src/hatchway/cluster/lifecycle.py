@@ -79,6 +79,7 @@ class Options:
     workers: int | None = None
     addons: bool | None = None
     network: str | None = None
+    rewrite: str | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -88,8 +89,9 @@ class Options:
             "workers": self.workers,
             "addons": self.addons,
             "network": self.network,
+            "rewrite": self.rewrite,
         }
-        names = {"api_port": "--api-port", "workers": "--nodes", "addons": "--addons", "network": "--network"}
+        names = {key: f"--{key}" for key in asked} | {"api_port": "--api-port", "workers": "--nodes"}
         return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
 
 
@@ -132,7 +134,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = known or ClusterConfig(name=state.path.name)
     asked = {
         key: value
-        for key in ("api_port", "workers", "addons", "network")
+        for key in ("api_port", "workers", "addons", "network", "rewrite")
         if (value := getattr(options, key)) is not None
     }
     config = replace(config, **asked, ephemeral=options.ephemeral)

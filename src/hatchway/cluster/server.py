@@ -27,6 +27,7 @@ from hatchway.cluster import lifecycle, plan
 from hatchway.cluster.addons import apply as addons
 from hatchway.cluster.addons import readiness
 from hatchway.cluster.api import schema
+from hatchway.cluster.api.proxyverb import rewriting_of
 from hatchway.cluster.api.store import Store
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import credentials, pki
@@ -35,7 +36,7 @@ from hatchway.cluster.controllers.restart import forget_readiness
 from hatchway.cluster.network import launcher
 from hatchway.cluster.network.launcher import Network
 from hatchway.cluster.node import config as node_config
-from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.files import NO_ROOM
@@ -47,6 +48,8 @@ logger = logging.getLogger("hatchway.cluster")
 
 _READY_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
+# What the node agent needs beside the time that its pods may take (seconds).
+_STOP_MARGIN = 3.0
 
 
 def main(path: Path, *, attached: bool) -> int:
@@ -160,8 +163,11 @@ class _Cluster:
                 dial=network.dialer.connect,
                 allow_loopback_pods=loopback,
                 address=f"{inside[0]}:{inside[1]}",
+                rewriting=rewriting_of(self.config.rewrite),
             )
             stack.push_async_callback(api.close, _CLOSE_SECONDS)
+            # Nodes end before the API server that they talk to: their connections are gone, and nobody waits for them.
+            stack.push_async_callback(network.stop, SHUT_DOWN_SECONDS + _STOP_MARGIN)
             await api.bootstrap(*inside)
             await self._remove_old_nodes(api.client, loopback)
             await forget_readiness(api.client)

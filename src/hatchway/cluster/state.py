@@ -37,6 +37,7 @@ class ClusterConfig:
     workers: int = 2
     addons: bool = True
     network: str = "auto"  # auto, private, loopback
+    rewrite: str = "full"  # full, kubernetes, off: what the proxy verb does to answers
     ephemeral: bool = False
 
 

@@ -1,35 +1,23 @@
-"""An API server's client over HTTP: what nodes, add-ons and the command line use.
+"""An API server's client over HTTP with what a cluster's own parts have: a CA, a certificate or a token.
 
-Plain JSON dictionaries in and out; the transport is httpx2's. `ApiError` carries the server's own Status.
+What a kubeconfig says is `kube/connection.py`'s part. Plain JSON dictionaries in and out; the transport is httpx2's. `ApiError` carries the server's own Status.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
-import msgspec
 
 from hatchway.errors import ApiError, service_unavailable
-from hatchway.kube.api import Object, WatchEvent
-from hatchway.kube.paths import ResourceName, parse_resource
-
-# Inside the class below `list` is a method.
-_Objects = list[Object]
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_PAGE = 500
-# A watch that is asked to end after this time finds out that its connection is dead at the latest then.
-_WATCH_SECONDS = 290
-_FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
+from hatchway.kube.paths import SERVICE_ACCOUNT
+from hatchway.kube.rest import WATCH_SECONDS, RestClient, answer_error
 
 
-class HttpClient:
+class HttpClient(RestClient):
     """`kube.api.Client` over HTTPS.
 
     server: base URL. ca_file: PEM of the server's CA. cert: (certificate file, key file) of a client certificate.
@@ -77,215 +65,65 @@ class HttpClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        return await self._call("GET", parse_resource(resource).path(namespace, name))
-
-    async def list(
-        self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
-    ) -> list[Object]:
-        found = parse_resource(resource)
-        items, _ = await self._list(found, namespace, _selectors(label_selector, field_selector))
-        return items
-
-    async def create(
-        self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
-    ) -> Object:
-        path = parse_resource(resource).path(namespace or _namespace(obj), name, subresource)
-        return await self._call("POST", path, body=obj)
-
-    async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
-        path = parse_resource(resource).path(_namespace(obj), obj["metadata"]["name"], subresource)
-        return await self._call("PUT", path, body=obj)
-
-    async def patch(
-        self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
-    ) -> Object:
-        path = parse_resource(resource).path(namespace, name, subresource)
-        return await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
-
-    async def delete(
-        self,
-        resource: str,
-        name: str,
-        namespace: str | None = None,
-        *,
-        grace_period: int | None = None,
-        uid: str = "",
-        propagation: str = "",
-    ) -> None:
-        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        if grace_period is not None:
-            options["gracePeriodSeconds"] = grace_period
-        if uid:
-            options["preconditions"] = {"uid": uid}
-        if propagation:
-            options["propagationPolicy"] = propagation
-        await self._call("DELETE", parse_resource(resource).path(namespace, name), body=options)
-
-    async def watch(
-        self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
-    ) -> AsyncIterator[WatchEvent]:
-        found, selectors = parse_resource(resource), _selectors(label_selector, field_selector)
-        known: dict[tuple[str, str], Object] = {}
-        version, synced, wait = "", False, _FIRST_RETRY
-        while True:
-            try:
-                if not version:
-                    items, version = await self._list(found, namespace, selectors)
-                    for event in _differences(known, items):
-                        yield event
-                    if not synced:
-                        synced = True
-                        yield WatchEvent("SYNCED", {})
-                async with contextlib.aclosing(self._follow(found, namespace, selectors, version)) as events:
-                    async for kind, obj in events:
-                        wait = _FIRST_RETRY
-                        if kind == "ERROR":
-                            raise _error(obj.get("code", 500), obj)
-                        version = obj["metadata"]["resourceVersion"]
-                        if kind == "BOOKMARK":
-                            continue
-                        if kind == "DELETED":
-                            known.pop(_key(obj), None)
-                        else:
-                            known[_key(obj)] = obj
-                        yield WatchEvent(kind, obj)  # type: ignore[arg-type]
-            except ApiError as error:
-                if error.code in (401, 403, 404, 405):
-                    raise
-                if error.code != 503:
-                    version = ""
-                wait = await _back_off(wait)
-            except (httpx2.TransportError, msgspec.DecodeError, OSError):
-                # The server is away; its history may still cover the gap, so the version is kept.
-                wait = await _back_off(wait)
-
-    async def _list(
-        self, resource: ResourceName, namespace: str | None, selectors: dict[str, str]
-    ) -> tuple[_Objects, str]:
-        items: _Objects = []
-        query = {**selectors, "limit": str(_PAGE)}
-        while True:
-            page = await self._call("GET", resource.path(namespace), query=query)
-            kind = page.get("kind", "").removesuffix("List")
-            for item in page.get("items") or ():
-                item.setdefault("apiVersion", resource.api_version)
-                item.setdefault("kind", kind)
-                items.append(item)
-            metadata = page.get("metadata") or {}
-            if not metadata.get("continue"):
-                return items, metadata.get("resourceVersion", "")
-            query["continue"] = metadata["continue"]
-
-    async def _follow(
-        self, resource: ResourceName, namespace: str | None, selectors: dict[str, str], version: str
-    ) -> AsyncGenerator[tuple[str, Object], None]:
-        query = {
-            **selectors,
-            "watch": "1",
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(_WATCH_SECONDS),
-        }
-        timeout = httpx2.Timeout(_WATCH_SECONDS + 10.0, connect=10.0)
-        request = self._request("GET", resource.path(namespace), query=query, timeout=timeout)
-        response = await self._http.send(request, stream=True)
+    async def exchange(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
+    ) -> tuple[int, bytes]:
+        request = self._request(method, path, content=body, content_type=content_type)
         try:
-            if response.status_code != 200:
-                await response.aread()
-                raise _response_error(response)
-            async for line in response.aiter_lines():
-                if line:
-                    event = msgspec.json.decode(line)
-                    yield event["type"], event["object"]
-        finally:
-            await response.aclose()
+            response = await self._http.send(request)
+        except httpx2.TransportError as error:
+            raise self._away(error) from error
+        return response.status_code, response.content
+
+    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        request = self._request("GET", path, timeout=httpx2.Timeout(WATCH_SECONDS + 10.0, connect=10.0))
+        try:
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    raise answer_error(response.status_code, await response.aread(), request.url.path)
+                splitter = LineSplitter()
+                async for data in response.aiter_bytes():
+                    for line in splitter.feed(data):
+                        yield line
+            finally:
+                await response.aclose()
+        except (httpx2.TransportError, OSError) as error:
+            raise self._away(error) from error
+
+    def _away(self, error: Exception) -> ApiError:
+        return service_unavailable(f"cannot reach {self._http.base_url}: {error or type(error).__name__}")
 
     def _request(
         self,
         method: str,
         path: str,
         *,
-        query: dict[str, str] | None = None,
-        body: Object | None = None,
+        content: bytes | None = None,
         content_type: str = "application/json",
         timeout: httpx2.Timeout | None = None,
     ) -> httpx2.Request:
-        headers = {}
-        content = None
-        if body is not None:
-            content = msgspec.json.encode(body)
-            headers["content-type"] = content_type
+        headers = {"content-type": content_type} if content is not None else {}
         token = self._token() if callable(self._token) else self._token
         if token:
             headers["authorization"] = f"Bearer {token}"
         extra: dict[str, Any] = {"timeout": timeout} if timeout else {}
-        return self._http.build_request(method, path, params=query, content=content, headers=headers, **extra)
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: dict[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = "application/json",
-    ) -> Object:
-        request = self._request(method, path, query=query, body=body, content_type=content_type)
-        try:
-            response = await self._http.send(request)
-        except httpx2.TransportError as error:
-            raise service_unavailable(f"cannot reach {self._http.base_url}: {error or type(error).__name__}") from error
-        if response.status_code >= 300:
-            raise _response_error(response)
-        return cast(Object, msgspec.json.decode(response.content))
+        return self._http.build_request(method, path, content=content, headers=headers, **extra)
 
 
-def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
-    pairs = {"labelSelector": label_selector, "fieldSelector": field_selector}
-    return {key: value for key, value in pairs.items() if value}
+class LineSplitter:
+    """Cuts a stream into its lines. Only a newline ends one: httpx's own `aiter_lines` also splits at U+0085, U+2028
+    and others, which strings of JSON may contain as they are."""
 
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
 
-def _namespace(obj: Object) -> str | None:
-    return cast("str | None", obj["metadata"].get("namespace"))
-
-
-def _key(obj: Object) -> tuple[str, str]:
-    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _differences(known: dict[tuple[str, str], Object], items: list[Object]) -> list[WatchEvent]:
-    """What a new complete list changes; `known` is brought up to date."""
-    current = {_key(item): item for item in items}
-    events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]
-    for key, obj in current.items():
-        old = known.get(key)
-        if old is None:
-            events.append(WatchEvent("ADDED", obj))
-        elif old["metadata"]["uid"] != obj["metadata"]["uid"]:
-            events += [WatchEvent("DELETED", old), WatchEvent("ADDED", obj)]
-        elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-            events.append(WatchEvent("MODIFIED", obj))
-    known.clear()
-    known.update(current)
-    return events
-
-
-def _response_error(response: httpx2.Response) -> ApiError:
-    try:
-        status = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
-        status = None
-    if not isinstance(status, dict) or status.get("kind") != "Status":
-        text = response.text.strip()[:200] or response.reason_phrase
-        return ApiError(response.status_code, "", f"{response.request.url.path}: {text}")
-    return _error(response.status_code, status)
-
-
-def _error(code: int, status: Object) -> ApiError:
-    return ApiError(code, status.get("reason", ""), status.get("message", ""), status.get("details"))
-
-
-async def _back_off(wait: float) -> float:
-    await asyncio.sleep(wait)
-    return min(wait * 2, _LAST_RETRY)
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes, without their ends; empty ones are left out."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._rest:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest.clear()
+        if rest:
+            self._rest.append(rest)
+        return [line for line in lines if line]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from hatchway.kube.api import Client, Object, WatchEvent
+from hatchway.kube.relist import Key, differences, key_of
 
-Key = tuple[str, str]
+log = logging.getLogger(__name__)
+
 Callback = Callable[[str, Object], None]
 
 
@@ -16,7 +19,8 @@ class Informer:
     """Follows `resource` and keeps `items`, by (namespace, name; "" as the namespace of cluster-scoped objects).
 
     Subscribers are called in order with ("ADDED" | "MODIFIED" | "DELETED", object), after `items` has changed. They
-    must return quickly: put a key into a queue, set an event. Objects are shared: never change them.
+    must return quickly: put a key into a queue, set an event. Objects are shared: never change them. What a subscriber
+    raises is logged: it must keep neither itself nor others from hearing of what comes next.
     """
 
     def __init__(
@@ -50,22 +54,33 @@ class Informer:
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Follow until cancelled. Raises ApiError when the server refuses for good (401, 403, 404)."""
+        """Follow until cancelled. Raises ApiError when the server refuses for good (401, 403, 404).
+
+        Run again after that, it tells what has changed meanwhile, deletions included.
+        """
+        listed: list[Object] | None = []
         async for event in self._events():
-            self._apply(event)
+            if listed is None:
+                self._apply(event)
+            elif event.type == "SYNCED":
+                for change in differences(dict(self.items), listed):
+                    self._apply(change)
+                listed = None
+                self._synced.set()
+            else:
+                listed.append(event.object)
 
     def _apply(self, event: WatchEvent) -> None:
-        if event.type == "SYNCED":
-            self._synced.set()
-            return
-        metadata = event.object["metadata"]
-        key = metadata.get("namespace", ""), metadata["name"]
+        key = key_of(event.object)
         if event.type == "DELETED":
             self.items.pop(key, None)
         else:
             self.items[key] = event.object
         for callback in self._subscribers:
-            callback(event.type, event.object)
+            try:
+                callback(event.type, event.object)
+            except Exception:
+                log.exception("a subscriber to %s failed on %s/%s", self.resource, *key)
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """Writing kubeconfig files as `kind` does: merge, make current, restore; never damage a file that does not parse.
 
-Reading them for a client is lightkube's part (`lightkube.KubeConfig`), which knows exec plugins and certificates.
+What a context of them means for a client stands in `kube/settings.py`.
 """
 
 from __future__ import annotations
@@ -64,17 +64,21 @@ def check(path: Path) -> None:
         _load(path)
 
 
+def sources(explicit: str | None = None) -> list[Path]:
+    """The files that `read` goes by, existing or not: `explicit`, else those of $KUBECONFIG, else ~/.kube/config."""
+    if explicit:
+        return [Path(explicit).expanduser()]
+    listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    return [Path(part) for part in listed if part] or [Path("~/.kube/config").expanduser()]
+
+
 def read(explicit: str | None = None) -> Document:
     """What kubectl would go by: `explicit`, else all files of $KUBECONFIG merged (the first to say a thing wins), else
     ~/.kube/config; files that a list names and that do not exist are passed over. Relative paths are made absolute.
 
     Raises HatchwayError when there is no file, or one cannot be read.
     """
-    if explicit:
-        paths = [Path(explicit).expanduser()]
-    else:
-        listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)
-        paths = [Path(part) for part in listed if part] or [Path("~/.kube/config").expanduser()]
+    paths = sources(explicit)
     found = [path for path in paths if path.exists()]
     if not found:
         names = " or ".join(map(str, paths))
@@ -103,6 +107,10 @@ def _absolute(item: Document, directory: Path) -> Document:
                 name: str(directory / content) if name in _PATHS and isinstance(content, str) and content else content
                 for name, content in value.items()
             }
+            plugin = value.get("exec")
+            # A command with a slash belongs to the file's directory, one without is looked for in $PATH (client-go).
+            if isinstance(plugin, dict) and os.sep in str(plugin.get("command") or ""):
+                value["exec"] = {**plugin, "command": str(directory / plugin["command"])}
         out[key] = value
     return out
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
+# Where a pod finds its own credentials: token, ca.crt, namespace.
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # Resources that Hatchway's own parts use and that belong to no namespace.
 CLUSTER_SCOPED = frozenset(
     {

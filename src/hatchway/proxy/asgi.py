@@ -11,7 +11,7 @@ from hatchway.proxy import heads
 from hatchway.proxy.context import Context
 from hatchway.proxy.fields import BadMessage, end_to_end
 from hatchway.proxy.heads import Request
-from hatchway.proxy.routing import ASGIApp, Headers, Scope, get_header
+from hatchway.proxy.routing import ASGIApp, Headers, RequestHead, Scope, get_header
 
 if TYPE_CHECKING:
     from hatchway.proxy.connection import ClientConnection
@@ -35,6 +35,7 @@ class AppExchange:
         "_finished",
         "_framed_length",
         "_full",
+        "_head",
         "_head_of_response",
         "_lost",
         "_pieces",
@@ -44,10 +45,13 @@ class AppExchange:
         "_write_waiter",
     )
 
-    def __init__(self, client: ClientConnection, context: Context, request: Request, app: ASGIApp) -> None:
+    def __init__(
+        self, client: ClientConnection, context: Context, request: Request, head: RequestHead, app: ASGIApp
+    ) -> None:
         self._client = client
         self._context = context
         self._request = request
+        self._head = head
         self._app = app
         self._pieces: list[bytes] = []
         self._size = 0
@@ -65,7 +69,7 @@ class AppExchange:
         self._context.spawn(self._run(), "application")
 
     def _scope(self) -> Scope:
-        head = self._request.head
+        head = self._head
         transport = self._client.transport
         server = transport.get_extra_info("sockname")
         return {
@@ -92,7 +96,7 @@ class AppExchange:
             pass  # the client is gone: nobody is left to be told
         except Exception:  # whatever an application does wrong must not end the listener
             if not self._lost:
-                logger.exception("the application failed on %s", self._request.head.method)
+                logger.exception("the application failed on %s", self._request.method)
         except BaseException:
             if not self._lost and not self._finished:
                 self._client.abort()
@@ -148,7 +152,7 @@ class AppExchange:
         client = self._client
         if self._head_of_response is not None:
             self._begin(*self._head_of_response, data, more)
-        status_has_body = not heads.bodiless(self._request.head.method, client.status)
+        status_has_body = not heads.bodiless(self._request.method, client.status)
         if data and status_has_body:
             if self._framed_length is not None:
                 self._framed_length -= len(data)
@@ -178,7 +182,7 @@ class AppExchange:
         fields = end_to_end(headers)
         if get_header(headers, b"date") is None:
             fields += self._context.date
-        bodiless = heads.bodiless(self._request.head.method, status)
+        bodiless = heads.bodiless(self._request.method, status)
         length: int | None = None
         if stated is not None:
             if not stated.isdigit():

@@ -19,7 +19,7 @@ from hatchway.proxy.exchange import ForwardExchange
 from hatchway.proxy.fields import BadMessage, end_to_end
 from hatchway.proxy.heads import Request
 from hatchway.proxy.routing import App, Decision, Forward, Headers, Peer, RequestHead, Respond
-from hatchway.proxy.writer import ResponseWriter
+from hatchway.proxy.writer import LARGE, ResponseWriter
 
 logger = logging.getLogger("hatchway.proxy")
 
@@ -47,7 +47,10 @@ class Exchange(Protocol):
 
 
 class ClientConnection(ResponseWriter):
-    """One accepted connection. lingering: it is only read so that the last answer arrives."""
+    """One accepted connection.
+
+    head: of the current (or last) request. lingering: it is only read so that the last answer arrives.
+    """
 
     __slots__ = (
         "_advancing",
@@ -55,12 +58,14 @@ class ClientConnection(ResponseWriter):
         "_drain_left",
         "_exchange",
         "_held",
+        "_known",
         "_parser",
         "_peer",
         "_reading_paused",
         "_routing",
         "_scanned",
         "_tls",
+        "head",
         "lingering",
     )
 
@@ -68,7 +73,9 @@ class ClientConnection(ResponseWriter):
         super().__init__(context)
         self._tls = tls
         self._peer = Peer(None, "https" if tls else "http")
-        self._parser = heads.RequestParser(self._peer, self._limits.fields)
+        self._parser = heads.RequestParser(self._limits.fields)
+        self._known: dict[bytes, Request] = {}
+        self.head: RequestHead | None = None
         self._buffer = b""
         self._scanned = 0
         self._exchange: Exchange | None = None
@@ -91,6 +98,8 @@ class ClientConnection(ResponseWriter):
         if tls is not None:
             # Only a certificate that was verified is ever given; without verification none is asked for.
             self._peer.certificate = tls.getpeercert(binary_form=True) or None
+        host = self._peer.address[0] if self._peer.address is not None else None
+        self._known = self._context.heads.of((host, self._peer.certificate))
         self._context.connections.add(self)
         self.deadline = self._context.loop.time() + self._limits.head_timeout
 
@@ -172,6 +181,12 @@ class ClientConnection(ResponseWriter):
 
     def _advance_head(self, data: bytes) -> bytes | None:
         """Read a request's head and start its exchange; what follows it, or None when it is not complete."""
+        if len(data) <= heads.KnownHeads.SIZE:
+            known = self._known.get(data)
+            if known is not None:
+                self._scanned = 0
+                self._begin(known)
+                return b""
         if data[:2] == b"\r\n":
             # Empty lines before a request are tolerated (RFC 9112 section 2.2).
             while data[:2] == b"\r\n":
@@ -195,7 +210,11 @@ class ClientConnection(ResponseWriter):
         try:
             if end > self._limits.head:
                 raise BadMessage("request header fields too large", 431)
-            request = self._parser.parse(data[:end])
+            head = data[:end]
+            request = self._known.get(head)
+            if request is None:
+                request = self._parser.parse(head)
+                self._context.heads.add(self._known, head, request)
         except BadMessage as error:
             self._refuse(error)
             return b""
@@ -233,8 +252,20 @@ class ClientConnection(ResponseWriter):
         self.deadline = math.inf
         self.status = self._bytes_in = self._bytes_out = 0
         self._chunking = False
-        head = request.head
-        self._keep = request.keep_alive and head.upgrade is None
+        head = self.head = RequestHead(
+            request.method,
+            request.target,
+            request.path,
+            request.query,
+            request.headers,
+            request.version,
+            self._peer,
+            request.upgrade,
+            {},
+            None,
+            request.memo,
+        )
+        self._keep = request.keep_alive and request.upgrade is None
         if request.body:
             self._body = bodies.reader(request.body, self._limits.head, self._limits.fields)
         try:
@@ -243,7 +274,11 @@ class ClientConnection(ResponseWriter):
             logger.exception("the routing function failed on %s", head.method)
             self.fail(500, "internal error")
             return
-        if isinstance(decision, (Forward, App, Respond)):
+        if isinstance(decision, Forward):
+            exchange = ForwardExchange(self, self._context, request, head, decision)
+            self._exchange = exchange
+            exchange.start()
+        elif isinstance(decision, (App, Respond)):
             self._decide(decision)
         else:
             self._exchange = _Waiting()
@@ -268,13 +303,13 @@ class ClientConnection(ResponseWriter):
             self._resume()
 
     def _decide(self, decision: Decision) -> None:
-        assert self.request is not None
+        assert self.request is not None and self.head is not None
         if isinstance(decision, Forward):
-            exchange = ForwardExchange(self, self._context, self.request, decision)
+            exchange = ForwardExchange(self, self._context, self.request, self.head, decision)
             self._exchange = exchange
             exchange.start()
         elif isinstance(decision, App):
-            application = AppExchange(self, self._context, self.request, decision.app)
+            application = AppExchange(self, self._context, self.request, self.head, decision.app)
             self._exchange = application
             application.start()
         else:
@@ -327,6 +362,32 @@ class ClientConnection(ResponseWriter):
             if self._buffer or self._eof:
                 self._resume()
 
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
+        """Send a response that is there as a whole, of known length. head: its lines, without the empty one."""
+        request = self.request
+        assert request is not None
+        if (
+            not self._keep
+            or self._eof
+            or self._buffer
+            or self._body is not None
+            or self._context.closing
+            or request.version != "1.1"
+            or len(body) >= LARGE
+        ):
+            self.begin(status, head, b"", True)
+            self.send(body)
+            self.complete()
+            return
+        self.begun = True
+        self.status = status
+        self._bytes_out = len(body)
+        self._context.write(self.transport, b"%b\r\n%b" % (head, body))
+        self._exchange = None
+        self._held = False
+        self._report()
+        self.deadline = self._context.now + self._limits.idle_timeout
+
     def answer(self, respond: Respond, close: bool = False) -> None:
         """Send a whole response. close: end the connection afterwards."""
         if self._closed:
@@ -334,7 +395,7 @@ class ClientConnection(ResponseWriter):
             return
         status = respond.status
         body = respond.body
-        method = self.request.head.method if self.request is not None else ""
+        method = self.request.method if self.request is not None else ""
         if close:
             self._keep = False
         try:
@@ -361,7 +422,7 @@ class ClientConnection(ResponseWriter):
         """End the connection so that the client sees that the response is not complete."""
         self._out.clear()
         request = self.request
-        if request is not None and request.head.http_version == "1.0" and not self._chunking:
+        if request is not None and request.version == "1.0" and not self._chunking:
             self._abort()  # an orderly end would look like the end of the body
         else:
             self._end_exchange()
@@ -414,10 +475,10 @@ class ClientConnection(ResponseWriter):
                 self.cut()
                 return
         else:
-            self.request = None
+            self.request = self.head = None
             self.status = 0
         if self.request is None:
-            self.request = Request(RequestHead("", b"", b"", None, [], "1.1", self._peer), 0, False, False, False)
+            self.request = Request("", b"", b"", None, [], "1.1")
         self.begun = False
         self._keep = False
         self._body = bodies.UntilClose()  # whatever follows is thrown away
@@ -461,10 +522,10 @@ class ClientConnection(ResponseWriter):
         self._report()
 
     def _report(self) -> None:
-        request = self.request
-        if request is None or request.head.on_complete is None:
+        head = self.head
+        if head is None or head.on_complete is None:
             return
-        callback, request.head.on_complete = request.head.on_complete, None
+        callback, head.on_complete = head.on_complete, None
         try:
             callback(self.status, self._bytes_in, self._bytes_out)
         except Exception:  # a callback's failure must not end the connection

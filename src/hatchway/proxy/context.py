@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from hatchway.proxy.heads import KnownHeads
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Respond, Route
 
@@ -22,8 +23,8 @@ logger = logging.getLogger("hatchway.proxy")
 class Context:
     """Shared state of a listener's connections.
 
-    now: the coarse clock (the loop's time at the last tick). date: a `Date` field line. connections: open client
-    connections. closing: set while the server shuts down; exchanges then end with `Connection: close`.
+    now: the coarse clock (the loop's time at the last tick). date: a `Date` field line. heads: requests' heads that came
+    before. connections: open client connections. closing: set while the server shuts down; exchanges then end with `Connection: close`.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Context:
         "connections",
         "date",
         "error_body",
+        "heads",
         "limits",
         "loop",
         "now",
@@ -51,6 +53,7 @@ class Context:
         self.limits = limits
         self.pool = pool
         self.error_body = error_body
+        self.heads = KnownHeads()
         self.connections: set[ClientConnection] = set()
         self.closing = False
         self._writes: list[tuple[asyncio.Transport, bytes]] = []

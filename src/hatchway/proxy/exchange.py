@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from hatchway.proxy import heads
 from hatchway.proxy.context import Context
-from hatchway.proxy.fields import BadMessage, trailer_lines
-from hatchway.proxy.heads import CHUNKED, Request, Response
-from hatchway.proxy.routing import Forward, Headers, ProxyError, Transform, Upstream, get_header
+from hatchway.proxy.fields import BadMessage, end_to_end, field_line, trailer_lines
+from hatchway.proxy.heads import CHUNKED, Relayed, Request, Response
+from hatchway.proxy.routing import (
+    Forward,
+    Headers,
+    ProxyError,
+    Reconsider,
+    RequestHead,
+    Respond,
+    Transform,
+    Upstream,
+    get_header,
+)
 from hatchway.proxy.splice import splice
 from hatchway.proxy.upstream import UpstreamConnection
 
@@ -23,6 +33,29 @@ logger = logging.getLogger("hatchway.proxy")
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
 
 
+# How much of a response's body may wait for a decision.
+_HELD_BACK: Final = 64 * 1024
+
+
+class _HeldBack:
+    """A response that may not be relayed."""
+
+    __slots__ = ("_pieces", "again", "response", "size")
+
+    def __init__(self, response: Response, again: Reconsider) -> None:
+        self.response = response
+        self.again = again
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self._pieces.append(data)
+
+    def body(self) -> bytes:
+        return b"".join(self._pieces)
+
+
 class ForwardExchange:
     """Relays between one client connection and one upstream connection.
 
@@ -30,31 +63,37 @@ class ForwardExchange:
     """
 
     __slots__ = (
+        "_asked",
         "_client",
         "_connection",
         "_consumed",
         "_context",
         "_expect",
+        "_failures",
         "_forward",
         "_head",
+        "_held_back",
         "_over",
         "_refreshed",
         "_request",
         "_task",
         "_to_send",
         "_transform",
-        "_upstream",
     )
 
-    def __init__(self, client: ClientConnection, context: Context, request: Request, forward: Forward) -> None:
+    def __init__(
+        self, client: ClientConnection, context: Context, request: Request, head: RequestHead, forward: Forward
+    ) -> None:
         self._client = client
         self._context = context
         self._request = request
+        self._asked = head
         self._forward = forward
-        self._upstream = forward.upstream
+        self._failures = 0
         self._connection: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._transform: Transform | None = None
+        self._held_back: _HeldBack | None = None
         self._head = b""
         self._to_send: list[bytes] = []
         self._consumed = False
@@ -66,38 +105,32 @@ class ForwardExchange:
 
     def start(self) -> None:
         request = self._request
-        head = request.head
         forward = self._forward
         try:
-            lines = self._client.requests.render(head.method, forward.target, forward.headers)
+            self._head = request.sent_head(forward)
         except BadMessage as error:
             logger.error("the routing function's request cannot be sent: %s", error.message)
             self._over = True
             self._client.fail(500, "internal error")
             return
-        if request.body == CHUNKED:
-            lines += b"Transfer-Encoding: chunked\r\n"
-        elif request.stated:
-            lines += b"Content-Length: %d\r\n" % request.body
-        if head.upgrade is not None:
-            lines += b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\n"
-        self._head = lines + b"\r\n"
-        # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
-        self._expect = request.expects_continue and get_header(forward.headers, b"expect") is None
-        self._connect(fresh=head.upgrade is not None)
-
-    def _connect(self, fresh: bool) -> None:
-        connection = None
-        if not fresh:
-            connection = self._context.pool.take(self._upstream.key, check=not self._replayable())
-        if connection is not None:
-            self._attach(connection)
+        if request.expects_continue:
+            # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
+            self._expect = get_header(forward.headers, b"expect") is None
+        if request.upgrade is not None:
+            self._dial_later()
+            return
+        connection = self._context.pool.take(forward.upstream.key, check=not self._replayable())
+        if connection is None:
+            self._dial_later()
         else:
-            self._client.hold()
-            self._task = self._context.spawn(self._dial(self._upstream), "dial")
+            self._attach(connection)
 
     def _replayable(self) -> bool:
-        return not self._request.body and self._request.head.method in _IDEMPOTENT
+        return not self._request.body and self._request.method in _IDEMPOTENT
+
+    def _dial_later(self) -> None:
+        self._client.hold()
+        self._task = self._context.spawn(self._dial(self._forward.upstream), "dial")
 
     async def _dial(self, upstream: Upstream) -> None:
         try:
@@ -118,7 +151,7 @@ class ForwardExchange:
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         sending = self._client.body_pending
-        connection.begin(self, self._request.head.method, self._request.head.upgrade is not None, sending)
+        connection.begin(self, self._request.method, self._request.upgrade is not None, sending)
         if sending:
             # The first piece of the body usually is here already and leaves with the head.
             self._to_send.append(self._head)
@@ -184,10 +217,18 @@ class ForwardExchange:
             logger.error("an interim response cannot be relayed")
 
     def upstream_head(self, response: Response) -> None:
+        if response.head.status >= 400 and self._forward.reconsider is not None and self._request.upgrade is None:
+            again = self._forward.reconsider(response.copy_head())
+            if again is not None:
+                self._held_back = _HeldBack(response, again)
+                return
+        self._relay_head(response)
+
+    def _relay_head(self, response: Response) -> None:
         head = response.head
         start = response.start
         status = head.status
-        if self._request.head.upgrade is not None and status < 400:
+        if self._request.upgrade is not None and status < 400:
             # To go on as if nothing had been asked would leave bytes of another protocol to be read as requests.
             self._give_up(ProxyError("upgrade", f"invalid upgrade response: status code {status}", status))
             return
@@ -204,20 +245,65 @@ class ForwardExchange:
                 self._over = True
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
+        headers = head.headers
+        added = self._asked.answer_field
+        name = b""
+        if added is not None:
+            name = added[0]
+            lower = name.lower()
+            headers = [field for field in headers if field[0].lower() != lower]
         try:
-            fields = self._client.answers.render(head.headers, self._forward.answer_field)
+            lines = start + end_to_end(headers)
+            line = field_line(*added) if added is not None else b""
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return
         known = response.body >= 0 and self._transform is None
-        bodiless = heads.bodiless(self._request.head.method, head.status)
+        bodiless = heads.bodiless(self._request.method, head.status)
         if known and head.status != 204:
-            fields += b"Content-Length: %d\r\n" % response.body
-        self._client.begin(head.status, start, fields, known or bodiless)
+            lines += b"Content-Length: %d\r\n" % response.body
+        if response.final and self._transform is None:
+            response.relayed = Relayed(self._forward, name, head.status, lines)
+        self._client.begin(head.status, lines, line, known or bodiless)
         if bodiless:
             self._transform = None
 
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        self._connection = None
+        relayed = response.relayed
+        added = self._asked.answer_field
+        if (
+            relayed is None
+            or relayed.forward is not self._forward
+            or (response.head.status >= 400 and relayed.forward.reconsider is not None)
+            or relayed.added != (added[0] if added is not None else b"")
+            or self._request.upgrade is not None
+        ):
+            self.upstream_head(response)
+            if not self._over:
+                if body:
+                    self.upstream_body(body)
+                self.upstream_end([])
+            return
+        lines = relayed.lines
+        if added is not None:
+            value = added[1]
+            if b"\n" in value or b"\r" in value:
+                self._give_up(ProxyError("protocol", "line break in a header field"))
+                return
+            lines = b"%b%b: %b\r\n" % (lines, relayed.added, value)
+        self._over = True
+        self._to_send.clear()
+        self._client.whole(relayed.status, lines, body)
+
     def upstream_body(self, data: bytes) -> None:
+        held = self._held_back
+        if held is not None:
+            held.add(data)
+            if held.size > _HELD_BACK:
+                self._held_back = None
+                self._relay(held)
+            return
         if self._transform is not None:
             try:
                 data = self._transform.feed(data)
@@ -235,6 +321,10 @@ class ForwardExchange:
     def upstream_end(self, trailers: Headers) -> None:
         self._connection = None
         self._to_send.clear()
+        held, self._held_back = self._held_back, None
+        if held is not None:
+            self._task = self._context.spawn(self._reconsider(held, trailers), "reconsider")
+            return
         if self._transform is not None:
             try:
                 data = self._transform.finish()
@@ -246,6 +336,30 @@ class ForwardExchange:
                 self._client.send(data)
         self._over = True
         self._client.complete(trailers)
+
+    async def _reconsider(self, held: _HeldBack, trailers: Headers) -> None:
+        decision: Respond | Forward | None = None
+        try:
+            decision = await held.again(held.body())
+        except Exception:  # the routing function's; what the upstream has said is still there
+            logger.exception("reconsidering a response failed")
+        self._task = None
+        if isinstance(decision, Forward) and not self._request.body:
+            self._forward = decision
+            self._refreshed = False
+            self.start()
+        elif isinstance(decision, Respond):
+            self._over = True
+            self._client.answer(decision, close=self._client.body_pending)
+        else:
+            self._relay(held)
+            if not self._over:
+                self.upstream_end(trailers)
+
+    def _relay(self, held: _HeldBack) -> None:
+        self._relay_head(held.response)
+        if not self._over:
+            self.upstream_body(held.body())
 
     def upstream_switched(self, response: Response, rest: bytes) -> None:
         connection = self._connection
@@ -277,6 +391,7 @@ class ForwardExchange:
         if self._over:
             return
         self._to_send.clear()
+        self._held_back = None
         if self._client.begun:
             self._over = True
             self._client.cut()
@@ -285,20 +400,21 @@ class ForwardExchange:
             if error.stage in ("read", "write") and not self._refreshed:
                 # An idle connection that its peer had closed says nothing about the upstream.
                 self._refreshed = True
-                self._connect(fresh=True)
+                self._dial_later()
                 return
-            following = self._forward.next_upstream() if self._forward.next_upstream is not None else None
+            self._failures += 1
+            following = self._forward.following(self._failures) if self._forward.following is not None else None
             if following is not None:
-                self._upstream = following
+                self._forward = following
                 self._refreshed = False
-                self._connect(fresh=self._request.head.upgrade is not None)
+                self.start()
                 return
         self._give_up(error)
 
     def _give_up(self, error: ProxyError) -> None:
         self._drop_connection()
         self._over = True
-        upgrade = self._request.head.upgrade is not None
+        upgrade = self._request.upgrade is not None
         self._client.answer(self._forward.error_response(error), close=upgrade or self._consumed)
 
     def _cut(self) -> None:

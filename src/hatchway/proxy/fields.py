@@ -119,34 +119,11 @@ def end_to_end(headers: Headers) -> bytes:
     return block
 
 
-class FieldWriter:
-    """`end_to_end` for one connection's messages, which mostly carry the same fields: the last are remembered."""
-
-    __slots__ = ("_added", "_block", "_headers")
-
-    def __init__(self) -> None:
-        self._headers: Headers = []
-        self._added = b""
-        self._block = b""
-
-    def render(self, headers: Headers, added: tuple[bytes, bytes] | None) -> bytes:
-        """As `end_to_end`, with `added` in place of all fields of its name."""
-        if added is None:
-            name = value = b""
-        else:
-            name, value = added
-        if headers != self._headers or name != self._added:
-            # Up to the value that is added, which is another one every time.
-            lower = name.lower()
-            kept = [field for field in headers if field[0].lower() != lower]
-            self._block = end_to_end([*kept, (name, b"")]).removesuffix(b"\r\n") if name else end_to_end(headers)
-            self._headers = headers[:]
-            self._added = name
-        if not name:
-            return self._block
-        if b"\n" in value or b"\r" in value:
-            raise BadMessage("line break in a header field")
-        return self._block + value + b"\r\n"
+def field_line(name: bytes, value: bytes) -> bytes:
+    """One field line. Raises BadMessage when the value would break it."""
+    if b"\n" in value or b"\r" in value:
+        raise BadMessage("line break in a header field")
+    return name + b": " + value + b"\r\n"
 
 
 def trailer_lines(trailers: Headers) -> bytes:

@@ -8,13 +8,13 @@ a body to come. Pure: no sockets, no clocks.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
 from hatchway.proxy.fields import BadMessage, end_to_end, parse_fields, strip_listed, tokens
 from hatchway.proxy.fields import length as parse_length
-from hatchway.proxy.routing import Headers, Memo, Peer, RequestHead, ResponseHead
+from hatchway.proxy.routing import Forward, Headers, Memo, ResponseHead
 
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
@@ -33,7 +33,7 @@ _METHODS: Final = {
 }
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
 
-_HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT = range(6)
+_HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT, _TE = range(7)
 _REQUEST_FIELDS: Final = {
     b"host": _HOST_FIELD,
     b"content-length": _LENGTH,
@@ -41,6 +41,7 @@ _REQUEST_FIELDS: Final = {
     b"connection": _CONNECTION,
     b"upgrade": _UPGRADE,
     b"expect": _EXPECT,
+    b"te": _TE,
 }
 _RESPONSE_FIELDS: Final = {
     b"content-length": _LENGTH,
@@ -55,34 +56,68 @@ STATUS_LINES: Final = {
 
 @dataclass(slots=True)
 class Request:
-    """A request's head with its framing.
+    """What a request's head says, its framing included; shared by requests with the same head, and never changed.
 
     body: the length of the body in bytes, or CHUNKED. stated: the client gave a Content-Length, which may be 0.
     keep_alive: the client allows another request afterwards. expects_continue: the client waits for `100 Continue`
-    before it sends the body.
+    before it sends the body. trailers: it welcomes trailers. sent: what was sent last for it, and for which Forward. The rest is as in `RequestHead`.
     """
 
-    head: RequestHead
-    body: int
-    stated: bool
-    keep_alive: bool
-    expects_continue: bool
+    method: str
+    target: bytes
+    path: bytes
+    query: bytes | None
+    headers: Headers
+    version: str
+    upgrade: bytes | None = None
+    body: int = 0
+    stated: bool = False
+    keep_alive: bool = False
+    expects_continue: bool = False
+    trailers: bool = False
+    memo: Memo = field(default_factory=Memo)
+    sent: tuple[Forward, bytes] | None = None
+
+    def sent_head(self, forward: Forward) -> bytes:
+        """The head that goes to the upstream, its empty line included. Raises BadMessage."""
+        sent = self.sent
+        if sent is not None and sent[0] is forward:
+            return sent[1]
+        line = b"%b %b HTTP/1.1\r\n" % (self.method.encode("ascii"), forward.target)
+        if not _REQUEST_LINE.fullmatch(line):
+            raise BadMessage("malformed request target")
+        lines = line + end_to_end(forward.headers)
+        if self.body == CHUNKED:
+            lines += b"Transfer-Encoding: chunked\r\n"
+        elif self.stated:
+            lines += b"Content-Length: %d\r\n" % self.body
+        if self.trailers:
+            lines += b"TE: trailers\r\n"
+        if self.upgrade is not None:
+            lines += b"Connection: Upgrade\r\nUpgrade: " + self.upgrade + b"\r\n"
+        lines += b"\r\n"
+        self.sent = (forward, lines)
+        return lines
 
 
 @dataclass(slots=True)
 class Response:
     """A response's head with its framing.
 
-    start: its status line, to be written as it is. body: length in bytes, CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter.
-    upgrade: the `Upgrade` field of a 101. Not to be changed: the connection remembers it; `copy_head` gives a head
-    that may be.
+    block: its bytes, the empty line included. start: its status line, to be written as it is. body: length in bytes,
+    CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter. final: it has a body of
+    known length, to whatever method but HEAD. upgrade: the `Upgrade` field of a 101. relayed: what was made of it last.
+    Not to be changed: the connection remembers it; `copy_head` gives a head that may be.
     """
 
     head: ResponseHead
+    block: bytes
     start: bytes
     body: int
     keep_alive: bool
     upgrade: bytes | None
+    final: bool
+    relayed: Relayed | None = None
     _rendered: bytes | None = None
 
     def fields(self) -> bytes:
@@ -93,6 +128,20 @@ class Response:
 
     def copy_head(self) -> ResponseHead:
         return ResponseHead(self.head.status, self.head.reason, self.head.headers[:])
+
+
+@dataclass(slots=True)
+class Relayed:
+    """What is relayed of a response for a Forward whose `edit_response` wants to see nothing of the body.
+
+    lines: status line and field lines, Content-Length included where it is known; without the field `added` and without
+    the empty line.
+    """
+
+    forward: Forward
+    added: bytes
+    status: int
+    lines: bytes
 
 
 def check_partial(data: bytes, scanned: int) -> None:
@@ -120,56 +169,88 @@ class _Facts:
     stated: bool
     keep_alive: bool
     expects: bool
+    trailers: bool
     upgrade: bytes | None
+
+
+class KnownHeads:
+    """Heads that have come before, so that they need not be read again; the whole of it is bounded.
+
+    Only those of one client are shared: what a routing function keeps of a head may depend on who sends it.
+    """
+
+    __slots__ = ("_clients", "_count")
+
+    LIMIT: Final = 512
+    SIZE: Final = 4096
+
+    def __init__(self) -> None:
+        self._clients: dict[object, dict[bytes, Request]] = {}
+        self._count = 0
+
+    def of(self, client: object) -> dict[bytes, Request]:
+        """Those of a client, by their bytes. client: hashable, whatever tells clients apart."""
+        return self._clients.setdefault(client, {})
+
+    def add(self, known: dict[bytes, Request], head: bytes, request: Request) -> None:
+        """Keep a head in a dictionary that `of` has given."""
+        if len(head) > self.SIZE:
+            return
+        if self._count >= self.LIMIT:
+            for each in self._clients.values():
+                each.clear()
+            self._clients.clear()
+            known.clear()
+            self._count = 0
+        self._count += 1
+        known[head] = request
 
 
 class RequestParser:
     """Reads the requests of one connection.
 
     A connection's requests mostly carry the same fields, byte for byte: those of the request before are remembered.
-    So is what the routing function keeps, where the request line is the same, too.
     """
 
-    __slots__ = ("_block", "_facts", "_limit", "_line", "_memo", "_peer", "_start")
+    __slots__ = ("_block", "_facts", "_limit", "_version")
 
-    def __init__(self, peer: Peer, fields_limit: int) -> None:
-        self._peer = peer
+    def __init__(self, fields_limit: int) -> None:
         self._limit = fields_limit
-        self._line = b""
-        self._start: tuple[str, bytes, bytes, bytes | None, str] = ("", b"", b"", None, "")
+        self._version = ""
         self._block = b""
         self._facts: _Facts | None = None
-        self._memo = Memo()
 
     def parse(self, head: bytes) -> Request:
         """A request's head from its bytes, the empty line included. Raises BadMessage."""
         cut = head.find(b"\r\n") + 2
-        line = head[:cut]
+        method, target, path, query, version = _request_line(head[:cut])
         block = head[cut:]
-        if line != self._line:
-            start = _request_line(line)
-            if start[4] != self._start[4]:
-                self._facts = None
-            self._start = start
-            self._line = line
-            self._memo = Memo()
-        method, target, path, query, version = self._start
         facts = self._facts
-        if facts is None or block != self._block:
+        if facts is None or block != self._block or version != self._version:
             self._facts = None
             facts = _request_facts(parse_fields(block, self._limit), version)
             self._facts = facts
             self._block = block
-            self._memo = Memo()
-        headers = facts.headers[:]
+            self._version = version
+        headers = facts.headers
         if target[:1] != b"/":
             target, headers = _reduce(method, target, headers)
             path, mark, rest = target.partition(b"?")
             query = rest if mark else None
-        found = RequestHead(
-            method, target, path, query, headers, version, self._peer, facts.upgrade, {}, None, self._memo
+        return Request(
+            method,
+            target,
+            path,
+            query,
+            headers,
+            version,
+            facts.upgrade,
+            facts.body,
+            facts.stated,
+            facts.keep_alive,
+            facts.expects,
+            facts.trailers,
         )
-        return Request(found, facts.body, facts.stated, facts.keep_alive, facts.expects)
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, bytes, bytes | None, str]:
@@ -194,7 +275,7 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
     otherwise have fields removed that the routing function adds (X-Forwarded-For).
     """
     length: int | None = None
-    chunked = expects = False
+    chunked = expects = trailers = False
     host: bytes | None = None
     hosts = 0
     upgrades: bytes | None = None
@@ -215,6 +296,8 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
             if value.lower() != b"chunked":
                 raise BadMessage("unsupported Transfer-Encoding", 501)
             chunked = True
+        elif kind == _TE:
+            trailers = b"trailers" in tokens(value)
         elif kind == _UPGRADE:
             upgrades = value if upgrades is None else upgrades + b", " + value
         else:
@@ -238,7 +321,9 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
             if any(offered):
                 upgrade = upgrades
         headers = strip_listed(headers, connection)
-    return _Facts(headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, upgrade)
+    return _Facts(
+        headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, trailers, upgrade
+    )
 
 
 def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
@@ -258,22 +343,21 @@ def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Header
 
 
 class ResponseParser:
-    """Reads the responses of one connection; the last head is remembered, as in `RequestParser`."""
+    """Reads the responses of one connection. last: the last one's head, which often comes again."""
 
-    __slots__ = ("_block", "_limit", "_response")
+    __slots__ = ("_limit", "last")
 
     def __init__(self, fields_limit: int) -> None:
         self._limit = fields_limit
-        self._block = b""
-        self._response: Response | None = None
+        self.last: Response | None = None
 
     def parse(self, head: bytes) -> Response:
         """A response's head from its bytes, the empty line included. Raises BadMessage."""
-        if self._response is None or head != self._block:
-            self._response = None
-            self._response = parse_response(head, self._limit)
-            self._block = head
-        return self._response
+        last = self.last
+        if last is None or head != last.block:
+            self.last = None
+            last = self.last = parse_response(head, self._limit)
+        return last
 
 
 def parse_response(block: bytes, fields_limit: int) -> Response:
@@ -311,28 +395,8 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
         headers = strip_listed(headers, connection)
     body = CHUNKED if chunked else UNTIL_CLOSE if length is None else length
     start = b"HTTP/1.1 %b %b\r\n" % (code, reason or b"")
-    return Response(ResponseHead(status, reason or b"", headers), start, body, keep_alive, upgrade)
-
-
-class RequestWriter:
-    """Writes the heads of one client connection's requests to upstreams; the last is remembered, as in `RequestParser`."""
-
-    __slots__ = ("_asked", "_head")
-
-    def __init__(self) -> None:
-        self._asked: tuple[str, bytes, Headers] | None = None
-        self._head = b""
-
-    def render(self, method: str, target: bytes, headers: Headers) -> bytes:
-        """The start line and the end-to-end field lines, without the empty line. Raises BadMessage."""
-        asked = (method, target, headers)
-        if asked != self._asked:
-            line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
-            if not _REQUEST_LINE.fullmatch(line):
-                raise BadMessage("malformed request target")
-            self._head = line + end_to_end(headers)
-            self._asked = (method, target, headers[:])
-        return self._head
+    final = status >= 200 and status not in (204, 304) and body >= 0
+    return Response(ResponseHead(status, reason or b"", headers), block, start, body, keep_alive, upgrade, final)
 
 
 def status_line(status: int) -> bytes:

@@ -55,7 +55,10 @@ class RequestHead:
     upgrade: the `Upgrade` token when `Connection` lists "upgrade", else None.
     state: notes of the routing function (user, audit id ...); an `App` finds it as scope["state"].
     on_complete: called once when the exchange is over, with the status sent (0: none), and body bytes in and out.
-    memo: shared by requests that follow each other on one connection with the same head, byte for byte.
+    memo: shared by all requests of a client (one address, one certificate) with the same head, byte for byte.
+    answer_field: set by the routing function: an end-to-end field for the head of what is forwarded as the answer (not
+        of an upgrade), in place of those of its name.
+    Only `state`, `on_complete`, `answer_field` and the memo's value may be changed.
     """
 
     method: str
@@ -69,6 +72,7 @@ class RequestHead:
     state: dict[str, Any] = field(default_factory=dict)
     on_complete: Callable[[int, int, int], None] | None = None
     memo: Memo = field(default_factory=Memo)
+    answer_field: tuple[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
@@ -143,16 +147,18 @@ class App:
 
 @dataclass(slots=True)
 class Forward:
-    """Relay the exchange to an upstream.
+    """Relay the exchange to an upstream. May be given again for a request with the same head, and is never changed.
 
     target: the request-target to send. headers: all end-to-end fields to send, `Host` included; the engine removes
         hop-by-hop fields, frames the body and, for an upgrade, adds `Connection: Upgrade` and `Upgrade`.
     error_response: words the answer when nothing of a response was relayed yet.
     edit_response: sees the response's head before it is relayed (never a 101 or another 1xx); may change it, and may return a body
-        transform.
-    answer_field: an end-to-end field for the head that is relayed (not of an upgrade), in place of those of its name.
-    next_upstream: asked for another upstream when connecting failed, or a pooled connection died before any byte of
-        an answer, and nothing of the body was consumed; None ends the attempts.
+        transform. What it made of a head without one is used again for the same head.
+    following: asked for another way when connecting failed, or a pooled connection died before any byte of an answer,
+        and nothing of the body was consumed; told how many have failed. None ends the attempts.
+    reconsider: sees the head of a response of 400 and above before it is relayed (not of an upgrade). When it returns a
+        function, that one is given the body (of up to 64 KiB; longer ones are relayed) and decides anew: None relays
+        the response, another Forward is followed where the request had no body.
     """
 
     upstream: Upstream
@@ -160,9 +166,10 @@ class Forward:
     headers: Headers
     error_response: Callable[[ProxyError], Respond]
     edit_response: Callable[[ResponseHead], Transform | None] | None = None
-    next_upstream: Callable[[], Upstream | None] | None = None
-    answer_field: tuple[bytes, bytes] | None = None
+    following: Callable[[int], Forward | None] | None = None
+    reconsider: Callable[[ResponseHead], Reconsider | None] | None = None
 
 
 Decision = Respond | App | Forward
+Reconsider = Callable[[bytes], Awaitable[Respond | Forward | None]]
 Route = Callable[[RequestHead], Decision | Awaitable[Decision]]

@@ -28,6 +28,9 @@ class Consumer(Protocol):
 
     def upstream_body(self, data: bytes) -> None: ...
 
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        """A whole response came at once; the connection has already been let go of."""
+
     def upstream_flush(self) -> None:
         """All that has arrived was handed over."""
 
@@ -123,8 +126,23 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
             return
         self.answered = True
+        body = self._body
+        last = self._parser.last
+        if (
+            body is None
+            and last is not None
+            and last.final
+            and not self._buffer
+            and len(data) - len(last.block) == last.body
+            and data.startswith(last.block)
+            and self._method != "HEAD"
+        ):
+            self._consumer = None
+            self._keep_alive = last.keep_alive
+            self._let_go(b"")
+            consumer.upstream_whole(last, data[len(last.block) :])
+            return
         try:
-            body = self._body
             if body is None:
                 head = self._read_head(consumer, data)
                 if head is None:
@@ -195,13 +213,17 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self, consumer: Consumer, body: bodies.Body) -> None:
         self._consumer = None
         self._body = None
+        self._let_go(body.rest)
+        consumer.upstream_end(body.trailers)
+
+    def _let_go(self, rest: bytes) -> None:
+        """The exchange is over; rest: what came behind its response."""
         self.reused = True
         # After an upgrade was asked for, no later request may travel here (CVE-2018-1002105).
-        if self._keep_alive and not body.rest and not self.sending and not self._switch:
+        if self._keep_alive and not rest and not self.sending and not self._switch:
             self._pool.put(self)
         else:
             self.transport.abort()
-        consumer.upstream_end(body.trailers)
 
     def _fail(self, consumer: Consumer, error: ProxyError) -> None:
         self._consumer = None
@@ -257,9 +279,11 @@ class Pool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep an idle connection, or close it where too many are kept."""
-        idle = self._idle.setdefault(connection.key, [])
         if connection.transport.is_closing():
             return
+        idle = self._idle.get(connection.key)
+        if idle is None:
+            idle = self._idle[connection.key] = []
         if self._count >= self.limits.idle_upstreams or len(idle) >= self.limits.idle_upstreams_per_key:
             connection.transport.close()
             return

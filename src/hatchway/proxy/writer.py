@@ -15,15 +15,14 @@ from hatchway.proxy.heads import Request
 from hatchway.proxy.routing import Headers
 
 # From this size on, a chunk is written by itself: copying it beside its head would cost more than a system call.
-_LARGE: Final = 16 * 1024
+LARGE: Final = 16 * 1024
 
 
 class ResponseWriter(asyncio.Protocol):
     """What exchanges write responses with; `ClientConnection` adds the reading half.
 
     status: of the response that was begun, 0 before. begun: a response's head was written for the current exchange.
-    request: the current (or last) request. requests, answers: write the heads of forwarded requests, and the fields of
-    what is answered to them. deadline: when `deadline_passed` is due, by the coarse clock.
+    request: the current (or last) request. deadline: when `deadline_passed` is due, by the coarse clock.
     """
 
     __slots__ = (
@@ -37,11 +36,9 @@ class ResponseWriter(asyncio.Protocol):
         "_keep",
         "_limits",
         "_out",
-        "answers",
         "begun",
         "deadline",
         "request",
-        "requests",
         "status",
         "transport",
     )
@@ -61,14 +58,12 @@ class ResponseWriter(asyncio.Protocol):
         self._out: list[bytes] = []
         self.begun = False
         self.deadline = math.inf
-        self.requests = heads.RequestWriter()
-        self.answers = fields.FieldWriter()
         self.request: Request | None = None
         self.status = 0
 
     def interim(self, status: int, fields: bytes) -> None:
         """Send an interim response (1xx) at once; HTTP/1.0 clients do not know them."""
-        if self.request is not None and self.request.head.http_version == "1.1" and not self._closed:
+        if self.request is not None and self.request.version == "1.1" and not self._closed:
             self._context.flush()
             self.transport.write(heads.status_line(status) + fields + b"\r\n")
 
@@ -85,7 +80,7 @@ class ResponseWriter(asyncio.Protocol):
             # A client that was not told to continue may send its body or not: what follows could be either.
             self._keep = False
         end = b"\r\n"
-        old = request.head.http_version == "1.0"
+        old = request.version == "1.0"
         if not framed:
             if old:
                 self._keep = False
@@ -116,9 +111,9 @@ class ResponseWriter(asyncio.Protocol):
         if out and not self._closed:
             if self._eof:
                 self.deadline = self._context.now + self._limits.half_closed_timeout
-            if len(out) == 1 and len(out[0]) < _LARGE:
+            if len(out) == 1 and len(out[0]) < LARGE:
                 self._context.write(self.transport, out[0])
-            elif len(out[-1]) >= _LARGE or (len(out) > 1 and len(out[-2]) >= _LARGE):
+            elif len(out[-1]) >= LARGE or (len(out) > 1 and len(out[-2]) >= LARGE):
                 self._context.flush()
                 self.transport.writelines(out)
             else:

@@ -1,7 +1,12 @@
-"""`Set-Cookie` under a path prefix.
+"""`Set-Cookie` and `Cookie` under a path prefix.
 
 The API server leaves cookies alone, so that a backend's `Path=/` covers every other service on the same host. Here
 the path gets the prefix: two applications behind one API server do not see (or overwrite) each other's cookies.
+
+`__Host-` cookies are taken by browsers with `Path=/` only, which would make one application's session every other
+application's. So they travel under another name (`__Hatchway-Host-...`), which may have a path, and get their own name
+back before the application sees them; `prefix.js` does the same for scripts. What the name promised (set by a secure
+origin, no Domain) is true without it as well: `Secure` stays, and `Domain` is dropped from all cookies.
 """
 
 from __future__ import annotations
@@ -9,19 +14,32 @@ from __future__ import annotations
 import re
 
 _PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
+_DOMAIN = re.compile(rb";[ \t]*domain[ \t]*=[^;]*", re.IGNORECASE)
+_HOST = re.compile(rb"[ \t]*__host-", re.IGNORECASE)
+_RENAMED = re.compile(rb"(?:(?<=^)|(?<=; )|(?<=;))__Hatchway-Host-")
+RENAMED = b"__Hatchway-Host-"
 
 
 def rewrite_set_cookie(value: bytes, *, prefix: bytes) -> bytes:
     """One `Set-Cookie` field's value with its `Path` attribute under `prefix` (no slash at its end).
 
-    Unchanged: a path that has the prefix, a cookie without a path (its default lies under the prefix by itself,
-    RFC 6265 section 5.1.4), and `__Host-` cookies, which a browser takes with `Path=/` only.
+    `Path=/` becomes the prefix itself, so that the cookie goes to the address without a slash, too. Unchanged: a path
+    that has the prefix, and a cookie without a path (its default lies under the prefix by itself, RFC 6265 section
+    5.1.4).
     """
-    if value.lstrip(b" \t")[:7].lower() == b"__host-":
-        return value
+    host = _HOST.match(value)
+    if host is not None:
+        value = RENAMED + value[host.end() :]
 
     def under(match: re.Match[bytes]) -> bytes:
         name, path = match.groups()
-        return match.group() if (path.rstrip(b" \t") + b"/").startswith(prefix + b"/") else name + prefix + path
+        if (path.rstrip(b" \t") + b"/").startswith(prefix + b"/"):
+            return match.group()
+        return name + prefix + (b"" if path.rstrip(b" \t") == b"/" else path)
 
-    return _PATH.sub(under, value)
+    return _PATH.sub(under, _DOMAIN.sub(b"", value))
+
+
+def restore_cookies(value: bytes) -> bytes:
+    """A `Cookie` field's value with the names that the application gave."""
+    return _RENAMED.sub(b"__Host-", value) if RENAMED in value else value

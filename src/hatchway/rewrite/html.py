@@ -1,8 +1,8 @@
 """HTML under a path prefix: a streaming rewriter of URL attributes.
 
-It changes the attribute values that apimachinery's `pkg/util/proxy/transport.go` (`atomsToAttrs`) lists, by the rule
-of `location.py`, and hands every other byte on as it came: nothing is parsed into a tree and written out again. It
-works on bytes, so the page may have any charset in which ASCII is ASCII.
+It changes the attribute values that apimachinery's `pkg/util/proxy/transport.go` (`atomsToAttrs`) lists, by a rule of
+`rules.py`, and hands every other byte on as it came: nothing is parsed into a tree and written out again. It works on
+bytes, so the page may have any charset in which ASCII is ASCII. `page.py` builds on it.
 
 The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that finds attributes:
 text, tags, comments, and the elements whose content is no markup. Every state consumes what it can and keeps at
@@ -16,7 +16,7 @@ import html
 import re
 from collections.abc import Callable, Mapping
 
-from hatchway.rewrite.location import rewrite_location
+from hatchway.rewrite.rules import Rule
 
 # Longer values are `data:` URLs or hostile.
 VALUE_LIMIT = 64 * 1024
@@ -69,13 +69,13 @@ _CDATA_END = re.compile(rb"]]>")
 _BOGUS_END = re.compile(rb">")
 _LETTER = re.compile(rb"[A-Za-z]")
 # A whole start or end tag at once; possessive, so that hostile input costs one pass.
-_WHOLE_TAG = re.compile(
+WHOLE_TAG = re.compile(
     rb"<(/?)([A-Za-z][^\t\n\f\r />]*+)"
     rb"(?:[\t\n\f\r /]++|=?+[^\t\n\f\r />=]++[\t\n\f\r ]*+"
     rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+))?+)*+>"
 )
 # One attribute of such a tag: its name, and its value in double quotes, in single quotes, or bare.
-_ATTRIBUTE = re.compile(
+ATTRIBUTE = re.compile(
     rb"(=?+[^\t\n\f\r />=]++)(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+"
     rb"(?:\"([^\"]*+)\"|'([^']*+)'|(?=>)|([^\t\n\f\r >\"'][^\t\n\f\r >]*+)))?+"
 )
@@ -98,14 +98,11 @@ _State = Callable[[bytes, int, list[bytes]], int]
 class HtmlRewriter:
     """A body transform (`proxy.routing.Transform`, by shape).
 
-    prefix, request_host, endpoint_host: as `rewrite_location` has them; `prefix` must hold only characters that stand
-    for themselves in an attribute without quotes.
+    rule: what becomes of a URL. It must add only characters that stand for themselves in an attribute without quotes.
     """
 
-    def __init__(self, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> None:
-        self._prefix = prefix
-        self._request_host = request_host
-        self._endpoint_host = endpoint_host
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
         self._state: _State = self._text
         self._rest = b""
         self._name = b""
@@ -148,7 +145,7 @@ class HtmlRewriter:
                 out.append(buffer[start:])
                 return len(buffer)
             begin = found.start()
-            tag = _WHOLE_TAG.match(buffer, begin)
+            tag = WHOLE_TAG.match(buffer, begin)
             if tag is None:
                 out.append(buffer[start:begin])
                 return self._markup(buffer, begin, out)
@@ -156,9 +153,7 @@ class HtmlRewriter:
             if tag[1]:
                 continue
             name = tag[2].lower()
-            attributes = URL_ATTRIBUTES.get(name)
-            if attributes is not None:
-                start = self._whole_tag(buffer, start, tag.end(2), position, attributes, out)
+            start = self._start_tag(buffer, start, tag, name, out)
             if name in _RAW_ELEMENTS:
                 out.append(buffer[start:position])
                 self._element = name
@@ -166,11 +161,18 @@ class HtmlRewriter:
                 self._state = self._raw
                 return position
 
+    def _start_tag(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
+        """A start tag that is here whole; up to where `buffer`, from `start` on, is in `out`."""
+        attributes = URL_ATTRIBUTES.get(name)
+        if attributes is None:
+            return start
+        return self._whole_tag(buffer, start, tag.end(2), tag.end(), attributes, out)
+
     def _whole_tag(
         self, buffer: bytes, start: int, position: int, end: int, attributes: frozenset[bytes], out: list[bytes]
     ) -> int:
         """Rewrite the attributes between `position` and `end`; up to where `buffer`, from `start` on, is in `out`."""
-        for match in _ATTRIBUTE.finditer(buffer, position, end):
+        for match in ATTRIBUTE.finditer(buffer, position, end):
             if match[1].lower() not in attributes:
                 continue
             group = match.lastindex
@@ -190,6 +192,8 @@ class HtmlRewriter:
         if head in (b"<", b"</", b"<!") or (head != b"<!--" and b"<!--".startswith(head)):
             return found
         if _LETTER.match(head, 1) or (head[1:2] == b"/" and _LETTER.match(head, 2)):
+            if self._waits(buffer, found):
+                return found
             self._end_tag = head[1:2] == b"/"
             self._name = b""
             self._state = self._tag_name
@@ -208,6 +212,17 @@ class HtmlRewriter:
             begun = found + 1
         out.append(buffer[found:begun])
         return begun
+
+    def _waits(self, buffer: bytes, found: int) -> bool:
+        """Whether a tag that begins at `found` is to be seen whole or not at all."""
+        return False
+
+    def _content(self, piece: bytes, out: list[bytes]) -> None:
+        """Some of the content of an element that is no markup."""
+        out.append(piece)
+
+    def _content_end(self, out: list[bytes]) -> None:
+        """Such an element is over."""
 
     def _comment(self, buffer: bytes, position: int, out: list[bytes]) -> int:
         return self._until(_COMMENT_END, 3, buffer, position, out)
@@ -316,7 +331,7 @@ class HtmlRewriter:
     def _raw(self, buffer: bytes, position: int, out: list[bytes]) -> int:
         """The content of an element that is no markup, up to its end tag."""
         if self._element == b"plaintext":
-            out.append(buffer[position:])
+            self._content(buffer[position:], out)
             return len(buffer)
         start = position
         marks = _SCRIPT_MARK if self._element == b"script" else _RAW_END[self._element]
@@ -334,21 +349,20 @@ class HtmlRewriter:
                 self._script_depth = 1
             else:
                 self._state = self._text
-                out.append(buffer[start : found.start()])
+                self._content(buffer[start : found.start()], out)
+                self._content_end(out)
                 return found.start()
         done = max(position, len(buffer) - _MARK_TAIL)
         kept = _MARK_BEGINS.search(buffer, done)
         done = kept.start() if kept else len(buffer)
-        out.append(buffer[start:done])
+        self._content(buffer[start:done], out)
         return done
 
     def _rewrite(self, value: bytes) -> bytes:
         url = value.lstrip(_SPACE)  # browsers strip white space around a URL
         blank = value[: len(value) - len(url)]
         plain = _unescape_beginning(url)
-        rewritten = rewrite_location(
-            plain, prefix=self._prefix, request_host=self._request_host, endpoint_host=self._endpoint_host
-        )
+        rewritten = self._rule(plain)
         return value if rewritten == plain else blank + rewritten
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.api import watching
-from hatchway.cluster.api.history import History
+from hatchway.cluster.api.history import Cursor, History
 from hatchway.errors import ApiError
 from tests.integration.api.world import World, world
 
@@ -150,6 +150,24 @@ async def test_bookmarks_while_nothing_happens(made: World, monkeypatch: pytest.
         assert (mark["type"], mark["object"]["metadata"]["resourceVersion"]) == ("BOOKMARK", str(made.store.revision))
 
 
+async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something changes in the very moment in which a quiet watch is to hear of the current version."""
+    wait, first = Cursor.wait, True
+
+    async def changed_when_the_time_was_over(cursor: Cursor) -> None:
+        nonlocal first
+        if not first:
+            return await wait(cursor)
+        first = False
+        await config_map(made, "late")
+        raise TimeoutError
+
+    monkeypatch.setattr(Cursor, "wait", changed_when_the_time_was_over)
+    target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&resourceVersion={made.store.revision}"
+    async with made.watch(target) as events:
+        assert await event(events) == ("ADDED", "late")
+
+
 async def test_a_watch_from_before_the_history_expires(made: World) -> None:
     made.store._histories["configmaps"] = History(made.store.revision, 8)
     old = await made.send("GET", f"{NS}/configmaps?watch=1&resourceVersion={made.store.revision - 1}")
@@ -181,9 +199,14 @@ async def test_the_watch_in_process_lists_again_when_it_is_too_slow(made: World)
     await made.client.delete("configmaps", "gone", "default")
     for number in range(8):
         await config_map(made, f"more{number}")
-    changes = [await anext(stream) for _ in range(9)]
+    await made.client.delete("configmaps", "first", "default")
+    await config_map(made, "first")
+    changes = [await anext(stream) for _ in range(11)]
     assert [(one.type, one.object["metadata"]["name"]) for one in changes] == [
         ("DELETED", "gone"),
+        # Not the same object any more, though its name is.
+        ("DELETED", "first"),
+        ("ADDED", "first"),
         *(("ADDED", f"more{number}") for number in range(8)),
     ]
     await stream.aclose()  # type: ignore[attr-defined]

@@ -25,6 +25,12 @@ class Case:
     why: str = ""
 
 
+_NO_HOST = (
+    '400 {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", '
+    '"message": "exactly one Host is required", "reason": "BadRequest", "code": 400}'
+)
+
+
 @dataclass(frozen=True)
 class Group:
     """Requests to proxies that were started with the same flags. server_path: of the kubeconfig's server URL."""
@@ -100,8 +106,13 @@ PLAIN = Group(
             Ask("/c", "POST", headers=("Transfer-Encoding: chunked",), body=b"3\r\nabc\r\n0\r\n\r\n"), "200 → POST /c"
         ),
         Case(Ask("/e", "POST", headers=("Expect: 100-continue", "Content-Length: 3"), body=b"abc"), "200 → POST /e"),
-        Case(Ask("/two", headers=("Host: localhost",)), "400 400 Bad Request"),
-        Case(Ask("/none", host=None), "400 400 Bad Request: missing required Host header"),
+        Case(Ask("/two", headers=("Host: localhost",)), "400 400 Bad Request", _NO_HOST, "a Status says what is wrong"),
+        Case(
+            Ask("/none", host=None),
+            "400 400 Bad Request: missing required Host header",
+            _NO_HOST,
+            "a Status says what is wrong",
+        ),
     ],
 )
 

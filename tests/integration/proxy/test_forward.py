@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -167,8 +168,8 @@ async def test_hop_by_hop_fields_stay_on_their_hop(world: World) -> None:
     )
     assert [name for name, _ in answer.headers] == [b"x-stay", b"content-length"]
     names = [name for name, _ in backend.requests[0].headers]
-    # A client cannot have a field taken out that the routing function puts in.
-    assert names == [b"host", b"x-stay", b"x-forwarded-for"]
+    # A client cannot have a field taken out that the routing function puts in. That it knows trailers goes on.
+    assert names == [b"host", b"x-stay", b"x-forwarded-for", b"te"]
 
 
 async def test_absolute_form_is_reduced(world: World) -> None:
@@ -289,7 +290,9 @@ async def test_a_request_that_may_have_been_acted_upon_is_not_repeated(world: Wo
 
     backend = await world.backend(script)
     other = await world.answering(OK)
-    client = await world.client(await world.serve(forward(backend.upstream(), next_upstream=other.upstream)))
+    client = await world.client(
+        await world.serve(forward(backend.upstream(), following=lambda _: to(other.upstream())))
+    )
     assert (await client.ask(GET)).status == 200
     answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
     assert (answer.status, answer.body) == (503, b"read: EOF")
@@ -307,22 +310,31 @@ async def test_a_closed_idle_connection_is_noticed_before_a_body_is_lost_on_it(w
         backend.ended.clear()
 
 
+def to(upstream: Upstream, **more: Any) -> Forward:
+    return Forward(upstream, b"/", [(b"Host", b"b")], refuse, **more)
+
+
 async def test_another_upstream_is_tried_when_connecting_fails(world: World) -> None:
     dead = await world.answering(OK)
     await dead.close()
     live = await world.answering(OK)
-    left: list[Upstream | None] = [dead.upstream(), live.upstream(), None]
-    client = await world.client(await world.serve(forward(dead.upstream(), next_upstream=lambda: left.pop(0))))
+    tried: list[int] = []
+
+    def following(failures: int) -> Forward:
+        tried.append(failures)
+        return to(dead.upstream() if failures < 2 else live.upstream(), following=following)
+
+    client = await world.client(await world.serve(forward(dead.upstream(), following=following)))
     answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
     assert answer.status == 200
     assert live.requests[0].body == b"hello"
-    assert left == [None]
+    assert tried == [1, 2]
 
 
 async def test_errors_name_their_stage(world: World) -> None:
     dead = await world.answering(OK)
     await dead.close()
-    client = await world.client(await world.serve(forward(dead.upstream(), next_upstream=lambda: None)))
+    client = await world.client(await world.serve(forward(dead.upstream(), following=lambda _: None)))
     assert (await client.ask(GET)).body == b"dial: connection refused"
     silent = await world.backend(_once(b""))  # type: ignore[arg-type]
     client = await world.client(await world.serve(forward(silent.upstream())))
@@ -479,17 +491,23 @@ async def test_heads_are_edited_and_bodies_transformed(world: World, answer: byt
 
 async def test_a_field_is_put_into_the_answer(world: World) -> None:
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-ID: theirs\r\nX-Other: o\r\n\r\nok")
-    numbers = iter(range(9))
+    numbers = iter([b"0", b"1", None, b"3", b"4"])
+    unchanged = forward(backend.upstream())
 
     def route(head: RequestHead) -> Decision:
-        added = (b"X-Id", b"%d" % number) if (number := next(numbers)) != 2 else None
-        return Forward(backend.upstream(), head.target, head.headers, refuse, answer_field=added)
+        number = next(numbers)
+        head.answer_field = (b"X-Id", number) if number is not None else None
+        return unchanged(head)  # type: ignore[return-value]
 
     client = await world.client(await world.serve(route))
-    for expected in (b"0", b"1", b"theirs", b"3"):
+    for expected in (b"0", b"1", b"theirs", b"3", b"4"):
         found = await client.ask(GET)
         assert [value for name, value in found.headers if name == b"x-id"] == [expected]
-        assert found.get(b"x-other") == b"o"
+        assert (found.get(b"x-other"), found.body) == (b"o", b"ok")
+    numbers = iter([b"5\r\nSet-Cookie: evil=1", b"6"])  # type: ignore[assignment]
+    found = await client.ask(GET)
+    assert (found.status, found.get(b"set-cookie")) == (503, None)
+    assert (await client.ask(GET)).get(b"x-id") == b"6"
 
 
 async def test_a_transform_leaves_heads_without_a_length_of_the_other_body(world: World) -> None:

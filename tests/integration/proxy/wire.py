@@ -171,10 +171,13 @@ def refuse(error: ProxyError) -> Respond:
 
 
 def forward(upstream: Upstream, **more: Any) -> Route:
-    """The routing function that forwards everything unchanged."""
+    """The routing function that forwards everything unchanged; the same way for the same head."""
 
     def route(head: RequestHead) -> Decision:
-        return Forward(upstream, head.target, head.headers, refuse, **more)
+        if head.memo.value is None:
+            head.memo.value = Forward(upstream, head.target, head.headers, refuse, **more)
+        decision: Forward = head.memo.value
+        return decision
 
     return route
 
@@ -220,8 +223,10 @@ class World:
         self._servers.append(server)
         return server
 
-    async def client(self, server: Server, context: ssl.SSLContext | None = None) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+    async def client(self, server: Server, context: ssl.SSLContext | None = None, source: str | None = None) -> Client:
+        """source: the address that the client comes from."""
+        local = (source, 0) if source is not None else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context, local_addr=local)
         client = Client(reader, writer)
         self._clients.append(client)
         return client

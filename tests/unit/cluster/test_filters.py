@@ -458,9 +458,9 @@ async def test_every_answer_has_the_requests_id(server: Server) -> None:
     refused = server.ask(request("/api", token="nope", Audit_ID="mine"))
     assert isinstance(refused, Respond)
     assert header(refused, b"audit-id") == b"mine"
-    forward = server.ask(request("/api/v1/namespaces/n/services/web/proxy/", token="admin", Audit_ID="mine"))
-    assert isinstance(forward, Forward)
-    assert forward.answer_field == (b"Audit-Id", b"mine")
+    head = request("/api/v1/namespaces/n/services/web/proxy/", token="admin", Audit_ID="mine")
+    assert isinstance(server.ask(head), Forward)
+    assert head.answer_field == (b"Audit-Id", b"mine")
     head = request("/api", token="admin", Audit_ID="mine")
     decision = server.ask(head)
     assert isinstance(decision, App)

@@ -231,10 +231,10 @@ def test_every_ready_endpoint_is_used_and_tried(cluster: FakeCluster) -> None:
     seen = set()
     for _ in range(64):
         decision = forward(request(verb, "web-two:http"))
-        assert decision.next_upstream is not None
-        second = decision.next_upstream()
-        assert second is not None and decision.next_upstream() is None
-        assert {decision.upstream.key, second.key} == {("http", B10, 8080), ("http", B11, 8080)}
+        assert decision.following is not None
+        second = decision.following(1)
+        assert second is not None and second.following is not None and second.following(2) is None
+        assert {decision.upstream.key, second.upstream.key} == {("http", B10, 8080), ("http", B11, 8080)}
         seen.add(decision.upstream.key)
     assert len(seen) == 2
 
@@ -586,12 +586,10 @@ def test_every_exchange_chooses_its_endpoint(cluster: FakeCluster) -> None:
     seen = set()
     for _ in range(200):
         found = prepared.forward()
-        assert found.next_upstream is not None
-        second = found.next_upstream()
-        assert second is not None
-        assert found.next_upstream() is None
-        seen.add((found.upstream.key[1], second.key[1], found.headers[0]))  # type: ignore[index]
-    assert seen == {
-        (B10, B11, (b"Host", f"{B10}:8080".encode())),
-        (B11, B10, (b"Host", f"{B11}:8080".encode())),
-    }
+        assert found.following is not None
+        second = found.following(1)
+        assert second is not None and second.following is not None
+        assert second.following(2) is None
+        seen.add((found.upstream.key[1], second.upstream.key[1], found.headers[0], second.headers[0]))  # type: ignore[index]
+    hosts = (b"Host", f"{B10}:8080".encode()), (b"Host", f"{B11}:8080".encode())
+    assert seen == {(B10, B11, hosts[0], hosts[1]), (B11, B10, hosts[1], hosts[0])}

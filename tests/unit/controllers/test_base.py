@@ -137,6 +137,27 @@ async def test_a_cache_knows_when_it_has_caught_up() -> None:
     await asyncio.wait([task])
 
 
+async def test_a_subscriber_that_fails_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    client = FakeClient()
+    cache = Cache(client, "configmaps")
+    seen: list[str] = []
+
+    def fails(_kind: str, obj: Object, _before: Object | None) -> None:
+        if obj["metadata"]["name"] == "odd":
+            raise KeyError("spec")
+
+    cache.subscribe(fails)
+    cache.subscribe(lambda _kind, obj, _before: seen.append(obj["metadata"]["name"]))
+    task = asyncio.create_task(cache.run())
+    await cache.synced()
+    await client.create("configmaps", config_map("odd"), "d")
+    await cache.shows(await client.create("configmaps", config_map("next"), "d"))
+    assert seen == ["odd", "next"]
+    assert "a subscriber to configmaps failed on d/odd" in caplog.text
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_ensure_creates_updates_and_rests() -> None:
     client = FakeClient()
     wanted = config_map("a", x="1")

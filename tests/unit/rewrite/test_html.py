@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from hatchway.rewrite import encoding
 from hatchway.rewrite.html import URL_ATTRIBUTES, VALUE_LIMIT, HtmlRewriter
+from hatchway.rewrite.rules import KubernetesRule
 
 PREFIX = b"/api/v1/namespaces/default/services/web:http/proxy"
 
 
 def rewriter() -> HtmlRewriter:
-    return HtmlRewriter(prefix=PREFIX, request_host=b"127.0.0.1:6443", endpoint_host=b"10.244.1.3:8080")
+    return HtmlRewriter(KubernetesRule(PREFIX, b"127.0.0.1:6443", b"10.244.1.3:8080"))
 
 
 def rewritten(page: bytes) -> bytes:

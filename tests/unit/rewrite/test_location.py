@@ -113,7 +113,8 @@ def test_what_is_rewritten_stays_rewritten(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (b"a=1; Path=/", b"a=1; Path=" + PREFIX + b"/"),
+        (b"a=1; Path=/", b"a=1; Path=" + PREFIX),
+        (b"a=1; path=/ ; HttpOnly", b"a=1; path=" + PREFIX + b"; HttpOnly"),
         (b"b=2; Path=/x; HttpOnly", b"b=2; Path=" + PREFIX + b"/x; HttpOnly"),
         (b"b=2;path = /x;Secure", b"b=2;path = " + PREFIX + b"/x;Secure"),
         (b"a=1", b"a=1"),
@@ -122,7 +123,8 @@ def test_what_is_rewritten_stays_rewritten(value: bytes) -> None:
         (b"a=1; Path=" + PREFIX + b"/y", b"a=1; Path=" + PREFIX + b"/y"),
         (b"a=1; Path=" + PREFIX, b"a=1; Path=" + PREFIX),
         (b"a=1; Path=" + PREFIX + b"2", b"a=1; Path=" + PREFIX + PREFIX + b"2"),
-        (b"__Host-a=1; Secure; Path=/", b"__Host-a=1; Secure; Path=/"),
+        (b"a=1; Domain=x.example; Path=/y", b"a=1; Path=" + PREFIX + b"/y"),
+        (b"__Host-a=1; Secure; Path=/", b"__Hatchway-Host-a=1; Secure; Path=" + PREFIX),
     ],
 )
 def test_cookie_paths(value: bytes, expected: bytes) -> None:

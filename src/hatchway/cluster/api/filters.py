@@ -7,21 +7,22 @@ first check of a password; nothing is dialed or read from the store before the r
 
 A request's `state` holds "user" (UserInfo), "info" (RequestInfo) and "audit_id" for what comes behind.
 
-Clients send the same head again and again on one connection. One that was admitted is admitted again without another
-look (`_Admitted`, kept in the head's memo), as long as nothing has changed that the admission came from: no object of
+Clients send the same head again and again. One that was admitted is admitted again without another look (`_Admitted`,
+kept in the head's memo, which only requests of the same client share), as long as nothing has changed that the admission came from: no object of
 the cluster whatsoever, no credential file, no credential's time is over. A right that is taken away, a token that is
 deleted and an endpoint that is not ready any more hold from the next request on.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hatchway.cluster.api import requestinfo
-from hatchway.cluster.api.metrics import Metrics, UnderWay
+from hatchway.cluster.api.metrics import Kind, Metrics
 from hatchway.cluster.api.podlog import PodLog
 from hatchway.cluster.api.proxyverb import Prepared, ProxyRequest, ProxyVerb, status_response
 from hatchway.cluster.api.requestinfo import RequestInfo
@@ -39,6 +40,7 @@ from hatchway.proxy.routing import (
     RequestHead,
     Respond,
 )
+from hatchway.rewrite.stray import stray_target
 
 # Requests that may take for ever are not counted as being in flight (`BasicLongRunningRequestCheck`).
 _LONG_VERBS = frozenset(("watch", "proxy"))
@@ -54,7 +56,7 @@ _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 class Filters:
     """The API server's routing function (`route`), over the parts that it puts in order.
 
-    revision: the number of the cluster's last change; None: nothing is admitted twice without another look.
+    revision: the number of the cluster's last change; without one nothing is admitted twice without another look.
     log, metrics: None when nothing is to be recorded. app: serves the REST API. max_in_flight: how many requests that are not
     long-running may be under way at once; members of system:masters are not limited.
     """
@@ -77,7 +79,7 @@ class Filters:
         self._proxy = proxy
         self._logs = logs
         self._app = App(_stamping(app))
-        self._revision = revision
+        self._revision = revision if revision is not None else itertools.count().__next__
         self._log = log
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -86,40 +88,39 @@ class Filters:
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         """Decide on a request. Awaitable only while a password is checked. Raises nothing that a client can cause."""
         known: _Admitted | None = head.memo.value
-        if known is not None and self._still(known):
-            exchange = _Exchange(self, head, known.record, known.given_id)
-            exchange.recorded = known.recorded
-            try:
-                self._begin(exchange, known.info, known.long_running)
-                return self._pass(exchange, known)
-            except ApiError as error:
-                return exchange.refuse(error)
+        if known is not None:
+            now = time.time()
+            if (
+                known.revision == self._revision()
+                and now < known.until
+                and known.credentials == self._authenticator.version()
+            ):
+                exchange = _Exchange(self, head, known.record, known.given_id, now)
+                exchange.recorded = known.recorded
+                try:
+                    if known.kind is not None:
+                        exchange.begin(known.kind)
+                    return self._pass(exchange, known)
+                except ApiError as error:
+                    return exchange.refuse(error)
         record, given_id, impersonates = _describe(head)
-        exchange = _Exchange(self, head, record, given_id)
+        exchange = _Exchange(self, head, record, given_id, time.time())
         try:
             info = requestinfo.parse(head.method, head.path, head.query)
+            if info.subresource != "proxy" and (belongs := stray_target(head.target, head.headers)) is not None:
+                return exchange.stamp(Respond(307, [(b"Location", belongs)]))
             _describe_target(record, head, info)
             identity = self._authenticator.authenticate(head)
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
-                if self._revision is not None:
-                    admitted.until = identity.until
-                    admitted.revision = self._revision()
-                    admitted.credentials = self._authenticator.version()
-                    head.memo.value = admitted
+                admitted.until = identity.until
+                admitted.revision = self._revision()
+                admitted.credentials = self._authenticator.version()
+                head.memo.value = admitted
                 return self._pass(exchange, admitted)
         except ApiError as error:
             return exchange.refuse(error)
         return self._admit_later(exchange, info, identity, impersonates)
-
-    def _still(self, known: _Admitted) -> bool:
-        """Whether it would be admitted again just so."""
-        return (
-            self._revision is not None
-            and known.revision == self._revision()
-            and known.credentials == self._authenticator.version()
-            and time.time() < known.until
-        )
 
     async def _admit_later(
         self, exchange: _Exchange, info: RequestInfo, user: Awaitable[UserInfo], impersonates: bool
@@ -129,15 +130,14 @@ class Filters:
         except ApiError as error:
             return exchange.refuse(error)
 
-    def _begin(self, exchange: _Exchange, info: RequestInfo, long_running: bool) -> None:
-        if self._metrics is not None and not exchange.over:
-            exchange.running = self._metrics.begin(info, long_running=long_running)
-
     def _admit(self, exchange: _Exchange, info: RequestInfo, user: UserInfo, impersonates: bool) -> _Admitted:
         """Raises ApiError when the user may not do this."""
         head, record = exchange.head, exchange.record
         long_running = _is_long_running(info)
-        self._begin(exchange, info, long_running)
+        kind = None
+        if self._metrics is not None:
+            kind = self._metrics.kind(info, long_running=long_running)
+            exchange.begin(kind)
         record.user = user
         acting = user
         if impersonates:
@@ -153,7 +153,7 @@ class Filters:
         record.decision = "allow"
         exchange.recorded = _is_recorded(record)
         limited = not long_running and PRIVILEGED_GROUP not in acting.groups
-        return _Admitted(info, acting, record, exchange.given_id, exchange.recorded, long_running, limited)
+        return _Admitted(info, acting, record, exchange.given_id, exchange.recorded, kind, limited)
 
     def _pass(self, exchange: _Exchange, admitted: _Admitted) -> Decision:
         """What is done for each request. Raises ApiError 429."""
@@ -161,34 +161,38 @@ class Filters:
             if self.in_flight >= self._max_in_flight:
                 raise _busy()
             exchange.count()
-        head, info = exchange.head, admitted.info
+        head = exchange.head
+        prepared = admitted.prepared
+        if prepared is not None:
+            head.answer_field = (b"Audit-Id", exchange.audit_id)
+            return prepared.forward()
+        info = admitted.info
         head.state["user"] = admitted.user
         head.state["info"] = info
-        if admitted.prepared is not None:
-            return exchange.stamp(admitted.prepared.forward())
         if info.subresource == "proxy" and _is_proxied(info):
             request = ProxyRequest(
                 info.resource, info.namespace, info.name, info.prefix, info.rest, head.method, head.query
             )
-            prepared = self._proxy.prepare(head, request)
-            if isinstance(prepared, Respond):
-                return exchange.stamp(prepared)
-            admitted.prepared = prepared
-            return exchange.stamp(prepared.forward())
+            found = self._proxy.prepare(head, request)
+            if isinstance(found, Respond):
+                return exchange.stamp(found)
+            admitted.prepared = found
+            return exchange.stamp(found.forward())
         if info.subresource == "log" and _is_log(info):
             return exchange.stamp(self._logs.route(head, info.namespace, info.name))
         return self._app
 
     def finish(self, exchange: _Exchange, status: int) -> None:
         """An exchange is over."""
+        now = time.time()
         if exchange.counted:
             self.in_flight -= 1
-        if exchange.running is not None:
-            exchange.running.end(status)
+        if exchange.kind is not None:
+            exchange.kind.end(status, now - exchange.received)
         elif self._metrics is not None:
             self._metrics.refused(status)
         if self._log is not None and exchange.recorded:
-            self._log.write(exchange.record, exchange.audit_id, exchange.received, status)
+            self._log.write(exchange.record, exchange.audit_id, exchange.received, status, now)
 
 
 @dataclass(slots=True)
@@ -200,7 +204,7 @@ class _Admitted:
     record: audit.Record
     given_id: bytes | None
     recorded: bool
-    long_running: bool
+    kind: Kind | None
     limited: bool
     prepared: Prepared | None = None
     until: float = 0.0
@@ -217,26 +221,34 @@ class _Exchange:
         "counted",
         "given_id",
         "head",
+        "kind",
         "over",
         "received",
         "record",
         "recorded",
-        "running",
     )
 
-    def __init__(self, filters: Filters, head: RequestHead, record: audit.Record, given_id: bytes | None) -> None:
+    def __init__(
+        self, filters: Filters, head: RequestHead, record: audit.Record, given_id: bytes | None, received: float
+    ) -> None:
         self._filters = filters
         self.over = False
         self.counted = False
         # What is refused is written down.
         self.recorded = True
-        self.running: UnderWay | None = None
+        self.kind: Kind | None = None
         self.head = head
         self.record = record
         self.given_id = given_id
-        self.received = time.time()
+        self.received = received
         self.audit_id = head.state["audit_id"] = audit.audit_id(given_id)
         head.on_complete = self.complete
+
+    def begin(self, kind: Kind) -> None:
+        """Count it among those of its kind."""
+        if not self.over:
+            self.kind = kind
+            kind.begin()
 
     def count(self) -> None:
         if not self.over:
@@ -255,13 +267,13 @@ class _Exchange:
         return self._stamped(answer)
 
     def _stamped(self, answer: Respond) -> Respond:
-        answer.headers.append((b"Audit-Id", self.audit_id.encode()))
+        answer.headers.append((b"Audit-Id", self.audit_id))
         return answer
 
     def stamp(self, decision: Decision) -> Decision:
         """Put the request's id into the answer."""
         if isinstance(decision, Forward):
-            decision.answer_field = (b"Audit-Id", self.audit_id.encode())
+            self.head.answer_field = (b"Audit-Id", self.audit_id)
         elif isinstance(decision, Respond):
             self._stamped(decision)
         return decision
@@ -366,7 +378,7 @@ def _stamping(app: ASGIApp) -> ASGIApp:
     """The application, with the request's id in its answers."""
 
     async def stamped(scope: Any, receive: Any, send: Any) -> None:
-        field = (b"audit-id", scope["state"]["audit_id"].encode())
+        field = (b"audit-id", scope["state"]["audit_id"])
 
         async def stamping_send(message: Any) -> None:
             if message["type"] == "http.response.start":

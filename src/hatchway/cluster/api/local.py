@@ -15,6 +15,7 @@ from hatchway.cluster.api.watching import watch
 from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
 from hatchway.errors import ApiError, bad_request, no_such_path
 from hatchway.kube.api import Object, WatchEvent
+from hatchway.kube.relist import Key, differences, key_of
 
 _Objects = list[Object]
 
@@ -121,22 +122,12 @@ class LocalClient:
         the store closes."""
         row = self._row(resource)
         selection = _selection(label_selector, field_selector)
-        known: dict[tuple[str, str], Object] = {}
+        known: dict[Key, Object] = {}
         synced = False
         while True:
             page = self._api.list(row, _space(row, namespace), selection)
-            fresh = {_identity(obj): obj for obj in page.items}
-            for key, obj in list(known.items()):
-                if key not in fresh:
-                    del known[key]
-                    yield WatchEvent("DELETED", obj)
-            for key, obj in fresh.items():
-                before = known.get(key)
-                known[key] = obj
-                if before is None:
-                    yield WatchEvent("ADDED", obj)
-                elif before["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-                    yield WatchEvent("MODIFIED", obj)
+            for event in differences(known, page.items):
+                yield event
             if not synced:
                 synced = True
                 yield WatchEvent("SYNCED", {})
@@ -145,7 +136,7 @@ class LocalClient:
                 async with aclosing(watch(self._api, row, _space(row, namespace), options)) as batches:
                     async for batch in batches:
                         for change in batch:
-                            key = _identity(change.object)
+                            key = key_of(change.object)
                             if change.type == "DELETED":
                                 known.pop(key, None)
                                 yield WatchEvent("DELETED", change.object)
@@ -182,7 +173,3 @@ def _selection(label_selector: str, field_selector: str) -> ListOptions:
 
 def _space(row: Resource, namespace: str | None) -> str | None:
     return (namespace or None) if row.namespaced else None
-
-
-def _identity(obj: Object) -> tuple[str, str]:
-    return obj["metadata"].get("namespace") or "", obj["metadata"]["name"]

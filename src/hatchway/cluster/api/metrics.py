@@ -7,7 +7,6 @@ look-up, two additions and a bisection. What clients write never becomes a label
 from __future__ import annotations
 
 import os
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Protocol
 from hatchway.cluster.api.registry import Resource
 from hatchway.cluster.api.requestinfo import RequestInfo
 
-__all__ = ["CONTENT_TYPE", "Metrics", "UnderWay"]
+__all__ = ["CONTENT_TYPE", "Kind", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,41 +44,52 @@ class _Series:
     seconds: float = 0.0
     under_way: int = 0
 
-    def count(self, status: int) -> None:
-        self.codes[status] = self.codes.get(status, 0) + 1
 
-    def end(self, status: int) -> None:
-        """A long-running one is over: how long it lasted says nothing about the server."""
-        self.count(status)
-        self.under_way -= 1
+class Kind(Protocol):
+    """Requests of one kind: `begin` and `end` are called once for each."""
 
+    def begin(self) -> None: ...
 
-class UnderWay(Protocol):
-    """A request that is under way; `end` it once."""
-
-    def end(self, status: int) -> None:
-        """It is over. status: what it was answered with, 0 for nothing."""
+    def end(self, status: int, seconds: float) -> None:
+        """It is over. status: what it was answered with, 0 for nothing. seconds: how long it took."""
 
 
-class _Running:
-    """One whose duration counts."""
+class _LongRunning:
+    """How long these last says nothing about the server."""
 
-    __slots__ = ("_began", "_metrics", "_series", "_slot")
+    __slots__ = ("_series",)
 
-    def __init__(self, metrics: Metrics, series: _Series, slot: int) -> None:
-        self._metrics = metrics
+    def __init__(self, series: _Series) -> None:
         self._series = series
-        self._slot = slot
-        self._began = time.perf_counter()
-        metrics.in_flight[slot] += 1
 
-    def end(self, status: int) -> None:
+    def begin(self) -> None:
+        self._series.under_way += 1
+
+    def end(self, status: int, _seconds: float) -> None:
         series = self._series
-        series.count(status)
-        seconds = time.perf_counter() - self._began
-        self._metrics.in_flight[self._slot] -= 1
+        series.codes[status] = series.codes.get(status, 0) + 1
+        series.under_way -= 1
+
+
+class _Short:
+    """Their durations count."""
+
+    __slots__ = ("_in_flight", "_series", "_slot")
+
+    def __init__(self, series: _Series, in_flight: list[int], slot: int) -> None:
+        self._series = series
+        self._in_flight = in_flight
+        self._slot = slot
+
+    def begin(self) -> None:
+        self._in_flight[self._slot] += 1
+
+    def end(self, status: int, seconds: float) -> None:
+        series = self._series
+        series.codes[status] = series.codes.get(status, 0) + 1
+        self._in_flight[self._slot] -= 1
         series.buckets[bisect_left(_BOUNDS, seconds)] += 1
-        series.seconds += seconds
+        series.seconds += max(0.0, seconds)
 
 
 class Metrics:
@@ -95,16 +105,13 @@ class Metrics:
         self._refused: dict[int, int] = {}
         self.in_flight = [0, 0]
 
-    def begin(self, info: RequestInfo, *, long_running: bool) -> UnderWay:
-        """Count a request whose sender is known."""
+    def kind(self, info: RequestInfo, *, long_running: bool) -> Kind:
+        """Where a request is counted whose sender is known."""
         key = (info.verb, info.api_group, info.api_version, info.resource, info.subresource)
         series = self._series.get(key)
         if series is None:
             series = self._make(key)
-        if long_running:
-            series.under_way += 1
-            return series
-        return _Running(self, series, 0 if info.verb in _READS else 1)
+        return _LongRunning(series) if long_running else _Short(series, self.in_flight, 0 if info.verb in _READS else 1)
 
     def refused(self, status: int) -> None:
         """Count a request that did not get as far as that: malformed, or from nobody known."""

@@ -7,9 +7,14 @@ Deliberately different from the original:
 
 - the path keeps its bytes (`%2F` stays `%2F`, `!` stays `!`), dot segments cannot leave the prefix, `%00` is a 400;
 - the query of an upgrade is forwarded;
+- answers are rewritten so that applications work whose scripts build their own addresses (`rewrite/prefix.py`);
+  `X-Hatchway-Rewrite: kubernetes`, or the cluster's own setting, gives what the original does, `off` nothing at all;
 - HTML is rewritten while it streams and keeps every byte that is not a URL; codings other than gzip and deflate pass
-  unchanged; `Set-Cookie` paths are put under the prefix;
-- URLs of foreign schemes (`javascript:/x`) are left alone.
+  unchanged;
+- URLs of foreign schemes (`javascript:/x`) are left alone;
+- methods beyond the seven (WebDAV) are forwarded, unless answers are rewritten as Kubernetes does it; `requestinfo.py`
+  says which right they need;
+- `X-Hatchway-Authorization: VALUE` reaches the backend as `Authorization: VALUE`.
 
 What a backend sees: the client's own `Host`; `X-Forwarded-For` with the client's address appended; `X-Forwarded-Uri`,
 the decoded path of the request under the API server (not on upgrades). As with the original, `X-Forwarded-Host` and
@@ -24,6 +29,7 @@ import random
 import re
 import ssl
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import parse_qs, quote_from_bytes, unquote_to_bytes
 
 from hatchway.cluster.api.resourcelocation import Dial, Endpoint, Locator, Lookup, Unreachable
@@ -37,14 +43,16 @@ from hatchway.proxy.routing import (
     Respond,
     ResponseHead,
     Transform,
-    Upstream,
 )
-from hatchway.rewrite import encoding
-from hatchway.rewrite.cookies import rewrite_set_cookie
-from hatchway.rewrite.html import HtmlRewriter
-from hatchway.rewrite.location import collapse_path, rewrite_location
+from hatchway.rewrite.location import collapse_path
+from hatchway.rewrite.prefix import PrefixRewriter
 
+Rewriting = Literal["full", "kubernetes", "off"]
+
+_MODES: dict[bytes, Rewriting] = {b"full": "full", b"kubernetes": "kubernetes", b"off": "off"}
 METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
+# They concern a connection and not a resource.
+_REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 
 _CACHE_CONTROL = (b"Cache-Control", b"no-cache, private")
 # The cluster's credentials: what filters.py has read is none of a backend's business.
@@ -60,10 +68,6 @@ _CORS = frozenset(
         b"access-control-allow-origin",
     )
 )
-# What is true of the bytes that the backend sent, and not of rewritten ones.
-_OF_THE_ORIGINAL = frozenset((b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"))
-# A part of a page (206) may begin inside a script, a tag or a coding, so nothing in it can be told apart.
-_UNREADABLE = (204, 206, 304)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
@@ -91,12 +95,19 @@ class ProxyVerb:
 
     lookup: the API server's objects. dial: connects to an address and a port of the cluster's network, or raises
     OSError. kubelet_tls: the client side of connections to kubelets. allow_loopback_pods: the cluster has no private
-    network, its nodes and pods live on 127.0.0.0/8.
+    network, its nodes and pods live on 127.0.0.0/8. rewriting: of answers, where a request does not say it.
     """
 
     def __init__(
-        self, *, lookup: Lookup, dial: Dial, kubelet_tls: ssl.SSLContext, allow_loopback_pods: bool = False
+        self,
+        *,
+        lookup: Lookup,
+        dial: Dial,
+        kubelet_tls: ssl.SSLContext,
+        allow_loopback_pods: bool = False,
+        rewriting: Rewriting = "full",
     ) -> None:
+        self._rewriting = rewriting
         self.locator = Locator(
             lookup=lookup, dial=dial, kubelet_tls=kubelet_tls, allow_loopback_pods=allow_loopback_pods
         )
@@ -115,7 +126,11 @@ class ProxyVerb:
             return status_response(error)
 
     def _prepare(self, head: RequestHead, info: ProxyRequest) -> Prepared | Respond:
-        if info.method not in METHODS:
+        wanted = head.header(b"x-hatchway-rewrite")
+        rewriting = self._rewriting if wanted is None else _MODES.get(wanted.strip().lower())
+        if rewriting is None:
+            raise bad_request("X-Hatchway-Rewrite is full, kubernetes or off")
+        if info.method not in METHODS and (rewriting == "kubernetes" or info.method in _REFUSED_METHODS):
             raise ApiError(
                 405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {}
             )
@@ -139,59 +154,76 @@ class ProxyVerb:
         path = collapse_path(info.path)
         if b"#" in path:
             path = path.replace(b"#", b"%23")
-        return Prepared(head, prefix, path, asked, endpoints)
+        return Prepared(head, prefix, path, asked, endpoints, rewriting)
 
 
 class Prepared:
     """A request that can be forwarded, as often as it comes: all that its head and the cluster's objects say of it."""
 
-    __slots__ = ("coded", "edited", "endpoints", "headers", "host", "method", "prefix", "target", "upgrade")
+    __slots__ = ("_ways", "coded", "endpoints", "headers", "host", "method", "rewriters", "target", "upgrade")
 
-    def __init__(self, head: RequestHead, prefix: bytes, path: bytes, asked: bytes, endpoints: list[Endpoint]) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        prefix: bytes,
+        path: bytes,
+        asked: bytes,
+        endpoints: list[Endpoint],
+        rewriting: Rewriting,
+    ) -> None:
         self.endpoints = endpoints
-        self.prefix = prefix
         self.target = path + asked
         self.headers = _request_headers(head, prefix + path)
         self.host = head.header(b"host")
+        # One for each endpoint's own address; none: nothing is rewritten.
+        self.rewriters: dict[bytes, PrefixRewriter] = {}
+        if rewriting != "off":
+            for one in endpoints:
+                rewriter = PrefixRewriter(prefix, self.host or b"", one.host, rewriting)
+                rewriter.see_request(head.headers)
+                self.rewriters[one.host] = rewriter
+            self.headers = rewriter.edit_request(self.headers)
         self.coded = head.header(b"accept-encoding") is not None or head.header(b"range") is not None
         self.method = head.method
         self.upgrade = head.upgrade is not None
-        # The last answer's status and fields, where it came from, and the fields that were made of them.
-        self.edited: tuple[tuple[int, Headers, bytes], Headers] | None = None
+        self._ways: dict[int, _Way] = {}
 
     def forward(self) -> Forward:
-        """One exchange, with an endpoint chosen at random."""
+        """The way to an endpoint that is chosen at random."""
         count = len(self.endpoints)
-        exchange = _Exchange(self, random.randrange(count) if count > 1 else 0)
-        endpoint = exchange.endpoint
-        return Forward(
+        return self._way(random.randrange(count) if count > 1 else 0).forward
+
+    def _way(self, at: int) -> _Way:
+        way = self._ways.get(at)
+        if way is None:
+            way = self._ways[at] = _Way(self, at)
+        return way
+
+    def following(self, at: int) -> Forward | None:
+        """The way to the endpoint at a place, the first being behind the last."""
+        return self._way(at % len(self.endpoints)).forward
+
+
+class _Way:
+    """What is asked of one endpoint. When it cannot be reached those behind it are, around to the first."""
+
+    __slots__ = ("_at", "_request", "endpoint", "forward")
+
+    def __init__(self, request: Prepared, at: int) -> None:
+        self._request = request
+        self._at = at
+        self.endpoint = endpoint = request.endpoints[at]
+        self.forward = Forward(
             endpoint.upstream,
-            self.target,
-            self.headers if self.host is not None else [(b"Host", endpoint.host), *self.headers],
-            exchange.error_response,
-            exchange.edit_response,
-            exchange.next_upstream,
+            request.target,
+            request.headers if request.host is not None else [(b"Host", endpoint.host), *request.headers],
+            self.error_response,
+            self.edit_response,
+            self.following,
         )
 
-
-class _Exchange:
-    """One forwarded exchange. Endpoints that cannot be reached are left for those behind them, around to the first."""
-
-    __slots__ = ("_at", "_end", "_request", "endpoint")
-
-    def __init__(self, request: Prepared, start: int) -> None:
-        self._request = request
-        self._at = start
-        self._end = start + len(request.endpoints)
-        self.endpoint = request.endpoints[start]
-
-    def next_upstream(self) -> Upstream | None:
-        self._at += 1
-        if self._at >= self._end:
-            return None
-        endpoints = self._request.endpoints
-        self.endpoint = endpoints[self._at % len(endpoints)]
-        return self.endpoint.upstream
+    def following(self, failures: int) -> Forward | None:
+        return self._request.following(self._at + 1) if failures < len(self._request.endpoints) else None
 
     def error_response(self, error: ProxyError) -> Respond:
         if error.stage == "upgrade":
@@ -199,51 +231,31 @@ class _Exchange:
         return status_response(_dial_error(dial_message(error, self.endpoint), self._request.upgrade))
 
     def edit_response(self, head: ResponseHead) -> Transform | None:
-        """As `transport.go` does it, in this order: CORS, Location, and only without one HTML."""
+        """As `transport.go` does it: CORS, then what the rewriter does."""
         request = self._request
         if request.upgrade:
             return None  # a refused upgrade is relayed as it is
-        given = (head.status, head.headers, self.endpoint.host)
-        if request.edited is not None and request.edited[0] == given:
-            head.headers = request.edited[1][:]
-            return None
         headers: Headers = [_CACHE_CONTROL]
-        media_type = coding = b""
-        redirect = False
-        host = request.host or b""
         for name, value in head.headers:
             lower = name.lower()
-            if lower in _CORS:
+            # The type of a 304: RFC 9110 section 15.4.5; Go's server drops it, too.
+            if lower in _CORS or (lower == b"content-type" and head.status == 304):
                 continue
-            if lower == b"location":
-                redirect = True
-                value = rewrite_location(
-                    value, prefix=request.prefix, request_host=host, endpoint_host=self.endpoint.host
-                )
-            elif lower == b"set-cookie":
-                value = rewrite_set_cookie(value, prefix=request.prefix)
-            elif lower == b"content-type":
-                if head.status == 304:
-                    continue  # RFC 9110 section 15.4.5; Go's server drops it, too
-                media_type = value.split(b";", 1)[0].strip().lower()
-            elif lower == b"content-encoding":
-                coding = coding + b"," + value if coding else value
             headers.append((name, value))
         head.headers = headers
-        # Go's client decodes gzip for a client that did not say what it accepts; such clients rely on plain bodies.
-        plain = not request.coded and coding.strip().lower() == b"gzip" and head.status not in _UNREADABLE
-        page = media_type == b"text/html" and not redirect and head.status not in _UNREADABLE
-        if not plain and not (page and encoding.supported(coding)):
-            request.edited = (given, headers[:])
-            return None
-        gone = _OF_THE_ORIGINAL | {b"content-encoding"} if plain else _OF_THE_ORIGINAL
-        head.headers = [field for field in headers if field[0].lower() not in gone]
-        if request.method == "HEAD":
-            return None
-        inner: Transform = encoding.Unchanged()
-        if page:
-            inner = HtmlRewriter(prefix=request.prefix, request_host=host, endpoint_host=self.endpoint.host)
-        return encoding.decode(inner, coding) if plain else encoding.wrap(inner, coding)
+        rewriter = request.rewriters.get(self.endpoint.host)
+        transform: Transform | None = None
+        if rewriter is None:
+            headers.append((b"X-Hatchway-Rewrite", b"off"))
+        else:
+            # Go's client decodes gzip for a client that did not say what it accepts; such clients rely on plain bodies.
+            transform = rewriter.edit(head.status, headers, method=request.method, decode=not request.coded)
+        return transform
+
+
+def rewriting_of(name: str) -> Rewriting:
+    """The setting of this name; `full` when there is none."""
+    return _MODES.get(name.encode(), "full")
 
 
 def status_response(error: ApiError) -> Respond:
@@ -291,6 +303,10 @@ def _request_headers(head: RequestHead, uri: bytes) -> Headers:
     for name, value in head.headers:
         lower = name.lower()
         if lower in _CREDENTIALS or lower.startswith(_CREDENTIAL_PREFIXES):
+            continue
+        if lower.startswith(b"x-hatchway-"):
+            if lower == b"x-hatchway-authorization":
+                headers.append((b"Authorization", value))
             continue
         if lower == b"x-forwarded-for":
             client.append(value)

@@ -16,6 +16,10 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from hatchway.errors import bad_request
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+# Of the proxy verb, where methods beyond Kubernetes' own are forwarded: those that read; all others change something.
+# A preflight (OPTIONS) needs what it always needed, a rule for every verb.
+_READING_METHODS = frozenset(("PROPFIND", "REPORT", "SEARCH"))
+_UNMAPPED_METHODS = frozenset(("OPTIONS", "CONNECT", "TRACE"))
 _NAMESPACE_SUBRESOURCES = frozenset((b"status", b"finalize"))
 _LEGACY_VERBS = frozenset((b"proxy", b"watch"))
 # A "%" without two hex digits, and the NUL byte, plain or escaped: refused before anything else looks at the path.
@@ -117,6 +121,8 @@ def parse(method: str, path: bytes | str, query: bytes | None = None) -> Request
         raw_prefix = b"/".join(raw[: at + 3])
         rest = path[len(raw_prefix) :]
         parts = (resource, name, subresource)
+        if not verb and method not in _UNMAPPED_METHODS:
+            verb = "get" if method in _READING_METHODS else "update"
     else:
         parts = tuple(_decode(one) for one in raw[at:last])
 

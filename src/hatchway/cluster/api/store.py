@@ -85,6 +85,7 @@ class Store:
         # Why the last write failed; "" while writes succeed (for health checks).
         self.problem = ""
         self._histories: dict[str, History] = {}
+        self._unwatched = False
         self._subscribers: dict[str, list[Callback]] = {}
         self._slices: dict[tuple[str, str], dict[str, Object]] = {}
         for obj in self.list(_SLICES):
@@ -164,7 +165,15 @@ class Store:
         if found is None:
             # Nothing of this resource was changed and forgotten since the start, so every version since then can be watched.
             found = self._histories[resource] = History(self._started_at, HISTORY)
+            if self._unwatched:
+                found.close()
         return found
+
+    def end_watches(self) -> None:
+        """End every watch, those that have not begun yet too. Reading and writing go on."""
+        self._unwatched = True
+        for history in self._histories.values():
+            history.close()
 
     def subscribe(self, resource: str, callback: Callback) -> Callable[[], None]:
         """Call `callback(type, old, new)` on the event loop after each commit, in order (`old` None when added, `new`
@@ -350,8 +359,7 @@ class Store:
                 await asyncio.wait(pending)
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
-        for history in self._histories.values():
-            history.close()
+        self.end_watches()
         self._connection.close()
 
 

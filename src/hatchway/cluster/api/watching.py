@@ -70,6 +70,7 @@ async def watch(
             yield batch
     else:
         cursor = history.cursor(revision if revision else api.store.revision)
+    quiet = False
     while True:
         events = cursor.read()
         if events:
@@ -83,11 +84,16 @@ async def watch(
             continue
         if cursor.closed:
             return
+        if quiet:
+            # Not before it is known that nothing came in the moment when the time was over: who has heard of a
+            # version asks for nothing from before it.
+            yield [bookmark(row, api.store.revision)]
+            quiet = False
         try:
             async with asyncio.timeout(BOOKMARK_INTERVAL if options.bookmarks else None):
                 await cursor.wait()
         except TimeoutError:
-            yield [bookmark(row, api.store.revision)]
+            quiet = True
 
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:

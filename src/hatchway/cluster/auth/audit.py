@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -28,9 +29,11 @@ from hatchway.proxy.routing import RequestHead
 _log = logging.getLogger(__name__)
 _QUEUE = 16384
 _PACE = 0.1  # seconds
+# Printable, and the same in JSON as it stands.
+_GOOD_ID = re.compile(rb"[ !#-\[\]-~]{1,64}")
 _ENCODER = msgspec.json.Encoder()
 _EVENT = (
-    b'{"auditID":%b,"responseStatus":{"metadata":{},"code":%d},'
+    b'{"auditID":"%b","responseStatus":{"metadata":{},"code":%d},'
     b'"requestReceivedTimestamp":"%b.%06dZ","stageTimestamp":"%b.%06dZ",%b\n'
 )
 _QUERY = frozenset(
@@ -71,25 +74,25 @@ class _Ids:
 
     def __init__(self) -> None:
         text = os.urandom(16).hex()
-        self._prefix = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-"
+        self._form = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-%012x".encode()
         self._next = itertools.count(int(text[20:], 16) >> 1).__next__
 
-    def make(self) -> str:
-        return f"{self._prefix}{self._next():012x}"
+    def make(self) -> bytes:
+        return self._form % self._next()
 
 
 _new_id = _Ids().make
 
 
-def audit_id(given: bytes | None) -> str:
+def audit_id(given: bytes | None) -> bytes:
     """A request's id: the client's own when it sent a reasonable one (apiserver `filters/audit_init.go`), else a new one.
 
     given: the header Audit-ID.
     """
     if given is None:
         return _new_id()
-    if 0 < len(given) <= 64 and given.isascii() and given.decode("ascii").isprintable():
-        return given.decode("ascii")
+    if _GOOD_ID.fullmatch(given):
+        return given
     return _new_id()
 
 
@@ -101,18 +104,19 @@ def uri(head: RequestHead, *, proxied: bool) -> bytes:
     return head.path + b"?" + b"&".join(kept) if kept else head.path
 
 
-def event(record: Record, audit_id: str, received: float, status: int, finished: float) -> bytes:
+def event(record: Record, audit_id: bytes, received: float, status: int, finished: float) -> bytes:
     """The Event (apiserver `pkg/apis/audit/v1/types.go`) as JSON. received, finished: POSIX seconds."""
     constant = record.constant
     if not constant:
         constant = record.constant = _encode(_constant(record)).removeprefix(b"{")
     began, ended = int(received), int(finished)
+    first = _second(began)
     return _EVENT % (
-        _ENCODER.encode(audit_id),
+        audit_id,
         status,
-        _second(began),
+        first,
         (received - began) * 1_000_000,
-        _second(ended),
+        first if began == ended else _second(ended),
         (finished - ended) * 1_000_000,
         constant,
     )
@@ -198,17 +202,19 @@ class AuditLog:
         self._backups = backups
         self._lines: deque[bytes] = deque()
         self._some = threading.Event()
+        self._asleep = True
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
-    def write(self, record: Record, audit_id: str, received: float, status: int) -> None:
-        """Hand over a finished request. received: POSIX seconds. Never waits."""
+    def write(self, record: Record, audit_id: bytes, received: float, status: int, finished: float) -> None:
+        """Hand over a finished request. received, finished: POSIX seconds. Never waits."""
         if len(self._lines) >= _QUEUE:
             self.dropped += 1
             return
-        self._lines.append(event(record, audit_id, received, status, time.time()))
-        if not self._some.is_set():
+        self._lines.append(event(record, audit_id, received, status, finished))
+        if self._asleep:
+            self._asleep = False
             self._some.set()
 
     def close(self) -> None:
@@ -225,6 +231,7 @@ class AuditLog:
             # Collect for a moment: one wake-up for many events.
             self._closing.wait(_PACE)
             self._some.clear()
+            self._asleep = True
             batch: list[bytes] = []
             while self._lines:
                 batch.append(self._lines.popleft())

@@ -189,7 +189,11 @@ class Cache:
             items[name] = obj
         self._version = max(self._version, _version(obj))
         for changed in self._subscribers:
-            changed(kind, obj, before)
+            try:
+                changed(kind, obj, before)
+            except Exception:
+                # An object that one controller cannot read must not hide it, and all others, from the rest.
+                log.exception("a subscriber to %s failed on %s/%s", self.resource, namespace, name)
         for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
             self._waiters.remove(waiter)
             if not waiter[1].done():

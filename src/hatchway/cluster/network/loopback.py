@@ -59,6 +59,9 @@ class LoopbackProcess:
                 send = os.killpg if signal == signals.SIGKILL else os.kill
                 send(self.pid, signal)
 
+    def hears(self, signal: int) -> bool:
+        return True
+
     async def _watch(self) -> Exit:
         code = await self._process.wait()
         # PermissionError: macOS says so of a group of zombies.

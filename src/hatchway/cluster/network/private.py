@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from hatchway.cluster import plan
@@ -39,6 +40,16 @@ class PrivateProcess:
     def kill(self, signal: int) -> None:
         if not self.ended.done():
             self._runtime.tell({"op": "kill", "process": self.key, "signal": int(signal)})
+
+    def hears(self, signal: int) -> bool:
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            # It has ended, or is about to.
+            return True
+        # Whoever waits for signals by sigwait(3) or signalfd(2) blocks them and catches none.
+        masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigBlk:", "SigCgt:"))]
+        return any(int(mask, 16) >> (signal - 1) & 1 for mask in masks)
 
 
 class PrivateSandbox:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hatchway.cluster.network.serviceproxy import ServiceProxy
-from hatchway.cluster.node.config import AgentConfig
+from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig
 from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
 from hatchway.cluster.node.runtime import Runtime
 from hatchway.cluster.node.sources import Sources
@@ -18,8 +18,6 @@ from hatchway.kube.informer import Informer
 
 log = logging.getLogger(__name__)
 
-# How long pods may take to end when the cluster goes down; `hatchway down` waits for longer than this.
-SHUT_DOWN_SECONDS = 2.0
 _CLEAN_UP_SECONDS = 60.0
 
 

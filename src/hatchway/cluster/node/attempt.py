@@ -59,6 +59,11 @@ class Attempt:
             self._order.set_result(order)
         self._hurry(order.grace)
 
+    @property
+    def deaf(self) -> bool:
+        """Whether its process would take no notice of being asked to end."""
+        return not (self._spec.get("lifecycle") or {}).get("preStop") and not self._process.hears(self._stop_signal())
+
     def _hurry(self, grace: float) -> None:
         self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
         if self._scope is not None and not self._scope.expired():

@@ -13,6 +13,10 @@ from hatchway.files import write_private
 
 ENVIRONMENT = "HATCHWAY_NODE_CONFIG"
 
+# How long pods may take to end when the cluster goes down, whatever grace they were promised (seconds): what the
+# kubelet calls shutdownGracePeriod.
+SHUT_DOWN_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:

@@ -92,6 +92,11 @@ class Container:
             message = f"Container {self.name} definition changed, will be restarted"
             self._attempt.end(EndOrder(message, self._around.grace(), restart=True))
 
+    @property
+    def deaf(self) -> bool:
+        """Whether it runs and nothing but SIGKILL would end it."""
+        return self._attempt is not None and self._attempt.deaf
+
     async def stop(self, grace: float) -> None:
         """End it within `grace` seconds and do not start it again; waits until it has ended."""
         self.hurry(grace)

@@ -63,6 +63,11 @@ class Process(Protocol):
         """Signal it; nothing happens when it is gone already. SIGKILL takes its descendants along."""
         ...
 
+    def hears(self, signal: int) -> bool:
+        """Whether a signal other than SIGKILL would do anything. The first process of a PID namespace gets none that it
+        has not asked for (pid_namespaces(7))."""
+        ...
+
 
 class Sandbox(Protocol):
     """A pod's surroundings: an address, host name, /etc/hosts and /etc/resolv.conf, shared by its containers."""

@@ -28,11 +28,17 @@ _STATUS_RETRY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """Why the pod ends. deleted: it is deleted in the API when done. gone: it is not in the API any more."""
+    """Why the pod ends. deleted: it is deleted in the API when done. gone: it is not in the API any more. leaving: the
+    whole cluster goes down."""
 
     grace: float
     deleted: bool = False
     gone: bool = False
+    leaving: bool = False
+
+    def grace_of(self, container: Container) -> float:
+        """A cluster that goes down does not wait for programs that do not listen."""
+        return 0.0 if self.leaving and container.deaf else self.grace
 
 
 class PodWorker:
@@ -105,7 +111,7 @@ class PodWorker:
 
     def shut_down(self, longest: float) -> None:
         """The agent ends: end the containers within `longest` seconds; the pod stays in the API."""
-        self._end(_Stop(min(self._around.grace(), longest)))
+        self._end(_Stop(min(self._around.grace(), longest), leaving=True))
 
     def source_changed(self, resource: str, name: str) -> None:
         """A ConfigMap or Secret in the pod's namespace has changed."""
@@ -121,10 +127,15 @@ class PodWorker:
             self._stop = stop
             self._stopped.set()
         else:
-            self._stop = _Stop(min(first.grace, stop.grace), first.deleted or stop.deleted, first.gone or stop.gone)
-            if stop.grace < first.grace:
-                for container in [*self.init, *self.main]:
-                    container.hurry(stop.grace)
+            self._stop = _Stop(
+                min(first.grace, stop.grace),
+                first.deleted or stop.deleted,
+                first.gone or stop.gone,
+                first.leaving or stop.leaving,
+            )
+            for container in [*self.init, *self.main]:
+                if (grace := stop.grace_of(container)) < first.grace:
+                    container.hurry(grace)
 
     def live_log(self, container: str) -> LogFile | None:
         """The log of the container's current attempt in this agent's life."""
@@ -156,7 +167,7 @@ class PodWorker:
                     # Of a pod that the API does not have any more, or that runs again when the agent does, the
                     # last moments are nobody's business.
                     helpers[0].cancel()
-                await self._stop_containers(self._stop.grace)
+                await self._stop_containers(self._stop.grace_of)
                 living.cancel()
                 await asyncio.wait([living])
                 await self._around.remove_sandbox()
@@ -205,7 +216,7 @@ class PodWorker:
                     for container in self.main:
                         if not container.finished():
                             containers.create_task(container.run())
-            await self._end_sidecars(self._around.grace())
+            await self._end_sidecars(self._grace_of)
 
     def _warn_of_unsupported(self) -> None:
         spec = self.pod["spec"]
@@ -279,11 +290,14 @@ class PodWorker:
                     return False
         return True
 
-    async def _end_sidecars(self, grace: float) -> None:
+    def _grace_of(self, _: Container) -> float:
+        return self._around.grace()
+
+    async def _end_sidecars(self, grace_of: Callable[[Container], float]) -> None:
         """In the reverse order of their start."""
         for container in reversed(self.init):
             if container.kind == "sidecar":
-                await container.stop(grace)
+                await container.stop(grace_of(container))
 
     async def _keep_deadline(self, working: asyncio.Task[None]) -> None:
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
@@ -294,14 +308,14 @@ class PodWorker:
         self._state.reason = "DeadlineExceeded"
         self._state.message = "Pod was active on the node longer than the specified deadline"
         self._around.event("Normal", "DeadlineExceeded", self._state.message)
-        await self._stop_containers(self._around.grace())
+        await self._stop_containers(self._grace_of)
         working.cancel()
 
-    async def _stop_containers(self, grace: float) -> None:
+    async def _stop_containers(self, grace_of: Callable[[Container], float]) -> None:
         """End all containers: sidecars when the others have ended."""
         ordinary = [container for container in [*self.init, *self.main] if container.kind != "sidecar"]
-        await asyncio.gather(*(container.stop(grace) for container in ordinary))
-        await self._end_sidecars(grace)
+        await asyncio.gather(*(container.stop(grace_of(container)) for container in ordinary))
+        await self._end_sidecars(grace_of)
 
     async def _finish(self) -> None:
         """After the last process: the last status, the object, the files."""

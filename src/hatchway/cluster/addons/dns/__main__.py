@@ -20,8 +20,9 @@ from hatchway.cluster.addons.dns.server import DnsServer
 from hatchway.cluster.addons.dns.upstream import Upstream, read_servers
 from hatchway.cluster.addons.dns.zone import Zone
 from hatchway.errors import HatchwayError
-from hatchway.kube.http import SERVICE_ACCOUNT, HttpClient
+from hatchway.kube.http import HttpClient
 from hatchway.kube.informer import Informer
+from hatchway.kube.paths import SERVICE_ACCOUNT
 
 log = logging.getLogger("hatchway.dns")
 

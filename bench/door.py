@@ -1,0 +1,129 @@
+"""The door beside `kubectl proxy` and nginx: `.venv/bin/python bench/door.py [--rounds N] [--seconds S] [--only NAME]`.
+
+All stand in front of the same TLS server (nginx, in place of an API server, so that this is nobody's ceiling) and are
+asked for the same path with 32 keep-alive connections over plain HTTP, in interleaved rounds of one run:
+
+    hatchway proxy   as a person starts it; the raw API, and a target under its host name
+    kubectl proxy    the one of PyPI
+    nginx            one worker, plain HTTP in, TLS with keep-alive out
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import yaml
+
+from bench import peers
+from bench.compare import compare
+
+PATH = "/api/v1/namespaces/default/services/bench/proxy/"
+
+
+@dataclass
+class Peer:
+    """url: where it is asked. pid: whose CPU time and memory count."""
+
+    url: str
+    pid: int
+    headers: dict[str, str]
+
+
+def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Path:
+    """A kubeconfig for the TLS server, with a bearer token."""
+    path = directory / "kubeconfig"
+    path.touch(mode=0o600)
+    ca = base64.b64encode(certificate[0].read_bytes()).decode()
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": "bench", "cluster": {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": ca}}
+        ],
+        "users": [{"name": "bench", "user": {"token": "not-a-secret"}}],
+        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+        "current-context": "bench",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@contextlib.contextmanager
+def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
+    """All peers in front of one TLS server that answers with `size` bytes."""
+    certificate = peers.make_certificate(directory)
+    server, nginx, kubectl, hatchway = (peers.free_port() for _ in range(4))
+    config = str(kubeconfig(directory, server, certificate))
+    programs = Path(sys.executable).parent
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(peers.running(peers.backend(directory, server, size, certificate), server))
+        started = {
+            name: stack.enter_context(peers.running(command, port))
+            for name, command, port in (
+                ("nginx", peers.nginx_proxy(directory, nginx, server, None, upstream_tls=True), nginx),
+                (
+                    "kubectl",
+                    [str(programs / "kubectl"), "--kubeconfig", config, "proxy", f"--port={kubectl}"],
+                    kubectl,
+                ),
+                (
+                    "hatchway",
+                    [str(programs / "hatchway"), "proxy", "--kubeconfig", config, f"--port={hatchway}"],
+                    hatchway,
+                ),
+            )
+        }
+        yield {
+            "nginx, one worker": Peer(f"http://127.0.0.1:{nginx}{PATH}", started["nginx"].pid, {}),
+            "kubectl proxy": Peer(f"http://127.0.0.1:{kubectl}{PATH}", started["kubectl"].pid, {}),
+            "hatchway proxy, API": Peer(f"http://127.0.0.1:{hatchway}{PATH}", started["hatchway"].pid, {}),
+            "hatchway proxy, host name": Peer(
+                f"http://127.0.0.1:{hatchway}/",
+                started["hatchway"].pid,
+                {"Host": f"bench.default.svc.localhost:{hatchway}"},
+            ),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--size", type=int, default=512, help="bytes of the server's answer")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
+        directory = Path(temporary)
+        with standing(directory, args.size) as found:
+            print(f"{args.connections} connections, {args.size} bytes, {args.rounds} rounds of {args.seconds} s")
+            contenders = {}
+            for number, (name, peer) in enumerate(found.items()):
+                script = directory / f"headers-{number}.lua"
+                script.write_text("".join(f'wrk.headers["{key}"] = "{value}"\n' for key, value in peer.headers.items()))
+                contenders[name] = lambda peer=peer, script=script: peers.wrk(
+                    peer.url, args.connections, args.seconds, peer.pid, script
+                )
+            medians = compare(contenders, args.rounds, "kubectl proxy")
+            ours, kubectl, nginx = (
+                medians[name] for name in ("hatchway proxy, API", "kubectl proxy", "nginx, one worker")
+            )
+            for what, value, goal in (
+                ("requests/s beside kubectl proxy, at least 2.5", ours.rate / kubectl.rate, 2.5),
+                ("requests/s beside one nginx worker, at least 1.0", ours.rate / nginx.rate, 1.0),
+                ("p99 of kubectl proxy beside ours, at least 1 / 0.6", kubectl.p99 / ours.p99, 1 / 0.6),
+                ("CPU per request of kubectl proxy beside ours, at least 1.0", kubectl.cpu / ours.cpu, 1.0),
+            ):
+                print(f"goal: {what}: {'reached' if value >= goal else 'MISSED'} ({value:.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""`hatchway ls`: the portal in a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
+from hatchway.errors import HatchwayError
+
+if TYPE_CHECKING:
+    from hatchway.kube.catalog import Entry, Link
+    from hatchway.kube.view import View
+
+# Changes that come together are shown together.
+_SETTLE = 0.15
+_NONE = "<none>"
+
+
+class Columns(StrEnum):
+    """How `ls` prints."""
+
+    text = "text"
+    wide = "wide"
+    json = "json"
+
+
+def ls(
+    search: Annotated[str, typer.Argument(help="Only what has this in its name.")] = "",
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="Look in this namespace.", show_default="the context's"),
+    ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Everything that you may reach, nodes too.")
+    ] = False,
+    output: Annotated[Columns, typer.Option("--output", "-o", help="How to print.")] = Columns.text,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on and show changes.")] = False,
+    port: Annotated[int, typer.Option(help="The door's port, for the URLs.", min=1, max=65535)] = 8001,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    name: OfName = None,
+) -> None:
+    """List what you may reach: services, pods and nodes, with their state and their URLs behind `hatchway proxy`."""
+    if namespace is not None and everywhere:
+        raise typer.BadParameter("choose --namespace or --all-namespaces", param_hint="--namespace")
+    import asyncio
+
+    from hatchway.kube.connection import Connection
+
+    connection = Connection.load(kubeconfig, context_of(name, context))
+    spaces = None if everywhere else [namespace or connection.namespace]
+
+    async def run() -> None:
+        from hatchway.kube import catalog
+
+        try:
+            async with catalog.opened(connection, spaces) as view:
+                _check_rights(view)
+                screen = _Screen(view, spaces, search, output, port, catalog.entries)
+                if not watch:
+                    screen.once()
+                    return
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(connection.watch_files(), name="watch files")
+                    await screen.for_ever()
+        finally:
+            await connection.aclose()
+
+    asyncio.run(run())
+
+
+def _check_rights(view: View) -> None:
+    """Say what may not be seen; raise HatchwayError when nothing may."""
+    refused = [scope for scope in view.scopes.values() if scope.namespaces == ()]
+    if len(refused) == len(view.scopes):
+        hint = f"an administrator can allow it with `kubectl apply -f -` and this:\n\n{view.scopes['services'].missing_rule}"
+        raise HatchwayError(view.scopes["services"].reason, hint)
+    for scope in view.scopes.values():
+        if scope.reason:
+            print(f"note: {scope.reason}", file=sys.stderr)
+
+
+class _Screen:
+    """Shows a view, once or as it changes."""
+
+    def __init__(
+        self,
+        view: View,
+        spaces: list[str] | None,
+        search: str,
+        output: Columns,
+        port: int,
+        entries: Callable[[View], list[Entry]],
+    ) -> None:
+        self._view = view
+        self._spaces = spaces
+        self._search = search.lower()
+        self._output = output
+        self._port = port
+        self._entries = entries
+
+    def _found(self) -> list[Entry]:
+        return [entry for entry in self._entries(self._view) if self._search in entry.target.name]
+
+    def once(self) -> None:
+        found = self._found()
+        if self._output is Columns.json:
+            scopes = {
+                kind: {
+                    "namespaces": None if scope.namespaces is None else list(scope.namespaces),
+                    "reason": scope.reason,
+                    "missingRule": scope.missing_rule,
+                }
+                for kind, scope in self._view.scopes.items()
+            }
+            items = [entry.as_dict(self._port) for entry in found]
+            print(json.dumps({"scopes": scopes, "items": items}, indent=2))
+        elif found:
+            _print(self._table(found))
+        else:
+            print(self._nothing(), file=sys.stderr)
+
+    def _nothing(self) -> str:
+        what = f'nothing with "{self._search}" in its name' if self._search else "nothing to reach"
+        if self._spaces is None:
+            return f"{what} in this cluster; `kubectl create deployment` and `kubectl expose` make something"
+        return f'{what} in namespace "{self._spaces[0]}"; `hatchway ls -A` looks everywhere'
+
+    def _table(self, found: Iterable[Entry]) -> list[list[str]]:
+        wide = self._output is Columns.wide
+        header = ["NAMESPACE"] if self._spaces is None else []
+        header += ["NAME", "READY", "PORTS", *(["TYPE", "ADDRESS"] if wide else []), "URL", "STATUS"]
+        return [header, *(row for entry in found for row in self._rows(entry, wide))]
+
+    def _rows(self, entry: Entry, wide: bool) -> list[list[str]]:
+        """One line for a target; in the wide form one for each of its ports."""
+        from hatchway.target import format_argument
+
+        def row(links: tuple[Link, ...], url: str) -> list[str]:
+            ports = ",".join(_port(link) for link in links) or _NONE
+            before = [entry.target.namespace or "-"] if self._spaces is None else []
+            more = [entry.type, entry.address or _NONE] if wide else []
+            ready = f"{entry.endpoints.ready}/{entry.endpoints.total}"
+            return [*before, format_argument(entry.target), ready, ports, *more, url or _NONE, entry.status]
+
+        if wide and entry.links:
+            return [row((link,), link.url(self._port)) for link in entry.links]
+        return [row(entry.links, next((url for link in entry.links if (url := link.url(self._port))), ""))]
+
+    async def for_ever(self) -> None:
+        """Show changes until cancelled: a terminal is drawn anew, everything else gets the lines that changed."""
+        import asyncio
+
+        changed = asyncio.Event()
+        self._view.subscribe(lambda *_: changed.set())
+        draw = self._draw if sys.stdout.isatty() and self._output is not Columns.json else self._lines()
+        while True:
+            await changed.wait()
+            await asyncio.sleep(_SETTLE)
+            changed.clear()
+            draw()
+
+    def _draw(self) -> None:
+        found = self._found()
+        state = self._view.state
+        print("\x1b[H\x1b[2J", end="")
+        if state.name != "live":
+            print(f"{state.name}: {state.reason}\n" if state.reason else f"{state.name} ...\n")
+        if found:
+            _print(self._table(found))
+        else:
+            print(self._nothing())
+        sys.stdout.flush()
+
+    def _lines(self) -> Callable[[], None]:
+        known: set[str] = set()
+        begun = False
+        state = self._view.state.name
+
+        def show() -> None:
+            nonlocal begun, state
+            if self._view.state.name != state:
+                state = self._view.state.name
+                print(f"{state}: {self._view.state.reason}".rstrip(": "), file=sys.stderr, flush=True)
+            current: set[str] = set()
+            if self._output is Columns.json:
+                lines = [json.dumps(entry.as_dict(self._port)) for entry in self._found()]
+                keys = lines
+            else:
+                table = self._table(self._found())
+                keys = ["", *("\0".join(row) for row in table[1:])]
+                lines = _aligned(table)
+            for key, line in zip(keys, lines, strict=True):
+                if key not in known and (key or not begun):
+                    say(line)
+                current.add(key)
+            begun = True
+            known.clear()
+            known.update(current)
+
+        return show
+
+
+def _port(link: Link) -> str:
+    plain = link.port.protocol == "TCP" and link.http is not False
+    return str(link.port.number) if plain else f"{link.port.number}/{link.port.protocol}"
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    """Columns three blanks apart, as kubectl's."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _print(table: list[list[str]]) -> None:
+    for line in _aligned(table):
+        print(line)

@@ -1,0 +1,111 @@
+"""`hatchway open`: a target in the browser, as soon as it answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
+from hatchway.cli.url import as_rest, namespace_of
+from hatchway.errors import HatchwayError
+from hatchway.target import Target, format_door_url, format_host_name, parse_argument
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+_PAUSE = 0.3
+# What is not there yet, or not ready yet; anything else is an answer, or will not get better by waiting.
+_NOT_YET = (404, 502, 503, 504)
+
+
+def open_target(
+    target: Annotated[str, typer.Argument(help="grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1")],
+    path: Annotated[str, typer.Argument(help="The path, and the query, behind it.")] = "",
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="The target's namespace.", show_default="the context's")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The door's port.", min=1, max=65535)] = 8001,
+    domain: Annotated[str, typer.Option(help="The door's domain.")] = "localhost",
+    timeout: Annotated[float, typer.Option(help="How many seconds to wait for an answer.", min=0)] = 60,
+    print_only: Annotated[bool, typer.Option("--print", help="Print the URL and open nothing.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    name: OfName = None,
+) -> None:
+    """Open a target in the browser through `hatchway proxy`, as soon as it answers."""
+    found = parse_argument(target, namespace or namespace_of(kubeconfig, context_of(name, context)))
+    url = format_door_url(found, as_rest(path), port=port, domain=domain)
+    if print_only:
+        print(url)
+        return
+    _wait(found, port, domain, as_rest(path), timeout)
+    say(url)
+    import webbrowser
+
+    if not webbrowser.open(url):
+        raise HatchwayError("there is no browser to open it with", f"open {url} by hand")
+
+
+def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> None:
+    """Until the target answers through the door. Raises HatchwayError when it does not, and at once without a door."""
+    deadline = time.monotonic() + timeout
+    told = False
+    while True:
+        problem = _ask(target, port, domain, rest, max(1.0, deadline - time.monotonic()))
+        if not problem:
+            return
+        if time.monotonic() + _PAUSE > deadline:
+            raise HatchwayError(
+                f"{target} does not answer after {timeout:g} s: {problem}", "`hatchway ls` shows what it waits for"
+            )
+        if not told:
+            typer.echo(f"waiting for {target}: {problem}", err=True)
+            told = True
+        time.sleep(_PAUSE)
+
+
+def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:
+    """What the target lacks, "" when it answers. Raises HatchwayError when waiting is no use."""
+    import http.client
+
+    host = format_host_name(target, domain)
+    # By address: the C library resolves no names below localhost.
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        # A path that waits (a stream) has answered when its head is there.
+        connection.request("GET", rest.partition("#")[0], headers={"Host": f"{host}:{port}", "Accept": "*/*"})
+        answer = connection.getresponse()
+        return _judge(target, answer, port)
+    except ConnectionRefusedError as error:
+        flag = f" --port {port}" if port != 8001 else ""
+        raise HatchwayError(
+            f"no door is open on 127.0.0.1:{port}", f"`hatchway proxy{flag}` in another terminal opens one"
+        ) from error
+    except TimeoutError:
+        return "no answer"
+    except (http.client.HTTPException, OSError) as error:
+        return f"the connection broke off ({error or type(error).__name__})"
+    finally:
+        connection.close()
+
+
+def _judge(target: Target, answer: HTTPResponse, port: int) -> str:
+    body = answer.read(64 * 1024) if answer.status >= 400 else b""
+    try:
+        status = json.loads(body) if body else None
+    except ValueError:
+        status = None
+    if isinstance(status, dict) and status.get("kind") == "Status":
+        message = str(status.get("message") or f"status {answer.status}")
+        if answer.status in _NOT_YET:
+            return message
+        raise HatchwayError(f"{target} cannot be reached: {message}")
+    if answer.status == 403 and body.strip() == b"Forbidden":
+        raise HatchwayError(
+            f"what listens on 127.0.0.1:{port} refuses host names of targets: it seems to be `kubectl proxy`",
+            "`hatchway proxy --port N` opens a door on another port; then `hatchway open --port N`",
+        )
+    return ""

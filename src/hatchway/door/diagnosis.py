@@ -1,0 +1,184 @@
+"""Why something did not work, found out when it happens: the cluster is asked, and the answer says what to do.
+
+Browsers get a page, everyone else a Kubernetes `Status` (`pages.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from hatchway.door import pages, problems
+from hatchway.door.lookup import Lookup
+from hatchway.door.problems import Problem
+from hatchway.errors import ApiError, HatchwayError
+from hatchway.kube import endpoints
+from hatchway.kube.access import who
+from hatchway.kube.api import Object
+from hatchway.kube.connection import Connection
+from hatchway.proxy.routing import ProxyError, RequestHead, Respond
+from hatchway.target import Target, TargetError, format_argument, format_host_name
+
+_SAFE = frozenset(("GET", "HEAD"))
+_ADDRESS = re.compile(r"dial tcp ([^ ]+?): ")
+_TO_PROXY = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Diagnosis:
+    """Answers of the door itself. domain: what its host names end with. port: the door's, 0 for none."""
+
+    def __init__(self, connection: Connection, lookup: Lookup, domain: str) -> None:
+        self._connection = connection
+        self._lookup = lookup
+        self._domain = domain
+        self.port = 0
+
+    def host_url(self, target: Target) -> str:
+        """The URL of a target's host name. Raises TargetError when it has none."""
+        port = f":{self.port}" if self.port not in (0, 80) else ""
+        return f"http://{format_host_name(target, self._domain)}{port}/"
+
+    @property
+    def prefix_url(self) -> str:
+        """Where targets are shown under their proxy paths."""
+        port = f":{self.port}" if self.port not in (0, 80) else ""
+        return f"http://prefix.{self._domain}{port}/"
+
+    @property
+    def portal(self) -> str:
+        host = "localhost" if self._domain == "localhost" else self._domain
+        return f"http://{host}:{self.port}/" if self.port else ""
+
+    def answer(self, problem: Problem, head: RequestHead, *, html: bool) -> Respond:
+        """The problem as an answer to a request."""
+        retry = problem.retry if head.method in _SAFE else 0
+        answer = pages.error_answer(replace(problem, retry=retry, portal=self.portal), html)
+        if head.method == "HEAD":
+            answer.body = b""
+        return answer
+
+    def away(self, error: ProxyError, head: RequestHead, *, html: bool) -> Respond:
+        """The API server could not be reached."""
+        self._connection.note(error)
+        if error.stage == "tls" and "certificate" in error.message:
+            problem = problems.certificate(self._connection.server, error.message)
+        else:
+            problem = problems.cluster_away(self._connection.label, error.message)
+        return self.answer(problem, head, html=html)
+
+    def no_credentials(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
+        """There are no credentials: a plugin has failed, or what the kubeconfig names cannot be read."""
+        problem = problems.credentials_expired(self._connection.context, error.message)
+        if error.hint:
+            problem = replace(problem, hint=error.hint)
+        return self.answer(problem, head, html=html)
+
+    def failed(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
+        """What a route needs could not be found out."""
+        if isinstance(error, ApiError):
+            if error.code == 503:
+                reason = self._connection.trouble.reason if self._connection.trouble else error.message
+                return self.answer(problems.cluster_away(self._connection.label, reason), head, html=html)
+            if error.code == 401:
+                return self.no_credentials(error, head, html=html)
+            return self.answer(problems.from_error(error), head, html=html)
+        return self.no_credentials(error, head, html=html)
+
+    def refused(self, why: str, head: RequestHead, *, html: bool) -> Respond:
+        return self.answer(problems.refused_by_guard(why), head, html=html)
+
+    async def of_status(self, status: dict[str, Any], target: Target, head: RequestHead) -> Problem:
+        """The problem behind a `Status` that the API server has answered to a request for a target."""
+        code = int(status.get("code") or 500)
+        message = str(status.get("message") or "")
+        if code == 401:
+            return problems.credentials_expired(self._connection.context, message)
+        if code == 403:
+            return await self._forbidden(target, head, message)
+        if code == 404:
+            return await self._not_found(target)
+        if "no endpoints available" in message:
+            return await self._no_endpoints(target)
+        if "error trying to reach service" in message or "error dialing backend" in message:
+            return await self._unreachable(target, message)
+        error = ApiError(code, str(status.get("reason") or ""), message, status.get("details"))
+        problem = problems.from_error(error)
+        if code == 503 and "no service port" in message:
+            return replace(problem, **(await self._ports(target)))
+        return problem
+
+    async def _forbidden(self, target: Target, head: RequestHead, message: str) -> Problem:
+        try:
+            user = await who(self._connection.client)
+        except ApiError:
+            user = ""
+        verb = _TO_PROXY.get(head.method, "get")
+        return problems.forbidden(user, verb, f"{target.kind}/proxy", target.namespace, "", why=message)
+
+    async def _not_found(self, target: Target) -> Problem:
+        known = await self._lookup.list(target.kind, target.namespace)
+        names = problems.similar_names(target.name, [one["metadata"]["name"] for one in known])
+        links = [self._link(replace(target, name=name, port="", scheme="")) for name in names]
+        return problems.not_found(target, [link for link in links if link is not None])
+
+    async def _no_endpoints(self, target: Target) -> Problem:
+        service = (await self._lookup.get("services", target.namespace, target.name)).object
+        if service is None:
+            return problems.no_endpoints(target, ())
+        wanted = (service.get("spec") or {}).get("selector") or {}
+        selector = ",".join(f"{key}={value}" for key, value in wanted.items())
+        pods = await self._lookup.list("pods", target.namespace, selector) if selector else []
+        label = f"kubernetes.io/service-name={target.name}"
+        slices = await self._lookup.list("endpointslices.discovery.k8s.io", target.namespace, label)
+        found = endpoints.ready_endpoints(service, slices, pods)
+        return problems.no_endpoints(target, [(one.name, one.why) for one in found.waiting], selector)
+
+    async def _unreachable(self, target: Target, message: str) -> Problem:
+        text = message.partition(": ")[2] or message
+        if "timeout" in text or "timed out" in text or "deadline" in text:
+            return replace(problems.timed_out(target, 30, "connecting"), message=f"{target}: {message}")
+        address = _ADDRESS.search(message)
+        ports = await self._declared(target)
+        return problems.dial_refused(target, text, ports, address[1] if address else "")
+
+    async def _declared(self, target: Target) -> list[tuple[str, str]]:
+        """(port, URL) of the ports that the target declares, but for the one that was asked for."""
+        if target.kind == "nodes":
+            return []
+        try:
+            found: Object | None = (await self._lookup.get(target.kind, target.namespace, target.name)).object
+        except ApiError:
+            return []
+        listed = []
+        for port in endpoints.ports(found) if found is not None else ():
+            if target.port in (port.name, str(port.number)) or endpoints.is_http(port) is False:
+                continue
+            link = self._link(replace(target, port=port.name or str(port.number), scheme=""))
+            listed.append((f"{port.name or 'port'} ({port.number})", link[1] if link else ""))
+        return listed
+
+    async def _ports(self, target: Target) -> dict[str, Any]:
+        ports = await self._declared(target)
+        return {"links": tuple((text, url) for text, url in ports if url), "links_title": "Ports that it has"}
+
+    def _link(self, target: Target) -> tuple[str, str] | None:
+        try:
+            return format_argument(target), self.host_url(target)
+        except TargetError:
+            return None
+
+
+def status_of(content_type: bytes | None, body: bytes) -> dict[str, Any] | None:
+    """The Kubernetes `Status` that an answer's body is, or None."""
+    if content_type is None or not content_type.lower().startswith(b"application/json"):
+        return None
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None
+    if isinstance(found, dict) and found.get("kind") == "Status" and found.get("apiVersion") == "v1":
+        return found
+    return None

@@ -1,0 +1,77 @@
+"""Which requests the API is offered to: `kubectl proxy`'s filter (kubectl `pkg/proxy/proxy_server.go`), flags included.
+
+Deliberately different: `[::1]:8001`, which kubectl's default refuses by mistake, is accepted; a host's case does not
+matter (RFC 9110 section 4.2.3); a regular expression is Python's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from hatchway.errors import HatchwayError
+
+ACCEPT_PATHS = "^.*"
+REJECT_PATHS = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach"
+REJECT_METHODS = "^$"
+ACCEPT_HOSTS = r"^localhost$,^127\.0\.0\.1$,^\[::1\]$"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Compiled lists of regular expressions; `search` is what counts, as in Go's MatchString."""
+
+    accept_paths: tuple[re.Pattern[str], ...]
+    reject_paths: tuple[re.Pattern[str], ...]
+    accept_hosts: tuple[re.Pattern[str], ...]
+    reject_methods: tuple[re.Pattern[str], ...]
+
+    @classmethod
+    def of(cls, *, accept_paths: str, reject_paths: str, accept_hosts: str, reject_methods: str) -> Filter:
+        """From the flags' values: lists separated by commas. Raises HatchwayError for what does not compile."""
+        return cls(
+            compiled("--accept-paths", accept_paths),
+            compiled("--reject-paths", reject_paths),
+            compiled("--accept-hosts", accept_hosts),
+            compiled("--reject-methods", reject_methods),
+        )
+
+    def accepts(self, method: str, path: bytes, host: bytes) -> bool:
+        """path: as it is asked of the API server, escapes included. host: the field Host."""
+        plain = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+        if _any(self.reject_paths, plain) or _any(self.reject_methods, method):
+            return False
+        return _any(self.accept_paths, plain) and self.accepts_host(host)
+
+    def accepts_host(self, host: bytes) -> bool:
+        name = host_name(host).decode("latin-1")
+        if not name:
+            return False
+        return _any(self.accept_hosts, name) or (host[:1] == b"[" and _any(self.accept_hosts, f"[{name}]"))
+
+
+def compiled(flag: str, value: str) -> tuple[re.Pattern[str], ...]:
+    """The regular expressions of a flag's value; an empty value is none at all."""
+    found = []
+    for part in value.split(",") if value else ():
+        try:
+            found.append(re.compile(part, re.DOTALL))
+        except re.error as error:
+            raise HatchwayError(
+                f"{flag}: {part!r} is not a regular expression: {error}", "a comma ends an expression of the list"
+            ) from error
+    return tuple(found)
+
+
+def _any(patterns: tuple[re.Pattern[str], ...], text: str) -> bool:
+    return any(pattern.search(text) for pattern in patterns)
+
+
+def host_name(host: bytes) -> bytes:
+    """The name of a Host field, in lower case, without its port and without an IPv6 address's brackets."""
+    host = host.lower()
+    if host[:1] == b"[":
+        return host[1:].partition(b"]")[0]
+    name, colon, _ = host.rpartition(b":")
+    return name if colon and b":" not in name else host

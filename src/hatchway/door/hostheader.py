@@ -1,0 +1,95 @@
+"""What an application is told as its Host.
+
+Some applications refuse names that they do not know (JupyterLab, mitmweb: 403), others build their own addresses from
+Host and break when it is not the outer one (Gradio, Verdaccio). So the outer name is tried first; where it is refused
+the next candidate is, and what was taken is remembered.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+
+from hatchway.errors import HatchwayError
+from hatchway.target import Target
+
+REFUSALS = frozenset((400, 403, 421))
+# After all candidates were refused: so long the outer name is what it is.
+_PATIENCE = 60.0
+_WORDS = frozenset(("auto", "external", "cluster", "localhost"))
+
+
+class Settled(Enum):
+    """How it is known which Host is right."""
+
+    open = "tried first"
+    said = "as it was said"
+    taken = "the application takes it"
+    refused = "the application refuses every name"
+
+
+def check(value: str) -> str:
+    """A value of --host-header or of the annotation. Raises HatchwayError when it cannot stand in a Host field."""
+    if value not in _WORDS and (not value.isascii() or not value.isprintable() or set(value) & set(" /?#@\\\"'<>")):
+        raise HatchwayError(
+            f"{value!r} cannot be a Host", "write external, cluster, localhost, or the name that the application knows"
+        )
+    return value
+
+
+class HostHeader:
+    """The choice for one target. wanted: as `check` takes it. number: the port it listens on, "" when unknown."""
+
+    def __init__(self, target: Target, wanted: str, number: str) -> None:
+        port = f":{number}" if number and number not in ("80", "443") else ""
+        cluster = {
+            "services": f"{target.name}.{target.namespace}.svc.cluster.local",
+            "pods": target.name,
+            "nodes": target.name,
+        }[target.kind]
+        # None is the outer name, which every request brings along.
+        every: dict[str, bytes | None] = {
+            "external": None,
+            "localhost": f"localhost{port}".encode(),
+            "cluster": f"{cluster}{port}".encode(),
+        }
+        self._candidates: list[bytes | None]
+        if wanted in ("", "auto"):
+            self._candidates = list(every.values())
+            self.settled = Settled.open
+        else:
+            self._candidates = [every[wanted] if wanted in every else wanted.encode()]
+            self.settled = Settled.said
+        self._at = 0
+        self._until = 0.0
+
+    @property
+    def value(self) -> bytes | None:
+        """What is sent now; None for the outer name."""
+        return self._candidates[self._at]
+
+    @property
+    def open(self) -> bool:
+        """Whether a refusal is a reason to try another one."""
+        if self.settled is Settled.refused and time.monotonic() > self._until:
+            self.settled = Settled.open
+        return self.settled is Settled.open
+
+    def refused(self, value: bytes | None) -> bool:
+        """A request with this Host was refused. Whether another try is worth it, with `value` as it is now."""
+        if not self.open:
+            return self.value != value
+        if self.value != value:
+            return True
+        if self._at + 1 < len(self._candidates):
+            self._at += 1
+            return True
+        self._at = 0
+        self.settled = Settled.refused
+        self._until = time.monotonic() + _PATIENCE
+        return value is not None
+
+    def taken(self, value: bytes | None) -> None:
+        """A page was answered to a request with this Host."""
+        if self.settled is Settled.open and self.value == value:
+            self.settled = Settled.taken

@@ -1,0 +1,189 @@
+"""Versions and deltas of what the portal shows, for the pages that follow it.
+
+Nothing runs while nobody looks: the view's callback only notes which items are out of date, and a page that asks makes
+the feed bring them up to date. Items are kept as encoded JSON, so that a snapshot of thousands costs a join.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from itertools import islice
+
+import msgspec
+
+from hatchway.door.portal.index import Index, Key, key_of
+from hatchway.door.portal.model import (
+    KINDS,
+    Door,
+    Item,
+    View,
+    node_item,
+    pod_item,
+    scope_json,
+    service_item,
+    state_json,
+)
+from hatchway.kube.api import Object
+
+# Items that are made, or sent, before the event loop gets its turn: some milliseconds of work.
+_BATCH = 100
+_SEND = 400
+# Changes that are remembered one by one; a page that is further behind gets everything again.
+_HISTORY = 20_000
+
+INTERVAL = 0.2
+HEARTBEAT = 15.0
+
+_encoder = msgspec.json.Encoder()
+
+
+class Feed:
+    """What pages follow. version: grows with every change of an item."""
+
+    def __init__(self, view: View, door: Door) -> None:
+        self._view = view
+        self._door = door
+        self._index = Index()
+        self._items: dict[str, bytes] = {}
+        self._dirty: dict[tuple[str, Key], None] = {}
+        self._changes: deque[tuple[int, str]] = deque(maxlen=_HISTORY)
+        self._wakers: set[asyncio.Event] = set()
+        self.version = 0
+        view.subscribe(self._changed)
+
+    def _changed(self, kind: str, event: str, obj: Object) -> None:
+        gone = event == "DELETED"
+        touched: Iterable[Key] = ()
+        if kind == "services":
+            touched = self._index.service_changed(obj, gone)
+        elif kind == "slices":
+            touched = self._index.slice_changed(obj, gone)
+        elif kind == "pods":
+            touched = self._index.pod_changed(obj, gone)
+            self._dirty["pods", key_of(obj)] = None
+        elif kind == "nodes":
+            self._dirty["nodes", key_of(obj)] = None
+        for key in touched:
+            self._dirty["services", key] = None
+        self._wake()
+
+    def facts_changed(self, kind: str, namespace: str, name: str) -> None:
+        """The door has learned something of a target (`Door.facts` answers differently from now on)."""
+        self._dirty[kind, (namespace, name)] = None
+        self._wake()
+
+    def _wake(self) -> None:
+        for waker in self._wakers:
+            waker.set()
+
+    async def refresh(self) -> None:
+        """Bring every item up to date, a batch at a time."""
+        while self._dirty:
+            for dirty in list(islice(self._dirty, _BATCH)):
+                del self._dirty[dirty]
+                self._update(*dirty)
+            if self._dirty:
+                await asyncio.sleep(0)
+
+    def _update(self, kind: str, key: Key) -> None:
+        name = f"{kind}/{key[0]}/{key[1]}"
+        item = self._make(kind, key)
+        encoded = None if item is None else _encoder.encode(item)
+        if encoded == self._items.get(name):
+            return
+        if encoded is None:
+            del self._items[name]
+        else:
+            self._items[name] = encoded
+        self.version += 1
+        self._changes.append((self.version, name))
+
+    def _make(self, kind: str, key: Key) -> Item | None:
+        view = self._view
+        if kind == "services":
+            service = view.services.get(key)
+            return None if service is None else service_item(service, self._index, view.pods, self._door)
+        if kind == "pods":
+            pod = view.pods.get(key)
+            return None if pod is None else pod_item(pod, self._door)
+        node = view.nodes.get(key)
+        return None if node is None else node_item(node, self._door)
+
+    def about(self) -> Item:
+        """What is said of the cluster as a whole: {"context", "server", "state", "scopes"}."""
+        scopes = self._view.scopes
+        return {
+            "context": self._door.context,
+            "server": self._door.server,
+            "state": state_json(self._view.state),
+            "scopes": {kind: scope_json(scopes, kind) for kind in KINDS},
+        }
+
+    async def snapshot(self) -> bytes:
+        """Everything as one JSON object: `about`, and {"version", "items"}."""
+        await self.refresh()
+        about = _encoder.encode({**self.about(), "version": self.version})
+        return about[:-1] + b',"items":[' + b",".join(self._items.values()) + b"]}"
+
+    async def follow(self) -> AsyncGenerator[bytes]:
+        """Server-sent events for one page, for ever.
+
+        `about` (as above) first and whenever it changes; `items` {"put": [item], "gone": [key]}. Between `begin` and
+        `synced` {"version"} comes everything that there is: what a page has beside that is gone. A comment is the heartbeat.
+        """
+        waker = asyncio.Event()
+        self._wakers.add(waker)
+        try:
+            about = _encoder.encode(self.about())
+            yield _event("about", about)
+            sent: int | None = None
+            while True:
+                waker.clear()
+                await self.refresh()
+                sent_before = sent
+                names = self._since(sent) if sent is not None else None
+                sent = self.version
+                if names is None:
+                    yield _event("begin", b"{}")
+                for message in self._messages(list(self._items) if names is None else names):
+                    yield message
+                if names is None:
+                    yield _event("synced", b'{"version":%d}' % sent)
+                if sent_before != sent:
+                    await asyncio.sleep(INTERVAL)
+                while not waker.is_set():
+                    try:
+                        await asyncio.wait_for(waker.wait(), HEARTBEAT)
+                    except TimeoutError:
+                        yield b":\n\n"
+                if (now := _encoder.encode(self.about())) != about:
+                    about = now
+                    yield _event("about", about)
+        finally:
+            self._wakers.discard(waker)
+
+    def _since(self, version: int) -> list[str] | None:
+        """The items that changed after `version`, each once; None when that is not remembered."""
+        if version == self.version:
+            return []
+        if self._changes[0][0] > version + 1:
+            return None
+        found: dict[str, None] = {}
+        for changed, name in reversed(self._changes):
+            if changed <= version:
+                break
+            found[name] = None
+        return list(reversed(found))
+
+    def _messages(self, names: list[str]) -> Iterable[bytes]:
+        for start in range(0, len(names), _SEND):
+            chunk = names[start : start + _SEND]
+            put = b",".join(self._items[name] for name in chunk if name in self._items)
+            gone = _encoder.encode([name for name in chunk if name not in self._items])
+            yield _event("items", b'{"put":[' + put + b'],"gone":' + gone + b"}")
+
+
+def _event(name: str, data: bytes) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"

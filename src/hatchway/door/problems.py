@@ -1,0 +1,366 @@
+"""What can go wrong at the door, in words: what was tried, on what, what happened, what to do next. Pure.
+
+One function for each kind makes a `Problem`; `pages.py` turns it into an answer. `Problem.kind` is also the answer's
+`X-Hatchway-Problem`, by which scripts and the page itself tell an answer of the door from one of the application.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from hatchway.errors import ApiError
+from hatchway.proxy.routing import Headers
+from hatchway.target import Target, TargetError, format_argument, format_host_name, format_proxy_path
+
+# How soon a page tries again at first; it waits longer each time.
+RETRY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One thing that has to do with the problem (a pod, a port). state: the colour of its dot: "ready", "partly", "down"."""
+
+    name: str
+    text: str = ""
+    state: Literal["", "ready", "partly", "down"] = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why the door answers in place of an application.
+
+    kind: a short word for programs. status: HTTP's. reason: a metav1.StatusReason, "" for none.
+    title: what is wrong, a short sentence. message: what was tried, on what, and what happened; one line, without a
+    final full stop; `Status.message`. hint: what to do next, whole sentences.
+    facts: (label, value) rows. details, and details_title: a list of what has to do with it. links: (text, URL) to go to.
+    rule: YAML that is ready to be applied, and rule_title what stands above it. commands: lines for a terminal.
+    retry: the page tries again by itself after so many seconds, longer each time; 0 for never. Set it only for GET and HEAD.
+    headers: more header fields of the answer (`WWW-Authenticate`). portal: the portal's URL, "" to leave it out.
+    """
+
+    kind: str
+    status: int
+    reason: str
+    title: str
+    message: str
+    hint: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    details: tuple[Detail, ...] = ()
+    details_title: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    links_title: str = ""
+    rule: str = ""
+    rule_title: str = "The rule that is missing, for whoever administers the cluster"
+    commands: tuple[str, ...] = ()
+    retry: int = 0
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    portal: str = ""
+
+
+def _what(target: Target) -> str:
+    kind = {"services": "service", "pods": "pod", "nodes": "node"}[target.kind]
+    port = f", port {target.port}" if target.port else ""
+    return f'{kind} "{target.name}"' + (f' in namespace "{target.namespace}"' if target.namespace else "") + port
+
+
+def _target_facts(target: Target, domain: str = "localhost") -> tuple[tuple[str, str], ...]:
+    rows = [("Target", format_argument(target) + (f" -n {target.namespace}" if target.namespace else ""))]
+    try:
+        rows.append(("Host name", format_host_name(target, domain)))
+    except TargetError:
+        pass  # reached by its path only
+    return (*rows, ("Proxy path", format_proxy_path(target)))
+
+
+def forward_line(target: Target) -> str:
+    """The command line that reaches a target whatever it speaks."""
+    return f"hatchway forward {format_argument(target)}" + (f" -n {target.namespace}" if target.namespace else "")
+
+
+def no_endpoints(target: Target, pods: Iterable[tuple[str, str]], selector: str = "") -> Problem:
+    """A service with no ready endpoint. pods: (name, why it is not ready) of those that it selects."""
+    found = tuple(Detail(name, text) for name, text in pods)
+    if found:
+        hint = "The page comes back by itself as soon as one of them is ready."
+        commands = tuple(f"kubectl describe pod {d.name} -n {target.namespace}" for d in found[:1])
+    else:
+        hint = "Start what it selects, or mend its selector." if selector else "Give it a selector, or endpoints."
+        commands = (f"kubectl get pods -n {target.namespace} --show-labels",)
+    said = "none of its pods is ready" if found else "no pod matches its selector" if selector else "it selects no pods"
+    return Problem(
+        kind="no-endpoints",
+        status=503,
+        reason="ServiceUnavailable",
+        title=f"Nothing is ready behind {target.name}",
+        message=f"no endpoints available for {_what(target)}: {said}",
+        hint=hint,
+        facts=(*_target_facts(target), *((("Selector", selector),) if selector else ())),
+        details=found,
+        details_title="Its pods",
+        commands=commands,
+        retry=RETRY,
+    )
+
+
+def dial_refused(target: Target, error: str, open_ports: Sequence[tuple[str, str]] = (), address: str = "") -> Problem:
+    """Nothing listens where the target should be. open_ports: (port, URL or "") that are declared or open instead."""
+    return Problem(
+        kind="dial-refused",
+        status=503,
+        reason="ServiceUnavailable",
+        title=f"Nothing listens there on {target.name}",
+        message=f"error trying to reach {_what(target)}: {error}",
+        hint="The program may listen on another port, or on 127.0.0.1 only: let it listen on 0.0.0.0."
+        if not open_ports
+        else "Try one of the ports that are declared, or mend the service's targetPort.",
+        facts=(*_target_facts(target), *((("Address", address),) if address else ())),
+        details=tuple(Detail(port, state="ready") for port, url in open_ports if not url),
+        details_title="Ports that are declared",
+        links=tuple((port, url) for port, url in open_ports if url),
+        links_title="Ports to try instead",
+        retry=RETRY,
+    )
+
+
+def forbidden(
+    user: str, verb: str, resource: str, namespace: str = "", name: str = "", group: str = "", why: str = ""
+) -> Problem:
+    """The cluster refuses the user. resource: with its subresource (`services/proxy`). why: the server's own words."""
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    said = why or f'User "{user}" cannot {verb} resource "{resource}" in API group "{group}" {where}'
+    plain = resource.partition("/")[0]
+    return Problem(
+        kind="forbidden",
+        status=403,
+        reason="Forbidden",
+        title=f"You may not {verb} {resource}" + (f' of "{name}"' if name else ""),
+        message=f'{plain} "{name}" is forbidden: {said}' if name else f"{plain} is forbidden: {said}",
+        hint="Ask an administrator of the cluster to apply this; then reload the page.",
+        facts=(("User", user), ("Verb", verb), ("Resource", resource), ("Namespace", namespace or "(whole cluster)")),
+        rule=rbac_rule(user, verb, resource, namespace, name, group),
+    )
+
+
+def rbac_rule(user: str, verb: str, resource: str, namespace: str = "", name: str = "", group: str = "") -> str:
+    """A role that allows it and its binding to the user, as YAML. Strings are JSON's, which are YAML's too."""
+    quoted = json.dumps
+    kind = "Role" if namespace else "ClusterRole"
+    label = f"hatchway-{verb}-{resource.replace('/', '-')}"
+    metadata = f"  name: {quoted(label)}\n" + (f"  namespace: {quoted(namespace)}\n" if namespace else "")
+    account = (
+        user.removeprefix("system:serviceaccount:").split(":") if user.startswith("system:serviceaccount:") else []
+    )
+    subject = (
+        f"- kind: ServiceAccount\n  namespace: {quoted(account[0])}\n  name: {quoted(account[1])}\n"
+        if len(account) == 2
+        else f"- kind: User\n  apiGroup: rbac.authorization.k8s.io\n  name: {quoted(user)}\n"
+    )
+    return (
+        f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n{metadata}rules:\n"
+        f"- apiGroups: [{quoted(group)}]\n  resources: [{quoted(resource)}]\n  verbs: [{quoted(verb)}]\n"
+        + (f"  resourceNames: [{quoted(name)}]\n" if name else "")
+        + f"---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata:\n{metadata}roleRef:\n"
+        f"  apiGroup: rbac.authorization.k8s.io\n  kind: {kind}\n  name: {quoted(label)}\nsubjects:\n{subject}"
+    )
+
+
+def certificate(server: str, error: str, hint: str = "") -> Problem:
+    """The API server's certificate was not accepted."""
+    return Problem(
+        kind="certificate",
+        status=502,
+        reason="ServiceUnavailable",
+        title="The cluster's certificate is not the one expected",
+        message=f"connecting to {server}: {error}",
+        hint=hint
+        or "Either the kubeconfig's certificate authority is out of date, or something else answers at this address "
+        "(another cluster, a VPN's or a proxy's login page). Nothing was sent to it.",
+        facts=(("API server", server),),
+        commands=("kubectl config view --minify", "kubectl cluster-info"),
+    )
+
+
+def timed_out(target: Target, seconds: float, doing: str = "waiting for the first byte of an answer") -> Problem:
+    return Problem(
+        kind="time-out",
+        status=504,
+        reason="Timeout",
+        title=f"{target.name} did not answer in time",
+        message=f"gave up on {_what(target)} after {seconds:g} s of {doing}",
+        hint="It may be overloaded, or a network policy drops what is sent to it. Reload the page to try once more.",
+        facts=_target_facts(target),
+    )
+
+
+def cluster_away(server: str, error: str, since: str = "") -> Problem:
+    """The API server cannot be reached. since: a time for people, "" when it was never seen."""
+    return Problem(
+        kind="cluster-away",
+        status=503,
+        reason="ServiceUnavailable",
+        title="The cluster does not answer",
+        message=f"connecting to {server}: {error}",
+        hint="This page tries again by itself and shows what you asked for as soon as the cluster is back. "
+        "Is the VPN connected? Is the cluster running?",
+        facts=(("API server", server), *((("Last seen", since),) if since else ())),
+        retry=RETRY,
+    )
+
+
+def not_found(target: Target, similar: Iterable[tuple[str, str]] = ()) -> Problem:
+    """No such service, pod or node. similar: (text, URL) of what may have been meant."""
+    links = tuple(similar)
+    kind = {"services": "service", "pods": "pod", "nodes": "node"}[target.kind]
+    where = f' in the namespace "{target.namespace}"' if target.namespace else ""
+    scope = f" -n {target.namespace}" if target.namespace else ""
+    return Problem(
+        kind="not-found",
+        status=404,
+        reason="NotFound",
+        title=f"There is no {kind} {target.name}",
+        message=f'{target.kind} "{target.name}" not found{where}',
+        hint="" if links else "Look through the portal, or list what there is.",
+        facts=_target_facts(target),
+        links=links,
+        links_title="Did you mean",
+        commands=() if links else (f"kubectl get {target.kind}{scope}",),
+    )
+
+
+def similar_names(wanted: str, known: Iterable[str], limit: int = 5) -> list[str]:
+    """The names that may have been meant, the most similar first: near misses, then those that contain it."""
+    names = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(wanted, names, n=limit, cutoff=0.6)
+    containing = sorted(name for name in names if (wanted in name or name in wanted) and name not in close)
+    return [*close, *containing][:limit]
+
+
+def unknown_host(host: str, domain: str = "localhost", similar: Iterable[tuple[str, str]] = ()) -> Problem:
+    """A host name below the domain that spells no target."""
+    return Problem(
+        kind="unknown-host",
+        status=404,
+        reason="NotFound",
+        title="This host name names nothing",
+        message=f'the host name "{host}" is none of a service, a pod or a node',
+        hint="Put a port's name or number, or https, in front of a name if you need to.",
+        facts=(
+            ("A service", f"NAME.NAMESPACE.svc.{domain}"),
+            ("One of its ports", f"PORT.NAME.NAMESPACE.svc.{domain}"),
+            ("A pod", f"PORT.NAME.NAMESPACE.pod.{domain}"),
+            ("A node", f"NAME.node.{domain}"),
+        ),
+        links=tuple(similar),
+        links_title="Did you mean",
+    )
+
+
+def refused_by_guard(why: str, hint: str = "", facts: Sequence[tuple[str, str]] = ()) -> Problem:
+    """The door's own guard refuses: the request comes from a page of another origin, or for a foreign host."""
+    return Problem(
+        kind="refused",
+        status=403,
+        reason="Forbidden",
+        title="The door does not let this in",
+        message=f"refused: {why}",
+        hint=hint
+        or "Pages of other sites may not use your rights in the cluster. If you came here by a link, type or paste the "
+        "address into the address bar instead.",
+        facts=tuple(facts),
+    )
+
+
+def credentials_expired(context: str, error: str, command: str = "") -> Problem:
+    """The cluster does not accept the credentials (401) and renewing them did not help. command: how to log in again."""
+    return Problem(
+        kind="credentials-expired",
+        status=401,
+        reason="Unauthorized",
+        title="Your credentials are not accepted any more",
+        message=f'the cluster of context "{context}" refuses the credentials: {error}',
+        hint="Log in again as you do for kubectl; this page tries again by itself and needs no restart of the door.",
+        facts=(("Context", context),),
+        commands=(command or "kubectl auth whoami",),
+        retry=5,
+    )
+
+
+def needs_forward(target: Target, why: str, status: int = 502) -> Problem:
+    """The application needs something that the API server's proxy verb loses (Authorization, an upgrade's query ...)."""
+    return Problem(
+        kind="needs-forward",
+        status=status,
+        reason="",
+        title=f"{target.name} needs another route",
+        message=f"the API server's proxy cannot carry what {_what(target)} needs: {why}",
+        hint="A port-forward carries everything, byte for byte.",
+        facts=(*_target_facts(target), ("Route", "API server's proxy verb")),
+        commands=(forward_line(target),),
+    )
+
+
+def from_status(status: int, message: str) -> Problem:
+    """An error of the engine itself (a malformed or oversized request, a time-out)."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Error"
+    return Problem(
+        kind="request", status=status, reason=_REASONS.get(status, ""), title=phrase, message=message or phrase.lower()
+    )
+
+
+def from_error(error: ApiError) -> Problem:
+    """Any other error that is a Kubernetes Status."""
+    causes = (error.details or {}).get("causes") or ()
+    return Problem(
+        kind=error.reason.lower() or "error",
+        status=error.code,
+        reason=error.reason,
+        title=from_status(error.code, "").title,
+        message=error.message,
+        hint=error.hint,
+        details=tuple(Detail(c.get("field") or c.get("reason") or "", c.get("message") or "") for c in causes),
+        headers=tuple(error.headers()),
+    )
+
+
+def as_error(problem: Problem) -> ApiError:
+    """The problem as a Kubernetes Status."""
+    causes = [
+        {"reason": d.state or "Related", "message": f"{d.name}: {d.text}" if d.text else d.name}
+        for d in problem.details
+    ]
+    details = {"causes": causes, "retryAfterSeconds": problem.retry}
+    return ApiError(
+        problem.status,
+        problem.reason,
+        problem.message,
+        {key: value for key, value in details.items() if value} or None,
+        problem.hint,
+    )
+
+
+def extra_headers(problem: Problem) -> Headers:
+    return [*problem.headers, (b"X-Hatchway-Problem", problem.kind.encode())]
+
+
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    408: "Timeout",
+    413: "RequestEntityTooLarge",
+    421: "",
+    431: "RequestHeaderFieldsTooLarge",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}

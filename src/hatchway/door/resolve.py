@@ -1,0 +1,60 @@
+"""Which port of a target is meant, and what is spoken there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hatchway.door.lookup import Lookup
+from hatchway.kube import endpoints
+from hatchway.kube.api import Object
+from hatchway.target import Target
+
+ANNOTATION = "hatchway.dev/host-header"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """target: with port and, where something tells, scheme. sure: the scheme was said, or the port's description tells
+    it; otherwise HTTP is tried first. number: the port that is listened on as far as known, "" when not.
+    host_header: what the Service's annotation wants as Host, "" when it says nothing.
+    """
+
+    target: Target
+    sure: bool
+    number: str = ""
+    host_header: str = ""
+
+
+async def resolve(target: Target, lookup: Lookup) -> Resolved:
+    """Fill in what a host name has left out. Raises ApiError when the API server cannot be asked.
+
+    What may not be read, or does not exist, is left as it was said: the API server's answer will tell.
+    """
+    if target.kind == "nodes":
+        return Resolved(target, bool(target.scheme))
+    found = (await lookup.get(target.kind, target.namespace, target.name)).object
+    if found is None:
+        return Resolved(target, bool(target.scheme), target.port if target.port.isdigit() else "")
+    ports = endpoints.ports(found)
+    port = _port(target, ports)
+    if port is None:
+        return Resolved(target, bool(target.scheme), target.port if target.port.isdigit() else "", _wanted(found))
+    said = target.port
+    if not said:
+        # An unnamed port of a service is what is meant when none is said (`ResourceLocation`); pods take numbers.
+        said = port.name if target.kind == "services" else str(port.number)
+    scheme = target.scheme or endpoints.scheme_of(port)
+    resolved = replace(target, port=said, scheme="" if scheme == "http" and not target.scheme else scheme)
+    number = port.target if port.target.isdigit() else str(port.number)
+    return Resolved(resolved, bool(scheme), number, _wanted(found))
+
+
+def _port(target: Target, ports: list[endpoints.Port]) -> endpoints.Port | None:
+    if target.port:
+        return next((port for port in ports if target.port in (port.name, str(port.number))), None)
+    return endpoints.default_port(ports) or next(iter(ports), None)
+
+
+def _wanted(obj: Object) -> str:
+    annotations = obj["metadata"].get("annotations") or {}
+    return str(annotations.get(ANNOTATION, ""))

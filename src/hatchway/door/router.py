@@ -1,0 +1,192 @@
+"""The door's routing function: which site a request is for, told by its Host.
+
+    localhost, and whatever --accept-hosts accepts   the portal, the API, files (--www)
+    [PORT.]NAME.NS.svc.localhost ...                 a target
+    prefix.localhost                                 targets under their proxy paths
+
+A head that comes again takes the way it took before, as long as the site's stamp is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from hatchway.door.apisite import FORBIDDEN, ApiSite, clean_path, redirect
+from hatchway.door.diagnosis import Diagnosis
+from hatchway.door.filter import Filter, host_name
+from hatchway.door.guard import Sender
+from hatchway.door.problems import unknown_host
+from hatchway.door.targetsite import TargetSite
+from hatchway.proxy.routing import App, ASGIApp, Decision, Forward, RequestHead, Respond
+from hatchway.target import (
+    ProxyPath,
+    Target,
+    TargetError,
+    format_proxy_path,
+    parse_host_name,
+    parse_proxy_path,
+)
+
+PORTAL_PATHS = b"/-/hatchway/"
+_SITES = 4096
+# What a browser runs, or shows as a document, must not come from an application on the API's origin.
+_PASSIVE = frozenset((b"", b"empty", b"image", b"audio", b"video", b"track", b"font"))
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was decided on a head, by whom, and how long it holds."""
+
+    forward: Forward
+    stamp: Callable[[], object]
+    stamped: object
+
+
+class Router:
+    """domain: what host names end with. filter: `kubectl proxy`'s, None when it is off. files: the directory of --www
+    under `files_prefix`, or None. portal: makes the portal's application when it is first asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        domain: str,
+        filter: Filter | None,
+        api: ApiSite,
+        make_site: Callable[[Target, bytes, bytes], TargetSite],
+        diagnosis: Diagnosis,
+        portal: Callable[[], ASGIApp],
+        files: Callable[[], ASGIApp] | None,
+        files_prefix: str,
+    ) -> None:
+        self._domain = domain.encode()
+        self._filter = filter
+        self._api = api
+        self._make_site = make_site
+        self._diagnosis = diagnosis
+        self._portal = portal
+        self._files = files
+        self._files_prefix = files_prefix.encode()
+        self.sites: dict[bytes, TargetSite] = {}
+        self._prefixed: dict[bytes, TargetSite] = {}
+
+    def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
+        known: _Known | None = head.memo.value
+        if known is not None and known.stamped == known.stamp():
+            return known.forward
+        decision, stamp = self._decide(head)
+        if isinstance(decision, Forward) and stamp is not None:
+            head.memo.value = _Known(decision, stamp, stamp())
+        return decision
+
+    def _decide(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+        host = head.header(b"host") or b""
+        name = host_name(host)
+        site = self.sites.get(name)
+        if site is None and name.endswith(b"." + self._domain):
+            if name == b"prefix." + self._domain:
+                return self._under_prefix(head)
+            try:
+                target = parse_host_name(name.decode("ascii", "replace"), self._domain.decode())
+            except TargetError:
+                if name.rpartition(b".")[2] == self._domain or not self._accepts_host(host):
+                    sender = Sender.of(head)
+                    problem = unknown_host(name.decode("latin-1"), self._domain.decode())
+                    return self._diagnosis.answer(problem, head, html=sender.navigates), None
+            else:
+                if len(self.sites) >= _SITES:
+                    self.sites.clear()
+                site = self.sites[name] = self._make_site(target, name, b"")
+        if site is not None:
+            return site.route(head), site.stamp
+        return self._own_origin(head, host)
+
+    def _accepts_host(self, host: bytes) -> bool:
+        return self._filter is None or self._filter.accepts_host(host)
+
+    # The portal, files and the API
+
+    def _own_origin(
+        self, head: RequestHead, host: bytes
+    ) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+        sender = Sender.of(head)
+        if not self._accepts_host(host):
+            return self._no(f"the door has no host {host.decode('latin-1')!r}", head, sender), None
+        if sender.foreign(head, b"http://" + host):
+            who = (sender.origin or sender.site or b"another site").decode("latin-1")
+            return self._no(f"a page of {who} asked for the API of your cluster", head, sender), None
+        if head.path.startswith(PORTAL_PATHS) or (
+            head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
+        ):
+            return App(self._portal()), None
+        bad = clean_path(head)
+        if bad is not None:
+            return bad, None
+        if self._files is not None:
+            if head.path == self._files_prefix[:-1] and head.path:
+                return redirect(head, self._files_prefix), None
+            longer = len(self._files_prefix) > len(self._api.prefix) or not head.path.startswith(self._api.prefix)
+            if longer and head.path.startswith(self._files_prefix):
+                return App(self._files()), None
+        path = self._api.path_of(head)
+        if isinstance(path, Respond):
+            return path, None
+        if self._filter is not None and not self._filter.accepts(head.method, path, host):
+            return FORBIDDEN, None
+        if (sender.browser or sender.html) and b"/proxy" in path:
+            elsewhere = self._not_here(head, path, sender)
+            if elsewhere is not None:
+                return elsewhere, None
+        return self._api.route(head, path), self._api.stamp
+
+    def _no(self, why: str, head: RequestHead, sender: Sender) -> Respond:
+        return self._diagnosis.refused(why, head, html=True) if sender.navigates else FORBIDDEN
+
+    def _not_here(self, head: RequestHead, path: bytes, sender: Sender) -> Decision | None:
+        """Applications are not shown on the API's origin: a browser is sent to the target's own."""
+        found = _proxied(path)
+        if found is None:
+            return None
+        if sender.navigates and head.upgrade is None:
+            query = b"?" + head.query if head.query is not None else b""
+            rest = (found.rest or "/").encode("latin-1").removeprefix(b"/") + query
+            try:
+                location = self._diagnosis.host_url(found.target).encode() + rest
+            except TargetError:
+                location = self._diagnosis.prefix_url.encode() + path.removeprefix(b"/") + query
+            return Respond(307, [(b"Location", location), (b"Cache-Control", b"no-store")])
+        if sender.dest not in _PASSIVE:
+            return FORBIDDEN
+        return None
+
+    # Targets under a path prefix
+
+    def _under_prefix(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+        found = _proxied(head.path)
+        if found is None:
+            problem = unknown_host(
+                f"prefix.{self._domain.decode()}{head.path.decode('latin-1')}", self._domain.decode()
+            )
+            return self._diagnosis.answer(problem, head, html=Sender.of(head).navigates), None
+        prefix = head.path[: len(head.path) - len(found.rest.encode("latin-1"))]
+        canonical = format_proxy_path(found.target, "").encode()
+        query = b"?" + head.query if head.query is not None else b""
+        if head.upgrade is None and (not found.rest or prefix != canonical):
+            rest = found.rest.encode("latin-1") or b"/"
+            return Respond(307, [(b"Location", canonical + rest + query), (b"Cache-Control", b"no-store")]), None
+        site = self._prefixed.get(prefix)
+        if site is None:
+            if len(self._prefixed) >= _SITES:
+                self._prefixed.clear()
+            name = host_name(head.header(b"host") or b"")
+            site = self._prefixed[prefix] = self._make_site(found.target, name, prefix)
+        return site.route(head), site.stamp
+
+
+def _proxied(path: bytes) -> ProxyPath | None:
+    """The target of a proxy path, or None for any other."""
+    try:
+        return parse_proxy_path(path.decode("latin-1"))
+    except TargetError:
+        return None

@@ -1,0 +1,189 @@
+"""What this user may do, asked by the API server's reviews and not by trial; and the rule that would allow it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from hatchway.errors import ApiError
+from hatchway.kube.api import Client, Object
+from hatchway.kube.paths import parse_resource
+
+_REVIEWS = "selfsubjectaccessreviews.authorization.k8s.io"
+_RULES = "selfsubjectrulesreviews.authorization.k8s.io"
+_WHO = "selfsubjectreviews.authentication.k8s.io"
+_REMEMBERED = 10.0
+_MOST_REMEMBERED = 10_000
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+Answer = tuple[bool, str]
+_Question = tuple[object, str, str, str, str, str]
+
+
+class _Memory:
+    """Answers of one client. Who asks while the same question is on its way waits for its answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[_Question, tuple[float, Answer]] = {}
+        self.asked: dict[_Question, asyncio.Task[Answer]] = {}
+
+
+_memories: WeakKeyDictionary[Client, _Memory] = WeakKeyDictionary()
+
+
+def forget(client: Client) -> None:
+    """Ask anew next time: a refusal has shown that what is remembered no longer holds."""
+    if (memory := _memories.get(client)) is not None:
+        memory.answers.clear()
+
+
+async def may(
+    client: Client, *, verb: str, resource: str, subresource: str = "", namespace: str = "", name: str = ""
+) -> Answer:
+    """(whether this user may, what the server says to it); remembered for ten seconds.
+
+    resource: as `kube.api` spells it (`pods`, `endpointslices.discovery.k8s.io`). namespace: "" asks for all of them.
+    Raises ApiError when it cannot be asked now (401, 503 ...); a server that refuses to say means no.
+    """
+    memory = _memories.setdefault(client, _Memory())
+    # A connection that follows the kubeconfig may become another user's.
+    question = getattr(client, "identity", None), verb, resource, subresource, namespace, name
+    known = memory.answers.get(question)
+    if known is not None and time.monotonic() - known[0] < _REMEMBERED:
+        return known[1]
+    task = memory.asked.get(question)
+    if task is None:
+        task = asyncio.get_running_loop().create_task(_review(client, memory, question), name="access review")
+        memory.asked[question] = task
+        task.add_done_callback(lambda done: _answered(memory, question, done))
+    return await asyncio.shield(task)
+
+
+def _answered(memory: _Memory, question: _Question, task: asyncio.Task[Answer]) -> None:
+    memory.asked.pop(question, None)
+    if not task.cancelled():
+        task.exception()  # whoever asked may have gone; then nobody else looks at it
+
+
+async def _review(client: Client, memory: _Memory, question: _Question) -> Answer:
+    _, verb, resource, subresource, namespace, name = question
+    found = parse_resource(resource)
+    attributes = {
+        "verb": verb,
+        "group": found.group,
+        "resource": found.plural,
+        "subresource": subresource,
+        "namespace": namespace,
+        "name": name,
+    }
+    asked = {key: value for key, value in attributes.items() if value}
+    try:
+        status = (await _create(client, _REVIEWS, "SelfSubjectAccessReview", {"resourceAttributes": asked}))["status"]
+    except ApiError as error:
+        if error.code != 403:
+            raise
+        answer = False, error.message
+    else:
+        answer = bool(status.get("allowed")), status.get("reason") or status.get("evaluationError") or ""
+    if len(memory.answers) >= _MOST_REMEMBERED:
+        memory.answers.clear()
+    memory.answers[question] = time.monotonic(), answer
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that this user may do in a namespace. incomplete: the server could not list everything: ask `may`."""
+
+    rules: tuple[Object, ...]
+    incomplete: bool
+
+    def allow(self, verb: str, resource: str, subresource: str = "", name: str = "") -> bool:
+        found = parse_resource(resource)
+        wanted = f"{found.plural}/{subresource}" if subresource else found.plural
+        return any(
+            _has(rule.get("verbs"), verb)
+            and _has(rule.get("apiGroups"), found.group)
+            and _has(rule.get("resources"), wanted, f"*/{subresource}" if subresource else "*")
+            and (not rule.get("resourceNames") or name in rule["resourceNames"])
+            for rule in self.rules
+        )
+
+
+def _has(listed: Sequence[str] | None, *wanted: str) -> bool:
+    return any(item == "*" or item in wanted for item in listed or ())
+
+
+async def rules(client: Client, namespace: str) -> Rules:
+    """A SelfSubjectRulesReview. Raises ApiError."""
+    status = (await _create(client, _RULES, "SelfSubjectRulesReview", {"namespace": namespace}))["status"]
+    return Rules(tuple(status.get("resourceRules") or ()), bool(status.get("incomplete")))
+
+
+async def who(client: Client) -> str:
+    """The name that the API server knows this user by, "" when it does not tell (before Kubernetes 1.28)."""
+    try:
+        status = (await _create(client, _WHO, "SelfSubjectReview", None))["status"]
+    except ApiError as error:
+        if error.code in (403, 404):
+            return ""
+        raise
+    return str((status.get("userInfo") or {}).get("username") or "")
+
+
+async def _create(client: Client, resource: str, kind: str, spec: Object | None) -> dict[str, Any]:
+    obj: Object = {"apiVersion": parse_resource(resource).api_version, "kind": kind, "metadata": {}}
+    if spec is not None:
+        obj["spec"] = spec
+    return await client.create(resource, obj)
+
+
+def missing_rule(
+    *,
+    verb: str | Sequence[str],
+    resource: str | Sequence[str],
+    subresource: str = "",
+    namespace: str = "",
+    name: str = "",
+    user: str = "",
+) -> str:
+    """The RBAC rule that would allow it, with its binding: YAML for `kubectl apply -f -`, to be run by an administrator.
+
+    verb, resource: one or several. namespace: "" makes a ClusterRole. user: as `who` gives it; "" leaves a blank to
+    fill in. name: only this object.
+    """
+    verbs = [verb] if isinstance(verb, str) else list(verb)
+    resources = [resource] if isinstance(resource, str) else list(resource)
+    by_group: dict[str, list[str]] = {}
+    for item in resources:
+        found = parse_resource(item)
+        by_group.setdefault(found.group, []).append(f"{found.plural}/{subresource}" if subresource else found.plural)
+    first = parse_resource(resources[0]).plural
+    title = "-".join(
+        ["hatchway", *verbs[:1], first if len(resources) == 1 else "targets", *([subresource] * bool(subresource))]
+    )
+    kind = "Role" if namespace else "ClusterRole"
+    lines = ["apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}", *_metadata(title, namespace), "rules:"]
+    for group, plurals in by_group.items():
+        lines.append(f"- apiGroups: {json.dumps([group])}")
+        lines.append(f"  resources: {json.dumps(plurals)}")
+        if name:
+            lines.append(f"  resourceNames: {json.dumps([name])}")
+        lines.append(f"  verbs: {json.dumps(verbs)}")
+    lines += ["---", "apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}Binding", *_metadata(title, namespace)]
+    lines += ["roleRef:", "  apiGroup: rbac.authorization.k8s.io", f"  kind: {kind}", f"  name: {title}", "subjects:"]
+    if user.startswith(_SERVICE_ACCOUNT) and user.count(":") == 3:
+        account_namespace, account = user.removeprefix(_SERVICE_ACCOUNT).split(":")
+        lines += ["- kind: ServiceAccount", f"  name: {account}", f"  namespace: {account_namespace}"]
+    else:
+        lines += ["- kind: User", "  apiGroup: rbac.authorization.k8s.io", f"  name: {json.dumps(user or 'THE-USER')}"]
+    return "\n".join(lines) + "\n"
+
+
+def _metadata(title: str, namespace: str) -> list[str]:
+    return ["metadata:", f"  name: {title}", *([f"  namespace: {namespace}"] if namespace else [])]

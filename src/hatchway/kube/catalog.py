@@ -1,0 +1,233 @@
+"""Everything that a view shows as targets: with ports, links by host name, state. What `hatchway ls` prints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatchway.errors import HatchwayError
+from hatchway.kube.api import Object
+from hatchway.kube.connection import Connection
+from hatchway.kube.endpoints import (
+    Endpoints,
+    NotReady,
+    Port,
+    default_port,
+    is_finished,
+    is_http,
+    is_ready,
+    ports,
+    ready_endpoints,
+    scheme_of,
+    why_not_ready,
+)
+from hatchway.kube.view import View
+from hatchway.target import SCHEMES, Target, TargetError, format_argument, format_door_url, format_proxy_path
+
+_KUBELET = Port("", 10250)
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A port of a target. http: whether a browser can speak to it, None when nothing tells. target: how to name it;
+    the port is left out where the default is meant."""
+
+    port: Port
+    http: bool | None
+    scheme: str
+    target: Target
+
+    def url(self, door_port: int = 8001, domain: str = "localhost") -> str:
+        """By host name at the door; "" when it is no HTTP or no host name can carry it."""
+        if self.http is False:
+            return ""
+        try:
+            return format_door_url(self.target, port=door_port, domain=domain)
+        except TargetError:
+            return ""
+
+    @property
+    def path(self) -> str:
+        """The proxy path at the API server, which finds neither the port nor the scheme by itself."""
+        target = self.target
+        scheme = "https" if self.scheme == "https" and target.kind != "nodes" else ""
+        port = ""
+        if target.kind != "nodes":
+            # A service's port is found by its name; one without a name is found when none is said.
+            port = self.port.name if target.kind == "services" else str(self.port.number)
+        return format_proxy_path(Target(target.kind, target.name, target.namespace, scheme, port))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A service, pod or node. links: the default port first, then as declared. status: kubectl's word or a sentence.
+
+    endpoints: how many are ready of how many; of a pod or node itself 0/1 or 1/1.
+    """
+
+    target: Target
+    type: str
+    address: str
+    created: str
+    links: tuple[Link, ...]
+    endpoints: Endpoints
+    status: str
+
+    def as_dict(self, door_port: int = 8001) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "kind": self.target.kind,
+            "namespace": self.target.namespace,
+            "name": self.target.name,
+            "argument": format_argument(self.target),
+            "type": self.type,
+            "address": self.address,
+            "created": self.created,
+            "status": self.status,
+            "ready": self.endpoints.ready,
+            "total": self.endpoints.total,
+            "notReady": [{"name": found.name, "why": found.why} for found in self.endpoints.waiting],
+            "ports": [
+                {
+                    "name": link.port.name,
+                    "port": link.port.number,
+                    "protocol": link.port.protocol,
+                    "http": link.http,
+                    "scheme": link.scheme,
+                    "url": link.url(door_port),
+                    "path": link.path,
+                }
+                for link in self.links
+            ],
+        }
+
+
+def entries(view: View) -> list[Entry]:
+    """All targets of a view: by namespace, in it services before pods, nodes last; each by name."""
+    pods: dict[str, list[Object]] = defaultdict(list)
+    for pod in view.pods.values():
+        pods[pod["metadata"]["namespace"]].append(pod)
+    found = [
+        service_entry(service, ready_endpoints(service, view.slices_of(*key), pods[key[0]]))
+        for key, service in view.services.items()
+    ]
+    found += [pod_entry(pod) for pod in view.pods.values()]
+    found += [node_entry(node) for node in view.nodes.values()]
+    order = {"services": 0, "pods": 1, "nodes": 2}
+    return sorted(
+        found,
+        key=lambda entry: (
+            entry.target.kind == "nodes",
+            entry.target.namespace,
+            order[entry.target.kind],
+            entry.target.name,
+        ),
+    )
+
+
+def service_entry(service: Object, endpoints: Endpoints) -> Entry:
+    metadata, spec = service["metadata"], service.get("spec") or {}
+    target = Target("services", metadata["name"], metadata["namespace"])
+    status = endpoints.why or ("" if endpoints.ready else _first(endpoints.waiting))
+    links = () if spec.get("type") == "ExternalName" else _links(target, ports(service))
+    return Entry(
+        target,
+        spec.get("type") or "ClusterIP",
+        spec.get("clusterIP") or spec.get("externalName") or "",
+        metadata.get("creationTimestamp") or "",
+        links,
+        endpoints,
+        status or ("Ready" if endpoints.ready == endpoints.total else _first(endpoints.waiting)),
+    )
+
+
+def _first(waiting: Sequence[NotReady]) -> str:
+    more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
+    return f"{waiting[0].name}: {waiting[0].why}{more}" if waiting else ""
+
+
+def pod_entry(pod: Object) -> Entry:
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    target = Target("pods", metadata["name"], metadata["namespace"])
+    why = why_not_ready(pod)
+    ready = is_ready(pod) and not why
+    # A pod that has ended is not one that is awaited.
+    total = 0 if is_finished(pod) else 1
+    return Entry(
+        target,
+        "Pod",
+        status.get("podIP") or "",
+        metadata.get("creationTimestamp") or "",
+        _links(target, ports(pod)),
+        Endpoints(int(ready), total, (NotReady(target.name, why),) if why and total else ()),
+        why or "Running",
+    )
+
+
+def node_entry(node: Object) -> Entry:
+    metadata, status = node["metadata"], node.get("status") or {}
+    target = Target("nodes", metadata["name"])
+    ready = is_ready(node)
+    nothing: Object = {}
+    condition = next((found for found in status.get("conditions") or () if found.get("type") == "Ready"), nothing)
+    why = "" if ready else " ".join(str(condition.get("message") or "it does not report").split())
+    address = next((found.get("address") for found in status.get("addresses") or ()), "")
+    number = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or _KUBELET.number
+    return Entry(
+        target,
+        "Node",
+        address or "",
+        metadata.get("creationTimestamp") or "",
+        (Link(Port("", number), True, "https", target),),
+        Endpoints(int(ready), 1, (NotReady(target.name, why),) if why else ()),
+        "Ready" if ready else f"NotReady: {why}",
+    )
+
+
+def _links(target: Target, found: list[Port]) -> tuple[Link, ...]:
+    meant = default_port(found)
+    links = []
+    for port in sorted(found, key=lambda port: port is not meant):
+        # A port that is called like a scheme would have to be escaped in the host name; its number says it plainly.
+        named = port.name if target.kind == "services" and port.name not in SCHEMES else ""
+        spelled = "" if port is meant else named or str(port.number)
+        links.append(
+            Link(port, is_http(port), scheme_of(port), Target(target.kind, target.name, target.namespace, "", spelled))
+        )
+    return tuple(links)
+
+
+@contextlib.asynccontextmanager
+async def opened(connection: Connection, namespaces: Sequence[str] | None = None) -> AsyncIterator[View]:
+    """A view that is followed for the length of the block, which begins when all was listed once.
+
+    Raises HatchwayError when the API server is away, refuses the credentials, or takes too long.
+    """
+    view = View(connection, namespaces)
+    async with contextlib.AsyncExitStack() as stack:
+        running = asyncio.get_running_loop().create_task(view.run(), name="view")
+        stack.push_async_callback(_ended, running)
+        away = asyncio.Event()
+        stop = view.subscribe(lambda kind, event, _: away.set() if (kind, event) == ("state", "away") else None)
+        complete = asyncio.get_running_loop().create_task(view.complete(), name="view complete")
+        stack.push_async_callback(_ended, complete)
+        left = asyncio.get_running_loop().create_task(away.wait(), name="view away")
+        stack.push_async_callback(_ended, left)
+        await asyncio.wait([running, complete, left], timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        stop()
+        if running.done():
+            running.result()
+        if not complete.done():
+            reason = view.state.reason or f"{connection.label} does not answer in {_PATIENCE:.0f} s"
+            raise HatchwayError(reason, view.state.hint or "is the cluster up?")
+        yield view
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

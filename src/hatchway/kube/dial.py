@@ -1,0 +1,224 @@
+"""Connecting to an API server: every address of its name, through a proxy where there is one.
+
+What comes back is a connected, non-blocking socket; TLS is put on it by whoever asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+from ipaddress import ip_address
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from hatchway.errors import HatchwayError
+
+TIMEOUT = 10.0
+# The next address is tried beside one that has not answered in this time (RFC 8305 section 5).
+_NEXT_ADDRESS = 0.25
+_LARGEST_HEAD = 16 * 1024
+# A connection whose peer has vanished (a laptop that slept, a VPN that changed) is given up after about 30 seconds.
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30000}
+_SOCKS_ERRORS = {
+    1: "general failure",
+    2: "not allowed by its rules",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "TTL expired",
+}
+_PROXY_SCHEMES = {"http": 80, "socks5": 1080, "socks5h": 1080}
+
+
+class Dialer:
+    """Connects to one host and port. proxy: URL of the proxy to go through (`http`, `socks5`), or "".
+
+    Raises HatchwayError when the proxy's URL cannot be used.
+    """
+
+    def __init__(self, host: str, port: int, proxy: str = "", *, timeout: float = TIMEOUT) -> None:
+        self.host = host
+        self.port = port
+        self.proxy = proxy
+        self._timeout = timeout
+        self._proxy = _parse_proxy(proxy) if proxy else None
+
+    async def __call__(self) -> socket.socket:
+        """Connect. Raises OSError (TimeoutError included), which says which hop failed."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                if self._proxy is None:
+                    return await connect(self.host, self.port)
+                return await self._through(self._proxy)
+        except TimeoutError:
+            raise TimeoutError("i/o timeout") from None
+
+    async def _through(self, proxy: SplitResult) -> socket.socket:
+        assert proxy.hostname is not None
+        port = proxy.port or _PROXY_SCHEMES[proxy.scheme]
+        where = f"proxy {proxy.hostname}:{port}"
+        try:
+            sock = await connect(proxy.hostname, port)
+        except OSError as error:
+            raise ConnectionError(f"{where}: {error.strerror or error}") from error
+        try:
+            greet = _socks if proxy.scheme.startswith("socks") else _tunnel
+            await greet(sock, self.host, self.port, proxy)
+        except OSError as error:
+            sock.close()
+            raise ConnectionError(f"{where}: {error.strerror or error}") from error
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _parse_proxy(text: str) -> SplitResult:
+    hint = "it is proxy-url in the kubeconfig, or HTTPS_PROXY in the environment"
+    parts = urlsplit(text)
+    try:
+        good = parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if parts.scheme == "https":
+        raise HatchwayError(f"the proxy {_without_password(parts)} is spoken to by TLS, which is not supported", hint)
+    if parts.scheme not in _PROXY_SCHEMES or not good:
+        raise HatchwayError(f'"{_without_password(parts)}" is not a proxy that can be used (http, socks5)', hint)
+    return parts
+
+
+def _without_password(parts: SplitResult) -> str:
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+async def connect(host: str, port: int) -> socket.socket:
+    """A socket to the first address of `host` that answers (RFC 8305, without the sorting that the resolver has done).
+
+    Raises OSError: what the last address said.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
+        addresses: list[tuple[int, tuple[object, ...]]] = [(family, (host, port))]
+    except ValueError:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys((info[0], info[4]) for info in found))
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    winner: socket.socket | None = None
+    problem: OSError = OSError(f"{host} has no address")
+    try:
+        while winner is None and (addresses or attempts):
+            if addresses:
+                attempts.add(loop.create_task(_attempt(*addresses.pop(0))))
+            done, attempts = await asyncio.wait(
+                attempts, timeout=_NEXT_ADDRESS if addresses else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                try:
+                    found_socket = task.result()
+                except OSError as error:
+                    problem = error
+                    continue
+                if winner is None:
+                    winner = found_socket
+                else:
+                    found_socket.close()
+    finally:
+        for task in attempts:
+            task.cancel()
+        for outcome in await asyncio.gather(*attempts, return_exceptions=True):
+            if isinstance(outcome, socket.socket):
+                outcome.close()
+    if winner is None:
+        raise problem
+    return winner
+
+
+async def _attempt(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                with contextlib.suppress(OSError):  # a wish; sandboxes and other systems may refuse it
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _credentials(proxy: SplitResult) -> tuple[bytes, bytes] | None:
+    if proxy.username is None:
+        return None
+    return unquote(proxy.username).encode(), unquote(proxy.password or "").encode()
+
+
+async def _tunnel(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:
+    """HTTP CONNECT (RFC 9110 section 9.3.6)."""
+    loop = asyncio.get_running_loop()
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode()
+    if (pair := _credentials(proxy)) is not None:
+        lines += b"Proxy-Authorization: Basic " + base64.b64encode(b":".join(pair)) + b"\r\n"
+    await loop.sock_sendall(sock, lines + b"\r\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        # Byte for byte where it may be the last: what follows the head belongs to the server.
+        piece = await loop.sock_recv(sock, 4 - _matched(head))
+        if not piece or len(head) > _LARGEST_HEAD:
+            raise ConnectionError("it closed the connection" if not piece else "its answer has no end")
+        head += piece
+    status = head.split(b"\r\n", 1)[0].decode("latin-1")
+    words = status.split(" ", 2)
+    if not words[0].startswith("HTTP/1.") or len(words) < 2 or not words[1].startswith("2"):
+        raise ConnectionError(f"it refused to connect to {authority}: {status}")
+
+
+def _matched(head: bytes) -> int:
+    """How much of the empty line has come."""
+    for length in (3, 2, 1):
+        if head.endswith(b"\r\n\r\n"[:length]):
+            return length
+    return 0
+
+
+async def _socks(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:
+    """SOCKS 5 (RFC 1928), with a password where the URL has one (RFC 1929); the proxy resolves the name."""
+    loop = asyncio.get_running_loop()
+
+    async def take(count: int) -> bytes:
+        found = b""
+        while len(found) < count:
+            piece = await loop.sock_recv(sock, count - len(found))
+            if not piece:
+                raise ConnectionError("it closed the connection")
+            found += piece
+        return found
+
+    pair = _credentials(proxy)
+    await loop.sock_sendall(sock, b"\x05\x01\x02" if pair else b"\x05\x01\x00")
+    version, method = await take(2)
+    if version != 5 or method not in (0, 2) or (method == 2 and pair is None):
+        raise ConnectionError("it is no SOCKS 5 proxy, or wants other credentials")
+    if method == 2:
+        assert pair is not None
+        await loop.sock_sendall(sock, b"\x01" + b"".join(bytes([len(part)]) + part for part in pair))
+        if (await take(2))[1] != 0:
+            raise ConnectionError("it refused the user name and password")
+    try:
+        address = ip_address(host)
+        where = (b"\x01" if address.version == 4 else b"\x04") + address.packed
+    except ValueError:
+        name = host.encode("idna")
+        where = b"\x03" + bytes([len(name)]) + name
+    await loop.sock_sendall(sock, b"\x05\x01\x00" + where + port.to_bytes(2, "big"))
+    _, reply, _, kind = await take(4)
+    if reply:
+        raise ConnectionError(f"it could not connect to {host}:{port}: {_SOCKS_ERRORS.get(reply, reply)}")
+    await take({1: 4, 4: 16}.get(kind) or (await take(1))[0])
+    await take(2)

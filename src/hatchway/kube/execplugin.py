@@ -1,0 +1,148 @@
+"""Exec credential plugins: `client.authentication.k8s.io/v1` and `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
+
+A plugin is a program that prints an ExecCredential. What it writes to standard error goes on to ours, since that is
+where plugins ask people to open a page or to touch a key; its end is kept for the error message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from hatchway.errors import HatchwayError
+from hatchway.kube.settings import Plugin, Settings
+
+# Somebody may have to log in with a browser; without a terminal nobody can.
+_PATIENCE_WITH_PERSON = 600.0
+_PATIENCE = 60.0
+_KEPT = 2000
+# An answer is a token or two certificates.
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a plugin has given. certificate, key: PEM. expires: seconds since the epoch, or None."""
+
+    token: str = ""
+    certificate: bytes | None = None
+    key: bytes | None = None
+    expires: float | None = None
+
+
+async def run(settings: Settings) -> Credential:
+    """Run the plugin of `settings`. Raises HatchwayError, with what the plugin said. Its process never outlives this."""
+    plugin = settings.plugin
+    assert plugin is not None
+    interactive = plugin.stdin != "Never" and sys.stdin is not None and sys.stdin.isatty()
+    if plugin.stdin == "Always" and not interactive:
+        raise _failure(settings, "asks questions, and standard input is no terminal", "run this in a terminal")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            plugin.command,
+            *plugin.arguments,
+            stdin=None if interactive else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **dict(plugin.environment), "KUBERNETES_EXEC_INFO": _info(plugin, interactive)},
+        )
+    except FileNotFoundError as error:
+        raise _failure(settings, "is not installed", plugin.hint or f"install {plugin.command}") from error
+    except OSError as error:
+        raise _failure(settings, f"cannot be started: {error.strerror}", plugin.hint) from error
+    try:
+        async with asyncio.timeout(_PATIENCE_WITH_PERSON if interactive else _PATIENCE):
+            output, said = await asyncio.gather(_read(process.stdout), _pass_on(process.stderr))
+            code = await process.wait()
+    except TimeoutError:
+        raise _failure(settings, "does not come to an end", f"try `{plugin.command}` by itself") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if code:
+        why = " ".join(said.split()) or "it said nothing"
+        raise _failure(settings, f"failed with exit code {code}: {why}", "log in again as the plugin says, then retry")
+    return _credential(settings, output)
+
+
+def _info(plugin: Plugin, interactive: bool) -> str:
+    spec: dict[str, Any] = {"interactive": interactive}
+    if plugin.cluster is not None:
+        spec["cluster"] = plugin.cluster
+    return json.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec})
+
+
+async def _read(stream: asyncio.StreamReader | None) -> bytes:
+    assert stream is not None
+    found = bytearray()
+    while piece := await stream.read(65536):
+        # What is too much is read all the same, so that the plugin can end.
+        found += piece[: max(0, _LARGEST - len(found))]
+    return bytes(found)
+
+
+async def _pass_on(stream: asyncio.StreamReader | None) -> str:
+    """Copy a plugin's standard error to ours as it comes; returns its end."""
+    assert stream is not None
+    kept = b""
+    while piece := await stream.read(4096):
+        if sys.stderr is not None:
+            sys.stderr.write(piece.decode(errors="replace"))
+            sys.stderr.flush()
+        kept = (kept + piece)[-_KEPT:]
+    return kept.decode(errors="replace")
+
+
+def _credential(settings: Settings, output: bytes) -> Credential:
+    plugin = settings.plugin
+    assert plugin is not None
+    try:
+        found = json.loads(output)
+        if found["kind"] != "ExecCredential":
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise _failure(settings, "did not print an ExecCredential", plugin.hint) from None
+    if found.get("apiVersion") != plugin.api_version:
+        raise _failure(
+            settings,
+            f'answered in "{found.get("apiVersion")}" where the kubeconfig says "{plugin.api_version}"',
+            "update the plugin, or the apiVersion in the kubeconfig",
+        )
+    status = found.get("status")
+    if not isinstance(status, dict):
+        raise _failure(settings, "gave no credentials", plugin.hint)
+    token = str(status.get("token") or "").strip()
+    certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
+    if bool(certificate) != bool(key) or not (token or certificate):
+        raise _failure(settings, "gave neither a token nor a certificate with its key", plugin.hint)
+    if any(character in token for character in "\r\n\0"):
+        raise _failure(settings, "gave a token with a line break in it", plugin.hint)
+    return Credential(
+        token,
+        str(certificate).encode() if certificate else None,
+        str(key).encode() if key else None,
+        _moment(settings, status.get("expirationTimestamp")),
+    )
+
+
+def _moment(settings: Settings, text: Any) -> float | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise _failure(settings, f'gave an expirationTimestamp that is no time: "{text}"', "") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _failure(settings: Settings, what: str, hint: str) -> HatchwayError:
+    assert settings.plugin is not None
+    return HatchwayError(f'{settings.label}: the credential plugin "{settings.plugin.command}" {what}', hint)

@@ -1,0 +1,289 @@
+"""The live view of what this user may reach: services, EndpointSlices, pods and nodes, followed by watches.
+
+What may be listed is asked by access reviews (`kube/scopes.py`), for each kind on its own, and again every minute,
+after a refusal, and when the connection has become another cluster's or another user's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hatchway.errors import ApiError
+from hatchway.kube import access
+from hatchway.kube.api import Object
+from hatchway.kube.connection import Connection
+from hatchway.kube.endpoints import SERVICE_NAME, slice_of_endpoints
+from hatchway.kube.informer import Informer
+from hatchway.kube.scopes import RESOURCES, Kind, Scope, find_scopes
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+# ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", name, {}).
+Callback = Callable[[str, str, Object], None]
+
+_ASK_AGAIN = 60.0
+# After a refusal the rights are looked at again, but not more often than this.
+_REFUSED_PAUSE = 5.0
+_FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How well the view is: "connecting" until everything was listed once, "live", or "away" while the API server
+    cannot be reached or refuses the credentials; what was seen last stays. reason, hint: why it is away.
+    since: seconds since the epoch."""
+
+    name: Literal["connecting", "live", "away"]
+    reason: str
+    hint: str
+    since: float
+
+
+class View:
+    """Live objects by (namespace, name); shared: never change them. `run` follows until cancelled.
+
+    services, slices, pods, nodes: EndpointSlices keep their own names; where the cluster has none (before 1.21) they
+    are made of Endpoints. scopes: what may be listed, by those four names; empty until it was asked.
+    """
+
+    def __init__(self, connection: Connection, namespaces: Sequence[str] | None = None) -> None:
+        """namespaces: look at these only (nodes are left out then); None: at all that may be seen."""
+        self.services: dict[Key, Object] = {}
+        self.slices: dict[Key, Object] = {}
+        self.pods: dict[Key, Object] = {}
+        self.nodes: dict[Key, Object] = {}
+        self.scopes: dict[Kind, Scope] = {}
+        self.state = State("connecting", "", "", time.time())
+        self._connection = connection
+        self._namespaces = tuple(namespaces) if namespaces is not None else None
+        self._items: dict[Kind, dict[Key, Object]] = {
+            "services": self.services,
+            "slices": self.slices,
+            "pods": self.pods,
+            "nodes": self.nodes,
+        }
+        self._by_service: dict[Key, dict[str, Object]] = {}
+        self._subscribers: list[Callback] = []
+        self._feeds: dict[tuple[Kind, str], asyncio.Task[None]] = {}
+        self._synced: set[tuple[Kind, str]] = set()
+        self._complete = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._forbidden: dict[tuple[Kind, str], float] = {}
+        self._absent: set[Kind] = set()
+        self._old_endpoints = False
+        self._refusal: ApiError | None = None
+        self._identity = connection.identity
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call `callback` after each change, and at once for what is known already. Returns what ends that.
+
+        It must return quickly. After a change of `state` it is called with ("state", the state's name, {}).
+        """
+        for kind, items in self._items.items():
+            for obj in list(items.values()):
+                callback(kind, "ADDED", obj)
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def slices_of(self, namespace: str, service: str) -> Iterable[Object]:
+        """The EndpointSlices of a service."""
+        return self._by_service.get((namespace, service), {}).values()
+
+    def pods_in(self, namespace: str) -> list[Object]:
+        """The pods of a namespace."""
+        return [pod for (where, _), pod in self.pods.items() if where == namespace]
+
+    async def complete(self) -> None:
+        """Wait until everything that may be listed has been, once."""
+        await self._complete.wait()
+
+    async def run(self) -> None:
+        """Follow until cancelled; trouble with the API server never ends it, see `state`."""
+        stop = self._connection.subscribe(self._connection_changed)
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._plan_for_ever(group)
+        finally:
+            stop()
+            self._feeds.clear()
+
+    async def _plan_for_ever(self, group: asyncio.TaskGroup) -> None:
+        wait = _FIRST_RETRY
+        while True:
+            self._wake.clear()
+            if self._identity != self._connection.identity:
+                await self._start_over()
+            pause = _ASK_AGAIN
+            try:
+                scopes = await find_scopes(self._connection.client, self._connection.namespace, self._namespaces)
+                self._refused(None)
+                self._follow(group, scopes)
+                wait = _FIRST_RETRY
+            except ApiError as error:
+                if error.code != 503:
+                    self._refused(error)
+                pause, wait = wait, min(wait * 2, _LAST_RETRY)
+            self._judge()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    def _follow(self, group: asyncio.TaskGroup, scopes: dict[Kind, Scope]) -> None:
+        """Start the feeds that these scopes need, end those that they do not."""
+        for kind in self._absent:
+            scopes[kind] = Scope((), f"this cluster has no {kind}")
+        if scopes != self.scopes:
+            self.scopes = scopes
+            self._tell("state", self.state.name, {})
+        wanted: set[tuple[Kind, str]] = set()
+        for kind, scope in scopes.items():
+            wanted |= {(kind, namespace) for namespace in (("",) if scope.namespaces is None else scope.namespaces)}
+        for feed in [feed for feed in self._feeds if feed not in wanted]:
+            self._feeds.pop(feed).cancel()
+            self._synced.discard(feed)
+        # What is in none of the scopes any more must not be shown: the right to see it was taken away.
+        for kind, scope in scopes.items():
+            if scope.namespaces is not None:
+                gone = [obj for (where, _), obj in self._items[kind].items() if where not in scope.namespaces]
+                for obj in gone:
+                    self._change(kind, "DELETED", obj)
+        for feed in wanted:
+            task = self._feeds.get(feed)
+            if task is None or task.done():
+                self._feeds[feed] = group.create_task(self._feed(feed), name=f"view of {feed[0]} {feed[1]}")
+
+    async def _feed(self, feed: tuple[Kind, str]) -> None:
+        """Follow one resource in one namespace ("": in all); ends when the server refuses it."""
+        kind, namespace = feed
+        wait = _FIRST_RETRY
+        while True:
+            old = kind == "slices" and self._old_endpoints
+            resource = "endpoints" if old else RESOURCES[kind]
+            informer = Informer(self._connection.client, resource, namespace or None)
+            informer.subscribe(self._receiver(kind, old))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(informer.run(), name=f"informer {resource}")
+                    await informer.synced()
+                    self._prune(feed, set(informer.items))
+                    self._synced.add(feed)
+                    wait = _FIRST_RETRY
+                    self._refused(None)
+            except* ApiError as errors:
+                error = next(found for found in _leaves(errors) if isinstance(found, ApiError))
+            self._synced.discard(feed)
+            if error.code in (404, 405):
+                if kind == "slices" and not self._old_endpoints:
+                    self._old_endpoints = True
+                    continue
+                self._absent.add(kind)
+                self._wake.set()
+                return
+            if error.code == 403:
+                # The planner asks what is allowed now; until then what was seen stays.
+                log.info("%s may not be followed any more: %s", kind, error.message)
+                access.forget(self._connection.client)
+                before, self._forbidden[feed] = self._forbidden.get(feed), time.monotonic()
+                if before is not None and time.monotonic() - before < _ASK_AGAIN:
+                    # The reviews allow what the server refuses: no reason to ask for ever.
+                    await asyncio.sleep(_REFUSED_PAUSE)
+                self._wake.set()
+                return
+            self._refused(error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LAST_RETRY)
+
+    def _receiver(self, kind: Kind, old: bool) -> Callable[[str, Object], None]:
+        if old:
+            return lambda event, obj: self._change(kind, event, slice_of_endpoints(obj))
+        return lambda event, obj: self._change(kind, event, obj)
+
+    def _change(self, kind: Kind, event: str, obj: Object) -> None:
+        metadata = obj["metadata"]
+        key = metadata.get("namespace", ""), metadata["name"]
+        if event == "DELETED":
+            if self._items[kind].pop(key, None) is None:
+                return
+        else:
+            event = "MODIFIED" if key in self._items[kind] else "ADDED"
+            self._items[kind][key] = obj
+        if kind == "slices":
+            service = key[0], (metadata.get("labels") or {}).get(SERVICE_NAME, "")
+            if event == "DELETED":
+                self._by_service.get(service, {}).pop(key[1], None)
+            else:
+                self._by_service.setdefault(service, {})[key[1]] = obj
+        self._tell(kind, event, obj)
+
+    def _prune(self, feed: tuple[Kind, str], seen: set[Key]) -> None:
+        """Take out what vanished while nobody followed."""
+        kind, namespace = feed
+        for key, obj in list(self._items[kind].items()):
+            if key not in seen and (not namespace or key[0] == namespace):
+                self._change(kind, "DELETED", obj)
+
+    async def _start_over(self) -> None:
+        """The connection is another cluster's or another user's: nothing of what was seen holds."""
+        tasks = list(self._feeds.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._feeds.clear()
+        self._synced.clear()
+        self._absent.clear()
+        self._old_endpoints = False
+        self._refusal = None
+        self._identity = self._connection.identity
+        self.scopes = {}
+        self._complete.clear()
+        for kind, items in self._items.items():
+            for obj in list(items.values()):
+                self._change(kind, "DELETED", obj)
+        self._by_service.clear()
+        self._judge()
+
+    def _connection_changed(self) -> None:
+        if self._identity != self._connection.identity or self.state.name == "away":
+            self._wake.set()
+        self._judge()
+
+    def _refused(self, error: ApiError | None) -> None:
+        self._refusal = error
+        self._judge()
+
+    def _judge(self) -> None:
+        """Find the state anew."""
+        trouble, refusal = self._connection.trouble, self._refusal
+        synced = bool(self.scopes) and self._feeds.keys() <= self._synced
+        if synced:
+            self._complete.set()
+        name: Literal["connecting", "live", "away"]
+        if trouble is not None:
+            name, reason, hint, since = "away", trouble.reason, trouble.hint, trouble.since
+        elif refusal is not None:
+            reason = f"{self._connection.label} refuses: {refusal.message}"
+            name, hint, since = "away", refusal.hint or "log in again; it is tried again by itself", time.time()
+        else:
+            name, reason, hint, since = "live" if synced else "connecting", "", "", time.time()
+        if (name, reason) != (self.state.name, self.state.reason):
+            self.state = State(name, reason, hint, self.state.since if name == self.state.name else since)
+            self._tell("state", name, {})
+
+    def _tell(self, kind: str, event: str, obj: Object) -> None:
+        for callback in list(self._subscribers):
+            callback(kind, event, obj)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,105 @@
+"""URL rules: what becomes of one URL, as a callable. Every rewriter of this room is given one.
+
+`KubernetesRule` is `location.rewrite_location`. `PrefixRule` is for applications in browsers: own addresses become
+path-absolute, so that an application that builds them from its Host and a wrong scheme still works. `UnprefixRule`
+takes a prefix away again. All are idempotent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from hatchway.rewrite.location import collapse_path, rewrite_location
+
+# bytes in, bytes out; the very same object when there is nothing to change.
+Rule = Callable[[bytes], bytes]
+
+_OWN = re.compile(rb"(?:(?i:(https?|wss?)):)?//([^/?#\\]*)")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_DOTS = re.compile(rb"/(?:\.|%2[eE])")
+
+
+def under(path: bytes, prefix: bytes) -> bool:
+    """Whether a path lies under the prefix (no slash at its end), by whole segments."""
+    return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#")
+
+
+class KubernetesRule:
+    """The API server's rule; see `location.rewrite_location` for the arguments."""
+
+    def __init__(self, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> None:
+        self._prefix = prefix
+        self._request_host = request_host
+        self._endpoint_host = endpoint_host
+
+    def __call__(self, value: bytes) -> bytes:
+        found = rewrite_location(
+            value, prefix=self._prefix, request_host=self._request_host, endpoint_host=self._endpoint_host
+        )
+        return value if found == value else found
+
+
+class PrefixRule:
+    """Path-absolute URLs get the prefix; so do those of one of `hosts`, which become path-absolute (`ws:` and `wss:`
+    keep their beginning). Relative and foreign ones are left alone."""
+
+    def __init__(self, prefix: bytes, hosts: Iterable[bytes]) -> None:
+        self.prefix = prefix
+        self._hosts = frozenset(host.lower() for host in hosts if host)
+
+    def __call__(self, value: bytes) -> bytes:
+        if _CONTROL.search(value):
+            return value
+        if value[:1] == b"/" and value[1:2] not in (b"/", b"\\"):
+            return self._path(value)
+        own = _OWN.match(value)
+        if own is None or own[2].lower() not in self._hosts:
+            return value
+        rest = value[own.end() :]
+        if rest[:1] != b"/":
+            rest = b"/" + rest
+        scheme = own[1]
+        found = self._path(rest)
+        if scheme is not None and scheme[:1] in b"wW":
+            found = own[0] + found
+        return value if found == value else found
+
+    def _path(self, value: bytes) -> bytes:
+        if _DOTS.search(value):  # a browser would resolve them above the prefix
+            path, mark, rest = _split(value)
+            value = collapse_path(path) + mark + rest
+        return value if under(value, self.prefix) else self.prefix + value
+
+
+class UnprefixRule:
+    """The prefix is taken from path-absolute URLs, and from those of one of `hosts`, which keep their origin."""
+
+    def __init__(self, prefix: bytes, hosts: Iterable[bytes]) -> None:
+        self.prefix = prefix
+        self._hosts = frozenset(host.lower() for host in hosts if host)
+
+    def __call__(self, value: bytes) -> bytes:
+        origin = b""
+        rest = value
+        if value[:1] != b"/" or value[1:2] == b"/":
+            own = _OWN.match(value)
+            if own is None or own[2].lower() not in self._hosts:
+                return value
+            origin, rest = own[0], value[own.end() :]
+        if not under(rest, self.prefix):
+            return value
+        rest = rest[len(self.prefix) :]
+        if rest[:1] != b"/":
+            rest = b"/" + rest
+        if not origin and rest[:2] == b"//":
+            rest = b"/." + rest  # two slashes would begin a host
+        return origin + rest
+
+
+def _split(url: bytes) -> tuple[bytes, bytes, bytes]:
+    """Path, what ends it, and the rest."""
+    match = re.search(rb"[?#]", url)
+    if match is None:
+        return url, b"", b""
+    return url[: match.start()], match[0], url[match.end() :]

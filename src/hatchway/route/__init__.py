@@ -1,0 +1,1 @@
+"""Ways to carry bytes to a target, and the choice among them."""

@@ -1,0 +1,396 @@
+"""`prefix.js` on its own, in real Chromium: every way in which a page names an address, one by one.
+
+No request without the prefix is brought back here: whatever the script misses is a 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.behind import Front, Site, chromium, proxy_verb, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Page as Tab
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360f8cf500f0003860180a7e85d4f0000000049454e44ae426082"
+)
+BLANK = "<!DOCTYPE html><html><head><title>x</title></head><body><div id=root></div></body></html>"
+
+
+def echo(request: Any) -> Any:
+    return 200, {"Content-Type": "application/json"}, f'{{"target":"{request.target}","method":"{request.method}"}}'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[Front]:
+    with proxy_verb(strays=False) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    pages: dict[str, Any] = {
+        "/": BLANK,
+        "/deep/er/": BLANK,
+        "/echo": echo,
+        "/up": echo,
+        "/a.png": lambda _: (200, {"Content-Type": "image/png"}, PNG),
+        "/x.js": "window.loaded = (window.loaded || 0) + 1;",
+        "/module.js": "export const value = 42; export const here = location.pathname;",
+        "/worker.js": "onmessage = async e => postMessage(await (await fetch('/echo?w')).text())",
+        "/lib.js": "self.lib = 7;",
+        "/import-worker.js": "importScripts('/lib.js'); onmessage = () => postMessage(self.lib)",
+        "/sse": lambda _: (200, {"Content-Type": "text/event-stream"}, "data: hello\n\n"),
+        "/frame": "<!DOCTYPE html><p id=f>framed</p><script>document.title = location.pathname</script>",
+        "/form": lambda r: (200, {"Content-Type": "text/html"}, f"<p id=sent>{r.method} {r.target}</p>"),
+        "/style.css": "p { color: rgb(1, 2, 3); background: url(/a.png) }",
+    }
+    site = Site(pages)
+    with serving(site):
+        yield site
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context: BrowserContext, front: Front, site: Site) -> Tab:
+    tab = context.new_page()
+    site.seen.clear()
+    tab.goto(front.url(site))
+    return tab
+
+
+FETCHES = [
+    "fetch('/echo?1')",
+    "fetch(location.origin + '/echo?1')",
+    "fetch(new URL('/echo?1', location.origin))",
+    "fetch(new Request('/echo?1'))",
+    "fetch('//' + location.host + '/echo?1')",
+    "fetch('echo?1')",
+    "fetch('../../../../../../../echo?1')",
+    "fetch('/x/../../../echo?1')",
+    "fetch(document.baseURI + 'echo?1')",
+    "fetch(new Request(new Request('/echo?1').url))",
+    "fetch(document.URL + 'echo?1')",
+]
+
+
+@pytest.mark.parametrize("call", FETCHES)
+def test_fetch(tab: Tab, call: str) -> None:
+    found = tab.evaluate(f"{call}.then(r => r.json().then(j => [r.url.slice(location.origin.length), j.target]))")
+    assert found == ["/echo?1", "/echo?1"]
+
+
+def test_xhr(tab: Tab) -> None:
+    found = tab.evaluate(
+        "new Promise(done => { const x = new XMLHttpRequest(); x.open('POST', '/echo'); x.onload = () =>"
+        " done([x.responseURL, x.responseText]); x.send('a') })"
+    )
+    assert found[0].endswith("/echo") and "/proxy" not in found[0]
+    assert '"POST"' in found[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["'/ws?a=1'", "'ws://' + location.host + '/ws?a=1'", "new URL('/ws?a=1', location.href.replace('http', 'ws'))"],
+)
+def test_websocket(tab: Tab, url: str) -> None:
+    found = tab.evaluate(
+        f"new Promise((done, no) => {{ const w = new WebSocket({url}); w.onopen = () => w.send('hi');"
+        " w.onmessage = e => done([e.data, w.url, w instanceof WebSocket, WebSocket.OPEN]); w.onerror = no })"
+    )
+    assert found[0] == "/ws?a=1 hi"
+    assert found[1].endswith("/ws?a=1") and "/proxy" not in found[1]
+    assert found[2:] == [True, 1]
+
+
+def test_a_websocket_to_the_prefix_without_a_slash(tab: Tab, front: Front, site: Site) -> None:
+    """Nothing of the application follows `/proxy`: that is its root."""
+    found = tab.evaluate(
+        "path => new Promise((done, no) => { const w = new WebSocket('ws://' + location.host + path);"
+        " w.onopen = () => w.send('hi'); w.onmessage = e => done(e.data); w.onerror = no })",
+        front.prefix(site),
+    )
+    assert found == "/ hi"
+
+
+def test_a_subclass_of_websocket(tab: Tab) -> None:
+    assert tab.evaluate(
+        "new Promise(done => { class Mine extends WebSocket { hello() { this.send('x') } }; const w = new Mine('/ws');"
+        " w.onopen = () => w.hello(); w.onmessage = e => done(e.data + (w instanceof Mine)) })"
+    ) == ("/ws xtrue")
+
+
+def test_event_source(tab: Tab) -> None:
+    assert tab.evaluate(
+        "new Promise(done => { const s = new EventSource('/sse'); s.onmessage = e => { s.close(); done(e.data) } })"
+    ) == ("hello")
+
+
+def test_beacon(tab: Tab, site: Site) -> None:
+    assert tab.evaluate("navigator.sendBeacon('/up', 'x')")
+    tab.wait_for_function("fetch('/echo').then(() => true)")
+    assert "/up" in site.targets()
+
+
+@pytest.mark.parametrize("options", ["", ", {type: 'module'}"])
+def test_worker(tab: Tab, options: str) -> None:
+    found = tab.evaluate(
+        f"new Promise((done, no) => {{ const w = new Worker('/worker.js'{options}); w.onerror = no;"
+        " w.onmessage = e => done(e.data); w.postMessage(1) })"
+    )
+    assert '"/echo?w"' in found
+
+
+def test_import_scripts(tab: Tab) -> None:
+    assert (
+        tab.evaluate(
+            "new Promise(done => { const w = new Worker('/import-worker.js'); w.onmessage = e => done(e.data);"
+            " w.postMessage(1) })"
+        )
+        == 7
+    )
+
+
+@pytest.mark.parametrize("revoked", ["", "URL.revokeObjectURL(u);"])
+def test_a_worker_made_on_the_spot(tab: Tab, revoked: str) -> None:
+    found = tab.evaluate(
+        """new Promise((done, no) => { const u = URL.createObjectURL(new Blob(["importScripts('" + location.origin +
+        "/lib.js'); fetch('" + location.origin + "/echo').then(r => r.text()).then(t => postMessage(lib + t))"],
+        {type: 'text/javascript'})); const w = new Worker(u); w.onerror = no; w.onmessage = e => done(e.data); """
+        + revoked
+        + "})"
+    )
+    assert found.startswith("7") and '"/echo"' in found
+
+
+def test_shared_worker(tab: Tab, site: Site) -> None:
+    site.pages["/shared.js"] = "onconnect = async e => e.ports[0].postMessage(await (await fetch('/echo?s')).text())"
+    found = tab.evaluate(
+        "new Promise((done, no) => { const w = new SharedWorker('/shared.js'); w.port.onmessage = e => done(e.data) })"
+    )
+    assert '"/echo?s"' in found
+
+
+def test_dynamic_import_of_a_computed_address(tab: Tab) -> None:
+    """`import(x)` in a script that came from the server; typed into a console it could not be changed."""
+    tab.evaluate(
+        "new Promise(done => { const s = document.createElement('script'); s.src = '/x.js'; s.onload = done;"
+        " document.head.append(s) })"
+    )
+    assert tab.evaluate("window.loaded") == 1
+    assert tab.evaluate("__hatchwayImport(u => import(u), '/module.js').then(m => [m.value, m.here])") == [42, "/"]
+
+
+def test_history(tab: Tab, front: Front, site: Site) -> None:
+    tab.evaluate("history.pushState({a: 1}, '', '/some/where?x#y')")
+    assert tab.url == front.url(site, "/some/where?x#y")
+    tab.evaluate("history.replaceState(null, '', location.origin + '/other')")
+    assert tab.url == front.url(site, "/other")
+    tab.evaluate("history.pushState(null, '', location.href)")
+    assert tab.url == front.url(site, "/other")
+    tab.evaluate("history.pushState(null, '', null)")
+    tab.evaluate("history.pushState(null, '', '?q')")
+    assert tab.url == front.url(site, "/other?q")
+
+
+def test_location_is_what_the_application_believes(tab: Tab, front: Front, site: Site) -> None:
+    tab.goto(front.url(site, "/deep/er/?q#h"))
+    found = tab.evaluate(
+        "(l => [l.href, l.pathname, String(l), l.search, l.hash, l.origin, l instanceof Location, document.URL,"
+        " document.baseURI])(__hatchway(location))"
+    )
+    plain = front.origin + "/deep/er/?q#h"
+    assert found == [plain, "/deep/er/", plain, "?q", "#h", front.origin, True, plain, plain]
+    assert tab.evaluate("[1, 'a', null, undefined].map(__hatchway)") == [1, "a", None, None]
+    assert tab.evaluate("(o => __hatchway(o) === o)({pathname: '/x'})")
+
+
+NAVIGATIONS = [
+    "location.href = '/form?1'",
+    "location = '/form?1'",
+    "location.assign('/form?1')",
+    "location.replace('/form?1')",
+    "window.location.pathname = '/form'",
+    "document.location = '/form?1'",
+    "__hatchway(location).href = '/form?1'",
+    "__hatchway(location).pathname = '/form'",
+    "__hatchway(location).assign('/form?1')",
+    "__hatchway(location).replace(new URL('/form?1', location.origin))",
+    "window.open('/form?1', '_self')",
+    "navigation.navigate('/form?1')",
+]
+
+
+@pytest.mark.parametrize("statement", NAVIGATIONS)
+def test_navigation(tab: Tab, statement: str, site: Site) -> None:
+    tab.evaluate(f"setTimeout(() => {{ {statement} }})")
+    tab.wait_for_selector("#sent")
+    assert tab.inner_text("#sent").startswith("GET /form")
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "<a id=go href='/form?1'>x</a>",
+        "<form action='/form?1' method=post><button id=go>x</button></form>",
+        "<form><button id=go formaction='/form?1' formmethod=post>x</button></form>",
+        "<form action='/nowhere'><input type=submit id=go formaction='/form?1' formmethod=post></form>",
+    ],
+)
+@pytest.mark.parametrize("how", ["innerHTML = m", "insertAdjacentHTML('beforeend', m)", "append(parsed(m))"])
+def test_links_and_forms_that_a_script_makes(tab: Tab, markup: str, how: str) -> None:
+    tab.evaluate(
+        "m => { const parsed = m => new DOMParser().parseFromString(m, 'text/html').body.firstChild;"
+        f" document.getElementById('root').{how} }}",
+        markup,
+    )
+    tab.click("#go")
+    tab.wait_for_selector("#sent")
+    assert tab.inner_text("#sent").endswith("/form?1")
+
+
+def test_form_submit_from_a_script(tab: Tab) -> None:
+    tab.evaluate(
+        "setTimeout(() => { const f = document.createElement('form'); f.setAttribute('action', '/form?z');"
+        " f.method = 'post'; document.body.append(f); f.submit() })"
+    )
+    tab.wait_for_selector("#sent")
+    assert tab.inner_text("#sent") == "POST /form?z"
+
+
+IMAGES = [
+    "i.src = '/a.png'",
+    "i.setAttribute('src', '/a.png')",
+    "i.src = location.origin + '/a.png'",
+    "i.srcset = '/a.png 1x, /b.png 2x'",
+    "i.setAttribute('srcset', '/a.png 1x')",
+]
+
+
+@pytest.mark.parametrize("statement", IMAGES)
+def test_images(tab: Tab, statement: str) -> None:
+    loaded = tab.evaluate(
+        f"new Promise((done, no) => {{ const i = new Image(); i.onload = () => done(i.currentSrc); i.onerror = no; {statement} }})"
+    )
+    assert loaded.endswith("/a.png") and "/proxy" not in loaded
+
+
+def test_what_is_read_back_is_what_was_written(tab: Tab) -> None:
+    found = tab.evaluate(
+        """(() => { const a = document.createElement('a'); a.href = '/x/y?z'; const i = new Image(); i.srcset = '/a.png 2x';
+        const s = document.createElement('script'); s.setAttribute('src', '/q.js');
+        return [a.getAttribute('href'), a.href, a.pathname, String(a), i.srcset, s.src, s.getAttribute('src')] })()"""
+    )
+    origin = tab.evaluate("location.origin")
+    plain = origin + "/x/y?z"
+    assert found == ["/x/y?z", plain, "/x/y", plain, "/a.png 2x", origin + "/q.js", "/q.js"]
+
+
+def test_svg(tab: Tab, site: Site) -> None:
+    tab.evaluate(
+        """(() => { const n = 'http://www.w3.org/2000/svg'; const s = document.createElementNS(n, 'svg');
+        const i = document.createElementNS(n, 'image'); i.setAttributeNS('http://www.w3.org/1999/xlink', 'xlink:href', '/a.png');
+        s.append(i); document.body.append(s) })()"""
+    )
+    tab.wait_for_function("performance.getEntriesByType('resource').some(e => e.name.endsWith('/a.png'))")
+    assert "/a.png" in site.targets()
+
+
+def test_styles(tab: Tab, site: Site) -> None:
+    tab.evaluate(
+        """(() => { const l = document.createElement('link'); l.rel = 'stylesheet'; l.href = '/style.css';
+        document.head.append(l); document.body.innerHTML = '<p>a</p><b style="background:url(/a.png?attr)">b</b>';
+        const s = new CSSStyleSheet(); s.replaceSync('i { background: url("/a.png?sheet") }');
+        document.adoptedStyleSheets = [s]; const i = document.createElement('i'); i.textContent = 'i';
+        document.body.append(i); const u = document.createElement('u'); u.textContent = 'u'; document.body.append(u);
+        u.style.setProperty('background', 'url(/a.png?prop)') })()"""
+    )
+    tab.wait_for_function("getComputedStyle(document.querySelector('p')).color === 'rgb(1, 2, 3)'")
+    for query in ("attr", "sheet", "prop"):
+        tab.wait_for_function(
+            f"performance.getEntriesByType('resource').some(e => e.name.endsWith('/proxy/a.png?{query}'))"
+        )
+
+
+def test_frames(tab: Tab) -> None:
+    tab.evaluate("(f => { f.src = '/frame'; document.body.append(f) })(document.createElement('iframe'))")
+    tab.wait_for_function("document.querySelector('iframe').contentDocument.title === '/frame'")
+
+
+def test_an_empty_frame_that_a_script_fills(tab: Tab) -> None:
+    found = tab.evaluate(
+        """new Promise(done => { const f = document.createElement('iframe'); document.body.append(f);
+        window.done = done; const d = f.contentDocument; d.open();
+        d.write("<script>fetch(parent.location.origin + '/echo?f').then(r => r.text()).then(parent.done)<" + "/script>");
+        d.close() })"""
+    )
+    assert '"/echo?f"' in found
+
+
+def test_document_write(tab: Tab, site: Site) -> None:
+    site.pages["/written"] = (
+        "<!DOCTYPE html><head></head><body><script>document.write('<script src=\"/x.js\"><' + '/script>')</script>"
+        "<script>document.title = 'loaded ' + window.loaded</script>"
+    )
+    tab.goto(tab.url + "written")
+    assert tab.title() == "loaded 1"
+
+
+def test_cookies(tab: Tab, site: Site, front: Front, context: BrowserContext) -> None:
+    tab.evaluate("document.cookie = 'a=1; path=/'")
+    tab.evaluate("document.cookie = '__Host-b=2; Secure; Path=/'")
+    tab.evaluate("document.cookie = 'c=3'")
+    assert tab.evaluate("document.cookie.split('; ').sort()") == ["__Host-b=2", "a=1", "c=3"]
+    tab.evaluate("fetch('/echo').then(r => r.text())")
+    assert sorted(site.request("/echo").headers["Cookie"].split("; ")) == ["__Host-b=2", "a=1", "c=3"]
+    assert all(cookie["path"].startswith(front.prefix(site)) for cookie in context.cookies())  # type: ignore[typeddict-item]
+    tab.evaluate("document.cookie = 'a=; path=/; max-age=0'")
+    assert "a=1" not in tab.evaluate("document.cookie")
+
+
+def test_service_worker(tab: Tab, site: Site, front: Front) -> None:
+    site.pages["/sw.js"] = (
+        "self.addEventListener('install', e => self.skipWaiting());"
+        "self.addEventListener('activate', e => e.waitUntil(clients.claim()));"
+        "self.addEventListener('fetch', e => { if (new URL(e.request.url).pathname === '/made-up')"
+        " e.respondWith(fetch('/echo?from-sw')) });"
+    )
+    scope = tab.evaluate(
+        "navigator.serviceWorker.register('/sw.js', {scope: '/'}).then(r => new Promise(done =>"
+        " navigator.serviceWorker.controller ? done(r.scope) :"
+        " navigator.serviceWorker.addEventListener('controllerchange', () => done(r.scope))))"
+    )
+    assert scope == front.origin + "/"
+    assert "/echo?from-sw" in tab.evaluate("fetch('/made-up').then(r => r.text())")
+
+
+def test_foreign_addresses_are_left_alone(tab: Tab) -> None:
+    found = tab.evaluate(
+        """['https://example.com/x', '//example.com/x', 'mailto:a@b', 'data:text/plain,x', 'blob:x', '#a', '?b', 'c/d', ''].map(
+        h => { const a = document.createElement('a'); a.setAttribute('href', h); return a.getAttribute('href') === h &&
+        Reflect.apply(Element.prototype.getAttribute, a, ['href']) === h })"""
+    )
+    assert all(found)
+
+
+def test_running_twice_changes_nothing(tab: Tab, front: Front, site: Site) -> None:
+    tab.evaluate("Function(document.querySelector('script').textContent)()")
+    assert tab.evaluate("fetch('/echo').then(r => r.json())") == {"target": "/echo", "method": "GET"}

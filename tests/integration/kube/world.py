@@ -1,0 +1,237 @@
+"""API servers, proxies, plugins and kubeconfigs of the connection's tests: small, real sockets, all closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hatchway.kube.connection import Connection
+from hatchway.proxy.routing import RequestHead, Respond
+from hatchway.proxy.server import Server, serve
+
+V1 = "client.authentication.k8s.io/v1"
+
+
+async def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait until `what` gives something true."""
+    async with asyncio.timeout(seconds):
+        while not (found := what()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return found
+
+
+class ApiServer:
+    """Answers every path with an empty list. accepts: Authorization values that are no 401; None: all are.
+
+    seen: the heads of requests, in order.
+    """
+
+    def __init__(self) -> None:
+        self.accepts: set[str] | None = None
+        self.seen: list[RequestHead] = []
+        self.server: Server | None = None
+        self.connections: set[tuple[str, int] | None] = set()
+
+    async def start(self, context: ssl.SSLContext | None, port: int = 0) -> None:
+        self.server = await serve(self._route, host="127.0.0.1", port=port, ssl=context)
+
+    @property
+    def port(self) -> int:
+        assert self.server is not None
+        return self.server.port
+
+    def _route(self, head: RequestHead) -> Respond:
+        self.seen.append(head)
+        self.connections.add(head.peer.address)
+        given = (head.header(b"authorization") or b"").decode()
+        if self.accepts is not None and given not in self.accepts:
+            status = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
+            return Respond(401, [(b"Content-Type", b"application/json")], json.dumps(status).encode())
+        page = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
+        return Respond(200, [(b"Content-Type", b"application/json")], json.dumps(page).encode())
+
+    def fields(self) -> dict[str, str]:
+        """The last request's fields."""
+        return {name.decode().lower(): value.decode() for name, value in self.seen[-1].headers}
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            await self.server.close(0)
+            self.server = None
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class ForwardProxy:
+    """An HTTP CONNECT and SOCKS 5 proxy. It leads every name to 127.0.0.1.
+
+    asked: the authorities that it was asked for. credentials: "user:password" that it demands, or "".
+    """
+
+    def __init__(self, credentials: str = "") -> None:
+        self.asked: list[str] = []
+        self.credentials = credentials
+        self._server: asyncio.Server | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            first = await reader.readexactly(1)
+            port = await (self._socks(reader, writer) if first == b"\x05" else self._connect(reader, writer))
+            if port:
+                there = await asyncio.open_connection("127.0.0.1", port)
+                await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+        writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        head = (b"C" + await reader.readuntil(b"\r\n\r\n")).decode()
+        authority = head.split(" ")[1]
+        self.asked.append(authority)
+        wanted = "Basic " + base64.b64encode(self.credentials.encode()).decode()
+        if self.credentials and f"Proxy-Authorization: {wanted}\r\n" not in head:
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            return 0
+        writer.write(b"HTTP/1.1 200 Connection established\r\nX-Own: y\r\n\r\n")
+        return int(authority.rpartition(":")[2])
+
+    async def _socks(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        methods = await reader.readexactly((await reader.readexactly(1))[0])
+        if self.credentials:
+            assert 2 in methods
+            writer.write(b"\x05\x02")
+            await reader.readexactly(1)
+            user = await reader.readexactly((await reader.readexactly(1))[0])
+            password = await reader.readexactly((await reader.readexactly(1))[0])
+            good = f"{user.decode()}:{password.decode()}" == self.credentials
+            writer.write(b"\x01\x00" if good else b"\x01\x01")
+            if not good:
+                return 0
+        else:
+            writer.write(b"\x05\x00")
+        kind = (await reader.readexactly(4))[3]
+        if kind == 3:
+            host = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+        else:
+            host = ".".join(map(str, await reader.readexactly(4)))
+        port = int.from_bytes(await reader.readexactly(2), "big")
+        self.asked.append(f"{host}:{port}")
+        writer.write(b"\x05\x00\x00\x01\x7f\x00\x00\x01" + port.to_bytes(2, "big"))
+        return port
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+class FakePlugin:
+    """A credential plugin that prints what `answer` says and counts its runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.script = directory / "login"
+        self.script.write_text(
+            f'#!/bin/sh\necho "$KUBERNETES_EXEC_INFO" >>{directory}/runs\n'
+            f'echo "$EXTRA $1" >{directory}/given\n[ -e {directory}/slow ] && sleep 0.3\n'
+            f"cat {directory}/said >&2\ncat {directory}/answer\nexit $(cat {directory}/code)\n"
+        )
+        self.script.chmod(0o755)
+        self.fail(0)
+
+    def answer(self, version: str = V1, **status: str) -> None:
+        document = {"kind": "ExecCredential", "apiVersion": version, "status": status}
+        (self.directory / "answer").write_text(json.dumps(document))
+
+    def say(self, text: str) -> None:
+        """Answer with this, whatever it is."""
+        (self.directory / "answer").write_text(text)
+
+    def fail(self, code: int, message: str = "") -> None:
+        (self.directory / "code").write_text(str(code))
+        (self.directory / "said").write_text(message)
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """What each run was told."""
+        path = self.directory / "runs"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def user(self) -> dict[str, Any]:
+        return {
+            "exec": {
+                "apiVersion": V1,
+                "command": str(self.script),
+                "args": ["one"],
+                "env": [{"name": "EXTRA", "value": "more"}],
+                "interactiveMode": "IfAvailable",
+                "provideClusterInfo": True,
+                "installHint": "get it from the shelf",
+            }
+        }
+
+
+def write_kubeconfig(
+    path: Path, cluster: dict[str, Any], user: dict[str, Any], *, namespace: str = "", current: str = "work"
+) -> None:
+    """A kubeconfig with the context `work`; replaced at once, as editors and kubectl do it."""
+    context = {"cluster": "c", "user": "u", **({"namespace": namespace} if namespace else {})}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": current,
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "work", "context": context}],
+    }
+    replace_file(path, yaml.safe_dump(document))
+
+
+def replace_file(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+@contextlib.asynccontextmanager
+async def followed(connection: Connection) -> Any:
+    """The connection with its files watched."""
+    task = asyncio.get_running_loop().create_task(connection.watch_files())
+    try:
+        yield connection
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await connection.aclose()

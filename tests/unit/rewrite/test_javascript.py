@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatchway.rewrite.javascript import AHEAD, BEHIND, JavaScriptRewriter
+from tests.unit.rewrite.pieces import HOST, PREFIX, in_pieces, rule, whole
+
+ADDRESS = b"globalThis.__hatchway("
+GUARDED = b"(globalThis.__hatchway||(_=>_))("
+IMPORT = b"globalThis.__hatchwayImport(u=>import(u),"
+GUARDED_IMPORT = b"(globalThis.__hatchwayImport||((f,u)=>f(u)))(u=>import(u),"
+
+
+def rewriter() -> JavaScriptRewriter:
+    return JavaScriptRewriter(rule())
+
+
+def rewritten(text: str | bytes) -> bytes:
+    return whole(rewriter, text.encode() if isinstance(text, str) else text)
+
+
+def wanted(text: str) -> bytes:
+    """P: the prefix, H( and G(: the address function, bare and guarded; I( and J( the import function."""
+    found = text.encode().replace(b"P/", PREFIX + b"/").replace(b"H(", ADDRESS).replace(b"G(", GUARDED)
+    return found.replace(b"J(", GUARDED_IMPORT).replace(b"I(", IMPORT)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        # Modules.
+        ('import "/a.js"', 'import "P/a.js"'),
+        ("import'/a.js'", "import'P/a.js'"),
+        ('import x,{y as z} from "/a.js";', 'import x,{y as z} from "P/a.js";'),
+        ('import*as n from"/a.js"', 'import*as n from"P/a.js"'),
+        ('export*from"/a.js";export{x}from\n"/b.js"', 'export*from"P/a.js";export{x}from\n"P/b.js"'),
+        ('import("/a.js")', 'import("P/a.js")'),
+        ('import(/* c */ "/a.js").then(f)', 'I(/* c */ "/a.js").then(f)'),
+        ("x=import(`/a/${b}.js`)", "x=J(`/a/${b}.js`)"),
+        ("const m = await import(url)", "const m = await J(url)"),
+        ("a\nimport(url)", "a\nI(url)"),
+        # Addresses.
+        ("x=location.pathname", "x=G(location).pathname"),
+        ("location.href='/x'", "H(location).href='/x'"),
+        ("a = b\nlocation.href = c", "a = b\nH(location).href = c"),
+        ("if(a)location.assign(b)", "if(a)H(location).assign(b)"),
+        ("else location.replace(b)", "else G(location).replace(b)"),
+        ("return window.location.pathname", "return G(window.location).pathname"),
+        ("return\nlocation.pathname", "return\nH(location).pathname"),
+        ("const {pathname:e,search:t} = e.location;", "const {pathname:e,search:t} = G(e.location);"),
+        ("let{pathname:e,hash:n}=t;", "let{pathname:e,hash:n}=G(t);"),
+        ("const{pathname}=r", "const{pathname}=G(r)"),
+        ("f(a.href,t.pathname)", "f(G(a).href,G(t).pathname)"),
+        ("x=a?.href", "x=G(a)?.href"),
+        ("x=window?.location?.href", "x=G(window?.location)?.href"),
+        ("x=f(window.location)", "x=f(G(window.location))"),
+        ("window.location='/x'", "H(window.location).href='/x'"),
+        ("`${location.pathname}${`${b.href}`}`", "`${G(location).pathname}${`${G(b).href}`}`"),
+        ("x=[...location.pathname]", "x=[...H(location).pathname]"),
+        ("this.a.location.pathname", "H(this.a.location).pathname"),
+    ],
+)
+def test_what_is_changed(source: str, expected: str) -> None:
+    assert rewritten(source) == wanted(expected)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        # Not absolute, or not ours.
+        'import "./a.js"; import x from "react"; import("../b.js"); export * from "https://cdn.example.com/x.js"',
+        'import data from "//cdn.example.com/x.js"',
+        # No code.
+        '"import(x) location.href"',
+        "'location.href'",
+        "'it\\'s location.href'",
+        "// location.href\n",
+        "/* location.href import x from '/a' */",
+        "`location.href import('/a')`",
+        "x=/location.href'/.test(y)",
+        "x=/[/'\"]location.href/g",
+        "return /'/.test(location)",
+        # Words that are something else.
+        "const o={location:1,pathname:2,href:3,import:4,from:5}",
+        "function f(location,pathname){}",
+        "mylocation.href2 = $location.hrefs",
+        "o.import(x)",
+        "class A{import(x){return 1}static import(y){}}",
+        "Array.from('/a')",
+        "new location.href()",
+        "delete a.href",
+        "location.reload();location.hash='x';y=location.origin",
+        "foo().location.href",
+        "a[0].href",
+        "a?.b.href",
+        "this.#location.href",
+        "import.meta.href",
+        "super.location.href",
+        "location\n=1",
+        "let {pathname} = useLocation()",
+        "let {pathname} = a ? b : c",
+        "for (const {pathname} of links) {}",
+        "({pathname}) => 1",
+        '{"href": "/a", "location": {"pathname": "/b"}}',
+        "import(x, {with: {type: 'json'}})",
+        "import()",
+    ],
+)
+def test_what_is_left_alone(source: str) -> None:
+    assert rewritten(source) == source.encode()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a=b/c;x='/';location.href", "a=b/c;x='/';G(location).href"),
+        ("a=(b+c)/d;e='/';f.href", "a=(b+c)/d;e='/';G(f).href"),
+        ("if(a)/'/.test(b);f.href", "if(a)/'/.test(b);G(f).href"),
+        ("a=b[0]/c/d;x=f.href", "a=b[0]/c/d;x=G(f).href"),
+        ("i++/2;'/';f.href", "i++/2;'/';G(f).href"),
+        ("}/'/.test(b);f.href", "}/'/.test(b);G(f).href"),
+        ("typeof/'/;f.href", "typeof/'/;G(f).href"),
+        ("a.return/b;'/';f.href", "a.return/b;'/';G(f).href"),
+        ("a/*'*//b/'/';f.href", "a/*'*//b/'/';G(f).href"),
+        ("x=`${{a:`}`}}`;f.href", "x=`${{a:`}`}}`;G(f).href"),
+    ],
+)
+def test_slashes_and_quotes(source: str, expected: str) -> None:
+    assert rewritten(source) == wanted(expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["it's no script\nlocation.href\n", '<p>"\n<script>location.href', 'a"b\rlocation.href']
+)
+def test_what_is_no_script_passes(text: str) -> None:
+    assert rewritten(text) == text.encode()
+
+
+def test_own_addresses() -> None:
+    assert rewritten(b'import "http://%b/a.js"' % HOST) == b'import "%b/a.js"' % PREFIX
+
+
+def test_a_comment_before_a_word_is_no_chain() -> None:
+    assert rewritten("// see foo.\nlocation.href=1") == wanted("// see foo.\nH(location).href=1")
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "location", ".href", ".pathname", "import", "(", ")", "{", "}", "'/a'", '"/b"', "`", "${", "/", "//", "/*", "*/",
+        "\n", " ", "=", "a", ".b", "?.", "from ", "return ", "const {pathname}=", "window", ";", ",", "\\", "'", '"', "[",
+        "]", "++", "x" * 200, "new ", "é", "…", "\r\n", "if(a)", "export * from '/c'",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FRAGMENTS, max_size=40), st.lists(st.integers(0, 10**6), max_size=8), st.integers(0, 3 * AHEAD))
+def test_pieces_make_no_difference(parts: list[str], cuts: list[int], pad: int) -> None:
+    text = ("".join(parts[: len(parts) // 2]) + " " * pad + "".join(parts[len(parts) // 2 :])).encode()
+    text = text + b" " * BEHIND + text
+    assert in_pieces(rewriter, text, cuts) == whole(rewriter, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FRAGMENTS, max_size=60))
+def test_nothing_is_lost(parts: list[str]) -> None:
+    """Taking out what was put in gives the source."""
+    text = "".join(parts).encode()
+    plain = rewritten(text)
+    for helper in (GUARDED_IMPORT, IMPORT):
+        plain = plain.replace(helper, b"import(")
+    assert b"".join(plain.replace(GUARDED, b"").replace(ADDRESS, b"").replace(PREFIX, b"").split()).replace(
+        b")", b""
+    ).replace(b".href", b"") == b"".join(text.split()).replace(b")", b"").replace(b".href", b"")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
+def test_any_bytes(text: bytes, cuts: list[int]) -> None:
+    assert in_pieces(rewriter, text, cuts) == whole(rewriter, text)
+
+
+def test_long_strings_and_comments_stream() -> None:
+    transform = rewriter()
+    transform.feed(b"x='")
+    kept = 0
+    for _ in range(64):
+        kept += 65536 - len(transform.feed(b"a" * 65536))
+    assert kept < 8192
+    assert transform.feed(b"';" + b" " * 4096 + b"y=location.href") + transform.finish()
