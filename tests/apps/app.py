@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """A started application. url: ends with a slash. work: its directory, shared with whoever runs it."""
+    """A started application. url: ends with a slash. work: its directory, shared with whoever runs it.
+
+    log: gives the last lines that it has printed.
+    """
 
     url: str
     work: Path
     mode: str
+    log: Callable[[], str]
 
     def at(self, path: str = "") -> str:
         """The address of a path, which is given without a slash in front."""

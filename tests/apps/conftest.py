@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,16 +41,21 @@ def running(
     work = tmp_path_factory.mktemp(app.name)
     start.prepare(app, installed, work)
     with contextlib.ExitStack() as stack:
-        urls: dict[str, str] = {}
+        found: dict[str, Running] = {}
 
         def reach(mode: str) -> Running:
-            if mode == "direct" and mode not in urls:
-                urls[mode] = stack.enter_context(start.process(app, installed, work))
-            elif mode not in urls:
+            if mode == "direct" and mode not in found:
+                url, log = stack.enter_context(start.process(app, installed, work))
+                found[mode] = Running(url, work, mode, lambda: log.read_text()[-3000:])
+            elif mode not in found:
                 door: Door = request.getfixturevalue("door")
-                stack.enter_context(start.pod(app, installed, work, request.getfixturevalue("cluster")))
-                urls["host"] = door.host(app.name, start.NAMESPACE)
-                urls["prefix"] = door.prefix(app.name, start.NAMESPACE)
-            return Running(urls[mode], Path(work), mode)
+                cluster: Cluster = request.getfixturevalue("cluster")
+                stack.enter_context(start.pod(app, installed, work, cluster))
+                for name, url in {
+                    "host": door.host(app.name, start.NAMESPACE),
+                    "prefix": door.prefix(app.name, start.NAMESPACE),
+                }.items():
+                    found[name] = Running(url, work, name, lambda: start.pod_log(app, cluster))
+            return found[mode]
 
         yield reach

@@ -73,7 +73,7 @@ def _npm(root: Path, node: Path | None, packages: tuple[str, ...]) -> None:
     _run(
         [node / "npm", "install", "--prefix", root, "--no-audit", "--no-fund", "--loglevel=error", *packages],
         " ".join(packages),
-        {"PATH": f"{node}:{os.environ['PATH']}"},
+        {"PATH": f"{node}:{os.environ['PATH']}", "FORCE_NODE_VERSION": "24"},
     )
 
 

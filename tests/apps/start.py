@@ -66,8 +66,8 @@ def environment(app: App, installed: Installed, work: Path, bind: str, port: int
 
 
 @contextlib.contextmanager
-def process(app: App, installed: Installed, work: Path) -> Iterator[str]:
-    """Its URL on loopback."""
+def process(app: App, installed: Installed, work: Path) -> Iterator[tuple[str, Path]]:
+    """Its URL on loopback, and the file with what it prints."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = work.parent / f"{app.name}.log"
@@ -93,7 +93,7 @@ def process(app: App, installed: Installed, work: Path) -> Iterator[str]:
 
         try:
             wait_for(listens, seconds=90)
-            yield f"http://127.0.0.1:{port}/"
+            yield f"http://127.0.0.1:{port}/", log
         finally:
             # Some start children, which belong to the same group.
             with contextlib.suppress(ProcessLookupError):
@@ -149,8 +149,12 @@ def pod(app: App, installed: Installed, work: Path, cluster: Cluster) -> Iterato
             "-n", NAMESPACE, "wait", f"pod/{app.name}", "--for=condition=Ready", "--timeout=90s", check=False
         )
         if "condition met" not in waited:
-            log = cluster.kubectl("-n", NAMESPACE, "logs", app.name, "--tail=40", check=False)
-            raise AssertionError(f"{app.name} is not ready: {waited}\n{log}")
+            raise AssertionError(f"{app.name} is not ready: {waited}\n{pod_log(app, cluster)}")
         yield
     finally:
         cluster.kubectl("-n", NAMESPACE, "delete", "pod,service", app.name, "--now", "--wait=false", check=False)
+
+
+def pod_log(app: App, cluster: Cluster) -> str:
+    """The last lines that it has printed."""
+    return cluster.kubectl("-n", NAMESPACE, "logs", app.name, "--tail=30", check=False)

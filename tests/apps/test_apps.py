@@ -56,7 +56,7 @@ def test_it_works(
     except Exception as error:
         picture = Path(request.config.rootpath, ".cache/apps", f"{app.name}-{mode}.png")
         witness.picture(picture)
-        error.add_note(f"at {page.url}, see {picture}\n{witness.report()}")
+        error.add_note(f"at {page.url}, see {picture}\n{witness.report()}\nThe application:\n{reached.log()}")
         raise
     finally:
         context.close()

@@ -23,7 +23,8 @@ class Witness:
         page.on("websocket", self._websocket)
 
     def _note(self, line: str) -> None:
-        self._lines.append(line[:400])
+        if line[:400] not in self._lines:
+            self._lines.append(line[:400])
 
     def _response(self, response: Response) -> None:
         if response.status >= 400:

@@ -1,0 +1,37 @@
+"""marimo: a reactive notebook, in its editor and as an application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.apps.app import App, Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def check(page: Page, app: Running) -> None:
+    page.goto(app.url)
+    page.locator(".cm-content").first.wait_for()
+    page.get_by_test_id("run-button").first.click()
+    page.get_by_text("six times seven is 42").first.wait_for()
+
+
+APP = App(
+    name="marimo",
+    python=("marimo==0.25.2",),
+    sources="marimo",
+    command=(
+        "{venv}/bin/marimo",
+        "--yes",
+        "edit",
+        "notebook.py",
+        "--headless",
+        "--no-token",
+        "--host={bind}",
+        "--port={port}",
+        "--skip-update-check",
+    ),
+    check=check,
+    extra=True,
+)

@@ -1,0 +1,7 @@
+module.exports = {
+  mode: "development",
+  entry: "./src/main.js",
+  output: { publicPath: "/", path: __dirname + "/dist" },
+  resolve: { symlinks: false },
+  devServer: { static: "./public", hot: true, client: { overlay: false } },
+};
