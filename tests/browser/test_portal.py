@@ -437,6 +437,12 @@ def test_on_a_phone(shop: Portal, visit: Open) -> None:
     assert page.locator('[data-key="services/data/clickhouse"] .copy').first.is_visible()
 
 
+_UNCOVERED = """() => {
+  const { left, top, width, height } = document.activeElement.getBoundingClientRect();
+  return document.activeElement.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+}"""
+
+
 def test_thousands_of_services(visit: Open) -> None:
     with portal(many_view(5000)) as served:
         page = visit(served.url)
@@ -451,7 +457,11 @@ def test_thousands_of_services(visit: Open) -> None:
         page.keyboard.press("ArrowDown")
         page.keyboard.press("End")
         assert focused(page) == "services/team-19/service-04999"
-        assert page.evaluate("document.activeElement.getBoundingClientRect().bottom <= innerHeight")
+        assert page.evaluate(_UNCOVERED)
+        for _ in range(25):
+            page.keyboard.press("ArrowUp")
+        assert focused(page) == "services/team-19/service-04499"
+        assert page.evaluate(_UNCOVERED)
 
 
 def serve_problem(page: Page, url: str, problem: problems.Problem) -> None:
