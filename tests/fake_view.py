@@ -105,7 +105,12 @@ def make_service(namespace: str, name: str, *ports: Any, selector: dict[str, str
             made.append({"port": number, "protocol": "TCP", **({"name": label} if label else {})})
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-11-03T08:12:44Z"}
     metadata.update(more.pop("metadata", {}))
-    spec = {"type": "ClusterIP", "clusterIP": "10.96.14.7", "selector": selector or {"app": name}, "ports": made}
+    spec = {
+        "type": "ClusterIP",
+        "clusterIP": "10.96.14.7",
+        "selector": {"app": name} if selector is None else selector,
+        "ports": made,
+    }
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {**spec, **more}}
 
 

@@ -252,12 +252,18 @@ def targets(door: Door, services: Services, hostile: Page, what: str) -> list[st
     return paths
 
 
+def nothing(learnt: str, hostile: Page) -> bool:
+    """Whether an attack has learnt nothing. For its browser a rebound page is of one origin with the door: it may read
+    that it is refused."""
+    return learnt == "" or ("rebind.example" in hostile.url and learnt == "Forbidden\n")
+
+
 @pytest.mark.parametrize("how", READS)
 def test_no_page_reads_the_api(hostile: Page, door: Door, services: Services, how: str) -> None:
     for url in targets(door, services, hostile, "api"):
         learnt = attempt(hostile, READS[how], url)
         assert "ConfigMap" not in learnt
-        assert learnt == "" or how in ("iframe", "object"), f"{url}: {learnt}"
+        assert nothing(learnt, hostile) or how in ("iframe", "object"), f"{url}: {learnt}"
 
 
 _PARTS = {
@@ -275,7 +281,7 @@ def test_no_page_reads_a_service(hostile: Page, door: Door, services: Services, 
     for url in targets(door, services, hostile, _PARTS.get(how, "secret")):
         learnt = attempt(hostile, READS[how], url)
         assert SECRET not in learnt, url
-        assert learnt == "" or how in ("iframe", "object"), f"{url}: {learnt}"
+        assert nothing(learnt, hostile) or how in ("iframe", "object"), f"{url}: {learnt}"
     if how == "WebSocket":
         # It does not even reach the service.
         assert "GET /ws" not in services.log()

@@ -304,6 +304,27 @@ def test_the_door_goes_and_comes_back(visit: Open) -> None:
         assert len(names(page)) == 19
 
 
+def test_a_forgotten_tab_gives_its_connection_back(shop: Portal, visit: Open) -> None:
+    """A browser has six connections for an origin, and an event stream takes one."""
+    page = visit("about:blank")
+    page.clock.install()
+    page.goto(shop.url)
+    page.wait_for_selector("li.row")
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.clock.run_for(9_000)
+    assert page.evaluate("source.readyState") == 1
+    page.clock.run_for(2_000)
+    assert page.evaluate("source.readyState") == 2
+    shop.change(lambda: shop.view.delete(shop.view.services["shop", "cart"]))
+    page.evaluate(hide, False)
+    page.wait_for_selector('[data-key="services/shop/cart"]', state="detached")
+    assert len(names(page)) == 19
+
+
 def test_hostile_names_stay_text(visit: Open) -> None:
     view = FakeView()
     service = make_service("evil", "x", (HOSTILE, 80), metadata={"annotations": {"hatchway.dev/title": HOSTILE}})
@@ -416,6 +437,12 @@ def test_on_a_phone(shop: Portal, visit: Open) -> None:
     assert page.locator('[data-key="services/data/clickhouse"] .copy').first.is_visible()
 
 
+_UNCOVERED = """() => {
+  const { left, top, width, height } = document.activeElement.getBoundingClientRect();
+  return document.activeElement.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+}"""
+
+
 def test_thousands_of_services(visit: Open) -> None:
     with portal(many_view(5000)) as served:
         page = visit(served.url)
@@ -430,7 +457,11 @@ def test_thousands_of_services(visit: Open) -> None:
         page.keyboard.press("ArrowDown")
         page.keyboard.press("End")
         assert focused(page) == "services/team-19/service-04999"
-        assert page.evaluate("document.activeElement.getBoundingClientRect().bottom <= innerHeight")
+        assert page.evaluate(_UNCOVERED)
+        for _ in range(25):
+            page.keyboard.press("ArrowUp")
+        assert focused(page) == "services/team-19/service-04499"
+        assert page.evaluate(_UNCOVERED)
 
 
 def serve_problem(page: Page, url: str, problem: problems.Problem) -> None:

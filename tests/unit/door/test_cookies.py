@@ -9,7 +9,7 @@ from urllib.request import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.door.cookies import CookieJar
+from hatchway.door.cookies import Checked, CookieJar
 
 HOST = b"web.default.svc.localhost"
 
@@ -44,15 +44,34 @@ def test_what_outlives_the_challenge_is_its_own() -> None:
     assert b"sid=; Domain=default.svc.localhost; Path=/app/; Max-Age=0" in gone
     assert b"sid=; Domain=svc.localhost; Path=/app/page; Max-Age=0" in gone
     assert not any(b"Domain=" + HOST in one or b"Domain=localhost" in one for one in gone)
-    assert own.check(field).passed == field
-    # Another value is another cookie.
-    assert own.check(b"theme=light").unknown == (b"theme",)
+    # Requests that left before the browser had the answer prove nothing.
+    assert own.check(field).passed == b""
+    assert own.check(b"theme=dark; hatchway-own=guessed").passed == b""
+    marker = _marker(gone)
+    assert own.check(b"theme=dark; " + marker).passed == b"theme=dark"
+    assert own.check(field) == Checked(b"theme=dark", (b"sid",))
+    # Another value is another cookie, and a marker counts once.
+    assert own.check(b"theme=light; sid=1; " + marker) == Checked(b"", (b"theme", b"sid"))
+
+
+def _marker(gone: list[bytes]) -> bytes:
+    return gone[-1].partition(b";")[0]
+
+
+def test_names_that_only_the_host_itself_can_set_pass() -> None:
+    assert jar().check(b"__Host-sid=1").passed == b"__Host-sid=1"
+
+
+def test_a_browser_without_markers_is_not_sent_in_circles() -> None:
+    own = jar()
+    answers = [own.challenge(b"a=1", (b"a",), b"/") for _ in range(20)]
+    assert answers[0] and not answers[-1]
 
 
 def test_prefixed_names_are_deleted_as_browsers_want_it() -> None:
     own = jar()
     gone = own.challenge(b"__Secure-a=1", (b"__Secure-a",), b"/")
-    assert gone and all(one.endswith(b"; Secure") for one in gone)
+    assert gone and all(one.endswith(b"; Secure") for one in gone[:-1])
 
 
 def test_deep_paths_and_many_cookies_are_not_challenged() -> None:
@@ -96,7 +115,7 @@ def test_no_cookie_of_a_parent_domain_outlives_a_challenge(path: list[str], atta
     checked = own.check(before)
     assert checked.passed == b""
     gone = own.challenge(before, checked.unknown, requested.encode())
-    answer = _Answer([one.decode() for one in gone])
+    answer = _Answer([one.decode() for one in gone[:-1]])
     browser.extract_cookies(answer, Request(f"http://{HOST.decode()}{requested}"))  # type: ignore[arg-type]
     assert sent() == b""
 

@@ -150,6 +150,19 @@ async def test_services_with_nothing_behind(service: dict[str, Any], summary: st
     assert said in str(item.get("reasons"))
     if not said:
         assert "x.example" in item["ports"][0]["needs"]
+        assert item["ports"][0]["barred"]
+        assert "forward" not in item["ports"][0]
+
+
+async def test_endpoints_that_are_no_pods_are_out_of_reach() -> None:
+    view = FakeView()
+    service = make_service("default", "kubernetes", ("https", 443), selector={})
+    found = make_slice(service, make_pod("default", "x", "x"))
+    del found["endpoints"][0]["targetRef"]
+    view.put(service, found)
+    item = (await shown(view))["services/default/kubernetes"]
+    assert item["summary"] == "1/1 ready"
+    assert item["ports"][0]["barred"]
 
 
 async def test_pods_that_may_not_be_listed_cost_only_the_reason() -> None:

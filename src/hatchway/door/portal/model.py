@@ -9,9 +9,11 @@ An item, one for each service, pod and node (fields that are empty are left out)
     summary     "2/3 ready"
     reasons     [{"name": pod, "text": why it is not ready}]; name "" for what is said of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
-    ports       [{"name", "number", "protocol", "scheme" ("" when not HTTP), "url", "path", "forward", "needs"}]
+    ports       [{"name", "number", "protocol", "scheme" ("" when not HTTP), "url", "path", "forward", "needs",
+                "barred", "note"}]
                 url: its host name's. path: its proxy path. forward: the command line for what is not HTTP, and
                 for what the route cannot carry. needs: why it needs that; shown as "needs forward".
+                barred: true where forward does not help either; shown as "out of reach". note: what else to know.
     url         the first port's that has one
     facts       [[label, text]]: type, addresses, route, Host header ...
 """
@@ -95,11 +97,20 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     endpoints = _endpoints(service, index, pods)
     _judge(item, endpoints, service, index)
     facts = door.facts(Target("services", name, namespace))
-    unreachable = _why_no_proxy_verb(service) or facts.needs_forward
+    barred = _why_barred(service, index)
     declared = spec.get("ports") or []
     main = ports.default_port(declared)
     item["ports"] = [
-        _port_item("services", namespace, name, port, main=port is main, door=door, needs=unreachable)
+        _port_item(
+            "services",
+            namespace,
+            name,
+            port,
+            main=port is main,
+            door=door,
+            needs=barred or facts.needs_forward,
+            barred=bool(barred),
+        )
         for port in declared
     ]
     kind = spec.get("type") or "ClusterIP"
@@ -180,7 +191,7 @@ def node_item(node: Object, door: Door) -> Item:
     return _finish(item, rows)
 
 
-def scope_json(scopes: Mapping[str, Any], kind: str) -> Item:
+def scope_json(scopes: Mapping[Any, Any], kind: str) -> Item:
     """What a user may list of one kind: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
 
     scopes: by kind, with `namespaces` (None: in all; () nothing), `reason` and `missing_rule`. A kind that is left out
@@ -230,7 +241,9 @@ def _finish(item: Item, rows: list[tuple[str, str]]) -> Item:
     return {key: value for key, value in item.items() if value or key in ("key", "kind", "namespace", "name", "ports")}
 
 
-def _port_item(kind: Kind, namespace: str, name: str, port: Object, *, main: bool, door: Door, needs: str) -> Item:
+def _port_item(
+    kind: Kind, namespace: str, name: str, port: Object, *, main: bool, door: Door, needs: str, barred: bool = False
+) -> Item:
     number, protocol = ports.number_of(port), port.get("protocol", "TCP")
     label = port.get("name") or ""
     scheme = ports.scheme_of(port)
@@ -247,7 +260,9 @@ def _port_item(kind: Kind, namespace: str, name: str, port: Object, *, main: boo
         out["needs"] = "It does not speak HTTP, so the API server's proxy cannot carry it."
     else:
         out["note"] = f"{protocol}: no way through the API server carries it."
-    if kind != "nodes" and protocol == "TCP":
+    if barred:
+        out["needs"], out["barred"] = needs, True
+    elif kind != "nodes" and protocol == "TCP":
         plain = Target(kind, name, namespace, port=str(number))
         out["forward"] = f"hatchway forward {format_argument(plain)} -n {namespace}"
     return {key: value for key, value in out.items() if value or key in ("number", "scheme")}
@@ -271,11 +286,15 @@ def _by_path(exact: Target, scheme: str, number: int) -> Target:
     return Target(exact.kind, exact.name, exact.namespace, "https" if scheme == "https" else "", port)
 
 
-def _why_no_proxy_verb(service: Object) -> str:
-    """`service/storage/storage.go` `isValidAddress`: the proxy verb reaches pods of the namespace and nothing else."""
+def _why_barred(service: Object, index: Index) -> str:
+    """Why no way through the API server reaches a service: proxy verb and port-forward know pods of its namespace only
+    (`service/storage/storage.go` `isValidAddress`)."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
-        return f"It is only a name for {spec.get('externalName', '')}, which the API server does not proxy to."
+        return f"It is only a name for {spec.get('externalName', '')}, outside the cluster."
+    endpoints = [entry for found in index.slices(key_of(service)) for entry in found.get("endpoints") or ()]
+    if endpoints and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in endpoints):
+        return "Its endpoints are no pods, and the API server's proxy reaches pods only."
     return ""
 
 

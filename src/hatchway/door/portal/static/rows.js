@@ -44,13 +44,15 @@ function shell(item) {
     h("div.line", {}, h("span", {}), h("span.who", {}, h("span.name", {}, item.name))));
 }
 
+const mark = (barred) => (barred ? "out of reach" : "needs forward");
+
 function where(item) {
   if (item.url) {
-    const needs = item.ports.find((port) => port.url === item.url)?.needs;
+    const { needs, barred } = item.ports.find((port) => port.url === item.url);
     return [
       // The name is the same link, for the keyboard.
       h("a.mono", { "data-k": "url", href: item.url, target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, shortUrl(item.url)),
-      needs && h("em.mark", { "data-k": "needs", "data-tip": needs }, "needs forward"),
+      needs && h("em.mark", { "data-k": "needs", "data-tip": needs }, mark(barred)),
     ].filter(Boolean);
   }
   const forward = forwardOf(item);
@@ -64,7 +66,7 @@ function chips(item) {
     const label = [port.name && h("span", {}, port.name), h("b", {}, String(port.number))];
     if (port.url) {
       const what = `Open port ${port.name || ""} ${port.number} of ${item.name}`;
-      return h("a.chip" + (port.needs ? ".needs" : ""), { href: port.url, target: "_blank", rel: "noopener noreferrer", "data-k": key, "aria-label": what, "data-tip": port.needs ? "Needs forward. " + port.needs : shortUrl(port.url) }, ...label);
+      return h("a.chip" + (port.needs ? ".needs" : ""), { href: port.url, target: "_blank", rel: "noopener noreferrer", "data-k": key, "aria-label": what, "data-tip": port.needs || shortUrl(port.url) }, ...label);
     }
     if (port.forward) {
       const what = `Copy the forward line of port ${port.name || ""} ${port.number}`;
@@ -119,7 +121,7 @@ function portDetails(item, port) {
   if (port.forward && (port.needs || !port.url)) rows.push(value("Forward", h("code", {}, port.forward), port.forward, `the forward line of port ${what}`));
   return h("section.port", { "data-k": what + port.protocol, "aria-label": "Port " + what },
     h("h3", {}, h("b", {}, String(port.number)), port.name && h("span", {}, port.name), kind && h("i", {}, kind),
-      port.needs && h("em.mark", { "data-k": "needs" }, "needs forward")),
+      port.needs && h("em.mark", { "data-k": "needs" }, mark(port.barred))),
     h("dl", {}, ...rows),
     (port.needs || port.note) && h("p.quiet", { "data-k": "note" }, port.needs || port.note));
 }
