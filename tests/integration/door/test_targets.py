@@ -1,0 +1,403 @@
+"""Targets under host names of their own, through a real door in front of a real cluster."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+
+import pytest
+import yaml
+from websockets.sync.client import connect
+
+from bench.peers import make_certificate
+from tests.conftest import Cluster, wait_for
+from tests.door import Door, door_of
+
+NAMESPACE = "door"
+HTML = {"Accept": "text/html"}
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def json(self) -> object:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def ask(
+    door: Door, host: str, path: str = "/", method: str = "GET", body: bytes | None = None, **headers: str
+) -> Answer:
+    """One request to a host name; field names with _ for -."""
+    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=30)
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields.setdefault("Host", f"{host}.localhost:{door.port}" if host else f"localhost:{door.port}")
+    connection.request(method, path, body, fields)
+    found = connection.getresponse()
+    answer = Answer(found.status, found.headers, found.read())
+    connection.close()
+    return answer
+
+
+def workload(name: str, *arguments: str) -> list[dict[str, object]]:
+    labels = {"app": name}
+    container = {
+        "name": "app",
+        "image": "any",
+        "command": ["python3", "/app/application.py", *arguments],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "app", "mountPath": "/app"}],
+    }
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "app", "projected": {"sources": [{"configMap": {"name": "app"}}]}}],
+        "terminationGracePeriodSeconds": 0,
+    }
+    return [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": pod},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+        },
+    ]
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The application (`app`), its strict brother, and services that cannot be reached in several ways."""
+    directory = tmp_path_factory.mktemp("app")
+    certificate, key = make_certificate(directory)
+    source = Path(__file__).with_name("application.py").read_text()
+    labels = {"app": "app"}
+
+    def service(name: str, *ports: dict[str, object], selector: dict[str, str] = labels) -> dict[str, object]:
+        spec = {"selector": selector, "ports": list(ports)}
+        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+    documents: list[dict[str, object]] = [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "app"},
+            "data": {"application.py": source, "tls.pem": key.read_text() + certificate.read_text()},
+        },
+        *workload("app"),
+        *workload("strict", "--strict"),
+        service("named", {"name": "metrics", "port": 9090, "targetPort": 8080}, {"name": "web", "port": 81, "targetPort": 8080}),
+        service("secure", {"name": "https", "port": 443, "targetPort": 8443}),
+        service("surprise", {"port": 7777, "targetPort": 8443}),
+        service("closed", {"name": "web", "port": 80, "targetPort": 9}, {"name": "open", "port": 8080}),
+        service("nobody", {"port": 80}, selector={"app": "nobody"}),
+        {**service("annotated", {"port": 80, "targetPort": 8080}), "metadata": {"name": "annotated", "annotations": {"hatchway.dev/host-header": "app.example"}}},
+    ]  # fmt: skip
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=yaml.safe_dump_all(documents))
+    cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/app", "pod/strict", "--timeout=60s")
+    wait_for(lambda: "10." in cluster.kubectl("-n", NAMESPACE, "get", "endpoints", "strict", "app"))
+    yield NAMESPACE
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def door(cluster: Cluster, namespace: str) -> Iterator[Door]:
+    with door_of(cluster) as found:
+        yield found
+
+
+def fields(answer: Answer) -> dict[str, str]:
+    return {name.lower(): value for name, value in json.loads(answer.body)}
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "app.door.svc",
+        "80.app.door.svc",
+        "http.app.door.svc",
+        "http.80.app.door.svc",
+        "named.door.svc",
+        "web.named.door.svc",
+        "9090.named.door.svc",
+        "8080.app.door.pod",
+        "secure.door.svc",
+        "https.443.secure.door.svc",
+        "https.8443.app.door.pod",
+        "APP.Door.SVC",
+    ],
+)
+def test_every_spelling_of_a_host_name(door: Door, host: str) -> None:
+    assert ask(door, host, "/x?y=1").json == {"path": "/x?y=1"}
+
+
+def test_a_port_that_speaks_tls_is_found_out(door: Door) -> None:
+    for path in ("/a", "/b"):
+        assert ask(door, "surprise.door.svc", path).json == {"path": path}
+
+
+def test_a_node(door: Door) -> None:
+    assert ask(door, "node-1.node", "/healthz").body == b"ok"
+
+
+@pytest.mark.parametrize("host", ["nothing.here", "a.b.c.d.e.svc", "app.svc"])
+def test_names_that_spell_nothing(door: Door, host: str) -> None:
+    answer = ask(door, host, **HTML)
+    assert answer.status == 404
+    assert "names nothing" in answer.text
+
+
+# What the application sees
+
+
+def test_the_applications_view(door: Door) -> None:
+    seen = fields(ask(door, "app.door.svc", "/headers", X_Mine="1", Impersonate_User="root", X_Remote_User="root"))
+    outer = f"app.door.svc.localhost:{door.port}"
+    assert (seen["host"], seen["x-forwarded-host"]) == (outer, outer)
+    assert (seen["x-forwarded-proto"], seen["x-forwarded-port"]) == ("http", str(door.port))
+    assert f'host="{outer}"' in seen["forwarded"]
+    assert seen["x-mine"] == "1"
+    assert not {"authorization", "impersonate-user", "x-remote-user", "x-hatchway-rewrite"} & set(seen)
+
+
+def test_its_own_password_reaches_it(door: Door) -> None:
+    assert ask(door, "app.door.svc", "/secret").status == 401
+    credentials = base64.b64encode(b"ada:lovelace").decode()
+    assert ask(door, "app.door.svc", "/secret", Authorization=f"Basic {credentials}").json == "welcome"
+
+
+def test_pages_are_as_the_application_wrote_them(door: Door) -> None:
+    answer = ask(door, "app.door.svc", "/page", **HTML)
+    assert b'href="/here"' in answer.body and b"/api/v1" not in answer.body
+    assert answer.headers.get_all("Cache-Control") == ["max-age=60"]
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [
+        ("/login?next=/", "/login?next=/"),
+        ("http://HOST/login", "http://OUTER/login"),
+        ("http://app.door.svc.cluster.local/login", "http://OUTER/login"),
+        ("http://app:8080/login", "http://OUTER/login"),
+        ("https://example.com/", "https://example.com/"),
+    ],
+)
+def test_redirects_come_back_to_the_door(door: Door, location: str, seen: str) -> None:
+    answer = ask(door, "app.door.svc", f"/to?{location}")
+    assert answer.status == 302
+    assert answer.headers["Location"] == seen.replace("OUTER", f"app.door.svc.localhost:{door.port}")
+
+
+def test_a_host_that_is_refused_is_replaced_and_remembered(door: Door) -> None:
+    for _ in range(2):
+        seen = fields(ask(door, "strict.door.svc", "/headers", **HTML))
+        assert seen["host"].startswith("localhost")
+        assert seen["x-forwarded-host"] == f"strict.door.svc.localhost:{door.port}"
+    origin = f"http://strict.door.svc.localhost:{door.port}"
+    seen = fields(ask(door, "strict.door.svc", "/headers", Origin=origin, Referer=origin + "/a"))
+    assert seen["origin"] == f"http://{seen['host']}" and seen["referer"] == f"http://{seen['host']}/a"
+    answer = ask(door, "strict.door.svc", "/to?http://HOST/back")
+    assert answer.headers["Location"] == origin + "/back"
+
+
+def test_an_annotation_says_the_host(door: Door) -> None:
+    assert fields(ask(door, "annotated.door.svc", "/headers"))["host"] == "app.example"
+
+
+def test_errors_of_the_application_are_its_own(door: Door) -> None:
+    for code in (400, 403, 404, 500, 503):
+        answer = ask(door, "app.door.svc", f"/status?{code}", **HTML)
+        assert (answer.status, answer.json) == (code, {"said": "by the application"})
+
+
+def test_methods_of_webdav(door: Door) -> None:
+    assert ask(door, "app.door.svc", "/x", "PROPFIND").json == {"path": "/x"}
+
+
+def test_paths_do_not_leave_the_target(door: Door) -> None:
+    # Raw, because clients tidy paths up.
+    for path in (b"/../../../../../secrets", b"/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secrets", b"/a/../..//../secrets"):
+        with socket.create_connection(("127.0.0.1", door.port), 10) as sock:
+            host = b"app.door.svc.localhost:%d" % door.port
+            sock.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (path, host))
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert b'{"path": "/secrets"}' in answer, answer
+
+
+def test_events_come_when_they_happen(door: Door) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=10)
+    connection.request("GET", "/events", headers={"Host": f"app.door.svc.localhost:{door.port}"})
+    answer = connection.getresponse()
+    assert answer.readline() == b"data: first\n"
+    answer.readline()
+    assert ask(door, "app.door.svc", "/go", "POST", b"").status == 200
+    assert answer.readline() == b"data: second\n"
+    connection.close()
+
+
+def test_websockets_with_query_and_subprotocol(door: Door) -> None:
+    host = f"app.door.svc.localhost:{door.port}"
+    with (
+        socket.create_connection(("127.0.0.1", door.port)) as sock,
+        connect(f"ws://{host}/ws?a=1&b=%2F", sock=sock, subprotocols=["chat", "x"], origin=f"http://{host}") as ws,  # type: ignore[list-item,arg-type]
+    ):
+        assert ws.subprotocol == "chat"
+        assert ws.recv() == f"a=1&b=/ chat http://{host}"
+        ws.send("hello")
+        assert ws.recv() == "hello"
+
+
+def test_cookies_keep_what_browsers_take(door: Door) -> None:
+    answer = ask(door, "app.door.svc", "/cookie?sid=1; Domain=svc.localhost; Path=/; Secure; HttpOnly; SameSite=None")
+    assert answer.headers["Set-Cookie"] == "sid=1; Path=/; Secure; HttpOnly; SameSite=None"
+
+
+# What cannot be reached
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "kind", "words"),
+    [
+        ("nobody.door.svc", 503, "no-endpoints", "app=nobody"),
+        ("closed.door.svc", 503, "dial-refused", "open.closed.door.svc.localhost"),
+        ("ap.door.svc", 404, "not-found", "app.door.svc.localhost"),
+    ],
+)
+def test_problems_are_pages_for_people_and_statuses_for_tools(
+    door: Door, host: str, status: int, kind: str, words: str
+) -> None:
+    page = ask(door, host, **HTML)
+    assert (page.status, page.headers["X-Hatchway-Problem"]) == (status, kind)
+    assert page.headers["Content-Type"].startswith("text/html") and words in page.text
+    answer = ask(door, host)
+    assert answer.status == status
+    assert isinstance(answer.json, dict) and answer.json["kind"] == "Status"
+
+
+def test_who_may_not_is_told_which_rule_is_missing(cluster: Cluster, namespace: str) -> None:
+    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+    kubeconfig["users"][0]["user"] = {"token": cluster.token("--user", "eve")}
+    own = cluster.base / "eve"
+    own.touch(mode=0o600)
+    own.write_text(yaml.safe_dump(kubeconfig))
+    with door_of(cluster, "--kubeconfig", str(own)) as door:
+        page = ask(door, "app.door.svc", **HTML)
+        assert (page.status, page.headers["X-Hatchway-Problem"]) == (403, "forbidden")
+        assert "services/proxy" in page.text and "eve" in page.text and "kind: Role" in page.text
+        assert ask(door, "app.door.svc").json["reason"] == "Forbidden"  # type: ignore[call-overload]
+        # The rule as the page has it, applied by the administrator, is all that was missing.
+        cluster.kubectl("-n", namespace, "create", "role", "proxy", "--verb=get", "--resource=services/proxy")
+        cluster.kubectl("-n", namespace, "create", "rolebinding", "proxy", "--role=proxy", "--user=eve")
+        assert ask(door, "app.door.svc", "/x", **HTML).json == {"path": "/x"}
+
+
+# The door's own origin
+
+
+def test_a_browser_is_sent_to_the_targets_own_name(door: Door) -> None:
+    path = "/api/v1/namespaces/door/services/app:80/proxy/a/b?c=d"
+    answer = ask(door, "", path, **HTML)
+    assert answer.status == 307
+    assert answer.headers["Location"] == f"http://80.app.door.svc.localhost:{door.port}/a/b?c=d"
+    assert ask(door, "", path).json == {"path": "/a/b?c=d"}
+    assert ask(door, "", path, Sec_Fetch_Site="same-origin", Sec_Fetch_Dest="script").status == 403
+
+
+def test_the_portal_for_browsers_and_the_api_for_tools(door: Door) -> None:
+    page = ask(door, "", **HTML)
+    assert page.status == 200 and "<title>" in page.text
+    assert "paths" in ask(door, "").json  # type: ignore[operator]
+    state = ask(door, "", "/-/hatchway/state").json
+    assert isinstance(state, dict)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors"},
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"},
+        {"Host": "evil.example"},
+    ],
+)
+def test_strangers_are_refused(door: Door, headers: dict[str, str]) -> None:
+    assert ask(door, "", "/api/v1/secrets", **headers).status == 403
+    if "Host" not in headers:
+        assert ask(door, "app.door.svc", "/x", **headers).status == 403
+        assert ask(door, "prefix", "/api/v1/namespaces/door/services/app/proxy/x", **headers).status == 403
+
+
+def test_under_a_path_prefix(door: Door) -> None:
+    prefix = "/api/v1/namespaces/door/services/app/proxy"
+    assert ask(door, "prefix", f"{prefix}/x?y").json == {"path": "/x?y"}
+    assert ask(door, "prefix", prefix).headers["Location"] == f"{prefix}/"
+    page = ask(door, "prefix", f"{prefix}/page", **HTML)
+    assert f'href="{prefix}/here"'.encode() in page.body
+    assert ask(door, "prefix", f"{prefix}/to?/login").headers["Location"] == f"{prefix}/login"
+    assert ask(door, "prefix", f"{prefix}/cookie?a=b; Path=/").headers["Set-Cookie"].startswith(f"a=b; Path={prefix}/")
+    # No API there.
+    assert ask(door, "prefix", "/api/v1/namespaces").status == 404
+
+
+# A cluster that goes and comes
+
+
+def test_a_cluster_that_is_restarted(make_cluster: object) -> None:
+    cluster: Cluster = make_cluster("restarted")  # type: ignore[operator]
+    with door_of(cluster) as door:
+        path = "/_cluster/health"
+        host = "elasticsearch-logging.kube-system.svc"
+        assert ask(door, host, path).status == 200
+        port = cluster.server.rpartition(":")[2]
+        cluster.hatchway("down")
+        page = ask(door, host, path, **HTML)
+        assert (page.status, page.headers["X-Hatchway-Problem"]) == (503, "cluster-away")
+        assert ask(door, "", "/version").status == 503
+        cluster.hatchway("up", "--detach", "--api-port", port)
+        wait_for(lambda: ask(door, host, path).status == 200)
+        assert ask(door, "", "/version").status == 200
+
+
+def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_path: Path, namespace: str) -> None:
+    """An exec plugin whose first token is no good: the request that finds out is sent again with the next one."""
+    runs = tmp_path / "runs"
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text(cluster.token())
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        textwrap.dedent(f"""\
+            #!/bin/sh
+            echo run >> {runs}
+            if [ "$(wc -l < {runs})" = 1 ]; then token=expired; else token=$(cat {token}); fi
+            echo '{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"'$token'"}}}}'
+            """)
+    )
+    plugin.chmod(0o700)
+    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+    exec_ = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin), "interactiveMode": "Never"}
+    kubeconfig["users"][0]["user"] = {"exec": exec_}
+    own = tmp_path / "kubeconfig"
+    own.write_text(yaml.safe_dump(kubeconfig))
+    with door_of(cluster, "--kubeconfig", str(own)) as door:
+        assert ask(door, "", "/api/v1/namespaces").status == 200
+        assert runs.read_text().count("run") == 2
+        assert ask(door, "app.door.svc", "/x").json == {"path": "/x"}
+        assert runs.read_text().count("run") == 2
