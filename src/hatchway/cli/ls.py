@@ -169,13 +169,12 @@ class _Screen:
     def _draw(self) -> None:
         found = self._found()
         state = self._view.state
-        print("\x1b[H\x1b[2J", end="")
+        lines = []
         if state.name != "live":
-            print(f"{state.name}: {state.reason}\n" if state.reason else f"{state.name} ...\n")
-        if found:
-            _print(self._table(found))
-        else:
-            print(self._nothing())
+            lines += [f"{state.name}: {state.reason}" if state.reason else f"{state.name} ...", ""]
+        lines += _aligned(self._table(found)) if found else [self._nothing()]
+        # One write, so that no half picture is seen.
+        sys.stdout.write("\x1b[H\x1b[2J" + "\n".join(lines) + "\n")
         sys.stdout.flush()
 
     def _lines(self) -> Callable[[], None]:

@@ -558,7 +558,9 @@ async def test_a_server_that_goes_and_comes(
     await connection.aclose()
 
 
-async def test_the_engines_pool_can_use_the_upstream(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
+async def test_the_engines_pool_can_use_the_upstream(
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
+) -> None:
     connection = made(config, cluster, {})
     pool = Pool(Limits())
     opened = await pool.connect(connection.upstream)
@@ -571,6 +573,10 @@ async def test_the_engines_pool_can_use_the_upstream(config: Path, cluster: dict
         await pool.connect(connection.upstream)
     assert connection.trouble is not None
     assert str(port) in connection.trouble.reason
+    await api.start(authority.server(), port)
+    opened = await pool.connect(connection.upstream)
+    assert connection.trouble is None
+    opened.transport.abort()
     pool.close()
 
 
