@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
+from hatchway.cli.options import Context, Kubeconfig, OfName, context_of
 from hatchway.errors import HatchwayError
 
 if TYPE_CHECKING:
@@ -60,15 +60,13 @@ def ls(
         from hatchway.kube import catalog
 
         try:
-            async with catalog.opened(connection, spaces) as view:
+            async with catalog.opened(connection, spaces, stay=watch) as view:
                 _check_rights(view)
                 screen = _Screen(view, spaces, search, output, port, catalog.entries)
-                if not watch:
-                    screen.once()
-                    return
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(connection.watch_files(), name="watch files")
+                if watch:
                     await screen.for_ever()
+                else:
+                    screen.once()
         finally:
             await connection.aclose()
 
@@ -197,7 +195,7 @@ class _Screen:
                 lines = _aligned(table)
             for key, line in zip(keys, lines, strict=True):
                 if key not in known and (key or not begun):
-                    say(line)
+                    print(line, flush=True)
                 current.add(key)
             begun = True
             known.clear()

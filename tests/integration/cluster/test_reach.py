@@ -157,6 +157,21 @@ def test_ls_watch_prints_what_changes(reach: Cluster) -> None:
             reach.kubectl("delete", "service", "later", "-n", "reach")
 
 
+def test_ls_watch_ends_with_its_reader(reach: Cluster) -> None:
+    command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("NAME")
+        process.stdout.close()
+        reach.kubectl("create", "service", "clusterip", "unread", "--tcp=80:80", "-n", "reach")
+        try:
+            assert process.wait(20) == 1
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+            reach.kubectl("delete", "service", "unread", "-n", "reach")
+
+
 def test_ls_watch_draws_a_terminal_anew(reach: Cluster) -> None:
     command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
     ours, theirs = pty.openpty()
