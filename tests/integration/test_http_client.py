@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hatchway.errors import ApiError
+from hatchway.kube import rest
 from hatchway.kube.http import HttpClient
 from hatchway.kube.informer import Informer, running
 from hatchway.proxy.routing import App
@@ -188,6 +189,27 @@ async def test_a_watch_that_cannot_be_read_lists_again() -> None:
         async with asyncio.timeout(10):
             found = [await anext(events) for _ in range(3)]
     assert (found[2].type, found[2].object["metadata"]["name"]) == ("ADDED", "b")
+
+
+async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def back_off(wait: float) -> float:
+        waits.append(wait)
+        if len(waits) == 3:
+            raise ValueError("enough")
+        return wait * 2
+
+    monkeypatch.setattr(rest, "_back_off", back_off)
+
+    async def answer(request: Request) -> Response:
+        return stream() if "watch" in request.query_params else page([], 1)
+
+    async with server(answer) as client, aclosing(client.watch("pods")) as events:  # type: ignore[type-var]
+        with pytest.raises(ValueError, match="enough"):
+            async for _ in events:
+                pass
+    assert waits == [0.1, 0.2, 0.4]
 
 
 async def test_an_informer_follows_and_tells() -> None:

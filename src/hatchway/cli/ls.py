@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
+from hatchway.cli.options import Context, Kubeconfig, OfName, context_of
 from hatchway.errors import HatchwayError
 
 if TYPE_CHECKING:
@@ -60,15 +60,13 @@ def ls(
         from hatchway.kube import catalog
 
         try:
-            async with catalog.opened(connection, spaces) as view:
+            async with catalog.opened(connection, spaces, stay=watch) as view:
                 _check_rights(view)
                 screen = _Screen(view, spaces, search, output, port, catalog.entries)
-                if not watch:
-                    screen.once()
-                    return
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(connection.watch_files(), name="watch files")
+                if watch:
                     await screen.for_ever()
+                else:
+                    screen.once()
         finally:
             await connection.aclose()
 
@@ -169,13 +167,12 @@ class _Screen:
     def _draw(self) -> None:
         found = self._found()
         state = self._view.state
-        print("\x1b[H\x1b[2J", end="")
+        lines = []
         if state.name != "live":
-            print(f"{state.name}: {state.reason}\n" if state.reason else f"{state.name} ...\n")
-        if found:
-            _print(self._table(found))
-        else:
-            print(self._nothing())
+            lines += [f"{state.name}: {state.reason}" if state.reason else f"{state.name} ...", ""]
+        lines += _aligned(self._table(found)) if found else [self._nothing()]
+        # One write, so that no half picture is seen.
+        sys.stdout.write("\x1b[H\x1b[2J" + "\n".join(lines) + "\n")
         sys.stdout.flush()
 
     def _lines(self) -> Callable[[], None]:
@@ -198,7 +195,7 @@ class _Screen:
                 lines = _aligned(table)
             for key, line in zip(keys, lines, strict=True):
                 if key not in known and (key or not begun):
-                    say(line)
+                    print(line, flush=True)
                 current.add(key)
             begun = True
             known.clear()

@@ -203,9 +203,12 @@ def _links(target: Target, found: list[Port]) -> tuple[Link, ...]:
 
 
 @contextlib.asynccontextmanager
-async def opened(connection: Connection, namespaces: Sequence[str] | None = None) -> AsyncIterator[View]:
+async def opened(
+    connection: Connection, namespaces: Sequence[str] | None = None, *, stay: bool = False
+) -> AsyncIterator[View]:
     """A view that is followed for the length of the block, which begins when all was listed once.
 
+    stay: the block is a long one, in which edits of the kubeconfig are to be followed, too.
     Raises HatchwayError when the API server is away, refuses the credentials, or takes too long.
     """
     view = View(connection, namespaces)
@@ -214,6 +217,9 @@ async def opened(connection: Connection, namespaces: Sequence[str] | None = None
         stack.push_async_callback(_ended, running)
         away = asyncio.Event()
         stop = view.subscribe(lambda kind, event, _: away.set() if (kind, event) == ("state", "away") else None)
+        if stay:
+            watching = asyncio.get_running_loop().create_task(connection.watch_files(), name="watch files")
+            stack.push_async_callback(_ended, watching)
         complete = asyncio.get_running_loop().create_task(view.complete(), name="view complete")
         stack.push_async_callback(_ended, complete)
         left = asyncio.get_running_loop().create_task(away.wait(), name="view away")

@@ -207,13 +207,17 @@ class Connection:
         return self._running
 
     async def _ask_plugin(self) -> None:
-        asked = self._settings
         try:
-            credential = await execplugin.run(asked)
-            # An edit of the kubeconfig while the plugin ran makes its answer somebody else's.
-            if self._settings.plugin == asked.plugin:
-                self._apply(self._settings, credential)
-                self._say(None)
+            while True:
+                asked = self._settings
+                if asked.plugin is None:
+                    return
+                credential = await execplugin.run(asked)
+                # An edit of the kubeconfig while the plugin ran makes its answer somebody else's.
+                if self._settings.plugin == asked.plugin:
+                    self._apply(self._settings, credential)
+                    self._say(None)
+                    return
         except HatchwayError as error:
             self._say(error)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import pty
 import queue
 import shlex
 import socket
@@ -154,6 +155,43 @@ def test_ls_watch_prints_what_changes(reach: Cluster) -> None:
             process.terminate()
             thread.join(20)
             reach.kubectl("delete", "service", "later", "-n", "reach")
+
+
+def test_ls_watch_ends_with_its_reader(reach: Cluster) -> None:
+    command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("NAME")
+        process.stdout.close()
+        reach.kubectl("create", "service", "clusterip", "unread", "--tcp=80:80", "-n", "reach")
+        try:
+            assert process.wait(20) == 1
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+            reach.kubectl("delete", "service", "unread", "-n", "reach")
+
+
+def test_ls_watch_draws_a_terminal_anew(reach: Cluster) -> None:
+    command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        screen = ""
+        try:
+            while "pod/web-0" not in screen:
+                screen += os.read(ours, 65536).decode()
+            reach.kubectl("create", "service", "clusterip", "drawn", "--tcp=80:80", "-n", "reach")
+            while "pod/web-0" not in screen.rpartition("svc/drawn")[2] or "svc/drawn" not in screen:
+                screen += os.read(ours, 65536).decode()
+        finally:
+            process.terminate()
+            process.wait(20)
+            os.close(ours)
+            reach.kubectl("delete", "service", "drawn", "-n", "reach")
+    # The last picture is a whole one.
+    last = screen.rpartition("\x1b[H\x1b[2J")[2]
+    assert [line.split()[0] for line in last.splitlines() if line][:4] == ["NAME", "svc/drawn", "svc/web", "pod/web-0"]
 
 
 def test_ls_names_the_server_that_is_away(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def ask(
     connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=30)
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     fields.setdefault("Host", f"{host}.localhost:{door.port}" if host else f"localhost:{door.port}")
-    connection.request(method, path, body, fields)
+    connection.request(method, path.replace(" ", "%20"), body, fields)
     found = connection.getresponse()
     answer = Answer(found.status, found.headers, found.read())
     connection.close()

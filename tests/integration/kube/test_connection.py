@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import socket
 import subprocess
 import sys
@@ -485,6 +486,26 @@ async def test_another_plugin_in_the_kubeconfig_is_asked(
         assert (plugin.directory / "given").read_text() == "more other\n"
 
 
+async def test_the_answer_of_a_plugin_that_is_no_longer_meant_is_not_used(
+    config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
+) -> None:
+    plugin.answer(token="one")
+    (plugin.directory / "slow").touch()
+    async with followed(made(config, cluster, plugin.user)) as connection:
+        waiting = asyncio.create_task(connection.ready())
+        await eventually(lambda: plugin.runs)
+        generation = connection.generation
+        user = plugin.user
+        user["exec"]["env"] = [{"name": "EXTRA", "value": "else"}]
+        write_kubeconfig(config, {**cluster, "tls-server-name": "localhost"}, user)
+        await eventually(lambda: connection.generation != generation)
+        assert len(plugin.runs) == 1
+        await waiting
+        assert connection.fresh
+        assert (plugin.directory / "given").read_text() == "else one\n"
+        assert len(plugin.runs) == 2
+
+
 async def test_in_a_pod(
     api: ApiServer, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
@@ -537,7 +558,9 @@ async def test_a_server_that_goes_and_comes(
     await connection.aclose()
 
 
-async def test_the_engines_pool_can_use_the_upstream(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
+async def test_the_engines_pool_can_use_the_upstream(
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
+) -> None:
     connection = made(config, cluster, {})
     pool = Pool(Limits())
     opened = await pool.connect(connection.upstream)
@@ -550,6 +573,10 @@ async def test_the_engines_pool_can_use_the_upstream(config: Path, cluster: dict
         await pool.connect(connection.upstream)
     assert connection.trouble is not None
     assert str(port) in connection.trouble.reason
+    await api.start(authority.server(), port)
+    opened = await pool.connect(connection.upstream)
+    assert connection.trouble is None
+    opened.transport.abort()
     pool.close()
 
 
@@ -568,3 +595,58 @@ async def test_after_sleep_everything_is_connected_anew(
         assert connection.upstream.tls is before.tls
         await connection.client.list("pods")
         assert len(api.connections) == 2
+
+
+class Unsteady:
+    """Speaks plain HTTP; answers the first request of each connection, and leaves or is silent at the next."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self.requests = 0
+        self._silent = silent
+
+    async def __aenter__(self) -> Unsteady:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            self.requests += 1
+            if not self._silent:
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"items":[]}')
+            await reader.readuntil(b"\r\n\r\n")
+            self.requests += 1
+        writer.close()
+
+
+async def test_a_kept_connection_that_is_closed_under_a_request_is_no_error(config: Path) -> None:
+    async with Unsteady() as server:
+        connection = made(config, {"server": server.url}, {})
+        await connection.client.list("pods")
+        await connection.client.list("pods")
+        assert server.requests == 3
+        assert connection.trouble is None
+        # What is not asked twice without harm is not asked twice.
+        with pytest.raises(ApiError, match=r"EOF|reset"):
+            await connection.client.create("pods", {"metadata": {"name": "p"}}, "x")
+        assert server.requests == 4
+        await connection.aclose()
+
+
+async def test_after_sleep_nobody_waits_on_the_connections_of_before(
+    config: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 0.0
+    monkeypatch.setattr(connections, "_wall_clock", lambda: time.time() + ahead)
+    async with Unsteady(silent=True) as server, followed(made(config, {"server": server.url}, {})) as connection:
+        asking = asyncio.create_task(connection.client.list("pods"))
+        await eventually(lambda: server.requests)
+        ahead = 3600.0
+        with pytest.raises(ApiError, match="the connection was replaced") as caught:
+            await asyncio.wait_for(asking, 10)
+        assert caught.value.code == 503
+        assert connection.trouble is None

@@ -287,3 +287,29 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
         async with catalog.opened(connection):
             raise AssertionError("it must not come so far")
     await connection.aclose()
+
+
+async def test_what_vanished_while_nobody_could_look_is_gone(
+    api: ApiServer, authority: Authority, tmp_path: Path, attentive: None
+) -> None:
+    def services(*names: str) -> tuple[int, dict[str, Any]]:
+        items = [{"metadata": {"name": name, "namespace": "x", "uid": name, "resourceVersion": "1"}} for name in names]
+        return 200, {"kind": "ServiceList", "metadata": {"resourceVersion": "1"}, "items": items}
+
+    refused = 401, {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "log in"}
+    api.answers = {
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews": (201, {"status": {"allowed": True}}),
+        "/api/v1/services": services("stays", "goes"),
+    }
+    config = tmp_path / "config"
+    write_kubeconfig(
+        config, {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}, {}
+    )
+    async with seen(config) as view:
+        await eventually(lambda: len(view.services) == 2 and view.state.name == "live")
+        # The watch ends at once, is asked for again, and refused.
+        api.answers["/api/v1/services"] = refused
+        await eventually(lambda: "refuses: log in" in view.state.reason)
+        assert len(view.services) == 2
+        api.answers["/api/v1/services"] = services("stays")
+        await eventually(lambda: list(view.services) == [("x", "stays")])

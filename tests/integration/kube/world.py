@@ -60,7 +60,8 @@ class ApiServer:
         page = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
         status, document = self.answers.get(head.path.decode(), (200, page))
         # A watch ends at once: clients come again.
-        body = b"" if b"watch=1" in (head.query or b"") else json.dumps(document).encode()
+        watch = status == 200 and b"watch=1" in (head.query or b"")
+        body = b"" if watch else json.dumps(document).encode()
         return Respond(status, [(b"Content-Type", b"application/json")], body)
 
     def fields(self) -> dict[str, str]:
