@@ -109,6 +109,8 @@ class Discovery:
         accept: the request's Accept; aggregated discovery is given to those who ask for it at `/api` and `/apis`.
         """
         path = path.rstrip("/")
+        if not path:
+            return None
         wanted = _aggregated_version(accept) if path in ("/api", "/apis") else ""
         key = (path, wanted)
         if key not in self._documents:
