@@ -25,8 +25,10 @@ _Objects = list[Object]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PAGE = 500
-# A watch that is asked to end after this time finds out that its connection is dead at the latest then.
+# How long a watch is asked to last, and how long it may be silent before its connection counts as dead (a laptop has
+# slept, a router has forgotten it): servers send a bookmark about once a minute.
 _WATCH_SECONDS = 290
+_SILENT_SECONDS = 150.0
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
 
@@ -192,7 +194,7 @@ class HttpClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        timeout = httpx2.Timeout(_WATCH_SECONDS + 10.0, connect=10.0)
+        timeout = httpx2.Timeout(_SILENT_SECONDS, connect=10.0)
         request = self._request("GET", resource.path(namespace), query=query, timeout=timeout)
         with _broken_connections():
             response = await self._http.send(request, stream=True)
