@@ -92,8 +92,9 @@ def agents(cluster: Cluster) -> list[int]:
     ]
 
 
-def test_a_killed_node_agent_is_started_again_and_its_pods_with_it(killed: Cluster) -> None:
-    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
+@pytest.mark.parametrize("options", [(), ("--network", "loopback")], ids=["default", "loopback"])
+def test_a_killed_node_agent_is_started_again_and_its_pods_with_it(killed: Cluster, options: tuple[str, ...]) -> None:
+    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1", *options)
     run_pod(killed, "kept")
     server = killed.server
     (first,) = agents(killed)
