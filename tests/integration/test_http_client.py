@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hatchway.errors import ApiError
-from hatchway.kube import rest
+from hatchway.kube import http, rest
 from hatchway.kube.http import HttpClient
 from hatchway.kube.informer import Informer, running
 from hatchway.proxy.routing import App
@@ -210,6 +210,33 @@ async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(monkey
             async for _ in events:
                 pass
     assert waits == [0.1, 0.2, 0.4]
+
+
+async def test_a_watch_that_has_been_silent_for_too_long_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the version that it has heard of last, as after every other broken connection."""
+    monkeypatch.setattr(http, "_SILENT_SECONDS", 0.2)
+    hold = asyncio.Event()
+    versions: list[str] = []
+
+    async def answer(request: Request) -> Response:
+        if "watch" not in request.query_params:
+            return page([], 1)
+        versions.append(request.query_params["resourceVersion"])
+
+        async def lines() -> AsyncIterator[bytes]:
+            yield json.dumps({"type": "BOOKMARK", "object": pod("", 5)}).encode() + b"\n"
+            if len(versions) > 1:
+                yield json.dumps({"type": "ADDED", "object": pod("a", 6)}).encode() + b"\n"
+            await hold.wait()
+
+        return StreamingResponse(lines(), media_type="application/json")
+
+    async with server(answer) as client, aclosing(client.watch("pods")) as events:  # type: ignore[type-var]
+        async with asyncio.timeout(20):
+            assert (await anext(events)).type == "SYNCED"
+            assert (await anext(events)).object["metadata"]["name"] == "a"
+        hold.set()
+    assert versions[:2] == ["1", "5"]
 
 
 async def test_an_informer_follows_and_tells() -> None:

@@ -15,7 +15,11 @@ import httpx2
 
 from hatchway.errors import ApiError, service_unavailable
 from hatchway.kube.paths import SERVICE_ACCOUNT
-from hatchway.kube.rest import WATCH_SECONDS, RestClient, answer_error
+from hatchway.kube.rest import RestClient, answer_error
+
+# How long a watch may be silent before its connection counts as dead (a laptop has slept, a router has forgotten it):
+# servers send a bookmark about once a minute.
+_SILENT_SECONDS = 150.0
 
 
 class HttpClient(RestClient):
@@ -78,7 +82,7 @@ class HttpClient(RestClient):
         return response.status_code, response.content
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
-        request = self._request("GET", path, timeout=httpx2.Timeout(WATCH_SECONDS + 10.0, connect=10.0))
+        request = self._request("GET", path, timeout=httpx2.Timeout(_SILENT_SECONDS, connect=10.0))
         try:
             with _broken_connections():
                 response = await self._http.send(request, stream=True)

@@ -84,15 +84,65 @@ def test_a_killed_container_is_started_again(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "victim", "--grace-period=0", "--force")
 
 
-@pytest.mark.parametrize("which", ["node agent", "first process of the network"])
-def test_without_its_nodes_a_cluster_ends_and_says_why(killed: Cluster, which: str) -> None:
-    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
+def agents(cluster: Cluster) -> list[int]:
+    """The node agent's process id, if it runs. On loopback there is no other process in the network."""
+    lines, run = dict(command_lines()), cluster.run
+    return [
+        pid for pid in family(run["pid"], run["network_pid"]) if lines.get(pid, "").endswith("-m hatchway.cluster.node")
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--network", "loopback")], ids=["default", "loopback"])
+def test_a_killed_node_agent_is_started_again_and_its_pods_with_it(killed: Cluster, options: tuple[str, ...]) -> None:
+    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1", *options)
     run_pod(killed, "kept")
-    network = killed.run["network_pid"]
-    lines = dict(command_lines())
-    # On loopback there is no other process than the agent.
-    (agent,) = (pid for pid in family(network) if lines[pid].endswith("-m hatchway.cluster.node"))
-    os.kill(agent if which == "node agent" else network, signal.SIGKILL)
+    server = killed.server
+    (first,) = agents(killed)
+    os.kill(first, signal.SIGKILL)
+
+    def again() -> bool:
+        (status,) = pod(killed, "kept")["status"]["containerStatuses"]
+        return status["restartCount"] == 1 and status["ready"]
+
+    wait_for(again)
+    assert agents(killed) not in ([], [first])
+    assert killed.server == server
+    assert "the node agent was killed by signal 9" in (killed.state / "server.log").read_text()
+    # A new pod runs, and is reached, as before.
+    killed.kubectl("run", "web", "--image=hatchway/echo", "--port=8080")
+    killed.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
+    wait_for(lambda: killed.get("/api/v1/namespaces/default/pods/web:8080/proxy/").status == 200)
+    assert json.loads(killed.hatchway("status", "-o", "json").stdout)["ready"]
+
+
+def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: Cluster) -> None:
+    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
+
+    def ended() -> bool:
+        try:
+            for agent in agents(killed):
+                os.kill(agent, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            # What runs is not written down any more, or has ended already.
+            pass
+        return not running(killed)
+
+    wait_for(ended)
+    said = (killed.state / "server.log").read_text()
+    assert "the cluster cannot go on: the node agent was killed by signal 9" in said
+    assert said.count("it is started again") == 3
+    assert "killed" not in killed.kubeconfig.read_text()
+    wait_for(lambda: not processes(killed))
+    killed.hatchway("up", "--detach")
+    assert json.loads(killed.hatchway("status", "-o", "json").stdout)["ready"]
+
+
+def test_without_its_network_a_cluster_ends_and_says_why(killed: Cluster) -> None:
+    killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
+    if killed.run["limits"]:
+        pytest.skip("on loopback there is none")
+    run_pod(killed, "kept")
+    os.kill(killed.run["network_pid"], signal.SIGKILL)
     wait_for(lambda: not running(killed))
     assert "the cluster cannot go on: " in (killed.state / "server.log").read_text()
     assert "killed" not in killed.kubeconfig.read_text()

@@ -17,6 +17,26 @@ from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_u
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
 _LAST_CAPABILITY_FILE = "/proc/sys/kernel/cap_last_cap"
 
+# How much of what went wrong is told.
+ERROR_BYTES = 8192
+
+
+class child_exits:
+    """A block in a forked child that never comes back: what goes wrong is written to `report` (else stderr)."""
+
+    def __init__(self, report: int = 2) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> NoReturn:
+        try:
+            text = str(error) if isinstance(error, StartFailure) else f"cannot start the process: {error!r}"
+            os.write(self._report, text.encode(errors="replace")[:ERROR_BYTES])
+        finally:
+            os._exit(127)
+
 
 class Namespaces(NamedTuple):
     """Descriptors of a sandbox's namespaces."""

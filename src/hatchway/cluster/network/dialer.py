@@ -50,6 +50,10 @@ class PrivateDialer:
         self._channel.close()
         self._lost()
 
+    def interrupted(self) -> None:
+        """The inner end is another one now, which knows nothing of what its predecessor was asked for."""
+        self._lost()
+
     async def _ask(self, message: Message) -> socket.socket:
         if self._channel.closed:
             raise _gone()

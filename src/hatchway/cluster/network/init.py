@@ -1,8 +1,9 @@
 """The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
 
-It makes the namespaces, builds the nodes' network, starts the node agent, and then forks sandboxes and containers when
-the agent asks. Everything inside is its descendant and ends when it does, and it ends with the agent, or as soon as
-the control plane's end of the lifeline is closed, however that came about.
+It makes the namespaces, builds the nodes' network, starts the node agent (again, when it ends by accident), and then
+forks sandboxes and containers when the agent asks. Everything inside is its descendant and ends when it does, and it
+ends with an agent that has done its work, or as soon as the control plane's end of the lifeline is closed, however that
+came about.
 
 Small, single-threaded, without an event loop: each container begins as a fork of it. A sandbox has no process: its
 namespaces are kept by descriptors here.
@@ -17,19 +18,17 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hatchway.cluster.network import channel, container, namespaces, rootfs
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.agentlink import AgentLink
+from hatchway.cluster.network.deaths import Deaths
 from hatchway.cluster.network.netlink import Netlink
 from hatchway.cluster.network.programs import StartFailure
 
 BRIDGE = "hw0"
-ENVIRONMENT = "HATCHWAY_NETWORK"
-
-_ERROR_BYTES = 8192
 
 
 class Sandbox:
@@ -76,8 +75,8 @@ class Init:
         self._sandboxes: dict[str, Sandbox] = {}
         self._by_pid: dict[int, Child] = {}
         self._by_key: dict[int, Child] = {}
-        self._outgoing: deque[channel.Message] = deque()
         self._links = 0
+        self._deaths = Deaths()
         self._deadline: float | None = None
         self._own = namespaces.own_namespaces()
         self._own_pids = namespaces.open_namespace("self", "pid")
@@ -89,10 +88,10 @@ class Init:
         if not config["agent"]:
             channel.send(lifeline, {"ready": True})
             os._exit(0)
-        self._agent_channel, self._agent = self._start_agent()
         self._watch(self._lifeline, self._lifeline_readable)
         self._watch(self._wakeup, self._reap)
-        self._watch(self._agent_channel, self._agent_readable)
+        self._agent = AgentLink(config["agent"], config["dial"], self._poll, self._asked)
+        self._agent.start()
 
     # The node's network
 
@@ -117,13 +116,13 @@ class Init:
         linux.unshare(linux.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
-            with _child_exits(report):
+            with container.child_exits(report):
                 container.make_root(self._template, sandbox.namespaces, {}, {"mounts": [], "read_only_root": False})
                 os._exit(0)
         linux.setns(self._own_pids, linux.CLONE_NEWPID)
         os.close(report)
         with open(errors, "rb") as file:
-            text = file.read(_ERROR_BYTES).decode(errors="replace")
+            text = file.read(container.ERROR_BYTES).decode(errors="replace")
         os.waitpid(pid, 0)
         self._netlink.delete_link(sandbox.link)
         sandbox.namespaces.close()
@@ -132,56 +131,35 @@ class Init:
 
     # The agent
 
-    def _start_agent(self) -> tuple[socket.socket, int]:
-        ours, theirs = channel.pair()
-        pid = os.fork()
-        if pid == 0:
-            with _child_exits():
-                dial = self._config["dial"]
-                for descriptor in (theirs.fileno(), dial):
-                    os.set_inheritable(descriptor, True)
-                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{dial}"}
-                argv = self._config["agent"]
-                os.execve(argv[0], argv, env)
-        theirs.close()
-        os.close(self._config["dial"])
-        return ours, pid
-
     def _tell_agent(self, message: channel.Message) -> None:
-        self._outgoing.append(message)
-        self._agent_writable()
+        self._agent.tell(message)
 
-    def _agent_writable(self) -> None:
-        while self._outgoing:
-            try:
-                channel.send(self._agent_channel, self._outgoing[0])
-            except BlockingIOError:
-                break
-            except ConnectionError:
-                # The agent is ending: `_reap` will see it.
-                self._outgoing.clear()
-                return
-            self._outgoing.popleft()
-        self._poll.register(self._agent_channel, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+    def _asked(self, message: channel.Message, descriptors: list[int]) -> None:
+        try:
+            getattr(self, f"_do_{message['op']}")(message, descriptors)
+        except (OSError, StartFailure) as error:
+            text = error.strerror if isinstance(error, OSError) else str(error)
+            if "id" in message:
+                self._tell_agent({"id": message["id"], "error": text or repr(error)})
 
-    def _agent_readable(self) -> None:
-        while True:
-            try:
-                received = channel.receive(self._agent_channel)
-            except BlockingIOError:
-                return
-            if received is None:
-                self._poll.unregister(self._agent_channel)
-                return
-            message, descriptors = received
-            try:
-                getattr(self, f"_do_{message['op']}")(message, descriptors)
-            except (OSError, StartFailure) as error:
-                text = error.strerror if isinstance(error, OSError) else str(error)
-                if "id" in message:
-                    self._tell_agent({"id": message["id"], "error": text or repr(error)})
-            finally:
-                channel.close_all(descriptors)
+    def _agent_ended(self, code: int) -> None:
+        """Without an agent nothing can be done with pods, whose logs it has held: they end, and another one begins."""
+        again = self._deaths.again(code)
+        self._agent.close()
+        if self._deadline is not None or not again:
+            self._end(code)
+        channel.send(self._lifeline, {"again": code})
+        for sandbox in self._sandboxes.values():
+            sandbox.removing = sandbox.removing or 0
+        for child in self._by_pid.values():
+            child.kill(signal.SIGKILL)
+        for name in list(self._sandboxes):
+            self._remove_if_empty(name)
+
+    def _start_anew(self) -> None:
+        """Start the agent again when nothing is left of the last one's pods: their names and addresses are free."""
+        if not self._agent.running and not self._sandboxes and not self._by_pid:
+            self._agent.start()
 
     # What the agent asks for
 
@@ -318,7 +296,7 @@ class Init:
             if pid != 0:
                 linux.setns(self._own_pids, linux.CLONE_NEWPID)
         if pid == 0:
-            with _child_exits(report):
+            with container.child_exits(report):
                 os.setsid()
                 for target, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
                     os.dup2(descriptor, target)
@@ -333,7 +311,7 @@ class Init:
         if child.errors < 0:
             return
         try:
-            text = os.read(child.errors, _ERROR_BYTES).decode(errors="replace")
+            text = os.read(child.errors, container.ERROR_BYTES).decode(errors="replace")
         except BlockingIOError:
             # What was readable was a pipe that has had this descriptor before.
             return
@@ -357,6 +335,10 @@ class Init:
 
     def _reap(self) -> None:
         self._wakeup.recv(4096)
+        self._reap_all()
+        self._start_anew()
+
+    def _reap_all(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -364,8 +346,9 @@ class Init:
                 return
             if pid == 0:
                 return
-            if pid == self._agent:
-                self._end(os.waitstatus_to_exitcode(status))
+            if pid == self._agent.pid:
+                self._agent_ended(os.waitstatus_to_exitcode(status))
+                continue
             child = self._by_pid.pop(pid, None)
             if child is None:
                 continue
@@ -380,7 +363,9 @@ class Init:
         received = channel.receive(self._lifeline)
         if received is None:
             os._exit(0)
-        os.kill(self._agent, signal.SIGTERM)
+        if not self._agent.running:
+            os._exit(0)
+        os.kill(self._agent.pid, signal.SIGTERM)
         self._deadline = time.monotonic() + received[0]["stop"]
 
     def _end(self, agent_exit: int) -> NoReturn:
@@ -399,30 +384,13 @@ class Init:
         while True:
             timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000
             for descriptor, events in self._poll.poll(timeout):
-                if descriptor == self._agent_channel.fileno() and events & select.POLLOUT:
-                    self._agent_writable()
+                if self._agent.handle(descriptor, events):
+                    continue
                 handler = self._handlers.get(descriptor)
-                if handler is not None and events & ~select.POLLOUT:
+                if handler is not None:
                     handler()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 os._exit(0)
-
-
-class _child_exits:
-    """A block in a forked child that never comes back: what goes wrong is written to `report` (else stderr)."""
-
-    def __init__(self, report: int = 2) -> None:
-        self._report = report
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> NoReturn:
-        try:
-            text = str(error) if isinstance(error, StartFailure) else f"cannot start the process: {error!r}"
-            os.write(self._report, text.encode(errors="replace")[:_ERROR_BYTES])
-        finally:
-            os._exit(127)
 
 
 def main() -> None:

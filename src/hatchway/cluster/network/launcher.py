@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -26,8 +27,11 @@ from typing import Literal, Protocol
 
 from hatchway.cluster import plan
 from hatchway.cluster.network import loopback
+from hatchway.cluster.network.deaths import Deaths
 from hatchway.cluster.network.dialer import Dialer, LoopbackDialer, PrivateDialer
 from hatchway.errors import HatchwayError
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
@@ -189,6 +193,9 @@ class PrivateNetwork:
         elif "error" in message:
             self._why = explain(str(message["error"]))
             self._fail()
+        elif "again" in message:
+            log.error("%s, and its pods with it; it is started again", _ended(int(str(message["again"]))))
+            self._dialer.interrupted()
         elif "agent" in message:
             self._why = _ended(int(str(message["agent"])))
 
@@ -244,57 +251,93 @@ def explain(error: str) -> str:
 
 async def start_loopback_network(settings: Settings, why: str) -> LoopbackNetwork:
     """Start the node agent outside of any namespace. why: there is no private network; goes into `limits`. Raises HatchwayError."""
-    lifeline, inner = socket.socketpair()
-    env = dict(os.environ if settings.env is None else settings.env)
-    env[ENVIRONMENT] = f"loopback:{inner.fileno()}:{settings.directory}"
-    try:
-        with inner, _open_log(settings.log) as log:
-            process = await asyncio.create_subprocess_exec(
-                *settings.agent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(inner.fileno(),),
-                env=env,
-                start_new_session=True,
-                cwd="/",
-            )
-    except OSError as error:
-        lifeline.close()
-        raise HatchwayError(f"cannot start the node agent: {error}") from error
-    return LoopbackNetwork(process, lifeline, why)
+    network = LoopbackNetwork(settings, why)
+    await network.start()
+    return network
 
 
 class LoopbackNetwork:
-    """The node agent as an ordinary child process. It ends when the lifeline does."""
+    """The node agent as an ordinary child process. It ends when the lifeline does, and its pods end when it does."""
 
     isolation: Isolation = "loopback"
 
-    def __init__(self, process: asyncio.subprocess.Process, lifeline: socket.socket, why: str) -> None:
-        self._process = process
-        self.pid = process.pid
-        self._lifeline = lifeline
+    def __init__(self, settings: Settings, why: str) -> None:
+        self._settings = settings
+        self._deaths = Deaths()
+        self._stopping = False
+        self._lifeline: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.pid = 0
         self.limits = f"{why}; {loopback.limits()}"
         self.dialer: Dialer = LoopbackDialer()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def start(self) -> None:
+        """Raises HatchwayError."""
+        process = await self._start_agent()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(process))
+
+    async def _start_agent(self) -> asyncio.subprocess.Process:
+        settings = self._settings
+        if self._lifeline is not None:
+            self._lifeline.close()
+        self._lifeline, inner = socket.socketpair()
+        env = dict(os.environ if settings.env is None else settings.env)
+        env[ENVIRONMENT] = f"loopback:{inner.fileno()}:{settings.directory}"
+        try:
+            with inner, _open_log(settings.log) as output:
+                process = await asyncio.create_subprocess_exec(
+                    *settings.agent,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(inner.fileno(),),
+                    env=env,
+                    start_new_session=True,
+                    cwd="/",
+                )
+        except OSError as error:
+            self._lifeline.close()
+            raise HatchwayError(f"cannot start the node agent: {error}") from error
+        self._process = process
+        self.pid = process.pid
+        return process
 
     async def stop(self, grace: float = 5.0) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        self._stopping = True
+        self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await asyncio.shield(self.closed)
-        self._lifeline.close()
+        if self._lifeline is not None:
+            self._lifeline.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
                 await asyncio.shield(self.closed)
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._watcher
+        self._signal(signal.SIGKILL)
+        if self._watcher is not None:
+            await self._watcher
 
-    async def _watch(self) -> None:
-        code = await self._process.wait()
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            code = await process.wait()
+            if self._stopping or not self._deaths.again(code):
+                break
+            log.error("%s, and its pods with it; it is started again", _ended(code))
+            try:
+                process = await self._start_agent()
+            except HatchwayError as error:
+                self.closed.set_result(error.message)
+                return
+            if self._stopping:
+                # Asked to end while there was nobody to be told.
+                self._signal(signal.SIGTERM)
         self.closed.set_result(_ended(code))
 
 

@@ -1,0 +1,21 @@
+"""Whether a node agent that has ended is started again."""
+
+from __future__ import annotations
+
+from hatchway.cluster.network.deaths import MOST, WITHIN, Deaths
+
+
+def test_an_agent_that_dies_now_and_then_is_started_again_and_one_that_cannot_live_is_not() -> None:
+    now = 0.0
+    deaths = Deaths(lambda: now)
+    for _ in range(10):
+        now += WITHIN / MOST + 1
+        assert deaths.again(-9)
+    now += WITHIN
+    assert [deaths.again(1) for _ in range(MOST + 1)] == [True] * MOST + [False]
+    now += WITHIN
+    assert deaths.again(1)
+
+
+def test_an_agent_that_was_asked_to_end_is_not_started_again() -> None:
+    assert not Deaths(lambda: 0.0).again(0)
