@@ -85,6 +85,7 @@ class PrefixRewriter:
         )
         self._destination: bytes | None = None
         self._service_worker = False
+        self._page_wanted = True
 
     def see_request(self, headers: Fields) -> None:
         """Remember what the request is for. `edit_request` does it by itself."""
@@ -94,6 +95,9 @@ class PrefixRewriter:
                 self._destination = value.strip().lower()
             elif lower == b"service-worker":
                 self._service_worker = value.strip().lower() == b"script"
+            elif lower == b"accept":
+                # What browsers say of a page everywhere; `Sec-Fetch-Dest` only on secure origins.
+                self._page_wanted = b"text/html" in value.lower()
 
     def edit_request(self, headers: Fields) -> Fields:
         """The request's fields as the application must see them: no prefix in `Referer`, `Destination` (WebDAV), `If`,
@@ -169,7 +173,9 @@ class PrefixRewriter:
         rule = self._rule
         if page:
             _vary(headers)
-            whole = None if self._destination is None else self._destination in _DOCUMENTS
+            whole: bool | None = self._destination in _DOCUMENTS
+            if self._destination is None:
+                whole = None if self._page_wanted else False
             return PageRewriter(rule, self.element(policy.nonce), whole=whole, inline=not policy.hashes)
         if media_type == _CSS:
             return CssRewriter(rule)
