@@ -63,6 +63,7 @@ _DESTRUCTURED = re.compile(
     rb"\s*+(?::\s*+[\w$]++\s*+)?(?:=[^=,{}()\"'`/]*+)?(?:,[^{}()\"'`/;]*+)?\}\s*+=(?![=>])\s*+"
     rb"([A-Za-z_$][\w$]*+(?:\s*+\.\s*+[A-Za-z_$][\w$]*+)*+)(?=[^\S\n\r]*+([;,)}\n\r]|\Z))"
 )
+_ARGUMENT = re.compile(rb"(?:new URL|String|encodeURI|encodeURIComponent)\([^()]*\Z")
 _MEMBER = re.compile(rb"\s*+(\?\.|\.(?!\.))\s*+([\w$]++)")
 _ASSIGNMENT = re.compile(rb"\s*+=(?![=>])")
 _VALUE_END = re.compile(rb"\s*+(?:([;,)}\]:])(?!\s*+=[^=])|\Z)")
@@ -370,6 +371,9 @@ class JavaScriptRewriter:
                     self._wrap(chain, end)
             return
         if chain == start:
+            # As an argument it might be a parameter's name, but not of these.
+            if ahead.lstrip()[:1] in (b")", b",") and _ARGUMENT.search(self._buffer, max(0, start - 160), start):
+                self._wrap(chain, end)
             return
         if root in _ASSIGNABLE and _ASSIGNMENT.match(ahead):
             self._wrap(chain, end, b".href")

@@ -45,9 +45,12 @@ _CSS: Final = b"text/css"
 _JAVASCRIPT: Final = frozenset(
     b"text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript".split()
 )
+# What browsers run as a script whatever it is called, as long as nothing forbids it.
+_UNTYPED: Final = frozenset((b"", b"text/plain", b"application/octet-stream"))
 _XML: Final = frozenset((b"text/xml", b"application/xml"))
 _DOCUMENTS: Final = frozenset((b"document", b"iframe", b"frame", b"embed", b"object"))
 _WORKERS: Final = frozenset((b"worker", b"sharedworker", b"serviceworker"))
+_SCRIPTS: Final = _WORKERS | {b"script"}
 _URL_FIELDS: Final = frozenset(
     b"location content-location sourcemap x-sourcemap hx-redirect hx-push-url hx-replace-url turbo-location"
     b" x-inertia-location x-pjax-url operation-location azure-asyncoperation".split()
@@ -179,7 +182,7 @@ class PrefixRewriter:
             return PageRewriter(rule, self.element(policy.nonce), whole=whole, inline=not policy.hashes)
         if media_type == _CSS:
             return CssRewriter(rule)
-        if media_type in _JAVASCRIPT:
+        if media_type in _JAVASCRIPT or (self._destination in _SCRIPTS and media_type in _UNTYPED):
             _vary(headers)
             worker = self._service_worker or self._destination in _WORKERS
             if self._service_worker:
