@@ -64,6 +64,7 @@ _DESTRUCTURED = re.compile(
     rb"([A-Za-z_$][\w$]*+(?:\s*+\.\s*+[A-Za-z_$][\w$]*+)*+)(?=[^\S\n\r]*+([;,)}\n\r]|\Z))"
 )
 _ARGUMENT = re.compile(rb"(?:new URL|String|encodeURI|encodeURIComponent)\([^()]*\Z")
+_INDEX = re.compile(rb"[^\S\n\r]*+\[")
 _MEMBER = re.compile(rb"\s*+(\?\.|\.(?!\.))\s*+([\w$]++)")
 _ASSIGNMENT = re.compile(rb"\s*+=(?![=>])")
 _VALUE_END = re.compile(rb"\s*+(?:([;,)}\]:])(?!\s*+=[^=])|\Z)")
@@ -369,6 +370,9 @@ class JavaScriptRewriter:
                 optional = b"?" in self._buffer[chain:end] and root not in _WINDOWS
                 if member[1] == b"?." or not optional:
                     self._wrap(chain, end)
+            return
+        if _INDEX.match(ahead):
+            self._wrap(chain, end)
             return
         if chain == start:
             # As an argument it might be a parameter's name, but not of these.

@@ -59,6 +59,7 @@ def wanted(text: str) -> bytes:
         ("let { pathname, search } = masked || w.location;", "let { pathname, search } = masked || G(w.location);"),
         ("x=w2.location.href+1.5.href", "x=G(w2.location).href+1.5.href"),
         ("x=[a=b.location,c]", "x=[a=G(b.location),c]"),
+        ("x=window.location[n];location['href']=y", "x=G(window.location)[n];G(location)['href']=y"),
         ('b=new URL(".", location).pathname', 'b=new URL(".", G(location)).pathname'),
         ("window.location='/x'", "H(window.location).href='/x'"),
         ("`${location.pathname}${`${b.href}`}`", "`${G(location).pathname}${`${G(b).href}`}`"),
