@@ -345,6 +345,16 @@ def test_an_empty_frame_that_a_script_fills(tab: Tab) -> None:
     assert '"/echo?f"' in found
 
 
+@pytest.mark.parametrize("how", ["f.srcdoc = m", "f.setAttribute('srcdoc', m)"])
+def test_a_page_inside_an_attribute(tab: Tab, how: str) -> None:
+    found = tab.evaluate(
+        f"""new Promise(done => {{ const f = document.createElement('iframe'); window.done = done;
+        const m = "<script>fetch(parent.location.origin + '/echo?d').then(r => r.text()).then(parent.done)<" + "/script>";
+        {how}; document.body.append(f) }})"""
+    )
+    assert '"/echo?d"' in found
+
+
 def test_document_write(tab: Tab, site: Site) -> None:
     site.pages["/written"] = (
         "<!DOCTYPE html><head></head><body><script>document.write('<script src=\"/x.js\"><' + '/script>')</script>"

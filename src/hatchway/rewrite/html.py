@@ -72,7 +72,7 @@ _LETTER = re.compile(rb"[A-Za-z]")
 WHOLE_TAG = re.compile(
     rb"<(/?)([A-Za-z][^\t\n\f\r />]*+)"
     rb"(?:[\t\n\f\r /]++|=?+[^\t\n\f\r />=]++[\t\n\f\r ]*+"
-    rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+))?+)*+>"
+    rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?!=)))*+>"
 )
 # One attribute of such a tag: its name, and its value in double quotes, in single quotes, or bare.
 ATTRIBUTE = re.compile(

@@ -63,9 +63,11 @@ _DESTRUCTURED = re.compile(
     rb"\s*+(?::\s*+[\w$]++\s*+)?(?:=[^=,{}()\"'`/]*+)?(?:,[^{}()\"'`/;]*+)?\}\s*+=(?![=>])\s*+"
     rb"([A-Za-z_$][\w$]*+(?:\s*+\.\s*+[A-Za-z_$][\w$]*+)*+)(?=[^\S\n\r]*+([;,)}\n\r]|\Z))"
 )
+_ARGUMENT = re.compile(rb"(?:new URL|String|encodeURI|encodeURIComponent)\([^()]*\Z")
+_INDEX = re.compile(rb"[^\S\n\r]*+\[")
 _MEMBER = re.compile(rb"\s*+(\?\.|\.(?!\.))\s*+([\w$]++)")
 _ASSIGNMENT = re.compile(rb"\s*+=(?![=>])")
-_VALUE_END = re.compile(rb"\s*+(?:[;,)}\]+:]|\Z)")
+_VALUE_END = re.compile(rb"\s*+(?:([;,)}\]:])(?!\s*+=[^=])|\Z)")
 
 # Before a slash these are operators, so that it begins a regular expression.
 _OPERATORS = frozenset(
@@ -78,6 +80,8 @@ _BEFORE_A_CONDITION = frozenset((b"if", b"while", b"for", b"with"))
 _WRAPPED_MEMBERS = frozenset((b"href", b"pathname", b"assign", b"replace", b"toString"))
 _WINDOWS = frozenset((b"window", b"self", b"globalThis", b"document", b"top", b"parent"))
 _ASSIGNABLE = frozenset((b"window", b"globalThis", b"document"))
+# After these a value is read.
+_READING = tuple(b"=|&?(+!>"[at : at + 1] for at in range(8))
 # Before these characters (and keywords on the same line) an expression has begun, so that parentheses are safe.
 _EXPECTING = frozenset(b"=([,:?&|!+-*%<>^~{;")
 
@@ -367,12 +371,31 @@ class JavaScriptRewriter:
                 if member[1] == b"?." or not optional:
                     self._wrap(chain, end)
             return
+        if _INDEX.match(ahead):
+            self._wrap(chain, end)
+            return
         if chain == start:
+            # As an argument it might be a parameter's name, but not of these.
+            if ahead.lstrip()[:1] in (b")", b",") and _ARGUMENT.search(self._buffer, max(0, start - 160), start):
+                self._wrap(chain, end)
             return
         if root in _ASSIGNABLE and _ASSIGNMENT.match(ahead):
             self._wrap(chain, end, b".href")
-        elif root in _WINDOWS and _VALUE_END.match(ahead):
+        elif self._is_read(chain, ahead):
             self._wrap(chain, end)
+
+    def _is_read(self, chain: int, ahead: bytes) -> bool:
+        """Whether the chain's value is used, and certainly not assigned to, not even by a pattern (`[a.location] = b`)."""
+        after = _VALUE_END.match(ahead)
+        if after is None:
+            return False
+        if after[1] in (b";", b")"):
+            return True
+        before = self._significant(chain)
+        if before[-1:] in _READING:
+            return True
+        word = _LAST_WORD.search(before)
+        return word is not None and word[0] in _OPERATORS
 
     def _address(self, ahead: bytes, start: int, end: int) -> None:
         """`.pathname` or `.href` of something, or a destructuring of them."""
@@ -415,7 +438,7 @@ class JavaScriptRewriter:
             if word is None:
                 break
             match = word.start()
-            joined = re.search(rb"(?:\?\.|(?<![.\d])\.)\s*+\Z", text[:match])
+            joined = re.search(rb"(?:\?\.|(?<!\.)\.)\s*+\Z", text[:match])
             if joined is None:
                 break
             begin = len(text[: joined.start()].rstrip())

@@ -439,6 +439,8 @@
         if (kind) {
           args[at + 1] = change(kind, args[at + 1]);
           if (kind === "url") loosen(self, args[at + 1]);
+        } else if (attribute === "srcdoc" && self.localName === "iframe") {
+          args[at + 1] = inner(html(String(args[at + 1])));
         } else if (attribute === "integrity" && ownFile(self)) {
           args[at + 1] = "";
         }
@@ -514,7 +516,7 @@
 
     // A page inside an attribute gets this script as well.
     function inner(text) {
-      var call = "<script>parent.__hatchwayInstall&&parent.__hatchwayInstall(window)<" + "/script>";
+      var call = "<script>try{parent.__hatchwayInstall(window)}catch(e){}<" + "/script>";
       return /^\s*<!doctype[^>]*>/i.test(text) ? text.replace(/^\s*<!doctype[^>]*>/i, "$&" + call) : call + text;
     }
     define(global, "__hatchwayInstall", function (window) { install(window, here); });

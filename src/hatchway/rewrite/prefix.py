@@ -45,9 +45,12 @@ _CSS: Final = b"text/css"
 _JAVASCRIPT: Final = frozenset(
     b"text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript".split()
 )
+# What browsers run as a script whatever it is called, as long as nothing forbids it.
+_UNTYPED: Final = frozenset((b"", b"text/plain", b"application/octet-stream"))
 _XML: Final = frozenset((b"text/xml", b"application/xml"))
 _DOCUMENTS: Final = frozenset((b"document", b"iframe", b"frame", b"embed", b"object"))
 _WORKERS: Final = frozenset((b"worker", b"sharedworker", b"serviceworker"))
+_SCRIPTS: Final = _WORKERS | {b"script"}
 _URL_FIELDS: Final = frozenset(
     b"location content-location sourcemap x-sourcemap hx-redirect hx-push-url hx-replace-url turbo-location"
     b" x-inertia-location x-pjax-url operation-location azure-asyncoperation".split()
@@ -85,6 +88,7 @@ class PrefixRewriter:
         )
         self._destination: bytes | None = None
         self._service_worker = False
+        self._page_wanted = True
 
     def see_request(self, headers: Fields) -> None:
         """Remember what the request is for. `edit_request` does it by itself."""
@@ -94,6 +98,9 @@ class PrefixRewriter:
                 self._destination = value.strip().lower()
             elif lower == b"service-worker":
                 self._service_worker = value.strip().lower() == b"script"
+            elif lower == b"accept":
+                # What browsers say of a page everywhere; `Sec-Fetch-Dest` only on secure origins.
+                self._page_wanted = b"text/html" in value.lower()
 
     def edit_request(self, headers: Fields) -> Fields:
         """The request's fields as the application must see them: no prefix in `Referer`, `Destination` (WebDAV), `If`,
@@ -169,11 +176,13 @@ class PrefixRewriter:
         rule = self._rule
         if page:
             _vary(headers)
-            whole = None if self._destination is None else self._destination in _DOCUMENTS
+            whole: bool | None = self._destination in _DOCUMENTS
+            if self._destination is None:
+                whole = None if self._page_wanted else False
             return PageRewriter(rule, self.element(policy.nonce), whole=whole, inline=not policy.hashes)
         if media_type == _CSS:
             return CssRewriter(rule)
-        if media_type in _JAVASCRIPT:
+        if media_type in _JAVASCRIPT or (self._destination in _SCRIPTS and media_type in _UNTYPED):
             _vary(headers)
             worker = self._service_worker or self._destination in _WORKERS
             if self._service_worker:

@@ -127,6 +127,11 @@ def test_no_script_in_what_is_no_document(kind: str) -> None:
     assert PREFIX + b"/x" in body
 
 
+def test_tools_get_no_script() -> None:
+    assert rewriter().element() not in edited(html(), PAGE, Accept="*/*")[1]
+    assert rewriter().element() in edited(html(), PAGE, Accept="text/html,application/xhtml+xml")[1]
+
+
 def test_styles_and_scripts() -> None:
     assert edited([(b"Content-Type", b"text/css")], b"a{b:url(/x)}")[1] == b"a{b:url(%b/x)}" % PREFIX
     found = edited([(b"Content-Type", b"application/javascript")], b"import '/x'")[1]
