@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,31 +32,44 @@ def door(cluster: Cluster) -> Iterator[Door]:
         yield running
 
 
+class Starter:
+    """Starts an application when it is first asked for in a mode, and keeps it until `stack` is closed."""
+
+    def __init__(self, app: App, work: Path, stack: contextlib.ExitStack, request: pytest.FixtureRequest) -> None:
+        self.app = app
+        self._work, self._stack, self._request = work, stack, request
+        self._installed = install(app)
+        self._running: dict[str, Running] = {}
+        start.prepare(app, self._installed, work)
+
+    def reach(self, mode: str) -> Running:
+        """How it is reached; raises what keeps it from starting."""
+        if mode not in self._running:
+            if mode == "direct":
+                self._start_process()
+            else:
+                self._start_pod()
+        return self._running[mode]
+
+    def _start_process(self) -> None:
+        url, log = self._stack.enter_context(start.process(self.app, self._installed, self._work))
+        self._running["direct"] = Running(url, self._work, "direct", lambda: log.read_text()[-3000:])
+
+    def _start_pod(self) -> None:
+        door: Door = self._request.getfixturevalue("door")
+        cluster: Cluster = self._request.getfixturevalue("cluster")
+        self._stack.enter_context(start.pod(self.app, self._installed, self._work, cluster))
+        urls = {
+            "host": door.host(self.app.name, start.NAMESPACE),
+            "prefix": door.prefix(self.app.name, start.NAMESPACE),
+        }
+        for mode, url in urls.items():
+            self._running[mode] = Running(url, self._work, mode, lambda: start.pod_log(self.app, cluster))
+
+
 @pytest.fixture(scope="module")
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Running]]:
-    """How an application (the parameter) is reached in a mode; it is started when it is first asked for."""
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """The application that is the parameter."""
     app: App = request.param
-    installed = install(app)
-    work = tmp_path_factory.mktemp(app.name)
-    start.prepare(app, installed, work)
     with contextlib.ExitStack() as stack:
-        found: dict[str, Running] = {}
-
-        def reach(mode: str) -> Running:
-            if mode == "direct" and mode not in found:
-                url, log = stack.enter_context(start.process(app, installed, work))
-                found[mode] = Running(url, work, mode, lambda: log.read_text()[-3000:])
-            elif mode not in found:
-                door: Door = request.getfixturevalue("door")
-                cluster: Cluster = request.getfixturevalue("cluster")
-                stack.enter_context(start.pod(app, installed, work, cluster))
-                for name, url in {
-                    "host": door.host(app.name, start.NAMESPACE),
-                    "prefix": door.prefix(app.name, start.NAMESPACE),
-                }.items():
-                    found[name] = Running(url, work, name, lambda: start.pod_log(app, cluster))
-            return found[mode]
-
-        yield reach
+        yield Starter(app, tmp_path_factory.mktemp(app.name), stack, request)

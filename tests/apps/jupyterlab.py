@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check(page: Page, app: Running) -> None:
-    page.goto(app.at("lab"))
+    page.goto(app.at("lab?reset"))
     page.locator(".jp-LauncherCard[data-category='Other'][title*='terminal' i]").click()
     page.locator(".jp-Terminal .xterm").click()
     answer = app.work / f"answer-{app.mode}.txt"
@@ -28,6 +28,7 @@ def check(page: Page, app: Running) -> None:
 
     page.goto(app.at("lab?reset"))
     page.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
     cell.click()
     page.keyboard.type("print('sum', 40 + 2)")

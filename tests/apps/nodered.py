@@ -23,7 +23,11 @@ def check(page: Page, app: Running) -> None:
     page.locator(".red-ui-palette-node[data-palette-type=inject]").wait_for()
     page.locator("#red-ui-workspace-chart").click(position={"x": 400, "y": 400})
     page.keyboard.press("Control+i")
-    page.locator("#red-ui-clipboard-dialog-import-text").fill(json.dumps(FLOW))
+    # Nodes of its own: an editor that knows these asks what to do with the copies.
+    flow = json.dumps(FLOW).replace('"a', f'"{app.mode}')
+    page.locator("#red-ui-clipboard-dialog-import-text").fill(flow)
+    # The dialog looks at what it was given when a key goes up.
+    page.keyboard.press("End")
     page.locator("#red-ui-clipboard-dialog-ok").click()
     page.locator("#red-ui-workspace-chart").click(position={"x": 300, "y": 300})
     page.locator("#red-ui-header-button-deploy").click()

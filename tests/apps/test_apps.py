@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import tests.apps
-from tests.apps.app import App, Running
+from tests.apps.app import App
+from tests.apps.conftest import Starter
 from tests.apps.witness import Witness
 from tests.door import door_is_there
 
@@ -26,22 +26,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     every = metafunc.config.getoption("--all-apps")
     asked = metafunc.config.getoption("--app-modes")
     modes = asked.split(",") if asked else ["host", "prefix"] if door_is_there() else ["direct"]
-    found = [
-        pytest.param(app, app, mode, id=f"{app.name}-{mode}")
-        for app in APPS
-        if every or not app.extra
-        for mode in modes
-    ]
-    metafunc.parametrize(("app", "running", "mode"), found, indirect=["running"])
+    apps = [app for app in APPS if every or not app.extra]
+    # Two calls: an application's fixture is then shared by its modes.
+    metafunc.parametrize("mode", modes)
+    metafunc.parametrize("running", apps, indirect=True, ids=[app.name for app in apps])
 
 
 @pytest.mark.timeout(300)
-def test_it_works(
-    app: App, mode: str, running: Callable[[str], Running], browser: Browser, request: pytest.FixtureRequest
-) -> None:
+def test_it_works(running: Starter, mode: str, browser: Browser, request: pytest.FixtureRequest) -> None:
+    app = running.app
     if mode in app.fails:
         request.applymarker(pytest.mark.xfail(reason=app.fails[mode], strict=True))
-    reached = running(mode)
+    reached = running.reach(mode)
     more = {}
     if app.credentials:
         # Playwright then sends credentials only when it is challenged, as an address bar does.

@@ -106,6 +106,11 @@ def attempt(page: Page, script: str, url: str) -> str:
     )
 
 
+def refused(learnt: str) -> bool:
+    """Whether that is nothing. A rebound name is its page's own origin, which may read that it was refused."""
+    return learnt in ("", "Forbidden\n") or "The door does not let this in" in learnt
+
+
 @contextlib.contextmanager
 def serve(name: str) -> Iterator[int]:
     """The hostile server as a process on loopback; its port."""
@@ -252,18 +257,11 @@ def targets(door: Door, services: Services, hostile: Page, what: str) -> list[st
     return paths
 
 
-def nothing(learnt: str, hostile: Page) -> bool:
-    """Whether an attack has learnt nothing. For its browser a rebound page is of one origin with the door: it may read
-    that it is refused."""
-    return learnt == "" or ("rebind.example" in hostile.url and learnt == "Forbidden\n")
-
-
 @pytest.mark.parametrize("how", READS)
 def test_no_page_reads_the_api(hostile: Page, door: Door, services: Services, how: str) -> None:
     for url in targets(door, services, hostile, "api"):
         learnt = attempt(hostile, READS[how], url)
-        assert "ConfigMap" not in learnt
-        assert nothing(learnt, hostile) or how in ("iframe", "object"), f"{url}: {learnt}"
+        assert refused(learnt), f"{url}: {learnt[:500]}"
 
 
 _PARTS = {
@@ -280,8 +278,7 @@ _PARTS = {
 def test_no_page_reads_a_service(hostile: Page, door: Door, services: Services, how: str) -> None:
     for url in targets(door, services, hostile, _PARTS.get(how, "secret")):
         learnt = attempt(hostile, READS[how], url)
-        assert SECRET not in learnt, url
-        assert nothing(learnt, hostile) or how in ("iframe", "object"), f"{url}: {learnt}"
+        assert refused(learnt), f"{url}: {learnt[:500]}"
     if how == "WebSocket":
         # It does not even reach the service.
         assert "GET /ws" not in services.log()
@@ -349,18 +346,32 @@ DOMAINS = ["svc.localhost", f"{NAMESPACE}.svc.localhost", "localhost", ".svc.loc
 def test_cookies_of_a_service_stay_its_own(context: BrowserContext, services: Services, domain: str) -> None:
     page = context.new_page()
     page.goto(f"{services.victim}set?cookie=session%3Dgood")
-    page.goto(f"{services.malice}set?cookie=session%3Devil-by-header%3B Domain%3D{domain}&cookie=own%3D1")
-    page.evaluate(
-        """domain => {
-            document.cookie = `session=evil-by-script; Domain=${domain}; Path=/`;
-            document.cookie = `session=evil-by-path; Domain=${domain}; Path=/cookies`;
-            document.cookie = `planted=1; Domain=${domain}; Path=/`;
-        }""",
-        domain,
-    )
-    assert "own=1" in page.goto(f"{services.malice}cookies").text()  # type: ignore[union-attr]
-    received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
-    assert json.loads(received) == ["session=good"]
+    # What is tried again and again is still not the victim's own.
+    for _ in range(3):
+        page.goto(f"{services.malice}set?cookie=session%3Devil-by-header%3B Domain%3D{domain}&cookie=own%3D1")
+        page.evaluate(
+            """domain => {
+                document.cookie = `session=evil-by-script; Domain=${domain}; Path=/`;
+                document.cookie = `session=evil-by-path; Domain=${domain}; Path=/cookies`;
+                document.cookie = `planted=1; Domain=${domain}; Path=/`;
+            }""",
+            domain,
+        )
+        assert "own=1" in page.goto(f"{services.malice}cookies").text()  # type: ignore[union-attr]
+        received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
+        assert json.loads(received) == ["session=good"]
+
+
+def test_cookies_that_a_page_sets_by_script_reach_its_service(context: BrowserContext, services: Services) -> None:
+    page = context.new_page()
+    page.goto(services.victim)
+    page.evaluate("document.cookie = 'theme=dark; Path=/'; document.cookie = 'here=1; Path=/cookies'")
+    for _ in range(2):
+        received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
+        assert sorted(json.loads(received)[0].split("; ")) == ["here=1", "theme=dark"]
+    # A request of a page must have them as well, whatever its method.
+    page.evaluate("document.cookie = 'fresh=1; Path=/'")
+    assert "fresh=1" in page.evaluate("fetch('/cookies').then(answer => answer.text())")
 
 
 def test_a_service_worker_keeps_to_its_service(context: BrowserContext, services: Services, door: Door) -> None:

@@ -19,6 +19,7 @@ from hatchway.door.guard import Sender
 from hatchway.door.problems import unknown_host
 from hatchway.door.targetsite import TargetSite
 from hatchway.proxy.routing import App, ASGIApp, Decision, Forward, RequestHead, Respond
+from hatchway.rewrite.stray import stray_target
 from hatchway.target import (
     ProxyPath,
     Target,
@@ -165,6 +166,9 @@ class Router:
     def _under_prefix(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
         found = _proxied(head.path)
         if found is None:
+            stray = stray_target(head.target, head.headers)
+            if stray is not None:
+                return Respond(307, [(b"Location", stray), (b"Cache-Control", b"no-store")]), None
             problem = unknown_host(
                 f"prefix.{self._domain.decode()}{head.path.decode('latin-1')}", self._domain.decode()
             )
