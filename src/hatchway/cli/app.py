@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hatchway import __version__
-from hatchway.cli import down, info, ls, password, proxy, status, token, up, url
+from hatchway.cli import down, forward, info, ls, password, proxy, status, token, up, url
 from hatchway.cli import open as opening
 
 app = typer.Typer(
@@ -49,3 +49,5 @@ for command in (
 ):
     app.command()(command)
 app.command("open")(opening.open_target)
+# The portal shows its lines already.
+app.command("forward", hidden=True)(forward.forward)
