@@ -50,6 +50,7 @@ class Door:
     def __init__(self, connection: Connection, options: Options) -> None:
         """Raises HatchwayError for a route that does not exist."""
         self._connection = connection
+        connection.keepalive = options.keepalive
         self._options = options
         self._lookup = Lookup(connection)
         self._diagnosis = Diagnosis(connection, self._lookup, options.domain)
