@@ -15,10 +15,11 @@ from hatchway.door import pages, problems
 from hatchway.door.lookup import Lookup
 from hatchway.door.problems import Problem
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube import endpoints
+from hatchway.kube import ports
 from hatchway.kube.access import who
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
+from hatchway.kube.endpoints import SERVICE_NAME, format_selector, ready_endpoints, selector_of
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
 from hatchway.target import Target, TargetError, format_argument, format_host_name
 
@@ -128,12 +129,11 @@ class Diagnosis:
         service = (await self._lookup.get("services", target.namespace, target.name)).object
         if service is None:
             return problems.no_endpoints(target, ())
-        wanted = (service.get("spec") or {}).get("selector") or {}
-        selector = ",".join(f"{key}={value}" for key, value in wanted.items())
+        selector = format_selector(selector_of(service))
         pods = await self._lookup.list("pods", target.namespace, selector) if selector else []
-        label = f"kubernetes.io/service-name={target.name}"
+        label = f"{SERVICE_NAME}={target.name}"
         slices = await self._lookup.list("endpointslices.discovery.k8s.io", target.namespace, label)
-        found = endpoints.ready_endpoints(service, slices, pods)
+        found = ready_endpoints(service, slices, pods)
         return problems.no_endpoints(target, [(one.name, one.why) for one in found.waiting], selector)
 
     async def _unreachable(self, target: Target, message: str) -> Problem:
@@ -141,8 +141,8 @@ class Diagnosis:
         if "timeout" in text or "timed out" in text or "deadline" in text:
             return replace(problems.timed_out(target, 30, "connecting"), message=f"{target}: {message}")
         address = _ADDRESS.search(message)
-        ports = await self._declared(target)
-        return problems.dial_refused(target, text, ports, address[1] if address else "")
+        declared = await self._declared(target)
+        return problems.dial_refused(target, text, declared, address[1] if address else "")
 
     async def _declared(self, target: Target) -> list[tuple[str, str]]:
         """(port, URL) of the ports that the target declares, but for the one that was asked for."""
@@ -153,16 +153,16 @@ class Diagnosis:
         except ApiError:
             return []
         listed = []
-        for port in endpoints.ports(found) if found is not None else ():
-            if target.port in (port.name, str(port.number)) or endpoints.is_http(port) is False:
+        for port in ports.ports(found) if found is not None else ():
+            if target.port in (port.name, str(port.number)) or ports.is_http(port) is False:
                 continue
             link = self._link(replace(target, port=port.name or str(port.number), scheme=""))
             listed.append((f"{port.name or 'port'} ({port.number})", link[1] if link else ""))
         return listed
 
     async def _ports(self, target: Target) -> dict[str, Any]:
-        ports = await self._declared(target)
-        return {"links": tuple((text, url) for text, url in ports if url), "links_title": "Ports that it has"}
+        declared = await self._declared(target)
+        return {"links": tuple((text, url) for text, url in declared if url), "links_title": "Ports that it has"}
 
     def _link(self, target: Target) -> tuple[str, str] | None:
         try:
