@@ -13,7 +13,6 @@ from hatchway.door import links
 from hatchway.door.diagnosis import status_of
 from hatchway.door.guard import Sender
 from hatchway.door.hostheader import REFUSALS
-from hatchway.door.problems import needs_forward
 from hatchway.proxy.routing import (
     Forward,
     Headers,
@@ -201,7 +200,9 @@ class Exchange:
         if status == 401 and challenged and self._authorization is not None and not self._way.carries.authorization:
             why = "its password in the Authorization field, which the API server keeps for itself"
             site.needs(why)
-            return site.diagnosis.answer(needs_forward(site.resolved(), why), head, html=self._sender.navigates)
+            return site.diagnosis.answer(
+                site.diagnosis.needs_forward(site.resolved(), why), head, html=self._sender.navigates
+            )
         return None
 
 

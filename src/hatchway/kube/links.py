@@ -38,7 +38,7 @@ class Link:
         port = ""
         if target.kind != "nodes":
             # A service's port is found by its name; one without a name is found when none is said.
-            port = self.port.name if target.kind == "services" else str(self.port.number)
+            port = _name_of(self.port) if target.kind == "services" else str(self.port.number)
         return format_proxy_path(Target(target.kind, target.name, target.namespace, scheme, port))
 
 
@@ -58,7 +58,12 @@ def links(kind: Kind, obj: Object) -> list[Link]:
     made = []
     for port in found:
         # A port that is called like a scheme would have to be escaped in the host name; its number says it plainly.
-        named = port.name if kind == "services" and port.name not in SCHEMES else ""
+        named = _name_of(port) if kind == "services" and port.name not in SCHEMES else ""
         spelled = "" if port is meant else named or str(port.number)
         made.append(Link(port, is_http(port), scheme_of(port), Target(kind, name, namespace, "", spelled)))
     return made
+
+
+def _name_of(port: Port) -> str:
+    """Its name; its number where a name (which no API server would store) cannot be part of a target."""
+    return str(port.number) if ":" in port.name or "/" in port.name else port.name
