@@ -125,8 +125,7 @@ class Router:
         if not self._accepts_host(host):
             return self._no(f"the door has no host {host.decode('latin-1')!r}", head, sender), None
         if sender.foreign(head, b"http://" + host):
-            who = (sender.origin or sender.site or b"another site").decode("latin-1")
-            return self._no(f"a page of {who} asked for the API of your cluster", head, sender), None
+            return self._no(f"a page of {sender.who} asked for the API of your cluster", head, sender), None
         if head.path.startswith(PORTAL_PATHS) or (
             head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
         ):

@@ -100,9 +100,8 @@ class TargetSite:
         sender = Sender.of(head)
         host = head.header(b"host") or b""
         if sender.foreign(head, b"http://" + host):
-            who = (sender.origin or sender.site or b"another site").decode("latin-1")
             return self._diagnosis.refused(
-                f"a page of {who} asked for {host.decode('latin-1')}", head, html=sender.navigates
+                f"a page of {sender.who} asked for {host.decode('latin-1')}", head, html=sender.navigates
             )
         if self._ready():
             return self._decide(head, sender)
