@@ -232,3 +232,8 @@ def parse_argument(text: str, namespace: str = "default") -> Target:
 def format_argument(target: Target) -> str:
     """The argument of a target; its namespace is said by `-n`."""
     return f"{_SHORT[target.kind]}/{join_scheme_name_port(target.scheme, target.name, target.port)}"
+
+
+def format_arguments(target: Target) -> str:
+    """The argument of a target with its `-n`, as both are typed behind a command."""
+    return format_argument(target) + (f" -n {target.namespace}" if target.namespace else "")

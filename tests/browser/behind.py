@@ -9,10 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import os
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +16,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import pytest
 
 from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb, Rewriting, status_response
 from hatchway.cluster.api.requestinfo import parse
@@ -33,7 +27,7 @@ from tests.conformance.backends import dial
 from tests.conformance.cluster import FakeCluster
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
 Fields = dict[str, str]
 Answer = tuple[int, Fields, bytes | str]
@@ -209,25 +203,6 @@ def proxy_verb(rewriting: Rewriting = "full", *, strays: bool = True) -> Iterato
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    if subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode:
-        pytest.skip("Playwright's driver does not run on this machine: apt-get install libatomic1")
-    with sync_playwright() as playwright:
-        arguments = ["--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        arguments += ["--disable-component-update", "--disable-sync"]
-        if os.getuid() == 0:
-            arguments.append("--no-sandbox")
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
 
 
 Page = Callable[[Seen], Answer]

@@ -1,13 +1,25 @@
-"""Fixtures of the browser tests: the door in front of the shared cluster."""
+"""Fixtures of the browser tests: a browser, and the door in front of the shared cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chromium import chromium
 from tests.conftest import Cluster
 from tests.door import Door, door_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. For a module only: Playwright drives one at a time, and a module may need its own arguments."""
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

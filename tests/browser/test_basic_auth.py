@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.conftest import Cluster, wait_for
 from tests.integration.cluster.test_documentation import set_password
@@ -18,30 +11,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HEALTH = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy/_cluster/health?pretty=true"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    if subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode:
-        pytest.skip("Playwright's driver does not run on this machine: apt-get install libatomic1")
-    with sync_playwright() as playwright:
-        arguments = [
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ]
-        if os.getuid() == 0:
-            arguments.append("--no-sandbox")
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
 
 
 def test_the_documentations_url_in_a_browser(cluster: Cluster, browser: Browser) -> None:

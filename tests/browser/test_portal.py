@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,24 +34,6 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    if subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode:
-        pytest.skip("Playwright's driver does not run on this machine: apt-get install libatomic1")
-    with sync_playwright() as playwright:
-        arguments = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-        if os.getuid() == 0:
-            arguments.append("--no-sandbox")
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
 
 
 Open = Callable[..., "Page"]

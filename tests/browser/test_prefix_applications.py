@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.behind import Front, Seen, Site, chromium, proxy_verb, serving
+from tests.browser.behind import Front, Seen, Site, proxy_verb, serving
 from tests.conftest import wait_for
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ PACKAGES = (
     "vue-router@4",
     "socket.io@4",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

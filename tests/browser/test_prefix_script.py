@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.behind import Front, Site, chromium, proxy_verb, serving
+from tests.browser.behind import Front, Site, proxy_verb, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -25,12 +25,6 @@ BLANK = "<!DOCTYPE html><html><head><title>x</title></head><body><div id=root></
 
 def echo(request: Any) -> Any:
     return 200, {"Content-Type": "application/json"}, f'{{"target":"{request.target}","method":"{request.method}"}}'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from hatchway.cli.options import Context, Kubeconfig, OfName, context_of
 from hatchway.errors import HatchwayError
 
 if TYPE_CHECKING:
-    from hatchway.kube.catalog import Entry, Link
+    from hatchway.kube.catalog import Entry
+    from hatchway.kube.links import Link
     from hatchway.kube.view import View
 
 # Changes that come together are shown together.

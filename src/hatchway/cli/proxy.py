@@ -50,7 +50,10 @@ def proxy(
         bool, typer.Option("--disable-filter", help="Accept every host, path and method. Dangerous.")
     ] = False,
     keepalive: Annotated[
-        str, typer.Option("--keepalive", help="Seconds between TCP keep-alive probes (like 30s); 0 for the system's.")
+        str,
+        typer.Option(
+            "--keepalive", help="Time between TCP keep-alive probes of the API server (like 30s); 0 for a good default."
+        ),
     ] = "0s",
     append_server_path: Annotated[
         bool, typer.Option("--append-server-path", help="Put the path of the server's URL before every path.")

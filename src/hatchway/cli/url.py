@@ -16,7 +16,7 @@ from hatchway.target import (
     Target,
     TargetError,
     find_domain,
-    format_argument,
+    format_arguments,
     format_door_url,
     format_host_name,
     format_proxy_path,
@@ -117,7 +117,7 @@ def _explain(text: str, domain: str | None, output: Format) -> None:
         "scheme": found.scheme or ("(not said: the door finds it)" if below else "(not said: http)"),
         "port": found.port or _unsaid_port(found.kind, bool(below)),
         "path": rest,
-        "argument": format_argument(found) + (f" -n {found.namespace}" if found.namespace else ""),
+        "argument": format_arguments(found),
     }
     for key, value in rows.items():
         if value:

@@ -15,10 +15,11 @@ from hatchway.door import pages, problems
 from hatchway.door.lookup import Lookup
 from hatchway.door.problems import Problem
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube import endpoints
+from hatchway.kube import ports
 from hatchway.kube.access import who
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
+from hatchway.kube.endpoints import SERVICE_NAME, format_selector, ready_endpoints, selector_of
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
 from hatchway.target import Target, TargetError, format_argument, format_host_name
 
@@ -90,6 +91,10 @@ class Diagnosis:
     def refused(self, why: str, head: RequestHead, *, html: bool) -> Respond:
         return self.answer(problems.refused_by_guard(why), head, html=html)
 
+    def needs_forward(self, target: Target, why: str) -> Problem:
+        """The route loses what the application asks for."""
+        return problems.needs_forward(target, why, domain=self._domain)
+
     async def of_status(self, status: dict[str, Any], target: Target, head: RequestHead) -> Problem:
         """The problem behind a `Status` that the API server has answered to a request for a target."""
         code = int(status.get("code") or 500)
@@ -122,27 +127,30 @@ class Diagnosis:
         known = await self._lookup.list(target.kind, target.namespace)
         names = problems.similar_names(target.name, [one["metadata"]["name"] for one in known])
         links = [self._link(replace(target, name=name, port="", scheme="")) for name in names]
-        return problems.not_found(target, [link for link in links if link is not None])
+        return problems.not_found(target, [link for link in links if link is not None], domain=self._domain)
 
     async def _no_endpoints(self, target: Target) -> Problem:
         service = (await self._lookup.get("services", target.namespace, target.name)).object
         if service is None:
-            return problems.no_endpoints(target, ())
-        wanted = (service.get("spec") or {}).get("selector") or {}
-        selector = ",".join(f"{key}={value}" for key, value in wanted.items())
+            return problems.no_endpoints(target, (), domain=self._domain)
+        selector = format_selector(selector_of(service))
         pods = await self._lookup.list("pods", target.namespace, selector) if selector else []
-        label = f"kubernetes.io/service-name={target.name}"
+        label = f"{SERVICE_NAME}={target.name}"
         slices = await self._lookup.list("endpointslices.discovery.k8s.io", target.namespace, label)
-        found = endpoints.ready_endpoints(service, slices, pods)
-        return problems.no_endpoints(target, [(one.name, one.why) for one in found.waiting], selector)
+        found = ready_endpoints(service, slices, pods)
+        return problems.no_endpoints(
+            target, [(one.name, one.why) for one in found.waiting], selector, domain=self._domain
+        )
 
     async def _unreachable(self, target: Target, message: str) -> Problem:
         text = message.partition(": ")[2] or message
         if "timeout" in text or "timed out" in text or "deadline" in text:
-            return replace(problems.timed_out(target, 30, "connecting"), message=f"{target}: {message}")
+            return replace(
+                problems.timed_out(target, 30, "connecting", domain=self._domain), message=f"{target}: {message}"
+            )
         address = _ADDRESS.search(message)
-        ports = await self._declared(target)
-        return problems.dial_refused(target, text, ports, address[1] if address else "")
+        declared = await self._declared(target)
+        return problems.dial_refused(target, text, declared, address[1] if address else "", domain=self._domain)
 
     async def _declared(self, target: Target) -> list[tuple[str, str]]:
         """(port, URL) of the ports that the target declares, but for the one that was asked for."""
@@ -153,16 +161,16 @@ class Diagnosis:
         except ApiError:
             return []
         listed = []
-        for port in endpoints.ports(found) if found is not None else ():
-            if target.port in (port.name, str(port.number)) or endpoints.is_http(port) is False:
+        for port in ports.ports(found) if found is not None else ():
+            if target.port in (port.name, str(port.number)) or ports.is_http(port) is False:
                 continue
             link = self._link(replace(target, port=port.name or str(port.number), scheme=""))
             listed.append((f"{port.name or 'port'} ({port.number})", link[1] if link else ""))
         return listed
 
     async def _ports(self, target: Target) -> dict[str, Any]:
-        ports = await self._declared(target)
-        return {"links": tuple((text, url) for text, url in ports if url), "links_title": "Ports that it has"}
+        declared = await self._declared(target)
+        return {"links": tuple((text, url) for text, url in declared if url), "links_title": "Ports that it has"}
 
     def _link(self, target: Target) -> tuple[str, str] | None:
         try:

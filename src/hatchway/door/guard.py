@@ -53,6 +53,11 @@ class Sender:
         return bool(self.site) or self.origin is not None
 
     @property
+    def who(self) -> str:
+        """The page's origin, or what else is known of it, for people."""
+        return (self.origin or self.site or b"another site").decode("latin-1")
+
+    @property
     def navigates(self) -> bool:
         """A person goes to a page, as far as can be told."""
         return self.mode == b"navigate" or (self.html and not self.mode)

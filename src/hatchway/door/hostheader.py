@@ -89,7 +89,9 @@ class HostHeader:
         self._until = time.monotonic() + _PATIENCE
         return value is not None
 
-    def taken(self, value: bytes | None) -> None:
-        """A page was answered to a request with this Host."""
-        if self.settled is Settled.open and self.value == value:
-            self.settled = Settled.taken
+    def taken(self, value: bytes | None) -> bool:
+        """A page was answered to a request with this Host. Whether that settles it."""
+        if self.settled is not Settled.open or self.value != value:
+            return False
+        self.settled = Settled.taken
+        return True

@@ -34,9 +34,7 @@ def outer_location(value: bytes, *, outer: bytes, sent: bytes, names: frozenset[
         return without_prefix(value, prefix)
     host, rest = found.groups()
     lower = host.lower()
-    if lower == outer.lower():
-        return b"http://" + outer + (without_prefix(rest, prefix) or b"/")
-    if lower == sent.lower() or lower.partition(b":")[0] in names:
+    if lower in (outer.lower(), sent.lower()) or lower.partition(b":")[0] in names:
         return b"http://" + outer + (without_prefix(rest, prefix) or b"/")
     return value
 

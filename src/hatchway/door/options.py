@@ -23,9 +23,9 @@ def default_filter() -> Filter:
 class Options:
     """address: an IP address, or "localhost" for both loopback addresses. port: 0 for any free one. unix_socket: a path,
     instead of address and port. www: a directory to serve under www_prefix, or "". api_prefix: where the API is.
-    filter: None when it is off. keepalive: seconds between TCP keep-alive probes, 0 for the system's.
-    append_server_path: put the path of the server's URL before every request's. domain: what host names end with.
-    host_header: what applications are told as Host: "auto", "external", "cluster", "localhost", or a name.
+    filter: None when it is off. keepalive: seconds between TCP keep-alive probes of the API server, 0 for
+    `kube/dial.py`'s own. append_server_path: put the path of the server's URL before every request's. domain: what host
+    names end with. host_header: what applications are told as Host: "auto", "external", "cluster", "localhost", or a name.
     """
 
     address: str = "127.0.0.1"

@@ -1,22 +1,23 @@
 """What can go wrong at the door, in words: what was tried, on what, what happened, what to do next. Pure.
 
-One function for each kind makes a `Problem`; `pages.py` turns it into an answer. `Problem.kind` is also the answer's
+One function for each kind makes a `Problem` (domain: what the door's host names end with); `pages.py` turns it into an answer. `Problem.kind` is also the answer's
 `X-Hatchway-Problem`, by which scripts and the page itself tell an answer of the door from one of the application.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
 from hatchway.errors import ApiError, Cause
+from hatchway.kube.access import missing_rule
 from hatchway.proxy.routing import Headers
-from hatchway.target import Target, TargetError, format_argument, format_host_name, format_proxy_path
+from hatchway.target import Target, TargetError, format_arguments, format_host_name, format_proxy_path
 
+_KIND = {"services": "service", "pods": "pod", "nodes": "node"}
 # How soon a page tries again at first; it waits longer each time.
 RETRY = 2
 
@@ -65,13 +66,13 @@ class Problem:
 
 
 def _what(target: Target) -> str:
-    kind = {"services": "service", "pods": "pod", "nodes": "node"}[target.kind]
+    kind = _KIND[target.kind]
     port = f", port {target.port}" if target.port else ""
     return f'{kind} "{target.name}"' + (f' in namespace "{target.namespace}"' if target.namespace else "") + port
 
 
-def _target_facts(target: Target, domain: str = "localhost") -> tuple[tuple[str, str], ...]:
-    rows = [("Target", format_argument(target) + (f" -n {target.namespace}" if target.namespace else ""))]
+def _target_facts(target: Target, domain: str) -> tuple[tuple[str, str], ...]:
+    rows = [("Target", format_arguments(target))]
     try:
         rows.append(("Host name", format_host_name(target, domain)))
     except TargetError:
@@ -81,10 +82,12 @@ def _target_facts(target: Target, domain: str = "localhost") -> tuple[tuple[str,
 
 def forward_line(target: Target) -> str:
     """The command line that reaches a target whatever it speaks."""
-    return f"hatchway forward {format_argument(target)}" + (f" -n {target.namespace}" if target.namespace else "")
+    return f"hatchway forward {format_arguments(target)}"
 
 
-def no_endpoints(target: Target, pods: Iterable[tuple[str, str]], selector: str = "") -> Problem:
+def no_endpoints(
+    target: Target, pods: Iterable[tuple[str, str]], selector: str = "", *, domain: str = "localhost"
+) -> Problem:
     """A service with no ready endpoint. pods: (name, why it is not ready) of those that it selects."""
     found = tuple(Detail(name, text) for name, text in pods)
     if found:
@@ -101,7 +104,7 @@ def no_endpoints(target: Target, pods: Iterable[tuple[str, str]], selector: str 
         title=f"Nothing is ready behind {target.name}",
         message=f"no endpoints available for {_what(target)}: {said}",
         hint=hint,
-        facts=(*_target_facts(target), *((("Selector", selector),) if selector else ())),
+        facts=(*_target_facts(target, domain), *((("Selector", selector),) if selector else ())),
         details=found,
         details_title="Its pods",
         commands=commands,
@@ -109,7 +112,14 @@ def no_endpoints(target: Target, pods: Iterable[tuple[str, str]], selector: str 
     )
 
 
-def dial_refused(target: Target, error: str, open_ports: Sequence[tuple[str, str]] = (), address: str = "") -> Problem:
+def dial_refused(
+    target: Target,
+    error: str,
+    open_ports: Sequence[tuple[str, str]] = (),
+    address: str = "",
+    *,
+    domain: str = "localhost",
+) -> Problem:
     """Nothing listens where the target should be. open_ports: (port, URL or "") that are declared or open instead."""
     return Problem(
         kind="dial-refused",
@@ -120,7 +130,7 @@ def dial_refused(target: Target, error: str, open_ports: Sequence[tuple[str, str
         hint="The program may listen on another port, or on 127.0.0.1 only: let it listen on 0.0.0.0."
         if not open_ports
         else "Try one of the ports that are declared, or mend the service's targetPort.",
-        facts=(*_target_facts(target), *((("Address", address),) if address else ())),
+        facts=(*_target_facts(target, domain), *((("Address", address),) if address else ())),
         details=tuple(Detail(port, state="ready") for port, url in open_ports if not url),
         details_title="Ports that are declared",
         links=tuple((port, url) for port, url in open_ports if url),
@@ -129,13 +139,12 @@ def dial_refused(target: Target, error: str, open_ports: Sequence[tuple[str, str
     )
 
 
-def forbidden(
-    user: str, verb: str, resource: str, namespace: str = "", name: str = "", group: str = "", why: str = ""
-) -> Problem:
-    """The cluster refuses the user. resource: with its subresource (`services/proxy`). why: the server's own words."""
+def forbidden(user: str, verb: str, resource: str, namespace: str = "", name: str = "", why: str = "") -> Problem:
+    """The cluster refuses the user. user: "" when it is not known. resource: with its subresource (`services/proxy`).
+    name: of the one object, "" for all of them. why: the server's own words."""
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-    said = why or f'User "{user}" cannot {verb} resource "{resource}" in API group "{group}" {where}'
-    plain = resource.partition("/")[0]
+    said = why or f'User "{user}" cannot {verb} resource "{resource}" in API group "" {where}'
+    plain, _, subresource = resource.partition("/")
     return Problem(
         kind="forbidden",
         status=403,
@@ -143,31 +152,15 @@ def forbidden(
         title=f"You may not {verb} {resource}" + (f' of "{name}"' if name else ""),
         message=f'{plain} "{name}" is forbidden: {said}' if name else f"{plain} is forbidden: {said}",
         hint="Ask an administrator of the cluster to apply the rule below, then try again.",
-        facts=(("User", user), ("Verb", verb), ("Resource", resource), ("Namespace", namespace or "(whole cluster)")),
-        rule=rbac_rule(user, verb, resource, namespace, name, group),
-    )
-
-
-def rbac_rule(user: str, verb: str, resource: str, namespace: str = "", name: str = "", group: str = "") -> str:
-    """A role that allows it and its binding to the user, as YAML. Strings are JSON's, which are YAML's too."""
-    quoted = json.dumps
-    kind = "Role" if namespace else "ClusterRole"
-    label = f"hatchway-{verb}-{resource.replace('/', '-')}"
-    metadata = f"  name: {quoted(label)}\n" + (f"  namespace: {quoted(namespace)}\n" if namespace else "")
-    account = (
-        user.removeprefix("system:serviceaccount:").split(":") if user.startswith("system:serviceaccount:") else []
-    )
-    subject = (
-        f"- kind: ServiceAccount\n  namespace: {quoted(account[0])}\n  name: {quoted(account[1])}\n"
-        if len(account) == 2
-        else f"- kind: User\n  apiGroup: rbac.authorization.k8s.io\n  name: {quoted(user)}\n"
-    )
-    return (
-        f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n{metadata}rules:\n"
-        f"- apiGroups: [{quoted(group)}]\n  resources: [{quoted(resource)}]\n  verbs: [{quoted(verb)}]\n"
-        + (f"  resourceNames: [{quoted(name)}]\n" if name else "")
-        + f"---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata:\n{metadata}roleRef:\n"
-        f"  apiGroup: rbac.authorization.k8s.io\n  kind: {kind}\n  name: {quoted(label)}\nsubjects:\n{subject}"
+        facts=(
+            *((("User", user),) if user else ()),
+            ("Verb", verb),
+            ("Resource", resource),
+            ("Namespace", namespace or "(whole cluster)"),
+        ),
+        rule=missing_rule(
+            verb=verb, resource=plain, subresource=subresource, namespace=namespace, name=name, user=user
+        ),
     )
 
 
@@ -187,7 +180,13 @@ def certificate(server: str, error: str, hint: str = "") -> Problem:
     )
 
 
-def timed_out(target: Target, seconds: float, doing: str = "waiting for the first byte of an answer") -> Problem:
+def timed_out(
+    target: Target,
+    seconds: float,
+    doing: str = "waiting for the first byte of an answer",
+    *,
+    domain: str = "localhost",
+) -> Problem:
     return Problem(
         kind="time-out",
         status=504,
@@ -195,7 +194,7 @@ def timed_out(target: Target, seconds: float, doing: str = "waiting for the firs
         title=f"{target.name} did not answer in time",
         message=f"gave up on {_what(target)} after {seconds:g} s of {doing}",
         hint="It may be overloaded, or a network policy drops what is sent to it. Reload the page to try once more.",
-        facts=_target_facts(target),
+        facts=_target_facts(target, domain),
     )
 
 
@@ -214,10 +213,10 @@ def cluster_away(server: str, error: str, since: str = "") -> Problem:
     )
 
 
-def not_found(target: Target, similar: Iterable[tuple[str, str]] = ()) -> Problem:
+def not_found(target: Target, similar: Iterable[tuple[str, str]] = (), *, domain: str = "localhost") -> Problem:
     """No such service, pod or node. similar: (text, URL) of what may have been meant."""
     links = tuple(similar)
-    kind = {"services": "service", "pods": "pod", "nodes": "node"}[target.kind]
+    kind = _KIND[target.kind]
     where = f' in the namespace "{target.namespace}"' if target.namespace else ""
     scope = f" -n {target.namespace}" if target.namespace else ""
     return Problem(
@@ -227,7 +226,7 @@ def not_found(target: Target, similar: Iterable[tuple[str, str]] = ()) -> Proble
         title=f"There is no {kind} {target.name}",
         message=f'{target.kind} "{target.name}" not found{where}',
         hint="" if links else "Look through the portal, or list what there is.",
-        facts=_target_facts(target),
+        facts=_target_facts(target, domain),
         links=links,
         links_title="Did you mean",
         commands=() if links else (f"kubectl get {target.kind}{scope}",),
@@ -292,7 +291,7 @@ def credentials_expired(context: str, error: str, command: str = "") -> Problem:
     )
 
 
-def needs_forward(target: Target, why: str, status: int = 502) -> Problem:
+def needs_forward(target: Target, why: str, status: int = 502, *, domain: str = "localhost") -> Problem:
     """The application needs something that the API server's proxy verb loses (Authorization, an upgrade's query ...)."""
     return Problem(
         kind="needs-forward",
@@ -301,7 +300,7 @@ def needs_forward(target: Target, why: str, status: int = 502) -> Problem:
         title=f"{target.name} needs another route",
         message=f"the API server's proxy cannot carry what {_what(target)} needs: {why}",
         hint="A port-forward carries everything, byte for byte.",
-        facts=(*_target_facts(target), ("Route", "API server's proxy verb")),
+        facts=(*_target_facts(target, domain), ("Route", "API server's proxy verb")),
         commands=(forward_line(target),),
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hatchway.door.lookup import Lookup
-from hatchway.kube import endpoints
 from hatchway.kube.api import Object
+from hatchway.kube.ports import Port, default_port, ports, scheme_of
 from hatchway.target import Target
 
 ANNOTATION = "hatchway.dev/host-header"
@@ -35,24 +35,23 @@ async def resolve(target: Target, lookup: Lookup) -> Resolved:
     found = (await lookup.get(target.kind, target.namespace, target.name)).object
     if found is None:
         return Resolved(target, bool(target.scheme), target.port if target.port.isdigit() else "")
-    ports = endpoints.ports(found)
-    port = _port(target, ports)
+    port = _port(target, ports(found))
     if port is None:
         return Resolved(target, bool(target.scheme), target.port if target.port.isdigit() else "", _wanted(found))
     said = target.port
     if not said:
         # An unnamed port of a service is what is meant when none is said (`ResourceLocation`); pods take numbers.
         said = port.name if target.kind == "services" else str(port.number)
-    scheme = target.scheme or endpoints.scheme_of(port)
+    scheme = target.scheme or scheme_of(port)
     resolved = replace(target, port=said, scheme="" if scheme == "http" and not target.scheme else scheme)
     number = port.target if port.target.isdigit() else str(port.number)
     return Resolved(resolved, bool(scheme), number, _wanted(found))
 
 
-def _port(target: Target, ports: list[endpoints.Port]) -> endpoints.Port | None:
+def _port(target: Target, declared: list[Port]) -> Port | None:
     if target.port:
-        return next((port for port in ports if target.port in (port.name, str(port.number))), None)
-    return endpoints.default_port(ports) or next(iter(ports), None)
+        return next((port for port in declared if target.port in (port.name, str(port.number))), None)
+    return default_port(declared) or next(iter(declared), None)
 
 
 def _wanted(obj: Object) -> str:

@@ -9,7 +9,7 @@ A head that comes again takes the way it took before, as long as the site's stam
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from hatchway.door.apisite import FORBIDDEN, ApiSite, clean_path, redirect
@@ -69,8 +69,9 @@ class Router:
         self._portal = portal
         self._files = files
         self._files_prefix = files_prefix.encode()
-        self.sites: dict[bytes, TargetSite] = {}
+        self._sites: dict[bytes, TargetSite] = {}
         self._prefixed: dict[bytes, TargetSite] = {}
+        self._by_target: dict[tuple[str, str, str], list[TargetSite]] = {}
 
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         known: _Known | None = head.memo.value
@@ -84,7 +85,7 @@ class Router:
     def _decide(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
         host = head.header(b"host") or b""
         name = host_name(host)
-        site = self.sites.get(name)
+        site = self._sites.get(name)
         if site is None and name.endswith(b"." + self._domain):
             if name == b"prefix." + self._domain:
                 return self._under_prefix(head)
@@ -96,12 +97,22 @@ class Router:
                     problem = unknown_host(name.decode("latin-1"), self._domain.decode())
                     return self._diagnosis.answer(problem, head, html=sender.navigates), None
             else:
-                if len(self.sites) >= _SITES:
-                    self.sites.clear()
-                site = self.sites[name] = self._make_site(target, name, b"")
+                site = self._sites[name] = self._new_site(target, name, b"")
         if site is not None:
             return site.route(head), site.stamp
         return self._own_origin(head, host)
+
+    def _new_site(self, target: Target, host: bytes, prefix: bytes) -> TargetSite:
+        if len(self._sites) + len(self._prefixed) >= _SITES:
+            for known in (self._sites, self._prefixed, self._by_target):
+                known.clear()
+        site = self._make_site(target, host, prefix)
+        self._by_target.setdefault((target.kind, target.namespace, target.name), []).append(site)
+        return site
+
+    def sites_of(self, target: Target) -> Sequence[TargetSite]:
+        """The sites that a service, pod or node has been given so far, whatever their ports and schemes, oldest first."""
+        return self._by_target.get((target.kind, target.namespace, target.name), ())
 
     def _accepts_host(self, host: bytes) -> bool:
         return self._filter is None or self._filter.accepts_host(host)
@@ -115,8 +126,7 @@ class Router:
         if not self._accepts_host(host):
             return self._no(f"the door has no host {host.decode('latin-1')!r}", head, sender), None
         if sender.foreign(head, b"http://" + host):
-            who = (sender.origin or sender.site or b"another site").decode("latin-1")
-            return self._no(f"a page of {who} asked for the API of your cluster", head, sender), None
+            return self._no(f"a page of {sender.who} asked for the API of your cluster", head, sender), None
         if head.path.startswith(PORTAL_PATHS) or (
             head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
         ):
@@ -181,10 +191,8 @@ class Router:
             return Respond(307, [(b"Location", canonical + rest + query), (b"Cache-Control", b"no-store")]), None
         site = self._prefixed.get(prefix)
         if site is None:
-            if len(self._prefixed) >= _SITES:
-                self._prefixed.clear()
             name = host_name(head.header(b"host") or b"")
-            site = self._prefixed[prefix] = self._make_site(found.target, name, prefix)
+            site = self._prefixed[prefix] = self._new_site(found.target, name, prefix)
         return site.route(head), site.stamp
 
 

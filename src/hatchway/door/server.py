@@ -1,27 +1,24 @@
-"""The door put together: listeners, router, sites, the portal's live view."""
+"""The door put together: router, sites, the portal's live view; and its life, from listening to the last connection."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
-import stat
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatchway.door.apisite import ApiSite
 from hatchway.door.diagnosis import Diagnosis
 from hatchway.door.hostheader import HostHeader, Settled
+from hatchway.door.listeners import listen, printed
 from hatchway.door.lookup import Lookup
 from hatchway.door.options import Options
 from hatchway.door.pages import error_answer
 from hatchway.door.problems import from_status
 from hatchway.door.router import Router
 from hatchway.door.targetsite import TargetSite
-from hatchway.errors import HatchwayError
 from hatchway.kube.connection import Connection
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import ASGIApp, Respond
@@ -31,9 +28,8 @@ from hatchway.route.chooser import choose
 from hatchway.target import Target
 
 if TYPE_CHECKING:
+    from hatchway.door.portal.feed import Feed
     from hatchway.door.portal.model import Facts
-
-_BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +46,14 @@ class Door:
     def __init__(self, connection: Connection, options: Options) -> None:
         """Raises HatchwayError for a route that does not exist."""
         self._connection = connection
+        connection.keepalive = options.keepalive
         self._options = options
         self._lookup = Lookup(connection)
         self._diagnosis = Diagnosis(connection, self._lookup, options.domain)
         self._route = choose(options.via, connection)
         self._group: asyncio.TaskGroup | None = None
         self._portal: ASGIApp | None = None
+        self._feed: Feed | None = None
         self._files: ASGIApp | None = None
         self.router = Router(
             domain=options.domain,
@@ -84,12 +82,17 @@ class Door:
             domain=self._options.domain,
             wanted=self._options.host_header,
             prefix=prefix,
+            learned=self._learned,
         )
+
+    def _learned(self, target: Target) -> None:
+        if self._feed is not None:
+            self._feed.facts_changed(target.kind, target.namespace, target.name)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Listening]:
         """Serve for the length of a block. Raises HatchwayError when it cannot listen."""
-        sockets = _listen(self._options)
+        sockets = listen(self._options)
         limits = Limits(idle_upstreams_per_key=256)
         pool = Pool(limits)
         servers: list[Server] = []
@@ -104,7 +107,7 @@ class Door:
                 port = 0 if self._options.unix_socket else servers[0].port
                 self._diagnosis.port = port
                 try:
-                    yield Listening(tuple(_printed(sock) for sock in sockets), self._diagnosis.portal)
+                    yield Listening(tuple(printed(sock) for sock in sockets), self._diagnosis.portal)
                 finally:
                     for server in servers:
                         await server.close(0.0)
@@ -131,7 +134,8 @@ class Door:
 
             assert self._group is not None
             view = View(self._connection)
-            self._portal = make_app(Feed(view, self))
+            self._feed = Feed(view, self)
+            self._portal = make_app(self._feed)
             self._tasks = (self._group.create_task(view.run(), name="view"),)
         return self._portal
 
@@ -159,10 +163,13 @@ class Door:
     def facts(self, target: Target) -> Facts:
         from hatchway.door.portal.model import Facts
 
-        for site in self.router.sites.values():
-            if replace(site.target, port="", scheme="") == replace(target, port="", scheme=""):
-                return Facts(_described(site.host_header), self._route.name, site.needs_forward)
-        return Facts(route=self._route.name)
+        sites = self.router.sites_of(target)
+        if not sites:
+            return Facts(route=self._route.name)
+        # A target has a site for each of its ports that was asked for; its default port speaks for it.
+        main = next((site for site in sites if not site.target.port), sites[0])
+        needs = next((site.needs_forward for site in sites if site.needs_forward), "")
+        return Facts(_described(main.host_header), self._route.name, needs)
 
 
 def _described(choice: HostHeader) -> str:
@@ -172,55 +179,3 @@ def _described(choice: HostHeader) -> str:
 
 def _engine_error(status: int, message: str) -> Respond:
     return error_answer(from_status(status, message), accept_html=False)
-
-
-def _listen(options: Options) -> list[socket.socket]:
-    """Bound sockets. Raises HatchwayError."""
-    if options.unix_socket:
-        return [_listen_unix(options.unix_socket)]
-    addresses = ["127.0.0.1", "::1"] if options.address == "localhost" else [options.address or "0.0.0.0"]
-    found: list[socket.socket] = []
-    port = options.port
-    for address in addresses:
-        address = address.removeprefix("[").removesuffix("]")
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            sock = socket.create_server((address, port), family=family, backlog=_BACKLOG)
-        except (OSError, OverflowError) as error:
-            if found:
-                continue  # a machine without IPv6
-            why = getattr(error, "strerror", None) or str(error)
-            raise HatchwayError(
-                f"cannot listen on {address}:{port}: {why.lower()}",
-                "another door or `kubectl proxy` may run there; --port 0 takes any free port",
-            ) from error
-        port = sock.getsockname()[1]
-        found.append(sock)
-    return found
-
-
-def _listen_unix(path: str) -> socket.socket:
-    """A socket that only this user may open; one that was left behind is replaced."""
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    sock = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o077)
-    try:
-        sock.bind(path)
-    except OSError as error:
-        sock.close()
-        raise HatchwayError(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        os.umask(before)
-    sock.listen(_BACKLOG)
-    return sock
-
-
-def _printed(sock: socket.socket) -> str:
-    name = sock.getsockname()
-    if isinstance(name, str):
-        return name
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

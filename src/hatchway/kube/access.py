@@ -159,7 +159,7 @@ def missing_rule(
     """The RBAC rule that would allow it, with its binding: YAML for `kubectl apply -f -`, to be run by an administrator.
 
     verb, resource: one or several. namespace: "" makes a ClusterRole. user: as `who` gives it; "" leaves a blank to
-    fill in. name: only this object.
+    fill in. name: only this object. Strings are written as JSON's, which are YAML's too: `123` stays a name.
     """
     verbs = [verb] if isinstance(verb, str) else list(verb)
     resources = [resource] if isinstance(resource, str) else list(resource)
@@ -180,14 +180,28 @@ def missing_rule(
             lines.append(f"  resourceNames: {json.dumps([name])}")
         lines.append(f"  verbs: {json.dumps(verbs)}")
     lines += ["---", "apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}Binding", *_metadata(title, namespace)]
-    lines += ["roleRef:", "  apiGroup: rbac.authorization.k8s.io", f"  kind: {kind}", f"  name: {title}", "subjects:"]
+    lines += [
+        "roleRef:",
+        "  apiGroup: rbac.authorization.k8s.io",
+        f"  kind: {kind}",
+        f"  name: {json.dumps(title)}",
+        "subjects:",
+    ]
     if user.startswith(_SERVICE_ACCOUNT) and user.count(":") == 3:
         account_namespace, account = user.removeprefix(_SERVICE_ACCOUNT).split(":")
-        lines += ["- kind: ServiceAccount", f"  name: {account}", f"  namespace: {account_namespace}"]
+        lines += [
+            "- kind: ServiceAccount",
+            f"  name: {json.dumps(account)}",
+            f"  namespace: {json.dumps(account_namespace)}",
+        ]
     else:
         lines += ["- kind: User", "  apiGroup: rbac.authorization.k8s.io", f"  name: {json.dumps(user or 'THE-USER')}"]
     return "\n".join(lines) + "\n"
 
 
 def _metadata(title: str, namespace: str) -> list[str]:
-    return ["metadata:", f"  name: {title}", *([f"  namespace: {namespace}"] if namespace else [])]
+    return [
+        "metadata:",
+        f"  name: {json.dumps(title)}",
+        *([f"  namespace: {json.dumps(namespace)}"] if namespace else []),
+    ]

@@ -15,52 +15,17 @@ from hatchway.kube.connection import Connection
 from hatchway.kube.endpoints import (
     Endpoints,
     NotReady,
-    Port,
-    default_port,
     is_finished,
-    is_http,
     is_ready,
-    ports,
     ready_endpoints,
-    scheme_of,
+    why_node_not_ready,
     why_not_ready,
 )
+from hatchway.kube.links import Link, links
 from hatchway.kube.view import View
-from hatchway.target import SCHEMES, Target, TargetError, format_argument, format_door_url, format_proxy_path
+from hatchway.target import Target, format_argument
 
-_KUBELET = Port("", 10250)
 _PATIENCE = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A port of a target. http: whether a browser can speak to it, None when nothing tells. target: how to name it;
-    the port is left out where the default is meant."""
-
-    port: Port
-    http: bool | None
-    scheme: str
-    target: Target
-
-    def url(self, door_port: int = 8001, domain: str = "localhost") -> str:
-        """By host name at the door; "" when it is no HTTP or no host name can carry it."""
-        if self.http is False:
-            return ""
-        try:
-            return format_door_url(self.target, port=door_port, domain=domain)
-        except TargetError:
-            return ""
-
-    @property
-    def path(self) -> str:
-        """The proxy path at the API server, which finds neither the port nor the scheme by itself."""
-        target = self.target
-        scheme = "https" if self.scheme == "https" and target.kind != "nodes" else ""
-        port = ""
-        if target.kind != "nodes":
-            # A service's port is found by its name; one without a name is found when none is said.
-            port = self.port.name if target.kind == "services" else str(self.port.number)
-        return format_proxy_path(Target(target.kind, target.name, target.namespace, scheme, port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +99,12 @@ def service_entry(service: Object, endpoints: Endpoints) -> Entry:
     metadata, spec = service["metadata"], service.get("spec") or {}
     target = Target("services", metadata["name"], metadata["namespace"])
     status = endpoints.why or ("" if endpoints.ready else _first(endpoints.waiting))
-    links = () if spec.get("type") == "ExternalName" else _links(target, ports(service))
     return Entry(
         target,
         spec.get("type") or "ClusterIP",
         spec.get("clusterIP") or spec.get("externalName") or "",
         metadata.get("creationTimestamp") or "",
-        links,
+        () if spec.get("type") == "ExternalName" else _default_first(links("services", service)),
         endpoints,
         status or ("Ready" if endpoints.ready == endpoints.total else _first(endpoints.waiting)),
     )
@@ -163,7 +127,7 @@ def pod_entry(pod: Object) -> Entry:
         "Pod",
         status.get("podIP") or "",
         metadata.get("creationTimestamp") or "",
-        _links(target, ports(pod)),
+        _default_first(links("pods", pod)),
         Endpoints(int(ready), total, (NotReady(target.name, why),) if why and total else ()),
         why or "Running",
     )
@@ -172,34 +136,21 @@ def pod_entry(pod: Object) -> Entry:
 def node_entry(node: Object) -> Entry:
     metadata, status = node["metadata"], node.get("status") or {}
     target = Target("nodes", metadata["name"])
-    ready = is_ready(node)
-    nothing: Object = {}
-    condition = next((found for found in status.get("conditions") or () if found.get("type") == "Ready"), nothing)
-    why = "" if ready else " ".join(str(condition.get("message") or "it does not report").split())
+    why = why_node_not_ready(node)
     address = next((found.get("address") for found in status.get("addresses") or ()), "")
-    number = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or _KUBELET.number
     return Entry(
         target,
         "Node",
         address or "",
         metadata.get("creationTimestamp") or "",
-        (Link(Port("", number), True, "https", target),),
-        Endpoints(int(ready), 1, (NotReady(target.name, why),) if why else ()),
-        "Ready" if ready else f"NotReady: {why}",
+        tuple(links("nodes", node)),
+        Endpoints(int(not why), 1, (NotReady(target.name, why),) if why else ()),
+        f"NotReady: {why}" if why else "Ready",
     )
 
 
-def _links(target: Target, found: list[Port]) -> tuple[Link, ...]:
-    meant = default_port(found)
-    links = []
-    for port in sorted(found, key=lambda port: port is not meant):
-        # A port that is called like a scheme would have to be escaped in the host name; its number says it plainly.
-        named = port.name if target.kind == "services" and port.name not in SCHEMES else ""
-        spelled = "" if port is meant else named or str(port.number)
-        links.append(
-            Link(port, is_http(port), scheme_of(port), Target(target.kind, target.name, target.namespace, "", spelled))
-        )
-    return tuple(links)
+def _default_first(found: list[Link]) -> tuple[Link, ...]:
+    return tuple(sorted(found, key=lambda link: bool(link.target.port)))
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import os
 import socket
 import time
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from hatchway.errors import HatchwayError
 from hatchway.kube import execplugin, kubeconfig, settings
-from hatchway.kube.dial import Dialer
+from hatchway.kube.dial import Dialer, keep_alive
 from hatchway.kube.envproxy import from_environment
 from hatchway.kube.settings import Settings
 from hatchway.kube.tls import client_context
@@ -74,6 +75,8 @@ class Connection:
     the address, TLS settings or the client certificate have changed. generation: another number after any change.
     problem: why the kubeconfig or the credentials could not be renewed, or None; what was good before stays in use.
     trouble: why the server cannot be reached now, or None.
+    keepalive: seconds of silence before and between TCP keep-alive probes on connections that are made from now on;
+    0 for `kube/dial.py`'s own. May be set.
     """
 
     server: str
@@ -86,6 +89,7 @@ class Connection:
     generation: int
     problem: HatchwayError | None
     trouble: Trouble | None
+    keepalive: float
 
     def __init__(self, found: Settings, kubeconfig: str | None = None, context: str | None = None) -> None:
         """Prefer `load`. Raises HatchwayError when certificates, keys or tokens cannot be read or used."""
@@ -104,6 +108,7 @@ class Connection:
         self.generation = 0
         self.problem = None
         self.trouble = None
+        self.keepalive = 0.0
         self._seen = _stat([*self._sources(), *found.files])
         self._apply(found, None)
 
@@ -354,6 +359,10 @@ class Connection:
             # Only what was wrong with dialling is over now; TLS and HTTP are the client's to judge.
             if self.trouble is not None and self.trouble.stage == "dial":
                 self.note(None)
+            if self.keepalive:
+                # Go's net.Dialer, which kubectl uses, takes one period for both and rounds it up to seconds.
+                period = math.ceil(self.keepalive)
+                keep_alive(sock, period, period)
             return sock
 
         return connect

@@ -20,7 +20,8 @@ TIMEOUT = 10.0
 _NEXT_ADDRESS = 0.25
 _LARGEST_HEAD = 16 * 1024
 # A connection whose peer has vanished (a laptop that slept, a VPN that changed) is given up after about 30 seconds.
-_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30000}
+_IDLE, _INTERVAL, _PROBES = 15, 5, 3
+_LEAST_PATIENCE = 30
 _SOCKS_ERRORS = {
     1: "general failure",
     2: "not allowed by its rules",
@@ -141,16 +142,32 @@ async def _attempt(family: int, address: tuple[object, ...]) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if (option := getattr(socket, name, None)) is not None:
-                with contextlib.suppress(OSError):  # a wish; sandboxes and other systems may refuse it
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(sock)
         await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL) -> None:
+    """Have TCP find out that the peer has vanished: three probes, `interval` seconds apart, after `idle` seconds of silence.
+
+    Systems without these options keep their own times.
+    """
+    patience = max(_LEAST_PATIENCE, idle + _PROBES * interval)
+    options = {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # as macOS calls it
+        "TCP_KEEPINTVL": interval,
+        "TCP_KEEPCNT": _PROBES,
+        "TCP_USER_TIMEOUT": patience * 1000,
+    }
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if (option := getattr(socket, name, None)) is not None:
+            with contextlib.suppress(OSError):  # a wish; sandboxes and other systems may refuse it
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _credentials(proxy: SplitResult) -> tuple[bytes, bytes] | None:

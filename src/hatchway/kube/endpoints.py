@@ -1,138 +1,36 @@
-"""What services and pods say about how they can be reached: ports, schemes, endpoints and why some are not ready. Pure."""
+"""What stands behind a service: which endpoints are ready, and why others, or pods and nodes, are not. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from hatchway.kube.api import Object
+from hatchway.kube.relist import key_of
 
 SERVICE_NAME = "kubernetes.io/service-name"
 
-# `appProtocol` values: Kubernetes' own, and what Istio, Gateway API and service meshes use.
-_APP_HTTP = {"http", "http1", "ws", "kubernetes.io/ws", "http2", "kubernetes.io/h2c", "grpc-web"}
-_APP_HTTPS = {"https", "wss", "kubernetes.io/wss"}
 
-_HTTPS_WORDS = {"https", "wss", "websecure", "https2"}
-_HTTP_WORDS = {"http", "http1", "http2", "ws", "websocket"}
-# Names that people give to HTTP ports, whatever the number says about TLS.
-_WEB_WORDS = {"web", "webui", "ui", "www", "dashboard", "console", "portal", "frontend", "rest", "api", "metrics"}
-_OTHER_WORDS = {
-    *("grpc", "grpcs", "tcp", "udp", "dns", "dot", "domain", "ssh", "sftp", "ftp", "smtp", "smtps", "imap", "pop3"),
-    *("postgres", "postgresql", "pgsql", "psql", "mysql", "mariadb", "mongo", "mongodb", "redis", "sentinel", "amqp"),
-    *("amqps", "mqtt", "kafka", "broker", "zookeeper", "nats", "memcached", "memcache", "cassandra", "cql", "thrift"),
-    *("ldap", "ldaps", "rtmp", "sip", "epmd", "gossip", "raft", "transport", "peer", "peers", "jmx", "rpc", "tds"),
-    *("mssql", "oracle", "bolt", "etcd-peer", "syslog", "nfs", "smb", "iscsi", "rsync", "telnet", "vnc", "rdp"),
-}
-_HTTPS_NUMBERS = {443, 8443, 9443, 6443, 4443, 10250, 10257, 10259, 5443, 7443}
-_HTTP_NUMBERS = {
-    *(80, 81, 591, 2368, 3000, 3001, 3100, 4000, 4040, 4200, 5000, 5173, 5601, 7474, 7860, 8000, 8001, 8008, 8010),
-    *(8050, 8080, 8081, 8082, 8086, 8088, 8089, 8090, 8096, 8123, 8200, 8265, 8384, 8500, 8501, 8787, 8888, 8889),
-    *(8983, 9000, 9001, 9080, 9090, 9091, 9093, 9100, 9115, 9187, 9200, 9411, 15672, 16686, 19999, 20000, 50070),
-}
-_OTHER_NUMBERS = {
-    *(20, 21, 22, 23, 25, 53, 88, 110, 111, 123, 135, 139, 143, 161, 179, 194, 389, 445, 465, 514, 587, 636, 853, 873),
-    *(990, 993, 995, 1433, 1521, 1883, 2049, 2181, 2380, 2888, 3306, 3389, 3888, 4222, 4369, 5222, 5432, 5433, 5671),
-    *(5672, 5900, 6379, 6380, 7000, 7001, 7199, 7687, 8883, 9042, 9092, 9094, 9160, 9300, 11211, 25672, 26257),
-    *(26379, 27017, 27018, 27019, 33060, 50051, 61613, 61616),
-}
+def selector_of(service: Object) -> dict[str, str]:
+    """The labels that a service selects pods by; {} for one that selects none (somebody else writes its endpoints)."""
+    spec = service.get("spec") or {}
+    return {} if spec.get("type") == "ExternalName" else spec.get("selector") or {}
+
+
+def format_selector(selector: Mapping[str, str]) -> str:
+    """A selector as kubectl's `-l` takes it."""
+    return ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """A port of a service, or of a pod's container.
-
-    number: the service's (not the target's) port. target: a service's targetPort as text ("" when it says none).
-    """
+class Endpoint:
+    """name: its pod's; "" where it says none. address: "" as long as it has none. why: why it gets no requests, "" when
+    it is ready."""
 
     name: str
-    number: int
-    protocol: str = "TCP"
-    app_protocol: str = ""
-    target: str = ""
-
-
-def ports(obj: Object) -> list[Port]:
-    """The ports of a Service, or those that a Pod's containers declare, in their order."""
-    spec = obj.get("spec") or {}
-    if "containers" in spec:
-        declared = [port for container in spec["containers"] for port in container.get("ports") or ()]
-        return [Port(port.get("name") or "", port["containerPort"], port.get("protocol") or "TCP") for port in declared]
-    return [
-        Port(
-            port.get("name") or "",
-            port["port"],
-            port.get("protocol") or "TCP",
-            port.get("appProtocol") or "",
-            str(port.get("targetPort") or ""),
-        )
-        for port in spec.get("ports") or ()
-    ]
-
-
-def scheme_of(port: Port) -> Literal["http", "https", ""]:
-    """What is spoken there, as far as appProtocol, names and well-known numbers tell; "" when they do not, or when it
-    is no HTTP."""
-    if _other(port):
-        return ""
-    app = port.app_protocol.lower()
-    if app in _APP_HTTP:
-        return "http"
-    if app in _APP_HTTPS:
-        return "https"
-    words = _words(port)
-    if words & _HTTPS_WORDS:
-        return "https"
-    if words & _HTTP_WORDS:
-        return "http"
-    if port.number in _HTTPS_NUMBERS:
-        return "https"
-    if port.number in _HTTP_NUMBERS or words & _WEB_WORDS:
-        return "http"
-    return ""
-
-
-def is_http(port: Port) -> bool | None:
-    """Whether a browser can speak to it: True, False (a database, DNS, UDP ...), or None when nothing tells."""
-    if _other(port):
-        return False
-    return True if scheme_of(port) else None
-
-
-def _other(port: Port) -> bool:
-    """Whether it is known to be no HTTP. A clear name wins over a number: `http` on 5432 is HTTP."""
-    if port.protocol not in ("", "TCP"):
-        return True
-    app = port.app_protocol.lower()
-    if app:
-        return (
-            app not in _APP_HTTP and app not in _APP_HTTPS and bool(set(app.split("/")[-1].split("-")) & _OTHER_WORDS)
-        )
-    words = _words(port)
-    if words & (_HTTP_WORDS | _HTTPS_WORDS):
-        return False
-    return bool(words & _OTHER_WORDS) or port.number in _OTHER_NUMBERS
-
-
-def _words(port: Port) -> set[str]:
-    """The words of its name, of its target's name, and both as a whole."""
-    found: set[str] = set()
-    for text in (port.name, port.target if not port.target.isdecimal() else ""):
-        found |= {text.lower(), *text.lower().replace("_", "-").split("-")}
-    return found - {""}
-
-
-def default_port(found: list[Port]) -> Port | None:
-    """The port that is meant when none is said: the first that is HTTP, else the first that may be, else None.
-
-    Among HTTP ports one for people comes before `metrics` and the like.
-    """
-    http = [port for port in found if is_http(port)]
-    for port in http:
-        if not _words(port) & {"metrics", "telemetry", "health", "healthz", "probe", "admin", "debug", "pprof"}:
-            return port
-    return next(iter(http), None) or next((port for port in found if is_http(port) is None), None)
+    address: str
+    ready: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,59 +51,65 @@ class Endpoints:
     why: str = ""
 
 
-def ready_endpoints(service: Object, slices: Iterable[Object], pods: Iterable[Object]) -> Endpoints:
-    """How many endpoints of a Service are ready, and why the others are not.
+def endpoints_of(service: Object, slices: Iterable[Object], pods: Iterable[Object]) -> list[Endpoint]:
+    """A Service's endpoints, each once, and the pods that it selects but that are none yet; those that are not ready first.
 
     slices: EndpointSlices (others are passed over). pods: what is known of the namespace's pods; may be empty for
     users who may not list them, then reasons are less exact.
     """
-    metadata, spec = service["metadata"], service.get("spec") or {}
-    namespace, name = metadata.get("namespace", ""), metadata["name"]
-    if spec.get("type") == "ExternalName":
-        return Endpoints(0, 0, why=f"it is a name for {spec.get('externalName', 'something')} outside the cluster")
-    selector = spec.get("selector") or {}
-    selected = {
-        pod["metadata"]["name"]: pod
-        for pod in pods
-        if selector
-        and pod["metadata"].get("namespace", "") == namespace
-        and not is_finished(pod)
-        and selector.items() <= (pod["metadata"].get("labels") or {}).items()
-    }
-    ready: set[str] = set()
-    waiting: dict[str, str] = {}
-    for found in slices:
-        labels = found["metadata"].get("labels") or {}
-        if labels.get(SERVICE_NAME) != name or found["metadata"].get("namespace", "") != namespace:
+    namespace, name = key_of(service)
+    selector = selector_of(service)
+    # By the pod's name, or by the address of what is none.
+    found: dict[tuple[str, str], Endpoint] = {}
+    for piece in slices:
+        labels = piece["metadata"].get("labels") or {}
+        if labels.get(SERVICE_NAME) != name or key_of(piece)[0] != namespace:
             continue
-        for endpoint in found.get("endpoints") or ():
-            reference = endpoint.get("targetRef") or {}
-            who = reference.get("name") or ", ".join(endpoint.get("addresses") or ()) or "?"
-            conditions = endpoint.get("conditions") or {}
+        for entry in piece.get("endpoints") or ():
+            reference, conditions = entry.get("targetRef") or {}, entry.get("conditions") or {}
+            address = next(iter(entry.get("addresses") or ()), "")
+            called = reference.get("name") or ""
+            identity = ("pod", called) if reference.get("kind") == "Pod" else ("", address)
             # A missing condition means ready (discovery/v1 EndpointConditions).
             if conditions.get("ready", True) is not False:
-                ready.add(who)
-            elif who not in ready:
-                waiting[who] = "Terminating" if conditions.get("terminating") else "not ready"
-    for who in ready:
-        waiting.pop(who, None)
-    for who, pod in selected.items():
-        if who not in ready:
-            waiting[who] = why_not_ready(pod) or waiting.get(who) or "not yet among the endpoints"
-    total = len(ready) + len(waiting)
-    return Endpoints(
-        len(ready),
-        total,
-        tuple(NotReady(who, why) for who, why in sorted(waiting.items())),
-        "" if total else _why_none(selector),
-    )
+                found[identity] = Endpoint(called, address, True)
+            elif identity not in found:
+                why = "Terminating" if conditions.get("terminating") else "not ready"
+                found[identity] = Endpoint(called, address, False, why)
+    for pod in pods:
+        if key_of(pod)[0] != namespace:
+            continue
+        called = key_of(pod)[1]
+        known = found.get(("pod", called))
+        if known is None and (is_finished(pod) or not _selects(selector, pod)):
+            continue
+        if known is None or not known.ready:
+            why = why_not_ready(pod) or (known.why if known else "not yet among the endpoints")
+            found["pod", called] = Endpoint(called, known.address if known else "", False, why)
+    return sorted(found.values(), key=lambda endpoint: (endpoint.ready, endpoint.name, endpoint.address))
 
 
-def _why_none(selector: dict[str, str]) -> str:
+def _selects(selector: Mapping[str, str], pod: Object) -> bool:
+    # An empty selector selects no pods, not all of them.
+    return bool(selector) and selector.items() <= (pod["metadata"].get("labels") or {}).items()
+
+
+def ready_endpoints(service: Object, slices: Iterable[Object], pods: Iterable[Object]) -> Endpoints:
+    """How many endpoints of a Service are ready, and why the others are not. slices, pods: as `endpoints_of` takes them."""
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return Endpoints(0, 0, why=f"it is a name for {spec.get('externalName', 'something')} outside the cluster")
+    found = endpoints_of(service, slices, pods)
+    waiting = tuple(NotReady(one.name or one.address or "?", one.why) for one in found if not one.ready)
+    return Endpoints(len(found) - len(waiting), len(found), waiting, "" if found else why_none(service))
+
+
+def why_none(service: Object) -> str:
+    """Why a Service without endpoints has none."""
+    selector = selector_of(service)
     if not selector:
         return "it has no selector, and nobody has written endpoints for it"
-    wanted = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
-    return f"no pod has the labels {wanted}"
+    return f"no pod matches its selector {format_selector(selector)}"
 
 
 def is_finished(pod: Object) -> bool:
@@ -213,10 +117,30 @@ def is_finished(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
-def is_ready(pod: Object) -> bool:
-    """Whether it takes requests: its condition Ready."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(found.get("type") == "Ready" and found.get("status") == "True" for found in conditions)
+def is_ready(obj: Object) -> bool:
+    """Whether a pod takes requests, or a node pods: its condition Ready."""
+    return _condition(obj, "Ready").get("status") == "True"
+
+
+def restarts(pod: Object) -> int:
+    """How often its containers were started again."""
+    found = (pod.get("status") or {}).get("containerStatuses") or ()
+    return sum(int(container.get("restartCount") or 0) for container in found)
+
+
+def why_node_not_ready(node: Object) -> str:
+    """What a node says of not being ready; "" when it is."""
+    if is_ready(node):
+        return ""
+    ready = _condition(node, "Ready")
+    return " ".join(str(ready.get("message") or ready.get("reason") or "it does not report").split())
+
+
+def _condition(obj: Object, kind: str) -> Object:
+    """The condition of this type, {} where there is none."""
+    nothing: Object = {}
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((found for found in conditions if found.get("type") == kind), nothing)
 
 
 def why_not_ready(pod: Object) -> str:
@@ -224,12 +148,17 @@ def why_not_ready(pod: Object) -> str:
     status = pod.get("status") or {}
     if pod["metadata"].get("deletionTimestamp"):
         return "Terminating"
-    if status.get("phase") in ("Succeeded", "Failed"):
-        return _with(status.get("reason") or {"Succeeded": "Completed"}.get(status["phase"], "Failed"), status)
-    conditions = {found.get("type"): found for found in status.get("conditions") or ()}
+    if status.get("phase") == "Succeeded":
+        return _with(status.get("reason") or "Completed", status)
+    if status.get("phase") == "Failed":
+        # What ended a pod is said of the pod (Evicted ...), or of one of its containers.
+        ended = next((_container(one) for one in status.get("containerStatuses") or () if _has_failed(one)), "")
+        return _with(status.get("reason") or ended or "Failed", status)
+    if status.get("reason") == "NodeLost":
+        return _with("its node is lost", status)
     if is_ready(pod):
         return ""
-    scheduled = conditions.get("PodScheduled") or {}
+    scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _with("Pending", scheduled)
     for container in status.get("initContainerStatuses") or ():
@@ -243,15 +172,25 @@ def why_not_ready(pod: Object) -> str:
     for container in status.get("containerStatuses") or ():
         if problem := _container(container):
             return problem
+    probed = {found["name"] for found in (pod.get("spec") or {}).get("containers") or () if found.get("readinessProbe")}
     for container in status.get("containerStatuses") or ():
         if not container.get("ready"):
-            return f'Running, but container "{container.get("name")}" does not say that it is ready'
-    gate = conditions.get("Ready") or {}
+            called = container.get("name")
+            if called in probed:
+                return f'Running, but the readiness probe of container "{called}" fails'
+            return f'Running, but container "{called}" does not say that it is ready'
+    gate = _condition(pod, "Ready")
     if gate.get("status") == "Unknown":
         return _with("its node is lost", gate)
     if gate.get("reason") not in (None, "", "ContainersNotReady"):
         return _with(gate["reason"], gate)
-    return str(status.get("phase") or "Pending")
+    phase = str(status.get("phase") or "Pending")
+    return "Running, but not ready" if phase == "Running" else phase
+
+
+def _has_failed(container: Object) -> bool:
+    ended = (container.get("state") or {}).get("terminated") or {}
+    return bool(ended.get("exitCode"))
 
 
 def _container(container: Object) -> str:

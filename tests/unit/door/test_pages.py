@@ -169,22 +169,21 @@ def test_a_link_to_another_host_without_a_scheme_is_none() -> None:
     assert "evil.example" not in error_answer(problem, True).body.decode()
 
 
-@pytest.mark.parametrize("user", ["ada", 'a"b: c', "system:serviceaccount:ci:robot", "x\n- kind: Group"])
-@pytest.mark.parametrize("namespace", ["shop", ""])
-def test_the_missing_rule_can_be_applied(user: str, namespace: str) -> None:
-    role, binding = yaml.safe_load_all(problems.rbac_rule(user, "get", "services/proxy", namespace, "web"))
+def test_the_missing_rule_allows_what_was_refused() -> None:
+    role, binding = yaml.safe_load_all(problems.forbidden("ada", "get", "services/proxy", "shop", "web").rule)
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"], "resourceNames": ["web"]}
     ]
-    assert role["kind"] == ("Role" if namespace else "ClusterRole")
-    assert role["metadata"].get("namespace", "") == namespace
-    assert binding["kind"] == role["kind"] + "Binding"
-    assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    (subject,) = binding["subjects"]
-    if user.startswith("system:"):
-        assert subject == {"kind": "ServiceAccount", "namespace": "ci", "name": "robot"}
-    else:
-        assert subject == {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}
+    assert role["metadata"]["namespace"] == "shop"
+    assert binding["subjects"][0]["name"] == "ada"
+    unknown = problems.forbidden("", "get", "nodes/proxy")
+    assert "THE-USER" in unknown.rule
+    assert "User" not in dict(unknown.facts)
+
+
+def test_the_host_names_are_the_doors_own() -> None:
+    problem = problems.needs_forward(WEB, "why", domain="dev.example.com")
+    assert dict(problem.facts)["Host name"] == "port--http.web.shop.svc.dev.example.com"
 
 
 def test_the_page_tries_again_only_where_that_helps() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hatchway.door.portal.feed import Feed
 from hatchway.door.portal.model import Facts, scope_json, state_json
-from hatchway.door.portal.ports import default_port, is_http, scheme_of
 from hatchway.target import Target, parse_host_name, parse_proxy_path
 from tests.fake_view import FakeDoor, FakeView, Scope, State, make_node, make_pod, make_service, make_slice
 from tests.unit.door.following import items_of
@@ -18,36 +17,6 @@ from tests.unit.door.following import items_of
 
 async def shown(view: FakeView, door: FakeDoor | None = None) -> dict[str, Any]:
     return await items_of(Feed(view, door or FakeDoor()))
-
-
-@pytest.mark.parametrize(
-    ("port", "scheme"),
-    [
-        ({"port": 80}, "http"),
-        ({"port": 3000, "name": "web"}, "http"),
-        ({"port": 443}, "https"),
-        ({"port": 8443, "name": "http"}, "http"),
-        ({"port": 9000, "name": "https-api"}, "https"),
-        ({"port": 9000, "name": "tcp-native"}, ""),
-        ({"port": 5432}, ""),
-        ({"port": 5432, "name": "http"}, "http"),
-        ({"port": 80, "name": "grpc"}, ""),
-        ({"port": 80, "appProtocol": "kubernetes.io/h2c"}, ""),
-        ({"port": 9999, "appProtocol": "kubernetes.io/wss"}, "https"),
-        ({"port": 80, "protocol": "UDP"}, ""),
-        ({"containerPort": 6379}, ""),
-    ],
-)
-def test_what_a_port_speaks(port: dict[str, Any], scheme: str) -> None:
-    assert scheme_of(port) == scheme
-    assert is_http(port) == bool(scheme)
-
-
-def test_the_port_that_is_meant_is_for_people() -> None:
-    metrics, web, grpc = {"port": 9100, "name": "metrics"}, {"port": 80, "name": "http"}, {"port": 81, "name": "grpc"}
-    assert default_port([metrics, grpc, web]) is web
-    assert default_port([grpc, metrics]) is metrics
-    assert default_port([grpc]) is None
 
 
 async def test_a_service_and_its_ways_in() -> None:
@@ -62,13 +31,23 @@ async def test_a_service_and_its_ways_in() -> None:
     assert item["url"] == http["url"] == "http://web.shop.svc.localhost:8001/"
     assert http["path"] == "/api/v1/namespaces/shop/services/web:http/proxy/"
     assert "needs" not in http
-    assert https["url"] == "http://port--https.web.shop.svc.localhost:8001/"
+    assert https["url"] == "http://443.web.shop.svc.localhost:8001/"
     assert https["path"] == "/api/v1/namespaces/shop/services/https:web:https/proxy/"
     assert redis["forward"] == "hatchway forward svc/web:6379 -n shop"
     assert redis["needs"]
     assert "url" not in redis
     assert udp["note"]
     assert not {"url", "forward", "path"} & udp.keys()
+
+
+async def test_what_nothing_tells_of_is_tried() -> None:
+    view = FakeView()
+    view.put(make_service("shop", "web", ("odd", 7777), ("http", 80)))
+    odd, http = (await shown(view))["services/shop/web"]["ports"]
+    assert (odd["scheme"], odd["url"]) == ("http", "http://odd.web.shop.svc.localhost:8001/")
+    assert "needs" not in odd
+    # What a host name without a port means is what the door takes it for: what is HTTP for sure comes first.
+    assert http["url"] == "http://web.shop.svc.localhost:8001/"
 
 
 async def test_pods_are_reached_by_number_and_nodes_without() -> None:
@@ -103,9 +82,9 @@ def test_links_lead_to_what_they_stand_at(namespace: str, name: str, number: int
             continue
         target = parse_host_name(port["url"].removeprefix("http://").partition(":")[0])
         assert (target.namespace, target.name) == (namespace, name)
-        assert target.port in ("", wanted)
+        assert target.port in ("", wanted, str(port["number"]))
         by_path = parse_proxy_path(port["path"]).target
-        assert (by_path.namespace, by_path.name, by_path.port) == (namespace, name, wanted)
+        assert (by_path.namespace, by_path.name, by_path.port) == (namespace, name, port.get("name", ""))
 
 
 async def test_why_pods_are_not_ready() -> None:
@@ -127,7 +106,7 @@ async def test_why_pods_are_not_ready() -> None:
     assert (item["state"], item["summary"]) == ("partly", "1/4 ready")
     why = {reason["name"]: reason["text"] for reason in item["reasons"]}
     assert "CrashLoopBackOff: back-off 40s" in why["web-a"]
-    assert "readiness probe fails" in why["web-c"]
+    assert "readiness probe" in why["web-c"]
     assert message in why["web-d"]
     assert "web-b" not in why
     assert items["pods/shop/web-a"]["state"] == "down"
@@ -171,7 +150,7 @@ async def test_pods_that_may_not_be_listed_cost_only_the_reason() -> None:
     view.put(service, make_slice(service, pod))
     item = (await shown(view))["services/shop/web"]
     assert item["summary"] == "0/1 ready"
-    assert item["reasons"] == [{"name": "web-0", "text": "is not ready"}]
+    assert item["reasons"] == [{"name": "web-0", "text": "not ready"}]
 
 
 async def test_what_the_door_has_learned_is_shown() -> None:

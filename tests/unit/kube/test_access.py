@@ -75,12 +75,15 @@ def test_rules() -> None:
     assert not rules.allow("delete", "pods")
 
 
-@pytest.mark.parametrize("namespace", ["", "team"])
+@pytest.mark.parametrize("namespace", ["", "team", "123"])
 @pytest.mark.parametrize(
     ("user", "subject"),
     [
         ("jane: doe", {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane: doe"}),
+        ('a"b', {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": 'a"b'}),
+        ("x\n- kind: Group", {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "x\n- kind: Group"}),
         ("system:serviceaccount:ci:robot", {"kind": "ServiceAccount", "name": "robot", "namespace": "ci"}),
+        ("system:serviceaccount:0:1", {"kind": "ServiceAccount", "name": "1", "namespace": "0"}),
         ("", {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "THE-USER"}),
     ],
 )

@@ -1,4 +1,4 @@
-"""What ports are, and why endpoints are not ready."""
+"""What stands behind a service, and why it is not ready."""
 
 from __future__ import annotations
 
@@ -7,75 +7,16 @@ from typing import Any
 import pytest
 
 from hatchway.kube.endpoints import (
+    Endpoint,
     Endpoints,
     NotReady,
-    Port,
-    default_port,
-    is_http,
-    ports,
+    endpoints_of,
     ready_endpoints,
-    scheme_of,
+    restarts,
     slice_of_endpoints,
+    why_node_not_ready,
     why_not_ready,
 )
-
-
-@pytest.mark.parametrize(
-    ("port", "scheme", "http"),
-    [
-        (Port("http", 80), "http", True),
-        (Port("https", 443), "https", True),
-        (Port("", 443), "https", True),
-        (Port("", 8443), "https", True),
-        (Port("web", 8443), "https", True),
-        (Port("http", 8443), "http", True),
-        (Port("https-metrics", 9100), "https", True),
-        (Port("http", 5432), "http", True),
-        (Port("web", 12345), "http", True),
-        (Port("", 80, target="https"), "https", True),
-        (Port("", 7777, app_protocol="https"), "https", True),
-        (Port("", 7777, app_protocol="kubernetes.io/ws"), "http", True),
-        (Port("", 7777, app_protocol="kubernetes.io/wss"), "https", True),
-        (Port("http", 80, app_protocol="grpc"), "", False),
-        (Port("x", 7777, app_protocol="example.com/own"), "", None),
-        (Port("", 5432), "", False),
-        (Port("tcp-postgresql", 7777), "", False),
-        (Port("redis", 7777), "", False),
-        (Port("dns", 53, "UDP"), "", False),
-        (Port("http3", 443, "UDP"), "", False),
-        (Port("grpc", 8080), "", False),
-        (Port("transport", 9300), "", False),
-        (Port("odd", 7777), "", None),
-    ],
-)
-def test_schemes(port: Port, scheme: str, http: bool | None) -> None:
-    assert scheme_of(port) == scheme
-    assert is_http(port) is http
-
-
-def test_ports_of_a_service_and_of_a_pod() -> None:
-    service = {"spec": {"ports": [{"port": 80, "targetPort": "web", "name": "a"}, {"port": 53, "protocol": "UDP"}]}}
-    assert ports(service) == [Port("a", 80, "TCP", "", "web"), Port("", 53, "UDP")]
-    pod = {"spec": {"containers": [{"ports": [{"containerPort": 8080}]}, {"ports": None}, {}]}}
-    assert ports(pod) == [Port("", 8080)]
-    assert ports({"spec": {}}) == []
-
-
-@pytest.mark.parametrize(
-    ("found", "meant"),
-    [
-        ([Port("metrics", 9100), Port("http", 80)], 80),
-        ([Port("db", 5432), Port("odd", 7777)], 7777),
-        ([Port("http-metrics", 9100)], 9100),
-        ([Port("db", 5432)], None),
-        ([Port("https", 443), Port("http", 80)], 443),
-        ([], None),
-    ],
-)
-def test_the_port_that_is_meant(found: list[Port], meant: int | None) -> None:
-    port = default_port(found)
-    assert (port.number if port else None) == meant
-
 
 SERVICE = {"metadata": {"name": "web", "namespace": "x"}, "spec": {"selector": {"app": "web"}}}
 
@@ -135,8 +76,23 @@ def test_without_pods_the_slices_alone_tell() -> None:
     assert found == Endpoints(0, 1, (NotReady("a", "not ready"),))
 
 
+def test_each_endpoint_once_and_those_that_wait_first() -> None:
+    slices = [slice_("s1", ("b", False), ("a", False)), slice_("s2", ("a", True))]
+    # Of another protocol family, and of a service whose endpoints are no pods.
+    slices[0]["endpoints"].append({"addresses": ["192.0.2.7"], "conditions": {}})
+    # Not selected any more, but still among the endpoints: its own word is better than the slice's.
+    left = pod("b", phase="Running", containerStatuses=[waiting("ImagePullBackOff")])
+    left["metadata"]["labels"] = {}
+    assert endpoints_of(SERVICE, slices, [left, pod("new", **READY)]) == [
+        Endpoint("b", "10.0.0.1", False, "ImagePullBackOff"),
+        Endpoint("new", "", False, "not yet among the endpoints"),
+        Endpoint("", "192.0.2.7", True),
+        Endpoint("a", "10.0.0.1", True),
+    ]
+
+
 def test_why_there_is_none() -> None:
-    assert ready_endpoints(SERVICE, [], []).why == "no pod has the labels app=web"
+    assert ready_endpoints(SERVICE, [], []).why == "no pod matches its selector app=web"
     bare = {"metadata": SERVICE["metadata"], "spec": {}}
     # A service without a selector selects no pods, not all of them.
     assert "no selector" in ready_endpoints(bare, [], [pod("a", **READY)]).why
@@ -162,13 +118,45 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
          'OOMKilled: container "c" ended with exit code 137'),
         ({"phase": "Running", "containerStatuses": [{"name": "c", "ready": False, "state": {"running": {}}}]},
          'Running, but container "c" does not say that it is ready'),
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}, "Running, but not ready"),
+        ({"phase": "Running", "reason": "NodeLost", "message": "n1 is unresponsive"},
+         "its node is lost: n1 is unresponsive"),
         ({"phase": "Failed", "reason": "Evicted", "message": "disk"}, "Evicted: disk"),
+        ({"phase": "Failed", "containerStatuses": [
+            {"name": "a", "state": {"terminated": {"reason": "Completed", "exitCode": 0}}},
+            {"name": "b", "state": {"terminated": {"exitCode": 2}}}]},
+         'Error: container "b" ended with exit code 2'),
         ({"phase": "Succeeded"}, "Completed"),
         ({}, "Pending"),
     ],
 )  # fmt: skip
 def test_why_a_pod_is_not_ready(status: dict[str, Any], why: str) -> None:
     assert why_not_ready(pod("p", **status)) == why
+
+
+def test_a_readiness_probe_that_fails_is_named() -> None:
+    probed = pod("p", phase="Running", containerStatuses=[{"name": "c", "ready": False, "state": {"running": {}}}])
+    probed["spec"] = {"containers": [{"name": "c", "readinessProbe": {"httpGet": {"port": 80}}}]}
+    assert why_not_ready(probed) == 'Running, but the readiness probe of container "c" fails'
+
+
+def test_restarts() -> None:
+    assert restarts(pod("p", containerStatuses=[{"restartCount": 2}, {"restartCount": 3}, {}])) == 5
+    assert restarts(pod("p")) == 0
+
+
+@pytest.mark.parametrize(
+    ("conditions", "why"),
+    [
+        ([{"type": "Ready", "status": "True"}], ""),
+        ([{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped\nposting"}], "Kubelet stopped posting"),
+        ([{"type": "Ready", "status": "False", "reason": "KubeletNotReady"}], "KubeletNotReady"),
+        ([{"type": "MemoryPressure", "status": "False"}], "it does not report"),
+        ([], "it does not report"),
+    ],
+)
+def test_why_a_node_is_not_ready(conditions: list[dict[str, str]], why: str) -> None:
+    assert why_node_not_ready({"metadata": {"name": "n1"}, "status": {"conditions": conditions}}) == why
 
 
 def test_a_sidecar_that_has_started_is_not_in_the_way() -> None:

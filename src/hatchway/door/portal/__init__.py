@@ -1,7 +1,5 @@
 """The portal: the page at the door's own address that shows all that its user may reach, live.
 
-ports.py     what a port speaks
-health.py    why a pod or a node is not ready
 index.py     which slices and pods belong to which service
 model.py     from the view's objects to what the page shows; pure
 feed.py      versions and deltas of that, for pages that follow it

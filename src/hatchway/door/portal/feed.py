@@ -15,7 +15,7 @@ from itertools import islice
 
 import msgspec
 
-from hatchway.door.portal.index import Index, Key, key_of
+from hatchway.door.portal.index import Index
 from hatchway.door.portal.model import (
     KINDS,
     Door,
@@ -28,6 +28,7 @@ from hatchway.door.portal.model import (
     state_json,
 )
 from hatchway.kube.api import Object
+from hatchway.kube.relist import Key, key_of
 from hatchway.target import Target, TargetError
 
 logger = logging.getLogger("hatchway.door")

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from hatchway.kube.api import Object
+from hatchway.kube.endpoints import SERVICE_NAME, selector_of
+from hatchway.kube.relist import Key, key_of
 
-Key = tuple[str, str]
 # (namespace, label, value)
 _Pair = tuple[str, str, str]
-
-SERVICE_NAME = "kubernetes.io/service-name"
-
-
-def key_of(obj: Object) -> Key:
-    metadata = obj["metadata"]
-    return metadata.get("namespace") or "", metadata["name"]
-
-
-def selector_of(service: Object) -> dict[str, str]:
-    """The service's selector; {} for those that select nothing (their endpoints are written by somebody else)."""
-    spec = service.get("spec") or {}
-    return {} if spec.get("type") == "ExternalName" else spec.get("selector") or {}
 
 
 class Index:
@@ -104,11 +92,3 @@ class Index:
 def _first_pair(namespace: str, selector: Mapping[str, str]) -> _Pair:
     name = min(selector)
     return namespace, name, selector[name]
-
-
-def ports_of_pod(pod: Object) -> Iterator[Object]:
-    """The ports that a pod's containers declare, sidecars included."""
-    spec = pod.get("spec") or {}
-    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-    for container in [*(spec.get("containers") or ()), *sidecars]:
-        yield from container.get("ports") or ()

@@ -21,13 +21,25 @@ An item, one for each service, pod and node (fields that are empty are left out)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from hatchway.door.portal import health, ports
-from hatchway.door.portal.index import Index, Key, key_of, ports_of_pod, selector_of
+from hatchway.door.portal.index import Index
+from hatchway.door.problems import forward_line
 from hatchway.kube.api import Object
-from hatchway.target import Kind, Target, TargetError, format_argument, format_proxy_path
+from hatchway.kube.endpoints import (
+    Endpoint,
+    endpoints_of,
+    format_selector,
+    restarts,
+    selector_of,
+    why_node_not_ready,
+    why_none,
+    why_not_ready,
+)
+from hatchway.kube.links import Link, links
+from hatchway.kube.relist import Key, key_of
+from hatchway.target import Target, TargetError
 
 Item = dict[str, Any]
 Callback = Callable[[str, str, Object], None]
@@ -95,30 +107,17 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     namespace, name = key_of(service)
     item = _head("services", service)
     endpoints = _endpoints(service, index, pods)
-    _judge(item, endpoints, service, index)
+    _judge(item, endpoints, service)
     facts = door.facts(Target("services", name, namespace))
     barred = _why_barred(service, index)
-    declared = spec.get("ports") or []
-    main = ports.default_port(declared)
-    item["ports"] = [
-        _port_item(
-            "services",
-            namespace,
-            name,
-            port,
-            main=port is main,
-            door=door,
-            needs=barred or facts.needs_forward,
-            barred=bool(barred),
-        )
-        for port in declared
-    ]
+    needs = barred or facts.needs_forward
+    item["ports"] = [_port_item(link, door, needs, barred=bool(barred)) for link in links("services", service)]
     kind = spec.get("type") or "ClusterIP"
     rows = [
         ("Type", "Headless" if spec.get("clusterIP") == "None" else kind),
         ("Points to", spec.get("externalName") or ""),
         ("Cluster IP", "" if spec.get("clusterIP") in (None, "None") else spec["clusterIP"]),
-        ("Selector", ", ".join(f"{k}={v}" for k, v in sorted(selector_of(service).items()))),
+        ("Selector", format_selector(selector_of(service))),
         ("External", ", ".join(_ingress(service))),
         *_door_rows(facts),
         ("Version", (metadata.get("labels") or {}).get("app.kubernetes.io/version") or ""),
@@ -130,7 +129,7 @@ def pod_item(pod: Object, door: Door) -> Item:
     namespace, name = key_of(pod)
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
     item = _head("pods", pod)
-    why = health.why_pod_not_ready(pod)
+    why = why_not_ready(pod)
     phase = status.get("phase") or "Pending"
     containers = status.get("containerStatuses") or ()
     total = len(spec.get("containers") or ())
@@ -145,13 +144,8 @@ def pod_item(pod: Object, door: Door) -> Item:
         if why:
             item["reasons"] = [_reason("", why)]
     facts = door.facts(Target("pods", name, namespace))
-    declared = list(ports_of_pod(pod))
-    main = ports.default_port(declared)
-    item["ports"] = [
-        _port_item("pods", namespace, name, port, main=port is main, door=door, needs=facts.needs_forward)
-        for port in declared
-    ]
-    count = health.restarts(pod)
+    item["ports"] = [_port_item(link, door, facts.needs_forward) for link in links("pods", pod)]
+    count = restarts(pod)
     rows = [
         ("Phase", phase),
         ("Node", spec.get("nodeName") or ""),
@@ -168,17 +162,16 @@ def node_item(node: Object, door: Door) -> Item:
     name = node["metadata"]["name"]
     status, labels = node.get("status") or {}, node["metadata"].get("labels") or {}
     item = _head("nodes", node)
-    why = health.why_node_not_ready(node)
+    why = why_node_not_ready(node)
     cordoned = bool((node.get("spec") or {}).get("unschedulable"))
     item["state"] = "down" if why else "ready"
     item["summary"] = "Not ready" if why else "Ready, cordoned" if cordoned else "Ready"
     if why:
         item["reasons"] = [_reason("", why)]
-    endpoint = (status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
-    kubelet = {"name": "kubelet", "port": endpoint.get("Port") or 10250, "appProtocol": "https"}
     facts = door.facts(Target("nodes", name))
-    # A node without a port means its kubelet.
-    item["ports"] = [_port_item("nodes", "", name, kubelet, main=True, door=door, needs=facts.needs_forward)]
+    item["ports"] = [
+        {**_port_item(link, door, facts.needs_forward), "name": "kubelet"} for link in links("nodes", node)
+    ]
     prefix = "node-role.kubernetes.io/"
     info = status.get("nodeInfo") or {}
     rows = [
@@ -241,49 +234,27 @@ def _finish(item: Item, rows: list[tuple[str, str]]) -> Item:
     return {key: value for key, value in item.items() if value or key in ("key", "kind", "namespace", "name", "ports")}
 
 
-def _port_item(
-    kind: Kind, namespace: str, name: str, port: Object, *, main: bool, door: Door, needs: str, barred: bool = False
-) -> Item:
-    number, protocol = ports.number_of(port), port.get("protocol", "TCP")
-    label = port.get("name") or ""
-    scheme = ports.scheme_of(port)
-    exact = _exact(kind, namespace, name, label, number)
-    out: Item = {"name": label, "number": number, "protocol": protocol, "scheme": scheme}
-    if scheme:
+def _port_item(link: Link, door: Door, needs: str, *, barred: bool = False) -> Item:
+    port, target = link.port, link.target
+    out: Item = {"name": port.name, "number": port.number, "protocol": port.protocol, "scheme": ""}
+    if link.http is not False:
+        # What nothing tells of is tried, as the door does: with HTTP first.
+        out["scheme"] = link.scheme or "http"
         try:
-            out["url"] = door.host_url(Target(kind, name, namespace) if main else exact)
+            out["url"] = door.host_url(target)
         except TargetError as error:
             out["note"] = f"{error.message}; {error.hint}"
-        out["path"] = format_proxy_path(_by_path(exact, scheme, number))
+        out["path"] = link.path
         out["needs"] = needs
-    elif protocol == "TCP":
+    elif port.protocol == "TCP":
         out["needs"] = "It does not speak HTTP, so the API server's proxy cannot carry it."
     else:
-        out["note"] = f"{protocol}: no way through the API server carries it."
+        out["note"] = f"{port.protocol}: no way through the API server carries it."
     if barred:
         out["needs"], out["barred"] = needs, True
-    elif kind != "nodes" and protocol == "TCP":
-        plain = Target(kind, name, namespace, port=str(number))
-        out["forward"] = f"hatchway forward {format_argument(plain)} -n {namespace}"
+    elif target.kind != "nodes" and port.protocol == "TCP":
+        out["forward"] = forward_line(replace(target, port=str(port.number)))
     return {key: value for key, value in out.items() if value or key in ("number", "scheme")}
-
-
-def _exact(kind: Kind, namespace: str, name: str, label: str, number: int) -> Target:
-    """The target with its port said: of services by name where it can be spelled, else by number."""
-    if kind == "services" and label:
-        try:
-            return Target(kind, name, namespace, port=label)
-        except TargetError:
-            pass
-    return Target(kind, name, namespace, port=str(number))
-
-
-def _by_path(exact: Target, scheme: str, number: int) -> Target:
-    """The target as the API server must have it: the scheme said, and the ports of pods by number."""
-    if exact.kind == "nodes":
-        return Target("nodes", exact.name)
-    port = exact.port if exact.kind == "services" else str(number)
-    return Target(exact.kind, exact.name, exact.namespace, "https" if scheme == "https" else "", port)
 
 
 def _why_barred(service: Object, index: Index) -> str:
@@ -319,61 +290,33 @@ def _failing(pod: Object) -> bool:
     return False
 
 
-def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> list[Item]:
-    """The service's endpoints, each once, and the pods that it selects but that are none yet (they have no address)."""
-    found: dict[tuple[str, str], Item] = {}
-    for slice_ in index.slices(key_of(service)):
-        for endpoint in slice_.get("endpoints") or ():
-            reference, conditions = endpoint.get("targetRef") or {}, endpoint.get("conditions") or {}
-            address = next(iter(endpoint.get("addresses") or ()), "")
-            is_pod = reference.get("kind") == "Pod"
-            identity = ("pod", reference["name"]) if is_pod else ("", address)
-            entry = found.setdefault(
-                identity, {"name": reference.get("name") or "", "address": address, "ready": False, "pod": is_pod}
-            )
-            # An unknown readiness counts as ready (discovery/v1 EndpointConditions).
-            entry["ready"] = entry["ready"] or conditions.get("ready") is not False
-    namespace = key_of(service)[0]
-    for key in index.selected(service):
-        pod = pods.get(key)
-        if pod is not None and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            found.setdefault(("pod", key[1]), {"name": key[1], "address": "", "ready": False, "pod": True})
-    for entry in found.values():
-        if not entry["ready"]:
-            pod = pods.get((namespace, entry["name"])) if entry.pop("pod") else None
-            entry["why"] = (health.why_pod_not_ready(pod) if pod is not None else "") or "is not ready"
-        else:
-            del entry["pod"]
-    return sorted(found.values(), key=lambda entry: (entry["ready"], entry["name"], entry["address"]))
+def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> list[Endpoint]:
+    slices, namespace = index.slices(key_of(service)), key_of(service)[0]
+    entries = [entry for found in slices for entry in found.get("endpoints") or ()]
+    behind = {(namespace, (entry.get("targetRef") or {}).get("name", "")) for entry in entries}
+    return endpoints_of(service, slices, [pods[key] for key in behind.union(index.selected(service)) if key in pods])
 
 
-def _judge(item: Item, endpoints: list[Item], service: Object, index: Index) -> None:
+def _judge(item: Item, endpoints: list[Endpoint], service: Object) -> None:
     """Fill state, summary, reasons and endpoints."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         item["state"], item["summary"] = "empty", "External name"
         return
-    ready = sum(1 for entry in endpoints if entry["ready"])
     total = len(endpoints)
     if not total:
         item["state"], item["summary"] = "empty", "No endpoints"
-        selector = ", ".join(f"{k}={v}" for k, v in sorted(selector_of(service).items()))
-        why = (
-            f"no pod matches its selector {selector}"
-            if selector
-            else "it selects no pods, and nobody has given it endpoints"
-        )
-        item["reasons"] = [_reason("", why)]
+        item["reasons"] = [_reason("", why_none(service))]
         return
+    waiting = [entry for entry in endpoints if not entry.ready]
+    ready = total - len(waiting)
     item["state"] = "ready" if ready == total else "partly" if ready else "down"
     item["summary"] = f"{ready}/{total} ready"
-    waiting = [entry for entry in endpoints if not entry["ready"]]
-    item["reasons"] = [_reason(entry["name"] or entry["address"], entry["why"]) for entry in waiting[:MAX_REASONS]]
+    item["reasons"] = [_reason(entry.name or entry.address, entry.why) for entry in waiting[:MAX_REASONS]]
     if len(waiting) > MAX_REASONS:
         item["reasons"].append(_reason("", f"and {len(waiting) - MAX_REASONS} more"))
     item["endpoints"] = [
-        {"name": entry["name"], "address": entry["address"], "ready": entry["ready"]}
-        for entry in endpoints[:MAX_ENDPOINTS]
+        {"name": entry.name, "address": entry.address, "ready": entry.ready} for entry in endpoints[:MAX_ENDPOINTS]
     ]
     if total > MAX_ENDPOINTS:
         item["more"] = total - MAX_ENDPOINTS

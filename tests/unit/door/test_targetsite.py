@@ -1,0 +1,160 @@
+"""What a site learns of its target from answers, and who is told of it."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from hatchway.door.diagnosis import Diagnosis
+from hatchway.door.hostheader import Settled
+from hatchway.door.lookup import Found, Lookup
+from hatchway.door.targetsite import TargetSite
+from hatchway.kube.connection import Connection
+from hatchway.proxy.routing import Forward, Peer, RequestHead, Respond, ResponseHead, Upstream
+from hatchway.route.ways import Carries, Route, Way
+from hatchway.target import Target, format_proxy_path
+from tests.fake_view import make_service
+
+HOST = b"web.shop.svc.localhost"
+NAVIGATION = [(b"Host", HOST + b":8001"), (b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Site", b"none")]
+WEB = Target("services", "web", "shop")
+
+
+class ProxyVerb:
+    """A route that loses what a kube-apiserver's proxy verb loses."""
+
+    name, generation, ready = "api", 1, True
+
+    async def prepare(self) -> None:
+        pass
+
+    def way(self, target: Target) -> Way:
+        lost = Carries(authorization=False, upgrade_query=False, methods=False, codings=False, unchanged=False)
+        upstream = Upstream("key", cast(Any, None))
+        return Way(upstream, format_proxy_path(target, "").encode(), [], lost)
+
+
+class Services:
+    """A lookup that knows one service."""
+
+    def __init__(self, *ports: Any) -> None:
+        self._found = Found(make_service("shop", "web", *ports))
+
+    async def get(self, kind: str, namespace: str, name: str) -> Found:
+        return self._found
+
+    async def list(self, resource: str, namespace: str, label_selector: str = "") -> list[Any]:
+        return [self._found.object]
+
+    def forget(self) -> None:
+        pass
+
+
+class Learning:
+    """A site, and what it has told: the target each time."""
+
+    def __init__(self, *ports: Any) -> None:
+        self.told: list[Target] = []
+        connection = cast(Connection, SimpleNamespace(trouble=None, context="test"))
+        lookup = cast(Lookup, Services(*(ports or (("http", 80),))))
+        self.site = TargetSite(
+            WEB,
+            HOST,
+            connection=connection,
+            route=cast(Route, ProxyVerb()),
+            lookup=lookup,
+            diagnosis=Diagnosis(connection, lookup, "localhost"),
+            domain="localhost",
+            wanted="auto",
+            learned=self.told.append,
+        )
+
+    async def ask(self, *fields: tuple[bytes, bytes]) -> Forward:
+        head = RequestHead("GET", b"/", b"/", None, [*NAVIGATION, *fields], "1.1", Peer(("127.0.0.1", 1), "http"))
+        decision = self.site.route(head)
+        found = decision if isinstance(decision, Forward | Respond) else await cast(Any, decision)
+        assert isinstance(found, Forward)
+        return found
+
+    def news(self) -> list[Target]:
+        """What was told since the last time."""
+        found, self.told[:] = list(self.told), []
+        return found
+
+
+async def refuse(forward: Forward, status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Respond | Forward | None:
+    """The target answers with a refusal. What the site makes of it."""
+    assert forward.reconsider is not None
+    again = forward.reconsider(ResponseHead(status, b"", list(fields)))
+    assert again is not None
+    return await again(body)
+
+
+def answer(forward: Forward, status: int = 200) -> None:
+    assert forward.edit_response is not None
+    forward.edit_response(ResponseHead(status, b"", [(b"Content-Type", b"text/plain")]))
+
+
+async def test_a_page_settles_the_host_once() -> None:
+    learning = Learning()
+    forward = await learning.ask()
+    assert learning.news() == [WEB]
+    answer(forward, 404)
+    assert learning.news() == []
+    answer(forward)
+    assert learning.news() == [WEB]
+    assert learning.site.host_header.settled is Settled.taken
+    stamp = learning.site.stamp()
+    answer(await learning.ask())
+    assert learning.news() == []
+    assert learning.site.stamp() == stamp
+
+
+async def test_another_host_is_tried_and_told() -> None:
+    learning = Learning()
+    forward = await learning.ask()
+    learning.news()
+    stamp = learning.site.stamp()
+    again = await refuse(forward, 403, b"Forbidden host")
+    assert isinstance(again, Forward)
+    assert again.headers[0] == (b"Host", b"localhost")
+    assert learning.news() == [WEB]
+    assert learning.site.stamp() != stamp
+
+
+async def test_the_scheme_that_is_found_is_told() -> None:
+    learning = Learning({"name": "odd", "port": 7777, "protocol": "TCP"})
+    forward = await learning.ask()
+    assert b"/web:odd/proxy" in forward.target
+    learning.news()
+    again = await refuse(forward, 400, b"Client sent an HTTP request to an HTTPS server.")
+    assert isinstance(again, Forward)
+    assert b"/https:web:odd/proxy" in again.target
+    assert learning.news() == [WEB]
+
+
+async def test_what_the_route_cannot_carry_is_told_once() -> None:
+    learning = Learning()
+    forward = await learning.ask((b"Authorization", b"Basic YTpi"))
+    assert not [value for name, value in forward.headers if name.lower() == b"authorization"]
+    learning.news()
+    for news in ([WEB], []):
+        said = await refuse(forward, 401, b"", (b"WWW-Authenticate", b"Basic"))
+        assert isinstance(said, Respond)
+        assert (b"X-Hatchway-Problem", b"needs-forward") in said.headers
+        assert learning.news() == news
+    assert "password" in learning.site.needs_forward
+
+
+@pytest.mark.parametrize("code", [404, 503])
+async def test_the_api_servers_refusal_is_no_news(code: int) -> None:
+    learning = Learning()
+    forward = await learning.ask()
+    learning.news()
+    status = json.dumps({"kind": "Status", "apiVersion": "v1", "code": code, "message": "no"}).encode()
+    await refuse(forward, code, status, (b"Content-Type", b"application/json"))
+    assert learning.news() == []
+    assert learning.site.host_header.settled is Settled.open
