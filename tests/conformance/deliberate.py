@@ -18,6 +18,18 @@ FRAGMENT = "RFC 9112 section 3.2: a request-target has no fragment; the engine r
 HOP_BY_HOP = "RFC 9110 section 7.6.1: what Connection lists is for this hop only"
 
 
+# Met when Kubernetes' own rewriting is asked for: a method beyond the seven is forwarded otherwise, and the paths of
+# cookies are put under the prefix.
+BY_REQUEST = ("091", "147")
+
+
+def asked(recording: dict[str, Any]) -> dict[str, Any]:
+    """The recording as it is sent."""
+    if recording["id"] not in BY_REQUEST:
+        return recording
+    return {**recording, "headers": {**(recording.get("headers") or {}), "X-Hatchway-Rewrite": "kubernetes"}}
+
+
 # The fields of the backend's echo, which a Status has not.
 _ECHO = ("backend", "tls", "method", "path", "client", "headers", "body")
 

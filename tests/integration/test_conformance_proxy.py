@@ -20,7 +20,7 @@ from hatchway.proxy.server import serve
 from tests.conformance import replay
 from tests.conformance.backends import Backends, dial, kubelet, running_backends
 from tests.conformance.cluster import recorded_cluster
-from tests.conformance.deliberate import DELIBERATE
+from tests.conformance.deliberate import BY_REQUEST, DELIBERATE, asked
 
 RECORDINGS = replay.load("proxy.jsonl")
 # Not proxy requests: the REST API's affair.
@@ -63,9 +63,7 @@ async def verb(backends: Backends) -> AsyncIterator[Verb]:
     server_tls.load_cert_chain(backends.cert, backends.key)
     client_tls = ssl.create_default_context(cafile=str(backends.cert))
     cluster = recorded_cluster(backends.b10, backends.b11, backends.node, "127.0.0.0/8", backends.kubelet_port)
-    proxy = ProxyVerb(
-        lookup=cluster, dial=dial, kubelet_tls=client_tls, allow_loopback_pods=True, rewriting="kubernetes"
-    )
+    proxy = ProxyVerb(lookup=cluster, dial=dial, kubelet_tls=client_tls, allow_loopback_pods=True)
 
     def route(head: RequestHead) -> Decision:
         try:
@@ -100,7 +98,7 @@ def test_every_recording_is_replayed_somewhere() -> None:
 @pytest.mark.parametrize("recording", verb_recordings(), ids=lambda recording: str(recording["id"]))
 async def test_recording(recording: replay.Recording, verb: Verb) -> None:
     _, changes = DELIBERATE.get(recording["id"], ("", {}))
-    answer = await replay.send(recording, verb.port, verb.client_tls, real=verb.real)
+    answer = await replay.send(asked(recording), verb.port, verb.client_tls, real=verb.real)
     wanted = replay.expected(recording, changes, verb.real)
     if recording["id"] == _KUBELET_LIST:
         assert '"kind":"PodList"' in wanted["body"] and '"kind":"PodList"' in answer.body
@@ -108,7 +106,7 @@ async def test_recording(recording: replay.Recording, verb: Verb) -> None:
     assert replay.differences(wanted, answer) == []
 
 
-@pytest.mark.parametrize("one", sorted(DELIBERATE))
+@pytest.mark.parametrize("one", sorted((*DELIBERATE, *BY_REQUEST)))
 async def test_deliberate_differences_are_differences(one: str, verb: Verb) -> None:
     """An entry that is no longer needed must go."""
     recording = next(recording for recording in RECORDINGS if recording["id"] == one)

@@ -22,7 +22,7 @@ from hatchway.proxy.server import serve
 from tests.conformance import replay
 from tests.conformance.backends import Backends, dial, kubelet, running_backends
 from tests.conformance.cluster import NODE, FakeCluster, recorded_cluster
-from tests.conformance.deliberate import DELIBERATE
+from tests.conformance.deliberate import DELIBERATE, asked
 
 RECORDINGS = replay.load("proxy.jsonl")
 GROUPS = {"admin": ["system:masters"], "alice": [], "bob": ["devs", "testers"]}
@@ -127,7 +127,7 @@ async def running(backends: Backends, tmp_path: Path) -> AsyncIterator[Running]:
     state.create()
     keys = pki.ensure(state.pki, cluster_name="c", node_names=[NODE], node_ips=[backends.node])
     store = Store.open(state.store_file)
-    server = ApiServer(state, store, keys, dial=dial, allow_loopback_pods=True, rewriting="kubernetes")
+    server = ApiServer(state, store, keys, dial=dial, allow_loopback_pods=True)
     await server.bootstrap("192.0.2.1", 6443)
     cluster = recorded_cluster(backends.b10, backends.b11, backends.node, "127.0.0.0/8", backends.kubelet_port)
     await fill(server.client, cluster)
@@ -153,7 +153,9 @@ async def test_recordings(running: Running) -> None:
     for recording in RECORDINGS:
         _, changes = (DELIBERATE | REST_DIFFERENCES).get(recording["id"], ("", {}))
         wanted = replay.expected(recording, changes, running.real)
-        answer = await replay.send(recording, running.port, running.tls, real=running.real, tokens=running.tokens)
+        answer = await replay.send(
+            asked(recording), running.port, running.tls, real=running.real, tokens=running.tokens
+        )
         if changes and not replay.differences(replay.expected(recording, {}, running.real), answer):
             found[recording["id"]] = ["answered as recorded: the entry must go"]
         if recording["id"] in OBJECTS:

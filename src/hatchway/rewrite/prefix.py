@@ -101,6 +101,9 @@ class PrefixRewriter:
             elif lower == b"accept":
                 # What browsers say of a page everywhere; `Sec-Fetch-Dest` only on secure origins.
                 self._page_wanted = b"text/html" in value.lower()
+        if self.mode == "full" and self._destination is None and not self._page_wanted:
+            # A tool: what the API server would say, as long as nothing is lost by it.
+            self._rule = PrefixRule(self.prefix, self._hosts, absolute=self._hosts[0])
 
     def edit_request(self, headers: Fields) -> Fields:
         """The request's fields as the application must see them: no prefix in `Referer`, `Destination` (WebDAV), `If`,
@@ -147,7 +150,8 @@ class PrefixRewriter:
         inner: Transform | None = None
         known = readable and (plain or encoding.supported(coding))
         if self.mode == "full":
-            inner = self._full(status, headers, media_type, known)
+            # What comes with a redirect is not shown.
+            inner = self._full(status, headers, media_type, known and not (redirect and 300 <= status < 400))
         else:
             headers[:] = [
                 (name, self._rule(value) if name.lower() == b"location" else value) for name, value in headers
@@ -175,7 +179,7 @@ class PrefixRewriter:
             return None
         rule = self._rule
         if page:
-            _vary(headers)
+            self._vary(headers)
             whole: bool | None = self._destination in _DOCUMENTS
             if self._destination is None:
                 whole = None if self._page_wanted else False
@@ -183,7 +187,7 @@ class PrefixRewriter:
         if media_type == _CSS:
             return CssRewriter(rule)
         if media_type in _JAVASCRIPT or (self._destination in _SCRIPTS and media_type in _UNTYPED):
-            _vary(headers)
+            self._vary(headers)
             worker = self._service_worker or self._destination in _WORKERS
             if self._service_worker:
                 # Within the prefix it may claim what it likes: nothing else of this host is there.
@@ -194,6 +198,11 @@ class PrefixRewriter:
         if status == 207 and media_type in _XML:
             return MultistatusRewriter(rule)
         return None
+
+    def _vary(self, headers: Fields) -> None:
+        """The same address gives a worker's script and an element's: a browser's cache must keep them apart."""
+        if self._destination is not None:
+            headers.append((b"Vary", b"Sec-Fetch-Dest, Service-Worker"))
 
     def _field(self, name: bytes, value: bytes, page: bool) -> bytes:
         """One response field in full mode."""
@@ -272,11 +281,6 @@ def _decodable(accepted: bytes) -> bytes:
     """`Accept-Encoding` with what `encoding.py` can undo. Never empty: that would mean something else."""
     kept = [one.strip() for one in accepted.split(b",") if one.split(b";", 1)[0].strip().lower() in _DECODABLE]
     return b", ".join(kept) or b"identity"
-
-
-def _vary(headers: Fields) -> None:
-    """The same address gives a worker's script and an element's: caches must keep them apart."""
-    headers.append((b"Vary", b"Sec-Fetch-Dest, Service-Worker"))
 
 
 _DROPPED: Final = frozenset((b"clear-site-data",))

@@ -42,10 +42,11 @@ class KubernetesRule:
 
 class PrefixRule:
     """Path-absolute URLs get the prefix; so do those of one of `hosts`, which become path-absolute (`ws:` and `wss:`
-    keep their beginning). Relative and foreign ones are left alone."""
+    keep their beginning). Relative and foreign ones are left alone. absolute: URLs of this host stay absolute."""
 
-    def __init__(self, prefix: bytes, hosts: Iterable[bytes]) -> None:
+    def __init__(self, prefix: bytes, hosts: Iterable[bytes], absolute: bytes = b"") -> None:
         self.prefix = prefix
+        self._absolute = absolute.lower()
         self._hosts = frozenset(host.lower() for host in hosts if host)
 
     def __call__(self, value: bytes) -> bytes:
@@ -61,7 +62,7 @@ class PrefixRule:
             rest = b"/" + rest
         scheme = own[1]
         found = self._path(rest)
-        if scheme is not None and scheme[:1] in b"wW":
+        if (scheme is not None and scheme[:1] in b"wW") or (self._absolute and own[2].lower() == self._absolute):
             found = own[0] + found
         return value if found == value else found
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conformance import replay, rest
 from tests.conformance.cluster import NODE, FakeCluster, recorded_cluster
-from tests.conformance.deliberate import DELIBERATE
+from tests.conformance.deliberate import DELIBERATE, asked
 from tests.conformance.tls import self_signed
 from tests.conftest import Cluster, wait_for
 from tests.integration.test_conformance_server import OBJECTS, REST_DIFFERENCES, RULES
@@ -147,7 +147,7 @@ class Live:
     real: dict[str, str]
 
     async def send(self, recording: replay.Recording) -> replay.Answer:
-        return await replay.send(recording, self.port, self.tls, real=self.real, tokens=self.tokens)
+        return await replay.send(asked(recording), self.port, self.tls, real=self.real, tokens=self.tokens)
 
 
 @pytest.fixture(scope="module")

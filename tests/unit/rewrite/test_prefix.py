@@ -127,6 +127,12 @@ def test_no_script_in_what_is_no_document(kind: str) -> None:
     assert PREFIX + b"/x" in body
 
 
+def test_tools_get_absolute_addresses_as_they_were() -> None:
+    location: Fields = [(b"Location", b"http://" + HOST + b"/x")]
+    assert edited(location, Accept="*/*")[0]["location"] == f"http://{HOST.decode()}{PREFIX.decode()}/x"
+    assert edited(location, Accept="text/html")[0]["location"] == f"{PREFIX.decode()}/x"
+
+
 def test_tools_get_no_script() -> None:
     assert rewriter().element() not in edited(html(), PAGE, Accept="*/*")[1]
     assert rewriter().element() in edited(html(), PAGE, Accept="text/html,application/xhtml+xml")[1]
