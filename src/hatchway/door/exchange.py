@@ -44,6 +44,7 @@ _CACHE_CONTROL: Final = b"no-cache, private"
 _SPEAKS_TLS = re.compile(
     rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|requires TLS|use https", re.I
 )
+_SAYS_HOST = re.compile(rb"\bhosts?\b|host[-_ ]?(?:name|header)", re.I)
 _HEARD_TLS = re.compile(r"malformed HTTP|not an HTTP|\\x15\\x03|EOF|connection reset|server closed|broken pipe", re.I)
 _HEARD_NO_TLS = re.compile(
     r"HTTP response to HTTPS|does not look like a TLS|wrong version number|record layer|tls: ", re.I
@@ -194,8 +195,7 @@ class Exchange:
         site, head = self._site, self._head
         if status == 400 and _SPEAKS_TLS.search(body) and site.speaks("https"):
             return site.forward(head, self._sender, self._cookie)
-        nameable = status in REFUSALS and head.method in ("GET", "HEAD") and self._way.host is None
-        if nameable and site.refuses(self._value):
+        if self._may_be_the_host(status, body) and site.refuses(self._value):
             return site.forward(head, self._sender, self._cookie)
         if status == 401 and challenged and self._authorization is not None and not self._way.carries.authorization:
             why = "its password in the Authorization field, which the API server keeps for itself"
@@ -204,6 +204,12 @@ class Exchange:
                 site.diagnosis.needs_forward(site.resolved(), why), head, html=self._sender.navigates
             )
         return None
+
+    def _may_be_the_host(self, status: int, body: bytes) -> bool:
+        """Whether the application may have refused the Host that it was told: a person's navigation, or its words say so."""
+        if status not in REFUSALS or self._head.method not in ("GET", "HEAD") or self._way.host is not None:
+            return False
+        return self._sender.navigates or self.sent in body or _SAYS_HOST.search(body, 0, 4096) is not None
 
 
 def _known_codings(value: bytes) -> bytes:
