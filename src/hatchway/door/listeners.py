@@ -27,7 +27,8 @@ def listen(options: Options) -> list[socket.socket]:
         except (OSError, OverflowError) as error:
             if found:
                 continue  # a machine without IPv6
-            why = getattr(error, "strerror", None) or str(error)
+            # asyncio and socket spell the call out in `strerror`.
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise HatchwayError(
                 f"cannot listen on {address}:{port}: {why.lower()}",
                 "another door or `kubectl proxy` may run there; --port 0 takes any free port",
