@@ -37,14 +37,15 @@ class Filter:
             compiled("--reject-methods", reject_methods),
         )
 
-    def accepts(self, method: str, path: bytes, host: bytes) -> bool:
-        """path: as it is asked of the API server, escapes included. host: the field Host."""
+    def accepts(self, method: str, path: bytes) -> bool:
+        """path: as it is asked of the API server, escapes included."""
         plain = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
         if _any(self.reject_paths, plain) or _any(self.reject_methods, method):
             return False
-        return _any(self.accept_paths, plain) and self.accepts_host(host)
+        return _any(self.accept_paths, plain)
 
     def accepts_host(self, host: bytes) -> bool:
+        """host: the field Host."""
         name = host_name(host).decode("latin-1")
         if not name:
             return False

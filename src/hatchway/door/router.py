@@ -92,15 +92,22 @@ class Router:
             try:
                 target = parse_host_name(name.decode("ascii", "replace"), self._domain.decode())
             except TargetError:
-                if name.rpartition(b".")[2] == self._domain or not self._accepts_host(host):
-                    sender = Sender.of(head)
+                if not self._accepts_host(host):
                     problem = unknown_host(name.decode("latin-1"), self._domain.decode())
-                    return self._diagnosis.answer(problem, head, html=sender.navigates), None
+                    return self._diagnosis.answer(problem, head, html=Sender.of(head).navigates), None
             else:
                 site = self._sites[name] = self._new_site(target, name, b"")
         if site is not None:
-            return site.route(head), site.stamp
+            return self._to(site, head)
         return self._own_origin(head, host)
+
+    def _to(
+        self, site: TargetSite, head: RequestHead
+    ) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+        # What the flags keep from the API's proxy paths they keep from host names, too.
+        if self._filter is not None and not self._filter.accepts(head.method, format_proxy_path(site.target).encode()):
+            return self._no(f"--reject-paths, --reject-methods or --accept-paths leave out {site.target}", head), None
+        return site.route(head), site.stamp
 
     def _new_site(self, target: Target, host: bytes, prefix: bytes) -> TargetSite:
         if len(self._sites) + len(self._prefixed) >= _SITES:
@@ -115,7 +122,9 @@ class Router:
         return self._by_target.get((target.kind, target.namespace, target.name), ())
 
     def _accepts_host(self, host: bytes) -> bool:
-        return self._filter is None or self._filter.accepts_host(host)
+        # --accept-hosts speaks of kubectl's names; another domain was said to be the door's own.
+        own = self._domain != b"localhost" and host_name(host) == self._domain
+        return self._filter is None or own or self._filter.accepts_host(host)
 
     # The portal, files and the API
 
@@ -124,9 +133,9 @@ class Router:
     ) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
         sender = Sender.of(head)
         if not self._accepts_host(host):
-            return self._no(f"the door has no host {host.decode('latin-1')!r}", head, sender), None
+            return self._no(f"the door has no host {host.decode('latin-1')!r}", head), None
         if sender.foreign(head, b"http://" + host):
-            return self._no(f"a page of {sender.who} asked for the API of your cluster", head, sender), None
+            return self._no(f"a page of {sender.who} asked for the API of your cluster", head), None
         if head.path.startswith(PORTAL_PATHS) or (
             head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
         ):
@@ -143,7 +152,7 @@ class Router:
         path = self._api.path_of(head)
         if isinstance(path, Respond):
             return path, None
-        if self._filter is not None and not self._filter.accepts(head.method, path, host):
+        if self._filter is not None and not self._filter.accepts(head.method, path):
             return FORBIDDEN, None
         if (sender.browser or sender.html) and b"/proxy" in path:
             elsewhere = self._not_here(head, path, sender)
@@ -151,8 +160,8 @@ class Router:
                 return elsewhere, None
         return self._api.route(head, path), self._api.stamp
 
-    def _no(self, why: str, head: RequestHead, sender: Sender) -> Respond:
-        return self._diagnosis.refused(why, head, html=True) if sender.navigates else FORBIDDEN
+    def _no(self, why: str, head: RequestHead) -> Respond:
+        return self._diagnosis.refused(why, head, html=True) if Sender.of(head).navigates else FORBIDDEN
 
     def _not_here(self, head: RequestHead, path: bytes, sender: Sender) -> Decision | None:
         """Applications are not shown on the API's origin: a browser is sent to the target's own."""
@@ -193,7 +202,7 @@ class Router:
         if site is None:
             name = host_name(head.header(b"host") or b"")
             site = self._prefixed[prefix] = self._new_site(found.target, name, prefix)
-        return site.route(head), site.stamp
+        return self._to(site, head)
 
 
 def _proxied(path: bytes) -> ProxyPath | None:

@@ -301,3 +301,20 @@ def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_p
         assert runs.read_text().count("run") == 2
         assert ask(door, "app.door.svc", "/x").json == {"path": "/x"}
         assert runs.read_text().count("run") == 2
+
+
+def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:
+    flags = ("--reject-methods=POST", "--accept-paths=^/api/v1/namespaces/door/services/app", "--domain=dev.example")
+    with door_of(cluster, *flags) as door:
+
+        def answer(host: str, method: str = "GET", **fields: str) -> int:
+            return ask(door, "", "/x", method, Host=f"{host}.dev.example:{door.port}", **fields).status
+
+        assert answer("app.door.svc") == 200
+        assert answer("app.door.svc", "POST") == 403
+        assert answer("strict.door.svc") == 403
+        assert answer("strict.door.svc", **HTML) == 403
+        assert answer("nothing") == 404
+        # The domain itself is the portal's.
+        assert ask(door, "", Host=f"dev.example:{door.port}", **HTML).status == 200
+        assert ask(door, "app.door.svc").status == 403
