@@ -18,7 +18,7 @@ from hatchway.route.ways import Carries, Route, Way
 from hatchway.target import Target, format_proxy_path
 from tests.fake_view import make_service
 
-HOST = b"web.shop.svc.localhost"
+HOST = b"web.shop.svc.dev.example.com"
 NAVIGATION = [(b"Host", HOST + b":8001"), (b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Site", b"none")]
 WEB = Target("services", "web", "shop")
 
@@ -66,8 +66,8 @@ class Learning:
             connection=connection,
             route=cast(Route, ProxyVerb()),
             lookup=lookup,
-            diagnosis=Diagnosis(connection, lookup, "localhost"),
-            domain="localhost",
+            diagnosis=Diagnosis(connection, lookup, "dev.example.com"),
+            domain="dev.example.com",
             wanted="auto",
             learned=self.told.append,
         )
@@ -145,6 +145,8 @@ async def test_what_the_route_cannot_carry_is_told_once() -> None:
         said = await refuse(forward, 401, b"", (b"WWW-Authenticate", b"Basic"))
         assert isinstance(said, Respond)
         assert (b"X-Hatchway-Problem", b"needs-forward") in said.headers
+        # The page names the target as this door does.
+        assert b"<dd>port--http.web.shop.svc.dev.example.com</dd>" in said.body
         assert learning.news() == news
     assert "password" in learning.site.needs_forward
 
