@@ -26,7 +26,7 @@ class _End(asyncio.Protocol):
         self.received += len(data)
         other = self.other
         if not other.lost:
-            other.transport.write(data)
+            self._context.write(other.transport, data)
 
     def eof_received(self) -> bool:
         return False
