@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hatchway.door import links
 from hatchway.door.cookies import CookieJar
@@ -33,11 +33,13 @@ from hatchway.proxy.routing import (
     Transform,
 )
 from hatchway.rewrite.location import collapse_path
-from hatchway.rewrite.prefix import PrefixRewriter
 from hatchway.rewrite.unprefix import Unprefixer
 from hatchway.route.api import AUTHORIZATION
 from hatchway.route.ways import Route, Way
 from hatchway.target import Target
+
+if TYPE_CHECKING:
+    from hatchway.rewrite.prefix import PrefixRewriter
 
 # How long it stays so which port is meant, when nothing shows that it has changed.
 _SECONDS: Final = 30.0
@@ -275,6 +277,9 @@ class _Exchange:
         self.sent = way.host or self._value or self._outer
         self._rewriter: PrefixRewriter | None = None
         if site.prefix:
+            # Not before it is needed: it takes longer to import than the rest of the door.
+            from hatchway.rewrite.prefix import PrefixRewriter
+
             self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=site.names)
 
     def headers(self) -> Headers:
