@@ -315,6 +315,13 @@ class ForwardExchange:
                 return
         self._client.send(data)
 
+    @property
+    def takes_bulk(self) -> bool:
+        return self._held_back is None and self._transform is None and self._client.begun
+
+    def upstream_bulk(self, data: memoryview) -> None:
+        self._client.send_now(data)
+
     def upstream_flush(self) -> None:
         self._client.push()
 

@@ -11,6 +11,7 @@ import ssl
 from typing import Protocol, cast
 
 from hatchway.proxy import bodies
+from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.fields import BadMessage
 from hatchway.proxy.heads import UNTIL_CLOSE, Response, ResponseParser, bodiless
 from hatchway.proxy.limits import Limits
@@ -30,6 +31,13 @@ class Consumer(Protocol):
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
         """A whole response came at once; the connection has already been let go of."""
+
+    def upstream_bulk(self, data: memoryview) -> None:
+        """A piece of the body that is to be written at once. Only after `takes_bulk`."""
+
+    @property
+    def takes_bulk(self) -> bool:
+        """The rest of the body is passed on as it comes, and nobody looks at it."""
 
     def upstream_flush(self) -> None:
         """All that has arrived was handed over."""
@@ -164,6 +172,31 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(consumer, body)
         else:
             consumer.upstream_flush()
+            if isinstance(body, bodies.Length) and body.left >= LONG:
+                self._read_in_bulk(consumer, body)
+
+    def _read_in_bulk(self, consumer: Consumer, body: bodies.Length) -> None:
+        if self._consumer is consumer and self._body is body and consumer.takes_bulk:
+            self.transport.set_protocol(BulkReader(self))
+
+    @property
+    def bulk_left(self) -> int:
+        """How much of the body is still to come; when nobody waits for it any more, a byte that ends the connection."""
+        body = self._body
+        return body.left if isinstance(body, bodies.Length) else 1
+
+    def bulk_received(self, data: memoryview) -> None:
+        """A piece of a long body has come, and nothing behind the body's end."""
+        consumer = self._consumer
+        body = self._body
+        if consumer is None or not isinstance(body, bodies.Length):
+            self.transport.abort()
+            return
+        body.left -= len(data)
+        consumer.upstream_bulk(data)
+        if not body.left and self._consumer is consumer:
+            self.transport.set_protocol(self)
+            self._finish(consumer, body)
 
     def _read_head(self, consumer: Consumer, data: bytes) -> bytes | None:
         """Read heads up to the final one; what follows it, or None when it is not there (or must not be read)."""
