@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from hatchway.proxy.upstream import UpstreamConnection
+from typing import Final, Protocol
 
 # How much of a body has to be left for a change of protocols to be worth it.
 LONG: Final = 256 * 1024
@@ -15,8 +12,29 @@ _SMALLEST: Final = 64 * 1024
 _LARGEST: Final = 256 * 1024  # as much as uvloop's TLS reads at a time
 
 
+class Connection(Protocol):
+    """A protocol that lets a `BulkReader` read a body for it.
+
+    bulk_left: how much of the body is still to come, at least 1.
+    """
+
+    @property
+    def bulk_left(self) -> int: ...
+
+    def bulk_received(self, data: memoryview) -> None:
+        """A piece has come, with nothing behind the body's end. To end this, set the transport's protocol."""
+
+    def eof_received(self) -> bool | None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
 class BulkReader(asyncio.BufferedProtocol):
-    """Stands in for an upstream connection as its transport's protocol until the body is complete.
+    """Stands in for a connection as its transport's protocol until the body is complete.
 
     What it hands over are views of its buffer, whose holder may keep them (a transport that cannot send at once does).
     A buffer that somebody has kept is theirs: the next read takes another one, a small one, since it seems that the
@@ -25,7 +43,7 @@ class BulkReader(asyncio.BufferedProtocol):
 
     __slots__ = ("_buffer", "_connection", "_size")
 
-    def __init__(self, connection: UpstreamConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._size = _LARGEST
         self._buffer = bytearray(self._size)

@@ -169,6 +169,13 @@ class ForwardExchange:
         else:
             self._to_send.append(data)
 
+    def body_now(self, data: memoryview) -> None:
+        self._consumed = True
+        connection = self._connection
+        if connection is not None:
+            self.flush()
+            connection.transport.write(data)
+
     def body_end(self, trailers: Headers) -> None:
         if self._connection is None:
             return
@@ -205,7 +212,7 @@ class ForwardExchange:
     # The response's way down
 
     def upstream_full(self) -> None:
-        self._client.hold()
+        self._client.hold(pause=True)
 
     def upstream_ready(self) -> None:
         self._client.release()
