@@ -11,7 +11,7 @@ import ssl
 import sys
 import threading
 
-_PIECE = memoryview(bytes(256 * 1024))
+_PIECE = bytes(256 * 1024)
 _SERVICE = b'{"metadata":{"name":"bench"},"spec":{"ports":[{"port":80}]}}'
 
 
@@ -61,7 +61,7 @@ def _exchange(stream: ssl.SSLSocket) -> bool:
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % left
         )
         while left:
-            piece = _PIECE[:left]
+            piece = _PIECE[:left] if left < len(_PIECE) else _PIECE
             stream.sendall(piece)
             left -= len(piece)
     else:

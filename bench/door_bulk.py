@@ -35,6 +35,7 @@ _MIB = 1024 * 1024
 _WARM_UP = 32 * _MIB
 SLOW_CLIENTS = 200
 SLOW_RATE = 10_000
+_SETTLED = 20.0
 
 
 def _request(door: Door, head: str, *, receive_buffer: int = 0) -> socket.socket:
@@ -91,7 +92,14 @@ def slow_clients(door: Door, count: int) -> Iterator[None]:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        time.sleep(2)  # buffers on the way fill once, at full speed
+        # Buffers on the way fill once, at full speed.
+        end = time.monotonic() + _SETTLED
+        spent = peers.cpu_seconds(door.pid)
+        while time.monotonic() < end:
+            time.sleep(1)
+            before, spent = spent, peers.cpu_seconds(door.pid)
+            if spent - before < 0.02:
+                break
         yield
     finally:
         ended.set()
@@ -160,16 +168,19 @@ def slow(found: dict[str, Door], size: int, rounds: int) -> None:
     for name, door in found.items():
         alone, beside, growths = [], [], []
         for _ in range(rounds):
-            alone.append(_timed(down, door, size)[0])
             peak = Peak(door.pid)
             peak.start()
+            alone.append(_timed(down, door, size))
             with slow_clients(door, SLOW_CLIENTS):
-                beside.append(_timed(down, door, size)[0])
+                beside.append(_timed(down, door, size))
             growths.append(peak.finish() / 1e6)
-        ratio = statistics.median(beside) / statistics.median(alone)
+        (rate, cpu), (rate_beside, cpu_beside) = (
+            [statistics.median(one[place] for one in many) for place in (0, 1)] for many in (alone, beside)
+        )
+        ratio = rate_beside / rate
         print(
-            f"{name:28}{statistics.median(alone):8.0f} MiB/s alone{statistics.median(beside):8.0f} beside them"
-            f"{ratio:8.2f}   memory grew by {max(growths):.1f} MB"
+            f"{name:28}{rate:8.0f} MiB/s alone{rate_beside:8.0f} beside them{ratio:8.2f}"
+            f"   CPU s/GiB {cpu:.2f}, {cpu_beside:.2f}   memory grew by {max(growths):.1f} MB"
         )
         if name.startswith("hatchway"):
             doors.goal("beside slow clients, at least 0.9 of alone", ratio, ratio >= 0.9)

@@ -48,7 +48,7 @@ class BulkReader(asyncio.BufferedProtocol):
         self._size = _LARGEST
         self._buffer = bytearray(self._size)
 
-    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:
         if sys.getrefcount(self._buffer) > 2:  # ours and the call's: a view that is left counts as well
             self._size = _SMALLEST
             self._buffer = bytearray(self._size)
@@ -56,8 +56,10 @@ class BulkReader(asyncio.BufferedProtocol):
             self._size *= 2
             self._buffer = bytearray(self._size)
         left = self._connection.bulk_left
-        # Never beyond the body's end: what follows it belongs to the connection.
-        return self._buffer if left >= self._size else memoryview(self._buffer)[:left]
+        # Never beyond the body's end: what follows it belongs to the connection. And always a view, since asyncio's own
+        # TLS reads into slices of what it gets: those of a bytearray would be copies.
+        view = memoryview(self._buffer)
+        return view if left >= self._size else view[:left]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._connection.bulk_received(memoryview(self._buffer)[:nbytes])

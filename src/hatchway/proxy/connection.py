@@ -402,7 +402,7 @@ class ClientConnection(ResponseWriter):
             self._close()
         else:
             self._between_requests()
-            if self._buffer or self._eof:
+            if self._buffer or self._eof or self._reading_paused:
                 self._resume()
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
@@ -413,6 +413,7 @@ class ClientConnection(ResponseWriter):
             not self._keep
             or self._eof
             or self._buffer
+            or self._reading_paused
             or self._body is not None
             or self._context.closing
             or request.version != "1.1"

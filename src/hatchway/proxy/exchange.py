@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from hatchway.proxy import heads
@@ -322,12 +323,9 @@ class ForwardExchange:
                 return
         self._client.send(data)
 
-    @property
-    def takes_bulk(self) -> bool:
-        return self._held_back is None and self._transform is None and self._client.begun
-
-    def upstream_bulk(self, data: memoryview) -> None:
-        self._client.send_now(data)
+    def upstream_bulk(self) -> Callable[[memoryview], None] | None:
+        watched = self._held_back is not None or self._transform is not None
+        return None if watched or not self._client.begun else self._client.send_now
 
     def upstream_flush(self) -> None:
         self._client.push()
