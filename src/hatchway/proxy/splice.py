@@ -26,7 +26,7 @@ class _End(asyncio.Protocol):
         self.received += len(data)
         other = self.other
         if not other.lost:
-            self._context.write(other.transport, data)
+            other.transport.write(data)
 
     def eof_received(self) -> bool:
         return False
