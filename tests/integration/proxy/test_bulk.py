@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import ssl
 from typing import cast
 
 import pytest
 
-from hatchway.proxy.bulk import BulkReader
-from hatchway.proxy.routing import ResponseHead
+from hatchway.proxy.bulk import LONG, BulkReader
+from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.context import Context
+from hatchway.proxy.limits import Limits
+from hatchway.proxy.routing import ResponseHead, Upstream
+from hatchway.proxy.server import status_body
+from hatchway.proxy.upstream import Pool, UpstreamConnection
 from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.wire import GET, OK, Backend, Script, World, forward
 
@@ -190,3 +196,83 @@ def test_nothing_is_read_beyond_the_end_of_the_body() -> None:
         def bulk_received(self, data: memoryview) -> None: ...
 
     assert len(BulkReader(Connection()).get_buffer(-1)) == 5
+
+
+class _Transport:
+    """A transport that takes everything, and says it is full after `room` bytes."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self.protocol: asyncio.BaseProtocol | None = None
+        self.written = bytearray()
+        self.reading = True
+        self._room = room
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        return self.protocol
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.written += data
+        if self._room is not None and len(self.written) > self._room:
+            self._room = None
+            assert isinstance(self.protocol, asyncio.Protocol)
+            self.protocol.pause_writing()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+async def test_an_answer_while_the_last_of_an_upload_still_waits_does_not_silence_the_client() -> None:
+    """The upload has filled the upstream's buffer with its last piece; nothing drains before the answer comes."""
+    size = 2 * LONG
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    upstream = Upstream("u", Backend(lambda reader, writer: asyncio.sleep(0)).connect)
+    pool = Pool(Limits())
+    context = Context(asyncio.get_running_loop(), forward(upstream), Limits(), pool, status_body)
+    sock, peer = socket.socketpair()
+    sock.setblocking(False)
+    connection = UpstreamConnection(pool, upstream.key, sock)
+    behind = _Transport(room=size)
+    behind.set_protocol(connection)
+    connection.connection_made(cast(asyncio.Transport, behind))
+    pool.put(connection)
+    client = ClientConnection(context, False)
+    front = _Transport()
+    front.set_protocol(client)
+    client.connection_made(cast(asyncio.Transport, front))
+    client.data_received(head)
+    left = size
+    while left:
+        reader = front.get_protocol()
+        assert isinstance(reader, BulkReader)
+        got = len(reader.get_buffer(-1))
+        reader.buffer_updated(got)
+        left -= got
+    assert front.get_protocol() is client
+    assert not front.reading
+    connection.data_received(OK)
+    context.flush()
+    assert front.written.endswith(b"ok")
+    assert front.reading
+    sock.close()
+    peer.close()
+    await context.end_tasks()
