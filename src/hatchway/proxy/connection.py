@@ -99,7 +99,7 @@ class ClientConnection(ResponseWriter):
             # Only a certificate that was verified is ever given; without verification none is asked for.
             self._peer.certificate = tls.getpeercert(binary_form=True) or None
         host = self._peer.address[0] if self._peer.address is not None else None
-        self._known = self._context.heads.of((host, self._peer.certificate))
+        self._known = self._context.heads.of((self._peer.scheme, host, self._peer.certificate))
         self._context.connections.add(self)
         self.deadline = self._context.loop.time() + self._limits.head_timeout
 
