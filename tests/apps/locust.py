@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
-    stop = page.get_by_role("button", name="Stop")
-    page.get_by_role("button", name="Start").or_(stop).first.wait_for()
-    if not stop.is_visible():
-        page.get_by_label("Host").first.fill("http://127.0.0.1:1")
-        page.get_by_role("button", name="Start").click()
+    begin, again = page.get_by_role("button", name="Start"), page.get_by_role("button", name="New")
+    begin.or_(again).first.wait_for()
+    if again.is_visible():
+        again.click()
+    page.get_by_label("Host").first.fill("http://127.0.0.1:1")
+    begin.click()
     page.get_by_text("/answer").first.wait_for()
     page.get_by_role("tab", name="Charts").click()
     page.locator("canvas, svg").first.wait_for()
-    stop.click()
-    page.get_by_role("button", name="New").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    again.wait_for()
 
 
 APP = App(

@@ -16,6 +16,7 @@ def check(page: Page, app: Running) -> None:
     with page.expect_popup() as popup:
         page.locator("#kernel-python3 a").click()
     notebook = popup.value
+    notebook.locator(".kernel_idle_icon").wait_for()
     notebook.locator(".CodeMirror").first.click()
     notebook.keyboard.type("print('sum', 40 + 2)")
     notebook.keyboard.press("Shift+Enter")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
-    page.get_by_text("Flow Runs").first.wait_for()
+    page.get_by_text("Run a task or flow").first.wait_for()
     page.get_by_role("link", name="Variables").first.click()
     page.get_by_role("button", name="Add Variable").or_(page.get_by_text("Add a variable")).first.wait_for()
 

@@ -18,7 +18,7 @@ def check(page: Page, app: Running) -> None:
 
 APP = App(
     name="solara",
-    python=("solara[assets]==1.57.3",),
+    python=("solara[assets]==1.57.3", "starlette<0.50"),
     sources="solara",
     command=("{venv}/bin/solara", "run", "counter.py", "--host={bind}", "--port={port}", "--no-open", "--production"),
     env={"SOLARA_TELEMETRY_MIXPANEL_ENABLE": "False"},

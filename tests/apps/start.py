@@ -127,6 +127,8 @@ def manifest(app: App, installed: Installed, work: Path) -> str:
         "spec": {
             "containers": [container],
             "restartPolicy": "Never",
+            # FLOWER_PORT, which Kubernetes sets for a service of that name, is an option of Flower's.
+            "enableServiceLinks": False,
             "volumes": [{"name": f"v{number}", "hostPath": {"path": str(p)}} for number, p in enumerate(paths)],
         },
     }

@@ -22,7 +22,7 @@ def check(page: Page, app: Running) -> None:
 
 APP = App(
     name="verdaccio",
-    npm=("verdaccio@6.10.4",),
+    npm=("verdaccio@6.2.5",),
     sources="verdaccio",
     command=("{node}/node", "{modules}/verdaccio/bin/verdaccio", "--config=config.yaml", "--listen={bind}:{port}"),
     check=check,
