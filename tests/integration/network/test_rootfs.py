@@ -38,3 +38,30 @@ def test_remounting_keeps_the_other_flags(tmp_path: Path) -> None:
     place.mkdir()
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(place)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+_REPLACED = """
+import os, shutil
+from hatchway.cluster.network import rootfs
+with open("file", "w") as file:
+    file.write("old")
+os.makedirs("directory/sub")
+rootfs._bind("file", "bound")
+rootfs._bind("directory/sub", "bound-directory")
+with open("new", "w") as file:
+    file.write("new")
+os.rename("new", "file")
+shutil.rmtree("directory")
+rootfs._bind("bound", "again")
+rootfs._bind("bound-directory", "again-directory")
+print(open("again").read(), os.path.isdir("again-directory"))
+"""
+
+
+def test_what_the_host_replaces_can_still_be_shown(tmp_path: Path) -> None:
+    """A package that is installed on the host replaces /etc/group; pods must start afterwards, too."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _REPLACED]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    if "unshare" in done.stderr:
+        pytest.skip("no user namespaces on this machine")
+    assert done.stdout == "old True\n", done.stderr

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterable, Sequence
@@ -168,7 +169,15 @@ def _bind(source: str, target: str) -> None:
         os.mkdir(target, 0o755)
     else:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    linux.mount(source, target, None, linux.MS_BIND | linux.MS_REC)
+    try:
+        linux.mount(source, target, None, linux.MS_BIND | linux.MS_REC)
+    except FileNotFoundError:
+        # What was bound when the cluster started has been replaced on the host (a package added a user to /etc/group):
+        # what is bound is still there to be read, but the kernel binds nothing again that has no name any more.
+        if stat.S_ISDIR(mode):
+            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, target)
 
 
 def make_read_only(target: str) -> None:
