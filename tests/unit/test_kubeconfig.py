@@ -65,6 +65,21 @@ def test_merge_and_remove_leave_the_rest_as_it_was(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "value", ["1e3", "12e45", "y", "N", "0x1f", "1_000", ".5", "~", "null", "2026-01-01", "a: b", ""]
+)
+def test_strings_stay_strings_for_go(tmp_path: Path, value: str) -> None:
+    """kubectl's parser takes more for numbers and booleans than Python's does."""
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump({"users": [{"name": "me", "user": {"token": "x"}}]}))
+    document = load(path)
+    document["users"][0]["user"]["token"] = value  # type: ignore[index]
+    path.write_text(yaml.safe_dump(document))
+    kubeconfig.merge(path, ENTRY)
+    assert f'token: "{value}"' in path.read_text()
+    assert load(path)["users"][0]["user"]["token"] == value  # type: ignore[index]
+
+
 def test_a_context_chosen_since_stays_current(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(OTHER)

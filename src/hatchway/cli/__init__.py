@@ -11,8 +11,11 @@ def main() -> None:
     from hatchway.errors import HatchwayError
     from hatchway.files import NO_ROOM
 
+    command, *arguments = sys.argv[1:] or [""]
+    if command == "proxy":
+        arguments = _switched(arguments)
     try:
-        make_app(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="hatchway")
+        make_app(command)([command, *arguments] if command else [], prog_name="hatchway")
     except HatchwayError as error:
         print(f"hatchway: {error.message}", file=sys.stderr)
         if error.hint:
@@ -29,3 +32,18 @@ def main() -> None:
             raise
         print(f"hatchway: cannot write {error.filename or 'to the disk'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
+
+
+def _switched(arguments: list[str]) -> list[str]:
+    """`--disable-filter=true` and `=false` as Go's flags know them; what is neither is left for the parser to refuse."""
+    from hatchway.cli.proxy import SWITCHES
+
+    kept = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name in SWITCHES and value.lower() in ("true", "t", "1", "false", "f", "0"):
+            if value.lower() in ("true", "t", "1"):
+                kept.append(name)
+        else:
+            kept.append(argument)
+    return kept

@@ -16,7 +16,11 @@ from hatchway.errors import HatchwayError
 from hatchway.route.chooser import Via
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+SWITCHES = ("--disable-filter", "--append-server-path")
 
 
 def proxy(
@@ -93,7 +97,7 @@ def proxy(
         ),
         keepalive=_seconds(keepalive),
         append_server_path=append_server_path,
-        domain=domain.strip(".").lower(),
+        domain=_domain(domain),
         via=via,
         host_header=hostheader.check(host_header),
     )
@@ -105,6 +109,13 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
     return int(text)
+
+
+def _domain(text: str) -> str:
+    name = text.strip(".").lower()
+    if not _NAME.fullmatch(name):
+        raise HatchwayError(f"--domain: {text!r} is not a domain", "write it like localhost or dev.example")
+    return name
 
 
 def _seconds(text: str) -> float:

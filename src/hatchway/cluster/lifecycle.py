@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,8 +123,11 @@ class Running:
 def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
-    Raises HatchwayError when the cluster runs already, or an ephemeral one would take the place of kept state.
+    Raises HatchwayError when the cluster runs already, when the port that is asked for is taken, or when an ephemeral
+    one would take the place of kept state; nothing is remembered then.
     """
+    if options.api_port:
+        _check_port(options.api_port)
     state.create()
     known = state.load_config()
     if options.ephemeral and known is not None and not known.ephemeral:
@@ -140,6 +144,16 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = replace(config, **asked, ephemeral=options.ephemeral)
     state.save_config(config)
     return config
+
+
+def _check_port(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise HatchwayError(
+            f"cannot listen on 127.0.0.1:{port}: {why}", "`hatchway up --api-port 0` picks a free port"
+        ) from error
 
 
 def start(state: StateDir, options: Options, *, attached: bool, progress: Progress) -> Running:

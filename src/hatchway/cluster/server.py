@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -138,8 +139,8 @@ class _Cluster:
         listener = _listen(self.config)
         port: int = listener.getsockname()[1]
         server = f"https://127.0.0.1:{port}"
-        wanted = plan.DEFAULT_API_PORT
-        instead_of = wanted if self.config.api_port is None and port != wanted else 0
+        wanted = self.config.api_port if self.config.api_port is not None else plan.DEFAULT_API_PORT
+        instead_of = wanted if port != wanted else 0
         if port != self.config.api_port:
             self.config = replace(self.config, api_port=port)
             self.state.save_config(self.config)
@@ -317,14 +318,12 @@ async def _until(informer: Informer, condition: Callable[[], bool]) -> None:
 def _listen(config: ClusterConfig) -> socket.socket:
     """The API server's socket: the port it has kept, else the default one, else any free one. Loopback only.
 
-    Raises HatchwayError when a port that was asked for is taken.
+    Whether a port that somebody asks for is free has been looked at before (`lifecycle.configure`).
     """
-    wanted = config.api_port
-    for port in (plan.DEFAULT_API_PORT, 0) if wanted is None else (wanted,):
-        try:
-            return socket.create_server(("127.0.0.1", port))
-        except OSError as error:
-            problem = error
-    raise HatchwayError(
-        f"cannot listen on 127.0.0.1:{wanted}: {problem.strerror}", "`hatchway up --api-port 0` picks a free port"
-    )
+    wanted = plan.DEFAULT_API_PORT if config.api_port is None else config.api_port
+    try:
+        return socket.create_server(("127.0.0.1", wanted))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise HatchwayError(f"cannot listen on 127.0.0.1:{wanted}: {os.strerror(error.errno or 0)}") from error
+    return socket.create_server(("127.0.0.1", 0))

@@ -25,6 +25,7 @@ from hatchway.target import Target, TargetError, format_argument, format_host_na
 
 _SAFE = frozenset(("GET", "HEAD"))
 _ADDRESS = re.compile(r"dial tcp ([^ ]+?): ")
+_NO_TLS = re.compile("HTTP response to HTTPS|does not look like a TLS|wrong version number|record layer", re.I)
 _TO_PROXY = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -133,11 +134,21 @@ class Diagnosis:
         service = (await self._lookup.get("services", target.namespace, target.name)).object
         if service is None:
             return problems.no_endpoints(target, (), domain=self._domain)
+        spec = service.get("spec") or {}
+        if spec.get("type") == "ExternalName":
+            why = f"it is a name for {spec.get('externalName', 'something')} outside the cluster"
+            return problems.out_of_reach(target, why, domain=self._domain)
+        declared = ports.ports(service)
+        if declared and not any(target.port in (port.name, str(port.number)) for port in declared):
+            return problems.no_such_port(target, await self._declared(target), domain=self._domain)
         selector = format_selector(selector_of(service))
         pods = await self._lookup.list("pods", target.namespace, selector) if selector else []
         label = f"{SERVICE_NAME}={target.name}"
         slices = await self._lookup.list("endpointslices.discovery.k8s.io", target.namespace, label)
         found = ready_endpoints(service, slices, pods)
+        if found.ready and not selector:
+            # The API server dials pods only (CVE-2021-25740).
+            return problems.out_of_reach(target, "its endpoints are no pods", domain=self._domain)
         return problems.no_endpoints(
             target, [(one.name, one.why) for one in found.waiting], selector, domain=self._domain
         )
@@ -148,6 +159,9 @@ class Diagnosis:
             return replace(
                 problems.timed_out(target, 30, "connecting", domain=self._domain), message=f"{target}: {message}"
             )
+        if target.scheme == "https" and _NO_TLS.search(text):
+            plain = self._link(replace(target, scheme="http"))
+            return problems.no_tls(target, text, [plain] if plain else [], domain=self._domain)
         address = _ADDRESS.search(message)
         declared = await self._declared(target)
         return problems.dial_refused(target, text, declared, address[1] if address else "", domain=self._domain)

@@ -38,10 +38,13 @@ def check(value: str) -> str:
 
 
 class HostHeader:
-    """The choice for one target. wanted: as `check` takes it. number: the port it listens on, "" when unknown."""
+    """The choice for one target. wanted: as `check` takes it. number: the port it listens on, service_number: the
+    service's own; "" when unknown."""
 
-    def __init__(self, target: Target, wanted: str, number: str) -> None:
-        port = f":{number}" if number and number not in ("80", "443") else ""
+    def __init__(self, target: Target, wanted: str, number: str, service_number: str = "") -> None:
+        port, outer_port = (
+            f":{found}" if found and found not in ("80", "443") else "" for found in (number, service_number or number)
+        )
         cluster = {
             "services": f"{target.name}.{target.namespace}.svc.cluster.local",
             "pods": target.name,
@@ -51,7 +54,7 @@ class HostHeader:
         every: dict[str, bytes | None] = {
             "external": None,
             "localhost": f"localhost{port}".encode(),
-            "cluster": f"{cluster}{port}".encode(),
+            "cluster": f"{cluster}{outer_port}".encode(),
         }
         self._candidates: list[bytes | None]
         if wanted in ("", "auto"):

@@ -41,7 +41,7 @@ def listen(options: Options) -> list[socket.socket]:
 def _listen_unix(path: str) -> socket.socket:
     """A socket that only this user may open; one that was left behind is replaced."""
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not _lives(path):
             os.unlink(path)
     except FileNotFoundError:
         pass
@@ -56,6 +56,13 @@ def _listen_unix(path: str) -> socket.socket:
         os.umask(before)
     sock.listen(_BACKLOG)
     return sock
+
+
+def _lives(path: str) -> bool:
+    """Whether somebody listens there: `kubectl proxy` would take the socket away from them."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(path) == 0
 
 
 def printed(sock: socket.socket) -> str:

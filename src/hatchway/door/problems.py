@@ -112,6 +112,52 @@ def no_endpoints(
     )
 
 
+def no_such_port(target: Target, ports: Sequence[tuple[str, str]], domain: str = "localhost") -> Problem:
+    """The service has no such port, or several of which none was said. ports: (port, URL or "") that it has."""
+    said = f'has no port "{target.port}"' if target.port else "has several ports, and none was said"
+    return Problem(
+        kind="no-such-port",
+        status=503,
+        reason="ServiceUnavailable",
+        title=f"{target.name} has no such port" if target.port else f"Which port of {target.name}?",
+        message=f'service "{target.name}" in namespace "{target.namespace}" {said}',
+        hint="Take one of the ports that it has.",
+        facts=_target_facts(target, domain),
+        details=tuple(Detail(port, state="ready") for port, url in ports if not url),
+        details_title="Ports that it has",
+        links=tuple((port, url) for port, url in ports if url),
+        links_title="Ports that it has",
+    )
+
+
+def out_of_reach(target: Target, why: str, domain: str = "localhost") -> Problem:
+    """Neither the API server's proxy nor a port-forward gets there."""
+    return Problem(
+        kind="out-of-reach",
+        status=503,
+        reason="ServiceUnavailable",
+        title=f"{target.name} is out of reach",
+        message=f"{_what(target)} cannot be proxied: {why}",
+        hint="The API server's proxy and port-forward lead to pods only; reach it where it really is.",
+        facts=_target_facts(target, domain),
+    )
+
+
+def no_tls(target: Target, error: str, plain: Sequence[tuple[str, str]], domain: str = "localhost") -> Problem:
+    """HTTPS was asked for, and plain HTTP is spoken there. plain: (text, URL) of that."""
+    return Problem(
+        kind="no-tls",
+        status=503,
+        reason="ServiceUnavailable",
+        title=f"{target.name} speaks no TLS there",
+        message=f"error trying to reach {_what(target)} by HTTPS: {error}",
+        hint="Ask for it by plain HTTP.",
+        facts=_target_facts(target, domain),
+        links=tuple(plain),
+        links_title="The same by plain HTTP",
+    )
+
+
 def dial_refused(
     target: Target,
     error: str,

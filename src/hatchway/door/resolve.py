@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hatchway.door.lookup import Lookup
 from hatchway.kube.api import Object
-from hatchway.kube.ports import Port, default_port, ports, scheme_of
+from hatchway.kube.ports import Port, default_port, is_http, ports, scheme_of
 from hatchway.target import Target
 
 ANNOTATION = "hatchway.dev/host-header"
@@ -15,7 +15,8 @@ ANNOTATION = "hatchway.dev/host-header"
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """target: with port and, where something tells, scheme. sure: the scheme was said, or the port's description tells
-    it; otherwise HTTP is tried first. number: the port that is listened on as far as known, "" when not.
+    it; otherwise HTTP is tried first. number: the port that is listened on as far as known, "" when not;
+    service_number: the service's own. http: False when the port is known to speak no HTTP.
     host_header: what the Service's annotation wants as Host, "" when it says nothing.
     """
 
@@ -23,6 +24,8 @@ class Resolved:
     sure: bool
     number: str = ""
     host_header: str = ""
+    service_number: str = ""
+    http: bool = True
 
 
 async def resolve(target: Target, lookup: Lookup) -> Resolved:
@@ -45,12 +48,17 @@ async def resolve(target: Target, lookup: Lookup) -> Resolved:
     scheme = target.scheme or scheme_of(port)
     resolved = replace(target, port=said, scheme="" if scheme == "http" and not target.scheme else scheme)
     number = port.target if port.target.isdigit() else str(port.number)
-    return Resolved(resolved, bool(scheme), number, _wanted(found))
+    speaks = bool(target.scheme) or is_http(port) is not False
+    return Resolved(resolved, bool(scheme), number, _wanted(found), str(port.number), speaks)
 
 
 def _port(target: Target, declared: list[Port]) -> Port | None:
     if target.port:
         return next((port for port in declared if target.port in (port.name, str(port.number))), None)
+    if target.scheme:
+        fitting = [port for port in declared if scheme_of(port) == target.scheme]
+        if fitting:
+            return default_port(fitting)
     return default_port(declared) or next(iter(declared), None)
 
 

@@ -84,7 +84,7 @@ class Router:
 
     def _decide(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
         host = head.header(b"host") or b""
-        name = host_name(host)
+        name = host_name(host).removesuffix(b".")
         site = self._sites.get(name)
         if site is None and name.endswith(b"." + self._domain):
             if name == b"prefix." + self._domain:

@@ -132,11 +132,15 @@ class TargetSite:
         wanted = self._wanted
         if found.host_header and wanted == "auto":
             wanted = check(found.host_header)
-        self.host_header = HostHeader(self.target, wanted, found.number)
+        self.host_header = HostHeader(self.target, wanted, found.number, found.service_number)
         self._resolved = found
         self.changed()
 
     def _decide(self, head: RequestHead, sender: Sender) -> Decision:
+        assert self._resolved is not None
+        if not self._resolved.http and sender.navigates:
+            problem = self._diagnosis.needs_forward(self._resolved.target, "that port speaks no HTTP")
+            return self._diagnosis.answer(problem, head, html=True)
         field = b"; ".join(value for name, value in head.headers if name.lower() == b"cookie")
         if field and sender.browser and not self.prefix:
             checked = self.jar.check(field)

@@ -51,17 +51,17 @@ class Endpoints:
     why: str = ""
 
 
-def endpoints_of(service: Object, slices: Iterable[Object], pods: Iterable[Object]) -> list[Endpoint]:
+def endpoints_of(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> list[Endpoint]:
     """A Service's endpoints, each once, and the pods that it selects but that are none yet; those that are not ready first.
 
-    slices: EndpointSlices (others are passed over). pods: what is known of the namespace's pods; may be empty for
+    slices: EndpointSlices (others are passed over); None when they may not be seen, then the pods have to tell. pods: what is known of the namespace's pods; may be empty for
     users who may not list them, then reasons are less exact.
     """
     namespace, name = key_of(service)
     selector = selector_of(service)
     # By the pod's name, or by the address of what is none.
     found: dict[tuple[str, str], Endpoint] = {}
-    for piece in slices:
+    for piece in slices or ():
         labels = piece["metadata"].get("labels") or {}
         if labels.get(SERVICE_NAME) != name or key_of(piece)[0] != namespace:
             continue
@@ -83,7 +83,9 @@ def endpoints_of(service: Object, slices: Iterable[Object], pods: Iterable[Objec
         known = found.get(("pod", called))
         if known is None and (is_finished(pod) or not _selects(selector, pod)):
             continue
-        if known is None or not known.ready:
+        if slices is None and is_ready(pod):
+            found["pod", called] = Endpoint(called, (pod.get("status") or {}).get("podIP") or "", True)
+        elif known is None or not known.ready:
             why = why_not_ready(pod) or (known.why if known else "not yet among the endpoints")
             found["pod", called] = Endpoint(called, known.address if known else "", False, why)
     return sorted(found.values(), key=lambda endpoint: (endpoint.ready, endpoint.name, endpoint.address))
@@ -94,7 +96,7 @@ def _selects(selector: Mapping[str, str], pod: Object) -> bool:
     return bool(selector) and selector.items() <= (pod["metadata"].get("labels") or {}).items()
 
 
-def ready_endpoints(service: Object, slices: Iterable[Object], pods: Iterable[Object]) -> Endpoints:
+def ready_endpoints(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> Endpoints:
     """How many endpoints of a Service are ready, and why the others are not. slices, pods: as `endpoints_of` takes them."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,21 @@ _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that Go's parser reads as the same: it takes `1e3` for a number and `y` for true, which Python's does not."""
+
+
+def _quoted(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    plain = _PLAIN.fullmatch(value) is not None and value.lower() not in _WORDS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _quoted)
+# What no parser takes for anything but a string.
+_PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+=@-]*(?:://[A-Za-z0-9_./:@-]+)?")
+_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +196,7 @@ def _load(path: Path, changed: str = "; nothing was changed") -> Document:
 def _store(path: Path, document: Document) -> None:
     try:
         # A symbolic link stays one: what it points to is replaced.
-        write_private(path.resolve(), yaml.safe_dump(document, sort_keys=False).encode())
+        write_private(path.resolve(), yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10**6).encode())
     except OSError as error:
         raise HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}") from error
 

@@ -36,6 +36,10 @@ class Scope:
     reason: str = ""
     missing_rule: str = ""
 
+    def covers(self, namespace: str) -> bool:
+        """Whether what is in a namespace may be seen."""
+        return self.namespaces is None or namespace in self.namespaces
+
 
 async def find_scopes(client: Client, own_namespace: str, only: Sequence[str] | None = None) -> dict[Kind, Scope]:
     """The scope of each kind. own_namespace: the context's, looked at where namespaces cannot be listed.

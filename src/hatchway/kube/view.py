@@ -92,8 +92,11 @@ class View:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
-    def slices_of(self, namespace: str, service: str) -> Iterable[Object]:
-        """The EndpointSlices of a service."""
+    def slices_of(self, namespace: str, service: str) -> Iterable[Object] | None:
+        """The EndpointSlices of a service; None when they may not be seen."""
+        scope = self.scopes.get("slices")
+        if scope is not None and not scope.covers(namespace):
+            return None
         return self._by_service.get((namespace, service), {}).values()
 
     def pods_in(self, namespace: str) -> list[Object]:

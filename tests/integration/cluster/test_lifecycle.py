@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -237,6 +238,21 @@ def test_a_port_that_is_taken_says_so(cluster: Cluster, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert not (tmp_path / "config").exists()
+    # Nothing is remembered of it.
+    assert not (tmp_path / "taken").exists()
+
+
+def test_a_kept_port_that_is_taken_later_is_given_up(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster("moved", "--no-addons", "--nodes", "0", "--network", "loopback")
+    port = int(cluster.server.rpartition(":")[2])
+    cluster.hatchway("down")
+    with socket.create_server(("127.0.0.1", port)):
+        done = cluster.hatchway("up", "--detach")
+        assert str(port) in done.stdout
+        assert not cluster.server.endswith(f":{port}")
+        assert cluster.get("/version").status == 200
+        assert cluster.server in cluster.kubeconfig.read_text()
+    cluster.hatchway("down", "--delete")
 
 
 def test_help_is_quick() -> None:

@@ -64,6 +64,12 @@ def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         service("secure", {"name": "https", "port": 443, "targetPort": 8443}),
         service("surprise", {"port": 7777, "targetPort": 8443}),
         service("closed", {"name": "web", "port": 80, "targetPort": 9}, {"name": "open", "port": 8080}),
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "outside"},
+            "spec": {"type": "ExternalName", "externalName": "example.com", "ports": [{"port": 80}]},
+        },
         service("nobody", {"port": 80}, selector={"app": "nobody"}),
         {**service("annotated", {"port": 80, "targetPort": 8080}), "metadata": {"name": "annotated", "annotations": {"hatchway.dev/host-header": "app.example"}}},
     ]  # fmt: skip

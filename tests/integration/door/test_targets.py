@@ -178,6 +178,9 @@ def test_cookies_keep_what_browsers_take(door: Door) -> None:
         ("nobody.door.svc", 503, "no-endpoints", "app=nobody"),
         ("closed.door.svc", 503, "dial-refused", "open.closed.door.svc.localhost"),
         ("ap.door.svc", 404, "not-found", "app.door.svc.localhost"),
+        ("nope.named.door.svc", 503, "no-such-port", "web.named.door.svc.localhost"),
+        ("https.80.app.door.svc", 503, "no-tls", "http.80.app.door.svc.localhost"),
+        ("outside.door.svc", 503, "out-of-reach", "example.com"),
     ],
 )
 def test_problems_are_pages_for_people_and_statuses_for_tools(

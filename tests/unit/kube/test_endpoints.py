@@ -188,3 +188,12 @@ def test_endpoints_of_old_clusters() -> None:
     made = slice_of_endpoints(old)
     assert ready_endpoints(SERVICE, [made], []) == Endpoints(1, 2, (NotReady("10.0.0.2", "not ready"),))
     assert made["ports"] == [{"port": 80}]
+
+
+def test_who_may_not_see_slices_is_told_by_the_pods() -> None:
+    pods = [pod("a", **READY), pod("b", **crashing("CrashLoopBackOff"))]
+    found = ready_endpoints(SERVICE, None, pods)
+    assert (found.ready, found.total) == (1, 2)
+    assert [one.name for one in found.waiting] == ["b"]
+    # To see none is something else.
+    assert ready_endpoints(SERVICE, [], pods).ready == 0

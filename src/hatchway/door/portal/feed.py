@@ -58,7 +58,12 @@ class Feed:
         self._changes: deque[tuple[int, str]] = deque(maxlen=_HISTORY)
         self._wakers: set[asyncio.Event] = set()
         self.version = 0
+        self._index.sees_slices = self._sees_slices
         view.subscribe(self._changed)
+
+    def _sees_slices(self, namespace: str) -> bool:
+        scope = self._view.scopes.get("slices")
+        return scope is None or scope.namespaces is None or namespace in scope.namespaces
 
     def _changed(self, kind: str, event: str, obj: Object) -> None:
         gone = event == "DELETED"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hatchway.kube.api import Object
 from hatchway.kube.endpoints import SERVICE_NAME, selector_of
@@ -24,8 +24,12 @@ class Index:
         self._selectors: dict[Key, dict[str, str]] = {}
         self._labelled: defaultdict[_Pair, set[Key]] = defaultdict(set)
         self._labels: dict[Key, dict[str, str]] = {}
+        self.sees_slices: Callable[[str], bool] = lambda namespace: True
 
-    def slices(self, service: Key) -> list[Object]:
+    def slices(self, service: Key) -> list[Object] | None:
+        """None when they may not be seen in that namespace (`sees_slices`)."""
+        if not self.sees_slices(service[0]):
+            return None
         return list(self._slices[service].values()) if service in self._slices else []
 
     def service_changed(self, service: Object, gone: bool) -> set[Key]:

@@ -263,7 +263,7 @@ def _why_barred(service: Object, index: Index) -> str:
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         return f"It is only a name for {spec.get('externalName', '')}, outside the cluster."
-    endpoints = [entry for found in index.slices(key_of(service)) for entry in found.get("endpoints") or ()]
+    endpoints = [entry for found in index.slices(key_of(service)) or () for entry in found.get("endpoints") or ()]
     if endpoints and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in endpoints):
         return "Its endpoints are no pods, and the API server's proxy reaches pods only."
     return ""
@@ -292,7 +292,7 @@ def _failing(pod: Object) -> bool:
 
 def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> list[Endpoint]:
     slices, namespace = index.slices(key_of(service)), key_of(service)[0]
-    entries = [entry for found in slices for entry in found.get("endpoints") or ()]
+    entries = [entry for found in slices or () for entry in found.get("endpoints") or ()]
     behind = {(namespace, (entry.get("targetRef") or {}).get("name", "")) for entry in entries}
     return endpoints_of(service, slices, [pods[key] for key in behind.union(index.selected(service)) if key in pods])
 
