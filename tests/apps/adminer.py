@@ -28,7 +28,7 @@ APP = App(
     debian=("adminer", "php-cli", "php-sqlite3"),
     sources="adminer",
     setup=(("python3", "-c", "import sqlite3; sqlite3.connect('data.db').execute('create table t (a)')"),),
-    command=("/usr/bin/php", "-S", "{bind}:{port}", "index.php"),
+    command=("/usr/bin/php", "-d", "session.save_path={work}", "-S", "{bind}:{port}", "index.php"),
     check=check,
     extra=True,
 )
