@@ -11,7 +11,6 @@ asked for the same path with 32 keep-alive connections over plain HTTP, in inter
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import sys
 import tempfile
@@ -21,12 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import yaml
-
-from bench import peers
+from bench import doors, peers
 from bench.compare import compare
-
-PATH = "/api/v1/namespaces/default/services/bench/proxy/"
 
 
 @dataclass
@@ -38,57 +33,30 @@ class Peer:
     headers: dict[str, str]
 
 
-def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Path:
-    """A kubeconfig for the TLS server, with a bearer token."""
-    path = directory / "kubeconfig"
-    path.touch(mode=0o600)
-    ca = base64.b64encode(certificate[0].read_bytes()).decode()
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {"name": "bench", "cluster": {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": ca}}
-        ],
-        "users": [{"name": "bench", "user": {"token": "not-a-secret"}}],
-        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
-        "current-context": "bench",
-    }
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
 @contextlib.contextmanager
 def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
     """All peers in front of one TLS server that answers with `size` bytes."""
     certificate = peers.make_certificate(directory)
     server, nginx, kubectl, hatchway = (peers.free_port() for _ in range(4))
-    config = str(kubeconfig(directory, server, certificate))
-    programs = Path(sys.executable).parent
+    config = doors.kubeconfig(directory, server, certificate)
     with contextlib.ExitStack() as stack:
         stack.enter_context(peers.running(peers.backend(directory, server, size, certificate), server))
         started = {
             name: stack.enter_context(peers.running(command, port))
-            for name, command, port in (
-                ("nginx", peers.nginx_proxy(directory, nginx, server, None, upstream_tls=True), nginx),
-                (
-                    "kubectl",
-                    [str(programs / "kubectl"), "--kubeconfig", config, "proxy", f"--port={kubectl}"],
-                    kubectl,
-                ),
-                (
-                    "hatchway",
-                    [str(programs / "hatchway"), "proxy", "--kubeconfig", config, f"--port={hatchway}"],
-                    hatchway,
-                ),
-            )
+            for name, (command, port) in {
+                "nginx": (peers.nginx_proxy(directory, nginx, server, None, upstream_tls=True), nginx),
+                **doors.commands(config, kubectl, hatchway),
+            }.items()
         }
         yield {
-            "nginx, one worker": Peer(f"http://127.0.0.1:{nginx}{PATH}", started["nginx"].pid, {}),
-            "kubectl proxy": Peer(f"http://127.0.0.1:{kubectl}{PATH}", started["kubectl"].pid, {}),
-            "hatchway proxy, API": Peer(f"http://127.0.0.1:{hatchway}{PATH}", started["hatchway"].pid, {}),
+            "nginx, one worker": Peer(f"http://127.0.0.1:{nginx}{doors.PREFIX}", started["nginx"].pid, {}),
+            "kubectl proxy": Peer(f"http://127.0.0.1:{kubectl}{doors.PREFIX}", started["kubectl proxy"].pid, {}),
+            "hatchway proxy, API": Peer(
+                f"http://127.0.0.1:{hatchway}{doors.PREFIX}", started["hatchway proxy"].pid, {}
+            ),
             "hatchway proxy, host name": Peer(
                 f"http://127.0.0.1:{hatchway}/",
-                started["hatchway"].pid,
+                started["hatchway proxy"].pid,
                 {"Host": f"bench.default.svc.localhost:{hatchway}"},
             ),
         }

@@ -7,12 +7,12 @@ import sys
 
 def main() -> None:
     """The console script `hatchway`. Errors for people are one line and a hint on standard error, exit code 1."""
-    from hatchway.cli.app import app
+    from hatchway.cli.app import make_app
     from hatchway.errors import HatchwayError
     from hatchway.files import NO_ROOM
 
     try:
-        app(prog_name="hatchway")
+        make_app(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="hatchway")
     except HatchwayError as error:
         print(f"hatchway: {error.message}", file=sys.stderr)
         if error.hint:

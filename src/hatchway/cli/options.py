@@ -9,9 +9,6 @@ from typing import Annotated
 
 import typer
 
-from hatchway.cluster import lifecycle
-from hatchway.cluster.state import DEFAULT_NAME
-
 
 class Format(StrEnum):
     """How a command prints."""
@@ -41,7 +38,6 @@ OfName = Annotated[str | None, typer.Option("--name", help="The embedded cluster
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 
 __all__ = [
-    "DEFAULT_NAME",
     "Context",
     "Format",
     "Kubeconfig",
@@ -57,7 +53,11 @@ __all__ = [
 
 def context_of(name: str | None, context: str | None) -> str | None:
     """The kubeconfig's context of an embedded cluster, or the one that was said."""
-    return lifecycle.context_name(lifecycle.check_name(name)) if name else context
+    if not name:
+        return context
+    from hatchway.cluster import lifecycle
+
+    return lifecycle.context_name(lifecycle.check_name(name))
 
 
 def tick() -> str:

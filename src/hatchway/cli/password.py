@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hatchway.cli.options import DEFAULT_NAME, Name, StatePath
+from hatchway.cli.options import Name, StatePath
 from hatchway.cluster import lifecycle
-from hatchway.cluster.state import StateDir
+from hatchway.cluster.state import DEFAULT_NAME, StateDir
 from hatchway.errors import HatchwayError
 
 

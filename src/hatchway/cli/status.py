@@ -6,9 +6,9 @@ import json
 
 import typer
 
-from hatchway.cli.options import DEFAULT_NAME, Format, Name, Output, StatePath, tick
+from hatchway.cli.options import Format, Name, Output, StatePath, tick
 from hatchway.cluster import lifecycle
-from hatchway.cluster.state import StateDir
+from hatchway.cluster.state import DEFAULT_NAME, StateDir
 
 
 def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Output = Format.text) -> None:

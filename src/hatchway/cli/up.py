@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hatchway.cli.options import DEFAULT_NAME, Kubeconfig, Name, StatePath, say, tick
+from hatchway.cli.options import Kubeconfig, Name, StatePath, say, tick
 from hatchway.cluster import lifecycle
-from hatchway.cluster.state import StateDir
+from hatchway.cluster.state import DEFAULT_NAME, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig as kubeconfig_files
 

@@ -23,13 +23,13 @@ from hatchway.proxy.routing import (
     ResponseHead,
     Transform,
 )
-from hatchway.rewrite.prefix import PrefixRewriter
 from hatchway.rewrite.unprefix import Unprefixer
 from hatchway.route.api import AUTHORIZATION
 from hatchway.route.ways import Way
 
 if TYPE_CHECKING:
     from hatchway.door.targetsite import TargetSite
+    from hatchway.rewrite.prefix import PrefixRewriter
 
 _OURS: Final = frozenset(
     b"host forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server"
@@ -87,6 +87,9 @@ class Exchange:
         self.sent = way.host or self._value or self._outer
         self._rewriter: PrefixRewriter | None = None
         if site.prefix:
+            # Not before it is needed: it takes longer to import than the rest of the door.
+            from hatchway.rewrite.prefix import PrefixRewriter
+
             self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=site.names)
 
     def headers(self) -> Headers:

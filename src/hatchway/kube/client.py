@@ -229,6 +229,9 @@ class _Answer:
         self._pieces.append(body)
         self.upstream_end([])
 
+    def upstream_bulk(self) -> None:
+        return None
+
     def upstream_flush(self) -> None:
         self._changed.set()
 

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from hatchway.proxy import bodies, heads
 from hatchway.proxy.asgi import AppExchange
+from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.context import Context
 from hatchway.proxy.exchange import ForwardExchange
 from hatchway.proxy.fields import BadMessage, end_to_end
@@ -171,8 +172,12 @@ class ClientConnection(ResponseWriter):
                 data = b""
         self._buffer = data
         self._advancing = False
-        if self._exchange is not None:
-            self._exchange.flush()
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.flush()
+            body = self._body
+            if body is not None and isinstance(body, bodies.Length) and body.left >= LONG:
+                self._read_in_bulk()
         elif self._eof and self._body is None and not self.lingering:
             self._close()
         if data and not self._reading_paused and len(data) > self._limits.buffer and not self._closed:
@@ -245,6 +250,41 @@ class ClientConnection(ResponseWriter):
             elif exchange is None and not self._closed:
                 self._between_requests()
         return body.rest
+
+    def _read_in_bulk(self) -> None:
+        """Let a long body be read in larger pieces, when it goes to an upstream as it comes."""
+        if self._takes_bulk() and self.transport.get_protocol() is self:
+            self.transport.set_protocol(BulkReader(self))
+
+    def _takes_bulk(self) -> bool:
+        return (
+            isinstance(self._exchange, ForwardExchange)
+            and not (self._held or self._buffer or self._closed or self.lingering)
+            and isinstance(self._body, bodies.Length)
+        )
+
+    @property
+    def bulk_left(self) -> int:
+        body = self._body
+        return body.left if isinstance(body, bodies.Length) else LONG
+
+    def bulk_received(self, data: memoryview) -> None:
+        exchange, body = self._exchange, self._body
+        if not self._takes_bulk():
+            self.transport.set_protocol(self)
+            self.data_received(bytes(data))
+            return
+        assert isinstance(exchange, ForwardExchange) and isinstance(body, bodies.Length)
+        body.left -= len(data)
+        self._bytes_in += len(data)
+        exchange.body_now(data)
+        if not body.left and self._body is body:
+            body.done = True
+            self._body = None
+            self.transport.set_protocol(self)
+            if self._exchange is exchange:
+                exchange.body_end([])
+                exchange.flush()
 
     def _begin(self, request: Request) -> None:
         self.request = request
@@ -322,9 +362,12 @@ class ClientConnection(ResponseWriter):
         """The request's body has not been read to its end."""
         return self._body is not None
 
-    def hold(self) -> None:
-        """Hand over no more of the request's body until `release`."""
+    def hold(self, pause: bool = False) -> None:
+        """Hand over no more of the request's body until `release`. pause: do not even read it."""
         self._held = True
+        if pause and self._body is not None and not self._reading_paused and not self._closed:
+            self._reading_paused = True
+            self.transport.pause_reading()
 
     def release(self) -> None:
         self._held = False
@@ -359,7 +402,7 @@ class ClientConnection(ResponseWriter):
             self._close()
         else:
             self._between_requests()
-            if self._buffer or self._eof:
+            if self._buffer or self._eof or self._reading_paused:
                 self._resume()
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
@@ -370,6 +413,7 @@ class ClientConnection(ResponseWriter):
             not self._keep
             or self._eof
             or self._buffer
+            or self._reading_paused
             or self._body is not None
             or self._context.closing
             or request.version != "1.1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from hatchway.proxy import heads
@@ -169,6 +170,13 @@ class ForwardExchange:
         else:
             self._to_send.append(data)
 
+    def body_now(self, data: memoryview) -> None:
+        self._consumed = True
+        connection = self._connection
+        if connection is not None:
+            self.flush()
+            connection.transport.write(data)
+
     def body_end(self, trailers: Headers) -> None:
         if self._connection is None:
             return
@@ -205,7 +213,7 @@ class ForwardExchange:
     # The response's way down
 
     def upstream_full(self) -> None:
-        self._client.hold()
+        self._client.hold(pause=True)
 
     def upstream_ready(self) -> None:
         self._client.release()
@@ -314,6 +322,10 @@ class ForwardExchange:
             if not data:
                 return
         self._client.send(data)
+
+    def upstream_bulk(self) -> Callable[[memoryview], None] | None:
+        watched = self._held_back is not None or self._transform is not None
+        return None if watched or not self._client.begun else self._client.send_now
 
     def upstream_flush(self) -> None:
         self._client.push()

@@ -17,6 +17,7 @@ import ssl as ssl_module
 from hatchway.errors import ApiError
 from hatchway.proxy.connection import ClientConnection
 from hatchway.proxy.context import Context, ErrorBody
+from hatchway.proxy.heap import keep_freed
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Respond, Route
 from hatchway.proxy.upstream import Pool
@@ -108,6 +109,7 @@ async def serve(
     """
     if sniff_tls and ssl is None:
         raise ValueError("sniff_tls needs ssl")
+    keep_freed()
     loop = asyncio.get_running_loop()
     limits = limits if limits is not None else Limits()
     if sock is None:

@@ -8,9 +8,11 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from hatchway.proxy import bodies
+from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.fields import BadMessage
 from hatchway.proxy.heads import UNTIL_CLOSE, Response, ResponseParser, bodiless
 from hatchway.proxy.limits import Limits
@@ -30,6 +32,9 @@ class Consumer(Protocol):
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
         """A whole response came at once; the connection has already been let go of."""
+
+    def upstream_bulk(self) -> Callable[[memoryview], None] | None:
+        """What takes the rest of a long body as it comes, instead of `upstream_body` and `upstream_flush`, or None."""
 
     def upstream_flush(self) -> None:
         """All that has arrived was handed over."""
@@ -59,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_buffer",
+        "_bulk",
         "_consumer",
         "_keep_alive",
         "_method",
@@ -90,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._buffer = b""
         self._body: bodies.Body | None = None
+        self._bulk: Callable[[memoryview], None] | None = None
         self._parser = ResponseParser(pool.limits.fields)
 
     def begin(self, consumer: Consumer, method: str, switch: bool, sending: bool) -> None:
@@ -164,6 +171,33 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(consumer, body)
         else:
             consumer.upstream_flush()
+            if isinstance(body, bodies.Length) and body.left >= LONG:
+                self._read_in_bulk(consumer, body)
+
+    def _read_in_bulk(self, consumer: Consumer, body: bodies.Length) -> None:
+        if self._consumer is consumer and self._body is body:
+            self._bulk = consumer.upstream_bulk()
+            if self._bulk is not None:
+                self.transport.set_protocol(BulkReader(self))
+
+    @property
+    def bulk_left(self) -> int:
+        """When nobody waits for the body any more, a byte, which ends the connection."""
+        body = self._body
+        return body.left if isinstance(body, bodies.Length) else 1
+
+    def bulk_received(self, data: memoryview) -> None:
+        """A piece of a long body has come, and nothing behind the body's end."""
+        consumer, body, take = self._consumer, self._body, self._bulk
+        if consumer is None or take is None or not isinstance(body, bodies.Length):
+            self.transport.abort()
+            return
+        body.left -= len(data)
+        take(data)
+        if not body.left and self._consumer is consumer:
+            self._bulk = None
+            self.transport.set_protocol(self)
+            self._finish(consumer, body)
 
     def _read_head(self, consumer: Consumer, data: bytes) -> bytes | None:
         """Read heads up to the final one; what follows it, or None when it is not there (or must not be read)."""

@@ -105,6 +105,17 @@ class ResponseWriter(asyncio.Protocol):
         else:
             out.append(data)
 
+    def send_now(self, data: memoryview) -> None:
+        """Write a piece of a body of known length, after whatever was gathered before."""
+        self._bytes_out += len(data)
+        if self._out:
+            self.push()
+        if not self._closed:
+            if self._eof:
+                self.deadline = self._context.now + self._limits.half_closed_timeout
+            self._context.flush()
+            self.transport.write(data)
+
     def push(self) -> None:
         """Write what `begin` and `send` have gathered."""
         out = self._out

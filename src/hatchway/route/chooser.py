@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from hatchway.errors import HatchwayError
-from hatchway.kube.connection import Connection
-from hatchway.route.api import ApiProxyRoute
-from hatchway.route.ways import Route
+
+if TYPE_CHECKING:
+    from hatchway.kube.connection import Connection
+    from hatchway.route.ways import Route
 
 
 class Via(StrEnum):
@@ -24,4 +26,7 @@ def choose(via: Via, connection: Connection) -> Route:
         raise HatchwayError(
             "--via forward: this version has no port-forward streams", "leave --via out, or say --via api"
         )
+    # `hatchway proxy --help` knows the names above, and is not to wait for what they stand for.
+    from hatchway.route.api import ApiProxyRoute
+
     return ApiProxyRoute(connection)

@@ -1,0 +1,73 @@
+"""What the benchmarks of the door share: `hatchway proxy` and `kubectl proxy` in front of one TLS server."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from bench import peers
+
+# What is proxied: a service of the API server, whatever follows.
+PREFIX = "/api/v1/namespaces/default/services/bench/proxy/"
+PROGRAMS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """port: where it is asked. pid: whose CPU time and memory count."""
+
+    port: int
+    pid: int
+
+
+def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Path:
+    """A kubeconfig for the TLS server, with a bearer token."""
+    path = directory / "kubeconfig"
+    path.touch(mode=0o600)
+    ca = base64.b64encode(certificate[0].read_bytes()).decode()
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": "bench", "cluster": {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": ca}}
+        ],
+        "users": [{"name": "bench", "user": {"token": "not-a-secret"}}],
+        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+        "current-context": "bench",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def commands(config: Path, kubectl: int, hatchway: int) -> dict[str, tuple[list[str], int]]:
+    """Both programs as a person starts them, with the port that each listens on."""
+    return {
+        "kubectl proxy": (
+            [str(PROGRAMS / "kubectl"), "--kubeconfig", str(config), "proxy", f"--port={kubectl}"],
+            kubectl,
+        ),
+        "hatchway proxy": (
+            [str(PROGRAMS / "hatchway"), "proxy", "--kubeconfig", str(config), f"--port={hatchway}"],
+            hatchway,
+        ),
+    }
+
+
+@contextlib.contextmanager
+def standing(config: Path) -> Iterator[dict[str, Door]]:
+    """Both programs, running."""
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for name, (command, port) in commands(config, peers.free_port(), peers.free_port()).items():
+            found[name] = Door(port, stack.enter_context(peers.running(command, port)).pid)
+        yield found
+
+
+def goal(what: str, value: float, reached: bool) -> None:
+    print(f"goal: {what}: {'reached' if reached else 'MISSED'} ({value:.2f})")
