@@ -27,8 +27,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def door(cluster: Cluster) -> Iterator[Door]:
-    with door_of(cluster) as running:
+def app_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The shared cluster, or one whose API server rewrites as --app-rewrite says."""
+    asked = request.config.getoption("--app-rewrite")
+    if asked == "full":
+        shared: Cluster = request.getfixturevalue("cluster")
+        return shared
+    own: Cluster = request.getfixturevalue("make_cluster")(f"apps-{asked}", "--rewrite", asked)
+    return own
+
+
+@pytest.fixture(scope="session")
+def door(app_cluster: Cluster) -> Iterator[Door]:
+    with door_of(app_cluster) as running:
         yield running
 
 
@@ -57,7 +68,7 @@ class Starter:
 
     def _start_pod(self) -> None:
         door: Door = self._request.getfixturevalue("door")
-        cluster: Cluster = self._request.getfixturevalue("cluster")
+        cluster: Cluster = self._request.getfixturevalue("app_cluster")
         self._stack.enter_context(start.pod(self.app, self._installed, self._work, cluster))
         urls = {
             "host": door.host(self.app.name, start.NAMESPACE),

@@ -17,7 +17,9 @@ LOG: list[str] = []
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """`/log` and `/cookies` say what was received; `/set` sets the cookies of its query; `/ws` greets by WebSocket."""
+    """`/log` and `/cookies` say what was received; `/set` sets the cookies of its query; `/ws` greets by WebSocket;
+    the origin of `/sandboxed` is null.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -46,6 +48,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             kind, text = "application/json", json.dumps({"secret": SECRET})
         elif url.path == "/events":
             kind, text = "text/event-stream", f"data: {SECRET}\n\n"
+        elif url.path == "/sandboxed":
+            headers = [("Content-Security-Policy", "sandbox allow-scripts allow-forms allow-popups")]
         elif url.path == "/worker.js":
             kind, text = "text/javascript", "self.addEventListener('fetch', e => e.respondWith(new Response('taken')));"
             headers = [("Service-Worker-Allowed", "/")]

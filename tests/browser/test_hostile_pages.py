@@ -223,7 +223,14 @@ def services(cluster: Cluster, door: Door) -> Iterator[Services]:
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-ATTACKERS = ["another site", "another port of localhost", "127.0.0.1", "a malicious service", "rebound"]
+ATTACKERS = [
+    "another site",
+    "another port of localhost",
+    "127.0.0.1",
+    "a malicious service",
+    "a page without an origin",
+    "rebound",
+]
 
 
 @pytest.fixture(params=ATTACKERS)
@@ -236,6 +243,7 @@ def hostile(
         "another port of localhost": f"http://localhost:{outside}/",
         "127.0.0.1": f"http://127.0.0.1:{outside}/",
         "a malicious service": services.malice,
+        "a page without an origin": f"{services.malice}sandboxed",
         "rebound": f"http://rebind.example:{door.port}/",
     }[request.param]
     page = context.new_page()
@@ -394,6 +402,30 @@ def test_a_service_worker_keeps_to_its_service(context: BrowserContext, services
     answer = page.goto(door.url)
     assert answer is not None
     assert answer.text() != "taken"
+
+
+def test_a_service_worker_keeps_to_its_service_under_the_prefix(
+    context: BrowserContext, services: Services, door: Door
+) -> None:
+    """Applications under one host name share an origin. A worker for all of them would outlive its page, though."""
+    malice, victim = door.prefix("malice", NAMESPACE), door.prefix("victim", NAMESPACE)
+    page = context.new_page()
+    page.goto(malice)
+    # A frame that the page's script was not put into has the browser's own functions.
+    page.evaluate(
+        """async url => {
+            const frame = document.createElement("iframe");
+            document.body.append(frame);
+            for (const container of [navigator.serviceWorker, frame.contentWindow.navigator.serviceWorker]) {
+                for (const scope of ["/", "/api/v1/namespaces/"]) {
+                    try { await container.register(url, { scope }); } catch { /* It may not. */ }
+                }
+            }
+        }""",
+        malice + "worker.js",
+    )
+    for _ in range(2):
+        assert page.goto(victim + "secret").text() == SECRET  # type: ignore[union-attr]
 
 
 def test_the_rebound_name_is_refused(context: BrowserContext, door: Door) -> None:

@@ -1,0 +1,1 @@
+export default { cacheDir: ".astro-cache", vite: { cacheDir: ".vite", server: { fs: { strict: false } } }, devToolbar: { enabled: false } };
