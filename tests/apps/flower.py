@@ -1,4 +1,4 @@
-"""Flower: the monitor of Celery."""
+"""Flower, the monitor of Celery: tables whose scripts ask which page this is."""
 
 from __future__ import annotations
 

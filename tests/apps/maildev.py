@@ -1,4 +1,4 @@
-"""MailDev: a mail that arrives appears by socket.io."""
+"""MailDev: its page, which asks for mails and for its configuration."""
 
 from __future__ import annotations
 

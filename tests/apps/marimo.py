@@ -1,4 +1,4 @@
-"""marimo: a reactive notebook, in its editor and as an application."""
+"""marimo: a reactive notebook in its editor."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
+    # It is shown twice: as the server drew it, and again when its scripts have taken over.
+    page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="pressed 0 times").click()
     page.get_by_role("button", name="pressed 1 times").wait_for()
 
