@@ -30,7 +30,7 @@ BIN = Path(sys.executable).parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("web applications (tests/apps)")
     group.addoption("--all-apps", action="store_true", help="also the applications that take long or are seldom used")
-    group.addoption("--app-rewrite", default="full", help="the API server's own rewriting: full, kubernetes or off")
+    group.addoption("--stranger", action="store_true", help="behind an API server that does what Kubernetes' does")
     group.addoption("--app-modes", default="", help="of direct, host, prefix; default: host,prefix")
 
 

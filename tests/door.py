@@ -51,11 +51,11 @@ class Door:
 
 
 @contextlib.contextmanager
-def door_of(cluster: Cluster, *options: str, seconds: float = 20) -> Iterator[Door]:
-    """Start `hatchway proxy --port 0`; skips when there is none. Its standard error goes to a file."""
+def door_of(cluster: Cluster, *options: str, kubeconfig: Path | None = None, seconds: float = 20) -> Iterator[Door]:
+    """Start `hatchway proxy --port 0`; skips when there is none. kubeconfig: another than the cluster's. Its standard error goes to a file."""
     need_door()
     log = cluster.base / f"door-{os.getpid()}.log"
-    command = [BIN / "hatchway", "proxy", "--port=0", "--kubeconfig", cluster.kubeconfig, *options]
+    command = [BIN / "hatchway", "proxy", "--port=0", "--kubeconfig", kubeconfig or cluster.kubeconfig, *options]
     with (
         log.open("a") as errors,
         subprocess.Popen(

@@ -39,7 +39,7 @@ class App:
     setup: commands that are run once in {work} before the start, with the same placeholders.
     credentials: user and password that the browser gives when it is asked by HTTP.
     extra: taken only with --all-apps.
-    fails: mode → why it cannot work there, however good the door is.
+    fails: mode, or "stranger" for both behind a kube-apiserver → why it cannot work there.
     """
 
     name: str

@@ -12,6 +12,7 @@ import pytest
 from tests.apps import start
 from tests.apps.app import App, Running
 from tests.apps.install import install
+from tests.apps.stranger import stranger
 from tests.chromium import chromium
 from tests.conftest import Cluster
 from tests.door import Door, door_of
@@ -28,19 +29,23 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def app_cluster(request: pytest.FixtureRequest) -> Cluster:
-    """The shared cluster, or one whose API server rewrites as --app-rewrite says."""
-    asked = request.config.getoption("--app-rewrite")
-    if asked == "full":
-        shared: Cluster = request.getfixturevalue("cluster")
-        return shared
-    own: Cluster = request.getfixturevalue("make_cluster")(f"apps-{asked}", "--rewrite", asked)
-    return own
+    """The shared cluster, or with --stranger one whose API server does what a kube-apiserver does."""
+    if request.config.getoption("--stranger"):
+        own: Cluster = request.getfixturevalue("make_cluster")("stranger", "--rewrite", "kubernetes")
+        return own
+    shared: Cluster = request.getfixturevalue("cluster")
+    return shared
 
 
 @pytest.fixture(scope="session")
-def door(app_cluster: Cluster) -> Iterator[Door]:
-    with door_of(app_cluster) as running:
-        yield running
+def door(
+    request: pytest.FixtureRequest, app_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
+    with contextlib.ExitStack() as stack:
+        kubeconfig = None
+        if request.config.getoption("--stranger"):
+            kubeconfig = stack.enter_context(stranger(app_cluster, tmp_path_factory.mktemp("stranger")))
+        yield stack.enter_context(door_of(app_cluster, kubeconfig=kubeconfig))
 
 
 class Starter:

@@ -35,8 +35,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.timeout(300)
 def test_it_works(running: Starter, mode: str, browser: Browser, request: pytest.FixtureRequest) -> None:
     app = running.app
-    if mode in app.fails:
-        request.applymarker(pytest.mark.xfail(reason=app.fails[mode], strict=True))
+    for case in (mode, "stranger") if request.config.getoption("--stranger") else (mode,):
+        if case in app.fails:
+            request.applymarker(pytest.mark.xfail(reason=app.fails[case], strict=True))
     reached = running.reach(mode)
     more = {}
     if app.credentials:

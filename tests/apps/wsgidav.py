@@ -41,5 +41,8 @@ APP = App(
         "--config={work}/wsgidav.yaml",
     ),
     credentials=("ada", "lovelace"),
+    fails={
+        "stranger": "a kube-apiserver keeps Authorization to itself and takes seven methods: this needs port-forward"
+    },
     check=check,
 )
