@@ -7,5 +7,4 @@ import("./later.js").then(later => (document.querySelector("p").textContent = la
 
 if (import.meta.hot) {
   import.meta.hot.accept("./message.js", changed => (document.querySelector("h1").textContent = changed.default));
-  import.meta.hot.on("vite:ws:connect", () => (window.hot = true));
 }
