@@ -54,8 +54,12 @@ class Sender:
 
     @property
     def who(self) -> str:
-        """The page's origin, or what else is known of it, for people."""
-        return (self.origin or self.site or b"another site").decode("latin-1")
+        """Which page asks, for people."""
+        if self.origin is None:
+            return "a page of another name here" if self.site == b"same-site" else "a page of another site"
+        return (
+            "a page that hides its address" if self.origin == b"null" else f"a page of {self.origin.decode('latin-1')}"
+        )
 
     @property
     def navigates(self) -> bool:

@@ -135,7 +135,7 @@ class Router:
         if not self._accepts_host(host):
             return self._no(f"the door has no host {host.decode('latin-1')!r}", head), None
         if sender.foreign(head, b"http://" + host):
-            return self._no(f"a page of {sender.who} asked for the API of your cluster", head), None
+            return self._no(f"{sender.who} asked for the API of your cluster", head), None
         if head.path.startswith(PORTAL_PATHS) or (
             head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
         ):

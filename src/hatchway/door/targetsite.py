@@ -101,7 +101,7 @@ class TargetSite:
         host = head.header(b"host") or b""
         if sender.foreign(head, b"http://" + host):
             return self._diagnosis.refused(
-                f"a page of {sender.who} asked for {host.decode('latin-1')}", head, html=sender.navigates
+                f"{sender.who} asked for {host.decode('latin-1')}", head, html=sender.navigates
             )
         if self._ready():
             return self._decide(head, sender)

@@ -71,3 +71,16 @@ def test_who_navigates() -> None:
     assert not sender(Accept="text/html", Sec_Fetch_Mode="cors").navigates
     assert not sender().browser
     assert sender(Origin="null").browser and sender(Sec_Fetch_Site="none").browser
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"Origin": "http://evil.example"}, "a page of http://evil.example"),
+        ({"Origin": "null"}, "a page that hides its address"),
+        ({"Sec-Fetch-Site": "same-site"}, "a page of another name here"),
+        ({"Sec-Fetch-Site": "cross-site"}, "a page of another site"),
+    ],
+)
+def test_who_asks_in_words(fields: dict[str, str], words: str) -> None:
+    assert Sender.of(asked("GET", fields, False)).who == words
