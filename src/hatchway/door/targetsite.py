@@ -149,7 +149,9 @@ class TargetSite:
                 whole = b"; ".join(value for name, value in head.headers if name.lower() == b"cookie")
                 gone = self.jar.challenge(whole, checked.unknown, head.path)
                 if gone:
-                    fields: Headers = [(b"Location", head.target), (b"Cache-Control", b"no-store")]
+                    # As a whole URL: a path of two slashes at its beginning would be another host's.
+                    here = b"http://" + (head.header(b"host") or b"") + head.target
+                    fields: Headers = [(b"Location", here), (b"Cache-Control", b"no-store")]
                     return Respond(307, fields + [(b"Set-Cookie", one) for one in gone])
         return self.forward(head, sender, field)
 

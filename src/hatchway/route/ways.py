@@ -19,7 +19,7 @@ class Carries:
 
     authorization: the client's `Authorization` field. upgrade_query: the query of a WebSocket's URL. methods: methods
     beyond GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS. codings: bodies as they are, HTML in Brotli and Zstandard
-    included. unchanged: pages and redirects as the application has written them. host: a `Host` of one's own choice.
+    included. unchanged: pages and redirects as the application has written them.
     """
 
     authorization: bool
@@ -27,7 +27,6 @@ class Carries:
     methods: bool
     codings: bool
     unchanged: bool
-    host: bool = True
 
 
 @dataclass(frozen=True, slots=True)

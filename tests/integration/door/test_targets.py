@@ -321,3 +321,15 @@ def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:
         # The domain itself is the portal's.
         assert ask(door, "", Host=f"dev.example:{door.port}", **HTML).status == 200
         assert ask(door, "app.door.svc").status == 403
+
+
+@pytest.mark.parametrize("path", ["/page?x=1", "//evil.example/page"])
+def test_a_cookie_nobody_has_set_is_asked_about_at_the_same_address(door: Door, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), 10) as sock:
+        host = f"app.door.svc.localhost:{door.port}"
+        lines = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: planted=1\r\nSec-Fetch-Site: none\r\n"
+        sock.sendall(f"{lines}Connection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 307 ")
+    assert f"Location: http://{host}{path}\r\n" in answer
+    assert "Set-Cookie: planted=; Domain=svc.localhost; Path=/; Max-Age=0" in answer
