@@ -99,10 +99,6 @@ class View:
             return None
         return self._by_service.get((namespace, service), {}).values()
 
-    def pods_in(self, namespace: str) -> list[Object]:
-        """The pods of a namespace."""
-        return [pod for (where, _), pod in self.pods.items() if where == namespace]
-
     async def complete(self) -> None:
         """Wait until everything that may be listed has been, once."""
         await self._complete.wait()

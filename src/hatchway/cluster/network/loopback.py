@@ -215,31 +215,6 @@ def _claim_address(pool: Pool) -> tuple[str, socket.socket]:
             pool.give_back(ip)
 
 
-def _take(pool: Pool) -> tuple[str, socket.socket]:
-    """An address that no other cluster of this machine has given to a pod, and the socket that claims it while open.
-
-    Raises OSError when there is none.
-    """
-    elsewhere: list[str] = []
-    try:
-        while True:
-            ip = pool.take()
-            claim = socket.socket(socket.AF_UNIX)
-            try:
-                if sys.platform == "linux":
-                    # A name of the network namespace that the addresses belong to as well (unix(7), abstract).
-                    claim.bind(f"\0hatchway-pod-{ip}")
-                return ip, claim
-            except OSError as error:
-                claim.close()
-                elsewhere.append(ip)
-                if error.errno != errno.EADDRINUSE:
-                    raise
-    finally:
-        for ip in elsewhere:
-            pool.give_back(ip)
-
-
 def _make_root(root: Path, config: ContainerConfig) -> None:
     root.mkdir(mode=0o700)
     for mount in sorted(config.mounts, key=lambda mount: mount.path.rstrip("/").count("/")):
