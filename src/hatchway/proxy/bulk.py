@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import Final, Protocol
+import threading
+from typing import Final, Protocol, cast
 
 # How much of a body has to be left for a change of protocols to be worth it.
 LONG: Final = 256 * 1024
 _SMALLEST: Final = 64 * 1024
-_LARGEST: Final = 256 * 1024  # as much as uvloop's TLS reads at a time
+_LARGEST: Final = 256 * 1024  # as much as the transports read of other bodies at a time
+_shared = threading.local()
 
 
 class Connection(Protocol):
@@ -18,11 +19,15 @@ class Connection(Protocol):
     bulk_left: how much of the body is still to come, at least 1.
     """
 
+    transport: asyncio.Transport
+
     @property
     def bulk_left(self) -> int: ...
 
-    def bulk_received(self, data: memoryview) -> None:
-        """A piece has come, with nothing behind the body's end. To end this, set the transport's protocol."""
+    def bulk_received(self, data: memoryview) -> bool:
+        """A piece has come, with nothing behind the body's end; to be used before it returns. False: that was the last."""
+
+    def data_received(self, data: bytes) -> None: ...
 
     def eof_received(self) -> bool | None: ...
 
@@ -36,33 +41,51 @@ class Connection(Protocol):
 class BulkReader(asyncio.BufferedProtocol):
     """Stands in for a connection as its transport's protocol until the body is complete.
 
-    What it hands over are views of its buffer, whose holder may keep them (a transport that cannot send at once does).
-    A buffer that somebody has kept is theirs: the next read takes another one, a small one, since it seems that the
-    reader at the other end is slow.
+    All of a thread share one buffer: a transport copies what it cannot send at once (aiofastnet's do, asyncio's own
+    do not), so a view of it is done with when the call that hands it over returns.
     """
 
-    __slots__ = ("_buffer", "_connection", "_size")
+    __slots__ = ("_connection", "_over", "_size", "_view")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._size = _LARGEST
-        self._buffer = bytearray(self._size)
+        self._over = False
+        view: memoryview | None = getattr(_shared, "view", None)
+        if view is None:
+            view = _shared.view = memoryview(bytearray(_LARGEST))
+        self._view = view
+        connection.transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if sys.getrefcount(self._buffer) > 2:  # ours and the call's: a view that is left counts as well
-            self._size = _SMALLEST
-            self._buffer = bytearray(self._size)
-        elif self._size < _LARGEST:
-            self._size *= 2
-            self._buffer = bytearray(self._size)
-        left = self._connection.bulk_left
-        # Never beyond the body's end: what follows it belongs to the connection. And always a view, since asyncio's own
-        # TLS reads into slices of what it gets: those of a bytearray would be copies.
-        view = memoryview(self._buffer)
-        return view if left >= self._size else view[:left]
+        # Never beyond the body's end: what follows it belongs to the connection.
+        size = self._size
+        return self._view[: size if self._over else min(size, self._connection.bulk_left)]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._connection.bulk_received(memoryview(self._buffer)[:nbytes])
+        data = self._view[:nbytes]
+        if self._over:
+            self._connection.data_received(bytes(data))
+        elif not self._connection.bulk_received(data):
+            self._end()
+        elif not self._connection.transport.is_reading():
+            self._size = _SMALLEST  # the reader at the other end is slow, and what it has not taken was copied
+        elif self._size < _LARGEST:
+            self._size *= 2
+
+    def data_received(self, data: bytes) -> None:
+        """What the transport had already read when it was told to use a buffer."""
+        self._connection.data_received(data)
+
+    def _end(self) -> None:
+        # Not now: a TLS transport that has filled the buffer asks for the next one before it looks whom to ask.
+        self._over = True
+        asyncio.get_running_loop().call_soon(self._leave)
+
+    def _leave(self) -> None:
+        transport = self._connection.transport
+        if not transport.is_closing() and transport.get_protocol() is self:
+            transport.set_protocol(cast(asyncio.BaseProtocol, self._connection))
 
     def eof_received(self) -> bool | None:
         return self._connection.eof_received()

@@ -254,7 +254,7 @@ class ClientConnection(ResponseWriter):
     def _read_in_bulk(self) -> None:
         """Let a long body be read in larger pieces, when it goes to an upstream as it comes."""
         if self._takes_bulk() and self.transport.get_protocol() is self:
-            self.transport.set_protocol(BulkReader(self))
+            BulkReader(self)
 
     def _takes_bulk(self) -> bool:
         return (
@@ -268,12 +268,11 @@ class ClientConnection(ResponseWriter):
         body = self._body
         return body.left if isinstance(body, bodies.Length) else LONG
 
-    def bulk_received(self, data: memoryview) -> None:
+    def bulk_received(self, data: memoryview) -> bool:
         exchange, body = self._exchange, self._body
         if not self._takes_bulk():
-            self.transport.set_protocol(self)
             self.data_received(bytes(data))
-            return
+            return False
         assert isinstance(exchange, ForwardExchange) and isinstance(body, bodies.Length)
         body.left -= len(data)
         self._bytes_in += len(data)
@@ -281,10 +280,10 @@ class ClientConnection(ResponseWriter):
         if not body.left and self._body is body:
             body.done = True
             self._body = None
-            self.transport.set_protocol(self)
             if self._exchange is exchange:
                 exchange.body_end([])
                 exchange.flush()
+        return self._body is not None
 
     def _begin(self, request: Request) -> None:
         self.request = request

@@ -14,6 +14,7 @@ class Limits:
     head_timeout: from a head's first byte (or from the connection's start) to its end, TLS handshakes likewise.
     idle_timeout: a client's connection between two requests.
     buffer: what may wait, unread by its consumer, before a socket is no longer read; also the write high-water mark.
+    tls_buffer: what a TLS transport holds of encrypted bytes, each way; a slow reader's connection fills it.
     drain: how much of an unwanted request body is read and thrown away so that the connection can be kept.
     linger: how long a connection that is about to be closed is still read, so that the answer is not lost to a reset.
     close_timeout: how long the last bytes of a closing connection may take to leave.
@@ -28,6 +29,7 @@ class Limits:
     head_timeout: float = 15.0
     idle_timeout: float = 120.0
     buffer: int = 64 * 1024
+    tls_buffer: int = 4 * (16 * 1024 + 64)  # whole records (RFC 8446 section 5.1), with what encryption adds
     drain: int = 256 * 1024
     linger: float = 2.0
     close_timeout: float = 30.0

@@ -14,6 +14,8 @@ import logging
 import socket
 import ssl as ssl_module
 
+import aiofastnet
+
 from hatchway.errors import ApiError
 from hatchway.proxy.connection import ClientConnection
 from hatchway.proxy.context import Context, ErrorBody
@@ -124,16 +126,19 @@ async def serve(
         assert ssl is not None
         server._sniffer = _Sniffer(context, sock, ssl)
     elif ssl is not None:
-        server._listener = await loop.create_server(
+        server._listener = await aiofastnet.create_server(
+            loop,
             lambda: ClientConnection(context, True),
             sock=sock,
             ssl=ssl,
+            ssl_incoming_bio_size=limits.tls_buffer,
+            ssl_outgoing_bio_size=limits.tls_buffer,
             backlog=_BACKLOG,
             ssl_handshake_timeout=limits.head_timeout,
         )
     else:
-        server._listener = await loop.create_server(
-            lambda: ClientConnection(context, False), sock=sock, backlog=_BACKLOG
+        server._listener = await aiofastnet.create_server(
+            loop, lambda: ClientConnection(context, False), sock=sock, backlog=_BACKLOG
         )
     return server
 
@@ -168,10 +173,13 @@ class _Sniffer:
                 first = await self._peek(connection)
                 if first:
                     tls = first == _TLS_HANDSHAKE
-                    await context.loop.connect_accepted_socket(
+                    await aiofastnet.connect_accepted_socket(
+                        context.loop,
                         lambda: ClientConnection(context, tls),
                         connection,
                         ssl=self._ssl if tls else None,
+                        ssl_incoming_bio_size=context.limits.tls_buffer if tls else None,
+                        ssl_outgoing_bio_size=context.limits.tls_buffer if tls else None,
                         ssl_handshake_timeout=timeout if tls else None,
                     )
                     return

@@ -11,6 +11,8 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
+import aiofastnet
+
 from hatchway.proxy import bodies
 from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.fields import BadMessage
@@ -178,7 +180,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._consumer is consumer and self._body is body:
             self._bulk = consumer.upstream_bulk()
             if self._bulk is not None:
-                self.transport.set_protocol(BulkReader(self))
+                BulkReader(self)
 
     @property
     def bulk_left(self) -> int:
@@ -186,18 +188,20 @@ class UpstreamConnection(asyncio.Protocol):
         body = self._body
         return body.left if isinstance(body, bodies.Length) else 1
 
-    def bulk_received(self, data: memoryview) -> None:
+    def bulk_received(self, data: memoryview) -> bool:
         """A piece of a long body has come, and nothing behind the body's end."""
         consumer, body, take = self._consumer, self._body, self._bulk
         if consumer is None or take is None or not isinstance(body, bodies.Length):
             self.transport.abort()
-            return
+            return False
         body.left -= len(data)
         take(data)
-        if not body.left and self._consumer is consumer:
-            self._bulk = None
-            self.transport.set_protocol(self)
+        if body.left:
+            return True
+        self._bulk = None
+        if self._consumer is consumer:
             self._finish(consumer, body)
+        return False
 
     def _read_head(self, consumer: Consumer, data: bytes) -> bytes | None:
         """Read heads up to the final one; what follows it, or None when it is not there (or must not be read)."""
@@ -365,12 +369,15 @@ class Pool:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = UpstreamConnection(self, upstream.key, sock)
             if upstream.tls is None:
-                await loop.create_connection(lambda: connection, sock=sock)
+                await aiofastnet.create_connection(loop, lambda: connection, sock=sock)
             else:
-                await loop.create_connection(
+                await aiofastnet.create_connection(
+                    loop,
                     lambda: connection,
                     sock=sock,
                     ssl=upstream.tls,
+                    ssl_incoming_bio_size=self.limits.tls_buffer,
+                    ssl_outgoing_bio_size=self.limits.tls_buffer,
                     # asyncio insists on a name; an address is never sent as SNI (RFC 6066 section 3).
                     server_hostname=upstream.server_hostname or "0.0.0.0",
                     ssl_handshake_timeout=self.limits.upstream_tls_timeout,
