@@ -5,7 +5,7 @@ asked for the same path with 32 keep-alive connections over plain HTTP, in inter
 
     hatchway proxy   as a person starts it; the raw API, and a target under its host name
     kubectl proxy    the one of PyPI
-    nginx            one worker, plain HTTP in, TLS with keep-alive out
+    nginx            one worker, configured to do what kubectl proxy does: its hosts and paths, a token, TLS verified
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
         started = {
             name: stack.enter_context(peers.running(command, port))
             for name, (command, port) in {
-                "nginx": (peers.nginx_proxy(directory, nginx, server, None, upstream_tls=True), nginx),
+                "nginx": (peers.nginx_door(directory, nginx, server, certificate[0], doors.TOKEN), nginx),
                 **doors.commands(config, kubectl, hatchway),
             }.items()
         }

@@ -15,6 +15,7 @@ from bench import peers
 
 # What is proxied: a service of the API server, whatever follows.
 PREFIX = "/api/v1/namespaces/default/services/bench/proxy/"
+TOKEN = "not-a-secret"
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -37,7 +38,7 @@ def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Pa
         "clusters": [
             {"name": "bench", "cluster": {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": ca}}
         ],
-        "users": [{"name": "bench", "user": {"token": "not-a-secret"}}],
+        "users": [{"name": "bench", "user": {"token": TOKEN}}],
         "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
         "current-context": "bench",
     }

@@ -54,6 +54,27 @@ _PROXY = (
 """
 )
 
+# `kubectl proxy` as one writes it for nginx: its hosts and paths, the server's certificate verified, a token, the client named.
+_DOOR = (
+    _COMMON
+    + """
+  upstream backend {{ server 127.0.0.1:{backend}; keepalive 64; keepalive_requests 100000000; }}
+  server {{ listen 127.0.0.1:{port} default_server backlog=1024; return 403; }}
+  server {{
+    listen 127.0.0.1:{port};
+    server_name localhost 127.0.0.1;
+    location ~ ^/api/.*/pods/.*/(exec|attach) {{ return 403; }}
+    location / {{
+      proxy_pass https://backend;
+      proxy_ssl_verify on; proxy_ssl_trusted_certificate {ca}; proxy_ssl_name localhost; proxy_ssl_session_reuse on;
+      proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host 127.0.0.1:{backend};
+      proxy_set_header Authorization "Bearer {token}"; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }}
+  }}
+}}
+"""
+)
+
 
 def find(program: str) -> str | None:
     """The path of a program; Debian keeps nginx where a user's PATH does not look."""
@@ -157,8 +178,17 @@ def nginx_proxy(
     return _nginx(directory, "proxy", text)
 
 
+def nginx_door(directory: Path, port: int, backend_port: int, ca: Path, token: str) -> list[str]:
+    """The command of one nginx worker that does for a TLS server what `kubectl proxy` does."""
+    return _nginx(
+        directory,
+        "door",
+        _DOOR.format(directory=directory, name="door", port=port, backend=backend_port, ca=ca, token=token),
+    )
+
+
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 (P-256, as an embedded cluster's are): file and key."""
+    """A self-signed certificate for 127.0.0.1 and localhost (P-256, as an embedded cluster's are): file and key."""
     from datetime import UTC, datetime, timedelta
     from ipaddress import ip_address
 
@@ -178,7 +208,9 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]), False
+        )
         .sign(key, hashes.SHA256())
     )
     file, key_file = directory / "tls.crt", directory / "tls.key"

@@ -56,11 +56,6 @@ class ApiSite:
             return NOT_FOUND
         return path[self._strip :]
 
-    def stamp(self) -> object:
-        """Equal to an earlier one as long as decisions of then still hold."""
-        connection = self._connection
-        return connection.generation if connection.fresh and connection.trouble is None else object()
-
     def route(self, head: RequestHead, path: bytes) -> Decision | Awaitable[Decision]:
         """path: as `path_of` gives it."""
         if self._connection.fresh:
@@ -96,7 +91,20 @@ class ApiSite:
             if connection.trouble is not None:
                 connection.note(None)
 
-        return Forward(connection.upstream, target, headers, failed, heard, reconsider=reconsider)
+        generation = connection.generation
+
+        def holds() -> bool:
+            return connection.generation == generation and connection.trouble is None and connection.fresh
+
+        return Forward(
+            connection.upstream,
+            target,
+            headers,
+            failed,
+            heard,
+            reconsider=reconsider,
+            holds=holds if again else None,
+        )
 
 
 def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tuple[Headers, bool]:

@@ -4,13 +4,12 @@
     [PORT.]NAME.NS.svc.localhost ...                 a target
     prefix.localhost                                 targets under their proxy paths
 
-A head that comes again takes the way it took before, as long as the site's stamp is the same.
+A head that comes again takes the way it took before without being seen here, as long as its `Forward` holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from hatchway.door.apisite import FORBIDDEN, ApiSite, clean_path, redirect
 from hatchway.door.diagnosis import Diagnosis
@@ -18,7 +17,7 @@ from hatchway.door.filter import Filter, host_name
 from hatchway.door.guard import Sender
 from hatchway.door.problems import unknown_host
 from hatchway.door.targetsite import TargetSite
-from hatchway.proxy.routing import App, ASGIApp, Decision, Forward, RequestHead, Respond
+from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead, Respond
 from hatchway.rewrite.stray import stray_target
 from hatchway.target import (
     ProxyPath,
@@ -33,15 +32,6 @@ PORTAL_PATHS = b"/-/hatchway/"
 _SITES = 4096
 # What a browser runs, or shows as a document, must not come from an application on the API's origin.
 _PASSIVE = frozenset((b"", b"empty", b"image", b"audio", b"video", b"track", b"font"))
-
-
-@dataclass(slots=True)
-class _Known:
-    """What was decided on a head, by whom, and how long it holds."""
-
-    forward: Forward
-    stamp: Callable[[], object]
-    stamped: object
 
 
 class Router:
@@ -74,15 +64,6 @@ class Router:
         self._by_target: dict[tuple[str, str, str], list[TargetSite]] = {}
 
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
-        known: _Known | None = head.memo.value
-        if known is not None and known.stamped == known.stamp():
-            return known.forward
-        decision, stamp = self._decide(head)
-        if isinstance(decision, Forward) and stamp is not None:
-            head.memo.value = _Known(decision, stamp, stamp())
-        return decision
-
-    def _decide(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
         host = head.header(b"host") or b""
         name = host_name(host).removesuffix(b".")
         site = self._sites.get(name)
@@ -94,20 +75,18 @@ class Router:
             except TargetError:
                 if not self._accepts_host(host):
                     problem = unknown_host(name.decode("latin-1"), self._domain.decode())
-                    return self._diagnosis.answer(problem, head, html=Sender.of(head).navigates), None
+                    return self._diagnosis.answer(problem, head, html=Sender.of(head).navigates)
             else:
                 site = self._sites[name] = self._new_site(target, name, b"")
         if site is not None:
             return self._to(site, head)
         return self._own_origin(head, host)
 
-    def _to(
-        self, site: TargetSite, head: RequestHead
-    ) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+    def _to(self, site: TargetSite, head: RequestHead) -> Decision | Awaitable[Decision]:
         # What the flags keep from the API's proxy paths they keep from host names, too.
         if self._filter is not None and not self._filter.accepts(head.method, format_proxy_path(site.target).encode()):
-            return self._no(f"--reject-paths, --reject-methods or --accept-paths leave out {site.target}", head), None
-        return site.route(head), site.stamp
+            return self._no(f"--reject-paths, --reject-methods or --accept-paths leave out {site.target}", head)
+        return site.route(head)
 
     def _new_site(self, target: Target, host: bytes, prefix: bytes) -> TargetSite:
         if len(self._sites) + len(self._prefixed) >= _SITES:
@@ -128,37 +107,35 @@ class Router:
 
     # The portal, files and the API
 
-    def _own_origin(
-        self, head: RequestHead, host: bytes
-    ) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+    def _own_origin(self, head: RequestHead, host: bytes) -> Decision | Awaitable[Decision]:
         sender = Sender.of(head)
         if not self._accepts_host(host):
-            return self._no(f"the door has no host {host.decode('latin-1')!r}", head), None
+            return self._no(f"the door has no host {host.decode('latin-1')!r}", head)
         if sender.foreign(head, b"http://" + host):
-            return self._no(f"{sender.who} asked for the API of your cluster", head), None
+            return self._no(f"{sender.who} asked for the API of your cluster", head)
         if head.path.startswith(PORTAL_PATHS) or (
             head.path == b"/" and sender.html and head.method in ("GET", "HEAD") and head.upgrade is None
         ):
-            return App(self._portal()), None
+            return App(self._portal())
         bad = clean_path(head)
         if bad is not None:
-            return bad, None
+            return bad
         if self._files is not None:
             if head.path == self._files_prefix[:-1] and head.path:
-                return redirect(head, self._files_prefix), None
+                return redirect(head, self._files_prefix)
             longer = len(self._files_prefix) > len(self._api.prefix) or not head.path.startswith(self._api.prefix)
             if longer and head.path.startswith(self._files_prefix):
-                return App(self._files()), None
+                return App(self._files())
         path = self._api.path_of(head)
         if isinstance(path, Respond):
-            return path, None
+            return path
         if self._filter is not None and not self._filter.accepts(head.method, path):
-            return FORBIDDEN, None
+            return FORBIDDEN
         if (sender.browser or sender.html) and b"/proxy" in path:
             elsewhere = self._not_here(head, path, sender)
             if elsewhere is not None:
-                return elsewhere, None
-        return self._api.route(head, path), self._api.stamp
+                return elsewhere
+        return self._api.route(head, path)
 
     def _no(self, why: str, head: RequestHead) -> Respond:
         return self._diagnosis.refused(why, head, html=True) if Sender.of(head).navigates else FORBIDDEN
@@ -182,22 +159,22 @@ class Router:
 
     # Targets under a path prefix
 
-    def _under_prefix(self, head: RequestHead) -> tuple[Decision | Awaitable[Decision], Callable[[], object] | None]:
+    def _under_prefix(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         found = _proxied(head.path)
         if found is None:
             stray = stray_target(head.target, head.headers)
             if stray is not None:
-                return Respond(307, [(b"Location", stray), (b"Cache-Control", b"no-store")]), None
+                return Respond(307, [(b"Location", stray), (b"Cache-Control", b"no-store")])
             problem = unknown_host(
                 f"prefix.{self._domain.decode()}{head.path.decode('latin-1')}", self._domain.decode()
             )
-            return self._diagnosis.answer(problem, head, html=Sender.of(head).navigates), None
+            return self._diagnosis.answer(problem, head, html=Sender.of(head).navigates)
         prefix = head.path[: len(head.path) - len(found.rest.encode("latin-1"))]
         canonical = format_proxy_path(found.target, "").encode()
         query = b"?" + head.query if head.query is not None else b""
         if head.upgrade is None and (not found.rest or prefix != canonical):
             rest = found.rest.encode("latin-1") or b"/"
-            return Respond(307, [(b"Location", canonical + rest + query), (b"Cache-Control", b"no-store")]), None
+            return Respond(307, [(b"Location", canonical + rest + query), (b"Cache-Control", b"no-store")])
         site = self._prefixed.get(prefix)
         if site is None:
             name = host_name(head.header(b"host") or b"")

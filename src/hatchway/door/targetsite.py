@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from hatchway.door import links
@@ -83,17 +84,6 @@ class TargetSite:
         self._version = 0
         self.host_header = HostHeader(target, wanted, "")
 
-    # What the router remembers decisions by
-
-    def stamp(self) -> object:
-        """Equal to an earlier one as long as decisions of then still hold."""
-        if not self._ready() or self._connection.trouble is not None:
-            return object()
-        return self._version, self._route.generation
-
-    def _ready(self) -> bool:
-        return self._resolved is not None and time.monotonic() < self._until and self._route.ready
-
     # Requests
 
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
@@ -106,6 +96,18 @@ class TargetSite:
         if self._ready():
             return self._decide(head, sender)
         return self._later(head, sender)
+
+    def _ready(self) -> bool:
+        return self._resolved is not None and time.monotonic() < self._until and self._route.ready
+
+    def _holds(self, version: int, generation: int) -> bool:
+        """Whether decisions of then are still right."""
+        return (
+            self._version == version
+            and self._route.generation == generation
+            and self._connection.trouble is None
+            and self._ready()
+        )
 
     async def _later(self, head: RequestHead, sender: Sender) -> Decision:
         try:
@@ -176,6 +178,7 @@ class TargetSite:
             exchange.error_response,
             exchange.edit_response,
             reconsider=exchange.reconsider,
+            holds=None if renewed else partial(self._holds, self._version, self._route.generation),
         )
 
     # What its exchanges ask

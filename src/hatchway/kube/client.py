@@ -154,7 +154,7 @@ def answer_is_stale(error: ProxyError, connection: UpstreamConnection | None) ->
 
 
 class _Answer:
-    """The consumer (proxy.upstream.Consumer) of one response, read as it comes. status: 0 until its head has come."""
+    """The consumer (proxy.upstream.Reader) of one response, read as it comes. status: 0 until its head has come."""
 
     def __init__(self, connection: UpstreamConnection) -> None:
         self.status = 0
@@ -223,6 +223,9 @@ class _Answer:
         if self._size > _BUFFER and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.transport.pause_reading()
+
+    def upstream_pieces(self) -> _Answer:
+        return self
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
         self.upstream_head(response)

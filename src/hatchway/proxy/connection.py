@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from typing import Protocol, cast
 
 from hatchway.proxy import bodies, heads
+from hatchway.proxy.again import AgainExchange
 from hatchway.proxy.asgi import AppExchange
 from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.context import Context
@@ -55,6 +56,7 @@ class ClientConnection(ResponseWriter):
 
     __slots__ = (
         "_advancing",
+        "_again",
         "_buffer",
         "_drain_left",
         "_exchange",
@@ -76,6 +78,7 @@ class ClientConnection(ResponseWriter):
         self._peer = Peer(None, "https" if tls else "http")
         self._parser = heads.RequestParser(self._limits.fields)
         self._known: dict[bytes, Request] = {}
+        self._again = AgainExchange(self, context)
         self.head: RequestHead | None = None
         self._buffer = b""
         self._scanned = 0
@@ -109,6 +112,10 @@ class ClientConnection(ResponseWriter):
             return
         if self._buffer:
             data = self._buffer + data
+        elif self._exchange is None and self._body is None and len(data) <= heads.KnownHeads.SIZE:
+            request = self._known.get(data)
+            if request is not None and self._begin_again(request):
+                return
         self._advance(data)
 
     def eof_received(self) -> bool:
@@ -285,12 +292,30 @@ class ClientConnection(ResponseWriter):
                 exchange.flush()
         return self._body is not None
 
-    def _begin(self, request: Request) -> None:
+    def _begin_again(self, request: Request) -> bool:
+        """Forward a head that came before as it was forwarded then. False when the routing function must be asked."""
+        sent = request.sent
+        if sent is None or not request.plain:
+            return False
+        forward, line = sent
+        if forward.holds is None or not forward.holds():
+            return False
+        self._start(request)
+        self.head = None
+        self._exchange = self._again
+        self._again.start(request, forward, line)
+        return True
+
+    def _start(self, request: Request) -> None:
         self.request = request
         self.begun = False
         self.deadline = math.inf
         self.status = self._bytes_in = self._bytes_out = 0
         self._chunking = False
+        self._keep = request.keep_alive and request.upgrade is None
+
+    def _begin(self, request: Request) -> None:
+        self._start(request)
         head = self.head = RequestHead(
             request.method,
             request.target,
@@ -304,7 +329,6 @@ class ClientConnection(ResponseWriter):
             None,
             request.memo,
         )
-        self._keep = request.keep_alive and request.upgrade is None
         if request.body:
             self._body = bodies.reader(request.body, self._limits.head, self._limits.fields)
         try:
@@ -314,9 +338,7 @@ class ClientConnection(ResponseWriter):
             self.fail(500, "internal error")
             return
         if isinstance(decision, Forward):
-            exchange = ForwardExchange(self, self._context, request, head, decision)
-            self._exchange = exchange
-            exchange.start()
+            self._forward(request, head, decision)
         elif isinstance(decision, (App, Respond)):
             self._decide(decision)
         else:
@@ -344,9 +366,7 @@ class ClientConnection(ResponseWriter):
     def _decide(self, decision: Decision) -> None:
         assert self.request is not None and self.head is not None
         if isinstance(decision, Forward):
-            exchange = ForwardExchange(self, self._context, self.request, self.head, decision)
-            self._exchange = exchange
-            exchange.start()
+            self._forward(self.request, self.head, decision)
         elif isinstance(decision, App):
             application = AppExchange(self, self._context, self.request, self.head, decision.app)
             self._exchange = application
@@ -354,7 +374,16 @@ class ClientConnection(ResponseWriter):
         else:
             self.answer(decision)
 
+    def _forward(self, request: Request, head: RequestHead, decision: Forward) -> None:
+        exchange = ForwardExchange(self, self._context, request, decision, head.answer_field)
+        self._exchange = exchange
+        exchange.start()
+
     # What exchanges call
+
+    def exchange_is(self, exchange: Exchange) -> None:
+        """Another object goes on with the exchange."""
+        self._exchange = exchange
 
     @property
     def body_pending(self) -> bool:
@@ -405,7 +434,7 @@ class ClientConnection(ResponseWriter):
                 self._resume()
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
-        """Send a response that is there as a whole, of known length. head: its lines, without the empty one."""
+        """Send a response that is there as a whole, of known length. head: its lines and the empty one."""
         request = self.request
         assert request is not None
         if (
@@ -418,17 +447,18 @@ class ClientConnection(ResponseWriter):
             or request.version != "1.1"
             or len(body) >= LARGE
         ):
-            self.begin(status, head, b"", True)
+            self.begin(status, head[:-2], b"", True)
             self.send(body)
             self.complete()
             return
         self.begun = True
         self.status = status
         self._bytes_out = len(body)
-        self._context.write(self.transport, b"%b\r\n%b" % (head, body))
+        self._context.write(self.transport, head + body)
         self._exchange = None
         self._held = False
-        self._report()
+        if self.head is not None:
+            self._report()
         self.deadline = self._context.now + self._limits.idle_timeout
 
     def answer(self, respond: Respond, close: bool = False) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from hatchway.proxy.busypoll import BusyPoll
 from hatchway.proxy.heads import KnownHeads
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Respond, Route
@@ -24,7 +25,7 @@ class Context:
     """Shared state of a listener's connections.
 
     now: the coarse clock (the loop's time at the last tick). date: a `Date` field line. heads: requests' heads that came
-    before. connections: open client connections. closing: set while the server shuts down; exchanges then end with `Connection: close`.
+    before. busy_poll: is told of the messages of upgraded connections. connections: open client connections. closing: set while the server shuts down; exchanges then end with `Connection: close`.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Context:
         "_tasks",
         "_timer",
         "_writes",
+        "busy_poll",
         "closing",
         "connections",
         "date",
@@ -54,6 +56,7 @@ class Context:
         self.pool = pool
         self.error_body = error_body
         self.heads = KnownHeads()
+        self.busy_poll = BusyPoll(loop)
         self.connections: set[ClientConnection] = set()
         self.closing = False
         self._writes: list[tuple[asyncio.Transport, bytes]] = []
@@ -105,8 +108,7 @@ class Context:
             return
         self._writes = []
         for transport, data in writes:
-            if not transport.is_closing():
-                transport.write(data)
+            transport.write(data)  # to one that was cut meanwhile it does nothing
 
     def close_transport(self, transport: asyncio.Transport) -> None:
         """Close after what is buffered has been sent, but do not wait for ever for a peer that does not read."""

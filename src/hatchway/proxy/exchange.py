@@ -16,23 +16,18 @@ from hatchway.proxy.routing import (
     Headers,
     ProxyError,
     Reconsider,
-    RequestHead,
     Respond,
     Transform,
     Upstream,
     get_header,
 )
 from hatchway.proxy.splice import splice
-from hatchway.proxy.upstream import UpstreamConnection
+from hatchway.proxy.upstream import Reader, UpstreamConnection
 
 if TYPE_CHECKING:
     from hatchway.proxy.connection import ClientConnection
 
 logger = logging.getLogger("hatchway.proxy")
-
-# RFC 9110 section 9.2.2: only these may be sent again when it is unknown whether the first copy was acted upon.
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
-
 
 # How much of a response's body may wait for a decision.
 _HELD_BACK: Final = 64 * 1024
@@ -63,44 +58,33 @@ class ForwardExchange:
     Backpressure: a full upstream holds the client's body; a full client pauses the upstream's reading.
     """
 
-    __slots__ = (
-        "_asked",
-        "_client",
-        "_connection",
-        "_consumed",
-        "_context",
-        "_expect",
-        "_failures",
-        "_forward",
-        "_head",
-        "_held_back",
-        "_over",
-        "_refreshed",
-        "_request",
-        "_task",
-        "_to_send",
-        "_transform",
-    )
+    # Without slots, and what is seldom set has its default here: an exchange is made for every request.
+    _connection: UpstreamConnection | None = None
+    _task: asyncio.Task[None] | None = None
+    _transform: Transform | None = None
+    _held_back: _HeldBack | None = None
+    _failures = 0
+    _head = b""
+    _consumed = False
+    _expect = False
+    _refreshed = False
+    _over = False
 
     def __init__(
-        self, client: ClientConnection, context: Context, request: Request, head: RequestHead, forward: Forward
+        self,
+        client: ClientConnection,
+        context: Context,
+        request: Request,
+        forward: Forward,
+        added: tuple[bytes, bytes] | None,
     ) -> None:
+        """added: a field for the head of what is relayed as the answer."""
         self._client = client
         self._context = context
         self._request = request
-        self._asked = head
         self._forward = forward
-        self._failures = 0
-        self._connection: UpstreamConnection | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._transform: Transform | None = None
-        self._held_back: _HeldBack | None = None
-        self._head = b""
+        self._added = added
         self._to_send: list[bytes] = []
-        self._consumed = False
-        self._expect = False
-        self._refreshed = False
-        self._over = False
 
     # The request's way up
 
@@ -118,18 +102,20 @@ class ForwardExchange:
             # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
             self._expect = get_header(forward.headers, b"expect") is None
         if request.upgrade is not None:
-            self._dial_later()
+            self.dial_later()
             return
-        connection = self._context.pool.take(forward.upstream.key, check=not self._replayable())
+        connection = self._context.pool.take(forward.upstream.key, check=not request.replayable)
         if connection is None:
-            self._dial_later()
+            self.dial_later()
         else:
             self._attach(connection)
 
-    def _replayable(self) -> bool:
-        return not self._request.body and self._request.method in _IDEMPOTENT
+    def resume(self, head: bytes, connection: UpstreamConnection | None) -> None:
+        """Instead of `start`, when the request was sent already, or is to be sent by `dial_later`."""
+        self._head = head
+        self._connection = connection
 
-    def _dial_later(self) -> None:
+    def dial_later(self) -> None:
         self._client.hold()
         self._task = self._context.spawn(self._dial(self._forward.upstream), "dial")
 
@@ -218,6 +204,9 @@ class ForwardExchange:
     def upstream_ready(self) -> None:
         self._client.release()
 
+    def upstream_pieces(self) -> Reader:
+        return self
+
     def upstream_interim(self, response: Response) -> None:
         try:
             self._client.interim(response.head.status, response.fields())
@@ -254,7 +243,7 @@ class ForwardExchange:
                 self._client.fail(500, "internal error", close=self._client.body_pending)
                 return
         headers = head.headers
-        added = self._asked.answer_field
+        added = self._added
         name = b""
         if added is not None:
             name = added[0]
@@ -270,8 +259,8 @@ class ForwardExchange:
         bodiless = heads.bodiless(self._request.method, head.status)
         if known and head.status != 204:
             lines += b"Content-Length: %d\r\n" % response.body
-        if response.final and self._transform is None:
-            response.relayed = Relayed(self._forward, name, head.status, lines)
+        if response.final and self._transform is None and (status < 400 or self._forward.reconsider is None):
+            response.relayed = Relayed(self._forward, name, head.status, lines, lines + b"\r\n")
         self._client.begin(head.status, lines, line, known or bodiless)
         if bodiless:
             self._transform = None
@@ -279,11 +268,10 @@ class ForwardExchange:
     def upstream_whole(self, response: Response, body: bytes) -> None:
         self._connection = None
         relayed = response.relayed
-        added = self._asked.answer_field
+        added = self._added
         if (
             relayed is None
             or relayed.forward is not self._forward
-            or (response.head.status >= 400 and relayed.forward.reconsider is not None)
             or relayed.added != (added[0] if added is not None else b"")
             or self._request.upgrade is not None
         ):
@@ -293,16 +281,15 @@ class ForwardExchange:
                     self.upstream_body(body)
                 self.upstream_end([])
             return
-        lines = relayed.lines
+        head = relayed.head
         if added is not None:
             value = added[1]
             if b"\n" in value or b"\r" in value:
                 self._give_up(ProxyError("protocol", "line break in a header field"))
                 return
-            lines = b"%b%b: %b\r\n" % (lines, relayed.added, value)
+            head = b"%b%b: %b\r\n\r\n" % (relayed.lines, relayed.added, value)
         self._over = True
-        self._to_send.clear()
-        self._client.whole(relayed.status, lines, body)
+        self._client.whole(relayed.status, head, body)
 
     def upstream_body(self, data: bytes) -> None:
         held = self._held_back
@@ -394,7 +381,7 @@ class ForwardExchange:
         connection = self._connection
         self._connection = None
         fresh = connection is not None and connection.reused and not connection.answered
-        self._failed(error, nothing_sent=fresh and self._replayable())
+        self._failed(error, nothing_sent=fresh and self._request.replayable)
 
     # Failures
 
@@ -412,7 +399,7 @@ class ForwardExchange:
             if error.stage in ("read", "write") and not self._refreshed:
                 # An idle connection that its peer had closed says nothing about the upstream.
                 self._refreshed = True
-                self._dial_later()
+                self.dial_later()
                 return
             self._failures += 1
             following = self._forward.following(self._failures) if self._forward.following is not None else None

@@ -31,6 +31,8 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
+# RFC 9110 section 9.2.2: only these may be sent again when it is unknown whether the first copy was acted upon.
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
 
 _HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT, _TE = range(7)
@@ -60,7 +62,10 @@ class Request:
 
     body: the length of the body in bytes, or CHUNKED. stated: the client gave a Content-Length, which may be 0.
     keep_alive: the client allows another request afterwards. expects_continue: the client waits for `100 Continue`
-    before it sends the body. trailers: it welcomes trailers. sent: what was sent last for it, and for which Forward. The rest is as in `RequestHead`.
+    before it sends the body. trailers: it welcomes trailers. sent: what was sent last for it, and for which Forward.
+    replayable: it may be sent again when it is unknown whether the first copy was acted upon. plain: nothing about it is
+    special either: HTTP/1.1, no expectation, no upgrade, and the connection is kept.
+    The rest is as in `RequestHead`.
     """
 
     method: str
@@ -77,6 +82,8 @@ class Request:
     trailers: bool = False
     memo: Memo = field(default_factory=Memo)
     sent: tuple[Forward, bytes] | None = None
+    replayable: bool = False
+    plain: bool = False
 
     def sent_head(self, forward: Forward) -> bytes:
         """The head that goes to the upstream, its empty line included. Raises BadMessage."""
@@ -106,7 +113,7 @@ class Response:
 
     block: its bytes, the empty line included. start: its status line, to be written as it is. body: length in bytes,
     CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter. final: it has a body of
-    known length, to whatever method but HEAD. upgrade: the `Upgrade` field of a 101. relayed: what was made of it last.
+    known length, to whatever method but HEAD; whole: the length of head and body then, otherwise 0. upgrade: the `Upgrade` field of a 101. relayed: what was made of it last.
     Not to be changed: the connection remembers it; `copy_head` gives a head that may be.
     """
 
@@ -117,6 +124,7 @@ class Response:
     keep_alive: bool
     upgrade: bytes | None
     final: bool
+    whole: int
     relayed: Relayed | None = None
     _rendered: bytes | None = None
 
@@ -135,13 +143,14 @@ class Relayed:
     """What is relayed of a response for a Forward whose `edit_response` wants to see nothing of the body.
 
     lines: status line and field lines, Content-Length included where it is known; without the field `added` and without
-    the empty line.
+    the empty line. head: the same with the empty line.
     """
 
     forward: Forward
     added: bytes
     status: int
     lines: bytes
+    head: bytes
 
 
 def check_partial(data: bytes, scanned: int) -> None:
@@ -237,6 +246,7 @@ class RequestParser:
             target, headers = _reduce(method, target, headers)
             path, mark, rest = target.partition(b"?")
             query = rest if mark else None
+        replayable = not facts.body and method in _IDEMPOTENT
         return Request(
             method,
             target,
@@ -250,6 +260,10 @@ class RequestParser:
             facts.keep_alive,
             facts.expects,
             facts.trailers,
+            replayable=replayable,
+            plain=(
+                replayable and version == "1.1" and facts.keep_alive and not facts.expects and facts.upgrade is None
+            ),
         )
 
 
@@ -396,7 +410,8 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
     body = CHUNKED if chunked else UNTIL_CLOSE if length is None else length
     start = b"HTTP/1.1 %b %b\r\n" % (code, reason or b"")
     final = status >= 200 and status not in (204, 304) and body >= 0
-    return Response(ResponseHead(status, reason or b"", headers), block, start, body, keep_alive, upgrade, final)
+    whole = len(block) + body if final else 0
+    return Response(ResponseHead(status, reason or b"", headers), block, start, body, keep_alive, upgrade, final, whole)
 
 
 def status_line(status: int) -> bytes:

@@ -159,6 +159,9 @@ class Forward:
     reconsider: sees the head of a response of 400 and above before it is relayed (not of an upgrade). When it returns a
         function, that one is given the body (of up to 64 KiB; longer ones are relayed) and decides anew: None relays
         the response, another Forward is followed where the request had no body.
+    holds: whether the same head of the same client would be decided on so again: as long as it is true, the routing
+        function is not asked about that head. None: it is asked each time, as it must be when it sets `on_complete`
+        or `answer_field`.
     """
 
     upstream: Upstream
@@ -168,6 +171,7 @@ class Forward:
     edit_response: Callable[[ResponseHead], Transform | None] | None = None
     following: Callable[[int], Forward | None] | None = None
     reconsider: Callable[[ResponseHead], Reconsider | None] | None = None
+    holds: Callable[[], bool] | None = None
 
 
 Decision = Respond | App | Forward

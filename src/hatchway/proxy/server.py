@@ -14,9 +14,8 @@ import logging
 import socket
 import ssl as ssl_module
 
-import aiofastnet
-
 from hatchway.errors import ApiError
+from hatchway.proxy import transports
 from hatchway.proxy.connection import ClientConnection
 from hatchway.proxy.context import Context, ErrorBody
 from hatchway.proxy.heap import keep_freed
@@ -52,7 +51,7 @@ class Server:
     def __init__(self, context: Context, sock: socket.socket, own_pool: bool) -> None:
         self._context = context
         self._own_pool = own_pool
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.AbstractServer | None = None
         self._sniffer: _Sniffer | None = None
         self._closed = False
         self.sockets = [sock]
@@ -125,21 +124,9 @@ async def serve(
     if sniff_tls:
         assert ssl is not None
         server._sniffer = _Sniffer(context, sock, ssl)
-    elif ssl is not None:
-        server._listener = await aiofastnet.create_server(
-            loop,
-            lambda: ClientConnection(context, True),
-            sock=sock,
-            ssl=ssl,
-            ssl_incoming_bio_size=limits.tls_buffer,
-            ssl_outgoing_bio_size=limits.tls_buffer,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=limits.head_timeout,
-        )
     else:
-        server._listener = await aiofastnet.create_server(
-            loop, lambda: ClientConnection(context, False), sock=sock, backlog=_BACKLOG
-        )
+        tls = ssl is not None
+        server._listener = await transports.listen(lambda: ClientConnection(context, tls), sock, limits, _BACKLOG, ssl)
     return server
 
 
@@ -173,14 +160,11 @@ class _Sniffer:
                 first = await self._peek(connection)
                 if first:
                     tls = first == _TLS_HANDSHAKE
-                    await aiofastnet.connect_accepted_socket(
-                        context.loop,
+                    await transports.accept(
                         lambda: ClientConnection(context, tls),
                         connection,
-                        ssl=self._ssl if tls else None,
-                        ssl_incoming_bio_size=context.limits.tls_buffer if tls else None,
-                        ssl_outgoing_bio_size=context.limits.tls_buffer if tls else None,
-                        ssl_handshake_timeout=timeout if tls else None,
+                        context.limits,
+                        self._ssl if tls else None,
                     )
                     return
         except (OSError, EOFError) as error:  # handshakes that fail are the client's affair

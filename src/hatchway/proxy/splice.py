@@ -27,6 +27,7 @@ class _End(asyncio.Protocol):
         other = self.other
         if not other.lost:
             other.transport.write(data)
+            self._context.busy_poll.seen()
 
     def eof_received(self) -> bool:
         return False

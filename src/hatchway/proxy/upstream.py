@@ -11,9 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-import aiofastnet
-
-from hatchway.proxy import bodies
+from hatchway.proxy import bodies, transports
 from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.fields import BadMessage
 from hatchway.proxy.heads import UNTIL_CLOSE, Response, ResponseParser, bodiless
@@ -26,14 +24,29 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 class Consumer(Protocol):
     """What an upstream connection tells the exchange that uses it."""
 
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        """A whole response came at once; the connection has already been let go of."""
+
+    def upstream_pieces(self) -> Reader:
+        """A piece of a response came: who is to be told."""
+
+    def upstream_lost(self, error: ProxyError) -> None: ...
+
+    def upstream_full(self) -> None:
+        """The write buffer is full."""
+
+    def upstream_ready(self) -> None:
+        """The write buffer has drained."""
+
+
+class Reader(Consumer, Protocol):
+    """What it tells an exchange whose response comes in pieces."""
+
     def upstream_interim(self, response: Response) -> None: ...
 
     def upstream_head(self, response: Response) -> None: ...
 
     def upstream_body(self, data: bytes) -> None: ...
-
-    def upstream_whole(self, response: Response, body: bytes) -> None:
-        """A whole response came at once; the connection has already been let go of."""
 
     def upstream_bulk(self) -> Callable[[memoryview], None] | None:
         """What takes the rest of a long body as it comes, instead of `upstream_body` and `upstream_flush`, or None."""
@@ -46,14 +59,6 @@ class Consumer(Protocol):
 
     def upstream_switched(self, response: Response, rest: bytes) -> None:
         """A 101 came; the transport is the consumer's now, `rest` is what followed the head."""
-
-    def upstream_lost(self, error: ProxyError) -> None: ...
-
-    def upstream_full(self) -> None:
-        """The write buffer is full."""
-
-    def upstream_ready(self) -> None:
-        """The write buffer has drained."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -109,6 +114,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.sending = sending
         self.answered = False
 
+    def pass_on(self, before: Consumer, after: Consumer) -> None:
+        """`after` goes on with the exchange of `before`, if that is under way."""
+        if self._consumer is before:
+            self._consumer = after
+
     def looks_dead(self) -> bool:
         """Whether the peer has closed the idle connection, or sent something, that the loop has not yet seen."""
         try:
@@ -137,48 +147,43 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = True
         body = self._body
         last = self._parser.last
-        if (
-            body is None
-            and last is not None
-            and last.final
-            and not self._buffer
-            and len(data) - len(last.block) == last.body
-            and data.startswith(last.block)
-            and self._method != "HEAD"
-        ):
-            self._consumer = None
-            self._keep_alive = last.keep_alive
-            self._let_go(b"")
-            consumer.upstream_whole(last, data[len(last.block) :])
-            return
+        if last is not None and len(data) == last.whole and body is None and not self._buffer:
+            block = last.block
+            if data.startswith(block) and self._method != "HEAD":
+                self._consumer = None
+                self._keep_alive = last.keep_alive
+                self._let_go(b"")
+                consumer.upstream_whole(last, data[len(block) :])
+                return
+        reader = consumer.upstream_pieces()
         try:
             if body is None:
-                head = self._read_head(consumer, data)
+                head = self._read_head(reader, data)
                 if head is None:
                     return
                 data = head
                 body = self._body
                 assert body is not None
-                if self._consumer is not consumer:
+                if self._consumer is not reader:
                     return
             chunk = body.feed(data)
         except BadMessage as error:
-            self._fail(consumer, ProxyError("protocol", error.message))
+            self._fail(reader, ProxyError("protocol", error.message))
             return
         if chunk:
-            consumer.upstream_body(chunk)
-            if self._consumer is not consumer:
+            reader.upstream_body(chunk)
+            if self._consumer is not reader:
                 return
         if body.done:
-            self._finish(consumer, body)
+            self._finish(reader, body)
         else:
-            consumer.upstream_flush()
+            reader.upstream_flush()
             if isinstance(body, bodies.Length) and body.left >= LONG:
-                self._read_in_bulk(consumer, body)
+                self._read_in_bulk(reader, body)
 
-    def _read_in_bulk(self, consumer: Consumer, body: bodies.Length) -> None:
-        if self._consumer is consumer and self._body is body:
-            self._bulk = consumer.upstream_bulk()
+    def _read_in_bulk(self, reader: Reader, body: bodies.Length) -> None:
+        if self._consumer is reader and self._body is body:
+            self._bulk = reader.upstream_bulk()
             if self._bulk is not None:
                 BulkReader(self)
 
@@ -200,10 +205,10 @@ class UpstreamConnection(asyncio.Protocol):
             return True
         self._bulk = None
         if self._consumer is consumer:
-            self._finish(consumer, body)
+            self._finish(consumer.upstream_pieces(), body)
         return False
 
-    def _read_head(self, consumer: Consumer, data: bytes) -> bytes | None:
+    def _read_head(self, reader: Reader, data: bytes) -> bytes | None:
         """Read heads up to the final one; what follows it, or None when it is not there (or must not be read)."""
         start = 0
         if self._buffer:
@@ -232,10 +237,10 @@ class UpstreamConnection(asyncio.Protocol):
                 if not self._switch or not response.upgrade:
                     raise BadMessage("unexpected status 101")
                 self._consumer = None
-                consumer.upstream_switched(response, data)
+                reader.upstream_switched(response, data)
                 return None
-            consumer.upstream_interim(response)
-            if self._consumer is not consumer or not data:
+            reader.upstream_interim(response)
+            if self._consumer is not reader or not data:
                 return None
         self._keep_alive = response.keep_alive and response.body != UNTIL_CLOSE
         framing = response.body
@@ -245,14 +250,14 @@ class UpstreamConnection(asyncio.Protocol):
             silent = self._method == "HEAD" or response.body in (0, UNTIL_CLOSE)
             self._keep_alive = response.keep_alive and silent
         self._body = bodies.reader(framing, limits.head, limits.fields)
-        consumer.upstream_head(response)
+        reader.upstream_head(response)
         return data
 
-    def _finish(self, consumer: Consumer, body: bodies.Body) -> None:
+    def _finish(self, reader: Reader, body: bodies.Body) -> None:
         self._consumer = None
         self._body = None
         self._let_go(body.rest)
-        consumer.upstream_end(body.trailers)
+        reader.upstream_end(body.trailers)
 
     def _let_go(self, rest: bytes) -> None:
         """The exchange is over; rest: what came behind its response."""
@@ -274,7 +279,7 @@ class UpstreamConnection(asyncio.Protocol):
         if consumer is None:
             return
         if exc is None and isinstance(self._body, bodies.UntilClose):
-            consumer.upstream_end([])
+            consumer.upstream_pieces().upstream_end([])
         else:
             text = "EOF" if exc is None else describe(exc)
             consumer.upstream_lost(ProxyError("read" if self.answered or not self.sending else "write", text))
@@ -316,13 +321,12 @@ class Pool:
         return None
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Keep an idle connection, or close it where too many are kept."""
-        if connection.transport.is_closing():
-            return
+        """Keep an idle connection, or close it where too many are kept. One that is closing is forgotten by `take`."""
         idle = self._idle.get(connection.key)
         if idle is None:
             idle = self._idle[connection.key] = []
-        if self._count >= self.limits.idle_upstreams or len(idle) >= self.limits.idle_upstreams_per_key:
+        limits = self.limits
+        if self._count >= limits.idle_upstreams or len(idle) >= limits.idle_upstreams_per_key:
             connection.transport.close()
             return
         connection.idle_until = self._now + self.limits.upstream_idle_timeout
@@ -357,7 +361,6 @@ class Pool:
 
     async def connect(self, upstream: Upstream) -> UpstreamConnection:
         """Open a connection. Raises ProxyError ("dial" or "tls")."""
-        loop = asyncio.get_running_loop()
         try:
             sock = await upstream.connect()
         except OSError as error:
@@ -368,20 +371,9 @@ class Pool:
                 with contextlib.suppress(OSError):  # the peer may be gone already; the first write will say so
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = UpstreamConnection(self, upstream.key, sock)
-            if upstream.tls is None:
-                await aiofastnet.create_connection(loop, lambda: connection, sock=sock)
-            else:
-                await aiofastnet.create_connection(
-                    loop,
-                    lambda: connection,
-                    sock=sock,
-                    ssl=upstream.tls,
-                    ssl_incoming_bio_size=self.limits.tls_buffer,
-                    ssl_outgoing_bio_size=self.limits.tls_buffer,
-                    # asyncio insists on a name; an address is never sent as SNI (RFC 6066 section 3).
-                    server_hostname=upstream.server_hostname or "0.0.0.0",
-                    ssl_handshake_timeout=self.limits.upstream_tls_timeout,
-                )
+            await transports.connect(
+                connection, sock, self.limits, tls=upstream.tls, server_hostname=upstream.server_hostname
+            )
         except (OSError, ValueError, EOFError) as error:
             sock.close()
             raise ProxyError("tls" if upstream.tls is not None else "dial", describe(error)) from error

@@ -492,7 +492,7 @@ async def test_heads_are_edited_and_bodies_transformed(world: World, answer: byt
 async def test_a_field_is_put_into_the_answer(world: World) -> None:
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-ID: theirs\r\nX-Other: o\r\n\r\nok")
     numbers = iter([b"0", b"1", None, b"3", b"4"])
-    unchanged = forward(backend.upstream())
+    unchanged = forward(backend.upstream(), holds=None)
 
     def route(head: RequestHead) -> Decision:
         number = next(numbers)

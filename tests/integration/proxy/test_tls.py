@@ -128,3 +128,29 @@ async def test_large_bodies_over_tls(world: World, authority: Authority, insecur
         await client.writer.drain()
     assert len((await client.response()).body) == size
     assert len(backend.requests[0].body) == size
+
+
+@pytest.mark.parametrize("sniff", [False, True], ids=["https", "shared"])
+async def test_a_client_that_hangs_up_during_the_handshake_is_no_error(
+    world: World, authority: Authority, caplog: pytest.LogCaptureFixture, sniff: bool
+) -> None:
+    server = await world.serve(who, ssl=authority.server(), sniff_tls=sniff)
+    client = await world.client(server)
+    client.send(b"\x16\x03\x01\x02")
+    client.writer.write_eof()
+    assert await client.rest() == b""
+    assert (await (await world.client(server, authority.client())).ask(GET)).body == b"https 0"
+    assert not caplog.records
+
+
+async def test_an_upstream_that_hangs_up_during_the_handshake(
+    world: World, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        writer.close()
+
+    backend = await world.backend(lambda backend: hang_up)
+    client = await world.client(await world.serve(forward(backend.upstream(authority.client(), "localhost"))))
+    assert (await client.ask(GET)).status in (502, 503)
+    assert not caplog.records

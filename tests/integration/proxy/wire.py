@@ -171,7 +171,11 @@ def refuse(error: ProxyError) -> Respond:
 
 
 def forward(upstream: Upstream, **more: Any) -> Route:
-    """The routing function that forwards everything unchanged; the same way for the same head."""
+    """The routing function that forwards everything unchanged; the same way for the same head, unasked.
+
+    holds=None: asked each time.
+    """
+    more.setdefault("holds", lambda: True)
 
     def route(head: RequestHead) -> Decision:
         if head.memo.value is None:
