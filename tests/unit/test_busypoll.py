@@ -39,8 +39,15 @@ def after(loop: Loop, poll: BusyPoll, *microseconds: float) -> None:
     """Messages, each so long after the one before; the loop turns after each."""
     for pause in microseconds:
         loop.now += pause * 1e-6
-        poll.seen()
+        seen(poll)
         loop.turn()
+
+
+def seen(poll: BusyPoll) -> None:
+    """As a message tells it (`proxy/splice.py`)."""
+    poll.new += 1
+    if not poll.awake:
+        poll.begin()
 
 
 def make(loop: Loop) -> BusyPoll:
@@ -70,7 +77,7 @@ def test_a_turn_that_brings_several_ends_it(loop: Loop) -> None:
     after(loop, poll, 0, 10)
     assert loop.soon
     for _ in range(3):
-        poll.seen()
+        seen(poll)
     loop.turn()
     assert not loop.soon
     after(loop, poll, 10)

@@ -20,29 +20,34 @@ class BusyPoll:
 
     It begins only when two messages have come within that time. It ends as soon as a turn brings several: then there
     was no sleep to be saved, and others may need the processor.
+
+    awake: the loop is being kept turning. new: messages since it last turned. Who counts `new` up need not call
+    `begin` while it is awake.
     """
 
-    __slots__ = ("_awake", "_last", "_loop", "_new")
+    __slots__ = ("_last", "_loop", "awake", "new")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._awake = False
         self._last = 0.0
-        self._new = 0
+        self.awake = False
+        self.new = 0
 
-    def seen(self) -> None:
-        """A message has come."""
+    def begin(self) -> None:
+        """A message has come while it was not awake."""
         now = perf_counter()
-        self._new += 1
-        if not self._awake and now - self._last < _WINDOW:
-            self._awake = True
+        if now - self._last < _WINDOW:
+            self.awake = True
+            self.new = 1
             self._loop.call_soon(self._look)
         self._last = now
 
     def _look(self) -> None:
-        if self._new <= 1 and perf_counter() - self._last < _WINDOW:
-            self._new = 0
+        now = perf_counter()
+        new, self.new = self.new, 0
+        if new:
+            self._last = now
+        if new <= 1 and now - self._last < _WINDOW:
             self._loop.call_soon(self._look)
         else:
-            self._new = 0
-            self._awake = False
+            self.awake = False

@@ -11,7 +11,7 @@ from hatchway.proxy.context import Context
 class _End(asyncio.Protocol):
     """One side; what it receives is written to the other side. The first side that ends closes both."""
 
-    __slots__ = ("_context", "_done", "lost", "other", "received", "transport")
+    __slots__ = ("_context", "_done", "_poll", "lost", "other", "received", "transport", "write")
 
     other: _End
 
@@ -21,19 +21,23 @@ class _End(asyncio.Protocol):
         self.transport = transport
         self.received = received
         self.lost = False
+        self.write = transport.write
+        self._poll = context.busy_poll
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
-        other = self.other
-        if not other.lost:
-            other.transport.write(data)
-            self._context.busy_poll.seen()
+        self.other.write(data)
+        poll = self._poll
+        poll.new += 1
+        if not poll.awake:
+            poll.begin()
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self.write = _nowhere
         self._context.transport_lost(self.transport)
         if self.other.lost:
             self._done()
@@ -47,6 +51,10 @@ class _End(asyncio.Protocol):
     def resume_writing(self) -> None:
         if not self.other.lost and not self.other.transport.is_closing():
             self.other.transport.resume_reading()
+
+
+def _nowhere(data: bytes | bytearray | memoryview) -> None:
+    """Where bytes for a side that is gone are written to."""
 
 
 def splice(
