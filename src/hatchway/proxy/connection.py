@@ -1,7 +1,6 @@
-"""A client's connection: reads requests one at a time, asks the routing function, writes what the exchange answers.
+"""A client's connection: asks the routing function about each request, writes what the exchange answers, and ends.
 
-Pipelined requests wait in the buffer until the exchange before them is over. All that an exchange writes while one
-batch of bytes is handled leaves in one write.
+All that an exchange writes while one batch of bytes is handled leaves in one write.
 """
 
 from __future__ import annotations
@@ -10,85 +9,43 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable
-from typing import Protocol, cast
+from typing import cast
 
 from hatchway.proxy import bodies, heads
 from hatchway.proxy.again import AgainExchange
 from hatchway.proxy.asgi import AppExchange
-from hatchway.proxy.bulk import LONG, BulkReader
 from hatchway.proxy.context import Context
 from hatchway.proxy.exchange import ForwardExchange
 from hatchway.proxy.fields import BadMessage, end_to_end
 from hatchway.proxy.heads import Request
+from hatchway.proxy.reader import Exchange, RequestReader
 from hatchway.proxy.routing import App, Decision, Forward, Headers, Peer, RequestHead, Respond
-from hatchway.proxy.writer import LARGE, ResponseWriter
+from hatchway.proxy.writer import LARGE
 
 logger = logging.getLogger("hatchway.proxy")
 
 
-class Exchange(Protocol):
-    """What a client connection tells the exchange that is under way."""
-
-    def body(self, data: bytes) -> None:
-        """A piece of the request's body."""
-
-    def body_end(self, trailers: Headers) -> None:
-        """The request is complete."""
-
-    def flush(self) -> None:
-        """All that has arrived was handed over."""
-
-    def client_full(self) -> None:
-        """The client reads more slowly than it is written to: stop producing."""
-
-    def client_ready(self) -> None:
-        """The write buffer has drained."""
-
-    def client_lost(self) -> None:
-        """The client is gone or the exchange was ended; nothing can be written any more."""
-
-
-class ClientConnection(ResponseWriter):
+class ClientConnection(RequestReader):
     """One accepted connection.
 
-    head: of the current (or last) request. lingering: it is only read so that the last answer arrives.
+    head: of the current (or last) request, None when the routing function was not asked about it (`again.py`).
     """
 
     __slots__ = (
-        "_advancing",
         "_again",
-        "_buffer",
-        "_drain_left",
-        "_exchange",
-        "_held",
-        "_known",
-        "_parser",
         "_peer",
-        "_reading_paused",
         "_routing",
-        "_scanned",
         "_tls",
         "head",
-        "lingering",
     )
 
     def __init__(self, context: Context, tls: bool) -> None:
         super().__init__(context)
         self._tls = tls
         self._peer = Peer(None, "https" if tls else "http")
-        self._parser = heads.RequestParser(self._limits.fields)
-        self._known: dict[bytes, Request] = {}
         self._again = AgainExchange(self, context)
-        self.head: RequestHead | None = None
-        self._buffer = b""
-        self._scanned = 0
-        self._exchange: Exchange | None = None
         self._routing: asyncio.Task[None] | None = None
-        self._held = False
-        self._advancing = False
-        self._reading_paused = False
-        self._drain_left = 0
-        self.lingering = False
+        self.head: RequestHead | None = None
 
     # What the event loop calls
 
@@ -106,17 +63,6 @@ class ClientConnection(ResponseWriter):
         self._known = self._context.heads.of((self._peer.scheme, host, self._peer.certificate))
         self._context.connections.add(self)
         self.deadline = self._context.loop.time() + self._limits.head_timeout
-
-    def data_received(self, data: bytes) -> None:
-        if self._closed or self.lingering:
-            return
-        if self._buffer:
-            data = self._buffer + data
-        elif self._exchange is None and self._body is None and len(data) <= heads.KnownHeads.SIZE:
-            request = self._known.get(data)
-            if request is not None and self._begin_again(request):
-                return
-        self._advance(data)
 
     def eof_received(self) -> bool:
         if self._closed or self.lingering or (self._exchange is None and self._body is None):
@@ -157,140 +103,6 @@ class ClientConnection(ResponseWriter):
             self._refuse(BadMessage("the request's head did not arrive in time", 408))
         else:
             self._abort()
-
-    # Reading requests
-
-    def _advance(self, data: bytes) -> None:
-        """Use up `data` as far as the exchange under way allows; the rest waits in the buffer."""
-        self._advancing = True
-        while data:
-            if self._body is not None:
-                if self._held:
-                    break
-                data = self._advance_body(self._body, data)
-            elif self._exchange is not None:
-                break
-            else:
-                rest = self._advance_head(data)
-                if rest is None:
-                    break
-                data = rest
-            if self._closed or self.lingering:
-                data = b""
-        self._buffer = data
-        self._advancing = False
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.flush()
-            body = self._body
-            if body is not None and isinstance(body, bodies.Length) and body.left >= LONG:
-                self._read_in_bulk()
-        elif self._eof and self._body is None and not self.lingering:
-            self._close()
-        if data and not self._reading_paused and len(data) > self._limits.buffer and not self._closed:
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def _advance_head(self, data: bytes) -> bytes | None:
-        """Read a request's head and start its exchange; what follows it, or None when it is not complete."""
-        if len(data) <= heads.KnownHeads.SIZE:
-            known = self._known.get(data)
-            if known is not None:
-                self._scanned = 0
-                self._begin(known)
-                return b""
-        if data[:2] == b"\r\n":
-            # Empty lines before a request are tolerated (RFC 9112 section 2.2).
-            while data[:2] == b"\r\n":
-                data = data[2:]
-            if not data:
-                return b""
-        end = data.find(b"\r\n\r\n", self._scanned) + 4
-        if end < 4:
-            if not self._scanned:
-                self.deadline = self._context.now + self._limits.head_timeout
-            try:
-                if len(data) > self._limits.head:
-                    raise BadMessage("request header fields too large", 431)
-                heads.check_partial(data, self._scanned)
-            except BadMessage as error:
-                self._refuse(error)
-                return b""
-            self._scanned = max(0, len(data) - 3)
-            return None
-        self._scanned = 0
-        try:
-            if end > self._limits.head:
-                raise BadMessage("request header fields too large", 431)
-            head = data[:end]
-            request = self._known.get(head)
-            if request is None:
-                request = self._parser.parse(head)
-                self._context.heads.add(self._known, head, request)
-        except BadMessage as error:
-            self._refuse(error)
-            return b""
-        self._begin(request)
-        return data[end:]
-
-    def _advance_body(self, body: bodies.Body, data: bytes) -> bytes:
-        try:
-            chunk = body.feed(data)
-        except BadMessage as error:
-            self._refuse(error)
-            return b""
-        exchange = self._exchange
-        if chunk:
-            self._bytes_in += len(chunk)
-            if exchange is not None:
-                exchange.body(chunk)
-            else:
-                self._drain_left -= len(chunk)
-                if self._drain_left < 0:
-                    self._linger()
-        if not body.done:
-            return b""
-        if self._body is body:
-            self._body = None
-            if exchange is not None and self._exchange is exchange:
-                exchange.body_end(body.trailers)
-            elif exchange is None and not self._closed:
-                self._between_requests()
-        return body.rest
-
-    def _read_in_bulk(self) -> None:
-        """Let a long body be read in larger pieces, when it goes to an upstream as it comes."""
-        if self._takes_bulk() and self.transport.get_protocol() is self:
-            BulkReader(self)
-
-    def _takes_bulk(self) -> bool:
-        return (
-            isinstance(self._exchange, ForwardExchange)
-            and not (self._held or self._buffer or self._closed or self.lingering)
-            and isinstance(self._body, bodies.Length)
-        )
-
-    @property
-    def bulk_left(self) -> int:
-        body = self._body
-        return body.left if isinstance(body, bodies.Length) else LONG
-
-    def bulk_received(self, data: memoryview) -> bool:
-        exchange, body = self._exchange, self._body
-        if not self._takes_bulk():
-            self.data_received(bytes(data))
-            return False
-        assert isinstance(exchange, ForwardExchange) and isinstance(body, bodies.Length)
-        body.left -= len(data)
-        self._bytes_in += len(data)
-        exchange.body_now(data)
-        if not body.left and self._body is body:
-            body.done = True
-            self._body = None
-            if self._exchange is exchange:
-                exchange.body_end([])
-                exchange.flush()
-        return self._body is not None
 
     def _begin_again(self, request: Request) -> bool:
         """Forward a head that came before as it was forwarded then. False when the routing function must be asked."""
@@ -384,32 +196,6 @@ class ClientConnection(ResponseWriter):
     def exchange_is(self, exchange: Exchange) -> None:
         """Another object goes on with the exchange."""
         self._exchange = exchange
-
-    @property
-    def body_pending(self) -> bool:
-        """The request's body has not been read to its end."""
-        return self._body is not None
-
-    def hold(self, pause: bool = False) -> None:
-        """Hand over no more of the request's body until `release`. pause: do not even read it."""
-        self._held = True
-        if pause and self._body is not None and not self._reading_paused and not self._closed:
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def release(self) -> None:
-        self._held = False
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._advancing or self._closed:
-            return
-        self._advance(self._buffer)
-        if self._eof and self._body is not None and not self._held:
-            self._abort()
-        elif self._reading_paused and not self._closed and len(self._buffer) <= self._limits.buffer:
-            self._reading_paused = False
-            self.transport.resume_reading()
 
     def complete(self, trailers: Headers | None = None) -> None:
         """The response is complete: write what is left of it and go on to the next request."""
