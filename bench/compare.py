@@ -1,41 +1,61 @@
-"""Interleaved rounds of load on several contenders, and the table of what they showed."""
+"""Interleaved rounds of load on several contenders, and the table of what they showed.
+
+A machine's speed drifts, so a ratio is the median of the quotients of the same rounds, which stood next to each other.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bench.peers import Load
 
 
-def compare(contenders: dict[str, Callable[[], Load]], rounds: int, unit: str) -> dict[str, Load]:
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of what stands beside each other."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What each contender showed, by its name, round by round."""
+
+    loads: dict[str, list[Load]]
+
+    def rate(self, name: str, other: str) -> float:
+        """Requests per second beside another contender's."""
+        return ratio([load.rate for load in self.loads[name]], [load.rate for load in self.loads[other]])
+
+    def p99(self, name: str, other: str) -> float:
+        return ratio([load.p99 for load in self.loads[name]], [load.p99 for load in self.loads[other]])
+
+    def cpu(self, name: str, other: str) -> float:
+        """CPU time for a request beside another contender's."""
+        return ratio([load.cpu for load in self.loads[name]], [load.cpu for load in self.loads[other]])
+
+
+def compare(contenders: dict[str, Callable[[], Load]], rounds: int, unit: str) -> Rounds:
     """Run every contender `rounds` times, interleaved, and print medians with ratios to the contender `unit`.
 
-    A warm-up round of each is thrown away. Rounds are interleaved because a machine's speed drifts.
+    A warm-up round of each is thrown away.
     """
-    found: dict[str, list[Load]] = {name: [] for name in contenders}
+    loads: dict[str, list[Load]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
             load = run()
             if number:
-                found[name].append(load)
-    medians = {
-        name: Load(
-            statistics.median(load.rate for load in loads),
-            statistics.median(load.p99 for load in loads),
-            sum(load.errors for load in loads),
-            statistics.median(load.cpu for load in loads),
+                loads[name].append(load)
+    found = Rounds(loads)
+    print(f"{'':28}{'requests/s':>12}{'ratio':>8}{'p99 ms':>10}{'ratio':>8}{'CPU µs':>8}{'ratio':>8}{'errors':>8}")
+    for name, each in loads.items():
+        rate, p99, cpu = (
+            statistics.median(values) for values in zip(*((x.rate, x.p99, x.cpu) for x in each), strict=True)
         )
-        for name, loads in found.items()
-    }
-    base = medians[unit]
-    print(f"{'':28}{'requests/s':>12}{'ratio':>8}{'p99 ms':>10}{'ratio':>8}{'CPU µs':>8}{'errors':>8}")
-    for name, load in medians.items():
-        spread = "–".join(
-            f"{rate:.0f}" for rate in (min(x.rate for x in found[name]), max(x.rate for x in found[name]))
-        )
+        rates = sorted(load.rate for load in each)
         print(
-            f"{name:28}{load.rate:12.0f}{load.rate / base.rate:8.2f}{load.p99:10.2f}{load.p99 / base.p99:8.2f}"
-            f"{load.cpu:8.1f}{load.errors:8d}   ({spread})"
+            f"{name:28}{rate:12.0f}{found.rate(name, unit):8.2f}{p99:10.2f}{found.p99(name, unit):8.2f}"
+            f"{cpu:8.1f}{found.cpu(name, unit):8.2f}{sum(load.errors for load in each):8d}"
+            f"   ({rates[0]:.0f}–{rates[-1]:.0f})"
         )
-    return medians
+    return found

@@ -64,8 +64,8 @@ def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--size", type=int, default=512, help="bytes of the server's answer")
     args = parser.parse_args()
@@ -80,17 +80,16 @@ def main() -> None:
                 contenders[name] = lambda peer=peer, script=script: peers.wrk(
                     peer.url, args.connections, args.seconds, peer.pid, script
                 )
-            medians = compare(contenders, args.rounds, "kubectl proxy")
-            ours, kubectl, nginx = (
-                medians[name] for name in ("hatchway proxy, API", "kubectl proxy", "nginx, one worker")
-            )
-            for what, value, goal in (
-                ("requests/s beside kubectl proxy, at least 2.5", ours.rate / kubectl.rate, 2.5),
-                ("requests/s beside one nginx worker, at least 1.0", ours.rate / nginx.rate, 1.0),
-                ("p99 of kubectl proxy beside ours, at least 1 / 0.6", kubectl.p99 / ours.p99, 1 / 0.6),
-                ("CPU per request of kubectl proxy beside ours, at least 1.0", kubectl.cpu / ours.cpu, 1.0),
-            ):
-                print(f"goal: {what}: {'reached' if value >= goal else 'MISSED'} ({value:.2f})")
+            rounds = compare(contenders, args.rounds, "kubectl proxy")
+            ours, kubectl, nginx = "hatchway proxy, API", "kubectl proxy", "nginx, one worker"
+            rate = rounds.rate(ours, kubectl)
+            doors.goal("requests/s beside kubectl proxy, at least 2.5", rate, rate >= 2.5)
+            for name in (ours, "hatchway proxy, host name"):
+                rate = rounds.rate(name, nginx)
+                doors.goal(f"{name}: requests/s beside one nginx worker, at least 1.0", rate, rate >= 1)
+            p99, cpu = rounds.p99(ours, kubectl), rounds.cpu(ours, kubectl)
+            doors.goal("p99 beside kubectl proxy's, at most 0.6", p99, p99 <= 0.6)
+            doors.goal("CPU per request beside kubectl proxy's, at most 1.0", cpu, cpu <= 1)
 
 
 if __name__ == "__main__":

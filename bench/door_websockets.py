@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import uvloop
 
 from bench import doors, peers
+from bench.compare import ratio
 from bench.doors import Door
 
 # A whole text frame of 64 bytes, masked with zeros (RFC 6455 section 5.2).
@@ -130,8 +131,8 @@ async def idle(door: Door, count: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--idle", type=int, default=5000)
     args = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -159,8 +160,8 @@ def main() -> None:
                     weighed[name] = after
                     each = (after - before) * 1e3 / args.idle
                     print(f"{name:28}{before:8.0f} MB before{after:8.0f} MB with them   {each:.1f} KB each")
-                ratio = weighed["hatchway proxy"] / weighed["kubectl proxy"]
-                doors.goal("memory beside kubectl proxy's, at most 1.0", ratio, ratio <= 1)
+                beside = weighed["hatchway proxy"] / weighed["kubectl proxy"]
+                doors.goal("memory beside kubectl proxy's, at most 1.0", beside, beside <= 1)
 
 
 def echoes(found: dict[str, Door], connections: int, rounds: int, seconds: float) -> None:
@@ -170,17 +171,18 @@ def echoes(found: dict[str, Door], connections: int, rounds: int, seconds: float
             measured = uvloop.run(echo(door, connections, seconds if number else 1))
             if number:
                 shown[name].append(measured)
-    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in shown.items()}
-    rate, cpu = medians["kubectl proxy"]
+    columns = {name: list(zip(*rows, strict=True)) for name, rows in shown.items()}
     print(f"{f'echo, {connections} connections':28}{'messages/s':>12}{'ratio':>8}{'CPU µs':>8}{'ratio':>8}")
-    for name, (ours, spent) in medians.items():
-        rates = [row[0] for row in shown[name]]
+    for name, (rates, spent) in columns.items():
+        beside, cpu = (
+            ratio(ours, theirs) for ours, theirs in zip((rates, spent), columns["kubectl proxy"], strict=True)
+        )
         print(
-            f"{name:28}{ours:12.0f}{ours / rate:8.2f}{spent:8.1f}{spent / cpu:8.2f}"
+            f"{name:28}{statistics.median(rates):12.0f}{beside:8.2f}{statistics.median(spent):8.1f}{cpu:8.2f}"
             f"   ({min(rates):.0f}–{max(rates):.0f})"
         )
-    ratio = medians["hatchway proxy"][0] / rate
-    doors.goal(f"messages/s beside kubectl proxy, {connections} connections, at least 1.0", ratio, ratio >= 1)
+        if name.startswith("hatchway"):
+            doors.goal(f"messages/s beside kubectl proxy, {connections} connections, at least 1.0", beside, beside >= 1)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ _PROXY = (
     listen 127.0.0.1:{port} {ssl} backlog=1024;
     {certificate}
     location / {{
-      proxy_pass {scheme}://backend; proxy_ssl_session_reuse on; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
     }}
   }}
 }}
@@ -162,8 +162,6 @@ def nginx_proxy(
     port: int,
     backend_port: int,
     certificate: tuple[Path, Path] | None,
-    *,
-    upstream_tls: bool = False,
 ) -> list[str]:
     """The command of one nginx worker that proxies to a backend with keep-alive. certificate: file and key."""
     text = _PROXY.format(
@@ -173,7 +171,6 @@ def nginx_proxy(
         backend=backend_port,
         ssl="ssl" if certificate else "",
         certificate=_tls_lines(certificate),
-        scheme="https" if upstream_tls else "http",
     )
     return _nginx(directory, "proxy", text)
 

@@ -164,7 +164,7 @@ def main() -> None:
             path = deploy(private, args.size)
             deploy(loopback, args.size)
             print(f"TLS, {args.connections} connections, {args.size} bytes, {args.rounds} rounds of {args.seconds} s")
-            medians = compare(
+            rounds = compare(
                 {
                     "nginx to loopback": load(f"https://127.0.0.1:{nginx_port}/", nginx.pid, private.token),
                     "service proxy to a pod": load(private.server + path, private.pid, private.token),
@@ -173,7 +173,7 @@ def main() -> None:
                 args.rounds,
                 "nginx to loopback",
             )
-            reached = medians["service proxy to a pod"].rate / medians["nginx to loopback"].rate
+            reached = rounds.rate("service proxy to a pod", "nginx to loopback")
             print(
                 f"goal: to a pod at least 0.50 of the requests per second of one nginx worker: "
                 f"{'reached' if reached >= 0.5 else 'MISSED'} ({reached:.2f})"
