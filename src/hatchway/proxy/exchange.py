@@ -161,7 +161,8 @@ class ForwardExchange:
         connection = self._connection
         if connection is not None:
             self.flush()
-            connection.transport.write(data)
+            if not connection.transport.is_closing():  # as one is whose loss has not been reported yet
+                connection.transport.write(data)
 
     def body_end(self, trailers: Headers) -> None:
         if self._connection is None:

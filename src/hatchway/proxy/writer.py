@@ -114,7 +114,8 @@ class ResponseWriter(asyncio.Protocol):
             if self._eof:
                 self.deadline = self._context.now + self._limits.half_closed_timeout
             self._context.flush()
-            self.transport.write(data)
+            if not self.transport.is_closing():  # as one is whose loss has not been reported yet
+                self.transport.write(data)
 
     def push(self) -> None:
         """Write what `begin` and `send` have gathered."""
