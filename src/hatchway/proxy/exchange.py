@@ -180,13 +180,13 @@ class ForwardExchange:
 
     def client_full(self) -> None:
         connection = self._connection
-        if connection is not None and not connection.transport.is_closing():
-            connection.transport.pause_reading()
+        if connection is not None:
+            connection.pause()
 
     def client_ready(self) -> None:
         connection = self._connection
-        if connection is not None and not connection.transport.is_closing():
-            connection.transport.resume_reading()
+        if connection is not None:
+            connection.resume()
 
     def client_lost(self) -> None:
         self._over = True

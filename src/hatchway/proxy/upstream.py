@@ -76,6 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep_alive",
         "_method",
         "_parser",
+        "_paused",
         "_pool",
         "_sock",
         "_switch",
@@ -101,6 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = ""
         self._switch = False
         self._keep_alive = False
+        self._paused = False
         self._buffer = b""
         self._body: bodies.Body | None = None
         self._bulk: Callable[[memoryview], None] | None = None
@@ -118,6 +120,18 @@ class UpstreamConnection(asyncio.Protocol):
         """`after` goes on with the exchange of `before`, if that is under way."""
         if self._consumer is before:
             self._consumer = after
+
+    def pause(self) -> None:
+        """Read no more of the response until `resume`, or until it is complete."""
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def looks_dead(self) -> bool:
         """Whether the peer has closed the idle connection, or sent something, that the loop has not yet seen."""
@@ -262,6 +276,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _let_go(self, rest: bytes) -> None:
         """The exchange is over; rest: what came behind its response."""
         self.reused = True
+        if self._paused:
+            self.resume()  # what came last has filled the client's buffer
         # After an upgrade was asked for, no later request may travel here (CVE-2018-1002105).
         if self._keep_alive and not rest and not self.sending and not self._switch:
             self._pool.put(self)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import cast
 
 import pytest
@@ -251,39 +254,69 @@ class _Transport:
     def close(self) -> None: ...
 
 
-async def test_an_answer_while_the_last_of_an_upload_still_waits_does_not_silence_the_client() -> None:
-    """The upload has filled the upstream's buffer with its last piece; nothing drains before the answer comes."""
-    size = 2 * LONG
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+@dataclass
+class Ends:
+    """A client's connection and an idle one to its upstream, on transports that do nothing by themselves."""
+
+    context: Context
+    client: ClientConnection
+    front: _Transport
+    connection: UpstreamConnection
+    behind: _Transport
+
+
+@contextlib.asynccontextmanager
+async def ends(front: _Transport, behind: _Transport) -> AsyncIterator[Ends]:
     upstream = Upstream("u", Backend(lambda reader, writer: asyncio.sleep(0)).connect)
     pool = Pool(Limits())
     context = Context(asyncio.get_running_loop(), forward(upstream), Limits(), pool, status_body)
     sock, peer = socket.socketpair()
     sock.setblocking(False)
     connection = UpstreamConnection(pool, upstream.key, sock)
-    behind = _Transport(room=size)
     behind.set_protocol(connection)
     connection.connection_made(cast(asyncio.Transport, behind))
     pool.put(connection)
     client = ClientConnection(context, False)
-    front = _Transport()
     front.set_protocol(client)
     client.connection_made(cast(asyncio.Transport, front))
-    client.data_received(head)
-    left = size
-    while left:
-        reader = front.get_protocol()
-        assert isinstance(reader, BulkReader)
-        got = len(reader.get_buffer(-1))
-        reader.buffer_updated(got)
-        left -= got
-    await asyncio.sleep(0)
-    assert front.get_protocol() is client
-    assert not front.reading
-    connection.data_received(OK)
-    context.flush()
-    assert front.written.endswith(b"ok")
-    assert front.reading
+    yield Ends(context, client, front, connection, behind)
     sock.close()
     peer.close()
     await context.end_tasks()
+
+
+def read_in_bulk(transport: _Transport, size: int) -> None:
+    while size:
+        reader = transport.get_protocol()
+        assert isinstance(reader, BulkReader)
+        got = len(reader.get_buffer(-1))
+        reader.buffer_updated(got)
+        size -= got
+
+
+async def test_an_answer_whose_last_piece_fills_the_client_does_not_silence_the_upstream() -> None:
+    size = 2 * LONG
+    async with ends(_Transport(room=size), _Transport()) as world:
+        for _ in range(2):
+            world.client.data_received(GET)
+            world.context.flush()
+            world.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            read_in_bulk(world.behind, size)
+            assert world.behind.reading
+            await asyncio.sleep(0)
+        assert world.behind.written.count(b"GET") == 2
+
+
+async def test_an_answer_while_the_last_of_an_upload_still_waits_does_not_silence_the_client() -> None:
+    """The upload has filled the upstream's buffer with its last piece; nothing drains before the answer comes."""
+    size = 2 * LONG
+    async with ends(_Transport(), _Transport(room=size)) as world:
+        world.client.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        read_in_bulk(world.front, size)
+        await asyncio.sleep(0)
+        assert world.front.get_protocol() is world.client
+        assert not world.front.reading
+        world.connection.data_received(OK)
+        world.context.flush()
+        assert world.front.written.endswith(b"ok")
+        assert world.front.reading
