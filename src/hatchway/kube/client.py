@@ -161,7 +161,6 @@ class _Answer:
         self._connection: UpstreamConnection | None = connection
         self._pieces: deque[bytes] = deque()
         self._size = 0
-        self._paused = False
         self._error: ProxyError | None = None
         self._changed = asyncio.Event()
 
@@ -178,7 +177,8 @@ class _Answer:
         found = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
-        self._read_on()
+        if self._connection is not None:
+            self._connection.resume()
         return found
 
     async def _wait(self, patience: float) -> None:
@@ -205,11 +205,6 @@ class _Answer:
             self.leave()
             self.upstream_lost(error)
 
-    def _read_on(self) -> None:
-        if self._paused and self._connection is not None:
-            self._paused = False
-            self._connection.transport.resume_reading()
-
     def upstream_interim(self, response: Response) -> None:
         pass
 
@@ -220,9 +215,8 @@ class _Answer:
     def upstream_body(self, data: bytes) -> None:
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > _BUFFER and not self._paused and self._connection is not None:
-            self._paused = True
-            self._connection.transport.pause_reading()
+        if self._size > _BUFFER and self._connection is not None:
+            self._connection.pause()
 
     def upstream_pieces(self) -> _Answer:
         return self
@@ -239,8 +233,6 @@ class _Answer:
         self._changed.set()
 
     def upstream_end(self, trailers: Headers) -> None:
-        # The connection may be in the pool again, where it must be readable.
-        self._read_on()
         self._connection = None
         self._changed.set()
 
