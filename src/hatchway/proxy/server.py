@@ -10,23 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import socket
 import ssl as ssl_module
 
 from hatchway.errors import ApiError
-from hatchway.proxy import transports
-from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.acceptor import Acceptor
 from hatchway.proxy.context import Context, ErrorBody
 from hatchway.proxy.heap import keep_freed
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Respond, Route
 from hatchway.proxy.upstream import Pool
 
-logger = logging.getLogger("hatchway.proxy")
-
-_TLS_HANDSHAKE = b"\x16"  # RFC 8446 section 5.1, ContentType.handshake
-_BACKLOG = 1024
 _REASONS = {
     400: "BadRequest",
     405: "MethodNotAllowed",
@@ -51,8 +45,7 @@ class Server:
     def __init__(self, context: Context, sock: socket.socket, own_pool: bool) -> None:
         self._context = context
         self._own_pool = own_pool
-        self._listener: asyncio.AbstractServer | None = None
-        self._sniffer: _Sniffer | None = None
+        self._acceptor: Acceptor | None = None
         self._closed = False
         self.sockets = [sock]
 
@@ -73,10 +66,8 @@ class Server:
         self._closed = True
         context = self._context
         context.closing = True
-        if self._listener is not None:
-            self._listener.close()
-        if self._sniffer is not None:
-            self._sniffer.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         for connection in list(context.connections):
             connection.shut_down()
         with contextlib.suppress(TimeoutError):
@@ -117,83 +108,9 @@ async def serve(
         if host is None or port is None:
             raise ValueError("serve needs sock, or host and port")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        sock = socket.create_server((host, port), family=family)
     sock.setblocking(False)
     context = Context(loop, route, limits, pool if pool is not None else Pool(limits), error_body)
     server = Server(context, sock, own_pool=pool is None)
-    if sniff_tls:
-        assert ssl is not None
-        server._sniffer = _Sniffer(context, sock, ssl)
-    else:
-        tls = ssl is not None
-        server._listener = await transports.listen(lambda: ClientConnection(context, tls), sock, limits, _BACKLOG, ssl)
+    server._acceptor = Acceptor(context, sock, ssl, sniff_tls)
     return server
-
-
-class _Sniffer:
-    """Accepts connections itself, to look at a connection's first byte before a transport takes the socket."""
-
-    def __init__(self, context: Context, sock: socket.socket, ssl: ssl_module.SSLContext) -> None:
-        self._context = context
-        self._sock = sock
-        self._ssl = ssl
-        sock.listen(_BACKLOG)
-        context.loop.add_reader(sock.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(64):  # leave the loop a chance under a flood
-            try:
-                connection, _ = self._sock.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                logger.error("accepting a connection failed: %s", error)
-                return
-            connection.setblocking(False)
-            self._context.spawn(self._sniff(connection), "sniff")
-
-    async def _sniff(self, connection: socket.socket) -> None:
-        context = self._context
-        timeout = context.limits.head_timeout
-        try:
-            async with asyncio.timeout(timeout):
-                first = await self._peek(connection)
-                if first:
-                    tls = first == _TLS_HANDSHAKE
-                    await transports.accept(
-                        lambda: ClientConnection(context, tls),
-                        connection,
-                        context.limits,
-                        self._ssl if tls else None,
-                    )
-                    return
-        except (OSError, EOFError) as error:  # handshakes that fail are the client's affair
-            logger.debug("a connection failed before its first request: %s", error)
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
-
-    async def _peek(self, connection: socket.socket) -> bytes:
-        loop = self._context.loop
-        while True:
-            try:
-                return connection.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
-                readable = loop.create_future()
-                loop.add_reader(connection.fileno(), _wake, readable)
-                try:
-                    await readable
-                finally:
-                    loop.remove_reader(connection.fileno())
-
-    def close(self) -> None:
-        self._context.loop.remove_reader(self._sock.fileno())
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -54,17 +54,6 @@ async def accept(
     await aiofastnet.connect_accepted_socket(loop, factory, sock, **_tls(tls, limits, limits.head_timeout))
 
 
-async def listen(
-    factory: Factory, sock: socket.socket, limits: Limits, backlog: int, tls: ssl_module.SSLContext | None = None
-) -> asyncio.AbstractServer:
-    """Accept connections on a bound socket, with TLS handshakes as their server with `tls`."""
-    loop = asyncio.get_running_loop()
-    _watch(loop)
-    return await aiofastnet.create_server(
-        loop, factory, sock=sock, backlog=backlog, **_tls(tls, limits, limits.head_timeout)
-    )
-
-
 def _tls(context: ssl_module.SSLContext | None, limits: Limits, timeout: float) -> dict[str, Any]:
     if context is None:
         return {}
