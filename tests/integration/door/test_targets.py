@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.conftest import Cluster, wait_for
@@ -162,6 +163,38 @@ def test_websockets_with_query_and_subprotocol(door: Door) -> None:
         assert ws.recv() == f"a=1&b=/ chat http://{host}"
         ws.send("hello")
         assert ws.recv() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("strict.door.svc", "/ws"),
+        ("app.door.svc", "/local"),
+        ("prefix", "/api/v1/namespaces/door/services/app/proxy/local"),
+    ],
+)
+def test_a_refused_websocket_teaches_the_host(cluster: Cluster, namespace: str, host: str, path: str) -> None:
+    # A door that has learned nothing yet; a client that does not connect again by itself.
+    with door_of(cluster) as fresh:
+        outer = f"{host}.localhost:{fresh.port}"
+        for _ in range(2):
+            with (
+                socket.create_connection(("127.0.0.1", fresh.port)) as sock,
+                connect(f"ws://{outer}{path}", sock=sock, origin=f"http://{outer}") as ws,  # type: ignore[arg-type]
+            ):
+                assert str(ws.recv()).endswith("http://localhost:8080")
+        if path.endswith("/local"):
+            # Pages are told what they would have been without it.
+            assert fields(ask(fresh, host, path.replace("local", "headers"), **HTML))["host"] == outer
+
+
+def test_a_websocket_that_is_refused_by_every_name_stays_refused(door: Door) -> None:
+    host = f"app.door.svc.localhost:{door.port}"
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", door.port)) as sock, pytest.raises(InvalidStatus) as refused:
+            connect(f"ws://{host}/status?403", sock=sock, origin=f"http://{host}")  # type: ignore[arg-type]
+        answer = refused.value.response
+        assert (answer.status_code, answer.body) == (403, b'{"said": "by the application"}')
 
 
 def test_cookies_keep_what_browsers_take(door: Door) -> None:
