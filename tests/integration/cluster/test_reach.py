@@ -227,6 +227,34 @@ def test_url_in_every_spelling(reach: Cluster) -> None:
     assert reach.hatchway("url", "web", "--host", "--api", check=False).returncode == 2
 
 
+def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: Path) -> None:
+    def path(*arguments: str) -> str:
+        return reach.hatchway("url", *arguments, "-n", "reach", "--path").stdout.strip().rpartition("reach/")[2]
+
+    assert path("web") == "services/https:web:https/proxy/"
+    assert path("web:metrics", "x") == "services/web:metrics/proxy/x"
+    assert path("pod/web-0") == "pods/web-0:8080/proxy/"
+    assert reach.hatchway("url", "web", "-n", "reach").stdout.strip().endswith("/services/https:web:https/proxy/")
+    # Where nothing tells, what was said is all that can be spelled.
+    done = reach.hatchway("url", "nothing", "-n", "reach", "--path")
+    assert done.stdout == "/api/v1/namespaces/reach/services/nothing/proxy/\n"
+    assert done.stderr.strip().endswith("there is no svc/nothing in namespace reach")
+    done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
+    assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
+    assert "note: no port was said" in done.stderr and "no cluster to talk to" in done.stderr
+
+
+def test_url_lists_the_ports_when_none_of_them_is_meant(reach: Cluster) -> None:
+    reach.kubectl("create", "service", "clusterip", "database", "--tcp=5432:5432", "--tcp=6379:6379", "-n", "reach")
+    try:
+        done = reach.hatchway("url", "database", "-n", "reach", check=False)
+    finally:
+        reach.kubectl("delete", "service", "database", "-n", "reach")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "svc/database in namespace reach has no port that is known to speak HTTP, and none was said" in done.stderr
+    assert "`hatchway url svc/database:5432-5432 -n reach` or `hatchway url svc/database:6379-6379 -n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "options", "expected"),
     [
