@@ -6,6 +6,7 @@ An item, one for each service, pod and node (fields that are empty are left out)
     kind, namespace, name, created
     title, about    what its labels and annotations call it
     state       "ready" | "partly" | "down" | "empty": the colour of its dot
+    lacking     true where pods are selected and there is not one: a service that should have endpoints and has none
     summary     "2/3 ready"
     reasons     [{"name": pod, "text": why it is not ready}]; name "" for what is said of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
@@ -108,6 +109,7 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     item = _head("services", service)
     endpoints = _endpoints(service, index, pods)
     _judge(item, endpoints, service)
+    item["lacking"] = not endpoints and bool(selector_of(service)) and index.slices(key_of(service)) is not None
     facts = door.facts(Target("services", name, namespace))
     barred = _why_barred(service, index)
     needs = barred or facts.needs_forward

@@ -127,7 +127,8 @@ const synced = () => arrived && (about.state.phase === "live" || TABS.some((kind
 // Searching
 
 const words = () => search.value.toLowerCase().split(/\s+/).filter(Boolean);
-const needsAttention = (item) => item.state === "partly" || item.state === "down";
+// Before everything was listed once a service may only seem to have no endpoints.
+const needsAttention = (item) => item.state === "partly" || item.state === "down" || (item.lacking && about?.state.phase !== "connecting");
 const matches = (item, wanted) => wanted.every((word) => hay.get(item.key).includes(word));
 
 /** Show what matches, count, and say so where nothing does. */
@@ -194,7 +195,7 @@ function empty(counts) {
     if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing has been seen yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
     else content.push(h("div.skeleton", { "aria-label": "Loading" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
   } else if (search.value.trim() || attention) {
-    content.push(h("h2", {}, search.value.trim() ? `Nothing in ${tab} matches “${search.value.trim()}”` : `All ${tab} are ready`));
+    content.push(h("h2", {}, search.value.trim() ? `Nothing in ${tab} matches “${search.value.trim()}”` : `No ${ONE[tab]} needs attention`));
     const others = TABS.filter((kind) => kind !== tab && counts[kind]);
     if (search.value.trim()) content.push(h("p", {}, "A search looks at names, namespaces, titles and ports; several words must all match."));
     content.push(h("p.choices", {}, h("button.button", { type: "button", "data-clear": true }, attention && !search.value.trim() ? "Show all" : "Clear the search"),
