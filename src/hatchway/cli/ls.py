@@ -15,6 +15,7 @@ from hatchway.errors import HatchwayError
 
 if TYPE_CHECKING:
     from hatchway.kube.catalog import Entry
+    from hatchway.kube.connection import Connection
     from hatchway.kube.links import Link
     from hatchway.kube.view import View
 
@@ -64,6 +65,8 @@ def ls(
             async with catalog.opened(connection, spaces, stay=watch) as view:
                 _check_rights(view)
                 screen = _Screen(view, spaces, search, output, port, catalog.entries)
+                if spaces and not (view.services or view.pods):
+                    await _check_namespace(connection, spaces[0], watch=watch)
                 if watch:
                     await screen.for_ever()
                 else:
@@ -83,6 +86,21 @@ def _check_rights(view: View) -> None:
     for scope in view.scopes.values():
         if scope.reason:
             print(f"note: {scope.reason}", file=sys.stderr)
+
+
+async def _check_namespace(connection: Connection, name: str, *, watch: bool) -> None:
+    """Raise HatchwayError when there is no such namespace; who watches may wait for it."""
+    from hatchway.door.lookup import Lookup
+
+    similar = await Lookup(connection).instead_of_namespace(name)
+    if similar is None:
+        return
+    message = f'there is no namespace "{name}" in {connection.label}'
+    if watch:
+        print(f"note: {message} yet", file=sys.stderr)
+        return
+    meant = " or ".join(f"`hatchway ls -n {one}`" for one in similar)
+    raise HatchwayError(message, f"did you mean {meant}?" if meant else "`hatchway ls -A` looks everywhere")
 
 
 class _Screen:

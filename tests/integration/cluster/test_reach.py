@@ -103,6 +103,27 @@ def test_ls_says_what_to_do_when_there_is_nothing(reach: Cluster) -> None:
     assert 'nothing with "zzz" in its name' in reach.hatchway("ls", "zzz", "-A").stderr
 
 
+def test_ls_knows_a_namespace_that_does_not_exist(reach: Cluster, tmp_path: Path) -> None:
+    for options, hint in (
+        (("-n", "kube-sistem"), "did you mean `hatchway ls -n kube-system`"),
+        (("-n", "zzz", "web"), "`hatchway ls -A` looks everywhere"),
+        (("-n", "zzz", "-o", "json"), "`hatchway ls -A` looks everywhere"),
+    ):
+        done = reach.hatchway("ls", *options, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f'there is no namespace "{options[1]}" in context "hatchway-shared"' in done.stderr
+        assert hint in done.stderr
+    # Who watches may wait for it.
+    command = [BIN / "hatchway", "ls", "-n", "reach-later", "-w", "--kubeconfig", str(reach.kubeconfig)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert "note: there is no namespace" in process.stderr.readline()
+            assert process.poll() is None
+        finally:
+            process.terminate()
+
+
 def restricted(reach: Cluster, path: Path, user: str) -> Path:
     document = yaml.safe_load(reach.kubeconfig.read_text())
     document["users"] = [{"name": document["users"][0]["name"], "user": {"token": reach.token("--user", user)}}]
