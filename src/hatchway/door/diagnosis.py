@@ -21,7 +21,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
 from hatchway.kube.endpoints import SERVICE_NAME, format_selector, ready_endpoints, selector_of
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
-from hatchway.target import Target, TargetError, format_argument, format_host_name
+from hatchway.target import Target, TargetError, format_argument, format_arguments, format_host_name
 
 _SAFE = frozenset(("GET", "HEAD"))
 _ADDRESS = re.compile(r"dial tcp ([^ ]+?): ")
@@ -126,9 +126,22 @@ class Diagnosis:
 
     async def _not_found(self, target: Target) -> Problem:
         known = await self._lookup.list(target.kind, target.namespace)
+        if not known and target.namespace:
+            similar = await self._lookup.instead_of_namespace(target.namespace)
+            if similar is not None:
+                return await self._no_namespace(target, similar)
         names = problems.similar_names(target.name, [one["metadata"]["name"] for one in known])
         links = [self._link(replace(target, name=name, port="", scheme="")) for name in names]
         return problems.not_found(target, [link for link in links if link is not None], domain=self._domain)
+
+    async def _no_namespace(self, target: Target, similar: list[str]) -> Problem:
+        meant = []
+        for namespace in similar:
+            one = replace(target, namespace=namespace)
+            link = self._link(one)
+            if link and (await self._lookup.get(one.kind, namespace, one.name)).object is not None:
+                meant.append((format_arguments(one), link[1]))
+        return problems.no_namespace(target, meant, similar, domain=self._domain)
 
     async def _no_endpoints(self, target: Target) -> Problem:
         service = (await self._lookup.get("services", target.namespace, target.name)).object

@@ -279,6 +279,28 @@ def not_found(target: Target, similar: Iterable[tuple[str, str]] = (), *, domain
     )
 
 
+def no_namespace(
+    target: Target, meant: Iterable[tuple[str, str]] = (), similar: Iterable[str] = (), *, domain: str = "localhost"
+) -> Problem:
+    """No such namespace. meant: (text, URL) of targets of that name elsewhere. similar: namespaces."""
+    links = tuple(meant)
+    names = () if links else tuple(Detail(name, state="") for name in similar)
+    return Problem(
+        kind="not-found",
+        status=404,
+        reason="NotFound",
+        title=f"There is no namespace {target.namespace}",
+        message=f'{target.kind} "{target.name}" not found: there is no namespace "{target.namespace}"',
+        hint="" if links or names else "Look through the portal, or list what there is.",
+        facts=_target_facts(target, domain),
+        details=names,
+        details_title="Namespaces that are called alike",
+        links=links,
+        links_title="Did you mean",
+        commands=() if links else ("kubectl get namespaces",),
+    )
+
+
 def similar_names(wanted: str, known: Iterable[str], limit: int = 5) -> list[str]:
     """The names that may have been meant, the most similar first: near misses, then those that contain it."""
     names = list(dict.fromkeys(known))

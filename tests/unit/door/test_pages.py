@@ -34,6 +34,8 @@ EVERY = [
     problems.cluster_away("https://10.0.0.1:6443", "no route to host", "10:42"),
     problems.not_found(Target("pods", "web-9", "shop"), [("web-0", "http://web-0.shop.pod.localhost/")]),
     problems.not_found(Target("nodes", "n9")),
+    problems.no_namespace(WEB, [("svc/web -n shop", "http://web.shop.svc.localhost/")], ["shop"]),
+    problems.no_namespace(WEB, [], ["shopping"]),
     problems.unknown_host("x.localhost"),
     problems.refused_by_guard("its Origin is http://evil.example", "open the address yourself"),
     problems.credentials_expired("staging", "Unauthorized", "aws sso login"),
