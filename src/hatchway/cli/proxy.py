@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from hatchway.door import filter as filters
 from hatchway.door.options import DEFAULT_PORT, Options
 from hatchway.errors import HatchwayError
 from hatchway.route.chooser import Via
+
+if TYPE_CHECKING:
+    from hatchway.kube.connection import Connection
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -144,6 +148,21 @@ def _warn(options: Options, *, relaxed: bool) -> None:
         tell(f"everyone who can reach {options.address or 'this machine'} can use your rights in the cluster")
 
 
+def _follower(connection: Connection) -> Callable[[], None]:
+    """Says so when an edit of the kubeconfig leads the door to another cluster."""
+    served = connection.context, connection.server
+
+    def changed() -> None:
+        nonlocal served
+        before, served = served, (connection.context, connection.server)
+        if served[0] != before[0]:
+            say(f"Now serving {connection.label}: the kubeconfig's current context has changed")
+        elif served != before:
+            say(f"Now serving {connection.label}: the kubeconfig has another server for it")
+
+    return changed
+
+
 def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
     import asyncio
     import signal
@@ -171,6 +190,7 @@ def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
             if listening.url:
                 known = f'context "{connection.context}"' if connection.context else "this cluster"
                 say(f"  Everything you may reach in {known}:  {listening.url}")
+            connection.subscribe(_follower(connection))
             await stop.wait()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

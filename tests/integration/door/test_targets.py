@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import socket
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.conftest import Cluster, wait_for
+from tests.conftest import Cluster, find_kubectl, wait_for
 from tests.door import Door, door_of
 from tests.integration.door.asking import HTML, ask, fields
 
@@ -340,6 +341,34 @@ def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_p
         assert runs.read_text().count("run") == 2
         assert ask(door, "app.door.svc", "/x").json == {"path": "/x"}
         assert runs.read_text().count("run") == 2
+
+
+def test_a_switch_of_contexts_is_said(cluster: Cluster, tmp_path: Path) -> None:
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    (first,) = document["contexts"]
+    document["contexts"].append({**first, "name": "other"})
+    own = tmp_path / "config"
+    own.write_text(yaml.safe_dump(document))
+
+    def use(context: str) -> None:
+        subprocess.run([find_kubectl(), "config", "use-context", context, "--kubeconfig", own], check=True)
+
+    with door_of(cluster, kubeconfig=own) as door, door_of(cluster, "--context", "other", kubeconfig=own) as pinned:
+        assert door.process.stdout is not None and pinned.process.stdout is not None
+        assert f'context "{first["name"]}":' in door.process.stdout.readline()
+        assert 'context "other":' in pinned.process.stdout.readline()
+        for context in ("other", first["name"]):
+            use(context)
+            said = (
+                f'Now serving context "{context}" ({cluster.server}): the kubeconfig\'s current context has changed\n'
+            )
+            assert door.process.stdout.readline() == said
+        assert ask(door, "", "/version").status == 200
+        # Which one is current is no news where the context was said; where its server is, is.
+        document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+        own.write_text(yaml.safe_dump(document))
+        said = 'Now serving context "other" (https://127.0.0.1:1): the kubeconfig has another server for it\n'
+        assert pinned.process.stdout.readline() == said
 
 
 def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:
