@@ -65,11 +65,15 @@ class Diagnosis:
     def away(self, error: ProxyError, head: RequestHead, *, html: bool) -> Respond:
         """The API server could not be reached."""
         self._connection.note(error)
+        return self.answer(self._away(error), head, html=html)
+
+    def _away(self, error: ProxyError) -> Problem:
+        label = self._connection.label
+        if error.silent:
+            return problems.cluster_silent(label, error.message)
         if error.stage == "tls" and "certificate" in error.message:
-            problem = problems.certificate(self._connection.server, error.message)
-        else:
-            problem = problems.cluster_away(self._connection.label, error.message)
-        return self.answer(problem, head, html=html)
+            return problems.certificate(self._connection.server, error.message)
+        return problems.cluster_away(label, error.message)
 
     def no_credentials(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
         """There are no credentials: a plugin has failed, or what the kubeconfig names cannot be read."""
@@ -82,8 +86,9 @@ class Diagnosis:
         """What a route needs could not be found out."""
         if isinstance(error, ApiError):
             if error.code == 503:
-                reason = self._connection.trouble.reason if self._connection.trouble else error.message
-                return self.answer(problems.cluster_away(self._connection.label, reason), head, html=html)
+                trouble = self._connection.trouble
+                why = trouble.error if trouble is not None else ProxyError("read", error.message)
+                return self.answer(self._away(why), head, html=html)
             if error.code == 401:
                 return self.no_credentials(error, head, html=html)
             return self.answer(problems.from_error(error), head, html=html)

@@ -259,6 +259,22 @@ def cluster_away(server: str, error: str, since: str = "") -> Problem:
     )
 
 
+def cluster_silent(server: str, error: str) -> Problem:
+    """The API server accepts connections and says nothing. error: what was waited for, and how long."""
+    return Problem(
+        kind="time-out",
+        status=504,
+        reason="Timeout",
+        title="The cluster did not answer in time",
+        message=f"connected to {server}, but it says nothing: {error}",
+        hint="Its API server may be overloaded or starting, or something on the way (a proxy, a VPN) holds the connection "
+        "and passes nothing on. It is tried again by itself.",
+        facts=(("API server", server),),
+        commands=("kubectl get --raw /readyz",),
+        retry=RETRY,
+    )
+
+
 def not_found(target: Target, similar: Iterable[tuple[str, str]] = (), *, domain: str = "localhost") -> Problem:
     """No such service, pod or node. similar: (text, URL) of what may have been meant."""
     links = tuple(similar)

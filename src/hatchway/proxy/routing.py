@@ -120,13 +120,15 @@ class ProxyError(Exception):
 
     stage: "dial" (no connection), "tls", "write"/"read" (connection lost, time-out), "protocol" (not HTTP),
     "upgrade" (an upgrade answered below 400 but not 101; `status` holds the code).
+    silent: so many seconds a peer that had accepted the connection was waited for; 0 when it was something else.
     """
 
-    def __init__(self, stage: str, message: str, status: int = 0) -> None:
+    def __init__(self, stage: str, message: str, status: int = 0, silent: float = 0.0) -> None:
         super().__init__(message)
         self.stage = stage
         self.message = message
         self.status = status
+        self.silent = silent
 
 
 @dataclass(slots=True)

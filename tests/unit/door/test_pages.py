@@ -31,6 +31,7 @@ EVERY = [
     problems.forbidden("ada", "get", "services/proxy", "shop", "web"),
     problems.certificate("https://10.0.0.1:6443", "self-signed certificate"),
     problems.timed_out(WEB, 30),
+    problems.cluster_silent("https://10.0.0.1:6443", "no answer in 10 s"),
     problems.cluster_away("https://10.0.0.1:6443", "no route to host", "10:42"),
     problems.not_found(Target("pods", "web-9", "shop"), [("web-0", "http://web-0.shop.pod.localhost/")]),
     problems.not_found(Target("nodes", "n9")),
