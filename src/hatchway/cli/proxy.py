@@ -89,8 +89,8 @@ def proxy(
         port=_port(port),
         unix_socket=unix_socket,
         www=www,
-        www_prefix=www_prefix,
-        api_prefix=api_prefix,
+        www_prefix=_prefix(www_prefix),
+        api_prefix=_prefix(api_prefix),
         filter=None
         if disable_filter
         else filters.Filter.of(
@@ -113,6 +113,12 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
     return int(text)
+
+
+def _prefix(text: str) -> str:
+    """A path with a slash at both ends, whichever was left out: without the first nothing would ever be found there."""
+    path = text.strip("/")
+    return f"/{path}/" if path else "/"
 
 
 def _domain(text: str) -> str:

@@ -283,6 +283,15 @@ def test_the_listing(api: Recorder, place: Path, program: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("slashes", ["{}", "/{}", "{}/", "/{}/"])
+def test_prefixes_with_and_without_slashes(api: Recorder, place: Path, program: str, slashes: str) -> None:
+    flags = ("--www=files", f"-P={slashes.format('some/files')}", f"--api-prefix={slashes.format('some')}")
+    with running(program, api.kubeconfig(place), *flags, cwd=place) as proxy:
+        found = [proxy.ask(Ask(path)).status for path in ("/some/files/a.txt", "/some/api", "/api")]
+    # kubectl takes a prefix without a slash in front for the name of a host.
+    assert found == ([404, 404, 404] if program == "kubectl" and slashes[0] != "/" else [200, 200, 404])
+
+
 def test_keep_alive_of_a_client(api: Recorder, place: Path, program: str) -> None:
     """Several requests on one connection, refused ones in between."""
     with running(program, api.kubeconfig(place), cwd=place) as proxy, proxy.connect() as connection:
