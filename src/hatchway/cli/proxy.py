@@ -85,7 +85,7 @@ def proxy(
     from hatchway.door import hostheader
 
     options = Options(
-        address=address,
+        address=_address(address),
         port=_port(port),
         unix_socket=unix_socket,
         www=www,
@@ -113,6 +113,21 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
     return int(text)
+
+
+def _address(text: str) -> str:
+    import socket
+
+    name = text.removeprefix("[").removesuffix("]")
+    try:
+        socket.getaddrinfo(name or None, 0)
+    except (OSError, UnicodeError) as error:
+        raise HatchwayError(
+            f"--address: {text!r} is neither an IP address nor a name that is known here",
+            "write an address of this machine (127.0.0.1, ::1, or 0.0.0.0 for all of them) or localhost; "
+            "the port is --port's",
+        ) from error
+    return text
 
 
 def _prefix(text: str) -> str:

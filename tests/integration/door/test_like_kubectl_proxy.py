@@ -253,6 +253,8 @@ def test_a_unix_socket(api: Recorder, place: Path, program: str) -> None:
         (("--unix-socket=secret",), "in use"),
         (("--port=70000",), "70000"),
         (("--port=abc",), "abc"),
+        (("--port=0", "--address=no-such.invalid"), "no-such.invalid"),
+        (("--port=0", "--address=192.0.2.7"), "192.0.2.7"),
         (("--keepalive=abc",), "abc"),
         (("--accept-paths=[",), "["),
         (("--reject-paths=+",), "+"),
@@ -267,6 +269,26 @@ def test_what_does_not_start(api: Recorder, place: Path, program: str, flags: tu
     assert failed.returncode != 0
     assert message in failed.stderr
     assert (place / "secret").read_text() == "not to be served"
+
+
+@pytest.mark.parametrize(
+    ("address", "message", "hint"),
+    [
+        (
+            "nonsense.invalid",
+            "--address: 'nonsense.invalid' is neither an IP address nor a name that",
+            "127.0.0.1, ::1",
+        ),
+        ("127.0.0.1:8001", "--address: '127.0.0.1:8001' is neither", "the port is --port's"),
+        ("192.0.2.7", "cannot listen on 192.0.2.7:0: cannot assign requested address", "an address of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on(
+    api: Recorder, place: Path, address: str, message: str, hint: str
+) -> None:
+    failed = fails("hatchway", api.kubeconfig(place), "--port=0", f"--address={address}", cwd=place)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert message in failed.stderr and hint in failed.stderr
 
 
 def test_the_listing(api: Recorder, place: Path, program: str) -> None:
