@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import BIN, find_kubectl
 from tests.door import need_door
@@ -289,6 +290,19 @@ def test_an_address_that_cannot_be_listened_on(
     failed = fails("hatchway", api.kubeconfig(place), "--port=0", f"--address={address}", cwd=place)
     assert (failed.returncode, failed.stdout) == (1, "")
     assert message in failed.stderr and hint in failed.stderr
+
+
+def test_no_context_is_current(api: Recorder, place: Path) -> None:
+    kubeconfig = api.kubeconfig(place)
+    document = yaml.safe_load(kubeconfig.read_text())
+    name = document.pop("current-context")
+    kubeconfig.write_text(yaml.safe_dump(document))
+    failed = fails("hatchway", kubeconfig, "--port=0", cwd=place)
+    assert failed.returncode == 1
+    assert "no context is current in the kubeconfig" in failed.stderr
+    assert f"--context takes {name}; `kubectl config use-context {name}` makes it current" in failed.stderr
+    with running("hatchway", kubeconfig, f"--context={name}", cwd=place) as proxy:
+        assert outcome(proxy.ask(Ask("/api")), api.seen[-1]) == "200 → GET /api"
 
 
 def test_the_listing(api: Recorder, place: Path, program: str) -> None:
