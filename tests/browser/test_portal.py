@@ -270,6 +270,15 @@ def test_empty_and_error_states(visit: Open) -> None:
         page = visit(served.url)
         page.wait_for_selector(".skeleton")
         assert page.inner_text("#connection-text") == "Connecting"
+        assert "Asking the cluster for its services" in page.inner_text("#empty")
+        # That services have come says nothing of pods.
+        served.change(lambda: view.put(make_service("shop", "web", 80)))
+        page.wait_for_selector("li.row")
+        page.keyboard.press("2")
+        page.wait_for_selector("#empty >> text=Asking the cluster for its pods")
+        assert page.inner_text("[data-count=pods]") == ""
+        page.keyboard.press("1")
+        served.change(lambda: view.delete(view.services["shop", "web"]))
         served.change(lambda: view.become(State()))
         page.wait_for_selector("text=No services yet")
         assert "kubectl expose" in page.inner_text("#empty")
@@ -289,6 +298,8 @@ def test_empty_and_error_states(visit: Open) -> None:
         page.wait_for_selector("#alerts >> text=The cluster does not answer")
         assert "no route to host" in page.inner_text("#alerts")
         assert page.inner_text("#connection-text") == "Cluster away"
+        page.keyboard.press("3")
+        page.wait_for_selector("#empty >> text=No nodes")
         served.change(lambda: view.become(State()))
         page.wait_for_selector("#connection-text >> text=Live")
         assert page.inner_text("#alerts") == ""

@@ -42,6 +42,7 @@ _HISTORY = 20_000
 
 INTERVAL = 0.2
 HEARTBEAT = 15.0
+FIRST_ANSWERS = 5.0
 
 _encoder = msgspec.json.Encoder()
 
@@ -145,10 +146,27 @@ class Feed:
         }
 
     async def snapshot(self) -> bytes:
-        """Everything as one JSON object: `about`, and {"version", "items"}."""
+        """Everything as one JSON object: `about`, and {"version", "items"}.
+
+        Who asks before the cluster has answered for the first time waits for that, for `FIRST_ANSWERS` seconds at most.
+        """
+        await self._first_answers()
         await self.refresh()
         about = _encoder.encode({**self.about(), "version": self.version})
         return about[:-1] + b',"items":[' + b",".join(self._items.values()) + b"]}"
+
+    async def _first_answers(self) -> None:
+        waker = asyncio.Event()
+        self._wakers.add(waker)
+        try:
+            async with asyncio.timeout(FIRST_ANSWERS):
+                while self._view.state.name == "connecting":
+                    waker.clear()
+                    await waker.wait()
+        except TimeoutError:
+            return  # `state` says that it is still asking
+        finally:
+            self._wakers.discard(waker)
 
     async def follow(self) -> AsyncGenerator[bytes]:
         """Server-sent events for one page, for ever.
