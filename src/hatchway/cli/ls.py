@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Changes that come together are shown together.
 _SETTLE = 0.15
 _NONE = "<none>"
+# So many ports stand in one line; the wide form has a line for each.
+_PORTS = 5
 
 
 class Columns(StrEnum):
@@ -160,7 +162,10 @@ class _Screen:
         from hatchway.target import format_argument
 
         def row(links: tuple[Link, ...], url: str) -> list[str]:
-            ports = ",".join(_port(link) for link in links) or _NONE
+            shown = [_port(link) for link in links]
+            if len(shown) > _PORTS + 1:
+                shown[_PORTS:] = [f"+{len(shown) - _PORTS}"]
+            ports = ",".join(shown) or _NONE
             before = [entry.target.namespace or "-"] if self._spaces is None else []
             more = [entry.type, entry.address or _NONE] if wide else []
             ready = f"{entry.endpoints.ready}/{entry.endpoints.total}"

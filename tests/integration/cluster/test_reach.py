@@ -78,6 +78,20 @@ def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
     ]
 
 
+def test_ls_counts_ports_that_are_too_many_for_a_line(reach: Cluster) -> None:
+    for number in (6, 40):
+        ports = [f"--tcp={port}:{port}" for port in range(6000, 6000 + number)]
+        reach.kubectl("create", "service", "clusterip", f"ports-{number}", *ports, "-n", "reach")
+    try:
+        rows = {row[0]: row[2] for row in columns(reach.hatchway("ls", "ports-", "-n", "reach").stdout)}
+        wide = columns(reach.hatchway("ls", "ports-40", "-n", "reach", "-o", "wide").stdout)
+    finally:
+        reach.kubectl("delete", "service", "ports-6", "ports-40", "-n", "reach")
+    assert rows["svc/ports-6"] == "6000,6001,6002,6003,6004,6005"
+    assert rows["svc/ports-40"] == "6000,6001,6002,6003,6004,+35"
+    assert [row[2] for row in wide[1:]] == [str(port) for port in range(6000, 6040)]
+
+
 def test_ls_as_json_has_what_a_program_needs(reach: Cluster) -> None:
     found = json.loads(reach.hatchway("ls", "-n", "reach", "-o", "json").stdout)
     assert found["scopes"]["services"] == {"namespaces": ["reach"], "reason": "", "missingRule": ""}
