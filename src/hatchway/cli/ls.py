@@ -172,8 +172,8 @@ class _Screen:
             return [*before, format_argument(entry.target), ready, ports, *more, url or _NONE, entry.status]
 
         if wide and entry.links:
-            return [row((link,), link.url(self._port)) for link in entry.links]
-        return [row(entry.links, next((url for link in entry.links if (url := link.url(self._port))), ""))]
+            return [row((link,), entry.url(link, self._port)) for link in entry.links]
+        return [row(entry.links, next((url for link in entry.links if (url := entry.url(link, self._port))), ""))]
 
     async def for_ever(self) -> None:
         """Show changes until cancelled: a terminal is drawn anew, everything else gets the lines that changed."""

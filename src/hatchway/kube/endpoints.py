@@ -114,6 +114,18 @@ def why_none(service: Object) -> str:
     return f"no pod matches its selector {format_selector(selector)}"
 
 
+def why_out_of_reach(service: Object, slices: Iterable[Object] | None) -> str:
+    """Why no way through the API server reaches a service, "" as far as nothing speaks against it: proxy verb and
+    port-forward know pods of its namespace only (`service/storage/storage.go` `isValidAddress`). slices: its own."""
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return f"it is a name for {spec.get('externalName', 'something')} outside the cluster"
+    found = [entry for piece in slices or () for entry in piece.get("endpoints") or ()]
+    if found and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in found):
+        return "its endpoints are no pods, and the API server's proxy reaches pods only"
+    return ""
+
+
 def is_finished(pod: Object) -> bool:
     """Whether all its containers have ended for good."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

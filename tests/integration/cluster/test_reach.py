@@ -78,6 +78,16 @@ def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
     ]
 
 
+def test_ls_gives_no_address_that_leads_nowhere(reach: Cluster) -> None:
+    """The API server's own endpoints are no pods, and its proxy verb refuses them, as a kube-apiserver does."""
+    why = "its endpoints are no pods, and the API server's proxy reaches pods only"
+    done = reach.hatchway("ls", "kubernetes", "-n", "default")
+    assert columns(done.stdout)[1] == ["svc/kubernetes", "1/1", "443", "<none>", f"out of reach: {why}"]
+    (item,) = json.loads(reach.hatchway("ls", "kubernetes", "-n", "default", "-o", "json").stdout)["items"]
+    assert (item["outOfReach"], item["ports"][0]["url"], item["ports"][0]["path"]) == (why, "", "")
+    assert reach.get("/api/v1/namespaces/default/services/https:kubernetes:https/proxy/version").status == 503
+
+
 def test_ls_counts_ports_that_are_too_many_for_a_line(reach: Cluster) -> None:
     for number in (6, 40):
         ports = [f"--tcp={port}:{port}" for port in range(6000, 6000 + number)]

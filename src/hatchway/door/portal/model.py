@@ -37,6 +37,7 @@ from hatchway.kube.endpoints import (
     why_node_not_ready,
     why_none,
     why_not_ready,
+    why_out_of_reach,
 )
 from hatchway.kube.links import Link, links
 from hatchway.kube.relist import Key, key_of
@@ -111,7 +112,7 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     _judge(item, endpoints, service)
     item["lacking"] = not endpoints and bool(selector_of(service)) and index.slices(key_of(service)) is not None
     facts = door.facts(Target("services", name, namespace))
-    barred = _why_barred(service, index)
+    barred = _sentence(why_out_of_reach(service, index.slices(key_of(service))))
     needs = barred or facts.needs_forward
     item["ports"] = [_port_item(link, door, needs, barred=bool(barred)) for link in links("services", service)]
     kind = spec.get("type") or "ClusterIP"
@@ -259,16 +260,8 @@ def _port_item(link: Link, door: Door, needs: str, *, barred: bool = False) -> I
     return {key: value for key, value in out.items() if value or key in ("number", "scheme")}
 
 
-def _why_barred(service: Object, index: Index) -> str:
-    """Why no way through the API server reaches a service: proxy verb and port-forward know pods of its namespace only
-    (`service/storage/storage.go` `isValidAddress`)."""
-    spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName":
-        return f"It is only a name for {spec.get('externalName', '')}, outside the cluster."
-    endpoints = [entry for found in index.slices(key_of(service)) or () for entry in found.get("endpoints") or ()]
-    if endpoints and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in endpoints):
-        return "Its endpoints are no pods, and the API server's proxy reaches pods only."
-    return ""
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _door_rows(facts: Facts) -> list[tuple[str, str]]:
