@@ -171,6 +171,7 @@ def test_websockets_with_query_and_subprotocol(door: Door) -> None:
     [
         ("strict.door.svc", "/ws"),
         ("app.door.svc", "/local"),
+        ("by-name.door.svc", "/local"),
         ("prefix", "/api/v1/namespaces/door/services/app/proxy/local"),
     ],
 )
