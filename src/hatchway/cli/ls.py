@@ -168,7 +168,7 @@ class _Screen:
             ports = ",".join(shown) or _NONE
             before = [entry.target.namespace or "-"] if self._spaces is None else []
             more = [entry.type, entry.address or _NONE] if wide else []
-            ready = f"{entry.endpoints.ready}/{entry.endpoints.total}"
+            ready = f"{entry.endpoints.ready}/{entry.endpoints.total}" if entry.endpoints.known else "?"
             return [*before, format_argument(entry.target), ready, ports, *more, url or _NONE, entry.status]
 
         if wide and entry.links:

@@ -85,7 +85,10 @@ def entries(view: View) -> list[Entry]:
     pods: dict[str, list[Object]] = defaultdict(list)
     for pod in view.pods.values():
         pods[pod["metadata"]["namespace"]].append(pod)
-    found = [service_entry(service, view.slices_of(*key), pods[key[0]]) for key, service in view.services.items()]
+    found = [
+        service_entry(service, view.slices_of(*key), pods[key[0]] if view.sees_pods(key[0]) else None)
+        for key, service in view.services.items()
+    ]
     found += [pod_entry(pod) for pod in view.pods.values()]
     found += [node_entry(node) for node in view.nodes.values()]
     order = {"services": 0, "pods": 1, "nodes": 2}
@@ -100,7 +103,7 @@ def entries(view: View) -> list[Entry]:
     )
 
 
-def service_entry(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> Entry:
+def service_entry(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> Entry:
     """slices, pods: as `ready_endpoints` takes them."""
     slices = None if slices is None else list(slices)
     endpoints = ready_endpoints(service, slices, pods)

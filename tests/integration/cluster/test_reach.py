@@ -175,7 +175,10 @@ def test_ls_tells_what_may_not_be_seen(reach: Cluster, tmp_path: Path) -> None:
     reach.kubectl("create", "rolebinding", user, f"--role={user}", f"--user={user}", "-n", "reach")
     command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", restricted(reach, tmp_path / "config", user)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert "svc/web" in done.stdout
+    assert columns(done.stdout)[1] == [
+        *("svc/web", "?", "8443,9100,5432/TCP", WEB),
+        "not known: you may see neither its endpoints nor its pods",
+    ]
     assert "note: you may not list and watch pods in reach" in done.stderr
     assert "services" not in done.stderr
 

@@ -11,6 +11,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -59,11 +60,12 @@ class Feed:
         self._changes: deque[tuple[int, str]] = deque(maxlen=_HISTORY)
         self._wakers: set[asyncio.Event] = set()
         self.version = 0
-        self._index.sees_slices = self._sees_slices
+        self._index.sees_slices = partial(self._sees, "slices")
+        self._index.sees_pods = partial(self._sees, "pods")
         view.subscribe(self._changed)
 
-    def _sees_slices(self, namespace: str) -> bool:
-        scope = self._view.scopes.get("slices")
+    def _sees(self, kind: str, namespace: str) -> bool:
+        scope = self._view.scopes.get(kind)
         return scope is None or scope.namespaces is None or namespace in scope.namespaces
 
     def _changed(self, kind: str, event: str, obj: Object) -> None:

@@ -29,6 +29,7 @@ from hatchway.door.portal.index import Index
 from hatchway.door.problems import forward_line
 from hatchway.kube.api import Object
 from hatchway.kube.endpoints import (
+    NOT_SEEN,
     Endpoint,
     endpoints_of,
     format_selector,
@@ -109,10 +110,11 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     namespace, name = key_of(service)
     item = _head("services", service)
     endpoints = _endpoints(service, index, pods)
-    _judge(item, endpoints, service)
-    item["lacking"] = not endpoints and bool(selector_of(service)) and index.slices(key_of(service)) is not None
+    slices = index.slices(key_of(service))
+    _judge(item, endpoints, service, known=slices is not None or index.sees_pods(namespace))
+    item["lacking"] = not endpoints and bool(selector_of(service)) and slices is not None
     facts = door.facts(Target("services", name, namespace))
-    barred = _sentence(why_out_of_reach(service, index.slices(key_of(service))))
+    barred = _sentence(why_out_of_reach(service, slices))
     needs = barred or facts.needs_forward
     item["ports"] = [_port_item(link, door, needs, barred=bool(barred)) for link in links("services", service)]
     kind = spec.get("type") or "ClusterIP"
@@ -292,13 +294,17 @@ def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> lis
     return endpoints_of(service, slices, [pods[key] for key in behind.union(index.selected(service)) if key in pods])
 
 
-def _judge(item: Item, endpoints: list[Endpoint], service: Object) -> None:
-    """Fill state, summary, reasons and endpoints."""
+def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: bool) -> None:
+    """Fill state, summary, reasons and endpoints. known: what would tell may be seen."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         item["state"], item["summary"] = "empty", "External name"
         return
     total = len(endpoints)
+    if not known:
+        item["state"], item["summary"] = "empty", "Not known"
+        item["reasons"] = [_reason("", NOT_SEEN)]
+        return
     if not total:
         item["state"], item["summary"] = "empty", "No endpoints"
         item["reasons"] = [_reason("", why_none(service))]
