@@ -180,7 +180,7 @@ class TargetSite:
             exchange.error_response,
             exchange.edit_response,
             reconsider=exchange.reconsider,
-            switched=exchange.switched,
+            switched=exchange.switched if head.upgrade is not None else None,
             holds=None if renewed else partial(self._holds, self._version, self._route.generation),
         )
 
