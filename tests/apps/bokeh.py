@@ -1,4 +1,4 @@
-"""Bokeh server: a session over one WebSocket with a sub-protocol, and a token in it."""
+"""Bokeh server: a session over one WebSocket with a sub-protocol, a token in it, and a check of Origin."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ APP = App(
         "counter.py",
         "--address={bind}",
         "--port={port}",
-        # Its default takes only localhost:PORT, directly too.
-        "--allow-websocket-origin=*",
     ),
     check=check,
     extra=True,
+    fails={"direct": "it lets in WebSockets of pages from localhost:PORT only, not from 127.0.0.1"},
 )

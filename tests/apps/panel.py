@@ -26,8 +26,8 @@ APP = App(
         "counter.py",
         "--address={bind}",
         "--port={port}",
-        "--allow-websocket-origin=*",
     ),
     check=check,
     extra=True,
+    fails={"direct": "it lets in WebSockets of pages from localhost:PORT only, not from 127.0.0.1"},
 )

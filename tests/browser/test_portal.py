@@ -236,6 +236,33 @@ def test_searching(shop: Portal, visit: Open) -> None:
     assert focused(page) == "search"
 
 
+def test_only_what_needs_attention(visit: Open) -> None:
+    view = FakeView()
+    view.state = State("connecting")
+    lonely, well = make_service("shop", "lonely", 80), make_service("shop", "well", 80)
+    view.put(
+        lonely,
+        well,
+        make_service("shop", "elsewhere", 80, type="ExternalName", externalName="example.com"),
+        make_service("shop", "by-hand", 80, selector={}),
+    )
+    with portal(view) as served:
+        page = visit(served.url)
+        page.wait_for_selector('[data-key="services/shop/well"]')
+        # Endpoints may still be on their way.
+        assert page.locator("#attention").is_hidden()
+        served.change(lambda: view.put(make_slice(well, make_pod("shop", "well-0", "well"))))
+        served.change(lambda: view.become(State()))
+        page.wait_for_selector("#attention")
+        page.keyboard.press("n")
+        assert names(page) == ["services/shop/lonely"]
+        assert page.inner_text("#attention-count") == "1"
+        served.change(lambda: view.put(make_slice(lonely, make_pod("shop", "lonely-0", "lonely"))))
+        page.wait_for_selector("#empty >> text=No service needs attention")
+        page.click("#empty >> text=Show all")
+        assert len(names(page)) == 4
+
+
 def test_empty_and_error_states(visit: Open) -> None:
     view = FakeView()
     view.state = State("connecting")
@@ -243,6 +270,15 @@ def test_empty_and_error_states(visit: Open) -> None:
         page = visit(served.url)
         page.wait_for_selector(".skeleton")
         assert page.inner_text("#connection-text") == "Connecting"
+        assert "Asking the cluster for its services" in page.inner_text("#empty")
+        # That services have come says nothing of pods.
+        served.change(lambda: view.put(make_service("shop", "web", 80)))
+        page.wait_for_selector("li.row")
+        page.keyboard.press("2")
+        page.wait_for_selector("#empty >> text=Asking the cluster for its pods")
+        assert page.inner_text("[data-count=pods]") == ""
+        page.keyboard.press("1")
+        served.change(lambda: view.delete(view.services["shop", "web"]))
         served.change(lambda: view.become(State()))
         page.wait_for_selector("text=No services yet")
         assert "kubectl expose" in page.inner_text("#empty")
@@ -262,6 +298,8 @@ def test_empty_and_error_states(visit: Open) -> None:
         page.wait_for_selector("#alerts >> text=The cluster does not answer")
         assert "no route to host" in page.inner_text("#alerts")
         assert page.inner_text("#connection-text") == "Cluster away"
+        page.keyboard.press("3")
+        page.wait_for_selector("#empty >> text=No nodes")
         served.change(lambda: view.become(State()))
         page.wait_for_selector("#connection-text >> text=Live")
         assert page.inner_text("#alerts") == ""

@@ -19,7 +19,8 @@ def down(
     """End a cluster; what it has kept stays for the next `up`."""
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     if not state.path.exists():
-        print(f'there is no cluster "{name}" in {state.path.parent}')
+        missing = lifecycle.missing(state)
+        print(f"{missing.message}\n  {missing.hint}")
         return
     # What is to be deleted may be damaged.
     ephemeral = not delete and (config := state.load_config()) is not None and config.ephemeral

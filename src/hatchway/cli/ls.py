@@ -15,12 +15,15 @@ from hatchway.errors import HatchwayError
 
 if TYPE_CHECKING:
     from hatchway.kube.catalog import Entry
+    from hatchway.kube.connection import Connection
     from hatchway.kube.links import Link
     from hatchway.kube.view import View
 
 # Changes that come together are shown together.
 _SETTLE = 0.15
 _NONE = "<none>"
+# So many ports stand in one line; the wide form has a line for each.
+_PORTS = 5
 
 
 class Columns(StrEnum):
@@ -64,6 +67,8 @@ def ls(
             async with catalog.opened(connection, spaces, stay=watch) as view:
                 _check_rights(view)
                 screen = _Screen(view, spaces, search, output, port, catalog.entries)
+                if spaces and not (view.services or view.pods):
+                    await _check_namespace(connection, spaces[0], watch=watch)
                 if watch:
                     await screen.for_ever()
                 else:
@@ -83,6 +88,21 @@ def _check_rights(view: View) -> None:
     for scope in view.scopes.values():
         if scope.reason:
             print(f"note: {scope.reason}", file=sys.stderr)
+
+
+async def _check_namespace(connection: Connection, name: str, *, watch: bool) -> None:
+    """Raise HatchwayError when there is no such namespace; who watches may wait for it."""
+    from hatchway.door.lookup import Lookup
+
+    similar = await Lookup(connection).instead_of_namespace(name)
+    if similar is None:
+        return
+    message = f'there is no namespace "{name}" in {connection.label}'
+    if watch:
+        print(f"note: {message} yet", file=sys.stderr)
+        return
+    meant = " or ".join(f"`hatchway ls -n {one}`" for one in similar)
+    raise HatchwayError(message, f"did you mean {meant}?" if meant else "`hatchway ls -A` looks everywhere")
 
 
 class _Screen:
@@ -142,15 +162,18 @@ class _Screen:
         from hatchway.target import format_argument
 
         def row(links: tuple[Link, ...], url: str) -> list[str]:
-            ports = ",".join(_port(link) for link in links) or _NONE
+            shown = [_port(link) for link in links]
+            if len(shown) > _PORTS + 1:
+                shown[_PORTS:] = [f"+{len(shown) - _PORTS}"]
+            ports = ",".join(shown) or _NONE
             before = [entry.target.namespace or "-"] if self._spaces is None else []
             more = [entry.type, entry.address or _NONE] if wide else []
-            ready = f"{entry.endpoints.ready}/{entry.endpoints.total}"
+            ready = f"{entry.endpoints.ready}/{entry.endpoints.total}" if entry.endpoints.known else "?"
             return [*before, format_argument(entry.target), ready, ports, *more, url or _NONE, entry.status]
 
         if wide and entry.links:
-            return [row((link,), link.url(self._port)) for link in entry.links]
-        return [row(entry.links, next((url for link in entry.links if (url := link.url(self._port))), ""))]
+            return [row((link,), entry.url(link, self._port)) for link in entry.links]
+        return [row(entry.links, next((url for link in entry.links if (url := entry.url(link, self._port))), ""))]
 
     async def for_ever(self) -> None:
         """Show changes until cancelled: a terminal is drawn anew, everything else gets the lines that changed."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from hatchway.door import filter as filters
 from hatchway.door.options import DEFAULT_PORT, Options
 from hatchway.errors import HatchwayError
 from hatchway.route.chooser import Via
+
+if TYPE_CHECKING:
+    from hatchway.kube.connection import Connection
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -81,12 +85,12 @@ def proxy(
     from hatchway.door import hostheader
 
     options = Options(
-        address=address,
+        address=_address(address),
         port=_port(port),
         unix_socket=unix_socket,
         www=www,
-        www_prefix=www_prefix,
-        api_prefix=api_prefix,
+        www_prefix=_prefix(www_prefix),
+        api_prefix=_prefix(api_prefix),
         filter=None
         if disable_filter
         else filters.Filter.of(
@@ -109,6 +113,27 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
     return int(text)
+
+
+def _address(text: str) -> str:
+    import socket
+
+    name = text.removeprefix("[").removesuffix("]")
+    try:
+        socket.getaddrinfo(name or None, 0)
+    except (OSError, UnicodeError) as error:
+        raise HatchwayError(
+            f"--address: {text!r} is neither an IP address nor a name that is known here",
+            "write an address of this machine (127.0.0.1, ::1, or 0.0.0.0 for all of them) or localhost; "
+            "the port is --port's",
+        ) from error
+    return text
+
+
+def _prefix(text: str) -> str:
+    """A path with a slash at both ends, whichever was left out: without the first nothing would ever be found there."""
+    path = text.strip("/")
+    return f"/{path}/" if path else "/"
 
 
 def _domain(text: str) -> str:
@@ -144,6 +169,21 @@ def _warn(options: Options, *, relaxed: bool) -> None:
         tell(f"everyone who can reach {options.address or 'this machine'} can use your rights in the cluster")
 
 
+def _follower(connection: Connection) -> Callable[[], None]:
+    """Says so when an edit of the kubeconfig leads the door to another cluster."""
+    served = connection.context, connection.server
+
+    def changed() -> None:
+        nonlocal served
+        before, served = served, (connection.context, connection.server)
+        if served[0] != before[0]:
+            say(f"Now serving {connection.label}: the kubeconfig's current context has changed")
+        elif served != before:
+            say(f"Now serving {connection.label}: the kubeconfig has another server for it")
+
+    return changed
+
+
 def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
     import asyncio
     import signal
@@ -171,6 +211,7 @@ def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
             if listening.url:
                 known = f'context "{connection.context}"' if connection.context else "this cluster"
                 say(f"  Everything you may reach in {known}:  {listening.url}")
+            connection.subscribe(_follower(connection))
             await stop.wait()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -21,6 +21,9 @@ def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Outpu
     found = asyncio.run(report.gather(state))
     if output is Format.json:
         print(json.dumps(found, indent=2))
+    elif not found["running"] and not state.config_file.exists():
+        missing = lifecycle.missing(state)
+        print(f"{missing.message}\n  {missing.hint}")
     elif not found["running"]:
         print(f'cluster "{name}" is not running')
     elif "server" not in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from dataclasses import asdict
 from typing import Annotated
 from urllib.parse import quote, urlsplit
@@ -27,6 +28,9 @@ from hatchway.target import (
 
 # What may stand in a path and its query as it is, percent escapes included.
 _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
+
+# A URL is printed in any case; so long the cluster is asked which port is meant.
+_PATIENCE = 5.0
 
 
 def url(
@@ -62,6 +66,8 @@ def url(
     chosen = context_of(name, context)
     found = parse_argument(target, namespace or namespace_of(kubeconfig, chosen))
     rest = as_rest(path)
+    if not (host or curl or found.port or found.kind == "nodes"):
+        found = _with_port(found, kubeconfig, chosen)
     if proxy_path:
         text = format_proxy_path(found, rest)
     elif host:
@@ -91,6 +97,57 @@ def namespace_of(kubeconfig: str | None, context: str | None) -> str:
     except HatchwayError:
         # Spelling a name needs no cluster; whoever needs one finds out by himself, and says it better.
         return "default"
+
+
+def _with_port(target: Target, kubeconfig: str | None, context: str | None) -> Target:
+    """With the port that the door would choose: when none is said the API server knows the unnamed one only.
+
+    A target that cannot be asked for stays as it was said. Raises HatchwayError when none of its ports speaks HTTP.
+    """
+    import asyncio
+
+    from hatchway.door.lookup import Lookup
+    from hatchway.door.resolve import resolve
+    from hatchway.kube.connection import Connection
+    from hatchway.kube.links import links
+
+    async def ask() -> Target:
+        connection = Connection.load(kubeconfig, context)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                lookup = Lookup(connection)
+                known = await lookup.get(target.kind, target.namespace, target.name)
+                if known.object is None:
+                    raise HatchwayError(f"there is no {target}" if known.readable else f"you may not read {target}")
+                resolved = await resolve(target, lookup)
+        except TimeoutError as error:
+            raise HatchwayError(f"{connection.label} does not answer in {_PATIENCE:g} s") from error
+        finally:
+            await connection.aclose()
+        if not resolved.http:
+            raise _NoHttp(
+                target, [link.target for link in links(target.kind, known.object) if link.port.protocol == "TCP"]
+            )
+        return resolved.target
+
+    try:
+        return asyncio.run(ask())
+    except _NoHttp:
+        raise
+    except HatchwayError as error:
+        print(f"note: no port was said, and which one is meant is not known: {error.message}", file=sys.stderr)
+        return target
+
+
+class _NoHttp(HatchwayError):
+    """ports: the target with each of them."""
+
+    def __init__(self, target: Target, ports: list[Target]) -> None:
+        lines = " or ".join(f"`hatchway url {format_arguments(port)}`" for port in ports)
+        super().__init__(
+            f"{target} has no port that is known to speak HTTP, and none was said",
+            f"if one of them does: {lines}" if lines else "none of its ports speaks TCP",
+        )
 
 
 def _explain(text: str, domain: str | None, output: Format) -> None:

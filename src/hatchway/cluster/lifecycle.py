@@ -48,9 +48,22 @@ def check_name(name: str) -> str:
 def require(state: StateDir) -> None:
     """Raise HatchwayError when there is no such cluster."""
     if not state.config_file.exists():
-        raise HatchwayError(
-            f'there is no cluster "{state.path.name}" in {state.path.parent}', "`hatchway up` makes one"
-        )
+        raise missing(state)
+
+
+def missing(state: StateDir) -> HatchwayError:
+    """What to say where there is no such cluster; the hint names those that there are."""
+    hint = "`hatchway up` makes one"
+    with contextlib.suppress(OSError):
+        found = [StateDir(path) for path in sorted(state.path.parent.iterdir())]
+        known = [
+            f"{one.path.name} ({'running' if one.running() else 'stopped'})"
+            for one in found
+            if one.config_file.exists()
+        ]
+        if known:
+            hint = f"--name takes {', '.join(known)}; `hatchway up --name {state.path.name}` makes another one"
+    return HatchwayError(f'there is no cluster "{state.path.name}" in {state.path.parent}', hint)
 
 
 def settle(state: StateDir) -> dict[str, Any] | None:

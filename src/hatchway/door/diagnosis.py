@@ -21,7 +21,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
 from hatchway.kube.endpoints import SERVICE_NAME, format_selector, ready_endpoints, selector_of
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
-from hatchway.target import Target, TargetError, format_argument, format_host_name
+from hatchway.target import Target, TargetError, format_argument, format_arguments, format_host_name
 
 _SAFE = frozenset(("GET", "HEAD"))
 _ADDRESS = re.compile(r"dial tcp ([^ ]+?): ")
@@ -65,11 +65,15 @@ class Diagnosis:
     def away(self, error: ProxyError, head: RequestHead, *, html: bool) -> Respond:
         """The API server could not be reached."""
         self._connection.note(error)
+        return self.answer(self._away(error), head, html=html)
+
+    def _away(self, error: ProxyError) -> Problem:
+        label = self._connection.label
+        if error.silent:
+            return problems.cluster_silent(label, error.message)
         if error.stage == "tls" and "certificate" in error.message:
-            problem = problems.certificate(self._connection.server, error.message)
-        else:
-            problem = problems.cluster_away(self._connection.label, error.message)
-        return self.answer(problem, head, html=html)
+            return problems.certificate(self._connection.server, error.message)
+        return problems.cluster_away(label, error.message)
 
     def no_credentials(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
         """There are no credentials: a plugin has failed, or what the kubeconfig names cannot be read."""
@@ -82,8 +86,9 @@ class Diagnosis:
         """What a route needs could not be found out."""
         if isinstance(error, ApiError):
             if error.code == 503:
-                reason = self._connection.trouble.reason if self._connection.trouble else error.message
-                return self.answer(problems.cluster_away(self._connection.label, reason), head, html=html)
+                trouble = self._connection.trouble
+                why = trouble.error if trouble is not None else ProxyError("read", error.message)
+                return self.answer(self._away(why), head, html=html)
             if error.code == 401:
                 return self.no_credentials(error, head, html=html)
             return self.answer(problems.from_error(error), head, html=html)
@@ -126,9 +131,22 @@ class Diagnosis:
 
     async def _not_found(self, target: Target) -> Problem:
         known = await self._lookup.list(target.kind, target.namespace)
+        if not known and target.namespace:
+            similar = await self._lookup.instead_of_namespace(target.namespace)
+            if similar is not None:
+                return await self._no_namespace(target, similar)
         names = problems.similar_names(target.name, [one["metadata"]["name"] for one in known])
         links = [self._link(replace(target, name=name, port="", scheme="")) for name in names]
         return problems.not_found(target, [link for link in links if link is not None], domain=self._domain)
+
+    async def _no_namespace(self, target: Target, similar: list[str]) -> Problem:
+        meant = []
+        for namespace in similar:
+            one = replace(target, namespace=namespace)
+            link = self._link(one)
+            if link and (await self._lookup.get(one.kind, namespace, one.name)).object is not None:
+                meant.append((format_arguments(one), link[1]))
+        return problems.no_namespace(target, meant, similar, domain=self._domain)
 
     async def _no_endpoints(self, target: Target) -> Problem:
         service = (await self._lookup.get("services", target.namespace, target.name)).object

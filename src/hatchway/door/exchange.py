@@ -82,7 +82,7 @@ class Exchange:
         self._way = way
         self._renewed = renewed
         self._outer = head.header(b"host") or b""
-        self._value = site.host_header.value
+        self._value = site.host_for(head).value
         self._authorization = head.header(b"authorization")
         self.sent = way.host or self._value or self._outer
         self._rewriter: PrefixRewriter | None = None
@@ -135,7 +135,7 @@ class Exchange:
         if site.connection.trouble is not None:
             site.connection.note(None)
         if head.status < 400 and self._sender.navigates:
-            site.takes(self._value)
+            site.takes(self._value, self._head)
         prefix = b"" if way.carries.unchanged or site.prefix else way.prefix
         headers: Headers = []
         marked = False
@@ -161,6 +161,9 @@ class Exchange:
                 head.status, head.headers, method=self._head.method
             )
         return None
+
+    def switched(self) -> None:
+        self._site.takes(self._value, self._head)
 
     def reconsider(self, head: ResponseHead) -> Reconsider | None:
         content_type = head.header(b"content-type")
@@ -198,7 +201,7 @@ class Exchange:
         site, head = self._site, self._head
         if status == 400 and _SPEAKS_TLS.search(body) and site.speaks("https"):
             return site.forward(head, self._sender, self._cookie)
-        if self._may_be_the_host(status, body) and site.refuses(self._value):
+        if self._may_be_the_host(status, body) and site.refuses(self._value, self._head):
             return site.forward(head, self._sender, self._cookie)
         if status == 401 and challenged and self._authorization is not None and not self._way.carries.authorization:
             why = "its password in the Authorization field, which the API server keeps for itself"
@@ -209,10 +212,13 @@ class Exchange:
         return None
 
     def _may_be_the_host(self, status: int, body: bytes) -> bool:
-        """Whether the application may have refused the Host that it was told: a person's navigation, or its words say so."""
+        """Whether the application may have refused the Host that it was told, or the Origin that follows it: a person's
+        navigation, a WebSocket, or its words say so."""
         if status not in REFUSALS or self._head.method not in ("GET", "HEAD") or self._way.host is not None:
             return False
-        return self._sender.navigates or self.sent in body or _SAYS_HOST.search(body, 0, 4096) is not None
+        if self._sender.navigates or self._head.upgrade is not None:
+            return True
+        return self.sent in body or _SAYS_HOST.search(body, 0, 4096) is not None
 
 
 def _known_codings(value: bytes) -> bytes:

@@ -2,11 +2,13 @@
 
 Some applications refuse names that they do not know (JupyterLab, mitmweb: 403), others build their own addresses from
 Host and break when it is not the outer one (Gradio, Verdaccio). So the outer name is tried first; where it is refused
-the next candidate is, and what was taken is remembered.
+the next candidate is, and what was taken is remembered. What checks a page's Host and what checks a WebSocket's Origin are two things
+(Bokeh looks at Origin only, Tornado's applications at both), so upgrades have a choice of their own.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from enum import Enum
 
@@ -66,6 +68,15 @@ class HostHeader:
         self._at = 0
         self._until = 0.0
 
+    def apart(self) -> HostHeader:
+        """A choice for upgrades, which begins with what pages are sent now."""
+        other = copy.copy(self)
+        if self.settled is not Settled.said:
+            other._candidates = [self.value, *(one for one in self._candidates if one != self.value)]
+            other._at = 0
+            other.settled = Settled.open
+        return other
+
     @property
     def value(self) -> bytes | None:
         """What is sent now; None for the outer name."""
@@ -90,10 +101,10 @@ class HostHeader:
         self._at = 0
         self.settled = Settled.refused
         self._until = time.monotonic() + _PATIENCE
-        return value is not None
+        return self.value != value
 
     def taken(self, value: bytes | None) -> bool:
-        """A page was answered to a request with this Host. Whether that settles it."""
+        """A request with this Host was answered as hoped. Whether that settles it."""
         if self.settled is not Settled.open or self.value != value:
             return False
         self.settled = Settled.taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -10,6 +11,11 @@ from hatchway.door.options import Options
 from hatchway.errors import HatchwayError
 
 _BACKLOG = 1024
+_HINTS = {
+    errno.EADDRINUSE: "another door or `kubectl proxy` may run there; --port 0 takes any free port",
+    errno.EADDRNOTAVAIL: "--address takes an address of this machine: 127.0.0.1 for yourself, 0.0.0.0 for everyone",
+    errno.EACCES: "ports below 1024 may be root's; --port 8001 is not",
+}
 
 
 def listen(options: Options) -> list[socket.socket]:
@@ -30,8 +36,7 @@ def listen(options: Options) -> list[socket.socket]:
             # asyncio and socket spell the call out in `strerror`.
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise HatchwayError(
-                f"cannot listen on {address}:{port}: {why.lower()}",
-                "another door or `kubectl proxy` may run there; --port 0 takes any free port",
+                f"cannot listen on {address}:{port}: {why.lower()}", _HINTS.get(getattr(error, "errno", None) or 0, "")
             ) from error
         port = sock.getsockname()[1]
         found.append(sock)

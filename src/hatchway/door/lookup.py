@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from hatchway.door.problems import similar_names
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
@@ -48,6 +49,17 @@ class Lookup:
             self._known.clear()
         self._known[key] = (time.monotonic() + _SECONDS, found)
         return found
+
+    async def instead_of_namespace(self, name: str) -> list[str] | None:
+        """The namespaces that may have been meant when there is none of this name; None when there is, or nobody tells."""
+        try:
+            await self._connection.client.get("namespaces", name)
+        except ApiError as error:
+            if error.code != 404:
+                return None
+        else:
+            return None
+        return similar_names(name, [found["metadata"]["name"] for found in await self.list("namespaces", "")])
 
     def forget(self) -> None:
         """Ask anew: an answer has shown that something has changed."""

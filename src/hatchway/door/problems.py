@@ -259,6 +259,22 @@ def cluster_away(server: str, error: str, since: str = "") -> Problem:
     )
 
 
+def cluster_silent(server: str, error: str) -> Problem:
+    """The API server accepts connections and says nothing. error: what was waited for, and how long."""
+    return Problem(
+        kind="time-out",
+        status=504,
+        reason="Timeout",
+        title="The cluster did not answer in time",
+        message=f"connected to {server}, but it says nothing: {error}",
+        hint="Its API server may be overloaded or starting, or something on the way (a proxy, a VPN) holds the connection "
+        "and passes nothing on. It is tried again by itself.",
+        facts=(("API server", server),),
+        commands=("kubectl get --raw /readyz",),
+        retry=RETRY,
+    )
+
+
 def not_found(target: Target, similar: Iterable[tuple[str, str]] = (), *, domain: str = "localhost") -> Problem:
     """No such service, pod or node. similar: (text, URL) of what may have been meant."""
     links = tuple(similar)
@@ -276,6 +292,28 @@ def not_found(target: Target, similar: Iterable[tuple[str, str]] = (), *, domain
         links=links,
         links_title="Did you mean",
         commands=() if links else (f"kubectl get {target.kind}{scope}",),
+    )
+
+
+def no_namespace(
+    target: Target, meant: Iterable[tuple[str, str]] = (), similar: Iterable[str] = (), *, domain: str = "localhost"
+) -> Problem:
+    """No such namespace. meant: (text, URL) of targets of that name elsewhere. similar: namespaces."""
+    links = tuple(meant)
+    names = () if links else tuple(Detail(name, state="") for name in similar)
+    return Problem(
+        kind="not-found",
+        status=404,
+        reason="NotFound",
+        title=f"There is no namespace {target.namespace}",
+        message=f'{target.kind} "{target.name}" not found: there is no namespace "{target.namespace}"',
+        hint="" if links or names else "Look through the portal, or list what there is.",
+        facts=_target_facts(target, domain),
+        details=names,
+        details_title="Namespaces that are called alike",
+        links=links,
+        links_title="Did you mean",
+        commands=() if links else ("kubectl get namespaces",),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from hatchway.door.lookup import Lookup
 from hatchway.kube.api import Object
+from hatchway.kube.endpoints import SERVICE_NAME
 from hatchway.kube.ports import Port, default_port, is_http, ports, scheme_of
 from hatchway.target import Target
 
@@ -47,7 +48,7 @@ async def resolve(target: Target, lookup: Lookup) -> Resolved:
         said = port.name if target.kind == "services" else str(port.number)
     scheme = target.scheme or scheme_of(port)
     resolved = replace(target, port=said, scheme="" if scheme == "http" and not target.scheme else scheme)
-    number = port.target if port.target.isdigit() else str(port.number)
+    number = port.target if port.target.isdigit() else await _listens(target, port, lookup) or str(port.number)
     speaks = bool(target.scheme) or is_http(port) is not False
     return Resolved(resolved, bool(scheme), number, _wanted(found), str(port.number), speaks)
 
@@ -60,6 +61,17 @@ def _port(target: Target, declared: list[Port]) -> Port | None:
         if fitting:
             return default_port(fitting)
     return default_port(declared) or next(iter(declared), None)
+
+
+async def _listens(target: Target, port: Port, lookup: Lookup) -> str:
+    """The number behind a targetPort that is a name, as the service's endpoints have it; "" when nothing tells."""
+    if not port.target:
+        return ""
+    slices = await lookup.list("endpointslices.discovery.k8s.io", target.namespace, f"{SERVICE_NAME}={target.name}")
+    found = (
+        one.get("port") for piece in slices for one in piece.get("ports") or () if (one.get("name") or "") == port.name
+    )
+    return next((str(number) for number in found if number), "")
 
 
 def _wanted(obj: Object) -> str:

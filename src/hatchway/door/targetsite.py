@@ -18,7 +18,7 @@ from hatchway.door.cookies import CookieJar
 from hatchway.door.diagnosis import Diagnosis
 from hatchway.door.exchange import Exchange
 from hatchway.door.guard import Sender
-from hatchway.door.hostheader import HostHeader, check
+from hatchway.door.hostheader import HostHeader, Settled, check
 from hatchway.door.lookup import Lookup
 from hatchway.door.resolve import Resolved, resolve
 from hatchway.errors import HatchwayError
@@ -49,7 +49,7 @@ class TargetSite:
     has it. prefix: the path under which the target is seen, without a slash at its end; b"" under a host name of its own.
     learned: called after something was learned of the target: the Host that it takes, its scheme, what it needs.
 
-    host_header: the choice of Host so far. needs_forward: why the route cannot carry all that it asks for, "" when it can.
+    host_header: the choice of Host so far, for pages. needs_forward: why the route cannot carry all that it asks for, "" when it can.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class TargetSite:
         self._tried: dict[str, float] = {}
         self._version = 0
         self.host_header = HostHeader(target, wanted, "")
+        self._upgrades: HostHeader | None = None
 
     # Requests
 
@@ -122,8 +123,8 @@ class TargetSite:
         if self._resolved is not None and time.monotonic() < self._until:
             return
         if self.prefix:
-            # A proxy path says what it means.
-            found = Resolved(self.target, sure=True)
+            # A proxy path says what it means; which Host is right there is told by the object.
+            found = replace(await resolve(self.target, self._lookup), target=self.target, sure=True, http=True)
         else:
             found = await resolve(self.target, self._lookup)
         self._until = time.monotonic() + _SECONDS
@@ -135,6 +136,7 @@ class TargetSite:
         if found.host_header and wanted == "auto":
             wanted = check(found.host_header)
         self.host_header = HostHeader(self.target, wanted, found.number, found.service_number)
+        self._upgrades = None
         self._resolved = found
         self.changed()
 
@@ -178,6 +180,7 @@ class TargetSite:
             exchange.error_response,
             exchange.edit_response,
             reconsider=exchange.reconsider,
+            switched=exchange.switched if head.upgrade is not None else None,
             holds=None if renewed else partial(self._holds, self._version, self._route.generation),
         )
 
@@ -204,6 +207,17 @@ class TargetSite:
         """The route's credentials were refused. Whether there are new ones."""
         return await self._route.renew()
 
+    def host_for(self, head: RequestHead) -> HostHeader:
+        """The choice of Host for a request. Upgrades go by that of pages until one of them was answered."""
+        if head.upgrade is None or self._upgrades is None:
+            return self.host_header
+        return self._upgrades
+
+    def _own_choice(self, head: RequestHead) -> HostHeader:
+        if head.upgrade is not None and self._upgrades is None:
+            self._upgrades = self.host_header.apart()
+        return self.host_for(head)
+
     # What they have learned from answers
 
     def forget(self) -> None:
@@ -223,15 +237,18 @@ class TargetSite:
         self.changed()
         return True
 
-    def takes(self, host: bytes | None) -> None:
-        """It has answered a page to a request with this Host (None for the outer name)."""
-        if self.host_header.taken(host):
+    def takes(self, host: bytes | None, head: RequestHead) -> None:
+        """It has answered a page, or accepted an upgrade, to a request with this Host (None for the outer name)."""
+        if self._own_choice(head).taken(host):
             self._learned(self.target)
 
-    def refuses(self, host: bytes | None) -> bool:
+    def refuses(self, host: bytes | None, head: RequestHead) -> bool:
         """It has refused a request with this Host. Whether another one is worth a try."""
-        if not self.host_header.refused(host):
+        if not self._own_choice(head).refused(host):
             return False
+        upgrades = self._upgrades
+        if head.upgrade is None and upgrades is not None and upgrades.settled is not Settled.taken:
+            self._upgrades = None  # what pages are sent now is to be tried first
         self.changed()
         return True
 

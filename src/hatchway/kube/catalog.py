@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from hatchway.kube.endpoints import (
     ready_endpoints,
     why_node_not_ready,
     why_not_ready,
+    why_out_of_reach,
 )
 from hatchway.kube.links import Link, links
 from hatchway.kube.view import View
@@ -32,7 +33,8 @@ _PATIENCE = 20.0
 class Entry:
     """A service, pod or node. links: the default port first, then as declared. status: kubectl's word or a sentence.
 
-    endpoints: how many are ready of how many; of a pod or node itself 0/1 or 1/1.
+    endpoints: how many are ready of how many; of a pod or node itself 0/1 or 1/1. out_of_reach: why neither its host
+    name nor its proxy path leads there, "" when they do.
     """
 
     target: Target
@@ -42,6 +44,11 @@ class Entry:
     links: tuple[Link, ...]
     endpoints: Endpoints
     status: str
+    out_of_reach: str = ""
+
+    def url(self, link: Link, door_port: int = 8001) -> str:
+        """By host name at the door; "" where none leads there."""
+        return "" if self.out_of_reach else link.url(door_port)
 
     def as_dict(self, door_port: int = 8001) -> dict[str, Any]:
         """For JSON."""
@@ -54,6 +61,7 @@ class Entry:
             "address": self.address,
             "created": self.created,
             "status": self.status,
+            "outOfReach": self.out_of_reach,
             "ready": self.endpoints.ready,
             "total": self.endpoints.total,
             "notReady": [{"name": found.name, "why": found.why} for found in self.endpoints.waiting],
@@ -64,8 +72,8 @@ class Entry:
                     "protocol": link.port.protocol,
                     "http": link.http,
                     "scheme": link.scheme,
-                    "url": link.url(door_port),
-                    "path": link.path,
+                    "url": self.url(link, door_port),
+                    "path": "" if self.out_of_reach else link.path,
                 }
                 for link in self.links
             ],
@@ -78,7 +86,7 @@ def entries(view: View) -> list[Entry]:
     for pod in view.pods.values():
         pods[pod["metadata"]["namespace"]].append(pod)
     found = [
-        service_entry(service, ready_endpoints(service, view.slices_of(*key), pods[key[0]]))
+        service_entry(service, view.slices_of(*key), pods[key[0]] if view.sees_pods(key[0]) else None)
         for key, service in view.services.items()
     ]
     found += [pod_entry(pod) for pod in view.pods.values()]
@@ -95,10 +103,18 @@ def entries(view: View) -> list[Entry]:
     )
 
 
-def service_entry(service: Object, endpoints: Endpoints) -> Entry:
+def service_entry(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> Entry:
+    """slices, pods: as `ready_endpoints` takes them."""
+    slices = None if slices is None else list(slices)
+    endpoints = ready_endpoints(service, slices, pods)
+    out_of_reach = why_out_of_reach(service, slices)
     metadata, spec = service["metadata"], service.get("spec") or {}
     target = Target("services", metadata["name"], metadata["namespace"])
-    status = endpoints.why or ("" if endpoints.ready else _first(endpoints.waiting))
+    status = (
+        endpoints.why
+        or (out_of_reach and f"out of reach: {out_of_reach}")
+        or ("" if endpoints.ready else _first(endpoints.waiting))
+    )
     return Entry(
         target,
         spec.get("type") or "ClusterIP",
@@ -107,6 +123,7 @@ def service_entry(service: Object, endpoints: Endpoints) -> Entry:
         () if spec.get("type") == "ExternalName" else _default_first(links("services", service)),
         endpoints,
         status or ("Ready" if endpoints.ready == endpoints.total else _first(endpoints.waiting)),
+        out_of_reach,
     )
 
 

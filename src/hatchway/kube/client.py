@@ -22,7 +22,8 @@ from hatchway.proxy.upstream import Pool, UpstreamConnection
 if TYPE_CHECKING:
     from hatchway.kube.connection import Connection
 
-_PATIENCE = 30.0
+# How long an answer is waited for: that of a single object, and any other (a list may take the server long).
+_SOON, _PATIENCE = 10.0, 30.0
 # Unread bytes of an answer before its socket is no longer read.
 _BUFFER = 1 << 20
 # The stage of an answer that was broken off by this side.
@@ -52,7 +53,8 @@ class ConnectionClient(RestClient):
     async def exchange(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
     ) -> tuple[int, bytes]:
-        async with self._answer(method, path, body, content_type, _PATIENCE) as answer:
+        patience = _SOON if method == "GET" and "?" not in path else _PATIENCE
+        async with self._answer(method, path, body, content_type, patience) as answer:
             return answer.status, b"".join([piece async for piece in self._pieces(answer, _PATIENCE)])
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
@@ -189,7 +191,7 @@ class _Answer:
             async with asyncio.timeout(patience):
                 await self._changed.wait()
         except TimeoutError:
-            self.give_up(ProxyError("read", "i/o timeout"))
+            self.give_up(ProxyError("read", f"no answer in {patience:g} s", silent=patience))
         if self._error is not None and not self._pieces:
             raise self._error
 

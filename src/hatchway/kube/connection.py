@@ -48,12 +48,12 @@ _wall_clock = time.time
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the API server cannot be reached now. since: seconds since the epoch."""
+    """Why the API server cannot be reached now. since: seconds since the epoch. error: how the last attempt ended."""
 
     reason: str
     hint: str
-    stage: str
     since: float
+    error: ProxyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ class Connection:
         else:
             reason = f"cannot reach {self.label}: {error.message}"
             since = before.since if before else time.time()
-            self.trouble = Trouble(reason, self._advice(error), error.stage, since)
+            self.trouble = Trouble(reason, self._advice(error), since, error)
         if (before is None) != (self.trouble is None):
             self._tell()
         return self.trouble
@@ -357,7 +357,7 @@ class Connection:
                 self.note(ProxyError("dial", describe(error)))
                 raise
             # Only what was wrong with dialling is over now; TLS and HTTP are the client's to judge.
-            if self.trouble is not None and self.trouble.stage == "dial":
+            if self.trouble is not None and self.trouble.error.stage == "dial":
                 self.note(None)
             if self.keepalive:
                 # Go's net.Dialer, which kubectl uses, takes one period for both and rounds it up to seconds.

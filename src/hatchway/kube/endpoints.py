@@ -9,6 +9,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.relist import key_of
 
 SERVICE_NAME = "kubernetes.io/service-name"
+NOT_SEEN = "not known: you may see neither its endpoints nor its pods"
 
 
 def selector_of(service: Object) -> dict[str, str]:
@@ -43,12 +44,14 @@ class NotReady:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """ready of total endpoints. why: one sentence when there is none at all, "" otherwise."""
+    """ready of total endpoints. why: one sentence when there is none at all, "" otherwise. known: False where nothing may
+    be seen that would tell."""
 
     ready: int
     total: int
     waiting: tuple[NotReady, ...] = ()
     why: str = ""
+    known: bool = True
 
 
 def endpoints_of(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> list[Endpoint]:
@@ -96,12 +99,17 @@ def _selects(selector: Mapping[str, str], pod: Object) -> bool:
     return bool(selector) and selector.items() <= (pod["metadata"].get("labels") or {}).items()
 
 
-def ready_endpoints(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> Endpoints:
-    """How many endpoints of a Service are ready, and why the others are not. slices, pods: as `endpoints_of` takes them."""
+def ready_endpoints(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> Endpoints:
+    """How many endpoints of a Service are ready, and why the others are not.
+
+    slices, pods: as `endpoints_of` takes them; pods may be None, too, when they may not be seen.
+    """
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         return Endpoints(0, 0, why=f"it is a name for {spec.get('externalName', 'something')} outside the cluster")
-    found = endpoints_of(service, slices, pods)
+    if slices is None and pods is None:
+        return Endpoints(0, 0, why=NOT_SEEN, known=False)
+    found = endpoints_of(service, slices, pods or ())
     waiting = tuple(NotReady(one.name or one.address or "?", one.why) for one in found if not one.ready)
     return Endpoints(len(found) - len(waiting), len(found), waiting, "" if found else why_none(service))
 
@@ -112,6 +120,18 @@ def why_none(service: Object) -> str:
     if not selector:
         return "it has no selector, and nobody has written endpoints for it"
     return f"no pod matches its selector {format_selector(selector)}"
+
+
+def why_out_of_reach(service: Object, slices: Iterable[Object] | None) -> str:
+    """Why no way through the API server reaches a service, "" as far as nothing speaks against it: proxy verb and
+    port-forward know pods of its namespace only (`service/storage/storage.go` `isValidAddress`). slices: its own."""
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return f"it is a name for {spec.get('externalName', 'something')} outside the cluster"
+    found = [entry for piece in slices or () for entry in piece.get("endpoints") or ()]
+    if found and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in found):
+        return "its endpoints are no pods, and the API server's proxy reaches pods only"
+    return ""
 
 
 def is_finished(pod: Object) -> bool:

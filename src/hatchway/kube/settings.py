@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,9 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Settings:
     wanted = context or str(document.get("current-context") or "")
     if wanted not in known:
         what = f'there is no context "{wanted}"' if wanted else "no context is current"
+        if known and not wanted:
+            # Not even an only one is taken unasked: who leaves none current may want to be asked each time.
+            hint += f"; `kubectl config use-context {shlex.quote(known[0])}` makes {'it' if len(known) == 1 else 'one'} current"
         raise HatchwayError(f"no cluster to talk to: {what} in the kubeconfig", hint)
     return from_document(document, wanted)
 

@@ -99,6 +99,11 @@ class View:
             return None
         return self._by_service.get((namespace, service), {}).values()
 
+    def sees_pods(self, namespace: str) -> bool:
+        """Whether the pods of a namespace may be seen."""
+        scope = self.scopes.get("pods")
+        return scope is None or scope.covers(namespace)
+
     async def complete(self) -> None:
         """Wait until everything that may be listed has been, once."""
         await self._complete.wait()

@@ -215,7 +215,7 @@ class ForwardExchange:
             logger.error("an interim response cannot be relayed")
 
     def upstream_head(self, response: Response) -> None:
-        if response.head.status >= 400 and self._forward.reconsider is not None and self._request.upgrade is None:
+        if response.head.status >= 400 and self._forward.reconsider is not None:
             again = self._forward.reconsider(response.copy_head())
             if again is not None:
                 self._held_back = _HeldBack(response, again)
@@ -366,6 +366,8 @@ class ForwardExchange:
         assert connection is not None and response.upgrade is not None
         self._connection = None
         self._over = True
+        if self._forward.switched is not None:
+            self._forward.switched()
         try:
             fields = response.fields()
         except BadMessage as error:

@@ -120,13 +120,15 @@ class ProxyError(Exception):
 
     stage: "dial" (no connection), "tls", "write"/"read" (connection lost, time-out), "protocol" (not HTTP),
     "upgrade" (an upgrade answered below 400 but not 101; `status` holds the code).
+    silent: so many seconds a peer that had accepted the connection was waited for; 0 when it was something else.
     """
 
-    def __init__(self, stage: str, message: str, status: int = 0) -> None:
+    def __init__(self, stage: str, message: str, status: int = 0, silent: float = 0.0) -> None:
         super().__init__(message)
         self.stage = stage
         self.message = message
         self.status = status
+        self.silent = silent
 
 
 @dataclass(slots=True)
@@ -156,9 +158,10 @@ class Forward:
         transform. What it made of a head without one is used again for the same head.
     following: asked for another way when connecting failed, or a pooled connection died before any byte of an answer,
         and nothing of the body was consumed; told how many have failed. None ends the attempts.
-    reconsider: sees the head of a response of 400 and above before it is relayed (not of an upgrade). When it returns a
-        function, that one is given the body (of up to 64 KiB; longer ones are relayed) and decides anew: None relays
-        the response, another Forward is followed where the request had no body.
+    reconsider: sees the head of a response of 400 and above before it is relayed. When it returns a function, that one
+        is given the body (of up to 64 KiB; longer ones are relayed) and decides anew: None relays the response, another
+        Forward is followed where the request had no body.
+    switched: called when an upgrade was accepted (101), before a byte of it is relayed; must not raise.
     holds: whether the same head of the same client would be decided on so again: as long as it is true, the routing
         function is not asked about that head. None: it is asked each time, as it must be when it sets `on_complete`
         or `answer_field`.
@@ -171,6 +174,7 @@ class Forward:
     edit_response: Callable[[ResponseHead], Transform | None] | None = None
     following: Callable[[int], Forward | None] | None = None
     reconsider: Callable[[ResponseHead], Reconsider | None] | None = None
+    switched: Callable[[], None] | None = None
     holds: Callable[[], bool] | None = None
 
 

@@ -392,6 +392,10 @@ class Pool:
             )
         except (OSError, ValueError, EOFError) as error:
             sock.close()
+            if isinstance(error, ConnectionAbortedError) and not error.errno:
+                seconds = self.limits.upstream_tls_timeout
+                message = f"no answer to the TLS handshake in {seconds:g} s"
+                raise ProxyError("tls", message, silent=seconds) from error
             raise ProxyError("tls" if upstream.tls is not None else "dial", describe(error)) from error
         except BaseException:
             sock.close()

@@ -169,6 +169,19 @@ def test_errors_are_one_line_and_a_hint(tmp_path: Path, arguments: tuple[str, ..
     assert "Traceback" not in done.stderr
 
 
+def test_a_cluster_that_there_is_not(cluster: Cluster, tmp_path: Path) -> None:
+    for command, code in (("status", 3), ("down", 0), ("token", 1)):
+        done = cluster.hatchway(command, "--name", "nosuch", check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == code
+        assert f'there is no cluster "nosuch" in {cluster.base}\n  --name takes ' in said
+        assert "shared (running)" in said
+    command = [BIN / "hatchway", "status", "--state-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 3
+    assert done.stdout == f'there is no cluster "hatchway" in {tmp_path}\n  `hatchway up` makes one\n'
+
+
 def test_a_kubeconfig_that_does_not_parse_is_left_alone_and_nothing_starts(tmp_path: Path) -> None:
     broken = tmp_path / "config"
     broken.write_text("a: [")

@@ -78,6 +78,30 @@ def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
     ]
 
 
+def test_ls_gives_no_address_that_leads_nowhere(reach: Cluster) -> None:
+    """The API server's own endpoints are no pods, and its proxy verb refuses them, as a kube-apiserver does."""
+    why = "its endpoints are no pods, and the API server's proxy reaches pods only"
+    done = reach.hatchway("ls", "kubernetes", "-n", "default")
+    assert columns(done.stdout)[1] == ["svc/kubernetes", "1/1", "443", "<none>", f"out of reach: {why}"]
+    (item,) = json.loads(reach.hatchway("ls", "kubernetes", "-n", "default", "-o", "json").stdout)["items"]
+    assert (item["outOfReach"], item["ports"][0]["url"], item["ports"][0]["path"]) == (why, "", "")
+    assert reach.get("/api/v1/namespaces/default/services/https:kubernetes:https/proxy/version").status == 503
+
+
+def test_ls_counts_ports_that_are_too_many_for_a_line(reach: Cluster) -> None:
+    for number in (6, 40):
+        ports = [f"--tcp={port}:{port}" for port in range(6000, 6000 + number)]
+        reach.kubectl("create", "service", "clusterip", f"ports-{number}", *ports, "-n", "reach")
+    try:
+        rows = {row[0]: row[2] for row in columns(reach.hatchway("ls", "ports-", "-n", "reach").stdout)}
+        wide = columns(reach.hatchway("ls", "ports-40", "-n", "reach", "-o", "wide").stdout)
+    finally:
+        reach.kubectl("delete", "service", "ports-6", "ports-40", "-n", "reach")
+    assert rows["svc/ports-6"] == "6000,6001,6002,6003,6004,6005"
+    assert rows["svc/ports-40"] == "6000,6001,6002,6003,6004,+35"
+    assert [row[2] for row in wide[1:]] == [str(port) for port in range(6000, 6040)]
+
+
 def test_ls_as_json_has_what_a_program_needs(reach: Cluster) -> None:
     found = json.loads(reach.hatchway("ls", "-n", "reach", "-o", "json").stdout)
     assert found["scopes"]["services"] == {"namespaces": ["reach"], "reason": "", "missingRule": ""}
@@ -101,6 +125,27 @@ def test_ls_says_what_to_do_when_there_is_nothing(reach: Cluster) -> None:
     assert done.stdout == ""
     assert done.stderr.strip() == 'nothing to reach in namespace "reach-empty"; `hatchway ls -A` looks everywhere'
     assert 'nothing with "zzz" in its name' in reach.hatchway("ls", "zzz", "-A").stderr
+
+
+def test_ls_knows_a_namespace_that_does_not_exist(reach: Cluster, tmp_path: Path) -> None:
+    for options, hint in (
+        (("-n", "kube-sistem"), "did you mean `hatchway ls -n kube-system`"),
+        (("-n", "zzz", "web"), "`hatchway ls -A` looks everywhere"),
+        (("-n", "zzz", "-o", "json"), "`hatchway ls -A` looks everywhere"),
+    ):
+        done = reach.hatchway("ls", *options, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f'there is no namespace "{options[1]}" in context "hatchway-shared"' in done.stderr
+        assert hint in done.stderr
+    # Who watches may wait for it.
+    command = [BIN / "hatchway", "ls", "-n", "reach-later", "-w", "--kubeconfig", str(reach.kubeconfig)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert "note: there is no namespace" in process.stderr.readline()
+            assert process.poll() is None
+        finally:
+            process.terminate()
 
 
 def restricted(reach: Cluster, path: Path, user: str) -> Path:
@@ -130,7 +175,10 @@ def test_ls_tells_what_may_not_be_seen(reach: Cluster, tmp_path: Path) -> None:
     reach.kubectl("create", "rolebinding", user, f"--role={user}", f"--user={user}", "-n", "reach")
     command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", restricted(reach, tmp_path / "config", user)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert "svc/web" in done.stdout
+    assert columns(done.stdout)[1] == [
+        *("svc/web", "?", "8443,9100,5432/TCP", WEB),
+        "not known: you may see neither its endpoints nor its pods",
+    ]
     assert "note: you may not list and watch pods in reach" in done.stderr
     assert "services" not in done.stderr
 
@@ -225,6 +273,34 @@ def test_url_in_every_spelling(reach: Cluster) -> None:
         f"curl --resolve {name}:9000:127.0.0.1 'http://{name}:9000/a%20b?c=d'"
     )
     assert reach.hatchway("url", "web", "--host", "--api", check=False).returncode == 2
+
+
+def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: Path) -> None:
+    def path(*arguments: str) -> str:
+        return reach.hatchway("url", *arguments, "-n", "reach", "--path").stdout.strip().rpartition("reach/")[2]
+
+    assert path("web") == "services/https:web:https/proxy/"
+    assert path("web:metrics", "x") == "services/web:metrics/proxy/x"
+    assert path("pod/web-0") == "pods/web-0:8080/proxy/"
+    assert reach.hatchway("url", "web", "-n", "reach").stdout.strip().endswith("/services/https:web:https/proxy/")
+    # Where nothing tells, what was said is all that can be spelled.
+    done = reach.hatchway("url", "nothing", "-n", "reach", "--path")
+    assert done.stdout == "/api/v1/namespaces/reach/services/nothing/proxy/\n"
+    assert done.stderr.strip().endswith("there is no svc/nothing in namespace reach")
+    done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
+    assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
+    assert "note: no port was said" in done.stderr and "no cluster to talk to" in done.stderr
+
+
+def test_url_lists_the_ports_when_none_of_them_is_meant(reach: Cluster) -> None:
+    reach.kubectl("create", "service", "clusterip", "database", "--tcp=5432:5432", "--tcp=6379:6379", "-n", "reach")
+    try:
+        done = reach.hatchway("url", "database", "-n", "reach", check=False)
+    finally:
+        reach.kubectl("delete", "service", "database", "-n", "reach")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "svc/database in namespace reach has no port that is known to speak HTTP, and none was said" in done.stderr
+    assert "`hatchway url svc/database:5432-5432 -n reach` or `hatchway url svc/database:6379-6379 -n" in done.stderr
 
 
 @pytest.mark.parametrize(

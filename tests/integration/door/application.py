@@ -4,7 +4,8 @@ HTTPS with a self-made certificate on 8443 when one lies beside it.
     /headers      the request's fields as JSON
     /to?URL       a redirect to URL          /cookie?VALUE   Set-Cookie: VALUE
     /page         HTML with links            /events         server-sent events, one at once, the next when POST /go comes
-    /ws           a WebSocket that says its query and sub-protocol, then echoes
+    /ws           a WebSocket that says its query, its sub-protocol and the Origin, then echoes
+    /local        the same for pages of localhost:8080 only, as Bokeh has it; 403 for others
     /secret       behind basic authentication (ada:lovelace)
     /status?CODE  an answer of that status
 
@@ -90,6 +91,12 @@ class Handler(BaseHTTPRequestHandler):
         GO.clear()
         self.wfile.write(b"data: second\n\n")
         self.close_connection = True
+
+    def on_local(self, query: str) -> None:
+        if self.headers.get("Origin") != "http://localhost:8080":
+            self.answer(403, b"Cross origin websockets not allowed", kind="text/plain")
+        else:
+            self.on_ws(query)
 
     def on_ws(self, query: str) -> None:
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

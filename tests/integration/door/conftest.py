@@ -20,6 +20,7 @@ def workload(name: str, *arguments: str) -> list[dict[str, object]]:
         "name": "app",
         "image": "any",
         "command": ["python3", "/app/application.py", *arguments],
+        "ports": [{"name": "http", "containerPort": 8080}],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
         "volumeMounts": [{"name": "app", "mountPath": "/app"}],
     }
@@ -61,6 +62,7 @@ def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         *workload("app"),
         *workload("strict", "--strict"),
         service("named", {"name": "metrics", "port": 9090, "targetPort": 8080}, {"name": "web", "port": 81, "targetPort": 8080}),
+        service("by-name", {"name": "web", "port": 80, "targetPort": "http"}),
         service("secure", {"name": "https", "port": 443, "targetPort": 8443}),
         service("surprise", {"port": 7777, "targetPort": 8443}),
         service("closed", {"name": "web", "port": 80, "targetPort": 9}, {"name": "open", "port": 8080}),

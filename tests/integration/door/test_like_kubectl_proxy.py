@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import BIN, find_kubectl
 from tests.door import need_door
@@ -253,6 +254,8 @@ def test_a_unix_socket(api: Recorder, place: Path, program: str) -> None:
         (("--unix-socket=secret",), "in use"),
         (("--port=70000",), "70000"),
         (("--port=abc",), "abc"),
+        (("--port=0", "--address=no-such.invalid"), "no-such.invalid"),
+        (("--port=0", "--address=192.0.2.7"), "192.0.2.7"),
         (("--keepalive=abc",), "abc"),
         (("--accept-paths=[",), "["),
         (("--reject-paths=+",), "+"),
@@ -269,6 +272,39 @@ def test_what_does_not_start(api: Recorder, place: Path, program: str, flags: tu
     assert (place / "secret").read_text() == "not to be served"
 
 
+@pytest.mark.parametrize(
+    ("address", "message", "hint"),
+    [
+        (
+            "nonsense.invalid",
+            "--address: 'nonsense.invalid' is neither an IP address nor a name that",
+            "127.0.0.1, ::1",
+        ),
+        ("127.0.0.1:8001", "--address: '127.0.0.1:8001' is neither", "the port is --port's"),
+        ("192.0.2.7", "cannot listen on 192.0.2.7:0: cannot assign requested address", "an address of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on(
+    api: Recorder, place: Path, address: str, message: str, hint: str
+) -> None:
+    failed = fails("hatchway", api.kubeconfig(place), "--port=0", f"--address={address}", cwd=place)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert message in failed.stderr and hint in failed.stderr
+
+
+def test_no_context_is_current(api: Recorder, place: Path) -> None:
+    kubeconfig = api.kubeconfig(place)
+    document = yaml.safe_load(kubeconfig.read_text())
+    name = document.pop("current-context")
+    kubeconfig.write_text(yaml.safe_dump(document))
+    failed = fails("hatchway", kubeconfig, "--port=0", cwd=place)
+    assert failed.returncode == 1
+    assert "no context is current in the kubeconfig" in failed.stderr
+    assert f"--context takes {name}; `kubectl config use-context {name}` makes it current" in failed.stderr
+    with running("hatchway", kubeconfig, f"--context={name}", cwd=place) as proxy:
+        assert outcome(proxy.ask(Ask("/api")), api.seen[-1]) == "200 → GET /api"
+
+
 def test_the_listing(api: Recorder, place: Path, program: str) -> None:
     with running(program, api.kubeconfig(place), "--www=files", cwd=place) as proxy:
         got = proxy.ask(Ask("/static/"))
@@ -281,6 +317,15 @@ def test_the_listing(api: Recorder, place: Path, program: str) -> None:
         ("page.html", "page.html"),
         ("sp%20ace&%3C.txt", "sp ace&amp;&lt;.txt"),
     ]
+
+
+@pytest.mark.parametrize("slashes", ["{}", "/{}", "{}/", "/{}/"])
+def test_prefixes_with_and_without_slashes(api: Recorder, place: Path, program: str, slashes: str) -> None:
+    flags = ("--www=files", f"-P={slashes.format('some/files')}", f"--api-prefix={slashes.format('some')}")
+    with running(program, api.kubeconfig(place), *flags, cwd=place) as proxy:
+        found = [proxy.ask(Ask(path)).status for path in ("/some/files/a.txt", "/some/api", "/api")]
+    # kubectl takes a prefix without a slash in front for the name of a host.
+    assert found == ([404, 404, 404] if program == "kubectl" and slashes[0] != "/" else [200, 200, 404])
 
 
 def test_keep_alive_of_a_client(api: Recorder, place: Path, program: str) -> None:

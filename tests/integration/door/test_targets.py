@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import http.client
 import socket
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.conftest import Cluster, wait_for
+from tests.conftest import Cluster, find_kubectl, wait_for
 from tests.door import Door, door_of
 from tests.integration.door.asking import HTML, ask, fields
 
@@ -164,6 +166,39 @@ def test_websockets_with_query_and_subprotocol(door: Door) -> None:
         assert ws.recv() == "hello"
 
 
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("strict.door.svc", "/ws"),
+        ("app.door.svc", "/local"),
+        ("by-name.door.svc", "/local"),
+        ("prefix", "/api/v1/namespaces/door/services/app/proxy/local"),
+    ],
+)
+def test_a_refused_websocket_teaches_the_host(cluster: Cluster, namespace: str, host: str, path: str) -> None:
+    # A door that has learned nothing yet; a client that does not connect again by itself.
+    with door_of(cluster) as fresh:
+        outer = f"{host}.localhost:{fresh.port}"
+        for _ in range(2):
+            with (
+                socket.create_connection(("127.0.0.1", fresh.port)) as sock,
+                connect(f"ws://{outer}{path}", sock=sock, origin=f"http://{outer}") as ws,  # type: ignore[arg-type]
+            ):
+                assert str(ws.recv()).endswith("http://localhost:8080")
+        if path.endswith("/local"):
+            # Pages are told what they would have been without it.
+            assert fields(ask(fresh, host, path.replace("local", "headers"), **HTML))["host"] == outer
+
+
+def test_a_websocket_that_is_refused_by_every_name_stays_refused(door: Door) -> None:
+    host = f"app.door.svc.localhost:{door.port}"
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", door.port)) as sock, pytest.raises(InvalidStatus) as refused:
+            connect(f"ws://{host}/status?403", sock=sock, origin=f"http://{host}")  # type: ignore[arg-type]
+        answer = refused.value.response
+        assert (answer.status_code, answer.body) == (403, b'{"said": "by the application"}')
+
+
 def test_cookies_keep_what_browsers_take(door: Door) -> None:
     answer = ask(door, "app.door.svc", "/cookie?sid=1; Domain=svc.localhost; Path=/; Secure; HttpOnly; SameSite=None")
     assert answer.headers["Set-Cookie"] == "sid=1; Path=/; Secure; HttpOnly; SameSite=None"
@@ -178,6 +213,9 @@ def test_cookies_keep_what_browsers_take(door: Door) -> None:
         ("nobody.door.svc", 503, "no-endpoints", "app=nobody"),
         ("closed.door.svc", 503, "dial-refused", "open.closed.door.svc.localhost"),
         ("ap.door.svc", 404, "not-found", "app.door.svc.localhost"),
+        ("app.dor.svc", 404, "not-found", "app.door.svc.localhost"),
+        ("80.app.dor.svc", 404, "not-found", "80.app.door.svc.localhost"),
+        ("zzz.dor.svc", 404, "not-found", "There is no namespace dor"),
         ("nope.named.door.svc", 503, "no-such-port", "web.named.door.svc.localhost"),
         ("https.80.app.door.svc", 503, "no-tls", "http.80.app.door.svc.localhost"),
         ("outside.door.svc", 503, "out-of-reach", "example.com"),
@@ -304,6 +342,34 @@ def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_p
         assert runs.read_text().count("run") == 2
         assert ask(door, "app.door.svc", "/x").json == {"path": "/x"}
         assert runs.read_text().count("run") == 2
+
+
+def test_a_switch_of_contexts_is_said(cluster: Cluster, tmp_path: Path) -> None:
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    (first,) = document["contexts"]
+    document["contexts"].append({**first, "name": "other"})
+    own = tmp_path / "config"
+    own.write_text(yaml.safe_dump(document))
+
+    def use(context: str) -> None:
+        subprocess.run([find_kubectl(), "config", "use-context", context, "--kubeconfig", own], check=True)
+
+    with door_of(cluster, kubeconfig=own) as door, door_of(cluster, "--context", "other", kubeconfig=own) as pinned:
+        assert door.process.stdout is not None and pinned.process.stdout is not None
+        assert f'context "{first["name"]}":' in door.process.stdout.readline()
+        assert 'context "other":' in pinned.process.stdout.readline()
+        for context in ("other", first["name"]):
+            use(context)
+            said = (
+                f'Now serving context "{context}" ({cluster.server}): the kubeconfig\'s current context has changed\n'
+            )
+            assert door.process.stdout.readline() == said
+        assert ask(door, "", "/version").status == 200
+        # Which one is current is no news where the context was said; where its server is, is.
+        document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+        own.write_text(yaml.safe_dump(document))
+        said = 'Now serving context "other" (https://127.0.0.1:1): the kubeconfig has another server for it\n'
+        assert pinned.process.stdout.readline() == said
 
 
 def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:

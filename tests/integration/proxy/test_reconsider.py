@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from hatchway.proxy.routing import Forward, Reconsider, RequestHead, Respond, ResponseHead
+from tests.integration.proxy.test_upgrade import ASK, echo, switching
 from tests.integration.proxy.wire import GET, OK, World, forward, refuse
 
 REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\nX-Why: host\r\n\r\nno!"
@@ -41,6 +42,33 @@ async def test_another_way_is_followed(world: World, refusal: bytes) -> None:
     answer = await client.ask(POST)
     assert (answer.status, answer.body, answer.get(b"x-why")) == (403, b"no!", b"host")
     assert (await client.ask(GET)).status == 200
+
+
+@pytest.mark.parametrize("refusal", [REFUSED, CHUNKED])
+async def test_a_refused_upgrade_is_tried_another_way(world: World, refusal: bytes) -> None:
+    first = await world.answering(refusal)
+    second = await world.backend(switching(echo))
+    seen: list[bytes] = []
+    switched: list[str] = []
+    other = Forward(second.upstream(), b"/other", [(b"Host", b"b")], refuse, switched=lambda: switched.append("other"))
+    route = forward(first.upstream(), reconsider=deciding(other, seen), switched=lambda: switched.append("first"))
+    client = await world.client(await world.serve(route))
+    # What the client sends early waits for whoever accepts.
+    assert (await client.ask(ASK + b"early")).status == 101
+    assert await client.reader.readexactly(5) == b"early"
+    assert seen == [b"no!"] and switched == ["other"]
+    assert second.requests[0].start == b"GET /other HTTP/1.1"
+    assert (b"upgrade", b"websocket") in second.requests[0].headers
+
+
+async def test_a_refused_upgrade_is_relayed_as_it_was(world: World) -> None:
+    backend = await world.answering(REFUSED)
+    seen: list[bytes] = []
+    client = await world.client(await world.serve(forward(backend.upstream(), reconsider=deciding(None, seen))))
+    client.send(ASK + GET)
+    answer = await client.response()
+    assert (answer.status, answer.body, answer.get(b"connection")) == (403, b"no!", b"close")
+    assert await client.rest() == b"" and seen == [b"no!"]
 
 
 @pytest.mark.parametrize("refusal", [REFUSED, CHUNKED])

@@ -52,6 +52,21 @@ def test_a_name_that_works_is_kept_when_pages_are_forbidden_later() -> None:
     assert not choice.refused(None) and choice.value is None
 
 
+def test_upgrades_choose_for_themselves_beginning_with_what_pages_are_sent() -> None:
+    pages = HostHeader(WEB, "auto", "8888")
+    pages.refused(None)
+    pages.taken(b"localhost:8888")
+    upgrades = pages.apart()
+    tried = [upgrades.value]
+    while upgrades.refused(upgrades.value) and upgrades.settled is Settled.open:
+        tried.append(upgrades.value)
+    assert tried == [b"localhost:8888", None, b"web.default.svc.cluster.local:8888"]
+    assert upgrades.value == b"localhost:8888" and upgrades.settled is Settled.refused
+    assert pages.settled is Settled.taken
+    said = HostHeader(WEB, "cluster", "80").apart()
+    assert not said.refused(said.value)
+
+
 @pytest.mark.parametrize(
     ("wanted", "value"),
     [

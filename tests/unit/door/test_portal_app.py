@@ -6,12 +6,14 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 
+from hatchway.door.portal import feed as feed_module
 from tests.conftest import wait_for
-from tests.fake_view import FakeView, Portal, demo_view, make_service, portal
+from tests.fake_view import FakeView, Portal, State, demo_view, make_service, portal
 
 
 @pytest.fixture
@@ -57,6 +59,29 @@ def test_state_as_json(served: Portal) -> None:
     assert answer.headers["Content-Type"] == "application/json"
     assert found["context"] == "hatchway"
     assert {item["key"] for item in found["items"]} >= {"services/shop/cart", "nodes//node-1"}
+
+
+def test_the_first_state_waits_for_the_cluster() -> None:
+    view = FakeView()
+    view.state = State("connecting")
+    with portal(view) as served, ThreadPoolExecutor() as pool:
+        asking = pool.submit(lambda: json.loads(ask(served, "/-/hatchway/state").read()))
+        wait_for(lambda: served.connections == 1, seconds=10)
+        served.change(lambda: view.put(make_service("shop", "web", 80)))
+        assert not asking.done()
+        served.change(lambda: view.become(State()))
+        found = asking.result(10)
+    assert found["state"]["phase"] == "live"
+    assert [item["key"] for item in found["items"]] == ["services/shop/web"]
+
+
+def test_the_first_state_says_that_it_is_still_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "FIRST_ANSWERS", 0.05)
+    view = FakeView()
+    view.state = State("connecting")
+    with portal(view) as served:
+        found = json.loads(ask(served, "/-/hatchway/state").read())
+    assert (found["state"]["phase"], found["items"]) == ("connecting", [])
 
 
 def test_events_end_when_the_client_goes(served: Portal) -> None:

@@ -133,6 +133,16 @@ async def test_services_with_nothing_behind(service: dict[str, Any], summary: st
         assert "forward" not in item["ports"][0]
 
 
+async def test_what_may_not_be_seen_is_not_guessed_at() -> None:
+    view = FakeView()
+    view.put(make_service("a", "b", 80))
+    view.become(slices=Scope(()), pods=Scope(()))
+    item = (await shown(view))["services/a/b"]
+    assert (item["state"], item["summary"]) == ("empty", "Not known")
+    assert "you may see neither" in item["reasons"][0]["text"]
+    assert "lacking" not in item
+
+
 async def test_endpoints_that_are_no_pods_are_out_of_reach() -> None:
     view = FakeView()
     service = make_service("default", "kubernetes", ("https", 443), selector={})

@@ -11,6 +11,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -42,6 +43,7 @@ _HISTORY = 20_000
 
 INTERVAL = 0.2
 HEARTBEAT = 15.0
+FIRST_ANSWERS = 5.0
 
 _encoder = msgspec.json.Encoder()
 
@@ -58,11 +60,12 @@ class Feed:
         self._changes: deque[tuple[int, str]] = deque(maxlen=_HISTORY)
         self._wakers: set[asyncio.Event] = set()
         self.version = 0
-        self._index.sees_slices = self._sees_slices
+        self._index.sees_slices = partial(self._sees, "slices")
+        self._index.sees_pods = partial(self._sees, "pods")
         view.subscribe(self._changed)
 
-    def _sees_slices(self, namespace: str) -> bool:
-        scope = self._view.scopes.get("slices")
+    def _sees(self, kind: str, namespace: str) -> bool:
+        scope = self._view.scopes.get(kind)
         return scope is None or scope.namespaces is None or namespace in scope.namespaces
 
     def _changed(self, kind: str, event: str, obj: Object) -> None:
@@ -145,10 +148,27 @@ class Feed:
         }
 
     async def snapshot(self) -> bytes:
-        """Everything as one JSON object: `about`, and {"version", "items"}."""
+        """Everything as one JSON object: `about`, and {"version", "items"}.
+
+        Who asks before the cluster has answered for the first time waits for that, for `FIRST_ANSWERS` seconds at most.
+        """
+        await self._first_answers()
         await self.refresh()
         about = _encoder.encode({**self.about(), "version": self.version})
         return about[:-1] + b',"items":[' + b",".join(self._items.values()) + b"]}"
+
+    async def _first_answers(self) -> None:
+        waker = asyncio.Event()
+        self._wakers.add(waker)
+        try:
+            async with asyncio.timeout(FIRST_ANSWERS):
+                while self._view.state.name == "connecting":
+                    waker.clear()
+                    await waker.wait()
+        except TimeoutError:
+            return  # `state` says that it is still asking
+        finally:
+            self._wakers.discard(waker)
 
     async def follow(self) -> AsyncGenerator[bytes]:
         """Server-sent events for one page, for ever.

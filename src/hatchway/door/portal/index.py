@@ -25,6 +25,7 @@ class Index:
         self._labelled: defaultdict[_Pair, set[Key]] = defaultdict(set)
         self._labels: dict[Key, dict[str, str]] = {}
         self.sees_slices: Callable[[str], bool] = lambda namespace: True
+        self.sees_pods: Callable[[str], bool] = lambda namespace: True
 
     def slices(self, service: Key) -> list[Object] | None:
         """None when they may not be seen in that namespace (`sees_slices`)."""

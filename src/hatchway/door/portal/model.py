@@ -6,6 +6,7 @@ An item, one for each service, pod and node (fields that are empty are left out)
     kind, namespace, name, created
     title, about    what its labels and annotations call it
     state       "ready" | "partly" | "down" | "empty": the colour of its dot
+    lacking     true where pods are selected and there is not one: a service that should have endpoints and has none
     summary     "2/3 ready"
     reasons     [{"name": pod, "text": why it is not ready}]; name "" for what is said of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
@@ -28,6 +29,7 @@ from hatchway.door.portal.index import Index
 from hatchway.door.problems import forward_line
 from hatchway.kube.api import Object
 from hatchway.kube.endpoints import (
+    NOT_SEEN,
     Endpoint,
     endpoints_of,
     format_selector,
@@ -36,6 +38,7 @@ from hatchway.kube.endpoints import (
     why_node_not_ready,
     why_none,
     why_not_ready,
+    why_out_of_reach,
 )
 from hatchway.kube.links import Link, links
 from hatchway.kube.relist import Key, key_of
@@ -107,9 +110,11 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     namespace, name = key_of(service)
     item = _head("services", service)
     endpoints = _endpoints(service, index, pods)
-    _judge(item, endpoints, service)
+    slices = index.slices(key_of(service))
+    _judge(item, endpoints, service, known=slices is not None or index.sees_pods(namespace))
+    item["lacking"] = not endpoints and bool(selector_of(service)) and slices is not None
     facts = door.facts(Target("services", name, namespace))
-    barred = _why_barred(service, index)
+    barred = _sentence(why_out_of_reach(service, slices))
     needs = barred or facts.needs_forward
     item["ports"] = [_port_item(link, door, needs, barred=bool(barred)) for link in links("services", service)]
     kind = spec.get("type") or "ClusterIP"
@@ -257,16 +262,8 @@ def _port_item(link: Link, door: Door, needs: str, *, barred: bool = False) -> I
     return {key: value for key, value in out.items() if value or key in ("number", "scheme")}
 
 
-def _why_barred(service: Object, index: Index) -> str:
-    """Why no way through the API server reaches a service: proxy verb and port-forward know pods of its namespace only
-    (`service/storage/storage.go` `isValidAddress`)."""
-    spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName":
-        return f"It is only a name for {spec.get('externalName', '')}, outside the cluster."
-    endpoints = [entry for found in index.slices(key_of(service)) or () for entry in found.get("endpoints") or ()]
-    if endpoints and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in endpoints):
-        return "Its endpoints are no pods, and the API server's proxy reaches pods only."
-    return ""
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _door_rows(facts: Facts) -> list[tuple[str, str]]:
@@ -297,13 +294,17 @@ def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> lis
     return endpoints_of(service, slices, [pods[key] for key in behind.union(index.selected(service)) if key in pods])
 
 
-def _judge(item: Item, endpoints: list[Endpoint], service: Object) -> None:
-    """Fill state, summary, reasons and endpoints."""
+def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: bool) -> None:
+    """Fill state, summary, reasons and endpoints. known: what would tell may be seen."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         item["state"], item["summary"] = "empty", "External name"
         return
     total = len(endpoints)
+    if not known:
+        item["state"], item["summary"] = "empty", "Not known"
+        item["reasons"] = [_reason("", NOT_SEEN)]
+        return
     if not total:
         item["state"], item["summary"] = "empty", "No endpoints"
         item["reasons"] = [_reason("", why_none(service))]

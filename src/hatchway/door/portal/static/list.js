@@ -16,6 +16,7 @@ let tab = TABS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "serv
 let about = null;
 let attention = false;
 let arrived = false; // everything that the door knows has come once
+let complete = false; // the door has been told of everything once
 let seen = null; // keys that came since a full list began
 let doorAway = false;
 let pending = false;
@@ -121,13 +122,14 @@ function rebuild() {
   refresh();
 }
 
-// A door that is still connecting has nothing to show, which is not the same as a cluster with nothing in it.
-const synced = () => arrived && (about.state.phase === "live" || TABS.some((kind) => items[kind].size));
+// A door that is still asking has nothing to show, which is not the same as a cluster with nothing in it.
+const synced = (kind) => arrived && (complete || items[kind].size);
 
 // Searching
 
 const words = () => search.value.toLowerCase().split(/\s+/).filter(Boolean);
-const needsAttention = (item) => item.state === "partly" || item.state === "down";
+// Before everything was listed once a service may only seem to have no endpoints.
+const needsAttention = (item) => item.state === "partly" || item.state === "down" || (item.lacking && complete);
 const matches = (item, wanted) => wanted.every((word) => hay.get(item.key).includes(word));
 
 /** Show what matches, count, and say so where nothing does. */
@@ -148,7 +150,7 @@ function refresh() {
       const hidden = !fits || (attention && !trouble);
       if (element.hidden !== hidden) element.hidden = hidden;
     }
-    document.querySelector(`[data-count="${kind}"]`).textContent = synced() || counts[kind] ? counts[kind] : "";
+    document.querySelector(`[data-count="${kind}"]`).textContent = synced(kind) || counts[kind] ? counts[kind] : "";
   }
   for (const group of groups.values()) {
     let shown = 0, trouble = 0;
@@ -190,11 +192,11 @@ function empty(counts) {
     content.push(h("h2", {}, `You may not list ${tab}`), scope.reason && h("p", {}, scope.reason));
     if (scope.rule) content.push(h("p", {}, "The rule that is missing, for whoever administers the cluster:"), snippet(scope.rule, "the missing rule"));
     if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, about.example)));
-  } else if (!synced()) {
+  } else if (!synced(tab)) {
     if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing has been seen yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
-    else content.push(h("div.skeleton", { "aria-label": "Loading" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
+    else content.push(h("p.asking", { role: "status" }, `Asking the cluster for its ${tab} …`), h("div.skeleton", { "aria-hidden": "true" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
   } else if (search.value.trim() || attention) {
-    content.push(h("h2", {}, search.value.trim() ? `Nothing in ${tab} matches “${search.value.trim()}”` : `All ${tab} are ready`));
+    content.push(h("h2", {}, search.value.trim() ? `Nothing in ${tab} matches “${search.value.trim()}”` : `No ${ONE[tab]} needs attention`));
     const others = TABS.filter((kind) => kind !== tab && counts[kind]);
     if (search.value.trim()) content.push(h("p", {}, "A search looks at names, namespaces, titles and ports; several words must all match."));
     content.push(h("p.choices", {}, h("button.button", { type: "button", "data-clear": true }, attention && !search.value.trim() ? "Show all" : "Clear the search"),

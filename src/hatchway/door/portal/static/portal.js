@@ -60,6 +60,8 @@ function follow() {
   source = new EventSource("/-/hatchway/events");
   source.addEventListener("about", (event) => {
     about = JSON.parse(event.data);
+    // One that is away has what it saw before.
+    if (about.state.phase !== "away") complete = about.state.phase === "live";
     doorAway = false;
     wait = 500;
     header();

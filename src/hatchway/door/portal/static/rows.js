@@ -104,7 +104,7 @@ function details(item) {
   return [
     item.about && h("p.about", { "data-k": "about" }, item.about),
     reasons.length && h("div.why." + item.state, { "data-k": "why" },
-      h("h3", {}, item.state === "ready" ? "Worth knowing" : item.state === "empty" ? "Why nothing answers" : "Why not ready"),
+      h("h3", {}, item.state === "ready" || item.summary === "Not known" ? "Worth knowing" : item.state === "empty" ? "Why nothing answers" : "Why not ready"),
       h("ul", {}, ...reasons.map((reason) => h("li", { "data-k": reason.name + reason.text }, reason.name && h("code", {}, reason.name), h("span", {}, reason.text))))),
     h("div.portlist", { "data-k": "ports" }, ...item.ports.map((port) => portDetails(item, port)),
       !item.ports.length && h("p.quiet", { "data-k": "no" }, `This ${ONE[item.kind]} declares no ports.` + (item.kind === "pods" ? ` Any that it listens on can be reached: put its number first, as in 8080.${item.name}.` : ""))),
