@@ -16,6 +16,8 @@ from hatchway.errors import HatchwayError
 from hatchway.target import Target
 
 REFUSALS = frozenset((400, 403, 421))
+# qBittorrent's; without a challenge it is nobody's question for a password (RFC 9110 section 15.5.2).
+UNCHALLENGED = 401
 # After all candidates were refused: so long the outer name is what it is.
 _PATIENCE = 60.0
 _WORDS = frozenset(("auto", "external", "cluster", "localhost"))
@@ -41,7 +43,11 @@ def check(value: str) -> str:
 
 class HostHeader:
     """The choice for one target. wanted: as `check` takes it. number: the port it listens on, service_number: the
-    service's own; "" when unknown."""
+    service's own; "" when unknown.
+
+    agrees: X-Forwarded-Host says the Host that is sent. Otherwise it says the outer name, always; but some compare it
+    with Origin and Referer, which follow the Host.
+    """
 
     def __init__(self, target: Target, wanted: str, number: str, service_number: str = "") -> None:
         port, outer_port = (
@@ -67,6 +73,8 @@ class HostHeader:
             self.settled = Settled.said
         self._at = 0
         self._until = 0.0
+        self.agrees = False
+        self._disagrees_until = 0.0
 
     def apart(self) -> HostHeader:
         """A choice for upgrades, which begins with what pages are sent now."""
@@ -102,6 +110,19 @@ class HostHeader:
         self.settled = Settled.refused
         self._until = time.monotonic() + _PATIENCE
         return self.value != value
+
+    def may_agree(self) -> bool:
+        """A page's request with another Host than the outer one was refused. Whether it is worth another try in which
+        X-Forwarded-Host agrees."""
+        return self.agrees or time.monotonic() >= self._disagrees_until
+
+    def agreed(self, taken: bool) -> bool:
+        """That other try was taken, or not. Whether that is news."""
+        if taken and not self.agrees:
+            self.agrees = True
+            return True
+        self._disagrees_until = time.monotonic() + _PATIENCE
+        return False
 
     def taken(self, value: bytes | None) -> bool:
         """A request with this Host was answered as hoped. Whether that settles it."""

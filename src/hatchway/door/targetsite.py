@@ -159,14 +159,17 @@ class TargetSite:
                     return Respond(307, fields + [(b"Set-Cookie", one) for one in gone])
         return self.forward(head, sender, field)
 
-    def forward(self, head: RequestHead, sender: Sender, cookie: bytes, *, renewed: bool = False) -> Forward:
+    def forward(
+        self, head: RequestHead, sender: Sender, cookie: bytes, *, renewed: bool = False, agrees: bool = False
+    ) -> Forward:
         """The request as it goes to the route with what is known now, the first time or once more.
 
-        renewed: the route's credentials were renewed for it, which is not done twice.
+        renewed: the route's credentials were renewed for it, which is not done twice. agrees: it is asked again with an
+        X-Forwarded-Host that is the Host.
         """
         assert self._resolved is not None
         way = self._route.way(replace(self._resolved.target, scheme=self._scheme))
-        exchange = Exchange(self, head, sender, cookie, way, renewed)
+        exchange = Exchange(self, head, sender, cookie, way, renewed=renewed, agrees=agrees or self.host_header.agrees)
         path = head.target[len(self.prefix) :]
         if path[:1] != b"/":
             path = b"/" + path  # `.../proxy` is the application's root for a WebSocket, which cannot be redirected
@@ -181,7 +184,7 @@ class TargetSite:
             exchange.edit_response,
             reconsider=exchange.reconsider,
             switched=exchange.switched if head.upgrade is not None else None,
-            holds=None if renewed else partial(self._holds, self._version, self._route.generation),
+            holds=None if renewed or agrees else partial(self._holds, self._version, self._route.generation),
         )
 
     # What its exchanges ask
@@ -251,6 +254,11 @@ class TargetSite:
             self._upgrades = None  # what pages are sent now is to be tried first
         self.changed()
         return True
+
+    def agrees(self, *, taken: bool) -> None:
+        """It has taken, or refused, a request whose X-Forwarded-Host was its Host."""
+        if self.host_header.agreed(taken):
+            self.changed()
 
     def needs(self, why: str) -> None:
         """It asks for something that the route cannot carry."""
