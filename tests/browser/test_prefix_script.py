@@ -349,6 +349,19 @@ def test_a_page_inside_an_attribute(tab: Tab, how: str) -> None:
     assert '"/echo?d"' in found
 
 
+def test_text_that_is_no_markup_is_left_alone(tab: Tab) -> None:
+    """A script in a page that a script writes compares with `<`, and has quotes that no attribute has."""
+    found = tab.evaluate(
+        """new Promise(done => { const f = document.createElement('iframe'); window.done = done;
+        const code = "var img = 3, said = 1<img || \\" src='/a' > \\";";
+        f.srcdoc = '<!-- <img src="/no.png"> --><script>' + code + ' parent.code = document.currentScript.text;<' +
+        '/script><textarea>a<b href="/d"></textarea><style>p { background: url(/a.png) }</style>' +
+        '<img src="/a.png" onload="parent.done([parent.code, document.querySelector(`textarea`).value])">';
+        window.wanted = code; document.body.append(f) })"""
+    )
+    assert found == [tab.evaluate("window.wanted") + " parent.code = document.currentScript.text;", 'a<b href="/d">']
+
+
 def test_document_write(tab: Tab, site: Site) -> None:
     site.pages["/written"] = (
         "<!DOCTYPE html><head></head><body><script>document.write('<script src=\"/x.js\"><' + '/script>')</script>"
