@@ -371,6 +371,18 @@ def test_document_write(tab: Tab, site: Site) -> None:
     assert tab.title() == "loaded 1"
 
 
+def test_xhtml(tab: Tab, site: Site) -> None:
+    """Tomcat's examples and gitweb: an empty element there is no beginning."""
+    xhtml = (
+        '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="/x.js"/></head><body>'
+        "<script>document.title = 'loaded ' + window.loaded + ' ' + location.pathname</script></body></html>"
+    )
+    site.pages["/page.xhtml"] = lambda _: (200, {"Content-Type": "application/xhtml+xml"}, xhtml)
+    tab.goto(tab.url + "page.xhtml")
+    assert tab.title() == "loaded 1 /page.xhtml"
+    assert '"/echo?x"' in tab.evaluate("fetch('/echo?x').then(r => r.text())")
+
+
 def test_cookies(tab: Tab, site: Site, front: Front, context: BrowserContext) -> None:
     tab.evaluate("document.cookie = 'a=1; path=/'")
     tab.evaluate("document.cookie = '__Host-b=2; Secure; Path=/'")
