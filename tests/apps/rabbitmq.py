@@ -1,4 +1,4 @@
-"""Debian's RabbitMQ: its management page, whose log-in is a cookie that scripts make, and whose names have `%2F` in them."""
+"""Debian's RabbitMQ: its management page, whose scripts send Authorization, and whose addresses have `%2F` in them."""
 
 from __future__ import annotations
 
@@ -39,4 +39,7 @@ APP = App(
     },
     check=check,
     extra=True,
+    fails={
+        "stranger": "a kube-apiserver keeps Authorization, which its scripts send, to itself: this needs port-forward"
+    },
 )
