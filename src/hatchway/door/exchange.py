@@ -100,7 +100,7 @@ class Exchange:
             # Not before it is needed: it takes longer to import than the rest of the door.
             from hatchway.rewrite.prefix import PrefixRewriter
 
-            self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=site.names)
+            self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=(*site.names, site.home))
 
     def headers(self) -> Headers:
         """The fields of the request as they go to the route."""
@@ -168,12 +168,22 @@ class Exchange:
         if self._head.upgrade is not None:
             return None
         if self._rewriter is not None:
+            if self._sender.navigates and 300 <= head.status < 400 and self._goes_home(head):
+                # The same address again, which a browser must not answer from its cache.
+                head.headers = [field for field in head.headers if field[0].lower() != b"cache-control"]
+                head.headers.append((b"Cache-Control", b"no-store"))
             return self._rewriter.edit(head.status, head.headers, method=self._head.method)
         if prefix:
             return Unprefixer(prefix, (self._outer, self.sent)).edit(
                 head.status, head.headers, method=self._head.method
             )
         return None
+
+    def _goes_home(self, head: ResponseHead) -> bool:
+        """Whether it knows itself by its own host name at the door (WordPress, which has been set up there), and will be
+        told that from now on."""
+        found = links.authority(head.header(b"location") or b"")
+        return bool(found) and found == self._site.home and self._site.prefers(found)
 
     def switched(self) -> None:
         self._site.takes(self._value, self._head)

@@ -43,13 +43,13 @@ def check(value: str) -> str:
 
 class HostHeader:
     """The choice for one target. wanted: as `check` takes it. number: the port it listens on, service_number: the
-    service's own; "" when unknown.
+    service's own; "" when unknown. home: under a path prefix, the target's own host name at the door, with its port.
 
     agrees: X-Forwarded-Host says the Host that is sent. Otherwise it says the outer name, always; but some compare it
     with Origin and Referer, which follow the Host.
     """
 
-    def __init__(self, target: Target, wanted: str, number: str, service_number: str = "") -> None:
+    def __init__(self, target: Target, wanted: str, number: str, service_number: str = "", home: bytes = b"") -> None:
         port, outer_port = (
             f":{found}" if found and found not in ("80", "443") else "" for found in (number, service_number or number)
         )
@@ -67,6 +67,8 @@ class HostHeader:
         self._candidates: list[bytes | None]
         if wanted in ("", "auto"):
             self._candidates = list(every.values())
+            if home:
+                self._candidates.insert(1, home)
             self.settled = Settled.open
         else:
             self._candidates = [every[wanted] if wanted in every else wanted.encode()]
@@ -110,6 +112,14 @@ class HostHeader:
         self.settled = Settled.refused
         self._until = time.monotonic() + _PATIENCE
         return self.value != value
+
+    def prefers(self, host: bytes) -> bool:
+        """It has sent a browser to this name of its own. Whether that is what it is told from now on."""
+        if self.settled is Settled.said or host not in self._candidates or host == self.value:
+            return False
+        self._at = self._candidates.index(host)
+        self.settled = Settled.taken
+        return True
 
     def may_agree(self) -> bool:
         """A page's request with another Host than the outer one was refused. Whether it is worth another try in which
