@@ -42,7 +42,17 @@ def _begun(data: bytes) -> int:
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     held = b""
     with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+        while True:
+            try:
+                # A WebSocket's message may end like the beginning of a name, and nothing follows it.
+                async with asyncio.timeout(0.1 if held else None):
+                    data = await reader.read(65536)
+            except TimeoutError:
+                writer.write(held)
+                held = b""
+                continue
+            if not data:
+                break
             data = _blind(held + data)
             keep = _begun(data)
             held = data[len(data) - keep :]

@@ -349,6 +349,19 @@ def test_a_page_inside_an_attribute(tab: Tab, how: str) -> None:
     assert '"/echo?d"' in found
 
 
+def test_text_that_is_no_markup_is_left_alone(tab: Tab) -> None:
+    """A script in a page that a script writes compares with `<`, and has quotes that no attribute has."""
+    found = tab.evaluate(
+        """new Promise(done => { const f = document.createElement('iframe'); window.done = done;
+        const code = "var img = 3, said = 1<img || \\" src='/a' > \\";";
+        f.srcdoc = '<!-- <img src="/no.png"> --><script>' + code + ' parent.code = document.currentScript.text;<' +
+        '/script><textarea>a<b href="/d"></textarea><style>p { background: url(/a.png) }</style>' +
+        '<img src="/a.png" onload="parent.done([parent.code, document.querySelector(`textarea`).value])">';
+        window.wanted = code; document.body.append(f) })"""
+    )
+    assert found == [tab.evaluate("window.wanted") + " parent.code = document.currentScript.text;", 'a<b href="/d">']
+
+
 def test_document_write(tab: Tab, site: Site) -> None:
     site.pages["/written"] = (
         "<!DOCTYPE html><head></head><body><script>document.write('<script src=\"/x.js\"><' + '/script>')</script>"
@@ -356,6 +369,18 @@ def test_document_write(tab: Tab, site: Site) -> None:
     )
     tab.goto(tab.url + "written")
     assert tab.title() == "loaded 1"
+
+
+def test_xhtml(tab: Tab, site: Site) -> None:
+    """Tomcat's examples and gitweb: an empty element there is no beginning."""
+    xhtml = (
+        '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="/x.js"/></head><body>'
+        "<script>document.title = 'loaded ' + window.loaded + ' ' + location.pathname</script></body></html>"
+    )
+    site.pages["/page.xhtml"] = lambda _: (200, {"Content-Type": "application/xhtml+xml"}, xhtml)
+    tab.goto(tab.url + "page.xhtml")
+    assert tab.title() == "loaded 1 /page.xhtml"
+    assert '"/echo?x"' in tab.evaluate("fetch('/echo?x').then(r => r.text())")
 
 
 def test_cookies(tab: Tab, site: Site, front: Front, context: BrowserContext) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from hatchway.door import links
 from hatchway.door.diagnosis import status_of
 from hatchway.door.guard import Sender
-from hatchway.door.hostheader import REFUSALS
+from hatchway.door.hostheader import REFUSALS, UNCHALLENGED
 from hatchway.proxy.routing import (
     Forward,
     Headers,
@@ -55,10 +55,11 @@ class Exchange:
     """One request for the target of a site. sent: the Host that the application is told.
 
     cookie: what the target is told as Cookie, b"" for nothing. way: the one that it takes. renewed: it is asked again
-    with new credentials of the route.
+    with new credentials of the route. agrees: X-Forwarded-Host says the Host that is sent.
     """
 
     __slots__ = (
+        "_agrees",
         "_authorization",
         "_cookie",
         "_head",
@@ -73,7 +74,15 @@ class Exchange:
     )
 
     def __init__(
-        self, site: TargetSite, head: RequestHead, sender: Sender, cookie: bytes, way: Way, renewed: bool
+        self,
+        site: TargetSite,
+        head: RequestHead,
+        sender: Sender,
+        cookie: bytes,
+        way: Way,
+        *,
+        renewed: bool,
+        agrees: bool,
     ) -> None:
         self._site = site
         self._head = head
@@ -81,6 +90,7 @@ class Exchange:
         self._cookie = cookie
         self._way = way
         self._renewed = renewed
+        self._agrees = agrees
         self._outer = head.header(b"host") or b""
         self._value = site.host_for(head).value
         self._authorization = head.header(b"authorization")
@@ -90,7 +100,7 @@ class Exchange:
             # Not before it is needed: it takes longer to import than the rest of the door.
             from hatchway.rewrite.prefix import PrefixRewriter
 
-            self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=site.names)
+            self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=(*site.names, site.home))
 
     def headers(self) -> Headers:
         """The fields of the request as they go to the route."""
@@ -111,13 +121,14 @@ class Exchange:
         if self._authorization is not None and way.carries.authorization:
             headers.append((AUTHORIZATION, self._authorization))
         client = self._head.peer.address[0].encode() if self._head.peer.address is not None else b"unknown"
-        name, colon, port = outer.rpartition(b":")
+        told = self.sent if self._agrees else outer
+        _, colon, port = told.rpartition(b":")
         headers += [
             (b"X-Forwarded-For", client),
-            (b"X-Forwarded-Host", outer),
+            (b"X-Forwarded-Host", told),
             (b"X-Forwarded-Proto", b"http"),
             (b"X-Forwarded-Port", port if colon and port.isdigit() else b"80"),
-            (b"Forwarded", b'for="%b";host="%b";proto=http' % (_quoted(client), outer)),
+            (b"Forwarded", b'for="%b";host="%b";proto=http' % (_quoted(client), told)),
         ]
         if self._rewriter is not None:
             headers = self._rewriter.edit_request(headers)
@@ -136,6 +147,8 @@ class Exchange:
             site.connection.note(None)
         if head.status < 400 and self._sender.navigates:
             site.takes(self._value, self._head)
+        if head.status < 400 and self._agrees:
+            site.agrees(taken=True)
         prefix = b"" if way.carries.unchanged or site.prefix else way.prefix
         headers: Headers = []
         marked = False
@@ -155,6 +168,10 @@ class Exchange:
         if self._head.upgrade is not None:
             return None
         if self._rewriter is not None:
+            if self._sender.navigates and 300 <= head.status < 400 and self._goes_home(head):
+                # The same address again, which a browser must not answer from its cache.
+                head.headers = [field for field in head.headers if field[0].lower() != b"cache-control"]
+                head.headers.append((b"Cache-Control", b"no-store"))
             return self._rewriter.edit(head.status, head.headers, method=self._head.method)
         if prefix:
             return Unprefixer(prefix, (self._outer, self.sent)).edit(
@@ -162,8 +179,16 @@ class Exchange:
             )
         return None
 
+    def _goes_home(self, head: ResponseHead) -> bool:
+        """Whether it knows itself by its own host name at the door (WordPress, which has been set up there), and will be
+        told that from now on."""
+        found = links.authority(head.header(b"location") or b"")
+        return bool(found) and found == self._site.home and self._site.prefers(found)
+
     def switched(self) -> None:
         self._site.takes(self._value, self._head)
+        if self._agrees:
+            self._site.agrees(taken=True)
 
     def reconsider(self, head: ResponseHead) -> Reconsider | None:
         content_type = head.header(b"content-type")
@@ -201,8 +226,12 @@ class Exchange:
         site, head = self._site, self._head
         if status == 400 and _SPEAKS_TLS.search(body) and site.speaks("https"):
             return site.forward(head, self._sender, self._cookie)
-        if self._may_be_the_host(status, body) and site.refuses(self._value, self._head):
+        if self._may_be_the_host(status, body, challenged) and site.refuses(self._value, self._head):
             return site.forward(head, self._sender, self._cookie)
+        if self._agrees:
+            site.agrees(taken=False)
+        elif self._may_be_the_forwarded_host(status, challenged) and site.host_header.may_agree():
+            return site.forward(head, self._sender, self._cookie, agrees=True)
         if status == 401 and challenged and self._authorization is not None and not self._way.carries.authorization:
             why = "its password in the Authorization field, which the API server keeps for itself"
             site.needs(why)
@@ -211,14 +240,25 @@ class Exchange:
             )
         return None
 
-    def _may_be_the_host(self, status: int, body: bytes) -> bool:
+    def _may_be_about_hosts(self, status: int, challenged: bool) -> bool:
+        if self._head.method not in ("GET", "HEAD") or self._way.host is not None:
+            return False
+        return status in REFUSALS or (status == UNCHALLENGED and not challenged)
+
+    def _may_be_the_host(self, status: int, body: bytes, challenged: bool) -> bool:
         """Whether the application may have refused the Host that it was told, or the Origin that follows it: a person's
         navigation, a WebSocket, or its words say so."""
-        if status not in REFUSALS or self._head.method not in ("GET", "HEAD") or self._way.host is not None:
+        if not self._may_be_about_hosts(status, challenged):
             return False
         if self._sender.navigates or self._head.upgrade is not None:
             return True
         return self.sent in body or _SAYS_HOST.search(body, 0, 4096) is not None
+
+    def _may_be_the_forwarded_host(self, status: int, challenged: bool) -> bool:
+        """Whether it may have found that X-Forwarded-Host is another one than Origin or Referer say."""
+        if self.sent == self._outer or not self._may_be_about_hosts(status, challenged):
+            return False
+        return any(name.lower() in (b"origin", b"referer") for name, _ in self._head.headers)
 
 
 def _known_codings(value: bytes) -> bytes:

@@ -16,6 +16,8 @@ from hatchway.errors import HatchwayError
 from hatchway.target import Target
 
 REFUSALS = frozenset((400, 403, 421))
+# qBittorrent's; without a challenge it is nobody's question for a password (RFC 9110 section 15.5.2).
+UNCHALLENGED = 401
 # After all candidates were refused: so long the outer name is what it is.
 _PATIENCE = 60.0
 _WORDS = frozenset(("auto", "external", "cluster", "localhost"))
@@ -41,9 +43,13 @@ def check(value: str) -> str:
 
 class HostHeader:
     """The choice for one target. wanted: as `check` takes it. number: the port it listens on, service_number: the
-    service's own; "" when unknown."""
+    service's own; "" when unknown. home: under a path prefix, the target's own host name at the door, with its port.
 
-    def __init__(self, target: Target, wanted: str, number: str, service_number: str = "") -> None:
+    agrees: X-Forwarded-Host says the Host that is sent. Otherwise it says the outer name, always; but some compare it
+    with Origin and Referer, which follow the Host.
+    """
+
+    def __init__(self, target: Target, wanted: str, number: str, service_number: str = "", home: bytes = b"") -> None:
         port, outer_port = (
             f":{found}" if found and found not in ("80", "443") else "" for found in (number, service_number or number)
         )
@@ -61,12 +67,16 @@ class HostHeader:
         self._candidates: list[bytes | None]
         if wanted in ("", "auto"):
             self._candidates = list(every.values())
+            if home:
+                self._candidates.insert(1, home)
             self.settled = Settled.open
         else:
             self._candidates = [every[wanted] if wanted in every else wanted.encode()]
             self.settled = Settled.said
         self._at = 0
         self._until = 0.0
+        self.agrees = False
+        self._disagrees_until = 0.0
 
     def apart(self) -> HostHeader:
         """A choice for upgrades, which begins with what pages are sent now."""
@@ -102,6 +112,27 @@ class HostHeader:
         self.settled = Settled.refused
         self._until = time.monotonic() + _PATIENCE
         return self.value != value
+
+    def prefers(self, host: bytes) -> bool:
+        """It has sent a browser to this name of its own. Whether that is what it is told from now on."""
+        if self.settled is Settled.said or host not in self._candidates or host == self.value:
+            return False
+        self._at = self._candidates.index(host)
+        self.settled = Settled.taken
+        return True
+
+    def may_agree(self) -> bool:
+        """A page's request with another Host than the outer one was refused. Whether it is worth another try in which
+        X-Forwarded-Host agrees."""
+        return self.agrees or time.monotonic() >= self._disagrees_until
+
+    def agreed(self, taken: bool) -> bool:
+        """That other try was taken, or not. Whether that is news."""
+        if taken and not self.agrees:
+            self.agrees = True
+            return True
+        self._disagrees_until = time.monotonic() + _PATIENCE
+        return False
 
     def taken(self, value: bytes | None) -> bool:
         """A request with this Host was answered as hoped. Whether that settles it."""

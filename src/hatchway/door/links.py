@@ -39,6 +39,12 @@ def outer_location(value: bytes, *, outer: bytes, sent: bytes, names: frozenset[
     return value
 
 
+def authority(url: bytes) -> bytes:
+    """The host and port of an absolute URL, in lower case; b"" for any other."""
+    found = _ELSEWHERE.match(url)
+    return found[1].lower() if found is not None else b""
+
+
 def without_prefix(path: bytes, prefix: bytes) -> bytes:
     if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"/", b"", b"?", b"#"):
         rest = path[len(prefix) :]

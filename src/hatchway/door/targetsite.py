@@ -32,7 +32,7 @@ from hatchway.proxy.routing import (
 )
 from hatchway.rewrite.location import collapse_path
 from hatchway.route.ways import Route
-from hatchway.target import Target
+from hatchway.target import Target, TargetError
 
 # How long it stays so which port is meant, when nothing shows that it has changed.
 _SECONDS: Final = 30.0
@@ -49,7 +49,8 @@ class TargetSite:
     has it. prefix: the path under which the target is seen, without a slash at its end; b"" under a host name of its own.
     learned: called after something was learned of the target: the Host that it takes, its scheme, what it needs.
 
-    host_header: the choice of Host so far, for pages. needs_forward: why the route cannot carry all that it asks for, "" when it can.
+    host_header: the choice of Host so far, for pages. home: under a prefix, the
+    target's own host name at the door, with its port, b"" otherwise. needs_forward: why the route cannot carry all that it asks for, "" when it can.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class TargetSite:
         self._wanted = wanted
         self._learned = learned
         self._names = links.own_names(target)
+        self.home = self._home() if prefix else b""
         self._resolved: Resolved | None = None
         self._until = 0.0
         self._scheme = ""
@@ -84,6 +86,13 @@ class TargetSite:
         self._version = 0
         self.host_header = HostHeader(target, wanted, "")
         self._upgrades: HostHeader | None = None
+
+    def _home(self) -> bytes:
+        try:
+            url = self._diagnosis.host_url(replace(self.target, port="", scheme=""))
+        except TargetError:
+            return b""
+        return url.removeprefix("http://").removesuffix("/").encode()
 
     # Requests
 
@@ -135,7 +144,7 @@ class TargetSite:
         wanted = self._wanted
         if found.host_header and wanted == "auto":
             wanted = check(found.host_header)
-        self.host_header = HostHeader(self.target, wanted, found.number, found.service_number)
+        self.host_header = HostHeader(self.target, wanted, found.number, found.service_number, self.home)
         self._upgrades = None
         self._resolved = found
         self.changed()
@@ -159,14 +168,17 @@ class TargetSite:
                     return Respond(307, fields + [(b"Set-Cookie", one) for one in gone])
         return self.forward(head, sender, field)
 
-    def forward(self, head: RequestHead, sender: Sender, cookie: bytes, *, renewed: bool = False) -> Forward:
+    def forward(
+        self, head: RequestHead, sender: Sender, cookie: bytes, *, renewed: bool = False, agrees: bool = False
+    ) -> Forward:
         """The request as it goes to the route with what is known now, the first time or once more.
 
-        renewed: the route's credentials were renewed for it, which is not done twice.
+        renewed: the route's credentials were renewed for it, which is not done twice. agrees: it is asked again with an
+        X-Forwarded-Host that is the Host.
         """
         assert self._resolved is not None
         way = self._route.way(replace(self._resolved.target, scheme=self._scheme))
-        exchange = Exchange(self, head, sender, cookie, way, renewed)
+        exchange = Exchange(self, head, sender, cookie, way, renewed=renewed, agrees=agrees or self.host_header.agrees)
         path = head.target[len(self.prefix) :]
         if path[:1] != b"/":
             path = b"/" + path  # `.../proxy` is the application's root for a WebSocket, which cannot be redirected
@@ -181,7 +193,7 @@ class TargetSite:
             exchange.edit_response,
             reconsider=exchange.reconsider,
             switched=exchange.switched if head.upgrade is not None else None,
-            holds=None if renewed else partial(self._holds, self._version, self._route.generation),
+            holds=None if renewed or agrees else partial(self._holds, self._version, self._route.generation),
         )
 
     # What its exchanges ask
@@ -251,6 +263,19 @@ class TargetSite:
             self._upgrades = None  # what pages are sent now is to be tried first
         self.changed()
         return True
+
+    def prefers(self, host: bytes) -> bool:
+        """It has sent a browser to this name of its own. Whether that is news."""
+        if not self.host_header.prefers(host):
+            return False
+        self._upgrades = None
+        self.changed()
+        return True
+
+    def agrees(self, *, taken: bool) -> None:
+        """It has taken, or refused, a request whose X-Forwarded-Host was its Host."""
+        if self.host_header.agreed(taken):
+            self.changed()
 
     def needs(self, why: str) -> None:
         """It asks for something that the route cannot carry."""

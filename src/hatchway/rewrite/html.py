@@ -99,10 +99,12 @@ class HtmlRewriter:
     """A body transform (`proxy.routing.Transform`, by shape).
 
     rule: what becomes of a URL. It must add only characters that stand for themselves in an attribute without quotes.
+    xml: it is XHTML, where `<script/>` has no content.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, *, xml: bool = False) -> None:
         self._rule = rule
+        self._xml = xml
         self._state: _State = self._text
         self._rest = b""
         self._name = b""
@@ -154,7 +156,7 @@ class HtmlRewriter:
                 continue
             name = tag[2].lower()
             start = self._start_tag(buffer, start, tag, name, out)
-            if name in _RAW_ELEMENTS:
+            if name in _RAW_ELEMENTS and not (self._xml and buffer[position - 2] == 0x2F):
                 out.append(buffer[start:position])
                 self._element = name
                 self._script_depth = 0

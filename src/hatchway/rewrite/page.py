@@ -66,11 +66,12 @@ class PageRewriter(HtmlRewriter):
     """A body transform.
 
     script: an element to put first into the head, or b"". whole: this is a document (True), a fragment (False), or
-    only its beginning tells (None). inline: scripts inside the page may be changed (no policy knows them by hash).
+    only its beginning tells (None). inline: scripts inside the page may be changed (no policy knows them by hash). xml:
+    it is XHTML.
     """
 
-    def __init__(self, rule: Rule, script: bytes, *, whole: bool | None, inline: bool) -> None:
-        super().__init__(rule)
+    def __init__(self, rule: Rule, script: bytes, *, whole: bool | None, inline: bool, xml: bool = False) -> None:
+        super().__init__(rule, xml=xml)
         self._script = script if whole is not False else b""
         self._document = whole is True
         self._inline = inline

@@ -41,6 +41,7 @@ OF_THE_ORIGINAL: Final = frozenset(
 UNREADABLE: Final = (204, 206, 304)
 
 _HTML: Final = b"text/html"
+_XHTML: Final = b"application/xhtml+xml"
 _CSS: Final = b"text/css"
 _JAVASCRIPT: Final = frozenset(
     b"text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript".split()
@@ -169,7 +170,7 @@ class PrefixRewriter:
 
     def _full(self, status: int, headers: Fields, media_type: bytes, known: bool) -> Transform | None:
         policy = Policy()
-        page = known and media_type == _HTML
+        page = known and media_type in (_HTML, _XHTML)
         if page:
             policy = read_policy([value for name, value in headers if name.lower() == b"content-security-policy"])
         headers[:] = [
@@ -183,7 +184,9 @@ class PrefixRewriter:
             whole: bool | None = self._destination in _DOCUMENTS
             if self._destination is None:
                 whole = None if self._page_wanted else False
-            return PageRewriter(rule, self.element(policy.nonce), whole=whole, inline=not policy.hashes)
+            xml = media_type == _XHTML
+            element = self.element(policy.nonce, xml=xml)
+            return PageRewriter(rule, element, whole=whole, inline=not policy.hashes, xml=xml)
         if media_type == _CSS:
             return CssRewriter(rule)
         if media_type in _JAVASCRIPT or (self._destination in _SCRIPTS and media_type in _UNTYPED):
@@ -230,9 +233,11 @@ class PrefixRewriter:
         """`prefix.js` for this prefix: a complete script, which works in workers, too."""
         return _script(self.prefix, tuple(host for host in self._hosts if host))
 
-    def element(self, nonce: bytes | None = None) -> bytes:
-        """The script as an element of a page."""
+    def element(self, nonce: bytes | None = None, *, xml: bool = False) -> bytes:
+        """The script as an element of a page. xml: of XHTML."""
         attribute = b"" if nonce is None else b' nonce="' + nonce + b'"'
+        if xml:
+            return b"<script" + attribute + b"><![CDATA[" + self.script() + b"]]></script>"
         return b"<script" + attribute + b">" + self.script() + b"</script>"
 
     def _hash(self) -> bytes:

@@ -19,7 +19,13 @@ from hatchway.target import Target, format_proxy_path
 from tests.fake_view import make_service
 
 HOST = b"web.shop.svc.dev.example.com"
-NAVIGATION = [(b"Host", HOST + b":8001"), (b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Site", b"none")]
+NAVIGATION = ((b"Host", HOST + b":8001"), (b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Site", b"none"))
+SCRIPT = (
+    (b"Host", HOST + b":8001"),
+    (b"Sec-Fetch-Mode", b"no-cors"),
+    (b"Sec-Fetch-Site", b"same-origin"),
+    (b"Referer", b"http://" + HOST + b":8001/"),
+)
 WEB = Target("services", "web", "shop")
 
 
@@ -56,24 +62,27 @@ class Services:
 class Learning:
     """A site, and what it has told: the target each time."""
 
-    def __init__(self, *ports: Any) -> None:
+    def __init__(self, *ports: Any, prefix: bytes = b"") -> None:
         self.told: list[Target] = []
         connection = cast(Connection, SimpleNamespace(trouble=None, context="test"))
         lookup = cast(Lookup, Services(*(ports or (("http", 80),))))
         self.site = TargetSite(
             WEB,
-            HOST,
+            b"prefix.dev.example.com" if prefix else HOST,
             connection=connection,
             route=cast(Route, ProxyVerb()),
             lookup=lookup,
             diagnosis=Diagnosis(connection, lookup, "dev.example.com"),
             domain="dev.example.com",
             wanted="auto",
+            prefix=prefix,
             learned=self.told.append,
         )
 
-    async def ask(self, *fields: tuple[bytes, bytes]) -> Forward:
-        head = RequestHead("GET", b"/", b"/", None, [*NAVIGATION, *fields], "1.1", Peer(("127.0.0.1", 1), "http"))
+    async def ask(self, *fields: tuple[bytes, bytes], page: tuple[tuple[bytes, bytes], ...] = NAVIGATION) -> Forward:
+        """A GET by a person's navigation, or what `page` says instead."""
+        path = self.site.prefix + b"/"
+        head = RequestHead("GET", path, path, None, [*page, *fields], "1.1", Peer(("127.0.0.1", 1), "http"))
         decision = self.site.route(head)
         found = decision if isinstance(decision, Forward | Respond) else await cast(Any, decision)
         assert isinstance(found, Forward)
@@ -122,6 +131,68 @@ async def test_another_host_is_tried_and_told() -> None:
     assert again.headers[0] == (b"Host", b"localhost")
     assert learning.news() == [WEB]
     assert not forward.holds()
+
+
+def forwarded(forward: Forward) -> bytes:
+    return dict(forward.headers)[b"X-Forwarded-Host"]
+
+
+async def test_a_401_without_a_challenge_may_be_about_the_host() -> None:
+    """qBittorrent's; one with a challenge is about a password."""
+    learning = Learning()
+    assert await refuse(await learning.ask(), 401, b"", (b"WWW-Authenticate", b"Basic")) is None
+    again = await refuse(await learning.ask(), 401, b"")
+    assert isinstance(again, Forward)
+    assert again.headers[0] == (b"Host", b"localhost")
+    assert forwarded(again) == HOST + b":8001"
+
+
+async def test_the_forwarded_host_agrees_with_the_host_where_that_is_compared() -> None:
+    """qBittorrent compares Referer, which follows the Host, with X-Forwarded-Host."""
+    learning = Learning()
+    again = await refuse(await learning.ask(), 401, b"")
+    assert isinstance(again, Forward)
+    answer(again)
+    # Two of the page's files at once: neither waits for what the other one learns.
+    for script in [await learning.ask(page=SCRIPT), await learning.ask(page=SCRIPT)]:
+        assert forwarded(script) == HOST + b":8001"
+        agreeing = await refuse(script, 401, b"")
+        assert isinstance(agreeing, Forward)
+        assert (b"Host", b"localhost") in agreeing.headers and (b"Referer", b"http://localhost/") in agreeing.headers
+        assert forwarded(agreeing) == b"localhost"
+        assert dict(agreeing.headers)[b"Forwarded"].endswith(b'host="localhost";proto=http')
+        answer(agreeing)
+    assert forwarded(await learning.ask(page=SCRIPT)) == b"localhost"
+
+
+async def test_a_forwarded_host_that_agrees_and_is_refused_is_not_tried_again() -> None:
+    learning = Learning()
+    again = await refuse(await learning.ask(), 403, b"")
+    assert isinstance(again, Forward)
+    answer(again)
+    agreeing = await refuse(await learning.ask(page=SCRIPT), 403, b"")
+    assert isinstance(agreeing, Forward)
+    assert await refuse(agreeing, 403, b"") is None
+    script = await learning.ask(page=SCRIPT)
+    assert forwarded(script) == HOST + b":8001"
+    assert await refuse(script, 403, b"") is None
+
+
+async def test_under_a_prefix_an_application_may_be_at_home_at_its_own_host_name() -> None:
+    """WordPress keeps the address at which it was set up, and sends browsers there."""
+    learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
+    page = ((b"Host", b"prefix.dev.example.com"), *NAVIGATION[1:])
+    forward = await learning.ask(page=page)
+    assert forward.headers[0] == (b"Host", b"prefix.dev.example.com")
+    assert forward.edit_response is not None
+    head = ResponseHead(301, b"", [(b"Location", b"http://" + HOST + b"/"), (b"Cache-Control", b"max-age=60")])
+    forward.edit_response(head)
+    assert head.headers == [(b"Location", learning.site.prefix + b"/"), (b"Cache-Control", b"no-store")]
+    assert (await learning.ask(page=page)).headers[0] == (b"Host", HOST)
+    # And what refuses the name that all have in common may take its own.
+    learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
+    again = await refuse(await learning.ask(page=page), 400, b"unknown host")
+    assert isinstance(again, Forward) and again.headers[0] == (b"Host", HOST)
 
 
 async def test_the_scheme_that_is_found_is_told() -> None:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import re
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,22 @@ def test_tools_get_absolute_addresses_as_they_were() -> None:
 def test_tools_get_no_script() -> None:
     assert rewriter().element() not in edited(html(), PAGE, Accept="*/*")[1]
     assert rewriter().element() in edited(html(), PAGE, Accept="text/html,application/xhtml+xml")[1]
+
+
+def test_xhtml_stays_well_formed() -> None:
+    page = (
+        b'<?xml version="1.0"?>\n<!DOCTYPE html [ <!ENTITY nbsp "&#xA0;"> ]>\n'
+        b'<html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="/a.js"/></head>'
+        b'<body><a href="/x?a&amp;b">x&nbsp;</a><script><![CDATA[ if (1 < 2) x = location.pathname ]]></script></body></html>'
+    )
+    kind: Fields = [(b"Content-Type", b"application/xhtml+xml; charset=utf-8")]
+    headers, body = edited(kind, page, Sec_Fetch_Dest="document")
+    assert headers["content-type"] == kind[0][1].decode()
+    own, script, inline = ElementTree.fromstring(body).iter("{http://www.w3.org/1999/xhtml}script")
+    assert own.text == rewriter().script().decode()
+    assert script.get("src") == f"{PREFIX.decode()}/a.js" and not script.text
+    assert inline.text is not None and "(location).pathname" in inline.text and "__hatchway" in inline.text
+    assert b'href="%b/x?a&amp;b"' % PREFIX in body
 
 
 def test_styles_and_scripts() -> None:
