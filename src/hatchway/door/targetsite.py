@@ -49,8 +49,8 @@ class TargetSite:
     has it. prefix: the path under which the target is seen, without a slash at its end; b"" under a host name of its own.
     learned: called after something was learned of the target: the Host that it takes, its scheme, what it needs.
 
-    host_header: the choice of Host so far, for pages. home: under a prefix, the
-    target's own host name at the door, with its port, b"" otherwise. needs_forward: why the route cannot carry all that it asks for, "" when it can.
+    host_header: the choice of Host so far, for pages. home: under a prefix, the target's own host name at the door, with
+    its port, b"" otherwise. needs_forward: why the route cannot carry all that it asks for, "" when it can.
     """
 
     def __init__(
