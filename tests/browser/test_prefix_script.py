@@ -5,6 +5,7 @@ No request without the prefix is brought back here: whatever the script misses i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -393,6 +394,66 @@ def test_foreign_addresses_are_left_alone(tab: Tab) -> None:
         Reflect.apply(Element.prototype.getAttribute, a, ['href']) === h })"""
     )
     assert all(found)
+
+
+READS = (
+    "const {pathname, search} = location; window.read = [pathname, window.location.pathname, `${location.pathname}`]"
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "new Function(code)()",
+        "Function('a', code)()",
+        "window.eval(__hatchwayCode(code))",
+        "Object.getPrototypeOf(async () => {}).constructor(code)()",
+        "document.head.append(Object.assign(document.createElement('script'), {text: code}))",
+        "document.head.append(Object.assign(document.createElement('script'), {textContent: code}))",
+        "(s => { s.appendChild(document.createTextNode(code)); document.head.append(s) })(document.createElement('script'))",
+        "import(URL.createObjectURL(new Blob(['/* ', '*/', code], {type: 'text/javascript'})))",
+    ],
+)
+def test_code_that_comes_as_text(tab: Tab, front: Front, site: Site, statement: str) -> None:
+    tab.goto(front.url(site, "/deep/er/"))
+    tab.evaluate("code => { " + statement + " }", READS)
+    tab.wait_for_function("window.read")
+    assert tab.evaluate("window.read") == ["/deep/er/"] * 3
+
+
+def test_a_served_script_that_evaluates_text(tab: Tab, front: Front, site: Site) -> None:
+    text = json.dumps("window.read = [location.pathname, own, typeof local]; var local = 1")
+    site.pages["/deep/evaluates.js"] = f"(function (own) {{ eval({text}); }})('still direct');"
+    tab.goto(front.url(site, "/deep/er/"))
+    tab.evaluate("document.head.append(Object.assign(document.createElement('script'), {src: '/deep/evaluates.js'}))")
+    tab.wait_for_function("window.read")
+    assert tab.evaluate("window.read") == ["/deep/er/", "still direct", "undefined"]
+
+
+CODES = {
+    "x = location.href; y = 'location.href'": "x = H(location).href; y = 'location.href'",
+    "// it's location.href\na.href": "// it's location.href\nH(a).href",
+    "if (/['\"]/.test(a)) b = a / c / location.href": "if (/['\"]/.test(a)) b = a / c / H(location).href",
+    "`a ${`${location.href}`} location.href`": "`a ${`${H(location).href}`} location.href`",
+    "window.location = '/x'; a?.b.href; a?.href": "H(window.location).href = '/x'; a?.b.href; H(a)?.href",
+    "$(location).attr('a')": "$(H(location)).attr('a')",
+    "function f(location) {} class A { f(location) {} } g = (location) => 1; delete a.href; super.href": "",
+    "let {pathname: a} = b.location, {location} = c": "let {pathname: a} = H(b.location), {location} = c",
+    "import.meta.url + location.hash; import('./a')": "import.meta.url + location.hash; __hatchwayImport(function(u){return import(u)},'./a')",
+}
+
+
+def test_what_is_changed_in_such_code(tab: Tab) -> None:
+    for code, expected in CODES.items():
+        expected = (expected or code).replace("H(", "globalThis.__hatchway(")
+        assert tab.evaluate("code => __hatchwayCode(code)", code) == expected
+
+
+def test_functions_are_what_they_were(tab: Tab) -> None:
+    assert tab.evaluate(
+        """[(() => {}) instanceof Function, (() => {}).constructor === Function, Function.prototype === Object.getPrototypeOf(Function),
+        new Function('a', 'b', 'return a + b')(1, 2), new (class extends Function {})('return 3')(), Function.name]"""
+    ) == [True, True, True, 3, 3, "Function"]
 
 
 def test_running_twice_changes_nothing(tab: Tab, front: Front, site: Site) -> None:

@@ -81,7 +81,7 @@
       if (policy === undefined) {
         var same = function (value) { return value; };
         try {
-          policy = global.trustedTypes.createPolicy("hatchway", { createHTML: same, createScriptURL: same });
+          policy = global.trustedTypes.createPolicy("hatchway", { createHTML: same, createScript: same, createScriptURL: same });
         } catch (e) {
           policy = null;
         }
@@ -269,6 +269,138 @@
       method(global.CacheStorage.prototype, "match", first);
     }
     constructor("FontFace", function (args) { args[1] = css(args[1]); });
+
+    // Scripts that come as text (`eval`, `new Function`, the text of an element): what javascript.py does, once more.
+
+    var NAME = "[A-Za-z_$][\\w$]*";
+    var CHAIN = NAME + "(?:\\s*\\??\\.\\s*" + NAME + ")*";
+    var STOP = new RegExp(
+      "\"(?:[^\"\\\\\\n]|\\\\[^])*\"|'(?:[^'\\\\\\n]|\\\\[^])*'|[\"'`}]|\\/\\/.*|\\/\\*[^]*?\\*\\/|\\/" +
+      "|\\{[^{}()\"'`\\/;]*\\b(?:pathname|href)\\b[^{}()\"'`\\/;]*\\}\\s*=(?![=>])\\s*" + CHAIN + "(?=\\s*(?:[;,)}]|\\n|$))|\\{" +
+      "|(?<![\\w$#@\\\\])" + CHAIN, "g");
+    var PIECE = /(?:[^`\\$]|\\[^]|\$(?!\{))*/y;
+    var REGEX = /\/(?![*\/])(?:[^\/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/[a-z]*/y;
+    var OPERATORS = /(?:^|[^\w$.])(?:return|typeof|case|in|of|delete|void|throw|new|instanceof|do|else|yield|await|extends|default)$/;
+    var NO_VALUE = /(?:^|[^\w$.])(?:new|delete|function|class|get|set|typeof)$|[.#@\\]$|\+\+$|--$/;
+    var ADDRESS = "globalThis.__hatchway(";
+
+    function code(text) {
+      if (!/location|pathname|href|\bimport\s*\(/.test(text)) return text;
+      // Up to where it was put out and looked at, where the code around the latter begins, and what stands before that.
+      var out = "", put = 0, at = 0, begun = 0, kept = "", braces = [];
+      function before(end) {
+        return text.slice(Math.max(begun, end - 200), end).replace(/\s+$/, "") || kept;
+      }
+      function passed(end, what) {
+        at = begun = end;
+        kept = what;
+      }
+      function replace(start, end, by) {
+        out += text.slice(put, start) + by;
+        put = end;
+      }
+      function inTemplate() {
+        PIECE.lastIndex = at;
+        PIECE.test(text);
+        at = PIECE.lastIndex;
+        if (text.charAt(at) === "`") return passed(at + 1, '"');
+        braces.push(0);
+        passed(at + 2, "{");
+      }
+      function slash(start) {
+        var last = before(start);
+        at = start + 1;
+        if (/[\w$)\]"'`]$/.test(last) && !OPERATORS.test(last)) return;
+        REGEX.lastIndex = start;
+        if (REGEX.test(text)) passed(REGEX.lastIndex, '"');
+      }
+      function wrap(start, length, more) {
+        replace(start, start + length, ADDRESS + text.substr(start, length) + ")" + (more || ""));
+      }
+      function chain(start, names) {
+        var last = before(start), rest = text.slice(start + names.length, start + names.length + 200);
+        if (names === "import") {
+          if (!/\.$/.test(last) && /^\s*\(\s*[^)\s]/.test(rest)) replace(start, at += /^\s*\(/.exec(rest)[0].length, "__hatchwayImport(function(u){return import(u)},");
+          return;
+        }
+        if (NO_VALUE.test(last) || /^(?:super|import|new)(?![\w$])/.test(names)) return;
+        var member = /^((?:.|\s)*?[\w$])\s*\??\.\s*(?:href|pathname)(?![\w$])/.exec(names) ||
+          /^((?:.*?\.\s*)?location)\s*\??\.\s*(?:assign|replace|toString)(?![\w$])/.exec(names);
+        if (member) {
+          if (member[1].indexOf("?") < 0) wrap(start, member[1].length);
+        } else if (/(?:^|\.\s*)location$/.test(names) && names.indexOf("?") < 0) {
+          if (/^\s*\[/.test(rest)) wrap(start, names.length);
+          else if (names === "location") {
+            if (/[\w$)\]]\s*\((?:[^()]*,\s*)?$/.test(last) && isArgument(last, rest)) wrap(start, names.length);
+          } else if (/^\s*=(?![=>])/.test(rest)) {
+            if (/^(?:window|globalThis|document)\b/.test(names)) wrap(start, names.length, ".href");
+          } else if (/^\s*(?:[;)](?!\s*=[^=])|$)/.test(rest) || (/^\s*[,}\]:]/.test(rest) && (/[=|&?(+!>]$/.test(last) || OPERATORS.test(last)))) {
+            wrap(start, names.length);
+          }
+        }
+      }
+      while (at < text.length) {
+        STOP.lastIndex = at;
+        var found = STOP.exec(text);
+        if (!found) break;
+        var start = found.index, token = found[0], first = token.charAt(0);
+        at = start + token.length;
+        if (token === "`") inTemplate();
+        else if (first === '"' || first === "'") { if (token.length > 1) passed(at, '"'); }
+        else if (token === "/") slash(start);
+        else if (first === "/") passed(at, before(start));
+        else if (token === "}") {
+          if (braces.length && !braces[braces.length - 1]--) {
+            braces.pop();
+            inTemplate();
+          }
+        } else if (token === "{") { if (braces.length) braces[braces.length - 1]++; }
+        else if (first === "{") {
+          var object = new RegExp(CHAIN + "$").exec(token)[0];
+          wrap(at - object.length, object.length);
+        } else chain(start, token);
+      }
+      return out + text.slice(put);
+    }
+
+    // Whether `location` is handed to a function, and is not the name of a parameter.
+    function isArgument(last, rest) {
+      return !/(?:^|[^\w$.])(?:function|catch|if|while|for|switch|with)\s*\([^()]*$|(?:^|[^\w$.])function\s+[\w$]+\s*\([^()]*$/.test(last) &&
+        /^\s*\)(?!\s*(?:\{|=>))/.test(rest);
+    }
+
+    function codeOf(value) {
+      if (isTrusted("Script", value)) {
+        var text = String(value), mapped = code(text);
+        return mapped === text ? value : trusted("Script", mapped) || value;
+      }
+      return typeof value === "string" ? code(value) : value;
+    }
+    define(global, "__hatchwayCode", codeOf);
+
+    function lastIsCode(args) {
+      if (args.length) args[args.length - 1] = codeOf(args[args.length - 1]);
+    }
+    [function () {}, async function () {}, function* () {}, async function* () {}].forEach(function (one) {
+      var proto = Object.getPrototypeOf(one), Native = proto.constructor;
+      var Ours = new Proxy(Native, {
+        apply: function (target, self, args) {
+          lastIsCode(args);
+          return Reflect.apply(target, self, args);
+        },
+        construct: function (target, args, newTarget) {
+          lastIsCode(args);
+          return Reflect.construct(target, args, newTarget === Ours ? target : newTarget);
+        },
+      });
+      define(proto, "constructor", Ours);
+      if (Native === global.Function) define(global, "Function", Ours);
+    });
+    constructor("Blob", function (args) {
+      var parts = args[0], type = args[1] && args[1].type;
+      if (!/javascript|ecmascript/i.test(type) || !Array.isArray(parts)) return;
+      if (parts.every(function (part) { return typeof part === "string"; })) args[0] = [code(parts.join(""))];
+    });
 
     // Workers. A script that was made on the spot (`blob:`) gets this one before it; an address is the server's matter.
 
@@ -510,9 +642,21 @@
     method(global.Range.prototype, "createContextualFragment", markup);
     method(global.Document.prototype, "write", opening);
     method(global.Document.prototype, "writeln", opening);
+    ["HTMLScriptElement text", "HTMLScriptElement textContent", "HTMLScriptElement innerText", "Node textContent"].forEach(function (one) {
+      var parts = one.split(" ");
+      accessor(parts[0], parts[1], null, codeFor);
+    });
+    method(global.Node.prototype, "appendChild", function (args, self) {
+      if (self.localName === "script" && args[0] && args[0].nodeType === 3) args[0].data = codeFor(args[0].data, self);
+    });
     accessor("HTMLIFrameElement", "srcdoc", null, function (value) {
       return typeof value === "string" ? inner(html(value)) : html(value);
     });
+
+    // The text of a script's element, unless it is data.
+    function codeFor(value, element) {
+      return element.localName === "script" && /^$|javascript|module|ecmascript/i.test(element.type) ? codeOf(value) : value;
+    }
 
     // A page inside an attribute gets this script as well.
     function inner(text) {
