@@ -456,6 +456,35 @@ def test_functions_are_what_they_were(tab: Tab) -> None:
     ) == [True, True, True, 3, 3, "Function"]
 
 
+def test_the_location_of_what_a_function_gives(tab: Tab, front: Front, site: Site) -> None:
+    tab.goto(front.url(site, "/deep/er/"))
+    assert tab.evaluate("Function('w', 'return (() => w)().location.pathname')(window)") == "/deep/er/"
+    assert tab.evaluate("(() => ({location: {pathname: '/x'}}))().__hatchwayLocation.pathname") == "/x"
+
+
+def test_an_import_map_that_a_script_writes(tab: Tab, front: Front, site: Site) -> None:
+    tab.goto(front.url(site, "/deep/er/"))
+    tab.evaluate(
+        """(s => { s.type = 'importmap'; s.textContent = JSON.stringify({imports: {answer: '/module.js'}});
+        document.head.append(s) })(document.createElement('script'))"""
+    )
+    assert tab.evaluate("import('answer').then(m => m.value)") == 42
+
+
+@pytest.mark.parametrize("host", ["location.hostname + ':8080'", "location.hostname + ':1'"])
+def test_the_port_that_an_application_listens_on(tab: Tab, host: str) -> None:
+    """webpack's development server tells its pages its own port."""
+    found = tab.evaluate(
+        f"new Promise((done, no) => {{ const w = new WebSocket('ws://' + {host} + '/ws?a=1');"
+        " w.onopen = () => w.send('hi'); w.onmessage = e => done(e.data); w.onerror = no })"
+    )
+    assert found == "/ws?a=1 hi"
+    assert tab.evaluate(f"fetch('http://' + {host} + '/echo?1').then(r => r.json())") == {
+        "target": "/echo?1",
+        "method": "GET",
+    }
+
+
 def test_running_twice_changes_nothing(tab: Tab, front: Front, site: Site) -> None:
     tab.evaluate("Function(document.querySelector('script').textContent)()")
     assert tab.evaluate("fetch('/echo').then(r => r.json())") == {"target": "/echo", "method": "GET"}

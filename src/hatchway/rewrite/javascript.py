@@ -77,6 +77,9 @@ _EVALUATES = re.compile(
     rb"(?:\A|[^\w$.#@\\\x80-\xff]|(?<![\w$.])(?:window|self|globalThis)\s*+\.|(?<![\w$.])(?:return|await|yield|void|typeof|case|do|else|in|of))\Z"
 )
 _INDEX = re.compile(rb"[^\S\n\r]*+\[")
+_OF_A_VALUE = re.compile(rb"[)\]]\s*+(?:\?\.|(?<!\.)\.)\s*+\Z")
+# Assigned to, it may be a window's of another origin, which has no such property.
+_IS_READ_OF = re.compile(rb"\s*+\??\.\s*+(?:href|pathname)(?![\w$])(?!\s*+(?:=(?!=)|[+]=))")
 _MEMBER = re.compile(rb"\s*+(\?\.|\.(?!\.))\s*+([\w$]++)")
 _ASSIGNMENT = re.compile(rb"\s*+=(?![=>])")
 _VALUE_END = re.compile(rb"\s*+(?:([;,)}\]:])(?!\s*+=[^=])|\Z)")
@@ -101,6 +104,7 @@ _QUOTES = frozenset(b"\"'")
 
 _ADDRESS = b"globalThis.__hatchway"
 _IMPORT = b"globalThis.__hatchwayImport"
+_PROPERTY = b"__hatchwayLocation"
 _CODE_OF = b"(globalThis.__hatchwayCode||(_=>_))("
 _GUARDED_ADDRESS = b"(globalThis.__hatchway||(_=>_))"
 _GUARDED_IMPORT = b"(globalThis.__hatchwayImport||((f,u)=>f(u)))"
@@ -406,6 +410,7 @@ class JavaScriptRewriter:
         self._at = end
         chain = self._chain(end)
         if chain is None:
+            self._location_of_a_value(ahead, start, end)
             return
         root = re.split(rb"[\s.?]", self._buffer[chain:end], maxsplit=1)[0]
         member = _MEMBER.match(ahead)
@@ -421,13 +426,21 @@ class JavaScriptRewriter:
         if chain == start:
             # As an argument it might be a parameter's name, but not of these.
             before = self._buffer[max(self._code, start - _CHAIN_LIMIT) : start]
-            if (ahead.lstrip()[:1] in (b")", b",") and _ARGUMENT.search(self._buffer, max(0, start - 160), start)) or (_ONLY_ARGUMENT.match(ahead) and _CALLED.search(before) and not _NO_CALL.search(before)):
+            if (ahead.lstrip()[:1] in (b")", b",") and _ARGUMENT.search(self._buffer, max(0, start - 160), start)) or (
+                _ONLY_ARGUMENT.match(ahead) and _CALLED.search(before) and not _NO_CALL.search(before)
+            ):
                 self._wrap(chain, end)
             return
         if root in _ASSIGNABLE and _ASSIGNMENT.match(ahead):
             self._wrap(chain, end, b".href")
         elif self._is_read(chain, ahead):
             self._wrap(chain, end)
+
+    def _location_of_a_value(self, ahead: bytes, start: int, end: int) -> None:
+        """`f().location.href` is read: the property is another one, which every object has."""
+        before = self._buffer[max(self._code, start - 64) : start]
+        if _OF_A_VALUE.search(before) and _IS_READ_OF.match(ahead):
+            self._replace(start, end, _PROPERTY)
 
     def _is_read(self, chain: int, ahead: bytes) -> bool:
         """Whether the chain's value is used, and certainly not assigned to, not even by a pattern (`[a.location] = b`)."""

@@ -28,6 +28,10 @@
 
     // Addresses.
 
+    // At the door's own name for prefixes nobody but applications like this one is to be found, on whatever port. A page
+    // that says another one means the port that the application itself listens on.
+    var DOOR = /^prefix\..*localhost$/.test(here.hostname);
+
     function has(path) {
       return path.slice(0, PREFIX.length) === PREFIX && /^(?:[\/?#]|$)/.test(path.slice(PREFIX.length));
     }
@@ -41,7 +45,7 @@
     }
 
     function ours(host) {
-      return host === here.host || HOSTS.indexOf(host) >= 0;
+      return host === here.host || HOSTS.indexOf(host) >= 0 || (DOOR && host.replace(/:\d+$/, "") === here.hostname);
     }
 
     function base() {
@@ -231,6 +235,13 @@
       } catch (e) {}
       return value;
     });
+    // `f().location.href`: what was called, or looked up, may be a window.
+    if (!("__hatchwayLocation" in Object.prototype)) {
+      Object.defineProperty(Object.prototype, "__hatchwayLocation", {
+        get: function () { return global.__hatchway(this.location); },
+        configurable: true,
+      });
+    }
     define(global, "__hatchwayImport", function (load, url) {
       return load(add(url));
     });
@@ -321,6 +332,10 @@
         var last = before(start), rest = text.slice(start + names.length, start + names.length + 200);
         if (names === "import") {
           if (!/\.$/.test(last) && /^\s*\(\s*[^)\s]/.test(rest)) replace(start, at += /^\s*\(/.exec(rest)[0].length, "__hatchwayImport(function(u){return import(u)},");
+          return;
+        }
+        if (/[)\]]\s*\??\.$/.test(last) && /^location\s*\??\.\s*(?:href|pathname)(?![\w$])/.test(names) && !/^\s*(?:=(?!=)|[+]=)/.test(rest)) {
+          replace(start, start + 8, "__hatchwayLocation");
           return;
         }
         if (NO_VALUE.test(last) || /^(?:super|import|new)(?![\w$])/.test(names)) return;
@@ -653,9 +668,24 @@
       return typeof value === "string" ? inner(html(value)) : html(value);
     });
 
-    // The text of a script's element, unless it is data.
+    // The text of a script's element: code, or an import map; all else is data.
     function codeFor(value, element) {
+      if (element.localName === "script" && element.type === "importmap") return importMap(value);
       return element.localName === "script" && /^$|javascript|module|ecmascript/i.test(element.type) ? codeOf(value) : value;
+    }
+
+    function importMap(text) {
+      try {
+        var found = JSON.parse(text);
+        delete found.integrity;
+        return JSON.stringify(found, function (key, value) {
+          if (typeof value === "string") return addText(value);
+          if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
+          return Object.fromEntries(Object.entries(value).map(function (pair) { return [addText(pair[0]), pair[1]]; }));
+        });
+      } catch (e) {
+        return text;
+      }
     }
 
     // A page inside an attribute gets this script as well.
