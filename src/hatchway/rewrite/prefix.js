@@ -519,17 +519,35 @@
       return typeof value === "string" ? htmlText(value) : value;
     }
 
+    // Between the tags of these is text, not markup: `i<c.length` begins no element.
+    var RAW = /^(?:script|style|textarea|title|xmp|noembed|noframes|iframe)$/;
+
     function htmlText(text) {
       if (text.indexOf("<") < 0 || !/[="'\s,(](?:\/|https?:|&#)/i.test(text)) return text;
-      return text.replace(/<([a-z][^\s\/>]*)(?:[^>"']|"[^"]*"|'[^']*')*>/gi, function (tag, name) {
-        name = name.toLowerCase();
-        return tag.replace(/([\s"'\/])([a-z:]+)(\s*=\s*)("[^"]*"|'[^']*'|[^\s"'>]+)/gi, function (all, space, attribute, equals, value) {
-          var kind = kindOf(name, attribute.toLowerCase());
-          if (!kind) return all;
-          var quote = /^["']/.test(value) ? value.charAt(0) : "";
-          var plain = quote ? value.slice(1, -1) : value;
-          return space + attribute + equals + quote + change(kind, plain) + quote;
-        });
+      var tags = /<!(?:--)[^]*?-->|<([a-z][^\s\/>]*)(?:[^>"']|"[^"]*"|'[^']*')*>/gi;
+      var out = "", done = 0, found;
+      while ((found = tags.exec(text))) {
+        if (!found[1]) continue;
+        var name = found[1].toLowerCase();
+        out += text.slice(done, found.index) + tagText(found[0], name);
+        done = tags.lastIndex;
+        if (!RAW.test(name)) continue;
+        var close = text.slice(done).search(new RegExp("<\\/" + name + "[\\s\\/>]", "i"));
+        var end = close < 0 ? text.length : done + close;
+        var content = text.slice(done, end);
+        out += name === "style" ? css(content) : content;
+        done = tags.lastIndex = end;
+      }
+      return out + text.slice(done);
+    }
+
+    function tagText(tag, name) {
+      return tag.replace(/([\s"'\/])([a-z:]+)(\s*=\s*)("[^"]*"|'[^']*'|[^\s"'>]+)/gi, function (all, space, attribute, equals, value) {
+        var kind = kindOf(name, attribute.toLowerCase());
+        if (!kind) return all;
+        var quote = /^["']/.test(value) ? value.charAt(0) : "";
+        var plain = quote ? value.slice(1, -1) : value;
+        return space + attribute + equals + quote + change(kind, plain) + quote;
       });
     }
 
