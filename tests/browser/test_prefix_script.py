@@ -387,6 +387,43 @@ def test_service_worker(tab: Tab, site: Site, front: Front) -> None:
     assert "/echo?from-sw" in tab.evaluate("fetch('/made-up').then(r => r.text())")
 
 
+PASSING = {
+    "asked for again": "e.respondWith(fetch(e.request))",
+    "from a cache": "e.respondWith(caches.open('x').then(async c => { if (!await c.match(e.request)) await c.add(e.request.url);"
+    " return c.match(e.request) }))",
+    "made up": "if (e.request.mode === 'navigate') e.respondWith(new Response(PAGE, {headers: {'Content-Type': 'text/html'}}));"
+    " else e.respondWith(fetch(e.request))",
+}
+
+
+@pytest.mark.parametrize("how", PASSING)
+def test_what_a_service_worker_gives(tab: Tab, site: Site, front: Front, how: str) -> None:
+    """A page and a worker's script that pass through a service worker have the script, too."""
+    text = (
+        "<!DOCTYPE html><html><head><title>x</title></head><script>"
+        "document.title = location.pathname + ' ' + typeof __hatchway;"
+        "const w = new Worker('/worker.js'); w.onmessage = e => window.said = e.data; w.postMessage(1)</script>"
+    )
+    site.pages["/kept/"] = text
+    site.pages["/passing.js"] = (
+        "self.addEventListener('install', e => self.skipWaiting());"
+        "self.addEventListener('activate', e => e.waitUntil(clients.claim()));"
+        f"const PAGE = {json.dumps(text)};"
+        f"self.addEventListener('fetch', e => {{ if (/kept|worker/.test(e.request.url)) {{ {PASSING[how]} }} }});"
+    )
+    tab.evaluate(
+        "navigator.serviceWorker.register('/passing.js', {scope: '/'}).then(() => new Promise(done =>"
+        " navigator.serviceWorker.controller ? done() :"
+        " navigator.serviceWorker.addEventListener('controllerchange', () => done())))"
+    )
+    tab.goto(front.url(site, "/kept/"))
+    assert tab.title().endswith("function")
+    if how != "made up":
+        assert tab.title() == "/kept/ function"
+    tab.wait_for_function("window.said")
+    assert '"/echo?w"' in tab.evaluate("window.said")
+
+
 def test_foreign_addresses_are_left_alone(tab: Tab) -> None:
     found = tab.evaluate(
         """['https://example.com/x', '//example.com/x', 'mailto:a@b', 'data:text/plain,x', 'blob:x', '#a', '?b', 'c/d', ''].map(
