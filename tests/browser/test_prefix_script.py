@@ -486,6 +486,21 @@ def test_what_is_changed_in_such_code(tab: Tab) -> None:
         assert tab.evaluate("code => __hatchwayCode(code)", code) == expected
 
 
+def test_such_code_is_changed_in_no_time(tab: Tab) -> None:
+    long = [
+        "a" + "\n        .then" * 3000 + "\n;location.href",
+        "{a, " * 20000 + "pathname",
+        "x = " + "(" * 20000 + "href",
+    ]
+    for code in long:
+        assert (
+            tab.evaluate(
+                "code => { const t = performance.now(); __hatchwayCode(code); return performance.now() - t }", code
+            )
+            < 2000
+        )
+
+
 def test_functions_are_what_they_were(tab: Tab) -> None:
     assert tab.evaluate(
         """[(() => {}) instanceof Function, (() => {}).constructor === Function, Function.prototype === Object.getPrototypeOf(Function),

@@ -66,8 +66,8 @@ _DESTRUCTURED = re.compile(
 )
 _ARGUMENT = re.compile(rb"(?:new URL|String|encodeURI|encodeURIComponent)\([^()]*\Z")
 # A name, or the end of an expression, in front of its arguments; what takes no value there.
-_CALLED = re.compile(rb"[\w$)\]]\s*+\((?:[^(){}\"'`]*+,\s*+)?\Z")
-_NO_CALL = re.compile(rb"(?<![\w$.])(?:(?:function|catch|if|while|for|switch|with)|function\s+[\w$]+)\s*\([^()]*\Z")
+_CALLED = re.compile(rb"[\w$)\]]\s*+\(\s*+\Z")
+_NO_CALL = re.compile(rb"(?<![\w$.])(?:function(?:\s++[\w$]++)?|catch|if|while|for|switch|with)\s*+\(\s*+\Z")
 _ONLY_ARGUMENT = re.compile(rb"\s*+\)(?!\s*+(?:\{|=>))")
 # `eval(` and `(0, eval)(`; then a string, perhaps in a call (webpack's Trusted Types), or an expression without any.
 _EVAL = re.compile(rb"(?:\s*+\))?\s*+\(")

@@ -286,10 +286,10 @@
     var NAME = "[A-Za-z_$][\\w$]*";
     var CHAIN = NAME + "(?:\\s*\\??\\.\\s*" + NAME + ")*";
     var STOP = new RegExp(
-      "\"(?:[^\"\\\\\\n]|\\\\[^])*\"|'(?:[^'\\\\\\n]|\\\\[^])*'|[\"'`}]|\\/\\/.*|\\/\\*[^]*?\\*\\/|\\/" +
+      "\"[^\"\\\\\\n]*(?:\\\\[^][^\"\\\\\\n]*)*\"|'[^'\\\\\\n]*(?:\\\\[^][^'\\\\\\n]*)*'|[\"'`}]|\\/\\/.*|\\/\\*[^]*?\\*\\/|\\/" +
       "|\\{[^{}()\"'`\\/;]*\\b(?:pathname|href)\\b[^{}()\"'`\\/;]*\\}\\s*=(?![=>])\\s*" + CHAIN + "(?=\\s*(?:[;,)}]|\\n|$))|\\{" +
       "|(?<![\\w$#@\\\\])" + CHAIN, "g");
-    var PIECE = /(?:[^`\\$]|\\[^]|\$(?!\{))*/y;
+    var PIECE = /[^`\\$]*(?:(?:\\[^]|\$(?!\{))[^`\\$]*)*/y;
     var REGEX = /\/(?![*\/])(?:[^\/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/[a-z]*/y;
     var OPERATORS = /(?:^|[^\w$.])(?:return|typeof|case|in|of|delete|void|throw|new|instanceof|do|else|yield|await|extends|default)$/;
     var NO_VALUE = /(?:^|[^\w$.])(?:new|delete|function|class|get|set|typeof)$|[.#@\\]$|\+\+$|--$/;
@@ -339,14 +339,14 @@
           return;
         }
         if (NO_VALUE.test(last) || /^(?:super|import|new)(?![\w$])/.test(names)) return;
-        var member = /^((?:.|\s)*?[\w$])\s*\??\.\s*(?:href|pathname)(?![\w$])/.exec(names) ||
+        var member = /^([^]*?[\w$])\s*\??\.\s*(?:href|pathname)(?![\w$])/.exec(names) ||
           /^((?:.*?\.\s*)?location)\s*\??\.\s*(?:assign|replace|toString)(?![\w$])/.exec(names);
         if (member) {
           if (member[1].indexOf("?") < 0) wrap(start, member[1].length);
         } else if (/(?:^|\.\s*)location$/.test(names) && names.indexOf("?") < 0) {
           if (/^\s*\[/.test(rest)) wrap(start, names.length);
           else if (names === "location") {
-            if (/[\w$)\]]\s*\((?:[^()]*,\s*)?$/.test(last) && isArgument(last, rest)) wrap(start, names.length);
+            if (isArgument(last, rest)) wrap(start, names.length);
           } else if (/^\s*=(?![=>])/.test(rest)) {
             if (/^(?:window|globalThis|document)\b/.test(names)) wrap(start, names.length, ".href");
           } else if (/^\s*(?:[;)](?!\s*=[^=])|$)/.test(rest) || (/^\s*[,}\]:]/.test(rest) && (/[=|&?(+!>]$/.test(last) || OPERATORS.test(last)))) {
@@ -380,8 +380,8 @@
 
     // Whether `location` is handed to a function, and is not the name of a parameter.
     function isArgument(last, rest) {
-      return !/(?:^|[^\w$.])(?:function|catch|if|while|for|switch|with)\s*\([^()]*$|(?:^|[^\w$.])function\s+[\w$]+\s*\([^()]*$/.test(last) &&
-        /^\s*\)(?!\s*(?:\{|=>))/.test(rest);
+      return /[\w$)\]]\s*\($/.test(last) && /^\s*\)(?!\s*(?:\{|=>))/.test(rest) &&
+        !/(?:^|[^\w$.])(?:function(?:\s+[\w$]+)?|catch|if|while|for|switch|with)\s*\($/.test(last);
     }
 
     function codeOf(value) {
