@@ -299,6 +299,19 @@ def test_what_is_read_back_is_what_was_written(tab: Tab) -> None:
     assert found == ["/x/y?z", plain, "/x/y", plain, "/a.png 2x", origin + "/q.js", "/q.js"]
 
 
+def test_selectors_that_name_an_address(tab: Tab) -> None:
+    tab.evaluate(
+        "document.getElementById('root').innerHTML = '<a href=/x/y>a</a><a href=/x>b</a><a href=z>c</a><img src=/a.png>'"
+    )
+    found = tab.evaluate(
+        """['a[href="/x"]', "a[href='/x/y']", 'a[href^="/x"]', 'a[href^=/]', 'img[src="/a.png"]', 'a[href="z"]', 'a[href$="y"]',
+        'p, a[href="/x"]:not([href="/x/y"])'].map(s => [...document.querySelectorAll(s)].map(e => e.textContent).join(''))"""
+    )
+    assert found == ["b", "a", "ab", "ab", "", "c", "a", "b"]
+    assert tab.evaluate("document.querySelector('img').matches('[src=\"/a.png\"]')")
+    assert tab.evaluate("document.querySelector('a').firstChild.parentNode.closest('a[href=\"/x/y\"]') !== null")
+
+
 def test_svg(tab: Tab, site: Site) -> None:
     tab.evaluate(
         """(() => { const n = 'http://www.w3.org/2000/svg'; const s = document.createElementNS(n, 'svg');

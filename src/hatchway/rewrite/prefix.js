@@ -698,6 +698,21 @@
     });
     constructor("Audio", first);
 
+    // Selectors that name an address: with the prefix, or as it was written.
+
+    var ADDRESSED = /\[\s*(href|src|action|formaction|poster)\s*(\^?=)\s*(["']?)(\/(?![\/\\])[^"'\]\\]*)\3\s*\]/gi;
+    function selector(args) {
+      if (typeof args[0] !== "string" || args[0].indexOf("[") < 0) return;
+      args[0] = args[0].replace(ADDRESSED, function (all, name, operator, quote, url) {
+        return ":is(" + all + ",[" + name + operator + "\"" + under(url) + "\"])";
+      });
+    }
+    [global.Document, global.DocumentFragment, global.Element].forEach(function (type) {
+      ["querySelector", "querySelectorAll", "matches", "closest"].forEach(function (name) {
+        if (Object.prototype.hasOwnProperty.call(type.prototype, name)) method(type.prototype, name, selector);
+      });
+    });
+
     // Text that becomes elements.
 
     function markup(args) { if (args.length) args[0] = html(args[0]); }
