@@ -21,6 +21,8 @@ from tests.conftest import Cluster
 # Of its fields, and of the version that it says; of the same length, so that no body's length changes.
 _OWN = {b"x-hatchway-": b"x-nobody-s-", b"+hatchway.": b"+nobody-s."}
 _LONGEST = max(map(len, _OWN))
+# So many seconds are what may be the beginning of a name held back for.
+_PATIENCE = 0.05
 
 
 def _blind(data: bytes) -> bytes:
@@ -42,7 +44,16 @@ def _begun(data: bytes) -> int:
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     held = b""
     with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+        while True:
+            try:
+                data = await asyncio.wait_for(reader.read(65536), _PATIENCE if held else None)
+            except TimeoutError:
+                # It was the end of a body, whose reader waits for it.
+                writer.write(held)
+                held = b""
+                continue
+            if not data:
+                break
             data = _blind(held + data)
             keep = _begun(data)
             held = data[len(data) - keep :]
