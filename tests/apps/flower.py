@@ -25,5 +25,4 @@ APP = App(
     command=("{venv}/bin/celery", "--broker=memory://", "flower", "--address={bind}", "--port={port}"),
     check=check,
     extra=True,
-    fails={"prefix": "it reads its path by `$(location).attr('pathname')`, where the prefix cannot be taken away"},
 )

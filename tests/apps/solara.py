@@ -26,7 +26,4 @@ APP = App(
     env={"SOLARA_TELEMETRY_MIXPANEL_ENABLE": "False"},
     check=check,
     extra=True,
-    fails={
-        "prefix": "its router comes over the WebSocket as text that is evaluated, and sees the address with the prefix"
-    },
 )

@@ -21,6 +21,8 @@ from tests.conftest import Cluster
 # Of its fields, and of the version that it says; of the same length, so that no body's length changes.
 _OWN = {b"x-hatchway-": b"x-nobody-s-", b"+hatchway.": b"+nobody-s."}
 _LONGEST = max(map(len, _OWN))
+# So many seconds are what may be the beginning of a name held back for.
+_PATIENCE = 0.05
 
 
 def _blind(data: bytes) -> bytes:
@@ -44,8 +46,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(OSError):
         while True:
             try:
-                # A WebSocket's message may end like the beginning of a name, and nothing follows it.
-                async with asyncio.timeout(0.1 if held else None):
+                # A message or a body may end like the beginning of a name, and its reader waits for it.
+                async with asyncio.timeout(_PATIENCE if held else None):
                     data = await reader.read(65536)
             except TimeoutError:
                 writer.write(held)

@@ -5,6 +5,7 @@ No request without the prefix is brought back here: whatever the script misses i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -298,6 +299,19 @@ def test_what_is_read_back_is_what_was_written(tab: Tab) -> None:
     assert found == ["/x/y?z", plain, "/x/y", plain, "/a.png 2x", origin + "/q.js", "/q.js"]
 
 
+def test_selectors_that_name_an_address(tab: Tab) -> None:
+    tab.evaluate(
+        "document.getElementById('root').innerHTML = '<a href=/x/y>a</a><a href=/x>b</a><a href=z>c</a><img src=/a.png>'"
+    )
+    found = tab.evaluate(
+        """['a[href="/x"]', "a[href='/x/y']", 'a[href^="/x"]', 'a[href^=/]', 'img[src="/a.png"]', 'a[href="z"]', 'a[href$="y"]',
+        'p, a[href="/x"]:not([href="/x/y"])'].map(s => [...document.querySelectorAll(s)].map(e => e.textContent).join(''))"""
+    )
+    assert found == ["b", "a", "ab", "ab", "", "c", "a", "b"]
+    assert tab.evaluate("document.querySelector('img').matches('[src=\"/a.png\"]')")
+    assert tab.evaluate("document.querySelector('a').firstChild.parentNode.closest('a[href=\"/x/y\"]') !== null")
+
+
 def test_svg(tab: Tab, site: Site) -> None:
     tab.evaluate(
         """(() => { const n = 'http://www.w3.org/2000/svg'; const s = document.createElementNS(n, 'svg');
@@ -411,6 +425,43 @@ def test_service_worker(tab: Tab, site: Site, front: Front) -> None:
     assert "/echo?from-sw" in tab.evaluate("fetch('/made-up').then(r => r.text())")
 
 
+PASSING = {
+    "asked for again": "e.respondWith(fetch(e.request))",
+    "from a cache": "e.respondWith(caches.open('x').then(async c => { if (!await c.match(e.request)) await c.add(e.request.url);"
+    " return c.match(e.request) }))",
+    "made up": "if (e.request.mode === 'navigate') e.respondWith(new Response(PAGE, {headers: {'Content-Type': 'text/html'}}));"
+    " else e.respondWith(fetch(e.request))",
+}
+
+
+@pytest.mark.parametrize("how", PASSING)
+def test_what_a_service_worker_gives(tab: Tab, site: Site, front: Front, how: str) -> None:
+    """A page and a worker's script that pass through a service worker have the script, too."""
+    text = (
+        "<!DOCTYPE html><html><head><title>x</title></head><script>"
+        "document.title = location.pathname + ' ' + typeof __hatchway;"
+        "const w = new Worker('/worker.js'); w.onmessage = e => window.said = e.data; w.postMessage(1)</script>"
+    )
+    site.pages["/kept/"] = text
+    site.pages["/passing.js"] = (
+        "self.addEventListener('install', e => self.skipWaiting());"
+        "self.addEventListener('activate', e => e.waitUntil(clients.claim()));"
+        f"const PAGE = {json.dumps(text)};"
+        f"self.addEventListener('fetch', e => {{ if (/kept|worker/.test(e.request.url)) {{ {PASSING[how]} }} }});"
+    )
+    tab.evaluate(
+        "navigator.serviceWorker.register('/passing.js', {scope: '/'}).then(() => new Promise(done =>"
+        " navigator.serviceWorker.controller ? done() :"
+        " navigator.serviceWorker.addEventListener('controllerchange', () => done())))"
+    )
+    tab.goto(front.url(site, "/kept/"))
+    assert tab.title().endswith("function")
+    if how != "made up":
+        assert tab.title() == "/kept/ function"
+    tab.wait_for_function("window.said")
+    assert '"/echo?w"' in tab.evaluate("window.said")
+
+
 def test_foreign_addresses_are_left_alone(tab: Tab) -> None:
     found = tab.evaluate(
         """['https://example.com/x', '//example.com/x', 'mailto:a@b', 'data:text/plain,x', 'blob:x', '#a', '?b', 'c/d', ''].map(
@@ -418,6 +469,110 @@ def test_foreign_addresses_are_left_alone(tab: Tab) -> None:
         Reflect.apply(Element.prototype.getAttribute, a, ['href']) === h })"""
     )
     assert all(found)
+
+
+READS = (
+    "const {pathname, search} = location; window.read = [pathname, window.location.pathname, `${location.pathname}`]"
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "new Function(code)()",
+        "Function('a', code)()",
+        "window.eval(__hatchwayCode(code))",
+        "Object.getPrototypeOf(async () => {}).constructor(code)()",
+        "document.head.append(Object.assign(document.createElement('script'), {text: code}))",
+        "document.head.append(Object.assign(document.createElement('script'), {textContent: code}))",
+        "(s => { s.appendChild(document.createTextNode(code)); document.head.append(s) })(document.createElement('script'))",
+        "import(URL.createObjectURL(new Blob(['/* ', '*/', code], {type: 'text/javascript'})))",
+    ],
+)
+def test_code_that_comes_as_text(tab: Tab, front: Front, site: Site, statement: str) -> None:
+    tab.goto(front.url(site, "/deep/er/"))
+    tab.evaluate("code => { " + statement + " }", READS)
+    tab.wait_for_function("window.read")
+    assert tab.evaluate("window.read") == ["/deep/er/"] * 3
+
+
+def test_a_served_script_that_evaluates_text(tab: Tab, front: Front, site: Site) -> None:
+    text = json.dumps("window.read = [location.pathname, own, typeof local]; var local = 1")
+    site.pages["/deep/evaluates.js"] = f"(function (own) {{ eval({text}); }})('still direct');"
+    tab.goto(front.url(site, "/deep/er/"))
+    tab.evaluate("document.head.append(Object.assign(document.createElement('script'), {src: '/deep/evaluates.js'}))")
+    tab.wait_for_function("window.read")
+    assert tab.evaluate("window.read") == ["/deep/er/", "still direct", "undefined"]
+
+
+CODES = {
+    "x = location.href; y = 'location.href'": "x = H(location).href; y = 'location.href'",
+    "// it's location.href\na.href": "// it's location.href\nH(a).href",
+    "if (/['\"]/.test(a)) b = a / c / location.href": "if (/['\"]/.test(a)) b = a / c / H(location).href",
+    "`a ${`${location.href}`} location.href`": "`a ${`${H(location).href}`} location.href`",
+    "window.location = '/x'; a?.b.href; a?.href": "H(window.location).href = '/x'; a?.b.href; H(a)?.href",
+    "$(location).attr('a')": "$(H(location)).attr('a')",
+    "function f(location) {} class A { f(location) {} } g = (location) => 1; delete a.href; super.href": "",
+    "let {pathname: a} = b.location, {location} = c": "let {pathname: a} = H(b.location), {location} = c",
+    "import.meta.url + location.hash; import('./a')": "import.meta.url + location.hash; __hatchwayImport(function(u){return import(u)},'./a')",
+}
+
+
+def test_what_is_changed_in_such_code(tab: Tab) -> None:
+    for code, expected in CODES.items():
+        expected = (expected or code).replace("H(", "globalThis.__hatchway(")
+        assert tab.evaluate("code => __hatchwayCode(code)", code) == expected
+
+
+def test_such_code_is_changed_in_no_time(tab: Tab) -> None:
+    long = [
+        "a" + "\n        .then" * 3000 + "\n;location.href",
+        "{a, " * 20000 + "pathname",
+        "x = " + "(" * 20000 + "href",
+    ]
+    for code in long:
+        assert (
+            tab.evaluate(
+                "code => { const t = performance.now(); __hatchwayCode(code); return performance.now() - t }", code
+            )
+            < 2000
+        )
+
+
+def test_functions_are_what_they_were(tab: Tab) -> None:
+    assert tab.evaluate(
+        """[(() => {}) instanceof Function, (() => {}).constructor === Function, Function.prototype === Object.getPrototypeOf(Function),
+        new Function('a', 'b', 'return a + b')(1, 2), new (class extends Function {})('return 3')(), Function.name]"""
+    ) == [True, True, True, 3, 3, "Function"]
+
+
+def test_the_location_of_what_a_function_gives(tab: Tab, front: Front, site: Site) -> None:
+    tab.goto(front.url(site, "/deep/er/"))
+    assert tab.evaluate("Function('w', 'return (() => w)().location.pathname')(window)") == "/deep/er/"
+    assert tab.evaluate("(() => ({location: {pathname: '/x'}}))().__hatchwayLocation.pathname") == "/x"
+
+
+def test_an_import_map_that_a_script_writes(tab: Tab, front: Front, site: Site) -> None:
+    tab.goto(front.url(site, "/deep/er/"))
+    tab.evaluate(
+        """(s => { s.type = 'importmap'; s.textContent = JSON.stringify({imports: {answer: '/module.js'}});
+        document.head.append(s) })(document.createElement('script'))"""
+    )
+    assert tab.evaluate("import('answer').then(m => m.value)") == 42
+
+
+@pytest.mark.parametrize("host", ["location.hostname + ':8080'", "location.hostname + ':1'"])
+def test_the_port_that_an_application_listens_on(tab: Tab, host: str) -> None:
+    """webpack's development server tells its pages its own port."""
+    found = tab.evaluate(
+        f"new Promise((done, no) => {{ const w = new WebSocket('ws://' + {host} + '/ws?a=1');"
+        " w.onopen = () => w.send('hi'); w.onmessage = e => done(e.data); w.onerror = no })"
+    )
+    assert found == "/ws?a=1 hi"
+    assert tab.evaluate(f"fetch('http://' + {host} + '/echo?1').then(r => r.json())") == {
+        "target": "/echo?1",
+        "method": "GET",
+    }
 
 
 def test_running_twice_changes_nothing(tab: Tab, front: Front, site: Site) -> None:

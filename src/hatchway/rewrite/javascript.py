@@ -1,6 +1,6 @@
 """JavaScript under a path prefix: a streaming rewriter of module specifiers, and of reads of the page's own address.
 
-Three things are changed, everything else keeps its bytes:
+Four things are changed, everything else keeps its bytes:
 
 - specifiers in `import "/a"`, `import x from "/a"`, `export ... from "/a"` and `import("/a")`: by the URL rule;
 - `import(expression)` becomes `__hatchwayImport(u=>import(u),expression)`, where the script decides at run time;
@@ -8,8 +8,9 @@ Three things are changed, everything else keeps its bytes:
   plain names) is handed through `__hatchway(x)`. `window.location` cannot be replaced by a script, so this is what
   makes routers see the application's own path. The function gives everything but a `Location` back as it is, so that a
   wrong guess changes nothing: no scope has to be understood.
+- `eval(text)`: the text is handed through `__hatchwayCode`, which changes it in the browser as this changes a file.
 
-`prefix.js` defines both functions. Where an expression may stand in parentheses, a place where they are missing (a
+`prefix.js` defines the functions. Where an expression may stand in parentheses, a place where they are missing (a
 realm without the script) is provided for; at the beginning of a statement parentheses would continue the line before.
 
 The tokenizer knows comments, strings, template literals and regular expressions; whether a slash divides is told from
@@ -44,7 +45,7 @@ _STOPS = (
     + rb"'|\"|'|`|/|"
     + b"|".join(
         word[:1] + rb"(?<![\w$\x80-\xff#@\\]" + word[:1] + rb")" + word[1:] + rb"(?![\w$\x80-\xff\\])"
-        for word in (b"location", b"pathname", b"href", b"import", b"from")
+        for word in (b"location", b"pathname", b"href", b"import", b"from", b"eval")
     )
 )
 _STOP = re.compile(_STOPS)
@@ -64,7 +65,21 @@ _DESTRUCTURED = re.compile(
     rb"([A-Za-z_$][\w$]*+(?:\s*+\.\s*+[A-Za-z_$][\w$]*+)*+)(?=[^\S\n\r]*+([;,)}\n\r]|\Z))"
 )
 _ARGUMENT = re.compile(rb"(?:new URL|String|encodeURI|encodeURIComponent)\([^()]*\Z")
+# A name, or the end of an expression, in front of its arguments; what takes no value there.
+_CALLED = re.compile(rb"[\w$)\]]\s*+\(\s*+\Z")
+_NO_CALL = re.compile(rb"(?<![\w$.])(?:function(?:\s++[\w$]++)?|catch|if|while|for|switch|with)\s*+\(\s*+\Z")
+_ONLY_ARGUMENT = re.compile(rb"\s*+\)(?!\s*+(?:\{|=>))")
+# `eval(` and `(0, eval)(`; then a string, perhaps in a call (webpack's Trusted Types), or an expression without any.
+_EVAL = re.compile(rb"(?:\s*+\))?\s*+\(")
+_EVALUATED_STRING = re.compile(rb"\s*+(?:[\w$]++(?:\.[\w$]++)*+\(\s*+)?(?=[\"'])")
+_EVALUATED = re.compile(rb"[^()\"'`/{}]++(?:\([^()\"'`/{}]*+\)[^()\"'`/{}]*+)*+(?=\)(?!\s*+(?:\{|=>)))")
+_EVALUATES = re.compile(
+    rb"(?:\A|[^\w$.#@\\\x80-\xff]|(?<![\w$.])(?:window|self|globalThis)\s*+\.|(?<![\w$.])(?:return|await|yield|void|typeof|case|do|else|in|of))\Z"
+)
 _INDEX = re.compile(rb"[^\S\n\r]*+\[")
+_OF_A_VALUE = re.compile(rb"[)\]]\s*+(?:\?\.|(?<!\.)\.)\s*+\Z")
+# Assigned to, it may be a window's of another origin, which has no such property.
+_IS_READ_OF = re.compile(rb"\s*+\??\.\s*+(?:href|pathname)(?![\w$])(?!\s*+(?:=(?!=)|[+]=))")
 _MEMBER = re.compile(rb"\s*+(\?\.|\.(?!\.))\s*+([\w$]++)")
 _ASSIGNMENT = re.compile(rb"\s*+=(?![=>])")
 _VALUE_END = re.compile(rb"\s*+(?:([;,)}\]:])(?!\s*+=[^=])|\Z)")
@@ -89,6 +104,8 @@ _QUOTES = frozenset(b"\"'")
 
 _ADDRESS = b"globalThis.__hatchway"
 _IMPORT = b"globalThis.__hatchwayImport"
+_PROPERTY = b"__hatchwayLocation"
+_CODE_OF = b"(globalThis.__hatchwayCode||(_=>_))("
 _GUARDED_ADDRESS = b"(globalThis.__hatchway||(_=>_))"
 _GUARDED_IMPORT = b"(globalThis.__hatchwayImport||((f,u)=>f(u)))"
 
@@ -110,6 +127,8 @@ class JavaScriptRewriter:
         self._quote = b""
         # One number for each template literal around: how many braces are open in its expression.
         self._braces: list[int] = []
+        # The next string is the text of an `eval`.
+        self._evaluated = False
         self._out: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
@@ -187,6 +206,7 @@ class JavaScriptRewriter:
             if mark[0] in _QUOTES and len(mark) > 1:
                 self._at = self._code = found.end()
                 self._before = b'"'
+                self._string_ends()
                 continue
             if len(mark) > 1:
                 self._at = found.start()
@@ -221,12 +241,18 @@ class JavaScriptRewriter:
         if rest[:1] == self._quote:
             self._at += 1
             self._code_again(b'"')
+            self._string_ends()
             return True
         if rest in (b"\\", b"\\\r") and not final:
             return False
         if rest:
             self._state = _OPAQUE  # a line end: this is no string
         return False
+
+    def _string_ends(self) -> None:
+        if self._evaluated:
+            self._evaluated = False
+            self._replace(self._at, self._at, b")")
 
     def _in_template(self, final: bool) -> bool:
         match = _TEMPLATE_PIECE.match(self._buffer, self._at)
@@ -322,6 +348,8 @@ class JavaScriptRewriter:
             self._import(ahead, start, end)
         elif word == b"location":
             self._location(ahead, start, end)
+        elif word == b"eval":
+            self._evaluation(ahead, start, end)
         else:
             self._address(ahead, start, end)
 
@@ -358,10 +386,31 @@ class JavaScriptRewriter:
         helper = _GUARDED_IMPORT if safe else _IMPORT
         self._replace(start, end + inside, helper + b"(u=>import(u),")
 
+    def _evaluation(self, ahead: bytes, start: int, end: int) -> None:
+        self._at = end
+        call = _EVAL.match(ahead)
+        before = self._significant(start)
+        if call is None or not _EVALUATES.search(before) or (b")" in call[0] and before[-1:] != b","):
+            return
+        literal = _EVALUATED_STRING.match(ahead, call.end())
+        if literal is not None:
+            # The string may be of any length: what ends the call is put in when it is over.
+            at = end + literal.end()
+            self._replace(at, at, _CODE_OF)
+            self._at = self._code = at
+            self._before = b"("
+            self._evaluated = True
+            return
+        found = _EVALUATED.match(ahead, call.end())
+        if found is not None and found[0].strip():
+            self._replace(end + found.start(), end + found.end(), _CODE_OF + found[0] + b")")
+            self._at = end + found.end()
+
     def _location(self, ahead: bytes, start: int, end: int) -> None:
         self._at = end
         chain = self._chain(end)
         if chain is None:
+            self._location_of_a_value(ahead, start, end)
             return
         root = re.split(rb"[\s.?]", self._buffer[chain:end], maxsplit=1)[0]
         member = _MEMBER.match(ahead)
@@ -376,13 +425,22 @@ class JavaScriptRewriter:
             return
         if chain == start:
             # As an argument it might be a parameter's name, but not of these.
-            if ahead.lstrip()[:1] in (b")", b",") and _ARGUMENT.search(self._buffer, max(0, start - 160), start):
+            before = self._buffer[max(self._code, start - _CHAIN_LIMIT) : start]
+            if (ahead.lstrip()[:1] in (b")", b",") and _ARGUMENT.search(self._buffer, max(0, start - 160), start)) or (
+                _ONLY_ARGUMENT.match(ahead) and _CALLED.search(before) and not _NO_CALL.search(before)
+            ):
                 self._wrap(chain, end)
             return
         if root in _ASSIGNABLE and _ASSIGNMENT.match(ahead):
             self._wrap(chain, end, b".href")
         elif self._is_read(chain, ahead):
             self._wrap(chain, end)
+
+    def _location_of_a_value(self, ahead: bytes, start: int, end: int) -> None:
+        """`f().location.href` is read: the property is another one, which every object has."""
+        before = self._buffer[max(self._code, start - 64) : start]
+        if _OF_A_VALUE.search(before) and _IS_READ_OF.match(ahead):
+            self._replace(start, end, _PROPERTY)
 
     def _is_read(self, chain: int, ahead: bytes) -> bool:
         """Whether the chain's value is used, and certainly not assigned to, not even by a pattern (`[a.location] = b`)."""

@@ -28,6 +28,10 @@
 
     // Addresses.
 
+    // At the door's own name for prefixes nobody but applications like this one is to be found, on whatever port. A page
+    // that says another one means the port that the application itself listens on.
+    var DOOR = /^prefix\..*localhost$/.test(here.hostname);
+
     function has(path) {
       return path.slice(0, PREFIX.length) === PREFIX && /^(?:[\/?#]|$)/.test(path.slice(PREFIX.length));
     }
@@ -41,7 +45,7 @@
     }
 
     function ours(host) {
-      return host === here.host || HOSTS.indexOf(host) >= 0;
+      return host === here.host || HOSTS.indexOf(host) >= 0 || (DOOR && host.replace(/:\d+$/, "") === here.hostname);
     }
 
     function base() {
@@ -81,7 +85,7 @@
       if (policy === undefined) {
         var same = function (value) { return value; };
         try {
-          policy = global.trustedTypes.createPolicy("hatchway", { createHTML: same, createScriptURL: same });
+          policy = global.trustedTypes.createPolicy("hatchway", { createHTML: same, createScript: same, createScriptURL: same });
         } catch (e) {
           policy = null;
         }
@@ -231,6 +235,13 @@
       } catch (e) {}
       return value;
     });
+    // `f().location.href`: what was called, or looked up, may be a window.
+    if (!("__hatchwayLocation" in Object.prototype)) {
+      Object.defineProperty(Object.prototype, "__hatchwayLocation", {
+        get: function () { return global.__hatchway(this.location); },
+        configurable: true,
+      });
+    }
     define(global, "__hatchwayImport", function (load, url) {
       return load(add(url));
     });
@@ -270,6 +281,142 @@
     }
     constructor("FontFace", function (args) { args[1] = css(args[1]); });
 
+    // Scripts that come as text (`eval`, `new Function`, the text of an element): what javascript.py does, once more.
+
+    var NAME = "[A-Za-z_$][\\w$]*";
+    var CHAIN = NAME + "(?:\\s*\\??\\.\\s*" + NAME + ")*";
+    var STOP = new RegExp(
+      "\"[^\"\\\\\\n]*(?:\\\\[^][^\"\\\\\\n]*)*\"|'[^'\\\\\\n]*(?:\\\\[^][^'\\\\\\n]*)*'|[\"'`}]|\\/\\/.*|\\/\\*[^]*?\\*\\/|\\/" +
+      "|\\{[^{}()\"'`\\/;]*\\b(?:pathname|href)\\b[^{}()\"'`\\/;]*\\}\\s*=(?![=>])\\s*" + CHAIN + "(?=\\s*(?:[;,)}]|\\n|$))|\\{" +
+      "|(?<![\\w$#@\\\\])" + CHAIN, "g");
+    var PIECE = /[^`\\$]*(?:(?:\\[^]|\$(?!\{))[^`\\$]*)*/y;
+    var REGEX = /\/(?![*\/])(?:[^\/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/[a-z]*/y;
+    var OPERATORS = /(?:^|[^\w$.])(?:return|typeof|case|in|of|delete|void|throw|new|instanceof|do|else|yield|await|extends|default)$/;
+    var NO_VALUE = /(?:^|[^\w$.])(?:new|delete|function|class|get|set|typeof)$|[.#@\\]$|\+\+$|--$/;
+    var ADDRESS = "globalThis.__hatchway(";
+
+    function code(text) {
+      if (!/location|pathname|href|\bimport\s*\(/.test(text)) return text;
+      // Up to where it was put out and looked at, where the code around the latter begins, and what stands before that.
+      var out = "", put = 0, at = 0, begun = 0, kept = "", braces = [];
+      function before(end) {
+        return text.slice(Math.max(begun, end - 200), end).replace(/\s+$/, "") || kept;
+      }
+      function passed(end, what) {
+        at = begun = end;
+        kept = what;
+      }
+      function replace(start, end, by) {
+        out += text.slice(put, start) + by;
+        put = end;
+      }
+      function inTemplate() {
+        PIECE.lastIndex = at;
+        PIECE.test(text);
+        at = PIECE.lastIndex;
+        if (text.charAt(at) === "`") return passed(at + 1, '"');
+        braces.push(0);
+        passed(at + 2, "{");
+      }
+      function slash(start) {
+        var last = before(start);
+        at = start + 1;
+        if (/[\w$)\]"'`]$/.test(last) && !OPERATORS.test(last)) return;
+        REGEX.lastIndex = start;
+        if (REGEX.test(text)) passed(REGEX.lastIndex, '"');
+      }
+      function wrap(start, length, more) {
+        replace(start, start + length, ADDRESS + text.substr(start, length) + ")" + (more || ""));
+      }
+      function chain(start, names) {
+        var last = before(start), rest = text.slice(start + names.length, start + names.length + 200);
+        if (names === "import") {
+          if (!/\.$/.test(last) && /^\s*\(\s*[^)\s]/.test(rest)) replace(start, at += /^\s*\(/.exec(rest)[0].length, "__hatchwayImport(function(u){return import(u)},");
+          return;
+        }
+        if (/[)\]]\s*\??\.$/.test(last) && /^location\s*\??\.\s*(?:href|pathname)(?![\w$])/.test(names) && !/^\s*(?:=(?!=)|[+]=)/.test(rest)) {
+          replace(start, start + 8, "__hatchwayLocation");
+          return;
+        }
+        if (NO_VALUE.test(last) || /^(?:super|import|new)(?![\w$])/.test(names)) return;
+        var member = /^([^]*?[\w$])\s*\??\.\s*(?:href|pathname)(?![\w$])/.exec(names) ||
+          /^((?:.*?\.\s*)?location)\s*\??\.\s*(?:assign|replace|toString)(?![\w$])/.exec(names);
+        if (member) {
+          if (member[1].indexOf("?") < 0) wrap(start, member[1].length);
+        } else if (/(?:^|\.\s*)location$/.test(names) && names.indexOf("?") < 0) {
+          if (/^\s*\[/.test(rest)) wrap(start, names.length);
+          else if (names === "location") {
+            if (isArgument(last, rest)) wrap(start, names.length);
+          } else if (/^\s*=(?![=>])/.test(rest)) {
+            if (/^(?:window|globalThis|document)\b/.test(names)) wrap(start, names.length, ".href");
+          } else if (/^\s*(?:[;)](?!\s*=[^=])|$)/.test(rest) || (/^\s*[,}\]:]/.test(rest) && (/[=|&?(+!>]$/.test(last) || OPERATORS.test(last)))) {
+            wrap(start, names.length);
+          }
+        }
+      }
+      while (at < text.length) {
+        STOP.lastIndex = at;
+        var found = STOP.exec(text);
+        if (!found) break;
+        var start = found.index, token = found[0], first = token.charAt(0);
+        at = start + token.length;
+        if (token === "`") inTemplate();
+        else if (first === '"' || first === "'") { if (token.length > 1) passed(at, '"'); }
+        else if (token === "/") slash(start);
+        else if (first === "/") passed(at, before(start));
+        else if (token === "}") {
+          if (braces.length && !braces[braces.length - 1]--) {
+            braces.pop();
+            inTemplate();
+          }
+        } else if (token === "{") { if (braces.length) braces[braces.length - 1]++; }
+        else if (first === "{") {
+          var object = new RegExp(CHAIN + "$").exec(token)[0];
+          wrap(at - object.length, object.length);
+        } else chain(start, token);
+      }
+      return out + text.slice(put);
+    }
+
+    // Whether `location` is handed to a function, and is not the name of a parameter.
+    function isArgument(last, rest) {
+      return /[\w$)\]]\s*\($/.test(last) && /^\s*\)(?!\s*(?:\{|=>))/.test(rest) &&
+        !/(?:^|[^\w$.])(?:function(?:\s+[\w$]+)?|catch|if|while|for|switch|with)\s*\($/.test(last);
+    }
+
+    function codeOf(value) {
+      if (isTrusted("Script", value)) {
+        var text = String(value), mapped = code(text);
+        return mapped === text ? value : trusted("Script", mapped) || value;
+      }
+      return typeof value === "string" ? code(value) : value;
+    }
+    define(global, "__hatchwayCode", codeOf);
+
+    function lastIsCode(args) {
+      if (args.length) args[args.length - 1] = codeOf(args[args.length - 1]);
+    }
+    [function () {}, async function () {}, function* () {}, async function* () {}].forEach(function (one) {
+      var proto = Object.getPrototypeOf(one), Native = proto.constructor;
+      var Ours = new Proxy(Native, {
+        apply: function (target, self, args) {
+          lastIsCode(args);
+          return Reflect.apply(target, self, args);
+        },
+        construct: function (target, args, newTarget) {
+          lastIsCode(args);
+          return Reflect.construct(target, args, newTarget === Ours ? target : newTarget);
+        },
+      });
+      define(proto, "constructor", Ours);
+      if (Native === global.Function) define(global, "Function", Ours);
+    });
+    constructor("Blob", function (args) {
+      var parts = args[0], type = args[1] && args[1].type;
+      if (!/javascript|ecmascript/i.test(type) || !Array.isArray(parts)) return;
+      if (parts.every(function (part) { return typeof part === "string"; })) args[0] = [code(parts.join(""))];
+    });
+
     // Workers. A script that was made on the spot (`blob:`) gets this one before it; an address is the server's matter.
 
     var blobs = new Map();
@@ -287,11 +434,15 @@
       });
     }
 
+    // This file as it was served, byte by byte: a policy may know it by its hash.
+    function source() {
+      return "(" + hatchway + ")(" + JSON.stringify(PREFIX) + ", " + JSON.stringify(HOSTS) + ");";
+    }
+
     function worker(args) {
       var blob = blobs.get(String(args[0]));
       if (!blob) return first(args);
-      var source = "(" + hatchway + ")(" + JSON.stringify(PREFIX) + "," + JSON.stringify(HOSTS) + ");\n";
-      var url = create.call(NativeURL, new NativeBlob([source, blob], { type: "text/javascript" }));
+      var url = create.call(NativeURL, new NativeBlob([source() + "\n", blob], { type: "text/javascript" }));
       args[0] = isTrusted("ScriptURL", args[0]) ? trusted("ScriptURL", url) || args[0] : url;
     }
 
@@ -315,6 +466,38 @@
     accessor("Client", "url", del);
     if (global.Clients) method(global.Clients.prototype, "openWindow", first);
     if (global.WindowClient) method(global.WindowClient.prototype, "navigate", first);
+
+    // What a service worker gives as a page or as a worker's script was asked for as neither (`fetch(event.request)`, a
+    // cache), so it came without this file.
+    function given(response, type, change) {
+      if (!response || !response.body || !type.test(response.headers.get("content-type"))) return response;
+      return response.text().then(function (text) {
+        var headers = new global.Headers(response.headers);
+        headers.delete("content-length");
+        headers.delete("content-encoding");
+        text = text.indexOf("(function hatchway(PREFIX") < 0 ? change(text, headers) : text;
+        return new global.Response(text, { status: response.status, statusText: response.statusText, headers: headers });
+      });
+    }
+    function page(text, headers) {
+      var nonce = /'nonce-([\w+\/=-]+)'/.exec(headers.get("content-security-policy"));
+      var element = "<script" + (nonce ? " nonce=\"" + nonce[1] + "\"" : "") + ">" + source() + "<" + "/script>";
+      var at = /^\s*(?:<!doctype[^>]*>)?(?:\s*<html[^>]*>)?(?:\s*<head(?:\s[^>]*)?>)?/i.exec(text)[0].length;
+      return text.slice(0, at) + element + text.slice(at);
+    }
+    if (global.FetchEvent) {
+      method(global.FetchEvent.prototype, "respondWith", function (args, event) {
+        var kind = event.request.destination, change = null;
+        if (/^(?:document|i?frame|embed|object)$/.test(kind)) {
+          change = function (response) { return given(response, /^text\/html(?!.*charset=(?!"?utf-8))/i, page); };
+        } else if (/^(?:shared)?worker$/.test(kind)) {
+          change = function (response) {
+            return given(response, /javascript|ecmascript/i, function (text) { return source() + "\n" + text; });
+          };
+        }
+        if (change) args[0] = Promise.resolve(args[0]).then(change);
+      });
+    }
 
     // Cookies: `Path` under the prefix; `__Host-` as cookies.py has it.
 
@@ -515,6 +698,21 @@
     });
     constructor("Audio", first);
 
+    // Selectors that name an address: with the prefix, or as it was written.
+
+    var ADDRESSED = /\[\s*(href|src|action|formaction|poster)\s*(\^?=)\s*(["']?)(\/(?![\/\\])[^"'\]\\]*)\3\s*\]/gi;
+    function selector(args) {
+      if (typeof args[0] !== "string" || args[0].indexOf("[") < 0) return;
+      args[0] = args[0].replace(ADDRESSED, function (all, name, operator, quote, url) {
+        return ":is(" + all + ",[" + name + operator + "\"" + under(url) + "\"])";
+      });
+    }
+    [global.Document, global.DocumentFragment, global.Element].forEach(function (type) {
+      ["querySelector", "querySelectorAll", "matches", "closest"].forEach(function (name) {
+        if (Object.prototype.hasOwnProperty.call(type.prototype, name)) method(type.prototype, name, selector);
+      });
+    });
+
     // Text that becomes elements.
 
     function markup(args) { if (args.length) args[0] = html(args[0]); }
@@ -528,9 +726,36 @@
     method(global.Range.prototype, "createContextualFragment", markup);
     method(global.Document.prototype, "write", opening);
     method(global.Document.prototype, "writeln", opening);
+    ["HTMLScriptElement text", "HTMLScriptElement textContent", "HTMLScriptElement innerText", "Node textContent"].forEach(function (one) {
+      var parts = one.split(" ");
+      accessor(parts[0], parts[1], null, codeFor);
+    });
+    method(global.Node.prototype, "appendChild", function (args, self) {
+      if (self.localName === "script" && args[0] && args[0].nodeType === 3) args[0].data = codeFor(args[0].data, self);
+    });
     accessor("HTMLIFrameElement", "srcdoc", null, function (value) {
       return typeof value === "string" ? inner(html(value)) : html(value);
     });
+
+    // The text of a script's element: code, or an import map; all else is data.
+    function codeFor(value, element) {
+      if (element.localName === "script" && element.type === "importmap") return importMap(value);
+      return element.localName === "script" && /^$|javascript|module|ecmascript/i.test(element.type) ? codeOf(value) : value;
+    }
+
+    function importMap(text) {
+      try {
+        var found = JSON.parse(text);
+        delete found.integrity;
+        return JSON.stringify(found, function (key, value) {
+          if (typeof value === "string") return addText(value);
+          if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
+          return Object.fromEntries(Object.entries(value).map(function (pair) { return [addText(pair[0]), pair[1]]; }));
+        });
+      } catch (e) {
+        return text;
+      }
+    }
 
     // A page inside an attribute gets this script as well.
     function inner(text) {

@@ -10,6 +10,7 @@ from tests.unit.rewrite.pieces import HOST, PREFIX, in_pieces, rule, whole
 ADDRESS = b"globalThis.__hatchway("
 GUARDED = b"(globalThis.__hatchway||(_=>_))("
 IMPORT = b"globalThis.__hatchwayImport(u=>import(u),"
+CODE = b"(globalThis.__hatchwayCode||(_=>_))("
 GUARDED_IMPORT = b"(globalThis.__hatchwayImport||((f,u)=>f(u)))(u=>import(u),"
 
 
@@ -22,9 +23,9 @@ def rewritten(text: str | bytes) -> bytes:
 
 
 def wanted(text: str) -> bytes:
-    """P: the prefix, H( and G(: the address function, bare and guarded; I( and J( the import function."""
+    """P: the prefix, H( and G(: the address function, bare and guarded; I( and J( the import function; C( the text's."""
     found = text.encode().replace(b"P/", PREFIX + b"/").replace(b"H(", ADDRESS).replace(b"G(", GUARDED)
-    return found.replace(b"J(", GUARDED_IMPORT).replace(b"I(", IMPORT)
+    return found.replace(b"J(", GUARDED_IMPORT).replace(b"I(", IMPORT).replace(b"C(", CODE)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,16 @@ def wanted(text: str) -> bytes:
         ("`${location.pathname}${`${b.href}`}`", "`${G(location).pathname}${`${G(b).href}`}`"),
         ("x=[...location.pathname]", "x=[...H(location).pathname]"),
         ("this.a.location.pathname", "H(this.a.location).pathname"),
+        ("$(location).attr('href')", "$(G(location)).attr('href')"),
+        ("new Foo(location);return /'/.test(location)", "new Foo(G(location));return /'/.test(G(location))"),
+        ("f().location.href+a[0].location?.pathname", "f().__hatchwayLocation.href+a[0].__hatchwayLocation?.pathname"),
+        # Text that is evaluated.
+        ("eval('location.href')", "eval(C('location.href'))"),
+        ('{eval("a\\"b" + c)}', '{eval(C("a\\"b") + c)}'),
+        ("eval(lib.ts('x'));", "eval(lib.ts(C('x')));"),
+        ("return eval(code)", "return eval(C(code))"),
+        ("x=(0,eval)(f(y).z)", "x=(0,eval)(C(f(y).z))"),
+        ("window.eval(x)", "window.eval(C(x))"),
     ],
 )
 def test_what_is_changed(source: str, expected: str) -> None:
@@ -86,7 +97,7 @@ def test_what_is_changed(source: str, expected: str) -> None:
         "`location.href import('/a')`",
         "x=/location.href'/.test(y)",
         "x=/[/'\"]location.href/g",
-        "return /'/.test(location)",
+        "return /'/.test(places)",
         # Words that are something else.
         "const o={location:1,pathname:2,href:3,import:4,from:5}",
         "function f(location,pathname){}",
@@ -97,7 +108,7 @@ def test_what_is_changed(source: str, expected: str) -> None:
         "new location.href()",
         "delete a.href",
         "location.reload();location.hash='x';y=location.origin",
-        "foo().location.href",
+        "foo().location.href=1;foo().location.assign(1);foo().location=1",
         "a[0].href",
         "a?.b.href",
         "this.#location.href",
@@ -107,7 +118,12 @@ def test_what_is_changed(source: str, expected: str) -> None:
         "[a.location]=b;({c:this.location,d}=e);[a,b.location]=f",
         "(a.location)=b",
         "a.location=b",
-        "f(a,location);new Foo(location);function URL(a,b){}",
+        "f(a,location);function URL(a,b){}",
+        # Names of parameters.
+        "function f(location){};class A{f(location){}};g=(location)=>1;h=async(location)=>1;try{}catch(location){}",
+        "function f(a,location) {}",
+        # No evaluation of text.
+        "class A{eval(x){}};function eval(x){};a.eval(b);eval();f(eval);eval(/x/)",
         "let {pathname} = useLocation()",
         "let {pathname} = a ? b : c",
         "for (const {pathname} of links) {}",
@@ -159,7 +175,7 @@ FRAGMENTS = st.sampled_from(
     [
         "location", ".href", ".pathname", "import", "(", ")", "{", "}", "'/a'", '"/b"', "`", "${", "/", "//", "/*", "*/",
         "\n", " ", "=", "a", ".b", "?.", "from ", "return ", "const {pathname}=", "window", ";", ",", "\\", "'", '"', "[",
-        "]", "++", "x" * 200, "new ", "é", "…", "\r\n", "if(a)", "export * from '/c'",
+        "]", "++", "x" * 200, "new ", "é", "…", "\r\n", "if(a)", "export * from '/c'", "eval", "eval('x')", "f(location)",
     ]
 )  # fmt: skip
 
@@ -180,6 +196,7 @@ def test_nothing_is_lost(parts: list[str]) -> None:
     plain = rewritten(text)
     for helper in (GUARDED_IMPORT, IMPORT):
         plain = plain.replace(helper, b"import(")
+    plain = plain.replace(CODE, b"").replace(b"__hatchwayLocation", b"location")
     assert b"".join(plain.replace(GUARDED, b"").replace(ADDRESS, b"").replace(PREFIX, b"").split()).replace(
         b")", b""
     ).replace(b".href", b"") == b"".join(text.split()).replace(b")", b"").replace(b".href", b"")

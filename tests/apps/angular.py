@@ -1,0 +1,49 @@
+"""Angular in development: a base address in the page, a router that reads it, chunks by import()"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.apps.app import App, Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def check(page: Page, app: Running) -> None:
+    page.goto(app.url)
+    page.get_by_role("heading", name="Home").wait_for()
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="pressed 0").click()
+    page.get_by_role("button", name="pressed 1").wait_for()
+    page.get_by_role("link", name="ada").click()
+    page.get_by_role("heading", name="User ada").wait_for()
+    assert page.url == app.at("users/ada")
+    page.go_back()
+    page.get_by_role("button", name="pressed 1").wait_for()
+    page.go_forward()
+    page.get_by_role("heading", name="User ada").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="User ada").wait_for()
+
+
+APP = App(
+    name="angular",
+    npm=(
+        "@angular/cli@22.2.7",
+        "@angular/build@22.2.7",
+        "@angular/core@22.2.6",
+        "@angular/common@22.2.6",
+        "@angular/compiler@22.2.6",
+        "@angular/compiler-cli@22.2.6",
+        "@angular/platform-browser@22.2.6",
+        "@angular/router@22.2.6",
+        "rxjs@7.8.2",
+        "typescript@6.0.3",
+        "tslib@2.9.1",
+    ),
+    sources="angular",
+    command=("{node}/node", "node_modules/@angular/cli/bin/ng.js", "serve", "--host={bind}", "--port={port}"),
+    check=check,
+    extra=True,
+)

@@ -1,0 +1,30 @@
+"""Flet: an application in Flutter on a canvas, base address in its page, its events by a WebSocket"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.apps.app import App, Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def check(page: Page, app: Running) -> None:
+    page.goto(app.url)
+    # Its canvas is opaque; what it tells readers of screens is not, once they have asked for it.
+    page.locator("flt-semantics-placeholder").dispatch_event("click")
+    page.get_by_text("pressed 0 times").wait_for()
+    page.get_by_role("button", name="press").click()
+    page.get_by_text("pressed 1 times").wait_for()
+
+
+APP = App(
+    name="flet",
+    python=("flet[web]==1.0.5",),
+    sources="flet",
+    command=("{venv}/bin/python", "counter.py", "{bind}", "{port}"),
+    env={"FLET_WEB_NO_CDN": "true"},
+    check=check,
+    extra=True,
+)

@@ -1,0 +1,1 @@
+export default defineEventHandler((event) => ({ text: `User ${getRouterParam(event, "name")}` }));

@@ -1,0 +1,3 @@
+export const actions = {
+  default: async ({ request }) => ({ what: (await request.formData()).get("what") }),
+};

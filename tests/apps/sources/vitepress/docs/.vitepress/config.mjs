@@ -1,0 +1,1 @@
+export default { title: "Site", themeConfig: { sidebar: [{ text: "First", link: "/guide/first" }], search: { provider: "local" } } };
