@@ -100,7 +100,9 @@ class Exchange:
             # Not before it is needed: it takes longer to import than the rest of the door.
             from hatchway.rewrite.prefix import PrefixRewriter
 
-            self._rewriter = PrefixRewriter(site.prefix, self._outer, self.sent, other_hosts=(*site.names, site.home))
+            self._rewriter = PrefixRewriter(
+                site.prefix, self._outer, self.sent, other_hosts=(*sorted(site.names | site.loopback), site.home)
+            )
 
     def headers(self) -> Headers:
         """The fields of the request as they go to the route."""
@@ -155,7 +157,14 @@ class Exchange:
         for name, value in head.headers:
             lower = name.lower()
             if lower in (b"location", b"content-location") and not site.prefix:
-                value = links.outer_location(value, outer=self._outer, sent=self.sent, names=site.names, prefix=prefix)
+                value = links.outer_location(
+                    value,
+                    outer=self._outer,
+                    sent=self.sent,
+                    names=site.names,
+                    prefix=prefix,
+                    loopback=site.loopback,
+                )
             elif lower == b"set-cookie" and not site.prefix:
                 value = site.jar.set(value)
             elif lower == b"cache-control" and not marked and value == _CACHE_CONTROL:

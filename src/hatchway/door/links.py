@@ -23,18 +23,39 @@ def own_names(target: Target) -> frozenset[bytes]:
     return frozenset(text.encode() for text in spellings)
 
 
-def outer_location(value: bytes, *, outer: bytes, sent: bytes, names: frozenset[bytes], prefix: bytes) -> bytes:
+def loopback_names(port: str) -> frozenset[bytes]:
+    """Hosts, with port, by which an application on this port knows itself on its own machine; none without a port.
+
+    One that was never told another name redirects to them: in the browser they would lead to the person's own machine.
+    """
+    if not port:
+        return frozenset()
+    hosts = ("localhost", "127.0.0.1", "0.0.0.0", "[::1]", "[::]")
+    return frozenset(f"{host}:{port}".encode() for host in hosts) | (
+        frozenset(host.encode() for host in hosts) if port == "80" else frozenset()
+    )
+
+
+def outer_location(
+    value: bytes,
+    *,
+    outer: bytes,
+    sent: bytes,
+    names: frozenset[bytes],
+    prefix: bytes,
+    loopback: frozenset[bytes] = frozenset(),
+) -> bytes:
     """A Location (or the URL of a Refresh) as the browser should follow it.
 
-    outer: the door's `Host` for the target. sent: the Host that the application was told. names: `own_names`. prefix:
-    the path of the proxy verb, which the API server may have put before it, or b"".
+    outer: the door's `Host` for the target. sent: the Host that the application was told. names: `own_names`. loopback:
+    `loopback_names`. prefix: the path of the proxy verb, which the API server may have put before it, or b"".
     """
     found = _ELSEWHERE.match(value)
     if found is None:
         return without_prefix(value, prefix)
     host, rest = found.groups()
     lower = host.lower()
-    if lower in (outer.lower(), sent.lower()) or lower.partition(b":")[0] in names:
+    if lower in (outer.lower(), sent.lower()) or lower in loopback or lower.partition(b":")[0] in names:
         return b"http://" + outer + (without_prefix(rest, prefix) or b"/")
     return value
 

@@ -79,6 +79,7 @@ class TargetSite:
         self._learned = learned
         self._names = links.own_names(target)
         self.home = self._home() if prefix else b""
+        self._loopback: frozenset[bytes] = frozenset()
         self._resolved: Resolved | None = None
         self._until = 0.0
         self._scheme = ""
@@ -146,6 +147,7 @@ class TargetSite:
             wanted = check(found.host_header)
         self.host_header = HostHeader(self.target, wanted, found.number, found.service_number, self.home)
         self._upgrades = None
+        self._loopback = links.loopback_names(found.number)
         self._resolved = found
         self.changed()
 
@@ -209,6 +211,11 @@ class TargetSite:
     @property
     def names(self) -> frozenset[bytes]:
         return self._names
+
+    @property
+    def loopback(self) -> frozenset[bytes]:
+        """Hosts by which the target means itself when it takes its own machine for the browser's."""
+        return self._loopback
 
     def resolved(self) -> Target:
         """The target with the port that is meant and the scheme that it speaks as far as is known."""

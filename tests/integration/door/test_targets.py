@@ -98,6 +98,7 @@ def test_pages_are_as_the_application_wrote_them(door: Door) -> None:
         ("http://HOST/login", "http://OUTER/login"),
         ("http://app.door.svc.cluster.local/login", "http://OUTER/login"),
         ("http://app:8080/login", "http://OUTER/login"),
+        ("http://localhost:8080/login", "http://OUTER/login"),
         ("https://example.com/", "https://example.com/"),
     ],
 )
@@ -292,6 +293,7 @@ def test_under_a_path_prefix(door: Door) -> None:
     page = ask(door, "prefix", f"{prefix}/page", **HTML)
     assert f'href="{prefix}/here"'.encode() in page.body
     assert ask(door, "prefix", f"{prefix}/to?/login").headers["Location"] == f"{prefix}/login"
+    assert ask(door, "prefix", f"{prefix}/to?http://localhost:8080/login").headers["Location"] == f"{prefix}/login"
     assert ask(door, "prefix", f"{prefix}/cookie?a=b; Path=/").headers["Set-Cookie"].startswith(f"a=b; Path={prefix}")
     # No API there.
     assert ask(door, "prefix", "/api/v1/namespaces").status == 404

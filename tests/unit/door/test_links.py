@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hatchway.door.links import inner_url, outer_location, own_names
+from hatchway.door.links import inner_url, loopback_names, outer_location, own_names
 from hatchway.target import Target
 
 OUTER = b"web.default.svc.localhost:8001"
@@ -35,6 +35,26 @@ def test_locations(value: bytes, expected: bytes) -> None:
     names = own_names(Target("services", "web", "default"))
     found = outer_location(value, outer=OUTER, sent=b"localhost:3000", names=names, prefix=PREFIX)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "port", "own"),
+    [
+        (b"http://localhost:8080/x", "8080", True),
+        (b"https://127.0.0.1:8080/x", "8080", True),
+        (b"http://0.0.0.0:8080/x", "8080", True),
+        (b"http://[::1]:8080/x", "8080", True),
+        (b"http://localhost/x", "80", True),
+        (b"http://localhost/x", "8080", False),
+        (b"http://localhost:9090/x", "8080", False),
+        (b"http://localhost:8080/x", "", False),
+    ],
+)
+def test_an_application_that_takes_its_machine_for_the_browsers(value: bytes, port: str, own: bool) -> None:
+    found = outer_location(
+        value, outer=OUTER, sent=OUTER, names=frozenset(), prefix=PREFIX, loopback=loopback_names(port)
+    )
+    assert found == (b"http://" + OUTER + b"/x" if own else value)
 
 
 def test_origin_and_referer_follow_host() -> None:
