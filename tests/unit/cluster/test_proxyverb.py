@@ -411,7 +411,7 @@ def test_html_is_rewritten(cluster: FakeCluster) -> None:
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
-        (200, [(b"Content-Type", b"application/xhtml+xml"), (b"Content-Length", b"13")]),
+        (200, [(b"Content-Type", b"application/pdf"), (b"Content-Length", b"13")]),
         (200, [(b"Content-Length", b"13")]),
         (200, [HTML, (b"Content-Encoding", b"br"), (b"Content-Length", b"13")]),
         (206, [HTML, (b"Content-Range", b"bytes 0-3/9")]),
@@ -420,6 +420,13 @@ def test_html_is_rewritten(cluster: FakeCluster) -> None:
 )
 def test_other_bodies_are_not(cluster: FakeCluster, status: int, headers: Headers) -> None:
     assert edited(cluster, status, headers) == ([CACHE, *headers], None)
+
+
+def test_xhtml_is_a_page_but_not_for_kubernetes(cluster: FakeCluster) -> None:
+    fields = [(b"Content-Type", b"application/xhtml+xml"), (b"Content-Length", b"13")]
+    assert edited(cluster, 200, fields[:]) == ([CACHE, fields[0]], b'<a href="' + PREFIX + b'/x">')
+    kubernetes: Headers = [(b"X-Hatchway-Rewrite", b"kubernetes")]
+    assert edited(cluster, 200, fields[:], kubernetes) == ([CACHE, *fields], None)
 
 
 def test_not_modified_has_no_content_type(cluster: FakeCluster) -> None:
