@@ -18,9 +18,13 @@ class Loop:
     def __init__(self) -> None:
         self.now = 1.0
         self.soon: list[Callable[[], None]] = []
+        self.later: list[Callable[[], None]] = []
 
     def call_soon(self, callback: Callable[[], None], *args: Any) -> None:
         self.soon.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.later.append(callback)
 
     def turn(self) -> None:
         due, self.soon = self.soon, []
@@ -72,13 +76,15 @@ def test_it_stays_awake_while_they_come_quickly_and_goes_to_sleep_after_the_last
     assert not loop.soon
 
 
-def test_a_turn_that_brings_several_ends_it(loop: Loop) -> None:
+def test_a_turn_that_brings_several_ends_it_for_a_while(loop: Loop) -> None:
     poll = make(loop)
     after(loop, poll, 0, 10)
     assert loop.soon
     for _ in range(3):
         seen(poll)
     loop.turn()
+    after(loop, poll, 10, 10)
     assert not loop.soon
-    after(loop, poll, 10)
+    loop.later.pop()()
+    after(loop, poll, 10, 10)
     assert loop.soon

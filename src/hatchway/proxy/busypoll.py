@@ -13,16 +13,18 @@ from typing import Final
 
 # Seconds from the last message. An answer of this machine comes within it; one from elsewhere does not, and costs nothing.
 _WINDOW: Final = 50e-6
+# How long it does not try again after a turn that brought several messages.
+_REST: Final = 2e-3
 
 
 class BusyPoll:
     """Told of every message, it keeps the loop turning until none has come for 50 µs.
 
-    It begins only when two messages have come within that time. It ends as soon as a turn brings several: then there
-    was no sleep to be saved, and others may need the processor.
+    It begins only when two messages have come within that time. It ends as soon as a turn brings several, and rests
+    for 2 ms: then there is no sleep to be saved, and others may need the processor.
 
-    awake: the loop is being kept turning. new: messages since it last turned. Who counts `new` up need not call
-    `begin` while it is awake.
+    awake: the loop is being kept turning, or it rests. new: messages since it last turned. Who counts `new` up need not
+    call `begin` while it is awake.
     """
 
     __slots__ = ("_last", "_loop", "awake", "new")
@@ -47,7 +49,12 @@ class BusyPoll:
         new, self.new = self.new, 0
         if new:
             self._last = now
-        if new <= 1 and now - self._last < _WINDOW:
+        if new > 1:
+            self._loop.call_later(_REST, self._rested)
+        elif now - self._last < _WINDOW:
             self._loop.call_soon(self._look)
         else:
             self.awake = False
+
+    def _rested(self) -> None:
+        self.awake = False
