@@ -275,7 +275,7 @@ def _survives(data: bytes) -> None:
             struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + b"\x3f" + b"a" * 63 + (b"\x3f" + b"a" * 63) * 3 + b"\0\0\1\0\1",
             "FORMERR",
         ),
-        (edns()[:-11] + struct.pack("!BHHIH", 0, 41, 512, 0, 9), "FORMERR"),
+        (b"\0\1" + edns()[2:-11] + struct.pack("!BHHIH", 0, 41, 512, 0, 9), "FORMERR"),
     ],
 )
 def test_what_is_no_query(data: bytes, rcode: str) -> None:
