@@ -1,147 +1,178 @@
-"""How an answer of the REST API is compared with the recorded one, and where Hatchway deliberately answers otherwise."""
+"""How an answer of the REST API is compared with the recorded one (README.md says what counts)."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
+from tests.conformance.deliberate import REST_DELIBERATE
+from tests.conformance.replay import Answer
+
 Recording = dict[str, Any]
+Changes = dict[str, Any]
+# id -> (reason, changes of the object: None removes a field from both; `code` is the status, too; "body": None compares
+# the status alone).
+Deliberate = Mapping[str, tuple[str, Changes]]
+
+# Header fields that say something of the answer itself.
+_HEADERS = ("content-type", "warning", "x-content-type-options", "retry-after", "location", "allow", "www-authenticate")
+# The recordings cut longer bodies there.
+_CUT = 20_000
+_VOLATILE = frozenset(("uid", "resourceVersion", "managedFields", "continue", "nodeName", "ca.crt", "serverAddress"))
+# A status' message holds Go's own words where JSON or YAML did not parse, or names Go's types.
+_GO_WORDS = re.compile(
+    r"json parse error|yaml parse error|json: |JSON input|Go (?:value|struct)|in scheme \"|unknown conversion"
+    r"|unmarshal|error decoding patch|unable to decode|invalid character"
+)
+_MASKS = tuple(
+    (re.compile(pattern), mask)
+    for pattern, mask in (
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "TIME"),
+        (r"kube-api-access-[a-z0-9]{5}\b", "kube-api-access-SUFFIX"),
+        (r"\b[Gg]en-[a-z0-9]{5}\b", "gen-SUFFIX"),
+        (r"\b10\.9[67]\.(?!77\.77|99\.99)\d+\.\d+", "ADDRESS"),
+        (r"10\.97\.0\.0/16|10\.96\.0\.0/16", "SERVICE-RANGE"),
+        (r"(?s)(pod updates may not change fields other than[^\n]*)\n.*", r"\1"),
+    )
+)
 
 
-class Reply(Protocol):
-    """An answer: `json` is its decoded body."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def json(self) -> Any: ...
+def _text(value: str) -> str:
+    for pattern, mask in _MASKS:
+        value = pattern.sub(mask, value)
+    return value
 
 
-# Of these only the status is compared.
-_DOCUMENTS = {"008", "010", "011", "012", "013", "014", "024"}
-_GO_WORDS = "Go's own wording: status and reason are compared"
-_JSON_VALUES = "since 1.32 structured values are shown as JSON"
-_NEWER = "newer releases answer so"
-
-# id -> (reason, changes of the object: None removes a field; `code` is the status, too; "body": None compares the status alone).
-DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
-    "063": (_GO_WORDS, {"message": None}),
-    "066": (_GO_WORDS, {"message": None}),
-    "069": (_GO_WORDS, {"message": None}),
-    "073": (_GO_WORDS, {"message": None}),
-    "075": (_GO_WORDS, {"message": None}),
-    "186": (_GO_WORDS, {"message": None}),
-    "102": (
-        "a patch that does not parse is the client's mistake: 400",
-        {"message": None, "reason": "BadRequest", "code": 400},
-    ),
-    "089": (_JSON_VALUES, {"message": None, "details": None}),
-    "154": (_JSON_VALUES, {"message": None, "details": None}),
-    "149": (_JSON_VALUES, {"message": None, "details": None}),
-    "185": (_JSON_VALUES, {"message": None, "details": None}),
-    "140": (_NEWER + " (the allocator's words)", {"message": None, "details": None}),
-    "145": (_NEWER + " (both loopback ranges are named)", {"message": None, "details": None}),
-    "172": (_NEWER + " (the list of mutable fields grew; the diff is Go's)", {"message": None, "details": None}),
-    "083": ("the generated suffix differs", {"message": None, "details": None}),
-    "096": ("the uid differs", {"message": None}),
-    "204": ("the uid differs", {"message": None}),
-}
-DELIBERATE_STATUS = {
-    "166": ("environment variable names are relaxed since 1.34", 201),
-    "157": ("a deleted Service is returned since 1.22", 200),
-}
-
-
-def _normal(value: Any, key: str = "") -> Any:
-    """Without what differs from server to server, and without fields that newer releases add."""
+def _normal(value: Any) -> Any:
+    """Without what differs from server to server."""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, list):
         return [_normal(one) for one in value]
     if not isinstance(value, dict):
         return value
-    out = {}
+    found = {}
     for name, one in value.items():
-        if name in _VOLATILE or one is None:
+        if name in _VOLATILE and isinstance(one, str | list):
             continue
-        if name == "clusterIP" and str(one).startswith("10.96.") and one != "10.96.77.77":
-            one = "allocated"
-        if name == "clusterIPs":
-            one = ["allocated" if str(ip).startswith("10.96.") and ip != "10.96.77.77" else ip for ip in one]
-        if name == "nodePort" and one != 30080:
-            one = "allocated"
-        if name == "labels":
-            one = {label: text for label, text in one.items() if label != "kubernetes.io/metadata.name"}
-            if not one:
-                continue
-        if name in ("volumes", "volumeMounts"):
-            # Tokens were Secrets, they are projected now: the number and the place are compared.
-            one = [{"mountPath": entry.get("mountPath")} for entry in one]
-        out[name] = _normal(one, name)
-    return out
+        found[name] = "allocated" if name == "nodePort" and one != 30080 else _normal(one)
+    return found
 
 
-_VOLATILE = frozenset(
-    (
-        "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields", "generation", "continue", "selfLink",
-        "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "allocateLoadBalancerNodePorts", "preemptionPolicy",
-        "conditions", "ca.crt",
-    )
-)  # fmt: skip
+def _without_go_words(wanted: Any, got: Any) -> None:
+    if not isinstance(wanted, dict) or wanted.get("kind") != "Status":
+        return
+    if _GO_WORDS.search(wanted.get("message") or ""):
+        for one in (wanted, got):
+            one.pop("message", None)
+            for cause in (one.get("details") or {}).get("causes") or ():
+                cause.pop("message", None)
 
 
-def _body(reply: Reply) -> Any:
-    return reply.json if reply.body.startswith((b"{", b"[")) else reply.body.decode()
+def _decoded(body: str, accept: str) -> Any:
+    if "yaml" in accept:
+        return yaml.safe_load(body)
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body
 
 
-def compare(
-    recording: Recording, reply: Reply, more: Mapping[str, tuple[str, dict[str, Any]]] | None = None
-) -> list[str]:
-    """What differs, a line each. more: further deliberate differences, as `DELIBERATE` holds them."""
+def _events(body: str) -> list[Any]:
+    """Of a watch: types, names and order."""
+    found = []
+    for line in body.splitlines():
+        event = json.loads(line)
+        shown = event["object"]
+        found.append((event["type"], shown.get("metadata", {}).get("name") or shown.get("code")))
+    return found
+
+
+def _headers(pairs: Any) -> list[str]:
+    return sorted(f"{key.lower()}: {_text(value)}" for key, value in pairs if key.lower() in _HEADERS)
+
+
+def _is_watch(recording: Recording) -> bool:
+    return recording["response"]["status"] == 200 and re.search(r"[?&]watch=(1|true)", recording["path"]) is not None
+
+
+def compare(recording: Recording, answer: Answer, more: Deliberate | None = None) -> list[str]:
+    """What differs, a line each. more: further deliberate differences."""
     number, response = recording["id"], recording["response"]
-    if number in DELIBERATE_STATUS:
-        wanted = DELIBERATE_STATUS[number][1]
-        return [] if reply.status == wanted else [f"{number}: status {reply.status}, not {wanted}: {reply.body!r}"]
-    changes = (DELIBERATE | dict(more or {})).get(number, ("", {}))[1]
+    changes = {**REST_DELIBERATE, **(more or {})}.get(number, ("", {}))[1]
+    head = f"{number} {recording['method']} {recording['path']}"
     status = changes.get("code", response["status"])
-    if reply.status != status:
-        return [f"{number}: status {reply.status}, not {status}: {reply.body!r}"]
-    if number in _DOCUMENTS:
-        return []
-    text = response["body"]
-    if changes.get("body", text) is None:
-        return []
-    if recording["headers"].get("Accept") == "application/yaml":
-        wanted, got = yaml.safe_load(text), yaml.safe_load(reply.body)
-    else:
-        wanted, got = json.loads(text) if text.startswith("{") else text, _body(reply)
-    if isinstance(wanted, dict) and "paths" in wanted:
-        return [] if got.get("paths") else [f"{number}: no paths"]
-    if isinstance(wanted, dict) and wanted.get("kind") == "Table":
-        return _compare_tables(number, wanted, got)
-    if changes:
+    if answer.status != status:
+        return [f"{head}: status {answer.status}, not {status}: {answer.body[:600]}"]
+    found = []
+    wanted_headers, got_headers = _headers(response["headers"]), _headers(answer.headers)
+    if changes.get("headers", wanted_headers) is not None and wanted_headers != got_headers:
+        found.append(f"{head}: header fields {got_headers}, not {wanted_headers}")
+    text = response["body"] or ""
+    if changes.get("body", text) is None or len(text) >= _CUT:
+        return found
+    if _is_watch(recording):
+        wanted, got = _events(text), _events(answer.body)
+        return found if wanted == got else [*found, f"{head}: events {got}, not {wanted}"]
+    accept = (recording["headers"] or {}).get("Accept") or ""
+    wanted, got = _decoded(text, accept), _decoded(answer.body, accept)
+    _without_go_words(wanted, got)
+    if isinstance(wanted, dict) and isinstance(got, dict):
         for key, value in changes.items():
-            if value is None:
-                wanted.pop(key, None)
-                got.pop(key, None)
-            else:
+            if key in ("headers", "code") and value is None:
+                continue
+            for one in (wanted, got):
+                if value is None:
+                    one.pop(key, None)
+            if value is not None:
                 wanted[key] = value
+        if wanted.get("kind") == "Table":
+            return found + _compare_tables(head, wanted, got)
+        if str(wanted.get("kind")) in ("APIGroupList", "APIResourceList"):
+            return found + _compare_discovery(head, wanted, got)
     wanted, got = _normal(wanted), _normal(got)
     if wanted == got:
-        return []
-    return [
-        f"{number} {recording['method']} {recording['path']}\n   wanted {json.dumps(wanted)}\n   got    {json.dumps(got)}"
-    ]
+        return found
+    return [*found, head + "".join(f"\n   {line}" for line in _differing(wanted, got, ""))]
 
 
-def _compare_tables(number: str, wanted: Any, got: Any) -> list[str]:
+def _differing(wanted: Any, got: Any, at: str) -> list[str]:
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        return [
+            line
+            for key in sorted(wanted.keys() | got.keys())
+            for line in _differing(wanted.get(key), got.get(key), f"{at}.{key}")
+        ]
+    if isinstance(wanted, list) and isinstance(got, list) and len(wanted) == len(got):
+        pairs = zip(wanted, got, strict=True)
+        return [line for index, pair in enumerate(pairs) for line in _differing(*pair, f"{at}[{index}]")]
+    return [] if wanted == got else [f"{at}: {json.dumps(got)}, not {json.dumps(wanted)}"]
+
+
+def _compare_tables(head: str, wanted: Any, got: Any) -> list[str]:
     columns = [
         [(one["name"], one["type"], one["format"], one["priority"]) for one in table["columnDefinitions"]]
         for table in (wanted, got)
     ]
     if columns[0] != columns[1]:
-        return [f"{number}: columns {columns[1]}, not {columns[0]}"]
+        return [f"{head}: columns {columns[1]}, not {columns[0]}"]
     return []
+
+
+def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
+    """What is served here must be described as there; what is not yet served is not missed."""
+    key = "groups" if wanted["kind"] == "APIGroupList" else "resources"
+    there = {one["name"]: one for one in wanted[key]}
+    found = []
+    for one in got[key]:
+        known = {name: value for name, value in there.get(one["name"], {}).items() if name != "storageVersionHash"}
+        if key == "groups":
+            known.pop("versions", None)
+            one.pop("versions", None)
+        found += _differing(known, one, f"{head}: {one['name']}")
+    return found

@@ -1,67 +1,92 @@
-"""Replays the recorded exchanges of the REST API, in order, in one namespace.
+"""Replays the recorded exchanges of the REST API, in order, against an API server with its controllers.
 
-What users without rights were refused, and reviews, are replayed where authorization is (`test_filters.py`,
-`test_reviews.py`); logs where they are forwarded.
+As where they were recorded there are neither nodes nor a scheduler.
 """
 
 from __future__ import annotations
 
-from tests.conformance.replay import load
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatchway.cluster.api.store import Store
+from hatchway.cluster.apiserver import ApiServer
+from hatchway.cluster.auth import credentials, pki
+from hatchway.cluster.controllers.base import Context, ControllerConfig, supervise
+from hatchway.cluster.controllers.manager import CONTROLLERS
+from hatchway.cluster.controllers.nodelife import NodeLifecycleController
+from hatchway.cluster.controllers.scheduler import Scheduler
+from hatchway.cluster.state import StateDir
+from hatchway.kube.events import EventRecorder
+from tests.conformance import replay
+from tests.conformance.backends import dial
+from tests.conformance.cluster import recorded_cluster
 from tests.conformance.rest import compare
-from tests.integration.api.world import World, world
-
-_OTHER_ROOMS = {
-    "153": "the endpoints controller writes it",
-    "173": "forwarded to the kubelet",
-    "174": "forwarded to the kubelet",
-    "061": "nothing of a fresh store has expired (`test_watch.py` has the 410)",
-    "116": "discovery.k8s.io/v1beta1 is not served",
-}
-
-_STARTING = {
-    "hostIP": "10.199.2.2",
-    "startTime": "2026-11-23T03:49:59Z",
-    "containerStatuses": [
-        {
-            "name": "c",
-            "state": {"waiting": {"reason": "ContainerCreating"}},
-            "lastState": {},
-            "ready": False,
-            "restartCount": 0,
-            "image": "i",
-            "imageID": "",
-            "started": False,
-        }
-    ],
-}
+from tests.integration.test_conformance_server import GROUPS, fill
 
 
-async def _replay(made: World) -> list[str]:
-    found = []
-    for recording in load("api.jsonl"):
-        number, user, path = recording["id"], recording["user"], recording["path"]
-        if user not in ("admin", None) or "reviews" in path or number in _OTHER_ROOMS:
-            continue
-        if user is None and recording["response"]["status"] in (401, 403):
-            continue
-        headers = {"Content-Type": "application/json", **(recording["headers"] or {})}
-        if recording["body"] is None:
-            headers.pop("Content-Type")
-        reply = await made.send(recording["method"], path, recording["body"], headers)
-        found += compare(recording, reply)
-        if number == "000":
-            await made.namespace("conf")
-        if number == "170":
-            # What the scheduler and the kubelet did before line 171 shows it.
-            binding = {"target": {"kind": "Node", "name": "node-1"}}
-            await made.client.create("pods", binding, "conf", subresource="binding", name="p1")
-            await made.client.patch("pods", "p1", {"status": _STARTING}, "conf", subresource="status")
-    return found
+@dataclass
+class Recorded:
+    server: ApiServer
+    port: int
+    tls: ssl.SSLContext
+    tokens: dict[str, str]
+
+    async def send(self, recording: replay.Recording) -> replay.Answer:
+        recording = dict(recording)
+        if recording["body"] is not None:
+            recording["body"] = recording["body"].replace("alice-token", self.tokens["alice"])
+        answer = await replay.send(recording, self.port, self.tls, real={}, tokens=self.tokens)
+        answer.body = answer.body.replace(self.tokens["alice"], "alice-token")
+        return answer
 
 
-async def test_api_recordings() -> None:
-    async with world() as made:
-        await made.namespace("team-a")
-        await made.namespace("team-b")
-        differences = await _replay(made)
-    assert not differences, "\n".join(differences)
+async def _run_controllers(server: ApiServer, config: ControllerConfig) -> None:
+    """All but those whose part is nodes: there are none."""
+    client = server.client
+    context = Context(client, config, lambda component: EventRecorder(client, component))
+    absent = (Scheduler, NodeLifecycleController)
+    controllers = [make(context) for make in CONTROLLERS if make not in absent]
+    async with asyncio.TaskGroup() as group:
+        for cache in context.caches.values():
+            group.create_task(supervise(f"watch of {cache.resource}", cache.run))
+        for controller in controllers:
+            group.create_task(supervise(controller.name, controller.run))
+
+
+@asynccontextmanager
+async def recorded_server(directory: Path) -> AsyncIterator[Recorded]:
+    state = StateDir(directory / "state")
+    state.create()
+    keys = pki.ensure(state.pki, cluster_name="c", node_names=["node-1"], node_ips=["127.0.0.9"])
+    server = ApiServer(state, Store.open(None), keys, dial=dial, allow_loopback_pods=True)
+    await server.bootstrap("192.0.2.1", 6443)
+    await fill(server.client, recorded_cluster("10.78.0.10", "10.78.0.11", "10.78.0.1", "10.78.0.0/24", 10250))
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    await server.listen(listener)
+    config = ControllerConfig(ca_certificate=keys.ca_pem.decode())
+    controllers = asyncio.create_task(_run_controllers(server, config))
+    tokens = {
+        user: credentials.mint_token(state, user=user, groups=groups, seconds=600) for user, groups in GROUPS.items()
+    }
+    try:
+        yield Recorded(server, port, keys.client_context(), tokens)
+    finally:
+        controllers.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await controllers
+        await server.close(0)
+
+
+async def test_api_recordings(tmp_path: Path) -> None:
+    async with recorded_server(tmp_path) as made:
+        found = []
+        for recording in replay.load("api.jsonl"):
+            found += compare(recording, await made.send(recording))
+    assert not found, "\n".join(found)

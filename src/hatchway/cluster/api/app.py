@@ -23,6 +23,7 @@ from hatchway.cluster.api.negotiation import (
 from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.options import delete_options, list_options
 from hatchway.cluster.api.registry import Resource
+from hatchway.cluster.api.requestinfo import RequestInfo
 from hatchway.cluster.api.rest import Api, Request
 from hatchway.cluster.api.selectors import FieldSelector, FieldTerm
 from hatchway.cluster.api.watching import watch
@@ -63,7 +64,7 @@ class RestApp:
         call = _Verbs(self._api, scope, receive, send)
         try:
             try:
-                if call.info.is_resource:
+                if call.info.is_resource and self._is_served(call.info):
                     await call.resource()
                 else:
                     await self._other(call)
@@ -79,8 +80,14 @@ class RestApp:
                 raise
             await call.error(internal(type(error).__name__))
 
+    def _is_served(self, info: RequestInfo) -> bool:
+        """Whether an API group owns the path: all others are plain pages that do not exist."""
+        if info.api_prefix == "api" or (info.api_group, info.api_version, info.resource) in _NONE_OF:
+            return True
+        return self._nonresource.is_rest(f"/apis/{info.api_group}")
+
     async def _other(self, call: _Verbs) -> None:
-        if call.method not in ("GET", "HEAD"):
+        if call.method not in ("GET", "HEAD") and self._nonresource.is_rest(call.info.path.rstrip("/")):
             raise _not_allowed()
         accept, known = call.header(b"accept"), call.header(b"if-none-match")
         found = self._nonresource.answer(call.info.path, call.query, accept, known, pretty=call.pretty())
@@ -100,6 +107,8 @@ class _Verbs(Call):
         if info.subresource:
             await self._subresource(row, info.subresource)
             return
+        if row.strategy.deprecation:
+            self.warnings.append(row.strategy.deprecation)
         verb = info.verb
         if verb not in row.verbs:
             raise _not_allowed()

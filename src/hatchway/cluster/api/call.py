@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hatchway.cluster.api import schema, tables
-from hatchway.cluster.api.negotiation import MAX_BODY, View, decode_body, encode, media_type, negotiate
+from hatchway.cluster.api.negotiation import MAX_BODY, View, decode_body, encode, media_type, negotiate, not_acceptable
 from hatchway.cluster.api.options import Query, parse_query, write_options
 from hatchway.cluster.api.registry import Resource
 from hatchway.cluster.api.requestinfo import RequestInfo
@@ -49,7 +49,7 @@ class Call:
     def negotiated(self) -> View:
         """How the client wants its answer. Raises ApiError 406."""
         if self._view is None:
-            found = negotiate(self.header(b"accept"))
+            found = negotiate(self.header(b"accept"), streams=self.info.verb in ("list", "watch"))
             self._view = View(found.media_type, found.as_, self.pretty())
         return self._view
 
@@ -109,7 +109,7 @@ class Call:
         elif view.as_ == "PartialObjectMetadata":
             value = tables.partial_object(obj)
         elif view.as_:
-            raise ApiError(406, "NotAcceptable", "406: Not Acceptable", {})
+            raise not_acceptable()
         else:
             value = obj
         await self.answer(status, value, view)

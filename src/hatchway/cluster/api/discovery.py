@@ -178,7 +178,7 @@ class Discovery:
             "metadata": {},
             "items": [
                 {
-                    "metadata": {"name": group, "creationTimestamp": None} if group else {"creationTimestamp": None},
+                    "metadata": {"name": group} if group else {},
                     "versions": [
                         {
                             "version": one_version,

@@ -53,8 +53,9 @@ def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, parameters) for _, _, name, parameters in sorted(found, key=lambda one: one[:2])]
 
 
-def negotiate(accept: str, *, transforms: bool = True) -> View:
-    """The first acceptable view. transforms: whether this answer can be a Table or metadata only.
+def negotiate(accept: str, *, transforms: bool = True, streams: bool = False) -> View:
+    """The first acceptable view. transforms: whether this answer can be a Table or metadata only. streams: whether it
+    can be a watch.
 
     Raises ApiError 406 when nothing fits.
     """
@@ -75,7 +76,14 @@ def negotiate(accept: str, *, transforms: bool = True) -> View:
         for known in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList"):
             if wanted == known:
                 return View(media_type, known)
-    raise ApiError(406, "NotAcceptable", "406: Not Acceptable", {})
+    raise not_acceptable(streams=streams)
+
+
+def not_acceptable(*, streams: bool = False) -> ApiError:
+    """406, naming what there is (apiserver's `negotiation/errors.go`)."""
+    available = _ACCEPTED + (f", {JSON};stream=watch, {PROTOBUF};stream=watch" if streams else "")
+    message = f"406: Not Acceptable\n\nAvailable representations: {available}"
+    return ApiError(406, "NotAcceptable", message, {})
 
 
 def media_type(content_type: str) -> str:

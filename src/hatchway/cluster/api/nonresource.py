@@ -18,9 +18,19 @@ from hatchway.cluster.api.negotiation import JSON, View, encode, negotiate
 from hatchway.cluster.api.openapi import OpenAPI
 from hatchway.cluster.api.options import Query
 from hatchway.cluster.api.registry import Registry
+from hatchway.errors import no_such_path
 
 # The release whose API this server speaks (the table of facts is made from it).
 KUBERNETES_MAJOR, KUBERNETES_MINOR = "1", "37"
+PAGE_NOT_FOUND = Answer(
+    404,
+    [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-cache, private"),
+    ],
+    b"404 page not found\n",
+)
 GIT_VERSION = f"v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+hatchway.{hatchway.__version__}"
 
 
@@ -29,6 +39,10 @@ def version() -> dict[str, str]:
     return {
         "major": KUBERNETES_MAJOR,
         "minor": KUBERNETES_MINOR,
+        "emulationMajor": KUBERNETES_MAJOR,
+        "emulationMinor": KUBERNETES_MINOR,
+        "minCompatibilityMajor": KUBERNETES_MAJOR,
+        "minCompatibilityMinor": str(int(KUBERNETES_MINOR) - 1),
         "gitVersion": GIT_VERSION,
         "gitCommit": "",
         "gitTreeState": "",
@@ -64,6 +78,13 @@ class NonResource:
         self._health = health
         self._documents = dict(documents or {})
         groups = dict.fromkeys((row.group, row.version) for row in registry.rows)
+        self._rest_roots = (
+            "/api",
+            *dict.fromkeys(f"/apis/{group}" for group, _ in groups if group),
+            "/version",
+            "/.well-known/openid-configuration",
+            "/openid/v1/jwks",
+        )
         self._paths = sorted(
             {
                 "/api",
@@ -78,8 +99,15 @@ class NonResource:
             }
         )
 
+    def is_rest(self, path: str) -> bool:
+        """Whether a path belongs to what is routed as REST is, so that errors about it are Statuses and only GET is allowed.
+
+        Everything else is a plain page (apiserver's `server/handler.go`: what the go-restful container claims).
+        """
+        return any(path == root or path.startswith(f"{root}/") for root in self._rest_roots)
+
     def answer(self, path: str, query: Query, accept: str, if_none_match: str, *, pretty: bool) -> Answer:
-        """The answer to a GET. Raises ApiError 406."""
+        """The answer to a GET. Raises ApiError 404 and 406."""
         healthy = self._health.answer(path, query)
         if healthy is not None:
             return healthy
@@ -87,7 +115,11 @@ class NonResource:
             return _plain(200, version(), View(pretty=True))
         document = self._document(path, accept)
         if document is None:
-            return _plain(200 if path == "/" else 404, {"paths": self._paths}, View(pretty=True))
+            if path in ("/", "/index.html"):
+                return _plain(200, {"paths": self._paths}, View(pretty=True))
+            if self.is_rest(path):
+                raise no_such_path()
+            return PAGE_NOT_FOUND
         headers = document.headers()
         if document.etag and document.etag in if_none_match:
             return Answer(304, headers, b"")

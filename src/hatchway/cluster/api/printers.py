@@ -237,7 +237,7 @@ def _secret(obj: Json, now: float) -> Cells:
 
 
 def _service_account(obj: Json, now: float) -> Cells:
-    return [_name(obj), len(obj.get("secrets") or ()), _age(obj, now)]
+    return [_name(obj), _age(obj, now)]
 
 
 def _lease(obj: Json, now: float) -> Cells:
@@ -397,9 +397,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
         Column("Data", description="How many keys it has"),
         _AGE,
     ),
-    ("", "ServiceAccount"): Printer(
-        _service_account, _NAME, Column("Secrets", description="How many secrets it lists"), _AGE
-    ),
+    ("", "ServiceAccount"): Printer(_service_account, _NAME, _AGE),
     ("", "Event"): _EVENT,
     ("events.k8s.io", "Event"): _EVENT,
     ("coordination.k8s.io", "Lease"): Printer(_lease, _NAME, Column("Holder", description="Who holds the lease"), _AGE),

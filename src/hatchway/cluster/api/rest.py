@@ -243,6 +243,7 @@ class Api:
         causes = meta.validate_created(row, obj) + strategy.validate(obj)
         if causes:
             raise invalid(row.kind, name, causes, row.group)
+        request.warnings += strategy.warnings(obj, None)
         self._check_access(request, obj, None)
         if version:
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
@@ -319,6 +320,7 @@ class Api:
             strategy.allocate(ctx, obj, old)
             if strategy.generation and strategy.changed(obj, old):
                 obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+            request.warnings += strategy.warnings(obj, old)
         stored = await self.store_change(request, obj, old)
         return row.from_storage(stored) if row.from_storage else stored
 

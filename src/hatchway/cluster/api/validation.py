@@ -51,7 +51,8 @@ def not_found(field: str, value: Json) -> Cause:
 
 
 def not_supported(field: str, value: Json, supported: Iterable[str]) -> Cause:
-    known = ", ".join(quote(one) for one in sorted(supported))
+    """supported: in the order in which the original names them (sorted where it has a set)."""
+    known = ", ".join(quote(one) for one in supported)
     return Cause("FieldValueNotSupported", f"Unsupported value: {show(value)}: supported values: {known}", field)
 
 
@@ -225,6 +226,18 @@ def parse_ip(text: Json) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 
 IP_ERROR = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+
+
+_CIDR_ERROR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+
+
+def cidr(field: str, value: Json) -> list[Cause]:
+    """`IsValidCIDR`: an address and the length of its prefix; bits beyond the prefix are allowed."""
+    address, slash, length = value.partition("/") if isinstance(value, str) else ("", "", "")
+    found = parse_ip(address)
+    if found is None or not slash or not re.fullmatch("0|[1-9][0-9]{0,2}", length) or int(length) > found.max_prefixlen:
+        return [invalid(field, value, _CIDR_ERROR)]
+    return []
 
 
 def labels(found: Json, field: str) -> list[Cause]:

@@ -98,7 +98,7 @@ async def watch(
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:
     """An event that tells nothing but the resourceVersion."""
-    metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
+    metadata: dict[str, object] = {"resourceVersion": str(revision)}
     if initial_events_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
     return Change("BOOKMARK", {"kind": row.kind, "apiVersion": row.api_version, "metadata": metadata})

@@ -8,6 +8,7 @@ The behaviour is that of Kubernetes' `pkg/registry/{authentication,authorization
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from hatchway.cluster.auth.authenticators import Authenticator
@@ -62,7 +63,9 @@ class Reviews:
 
     async def self_subject_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
         """authentication.k8s.io/v1 SelfSubjectReview: what `kubectl auth whoami` shows."""
-        return _answer(obj, {"userInfo": user_info(user)})
+        answer = _answer(obj, {"userInfo": user_info(user)})
+        answer["metadata"] = {**answer["metadata"], "creationTimestamp": _now()}
+        return answer
 
     # -- may they
 
@@ -146,7 +149,12 @@ class Reviews:
         )
         answer = _answer(obj, {"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
         answer["spec"] = {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": reference or None}
-        answer["metadata"] = {**(obj.get("metadata") or {}), "name": name, "namespace": namespace}
+        answer["metadata"] = {
+            **(obj.get("metadata") or {}),
+            "name": name,
+            "namespace": namespace,
+            "creationTimestamp": _now(),
+        }
         return answer
 
     def _bound(self, namespace: str, account: str, reference: dict[str, Any]) -> tuple[str, Object]:
@@ -180,13 +188,17 @@ def user_info(user: UserInfo) -> dict[str, Any]:
     return out
 
 
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _spec(obj: Object) -> dict[str, Any]:
     spec: dict[str, Any] = obj.get("spec") or {}
     return spec
 
 
 def _answer(obj: Object, status: dict[str, Any]) -> Object:
-    return {**obj, "metadata": {"creationTimestamp": None, **(obj.get("metadata") or {})}, "status": status}
+    return {**obj, "metadata": obj.get("metadata") or {}, "status": status}
 
 
 def _attributes_causes(spec: dict[str, Any]) -> list[Cause]:
@@ -195,7 +207,7 @@ def _attributes_causes(spec: dict[str, Any]) -> list[Cause]:
         problem = "Invalid value: cannot be specified in combination with resourceAttributes"
         return [Cause("FieldValueInvalid", problem, "spec.nonResourceAttributes")]
     if resource is None and non_resource is None:
-        problem = 'Invalid value: "null": exactly one of nonResourceAttributes or resourceAttributes must be specified'
+        problem = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
         return [Cause("FieldValueInvalid", problem, "spec.resourceAttributes")]
     return []
 

@@ -65,6 +65,8 @@ class Strategy:
     create_on_update = False
     # Whether DELETE answers with the object instead of a Status (`ReturnDeletedObject`).
     return_deleted = False
+    # What every client of the type is warned of; "" for nothing.
+    deprecation = ""
     # Field selectors beyond metadata.name and metadata.namespace.
     selectable: Mapping[str, FieldReader] = MappingProxyType({})
 
@@ -112,6 +114,10 @@ class Strategy:
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         """Everything that is wrong with the change; by default what is wrong with the new object."""
         return self.validate(obj)
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        """What the client is warned of although the object is valid. `old` is None on create."""
+        return []
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
         return []

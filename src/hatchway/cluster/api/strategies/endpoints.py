@@ -9,7 +9,7 @@ from hatchway.cluster.api.strategies.base import Context, Strategy
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-_PROTOCOLS = ("TCP", "UDP", "SCTP")
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
 
 
 def endpoint_address(value: str, at: str) -> list[Cause]:
@@ -38,6 +38,8 @@ class _PlainStrategy(Strategy):
 
 
 class EndpointsStrategy(_PlainStrategy):
+    deprecation = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+
     def validate(self, obj: Object) -> list[Cause]:
         causes = []
         for index, subset in enumerate(obj.get("subsets") or ()):
@@ -85,7 +87,7 @@ class EndpointSliceStrategy(_PlainStrategy):
 
     def validate(self, obj: Object) -> list[Cause]:
         kind = obj.get("addressType", "")
-        supported = ("IPv4", "IPv6", "FQDN")
+        supported = ("FQDN", "IPv4", "IPv6")
         causes = []
         if not kind:
             causes.append(v.required("addressType"))

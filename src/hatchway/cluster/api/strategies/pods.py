@@ -14,6 +14,7 @@ from hatchway.cluster.api.names import random_suffix
 from hatchway.cluster.api.schema import quantity_value
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, readers
 from hatchway.cluster.api.strategies.podspec import containers, validate_spec
+from hatchway.cluster.api.strategies.warnings import pod_warnings
 from hatchway.errors import Cause, forbidden
 from hatchway.kube.api import Object
 
@@ -88,6 +89,10 @@ class PodStrategy(Strategy):
 
     def validate(self, obj: Object) -> list[Cause]:
         return validate_spec(obj["spec"], "spec")
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        # People rarely change pods; who does so is not warned of the same again.
+        return pod_warnings(obj["metadata"], obj["spec"]) if old is None else []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         new, before = obj["spec"], old["spec"]

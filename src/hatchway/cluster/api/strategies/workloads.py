@@ -9,6 +9,7 @@ from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.selectors import label_selector_matches
 from hatchway.cluster.api.strategies.base import Context, Strategy
 from hatchway.cluster.api.strategies.podspec import validate_spec
+from hatchway.cluster.api.strategies.warnings import pod_warnings
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
@@ -17,6 +18,12 @@ _SELECTOR = "spec.selector"
 
 class _WorkloadStrategy(Strategy):
     generation = True
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        if old is not None and obj["metadata"].get("generation") == old["metadata"].get("generation"):
+            return []
+        template = obj["spec"].get("template") or {}
+        return pod_warnings(template.get("metadata") or {}, template.get("spec") or {}, "spec.template.")
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
         obj["status"] = {}
