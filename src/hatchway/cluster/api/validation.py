@@ -82,6 +82,11 @@ _label_1035 = re.compile(_LABEL_1035).fullmatch
 _qualified = re.compile(_QUALIFIED).fullmatch
 _config_key = re.compile(_CONFIG_KEY).fullmatch
 
+_UNDERSCORED = r"([a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)(\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*"
+_HEADER_NAME = "[-A-Za-z0-9]+"
+_underscored = re.compile(_UNDERSCORED).fullmatch
+_header_name = re.compile(_HEADER_NAME).fullmatch
+
 _LABEL_ERROR = _regex_error(
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
     "with an alphanumeric character",
@@ -94,6 +99,15 @@ _SUBDOMAIN_ERROR = _regex_error(
     "and end with an alphanumeric character",
     _SUBDOMAIN,
     "example.com",
+)
+_UNDERSCORE_ERROR = _regex_error(
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must "
+    "start and end with an alphanumeric character",
+    _UNDERSCORED,
+    "example.com",
+)
+_HEADER_ERROR = _regex_error(
+    "a valid HTTP header must consist of alphanumeric characters or '-'", _HEADER_NAME, "X-Header-Name"
 )
 _LABEL_1035_ERROR = _regex_error(
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
@@ -136,6 +150,15 @@ def dns1123_label(text: str) -> list[str]:
 
 def dns1123_subdomain(text: str) -> list[str]:
     return _too_many_characters(text, 253) + ([] if _subdomain(text) else [_SUBDOMAIN_ERROR])
+
+
+def dns1123_subdomain_with_underscore(text: str) -> list[str]:
+    """A search path of DNS, where parts may begin with an underscore (RelaxedDNSSearchValidation)."""
+    return _too_many_characters(text, 253) + ([] if _underscored(text) else [_UNDERSCORE_ERROR])
+
+
+def http_header_name(text: str) -> list[str]:
+    return [] if _header_name(text) else [_HEADER_ERROR]
 
 
 def dns1035_label(text: str) -> list[str]:

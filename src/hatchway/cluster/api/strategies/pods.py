@@ -1,7 +1,7 @@
 """Pods: the ServiceAccount, tolerations and priority admissions, what of a pod may change, graceful deletion.
 
 From `pkg/registry/core/pod/strategy.go`, `pkg/apis/core/validation/validation.go` (ValidatePodUpdate) and
-`plugin/pkg/admission/{serviceaccount,defaulttolerationseconds,priority}`.
+`plugin/pkg/admission/{serviceaccount,defaulttolerationseconds,priority,runtimeclass}`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hatchway.cluster.api.names import random_suffix
 from hatchway.cluster.api.schema import quantity_value
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, readers
 from hatchway.cluster.api.strategies.podspec import containers, validate_spec
+from hatchway.cluster.api.strategies.podupdate import validate_pod_change
 from hatchway.cluster.api.strategies.warnings import pod_warnings
 from hatchway.errors import Cause, forbidden
 from hatchway.kube.api import Object
@@ -22,13 +23,7 @@ TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _MIRROR = "kubernetes.io/config.mirror"
 # How long a pod waits for the `default` account of a namespace that is just being made.
 _ACCOUNT_WAIT = 1.0
-_MUTABLE = (
-    "`spec.containers[*].image`",
-    "`spec.initContainers[*].image`",
-    "`spec.activeDeadlineSeconds`",
-    "`spec.tolerations` (only additions to existing tolerations)",
-    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-)
+_PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 class PodStrategy(Strategy):
@@ -63,23 +58,33 @@ class PodStrategy(Strategy):
             return  # the admission below words the refusal
 
     def admit(self, ctx: Context, obj: Object, old: Object | None) -> None:
-        if old is not None:
-            return
-        _admit_service_account(ctx, obj)
         spec = obj["spec"]
-        tolerations = list(spec.get("tolerations") or ())
-        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
-            if not any(
-                one.get("key") in (key, None, "") and one.get("effect") in ("NoExecute", None, "")
-                for one in tolerations
-            ):
-                tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
-        spec["tolerations"] = tolerations
-        spec.setdefault("priority", 0)
-        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        if old is None:
+            _admit_service_account(ctx, obj)
+            _admit_priority(obj)
+            _add_tolerations(spec)
+            _admit_runtime_class(obj)
+            return
+        for key in ("priority", "preemptionPolicy"):
+            if spec.get(key) is None:
+                keep(spec, old["spec"], key)
+        _add_tolerations(spec)
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
-        obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
+        spec = obj["spec"]
+        if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+            spec["terminationGracePeriodSeconds"] = 1
+        obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+        if spec.get("schedulingGates"):
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": ctx.now,
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+            obj["status"]["conditions"] = [condition]
 
     def prepare_status(self, ctx: Context, obj: Object, old: Object) -> None:
         super().prepare_status(ctx, obj, old)
@@ -88,46 +93,21 @@ class PodStrategy(Strategy):
         obj.setdefault("status", {})["qosClass"] = (old.get("status") or {}).get("qosClass", qos_class(old["spec"]))
 
     def validate(self, obj: Object) -> list[Cause]:
-        return validate_spec(obj["spec"], "spec")
+        spec = obj["spec"]
+        causes = validate_spec(spec, "spec", is_pod=True)
+        if spec.get("ephemeralContainers"):
+            causes.append(v.forbidden("spec.ephemeralContainers", "cannot be set on create"))
+        if spec.get("nodeName") and spec.get("schedulingGates"):
+            text = "cannot be set until all schedulingGates have been cleared"
+            causes.append(v.forbidden("spec.nodeName", text))
+        return causes
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
         # People rarely change pods; who does so is not warned of the same again.
         return pod_warnings(obj["metadata"], obj["spec"]) if old is None else []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        new, before = obj["spec"], old["spec"]
-        causes: list[Cause] = []
-        for kind in ("containers", "initContainers"):
-            if len(new.get(kind) or ()) != len(before.get(kind) or ()):
-                return [v.forbidden(f"spec.{kind}", "pod updates may not add or remove containers")]
-        for index, container in enumerate(containers(new)):
-            if not container.get("image"):
-                causes.append(v.required(f"spec.containers[{index}].image"))
-        deadline, former = new.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds")
-        if deadline != former and former is not None:
-            if deadline is None:
-                causes.append(
-                    v.invalid(
-                        "spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value"
-                    )
-                )
-            elif deadline > former:
-                causes.append(
-                    v.invalid(
-                        "spec.activeDeadlineSeconds",
-                        deadline,
-                        f"must be less than or equal to previous value of {former}",
-                    )
-                )
-        tolerations = new.get("tolerations") or []
-        missing = [one for one in before.get("tolerations") or () if one not in tolerations]
-        if missing:
-            causes.append(
-                v.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
-            )
-        if _frozen(new) != _frozen(before):
-            causes.append(v.forbidden("spec", f"pod updates may not change fields other than {','.join(_MUTABLE)}"))
-        return causes
+        return validate_spec(obj["spec"], "spec", is_pod=True) + validate_pod_change(obj["spec"], old["spec"])
 
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
         period = asked if asked is not None else obj["spec"].get("terminationGracePeriodSeconds", 30)
@@ -137,17 +117,43 @@ class PodStrategy(Strategy):
         return 1 if period < 0 else int(period)
 
 
-def _frozen(spec: dict[str, Any]) -> dict[str, Any]:
-    """A pod spec without what may change."""
-    out = {
-        key: value
-        for key, value in spec.items()
-        if key not in ("activeDeadlineSeconds", "tolerations", "containers", "initContainers")
-        and value not in (None, [], {})
-    }
-    for kind in ("containers", "initContainers"):
-        out[kind] = [{key: value for key, value in one.items() if key != "image"} for one in spec.get(kind) or ()]
-    return out
+def _add_tolerations(spec: dict[str, Any]) -> None:
+    """Let the pod stay for five minutes on a node that stops to answer (DefaultTolerationSeconds)."""
+    tolerations = list(spec.get("tolerations") or ())
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+        if not any(
+            one.get("key") in (key, None, "") and one.get("effect") in ("NoExecute", None, "") for one in tolerations
+        ):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+    spec["tolerations"] = tolerations
+
+
+def _admit_priority(obj: Object) -> None:
+    """Set the priority that the class gives. Only the classes that every cluster has are there."""
+    spec, name = obj["spec"], obj["metadata"].get("name", "")
+    wanted = spec.get("priorityClassName")
+    priority = _PRIORITY_CLASSES.get(wanted, 0) if wanted else 0
+    if wanted and wanted not in _PRIORITY_CLASSES:
+        raise forbidden("pods", name, f"no PriorityClass with name {wanted} was found")
+    for key, value, what in (
+        ("priority", priority, "integer value of priority"),
+        ("preemptionPolicy", "PreemptLowerPriority", "string value of PreemptionPolicy"),
+    ):
+        if spec.get(key) not in (None, value):
+            why = f"the {what} ({spec[key]}) must not be provided in pod spec; priority admission controller computed "
+            raise forbidden("pods", name, f"{why}{value} from the given PriorityClass name")
+        spec[key] = value
+
+
+def _admit_runtime_class(obj: Object) -> None:
+    """No RuntimeClass exists: containers are run in one way."""
+    spec, name = obj["spec"], obj["metadata"].get("name", "")
+    if spec.get("runtimeClassName") is not None:
+        why = f"pod rejected: RuntimeClass {v.quote(spec['runtimeClassName'])} not found"
+        raise forbidden("pods", name, why)
+    if spec.get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise forbidden("pods", name, why)
 
 
 def _admit_service_account(ctx: Context, obj: Object) -> None:

@@ -87,6 +87,8 @@ def _pod_warnings(metadata: dict[str, Any], spec: Spec, *, is_template: bool) ->
             yield from _fractions(resources.get(kind) or {}, f"{at}.resources.{kind}")
         yield from _hidden_variables(container, at)
     yield from _port_warnings(spec)
+    if not is_template:
+        yield from _attach_warnings(spec)
     period = spec.get("terminationGracePeriodSeconds")
     if period is not None and period < 0:
         yield "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
@@ -100,6 +102,14 @@ def _pod_warnings(metadata: dict[str, Any], spec: Spec, *, is_template: bool) ->
         for index, weighted in enumerate(affinity.get(preferred) or ()):
             if (weighted.get("podAffinityTerm") or {}).get("labelSelector") is None:
                 yield f"{at}.{preferred}[{index}].podAffinityTerm.labelSelector: {text}"
+
+
+def _attach_warnings(spec: Spec) -> Iterator[str]:
+    """`kubectl run -it` waits for an attached terminal that never comes: say so before it does."""
+    for at, container in _containers(spec):
+        if container.get("stdin"):
+            text = "nothing can be typed into it, since this release of Hatchway has no attach"
+            yield f"{at}.stdin: {text} (kubectl run -it, attach); kubectl logs -f shows its output"
 
 
 def _containers(spec: Spec) -> Iterator[tuple[str, Spec]]:
