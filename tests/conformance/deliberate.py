@@ -81,4 +81,20 @@ DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
 
 # Where Hatchway's REST API answers otherwise than the recorded Kubernetes 1.36: id -> (reason, changes as
 # `rest.compare` takes them).
-REST_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {}
+_OWN_VERSION = ("gitVersion", "gitCommit", "goVersion", "compiler", "minor", "emulationMinor", "minCompatibilityMinor")
+_EXTRA = "the recorded distribution puts another ConfigMap into each namespace"
+_NAMES = "the bindings have other names here"
+REST_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
+    "024": ("the version of this server", dict.fromkeys(_OWN_VERSION)),
+    "055": (_EXTRA, {"metadata.remainingItemCount": None}),
+    "061": (_EXTRA, {"body": None}),
+    "182": ("what the controllers have written by then", {"status": None}),
+    **{one: (_NAMES, {"status.reason": None}) for one in ("189", "191", "193", "195")},
+    "196": ("which of two bindings that allow it is named is chance", {"status.reason": None}),
+    "198": (
+        "the recorded distribution lets every user read /.well-known, Kubernetes itself only service accounts; the order "
+        "of the rules is that of the bindings",
+        {"status.nonResourceRules": None},
+    ),
+    "199": ("the uid of a user is in the tokens file", {"status.user.uid": None}),
+}

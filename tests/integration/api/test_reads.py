@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,7 +63,97 @@ async def test_a_later_page_keeps_the_version_of_the_first(made: World) -> None:
     await config_map(made, "bb")
     second = (await made.send("GET", f"{NS}/configmaps?limit=9&continue={first['metadata']['continue']}")).json
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    assert [one["metadata"]["name"] for one in second["items"]] == ["b", "bb", "c", "kube-root-ca.crt"]
+    assert [one["metadata"]["name"] for one in second["items"]] == ["b", "c", "kube-root-ca.crt"]
+
+
+async def test_an_exact_list_shows_the_past(made: World) -> None:
+    for name in "ab":
+        await config_map(made, name)
+    then = made.store.revision
+    await config_map(made, "c")
+    await made.client.patch("configmaps", "a", {"data": {"k": "new"}}, "default")
+    await made.client.delete("configmaps", "b", "default")
+    target = f"{NS}/configmaps?resourceVersion={then}&resourceVersionMatch=Exact"
+    reply = (await made.send("GET", target)).json
+    assert reply["metadata"]["resourceVersion"] == str(then)
+    assert {one["metadata"]["name"]: one.get("data") for one in reply["items"]} == {
+        "a": None,
+        "b": None,
+        "kube-root-ca.crt": {"ca.crt": "PEM"},
+    }
+
+
+def continue_token(**fields: Any) -> str:
+    body = json.dumps({"v": "meta.k8s.io/v1", **fields}).encode()
+    return base64.urlsafe_b64encode(body).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("age", ["of a version that is forgotten", "of six minutes ago"])
+async def test_an_expired_continue_offers_a_fresh_one(made: World, age: str) -> None:
+    for name in "abc":
+        await config_map(made, name)
+    if age == "of six minutes ago":
+        old = continue_token(rv=made.store.revision, start="/a\0", at=int(time.time()) - 360)
+    else:
+        made.store.history("configmaps").floor = made.store.revision
+        old = continue_token(rv=made.store.revision - 1, start="/a\0")
+    reply = await made.send("GET", f"{NS}/configmaps?limit=1&continue={old}")
+    status = reply.json
+    assert (reply.status, status["reason"], status["code"]) == (410, "Expired", 410)
+    assert status["message"].startswith(
+        "The provided continue parameter is too old to display a consistent list result"
+    )
+    fresh = status["metadata"]["continue"]
+    await config_map(made, "aa")
+    rest = (await made.send("GET", f"{NS}/configmaps?limit=2&continue={fresh}")).json
+    assert [one["metadata"]["name"] for one in rest["items"]] == ["aa", "b"]
+    assert rest["metadata"]["resourceVersion"] == str(made.store.revision)
+    last = (await made.send("GET", f"{NS}/configmaps?continue={rest['metadata']['continue']}")).json
+    assert [one["metadata"]["name"] for one in last["items"]] == ["c", "kube-root-ca.crt"]
+
+
+async def test_a_version_of_the_future_is_waited_for(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatchway.cluster.api.rest._FUTURE_WAIT", 0.05)
+    now = made.store.revision
+    for target in ("configmaps", "configmaps/kube-root-ca.crt", "configmaps?watch=1"):
+        mark = "&" if "?" in target else "?"
+        reply = await made.send("GET", f"{NS}/{target}{mark}resourceVersion={now + 1}")
+        assert (reply.status, reply.header("retry-after")) == (504, "1")
+        assert reply.json["message"] == f"Too large resource version: {now + 1}, current: {now}"
+        assert reply.json["details"] == {
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        }
+    monkeypatch.setattr("hatchway.cluster.api.rest._FUTURE_WAIT", 10)
+    asked = asyncio.create_task(made.send("GET", f"{NS}/configmaps?resourceVersion={now + 1}"))
+    await asyncio.sleep(0)
+    await config_map(made, "it-comes")
+    assert "it-comes" in [one["metadata"]["name"] for one in (await asked).json["items"]]
+
+
+async def test_continue_and_a_version_exclude_each_other(made: World) -> None:
+    token = continue_token(rv=made.store.revision, start="/a")
+    reply = await made.send("GET", f"{NS}/configmaps?resourceVersion=1&continue={token}")
+    assert reply.json["message"] == "specifying resource version is not allowed when using continue"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/nope",
+        "/metrics-nope",
+        "/openapi/v2-nope",
+        "/logs/",
+        "/apis/example.com/v1/things",
+        "/apis/v1/namespaces/a/b/c",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_paths_of_nothing_are_plain_pages(made: World, target: str, method: str) -> None:
+    reply = await made.send(method, target)
+    assert (reply.status, reply.body) == (404, b"404 page not found\n")
+    assert reply.header("content-type") == "text/plain; charset=utf-8"
+    assert reply.header("x-content-type-options") == "nosniff"
 
 
 @pytest.mark.parametrize("token", ["x", "e30", "bnVsbA", "eyJydiI6IngiLCJzdGFydCI6ImEifQ", "%ff", "W10"])
@@ -68,13 +161,15 @@ async def test_continue_tokens_that_are_none(made: World, token: str) -> None:
     assert (await made.send("GET", f"{NS}/configmaps?limit=1&continue={token}")).status == 400
 
 
-async def test_versions_of_lists(made: World) -> None:
+async def test_versions_of_lists(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatchway.cluster.api.rest._FUTURE_WAIT", 0.01)
     now = made.store.revision
     for query, status in (
         ("resourceVersion=0", 200),
         (f"resourceVersion={now}", 200),
         (f"resourceVersion={now}&resourceVersionMatch=Exact", 200),
-        (f"resourceVersion={now - 1}&resourceVersionMatch=Exact", 410),
+        (f"resourceVersion={now - 1}&resourceVersionMatch=Exact", 200),
+        ("resourceVersion=1&resourceVersionMatch=Exact", 200),
         (f"resourceVersion={now + 1}", 504),
         ("resourceVersion=x", 400),
         ("resourceVersionMatch=Exact", 422),
@@ -219,13 +314,15 @@ async def test_the_watch_in_process_lists_again_when_it_is_too_slow(made: World)
         ("GET", "/api/v1/nodes/x/pods/y", None, {}, 404),
         ("GET", f"{NS}/configmaps/a/b/c", None, {}, 404),
         ("GET", f"{NS}/configmaps/a/status", None, {}, 404),
-        ("GET", "/apis/nope/v1/things", None, {}, 404),
+        ("GET", "/apis/apps/v2/things", None, {}, 404),
         ("GET", "/api/v2/pods", None, {}, 404),
         ("POST", "/api/v1/configmaps", {"metadata": {"name": "a"}}, {}, 405),
         ("POST", f"{NS}/configmaps/a", {}, {}, 405),
         ("PUT", f"{NS}/configmaps", {}, {}, 405),
         ("OPTIONS", f"{NS}/configmaps", None, {}, 405),
-        ("POST", "/healthz", None, {}, 405),
+        ("POST", "/version", None, {}, 405),
+        ("DELETE", "/apis/apps/v1", None, {}, 405),
+        ("GET", "/version/x", None, {}, 404),
         ("POST", f"{NS}/configmaps", [], {}, 400),
         ("POST", f"{NS}/configmaps", None, {}, 400),
         ("POST", f"{NS}/configmaps", b"\xff\xfe", {}, 400),
@@ -248,9 +345,9 @@ async def test_the_watch_in_process_lists_again_when_it_is_too_slow(made: World)
         ("DELETE", f"{NS}/configmaps/kube-root-ca.crt", {"gracePeriodSeconds": "x"}, {}, 400),
         ("DELETE", f"{NS}/configmaps/kube-root-ca.crt?propagationPolicy=Sideways", None, {}, 422),
         ("DELETE", f"{NS}/configmaps/kube-root-ca.crt?gracePeriodSeconds=x", None, {}, 400),
-        ("POST", f"{NS}/pods/absent/binding", {"target": {"name": "n"}}, {}, 404),
+        ("POST", f"{NS}/pods/absent/binding", {"metadata": {"name": "absent"}, "target": {"name": "n"}}, {}, 404),
         ("POST", f"{NS}/pods/absent/binding", {"target": []}, {}, 400),
-        ("POST", f"{NS}/pods/absent/binding", {"target": {}}, {}, 422),
+        ("POST", f"{NS}/pods/absent/binding", {"metadata": {"name": "absent"}, "target": {}}, {}, 422),
         ("PUT", "/apis/apps/v1/namespaces/default/deployments/x/scale", {"spec": {"replicas": "a"}}, {}, 404),
         ("GET", f"{NS}/configmaps?" + "&".join(["a=1"] * 300), None, {}, 400),
         ("GET", f"{NS}/configmaps?includeObject=Half", None, TABLE, 400),

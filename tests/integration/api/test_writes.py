@@ -152,7 +152,8 @@ async def test_of_a_pod_little_may_change(made: World) -> None:
 
 
 async def bind(made: World, name: str = "p", node: str = "n1") -> Reply:
-    return await made.send("POST", f"{NS}/pods/{name}/binding", {"target": {"kind": "Node", "name": node}})
+    binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+    return await made.send("POST", f"{NS}/pods/{name}/binding", binding)
 
 
 async def test_binding(made: World) -> None:
@@ -163,6 +164,12 @@ async def test_binding(made: World) -> None:
     assert stored["spec"]["nodeName"] == "n1"
     assert [(one["type"], one["status"]) for one in stored["status"]["conditions"]] == [("PodScheduled", "True")]
     assert (await bind(made, name="absent")).status == 404
+    nameless = await made.send("POST", f"{NS}/pods/p/binding", {"target": {"kind": "Node", "name": "n1"}})
+    assert refused(nameless, 400, "BadRequest") == "name in URL does not match name in Binding object"
+    gated = pod(schedulingGates=[{"name": "example.com/g"}])
+    gated["metadata"]["name"] = "gated"
+    await made.send("POST", f"{NS}/pods", gated)
+    assert "non-empty .spec.schedulingGates" in refused(await bind(made, name="gated"), 409, "Conflict")
 
 
 async def test_pods_on_nodes_go_gracefully_others_at_once(made: World) -> None:

@@ -245,7 +245,7 @@ def test_what_is_not(server: Server, path: str) -> None:
         ("/api/v1/namespaces/n/pods/p/exec", rule("get", "pods/exec"), True, False),
         ("/api/v1/namespaces/n/pods/p/exec", rule("create", "pods/exec"), True, True),
         ("/api/v1/namespaces/n/pods/p/portforward", rule("get", "pods/portforward"), True, False),
-        ("/api/v1/namespaces/n/pods/p/attach", rule("get", "pods/attach"), False, False),
+        ("/api/v1/namespaces/n/pods/p/attach", rule("get", "pods/attach"), False, True),
         ("/api/v1/namespaces/n/pods/p/log", rule("get", "pods"), False, False),
         ("/api/v1/namespaces/n/pods/p/log", rule("get", "pods/log"), False, True),
         ("/api/v1/namespaces/n/services/x%3A80/proxy/", rule("get", "services/proxy", names="x:80"), False, True),

@@ -505,7 +505,7 @@ def test_logs_need_a_container_and_a_node(cluster: FakeCluster) -> None:
     assert forward(logs(cluster, "b10", b"container=i")).target == b"/containerLogs/default/b10/i"
     spec["nodeName"] = ""
     empty = logs(cluster, "b10", b"container=a")
-    assert isinstance(empty, Respond) and (empty.status, empty.body) == (200, b"")
+    assert isinstance(empty, Respond) and (empty.status, empty.body) == (204, b"")
 
 
 @pytest.mark.parametrize(

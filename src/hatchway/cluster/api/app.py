@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from hatchway.cluster.api import deletion, patch, schema, subresources
 from hatchway.cluster.api.call import Call
@@ -22,6 +22,7 @@ from hatchway.cluster.api.negotiation import (
 )
 from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.options import delete_options, list_options
+from hatchway.cluster.api.podlog import container_of
 from hatchway.cluster.api.registry import Resource
 from hatchway.cluster.api.requestinfo import RequestInfo
 from hatchway.cluster.api.rest import Api, Request
@@ -126,12 +127,15 @@ class _Verbs(Call):
 
     async def get(self) -> None:
         info, row = self.info, self.row
-        list_options({key: self.query[key] for key in ("resourceVersion",) if key in self.query}, watch=False)
+        wanted = {key: self.query[key] for key in ("resourceVersion",) if key in self.query}
+        await self.api.reach(list_options(wanted, watch=False).revision)
         await self.answer_object(200, self.api.get(row, info.namespace if row.namespaced else "", info.name))
 
     async def list(self) -> None:
         row = self.row
         options = list_options(self.query, watch=False)
+        if not options.continue_token:
+            await self.api.reach(options.revision)
         await self.answer_page(self.api.list(row, self._space(row), options))
 
     def _space(self, row: Resource) -> str | None:
@@ -145,6 +149,7 @@ class _Verbs(Call):
             # The old form of a watch, /api/v1/watch/namespaces/NS/pods/NAME.
             fields = FieldSelector((*options.fields.terms, FieldTerm("metadata.name", name, False)))
             options = replace(options, fields=fields)
+        await self.api.reach(options.revision)
         self.api.matcher(row, self._space(row), options)
         include = self.include_object()
         self.begun = True
@@ -163,7 +168,7 @@ class _Verbs(Call):
         if self.info.name:
             raise _not_allowed()
         request = self.request("create")
-        obj = await self.object(request, request.row.kind)
+        obj = await self.object(request, request.row.gvk)
         await self.answer_object(201, await self.api.create(request, obj))
 
     async def update(self) -> None:
@@ -173,7 +178,7 @@ class _Verbs(Call):
         if not self.info.name:
             raise _not_allowed()
         request = self.request("update")
-        obj = await self.object(request, request.row.kind)
+        obj = await self.object(request, request.row.gvk)
         stored, created = await self.api.update(request, obj, status=status)
         await self.answer_object(201 if created else 200, stored)
 
@@ -181,9 +186,10 @@ class _Verbs(Call):
         found = media_type(self.header(b"content-type"))
         if found not in (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH):
             raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
-        parsed = patch.parse_patch(found, await self.body())
-        if request.field_validation != "Ignore":
-            self.refuse_duplicates(request, parsed.duplicates, request.row.kind)
+        body = await self.body()
+        parsed = patch.parse_patch(found, body)
+        if request.field_validation != "Ignore" and parsed.duplicates:
+            request.patch_errors, request.patch_body = parsed.duplicates, body
         return lambda obj: parsed.apply(gvk, obj)
 
     async def patch(self) -> None:
@@ -225,7 +231,7 @@ class _Verbs(Call):
 
     async def _subresource(self, row: Resource, name: str) -> None:
         if row.group_resource == "pods" and name in _UNSUPPORTED:
-            raise ApiError(501, "NotImplemented", _UNSUPPORTED[name])
+            self._refuse_connection(row, name)
         found = row.subresource(name)
         if found is None or not self.info.name or (row.namespaced and not self.info.namespace):
             raise no_such_path()
@@ -245,10 +251,24 @@ class _Verbs(Call):
         elif name == "finalize":
             request = self.request("update")
             await self.answer_object(
-                200, await subresources.finalize(self.api, request, await self.object(request, row.kind))
+                200, await subresources.finalize(self.api, request, await self.object(request, row.gvk))
             )
         else:
-            await self._post(row, name, found.kind or row.kind)
+            await self._post(
+                row, name, (found.group, found.version or row.version, found.kind) if found.kind else row.gvk
+            )
+
+    def _refuse_connection(self, row: Resource, name: str) -> NoReturn:
+        """Raises ApiError: what is wrong with the request as Kubernetes would find it, else that there is no such thing yet."""
+        info = self.info
+        if self.method not in ("GET", "POST"):
+            raise _not_allowed()
+        pod = self.api.get(row, info.namespace, info.name)
+        if name != "portforward":
+            container_of(pod, (self.query.get("container") or ("",))[0])
+        if not pod["spec"].get("nodeName"):
+            raise bad_request(f"pod {info.name} does not have a host assigned")
+        raise ApiError(501, "NotImplemented", _UNSUPPORTED[name])
 
     async def _scale(self, verb: str) -> None:
         if verb == "get":
@@ -256,21 +276,23 @@ class _Verbs(Call):
             scale = subresources.get_scale(self.api, request)
         elif verb == "update":
             request = self.request("update")
-            scale = await subresources.update_scale(self.api, request, await self.object(request, "Scale"))
+            scale = await subresources.update_scale(
+                self.api, request, await self.object(request, ("autoscaling", "v1", "Scale"))
+            )
         else:
             request = self.request("patch")
             apply = await self._patch_function(request, ("autoscaling", "v1", "Scale"))
             scale = await subresources.patch_scale(self.api, request, apply)
         await self.answer(200, scale, View(self.negotiated().media_type, "", self.pretty()))
 
-    async def _post(self, row: Resource, name: str, kind: str) -> None:
+    async def _post(self, row: Resource, name: str, gvk: tuple[str, str, str]) -> None:
         if self.method != "POST":
             raise no_such_path()
         request = self.request("create")
         key = f"{row.group_resource}/{name}"
         if key not in ("pods/binding", "pods/eviction") and key not in self.api.registry.virtual:
             raise no_such_path()
-        obj = await self.object(request, kind)
+        obj = await self.object(request, gvk)
         if key == "pods/binding":
             result = await subresources.bind(self.api, request, obj)
         elif key == "pods/eviction":

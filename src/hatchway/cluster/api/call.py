@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from hatchway.cluster.api import schema, tables
-from hatchway.cluster.api.negotiation import MAX_BODY, View, decode_body, encode, media_type, negotiate, not_acceptable
+from hatchway.cluster.api.negotiation import (
+    JSON,
+    MAX_BODY,
+    YAML,
+    View,
+    decode_body,
+    encode,
+    media_type,
+    negotiate,
+    not_acceptable,
+    yaml_duplicates,
+)
 from hatchway.cluster.api.options import Query, parse_query, write_options
 from hatchway.cluster.api.registry import Resource
 from hatchway.cluster.api.requestinfo import RequestInfo
 from hatchway.cluster.api.rest import Api, Page, Request
 from hatchway.cluster.api.watchstream import Receive, Send
-from hatchway.errors import ApiError, bad_request, no_such_path, too_large
+from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 
 _ENVELOPE = frozenset(("kind", "apiVersion"))
@@ -182,22 +193,15 @@ class Call:
                 return bytes(collected) + data if collected else data
             collected += data
 
-    async def object(self, request: Request, kind: str) -> Any:
-        """The request body as an object; fields that it has twice are warned of or refused."""
+    async def object(self, request: Request, gvk: tuple[str, str, str]) -> Any:
+        """The request body as an object. gvk: the type that is expected. Notes what is wrong with the document itself."""
         body = await self.body()
         content_type = self.header(b"content-type")
-        found = decode_body(content_type, body, kind)
-        if request.field_validation != "Ignore" and media_type(content_type) in ("", "application/json"):
-            self.refuse_duplicates(request, schema.duplicate_fields(body), kind)
+        found = decode_body(content_type, body, gvk[2])
+        if request.field_validation != "Ignore":
+            kind = media_type(content_type) or JSON
+            if kind == JSON:
+                request.document_errors = schema.strict_errors(gvk, body)
+            elif kind == YAML:
+                request.yaml_errors = yaml_duplicates(body)
         return found
-
-    def refuse_duplicates(self, request: Request, duplicates: tuple[str, ...], kind: str) -> None:
-        """Warn of fields that a body has twice, or raise ApiError 400 when the client asked to be strict."""
-        if not duplicates:
-            return
-        if request.field_validation == "Strict":
-            raise bad_request(
-                f'{kind} in version "{request.row.version}" cannot be handled as a {kind}: strict decoding error: '
-                + ", ".join(duplicates)
-            )
-        self.warnings.extend(duplicates)

@@ -106,8 +106,9 @@ def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object,
     if grace is not None or waits:
         metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace or 0))
         if row.plural == "namespaces":
+            # It goes once it is empty: by its finalizers, or by a further deletion when it has none.
             obj["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
-            return obj, not _held(obj)
+            return obj, False
         metadata["deletionGracePeriodSeconds"] = grace or 0
         if metadata.get("generation"):
             metadata["generation"] += 1

@@ -46,8 +46,7 @@ from hatchway.rewrite.stray import stray_target
 _LONG_VERBS = frozenset(("watch", "proxy"))
 _LONG_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 # An upgrade gives more than reading: `get` is not enough where it runs commands or reaches a kubelet.
-_CREATE_TO_CONNECT = frozenset((("pods", "exec"), ("pods", "attach"), ("pods", "portforward")))
-_CREATE_TO_UPGRADE = frozenset((("nodes", "proxy"),))
+_CREATE_TO_UPGRADE = frozenset((("pods", "exec"), ("pods", "attach"), ("pods", "portforward"), ("nodes", "proxy")))
 _NAMESPACED_PROXIES = frozenset(("services", "pods"))
 _READS = frozenset(("get", "list", "watch"))
 _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
@@ -320,10 +319,8 @@ def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead) -> Attribu
     if not info.is_resource:
         return Attributes(user, info.verb, path=info.path)
     verb = info.verb
-    if not info.api_group and info.subresource:
-        what = (info.resource, info.subresource)
-        if what in _CREATE_TO_CONNECT or (head.upgrade is not None and what in _CREATE_TO_UPGRADE):
-            verb = "create"
+    if head.upgrade is not None and not info.api_group and (info.resource, info.subresource) in _CREATE_TO_UPGRADE:
+        verb = "create"
     return Attributes(
         user,
         verb,

@@ -90,6 +90,12 @@ class History:
                 waiter.set_result(None)
         self._waiters.clear()
 
+    def since(self, revision: int) -> list[Event]:
+        """The events after `revision`. Raises ApiError 410 when some of them are forgotten already."""
+        if revision < self.floor:
+            raise gone(f"too old resource version: {revision} ({self.floor})")
+        return self._events[bisect_right(self._events, revision, key=lambda event: event.revision) :]
+
     def cursor(self, revision: int) -> Cursor:
         """A cursor after `revision`. Raises ApiError 410 when events after it are forgotten already."""
         if revision < self.floor:

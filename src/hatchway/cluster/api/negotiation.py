@@ -6,6 +6,7 @@ protobuf gets JSON. Tables and PartialObjectMetadata are asked for by parameters
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -182,6 +183,44 @@ def _check_yaml(body: bytes) -> None:
                 raise ValueError("document holds too many values")
     finally:
         parser.dispose()
+
+
+def yaml_duplicates(body: bytes) -> tuple[str, ...]:
+    """What is wrong with a YAML body that parses: keys that its maps have twice, in the words of sigs.k8s.io/yaml."""
+    parser = _Loader(body)
+    found: list[str] = []
+    # For each collection that is open: the keys of a map and whether a key comes next, None for a list.
+    levels: list[tuple[set[str], list[str | None]] | None] = []
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            if isinstance(event, yaml.CollectionEndEvent):
+                levels.pop()
+                continue
+            if isinstance(event, yaml.DocumentEndEvent):
+                break
+            level = levels[-1] if levels else None
+            if level is not None and isinstance(event, yaml.NodeEvent):
+                keys, state = level
+                if state and state[0] is not None:
+                    if state[0] in keys:
+                        line = event.start_mark.line + 1 if event.start_mark is not None else 0
+                        found.append(f"  line {line}: key {json.dumps(state[0])} already set in map")
+                    keys.add(state[0])
+                    state.clear()
+                elif state:
+                    state.clear()
+                else:
+                    state.append(event.value if isinstance(event, yaml.ScalarEvent) else None)
+            if isinstance(event, yaml.MappingStartEvent):
+                levels.append((set(), []))
+            elif isinstance(event, yaml.SequenceStartEvent):
+                levels.append(None)
+    except yaml.YAMLError:
+        return ()
+    finally:
+        parser.dispose()
+    return ("\n".join(["yaml: unmarshal errors:", *found[:100]]),) if found else ()
 
 
 def _plain(value: Any, count: list[int]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from hatchway.cluster.api.schema.check import duplicate_fields
+from hatchway.cluster.api.schema.strict import strict_errors
 from hatchway.cluster.api.schema.table import UnknownKind, load
 from hatchway.cluster.api.strategicpatch import BadPatch, merge_map
 from hatchway.errors import ApiError, bad_request, unsupported_media_type
@@ -81,7 +81,7 @@ def parse_patch(media_type: str, body: bytes) -> Patch:
     if not isinstance(content, expected):
         wanted = "a list of operations" if expected is list else "an object"
         raise bad_request(f"error decoding patch: the patch must be {wanted}")
-    duplicates = duplicate_fields(body)
+    duplicates = strict_errors(None, body)
     if media_type == JSON_PATCH:
         duplicates = tuple(f"json patch {one}" for one in duplicates)
     return Patch(media_type, content, duplicates)

@@ -113,10 +113,10 @@ class PodLog:
         pod = self._lookup.get("pods", namespace, name)
         if pod is None:
             raise not_found("pods", name)
-        container = _container(pod, options.container)
+        container = container_of(pod, options.container)
         node_name = pod.get("spec", {}).get("nodeName")
         if not node_name:
-            return Respond(200, _headers("text/plain"))
+            return Respond(204, [(b"Cache-Control", b"no-cache, private")])
         node = self._lookup.get("nodes", "", node_name)
         if node is None:
             raise not_found("nodes", node_name)
@@ -206,19 +206,20 @@ def _check_time(text: str) -> None:
         raise bad_request(f'sinceTime: parsing time "{text[:64]}": {error}') from error
 
 
-def _container(pod: dict[str, Any], wanted: str) -> str:
+def container_of(pod: dict[str, Any], wanted: str) -> str:
     """The container whose log is wanted; the only one when none is named. Raises ApiError 400."""
     spec = pod.get("spec", {})
     name = pod["metadata"]["name"]
     containers = [container["name"] for container in spec.get("containers") or ()]
     init = [container["name"] for container in spec.get("initContainers") or ()]
+    ephemeral = [container["name"] for container in spec.get("ephemeralContainers") or ()]
     if wanted:
-        ephemeral = [container["name"] for container in spec.get("ephemeralContainers") or ()]
         if wanted not in (*containers, *init, *ephemeral):
             raise bad_request(f"container {wanted} is not valid for pod {name}")
         return wanted
     if len(containers) == 1:
         return str(containers[0])
+    containers += ephemeral
     message = f"a container name must be specified for pod {name}"
     if containers:
         message += f", choose one of: [{' '.join(containers)}]"

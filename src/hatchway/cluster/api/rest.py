@@ -8,8 +8,7 @@ loop, so that a change always builds on the latest state and needs no retry.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,9 @@ import msgspec
 
 from hatchway.cluster.api import metadata as meta
 from hatchway.cluster.api import schema
+from hatchway.cluster.api.history import Event
 from hatchway.cluster.api.options import FieldValidation, ListOptions, too_large_version
+from hatchway.cluster.api.paging import ListExpired, Token, parse_token, position
 from hatchway.cluster.api.registry import Registry, Resource
 from hatchway.cluster.api.store import Store
 from hatchway.cluster.api.strategies.base import Context
@@ -33,6 +34,8 @@ __all__ = ["Api", "Page", "Request", "clone"]
 # check(user, plural, namespace, object, old): raises ApiError 403 when the user may not store such rights.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], None]
 _RBAC = "rbac.authorization.k8s.io"
+# Seconds that a read waits for a resourceVersion of the future (`storage/cacher`: blockTimeout).
+_FUTURE_WAIT = 3.0
 # How much of a refused result of a patch its message quotes.
 _MAX_SHOWN = 4096
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
@@ -57,9 +60,27 @@ class Request:
     dry_run: bool = False
     field_validation: FieldValidation = "Ignore"
     warnings: list[str] = field(default_factory=list)
+    # What strict decoding finds in the document itself: of JSON instead of what the types tell, of others before it.
+    document_errors: tuple[str, ...] = ()
+    yaml_errors: tuple[str, ...] = ()
+    # The same of a patch, and the patch.
+    patch_errors: tuple[str, ...] = ()
+    patch_body: bytes = b""
+
+    def check_strict(self, checked: schema.Checked, gvk: tuple[str, str, str]) -> None:
+        """Warn of fields that are unknown or there twice. Raises ShapeError 400 when the client asked to be strict."""
+        of_type = self.document_errors or checked.unknown
+        errors = (*self.patch_errors, *self.yaml_errors, *of_type)
+        if not errors:
+            return
+        if self.field_validation == "Strict":
+            checked.strict(gvk, errors)
+        elif self.field_validation == "Warn":
+            self.warnings.extend(errors)
 
 
 _Objects = list[Object]
+_Events = list[Event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,48 +113,70 @@ class Api:
     def list(self, row: Resource, namespace: str | None, options: ListOptions) -> Page:
         """A page of the matching objects, in the order of namespace and name.
 
-        A continued list shows later pages as they are by then, under the resourceVersion of the first page: whoever
-        watches from there sees every change that the pages disagree about. Raises ApiError 400, 410, 504.
+        A continued list shows the objects as they were when its first page was made, for as long as the history reaches
+        back that far. Raises ApiError 400, 410, 504.
         """
-        revision = self.store.revision
-        start = ""
+        revision, past = self.store.revision, None
+        # Types without namespaces are listed as if of one.
+        scope = namespace if row.namespaced else ""
+        token = Token(0, ("", ""), time.time())
         if options.continue_token:
-            wanted, start = _parse_token(options.continue_token)
-            if not self.store.history(row.stored_as).floor <= wanted <= revision:
-                raise gone(
-                    "The provided continue parameter is too old to display a consistent list result. You must start a new "
-                    "list without the continue parameter."
-                )
-            revision = wanted
+            token = parse_token(options.continue_token, scope)
+            if options.resource_version not in ("", "0"):
+                raise bad_request("specifying resource version is not allowed when using continue")
+            if token.revision > 0:
+                revision, past = token.revision, self._past(row, token.revision)
+                if past is None or token.expired():
+                    raise ListExpired(token.latest().format(scope))
+            else:
+                token = Token(0, token.after, time.time())
         else:
             asked = options.revision or 0
             if asked > revision:
                 raise too_large_version(asked, revision)
-            if options.resource_version_match == "Exact" and asked < revision:
-                raise gone(f"The resourceVersion for the provided list is too old: {asked}")
+            if options.resource_version_match == "Exact":
+                revision, past = asked, self._past(row, asked)
+                if past is None:
+                    raise gone(f"The resourceVersion for the provided list is too old: {asked}")
         matches = self.matcher(row, namespace, options)
-        found: _Objects = []
         name = options.fields.exact("metadata.name")
-        if name is not None and namespace:
+        if name is not None and namespace and not past:
             one = self.store.get(row.stored_as, namespace, name)
             candidates = [one] if one is not None else []
         else:
             candidates = self.store.list(row.stored_as, namespace)
-        token, remaining = "", None
+        if past:
+            candidates = _rolled_back(candidates, past, namespace)
+        found: _Objects = []
+        following, remaining = "", None
         selective = bool(options.labels.requirements or options.fields.terms)
         for index, obj in enumerate(candidates):
-            if start and _position(obj) <= start:
+            if token.after[1] and position(obj) <= token.after:
                 continue
             if not matches(obj):
                 continue
             if options.limit > 0 and len(found) == options.limit:
-                token = _token(revision, _position(found[-1]))
+                following = Token(revision, position(found[-1]), token.began).format(scope)
                 remaining = None if selective else len(candidates) - index
                 break
             found.append(obj)
         if row.from_storage:
             found = [row.from_storage(obj) for obj in found]
-        return Page(found, revision, token, remaining)
+        return Page(found, revision, following, remaining)
+
+    def _past(self, row: Resource, revision: int) -> _Events | None:
+        """What happened to objects of a type since a revision; None when that is not known any more."""
+        if revision > self.store.revision:
+            return None
+        try:
+            return self.store.history(row.stored_as).since(revision)
+        except ApiError:
+            return None
+
+    async def reach(self, revision: int | None) -> None:
+        """Wait a moment for a revision that is still to come. Raises ApiError 504 when it does not."""
+        if revision is not None and not await self.store.reach(revision, _FUTURE_WAIT):
+            raise too_large_version(revision, self.store.revision)
 
     def matcher(self, row: Resource, namespace: str | None, options: ListOptions) -> Callable[[Object], bool]:
         """A predicate on stored objects. Raises ApiError 400 for fields that cannot be selected by."""
@@ -182,11 +225,7 @@ class Api:
         row = row or request.row
         obj = self.check_kind(row, obj)
         checked = schema.check(row.gvk, obj)
-        if checked.unknown:
-            if request.field_validation == "Strict":
-                checked.strict(row.gvk)
-            elif request.field_validation == "Warn":
-                request.warnings.extend(checked.unknown)
+        request.check_strict(checked, row.gvk)
         found = schema.apply_defaults(row.gvk, checked.object)
         if row.to_storage:
             found = row.to_storage(found)
@@ -294,7 +333,9 @@ class Api:
         try:
             obj = self.decode(request, patched)
         except schema.ShapeError as error:
-            raise _bad_result(patched, error) from None
+            only_patch = error.why == f"strict decoding error: {', '.join(request.patch_errors)}"
+            shown = request.patch_body.decode(errors="replace") if only_patch else _encode(patched).decode()
+            raise _bad_result(shown, error) from None
         meta.match_name(obj, request.name)
         meta.match_namespace(row, obj, request.namespace)
         return await self._replace(request, obj, old, status)
@@ -336,7 +377,7 @@ class Api:
             metadata.get("deletionTimestamp")
             and not metadata.get("finalizers")
             and not metadata.get("deletionGracePeriodSeconds")
-            and not (row.plural == "namespaces" and (obj.get("spec") or {}).get("finalizers"))
+            and not (row.plural == "namespaces" and _holds_namespace(obj, old))
         ):
             await self.store.delete(row.stored_as, old)
             return obj
@@ -364,32 +405,28 @@ class Api:
             self.access_check(request.user, request.row.plural, request.namespace, obj, old)
 
 
-def _bad_result(patched: Any, error: schema.ShapeError) -> ApiError:
+def _holds_namespace(obj: Object, old: Object) -> bool:
+    """Whether a namespace stays although it is being deleted: its last finalizer goes when it is empty."""
+    return bool((obj.get("spec") or {}).get("finalizers")) or not (old.get("spec") or {}).get("finalizers")
+
+
+def _bad_result(shown: str, error: schema.ShapeError) -> ApiError:
     """422: a patch made of an object what cannot be decoded (apiserver's `endpoints/handlers/patch.go`)."""
-    shown = _encode(patched).decode()
     if len(shown) > _MAX_SHOWN:
         shown = shown[:_MAX_SHOWN] + "..."
     cause = Cause("FieldValueInvalid", f"Invalid value: {quote(shown)}: {error.why}", "patch")
     return invalid("", "", [cause])
 
 
-def _position(obj: Object) -> str:
-    metadata = obj["metadata"]
-    # NUL sorts before every character of a name, as the separator of the store's own order must.
-    return f"{metadata.get('namespace') or ''}\0{metadata['name']}"
-
-
-def _token(revision: int, position: str) -> str:
-    body = _encode({"v": "meta.k8s.io/v1", "rv": revision, "start": position})
-    return base64.urlsafe_b64encode(body).decode().rstrip("=")
-
-
-def _parse_token(token: str) -> tuple[int, str]:
-    try:
-        found = _decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        revision, start = found["rv"], found["start"]
-    except (binascii.Error, ValueError, msgspec.DecodeError, KeyError, TypeError) as error:
-        raise bad_request(f"continue key is not valid: {error}") from None
-    if type(revision) is not int or not isinstance(start, str) or not start:
-        raise bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
-    return revision, start
+def _rolled_back(objects: list[Object], events: list[Event], namespace: str | None) -> list[Object]:
+    """The objects as they were before these events."""
+    found = {position(obj): obj for obj in objects}
+    for event in reversed(events):
+        key = position(event.new)
+        if namespace is not None and key[0] != namespace:
+            continue
+        if event.old is None:
+            found.pop(key, None)
+        else:
+            found[key] = event.old
+    return [found[key] for key in sorted(found)]

@@ -85,6 +85,7 @@ class Store:
         # Why the last write failed; "" while writes succeed (for health checks).
         self.problem = ""
         self._histories: dict[str, History] = {}
+        self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._unwatched = False
         self._subscribers: dict[str, list[Callback]] = {}
         self._slices: dict[tuple[str, str], dict[str, Object]] = {}
@@ -168,6 +169,20 @@ class Store:
             if self._unwatched:
                 found.close()
         return found
+
+    async def reach(self, revision: int, seconds: float) -> bool:
+        """Wait until the store has a revision, for some seconds at most. Returns whether it has."""
+        if revision <= self.revision:
+            return True
+        waiter = asyncio.get_running_loop().create_future()
+        self._revision_waiters.append((revision, waiter))
+        try:
+            await asyncio.wait_for(waiter, seconds)
+        except TimeoutError:
+            return revision <= self.revision
+        finally:
+            self._revision_waiters = [one for one in self._revision_waiters if one[1] is not waiter]
+        return True
 
     def end_watches(self) -> None:
         """End every watch, those that have not begun yet too. Reading and writing go on."""
@@ -300,6 +315,9 @@ class Store:
             self._apply(write)
             if not write.done.done():
                 write.done.set_result(write.new)
+        for revision, waiter in self._revision_waiters:
+            if revision <= self.revision and not waiter.done():
+                waiter.set_result(None)
         if self._queue:
             self._flush()
 

@@ -36,8 +36,7 @@ def _typed(gvk: tuple[str, str, str], request: Request, obj: Any) -> Object:
     if found not in ((wanted, kind), (f"{group}/v1beta1", kind)):
         raise bad_request(f'{found[1]} in version "{found[0]}" cannot be handled as a {kind}')
     checked = schema.check(gvk, {**obj, "apiVersion": wanted, "kind": kind})
-    if checked.unknown and request.field_validation == "Strict":
-        checked.strict(gvk)
+    request.check_strict(checked, gvk)
     result = checked.object
     result.setdefault("metadata", {})
     return result
@@ -96,6 +95,9 @@ async def _rescale(api: Api, request: Request, make: Callable[[Object], Any]) ->
 async def bind(api: Api, request: Request, body: Any) -> Object:
     """POST pods/NAME/binding: the scheduler's decision. Raises ApiError 409 when the pod has a node or is going."""
     binding = _typed(("", "v1", "Binding"), request, body)
+    if (binding["metadata"].get("name") or "") != request.name:
+        raise bad_request("name in URL does not match name in Binding object")
+    meta.match_namespace(request.row, binding, request.namespace)
     target = binding.get("target") or {}
     causes = []
     if target.get("kind") not in ("", "Node", None):
@@ -112,6 +114,8 @@ async def bind(api: Api, request: Request, body: Any) -> Object:
         problem = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {metadata['uid']}"
     elif metadata.get("deletionTimestamp"):
         problem = f"pod {request.name} is being deleted, cannot be assigned to a host"
+    elif pod["spec"].get("schedulingGates"):
+        problem = f"pod {request.name} has non-empty .spec.schedulingGates"
     elif pod["spec"].get("nodeName"):
         problem = f"pod {request.name} is already assigned to node {v.quote(pod['spec']['nodeName'])}"
     if problem:

@@ -43,7 +43,8 @@ class NamespaceController(Controller):
         namespace = self.namespaces.get(key)
         if namespace is None or not is_deleting(namespace):
             return None
-        if FINALIZER not in (namespace["spec"].get("finalizers") or ()):
+        finalizers = namespace["spec"].get("finalizers") or ()
+        if finalizers and FINALIZER not in finalizers:
             return None
         # Pods first: what they use must not vanish under them.
         remaining, problems = await self._empty(key[1], ["pods"])
@@ -54,7 +55,10 @@ class NamespaceController(Controller):
             if problems:
                 raise problems[0]
             return _LOOK_AGAIN
-        await self._finalize(key[1], namespace)
+        if finalizers:
+            await self._finalize(key[1], namespace)
+        else:
+            await self._remove(key[1], namespace)
         return None
 
     async def _empty(self, namespace: str, resources: Sequence[str]) -> tuple[dict[str, list[Object]], list[ApiError]]:
@@ -108,6 +112,14 @@ class NamespaceController(Controller):
                 raise
             return
         await self.namespaces.shows(written)
+
+    async def _remove(self, name: str, namespace: Object) -> None:
+        """Of a namespace whose finalizers were taken away: delete it for good, now that it is empty."""
+        try:
+            await self.client.delete(RESOURCE, name, uid=uid_of(namespace))
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
 
     async def _finalize(self, name: str, namespace: Object) -> None:
         try:

@@ -123,16 +123,17 @@ class NodeLifecycleController(Controller):
 
     async def _taint(self, node: Object) -> Object:
         """Bring the taints that stand for the node's condition and for spec.unschedulable up to date."""
-        # A node that has only just registered has said nothing yet: silence is what taints it, later.
+        # A node that has only just registered has said nothing yet: it keeps the taint that it was made with.
         ready = (get_condition(node, "Ready") or {}).get("status")
+        taints: list[Object] = node["spec"].get("taints") or []
+        new = ready is None and any((taint["key"], taint["effect"]) == (NOT_READY, "NoSchedule") for taint in taints)
         wanted = {
-            (NOT_READY, "NoSchedule"): ready == "False",
+            (NOT_READY, "NoSchedule"): ready == "False" or new,
             (NOT_READY, "NoExecute"): ready == "False",
             (UNREACHABLE, "NoSchedule"): ready == "Unknown",
             (UNREACHABLE, "NoExecute"): ready == "Unknown",
             (UNSCHEDULABLE, "NoSchedule"): bool(node["spec"].get("unschedulable")),
         }
-        taints: list[Object] = node["spec"].get("taints") or []
         kept = [taint for taint in taints if wanted.get((taint["key"], taint["effect"]), True)]
         have = {(taint["key"], taint["effect"]) for taint in kept}
         for (key, effect), present in wanted.items():

@@ -22,6 +22,7 @@ from hatchway.cluster.controllers.objects import (
 from hatchway.cluster.node.quantity import parse_quantity
 from hatchway.kube.api import Object
 
+NOT_READY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 # `GetNonzeroRequests` (kube-scheduler `util/pod_resources.go`): milli-cpu and bytes.
@@ -127,8 +128,8 @@ def refusals(pod: Object, state: NodeState) -> list[str]:
     taint = untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute"))
     if taint is not None:
         return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}"]
-    # Kubernetes says this by a taint, which the node life-cycle controller adds a moment later.
-    if not is_ready_node(node):
+    # Kubernetes says this by a taint alone, which the node life-cycle controller adds a moment later.
+    if not is_ready_node(node) and not tolerated(NOT_READY, tolerations):
         return ["node(s) were not ready"]
     if not node_selected(spec, node):
         return ["node(s) didn't match Pod's node affinity/selector"]

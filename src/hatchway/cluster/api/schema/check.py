@@ -21,13 +21,13 @@ from hatchway.cluster.api.schema.scalars import (
 from hatchway.cluster.api.schema.table import GVK, Field, Message, UnknownKind, load
 from hatchway.errors import ApiError, bad_request
 
-__all__ = ["Checked", "ShapeError", "check", "duplicate_fields"]
+__all__ = ["MAX_STRICT_ERRORS", "Checked", "Path", "ShapeError", "check", "show_path"]
 
 Json = Any
 # (parent, name or index): made on the way down for nothing but a message, so as cheap as possible.
 Path = tuple[Any, str | int] | None
 
-_MAX_STRICT_ERRORS = 100
+MAX_STRICT_ERRORS = 100
 _INT32 = 2**31
 _INT64 = 2**63
 _GO = {"string": "string", "bytes": "[]uint8", "boolean": "bool", "int32": "int32", "int64": "int64", "double": "float64",
@@ -56,9 +56,12 @@ class Checked:
     object: dict[str, Any]
     unknown: tuple[str, ...]
 
-    def strict(self, gvk: tuple[str, str, str], duplicates: tuple[str, ...] = ()) -> None:
-        """fieldValidation=Strict: raise ShapeError 400 when there are unknown or duplicate fields."""
-        found = (*self.unknown, *duplicates)
+    def strict(self, gvk: tuple[str, str, str], errors: tuple[str, ...] = ()) -> None:
+        """fieldValidation=Strict: raise ShapeError 400 when there are unknown or duplicate fields.
+
+        errors: what is wrong with the document (`strict_errors`), when that is more than unknown fields.
+        """
+        found = errors or self.unknown
         if found:
             raise ShapeError(GVK(*gvk), "strict decoding error: " + ", ".join(found))
 
@@ -109,8 +112,8 @@ def _object(
     for name, one in value.items():
         field = fields.get(name)
         if field is None:
-            if len(unknown) < _MAX_STRICT_ERRORS:
-                unknown.append(f'unknown field "{_show((path, name))}"')
+            if len(unknown) < MAX_STRICT_ERRORS:
+                unknown.append(f'unknown field "{show_path((path, name))}"')
             continue
         if one is None:
             continue
@@ -265,11 +268,11 @@ def _go_of(field: Field) -> str:
 
 
 def _where(message: Message, field: Field, path: Path, go: str = "") -> str:
-    names = _show(path, indexes=False)
+    names = show_path(path, indexes=False)
     return f"Go struct field {message.go.partition('.')[2]}.{names} of type {go or _element(field)}"
 
 
-def _show(path: Path, *, indexes: bool = True) -> str:
+def show_path(path: Path, *, indexes: bool = True) -> str:
     parts: list[str] = []
     while path is not None:
         path, step = path
@@ -278,47 +281,3 @@ def _show(path: Path, *, indexes: bool = True) -> str:
         elif indexes:
             parts.append(f"[{step}]")
     return "".join(reversed(parts)).removeprefix(".")
-
-
-class _Repeated(dict[str, Any]):
-    """An object some of whose fields came more than once."""
-
-    repeated: list[str]
-
-
-def duplicate_fields(body: bytes) -> tuple[str, ...]:
-    """One message for each field that a JSON body has twice, `duplicate field "spec.foo"`; () when it does not parse."""
-    found = False
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal found
-        result = dict(items)
-        if len(result) == len(items):
-            return result
-        found = True
-        marked = _Repeated(result)
-        seen: set[str] = set()
-        marked.repeated = []
-        for key, _ in items:
-            if key in seen and key not in marked.repeated:
-                marked.repeated.append(key)
-            seen.add(key)
-        return marked
-
-    try:
-        top = json.loads(body, object_pairs_hook=pairs)
-    except (ValueError, RecursionError):
-        return ()
-    if not found:
-        return ()
-    messages: list[str] = []
-    todo: list[tuple[Any, Path]] = [(top, None)]
-    while todo and len(messages) < _MAX_STRICT_ERRORS:
-        value, path = todo.pop()
-        if isinstance(value, dict):
-            if isinstance(value, _Repeated):
-                messages.extend(f'duplicate field "{_show((path, key))}"' for key in value.repeated)
-            todo.extend((one, (path, key)) for key, one in reversed(value.items()))
-        elif isinstance(value, list):
-            todo.extend((value[index], (path, index)) for index in reversed(range(len(value))))
-    return tuple(messages[:_MAX_STRICT_ERRORS])

@@ -176,8 +176,19 @@ def _namespace(namespace: Json) -> None:
     namespace["status"].setdefault("phase", "Active")
 
 
+_NODE_INFO = (
+    "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
+    "kubeProxyVersion", "operatingSystem", "architecture",
+)  # fmt: skip
+
+
 def _node(node: Json) -> None:
     status = node["status"]
+    # Fields that Go writes even when they are empty.
+    info = status.setdefault("nodeInfo", {})
+    for field in _NODE_INFO:
+        info.setdefault(field, "")
+    status.setdefault("daemonEndpoints", {}).setdefault("kubeletEndpoint", {}).setdefault("Port", 0)
     if "capacity" in status:
         status.setdefault("allocatable", dict(status["capacity"]))
 

@@ -41,6 +41,9 @@ def events_v1_to_core(obj: Object) -> Object:
 def events_v1_from_core(obj: Object) -> Object:
     """A core/v1 Event as events.k8s.io/v1 shows it."""
     out = {_FROM_CORE.get(key, key): value for key, value in obj.items()}
+    for key in ("reportingController", "reportingInstance"):
+        if not out.get(key):
+            out.pop(key, None)
     return {**out, "apiVersion": "events.k8s.io/v1"}
 
 

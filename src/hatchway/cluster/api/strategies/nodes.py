@@ -7,6 +7,8 @@ from hatchway.cluster.api.strategies.base import Context, Strategy, field, reade
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
+NOT_READY = "node.kubernetes.io/not-ready"
+
 
 class NodeStrategy(Strategy):
     selectable = readers(
@@ -24,6 +26,14 @@ class NodeStrategy(Strategy):
     def has_status(self, obj: Object) -> bool:
         # A kubelet registers its node with the first status (`nodeStrategy` does not reset it).
         return False
+
+    def admit(self, ctx: Context, obj: Object, old: Object | None) -> None:
+        # No pod comes before the node is ready; the node controller takes the taint away (TaintNodesByCondition).
+        if old is None:
+            spec = obj["spec"]
+            taints = spec.get("taints") or []
+            if not any(one.get("key") == NOT_READY and one.get("effect") == "NoSchedule" for one in taints):
+                spec["taints"] = [*taints, {"key": NOT_READY, "effect": "NoSchedule"}]
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
         obj.setdefault("status", {})

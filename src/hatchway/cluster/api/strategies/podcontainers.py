@@ -108,7 +108,13 @@ def _validate_running(container: Spec, at: str, grace: int | None, causes: list[
             continue
         here = f"{at}.{key}"
         _validate_handler(probe, here, grace, causes)
-        for number in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
+        for number in (
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+        ):
             causes += v.non_negative(probe.get(number), f"{here}.{number}")
         period = probe.get("terminationGracePeriodSeconds")
         if period is not None and period <= 0:

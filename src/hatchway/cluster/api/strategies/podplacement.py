@@ -16,9 +16,7 @@ _OPERATOR_ERROR = "not a valid selector operator"
 
 
 def validate_tolerations(tolerations: list[Spec], at: str) -> list[Cause]:
-    return [
-        cause for index, one in enumerate(tolerations) for cause in _validate_toleration(one, f"{at}[{index}]")
-    ]
+    return [cause for index, one in enumerate(tolerations) for cause in _validate_toleration(one, f"{at}[{index}]")]
 
 
 def _validate_toleration(toleration: Spec, at: str) -> list[Cause]:

@@ -108,7 +108,9 @@ def _validate_dns(spec: Spec, at: str, causes: list[Cause]) -> None:
             return
     servers, searches = (config or {}).get("nameservers") or [], (config or {}).get("searches") or []
     if len(servers) > _MAX_NAMESERVERS:
-        causes.append(v.invalid(f"{at}.nameservers", servers, f"must not have more than {_MAX_NAMESERVERS} nameservers"))
+        causes.append(
+            v.invalid(f"{at}.nameservers", servers, f"must not have more than {_MAX_NAMESERVERS} nameservers")
+        )
     for index, address in enumerate(servers):
         if v.parse_ip(address) is None:
             causes.append(v.invalid(f"{at}.nameservers[{index}]", address, v.IP_ERROR))

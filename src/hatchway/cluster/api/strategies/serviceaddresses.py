@@ -207,8 +207,9 @@ class _Numbers:
     def _free(self) -> int:
         dynamic = plan.NODE_PORTS[_FIRST_DYNAMIC_PORT:]
         start = hash(self._name) % len(dynamic)
-        order = [dynamic[(start + step) % len(dynamic)] for step in range(len(dynamic))]
-        for port in (*order, *plan.NODE_PORTS[:_FIRST_DYNAMIC_PORT]):
+        order = [*dynamic[start:], *dynamic[:start], *plan.NODE_PORTS[:_FIRST_DYNAMIC_PORT]]
+        port: int
+        for port in order:
             if port not in self._numbers:
                 self._numbers.add(port)
                 return port

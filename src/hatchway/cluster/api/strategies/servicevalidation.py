@@ -259,9 +259,9 @@ def validate_change(obj: Object, old: Object) -> list[Cause]:
         name = new.get("loadBalancerClass")
         if name != before.get("loadBalancerClass"):
             causes.append(v.invalid("spec.loadBalancerClass", name, "may not change once set"))
-    if needs_health_check(new) and needs_health_check(before):
-        if new.get("healthCheckNodePort") != before.get("healthCheckNodePort"):
-            causes.append(v.forbidden("spec.healthCheckNodePort", "field is immutable"))
+    both = needs_health_check(new) and needs_health_check(before)
+    if both and new.get("healthCheckNodePort") != before.get("healthCheckNodePort"):
+        causes.append(v.forbidden("spec.healthCheckNodePort", "field is immutable"))
     return causes
 
 

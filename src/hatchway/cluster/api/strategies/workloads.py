@@ -41,18 +41,28 @@ class _WorkloadStrategy(Strategy):
 
     noun = ""
 
-    def _validate_pod_template(self, spec: dict[str, Any], selector_valid: bool) -> list[Cause]:
+    def _validate_pod_template(self, spec: dict[str, Any]) -> list[Cause]:
+        selector = spec.get("selector")
+        if selector is not None and v.label_selector(selector, _SELECTOR):
+            return [v.invalid(_SELECTOR, selector, "invalid label selector")]
         template, at = spec.get("template"), "spec.template"
         if template is None:
             return [v.required(at)]
         causes = []
-        labels = (template.get("metadata") or {}).get("labels") or {}
-        selector = spec.get("selector") or {}
-        if selector_valid and not label_selector_matches(selector, labels):
-            causes.append(v.invalid(f"{at}.metadata.labels", labels, "`selector` does not match template `labels`"))
+        metadata = template.get("metadata") or {}
+        labels = metadata.get("labels") or {}
+        selector = spec.get("selector")
+        if selector is None or not label_selector_matches(selector, labels):
+            text = "`selector` does not match template `labels`"
+            causes.append(v.invalid(f"{at}.metadata.labels", labels or None, text))
         causes += v.labels(labels, f"{at}.metadata.labels")
+        for key in metadata.get("annotations") or ():
+            causes += v.each(f"{at}.metadata.annotations", key, v.qualified_name(key.lower()))
         pod = template.get("spec") or {}
         causes += validate_spec(pod, f"{at}.spec")
+        if pod.get("ephemeralContainers"):
+            text = "ephemeral containers not allowed in pod template"
+            causes.append(v.forbidden(f"{at}.spec.ephemeralContainers", text))
         if pod.get("restartPolicy") in ("OnFailure", "Never"):
             causes.append(v.not_supported(f"{at}.spec.restartPolicy", pod["restartPolicy"], ["Always"]))
         if pod.get("activeDeadlineSeconds") is not None:
@@ -89,7 +99,7 @@ class ReplicaSetStrategy(_WorkloadStrategy):
         causes = v.non_negative(spec.get("replicas"), "spec.replicas")
         causes += v.non_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
         found = self._validate_template(spec)
-        return causes + found + self._validate_pod_template(spec, not found)
+        return causes + found + self._validate_pod_template(spec)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         return self.validate(obj) + self._validate_selector_change(obj, old)
@@ -103,7 +113,7 @@ class DeploymentStrategy(_WorkloadStrategy):
         spec = obj["spec"]
         causes = v.non_negative(spec.get("replicas"), "spec.replicas")
         found = self._validate_template(spec)
-        causes += found + self._validate_pod_template(spec, not found)
+        causes += found + self._validate_pod_template(spec)
         causes += _validate_strategy(spec.get("strategy") or {}, "spec.strategy")
         for key in ("minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
             causes += v.non_negative(spec.get(key), f"spec.{key}")
