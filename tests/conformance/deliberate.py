@@ -83,12 +83,13 @@ DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
 # `rest.compare` takes them).
 _OWN_VERSION = ("gitVersion", "gitCommit", "goVersion", "compiler", "minor", "emulationMinor", "minCompatibilityMinor")
 _EXTRA = "the recorded distribution puts another ConfigMap into each namespace"
+_BY_THEN = "how far the controllers are by then"
 _NAMES = "the bindings have other names here"
 REST_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
     "024": ("the version of this server", dict.fromkeys(_OWN_VERSION)),
     "055": (_EXTRA, {"metadata.remainingItemCount": None}),
     "061": (_EXTRA, {"body": None}),
-    "182": ("what the controllers have written by then", {"status": None}),
+    "182": (_BY_THEN, {"status": None, "metadata.annotations": None}),
     **{one: (_NAMES, {"status.reason": None}) for one in ("189", "191", "193", "195")},
     "196": ("which of two bindings that allow it is named is chance", {"status.reason": None}),
     "198": (
@@ -97,4 +98,9 @@ REST_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
         {"status.nonResourceRules": None},
     ),
     "199": ("the uid of a user is in the tokens file", {"status.user.uid": None}),
+}
+# The same of `objects.jsonl`.
+OBJECTS_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
+    one: (_BY_THEN, {"status": None, "metadata.annotations": None})
+    for one in ("117", "118", "120", "128", "129", "132")
 }

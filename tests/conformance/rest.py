@@ -104,10 +104,10 @@ def _is_watch(recording: Recording) -> bool:
     return recording["response"]["status"] == 200 and re.search(r"[?&]watch=(1|true)", recording["path"]) is not None
 
 
-def compare(recording: Recording, answer: Answer, more: Deliberate | None = None) -> list[str]:
-    """What differs, a line each. more: further deliberate differences."""
+def compare(recording: Recording, answer: Answer, deliberate: Deliberate = REST_DELIBERATE) -> list[str]:
+    """What differs, a line each. deliberate: those of `api.jsonl` by default."""
     number, response = recording["id"], recording["response"]
-    changes = {**REST_DELIBERATE, **(more or {})}.get(number, ("", {}))[1]
+    changes = deliberate.get(number, ("", {}))[1]
     head = f"{number} {recording['method']} {recording['path']}"
     status = changes.get("code", response["status"])
     if answer.status != status:
