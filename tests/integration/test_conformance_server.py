@@ -47,18 +47,6 @@ REST_DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
             }
         },
     ),
-    "276": (
-        "a path that is nothing is refused with a Status, too",
-        {
-            "Status": {
-                "code": 404,
-                "reason": "NotFound",
-                "message": "the server could not find the requested resource",
-                "details": {},
-            },
-            "headers": {"Content-Type": "application/json", "X-Content-Type-Options": None},
-        },
-    ),
 }
 # Answers whose bodies are the objects of that cluster: here their kind and name are compared.
 OBJECTS = {"179", "267"}
