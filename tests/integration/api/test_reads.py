@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -129,6 +130,22 @@ async def test_a_version_of_the_future_is_waited_for(made: World, monkeypatch: p
     await asyncio.sleep(0)
     await config_map(made, "it-comes")
     assert "it-comes" in [one["metadata"]["name"] for one in (await asked).json["items"]]
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("e30", "server does not recognize this encoded version "),
+        ("ab+d", "illegal base64 data at input byte 2"),
+        ("abcde", "illegal base64 data at input byte 4"),
+        (continue_token(rv=0, start="/a"), "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
+        (continue_token(rv=1, start=""), "encoded start key empty (version meta.k8s.io/v1)"),
+        (continue_token(rv=1, start="/../a"), "/../a"),
+    ],
+)
+async def test_what_is_wrong_with_a_continue_token(made: World, token: str, why: str) -> None:
+    reply = await made.send("GET", f"{NS}/configmaps?continue={quote(token)}")
+    assert reply.json["message"] == f"invalid continue token: continue key is not valid: {why}"
 
 
 async def test_continue_and_a_version_exclude_each_other(made: World) -> None:

@@ -298,3 +298,51 @@ async def test_strict_decoding(made: World) -> None:
         reply.json["message"]
         == f' "" is invalid: patch: Invalid value: "{{\\"data\\":{{\\"a\\":\\"1\\",\\"a\\":\\"2\\"}}}}": {why}'
     )
+
+
+async def test_options_of_writes(made: World) -> None:
+    target = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt"
+    for query, message in (
+        ("force=true", "force: Forbidden: may not be specified for non-apply patch"),
+        ("fieldManager=a%0Ab", 'fieldManager: Invalid value: "a\\nb": invalid character U+000A (at position 1)'),
+        (f"fieldManager={'x' * 129}", "fieldManager: Too long: may not be more than 128 bytes"),
+    ):
+        reply = await made.send("PATCH", f"{target}?{query}", {}, MERGE)
+        assert (reply.status, reply.json["message"]) == (422, f'PatchOptions.meta.k8s.io "" is invalid: {message}')
+
+
+async def test_a_lease_is_not_updated_blindly(made: World) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    first = (await made.send("POST", leases, {"metadata": {"name": "l"}})).json
+    blind = await made.send("PUT", f"{leases}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})
+    assert blind.json["message"].endswith("metadata.resourceVersion: Invalid value: 0: must be specified for an update")
+    assert (await made.send("PUT", f"{leases}/l", {**first, "spec": {"holderIdentity": "a"}})).status == 200
+
+
+async def test_a_namespace_without_finalizers_goes_by_a_second_deletion(made: World) -> None:
+    await made.namespace("x")
+    target = "/api/v1/namespaces/x"
+    found = (await made.send("GET", target)).json
+    await made.send("PUT", f"{target}/finalize", {**found, "spec": {"finalizers": []}})
+    first = (await made.send("DELETE", target)).json
+    assert (first["kind"], first["status"]["phase"], first["spec"]) == ("Namespace", "Terminating", {})
+    assert (await made.send("PATCH", f"{target}/status", {"status": {"phase": "Active"}}, MERGE)).status == 422
+    assert (await made.send("GET", target)).status == 200
+    assert (await made.send("DELETE", target)).status == 200
+    assert (await made.send("GET", target)).status == 404
+
+
+async def test_a_new_node_is_not_ready(made: World) -> None:
+    node = (
+        await made.send(
+            "POST",
+            "/api/v1/nodes",
+            {"metadata": {"name": "n"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}},
+        )
+    ).json
+    assert node["spec"]["taints"] == [
+        {"key": "k", "effect": "NoExecute"},
+        {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
+    ]
+    changed = await made.send("PATCH", "/api/v1/nodes/n", {"spec": {"taints": None}}, MERGE)
+    assert "taints" not in changed.json["spec"]

@@ -117,7 +117,13 @@ def _validate_list(found: ListOptions, watch: bool) -> list[Cause]:
     if not match:
         return causes
     if watch:
-        causes.append(v.forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch"))
+        text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        causes.append(v.forbidden("resourceVersionMatch", text))
+        if match != "NotOlderThan":
+            causes.append(v.not_supported("resourceVersionMatch", match, ("NotOlderThan",)))
+        if found.continue_token:
+            text = "resourceVersionMatch is forbidden when continue is provided"
+            causes.append(v.forbidden("resourceVersionMatch", text))
         return causes
     if not version:
         causes.append(
@@ -153,13 +159,21 @@ def _dry_run(values: Sequence[str], kind: str) -> tuple[bool, list[Cause]]:
 
 def write_options(query: Query, kind: str) -> WriteOptions:
     """Parse and validate. kind: CreateOptions, UpdateOptions or PatchOptions. Raises ApiError 422."""
-    dry_run, causes = _dry_run(query.get("dryRun", ()), kind)
+    causes = []
+    if kind == "PatchOptions" and query.get("force"):
+        causes.append(v.forbidden("force", "may not be specified for non-apply patch"))
+    manager = _text(query, "fieldManager")
+    if len(manager.encode()) > 128:
+        causes.append(v.too_long("fieldManager", 128))
+    for index, character in enumerate(manager):
+        if not character.isprintable():
+            shown = f"U+{ord(character):04X}"
+            causes.append(v.invalid("fieldManager", manager, f"invalid character {shown} (at position {index})"))
+    dry_run, found = _dry_run(query.get("dryRun", ()), kind)
+    causes += found
     validation = _text(query, "fieldValidation")
     if validation not in ("", "Ignore", "Warn", "Strict"):
         causes.append(v.not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))
-    manager = _text(query, "fieldManager")
-    if len(manager) > 128:
-        causes.append(Cause("FieldValueTooLong", "Too long: may not be more than 128 bytes", "fieldManager"))
     if causes:
         raise invalid(kind, "", causes, _META)
     chosen: FieldValidation = "Ignore" if validation == "Ignore" else "Strict" if validation == "Strict" else "Warn"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ _EXPIRED = (
     "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
     "deleted between the time the first chunk was returned and now may show up in the list."
 )
+_not_base64 = re.compile(r"[^A-Za-z0-9_-]").search
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -72,12 +73,17 @@ def position(obj: Object) -> Position:
 
 def parse_token(text: str, namespace: str | None) -> Token:
     """Raises ApiError 400."""
+    wrong = _not_base64(text)
+    if wrong is not None or len(text) % 4 == 1:
+        at = wrong.start() if wrong is not None else len(text) - 1
+        raise _invalid(f"continue key is not valid: illegal base64 data at input byte {at}")
     try:
         found = _decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         raise _invalid(f"continue key is not valid: {error}") from None
-    if not isinstance(found, dict) or found.get("v") != _VERSION:
-        raise _invalid("continue key is not valid: server does not recognize this encoded version")
+    version = found.get("v", "") if isinstance(found, dict) else ""
+    if version != _VERSION:
+        raise _invalid(f"continue key is not valid: server does not recognize this encoded version {version}")
     revision, start, began = found.get("rv"), found.get("start"), found.get("at", 0)
     if type(revision) is not int or not revision or abs(revision) >= 2**63:
         raise _invalid(f"continue key is not valid: incorrect encoded start resourceVersion (version {_VERSION})")

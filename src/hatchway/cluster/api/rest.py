@@ -1,7 +1,7 @@
 """The verbs on stored objects: get, list, create, update, patch; `deletion.py`, `watching.py` and `subresources.py` hold the rest.
 
 The order within a write is that of apiserver's generic registry store (`registry/generic/registry/store.go`,
-`registry/rest`): decode → defaults → admission → the strategy's preparation → validation → allocation → storage.
+`registry/rest`): decode → defaults → admission → the strategy's preparation (and allocation) → validation → storage.
 Everything between reading the current object and handing the new one to the store happens in one turn of the event
 loop, so that a change always builds on the latest state and needs no retry.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from hatchway.cluster.api import metadata as meta
-from hatchway.cluster.api import schema
+from hatchway.cluster.api import schema, validation
 from hatchway.cluster.api.history import Event
 from hatchway.cluster.api.options import FieldValidation, ListOptions, too_large_version
 from hatchway.cluster.api.paging import ListExpired, Token, parse_token, position
@@ -24,7 +24,6 @@ from hatchway.cluster.api.registry import Registry, Resource
 from hatchway.cluster.api.store import Store
 from hatchway.cluster.api.strategies.base import Context
 from hatchway.cluster.api.strategies.namespaces import admit_to_namespace
-from hatchway.cluster.api.validation import quote
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import ApiError, Cause, bad_request, conflict, gone, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
@@ -286,7 +285,6 @@ class Api:
         self._check_access(request, obj, None)
         if version:
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-        strategy.allocate(ctx, obj, None)
         if request.dry_run:
             if self.store.latest(row.stored_as, obj["metadata"].get("namespace") or "", name) is not None:
                 raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
@@ -320,6 +318,9 @@ class Api:
                 obj["metadata"].pop("resourceVersion", None)
                 return await self._create(request, self.context(request), obj), True
             raise not_found(row.plural, request.name, row.group)
+        if not row.strategy.unconditional_update and obj["metadata"].get("resourceVersion") in (None, "", "0"):
+            causes = [validation.invalid("metadata.resourceVersion", 0, "must be specified for an update")]
+            raise invalid(row.kind, request.name, causes, row.group)
         return await self._replace(request, obj, old, status), False
 
     async def patch(self, request: Request, apply: Callable[[Object], Any], *, status: bool = False) -> Object:
@@ -358,7 +359,6 @@ class Api:
             raise invalid(row.kind, request.name, causes, row.group)
         if not status:
             self._check_access(request, obj, old)
-            strategy.allocate(ctx, obj, old)
             if strategy.generation and strategy.changed(obj, old):
                 obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
             request.warnings += strategy.warnings(obj, old)
@@ -414,7 +414,7 @@ def _bad_result(shown: str, error: schema.ShapeError) -> ApiError:
     """422: a patch made of an object what cannot be decoded (apiserver's `endpoints/handlers/patch.go`)."""
     if len(shown) > _MAX_SHOWN:
         shown = shown[:_MAX_SHOWN] + "..."
-    cause = Cause("FieldValueInvalid", f"Invalid value: {quote(shown)}: {error.why}", "patch")
+    cause = Cause("FieldValueInvalid", f"Invalid value: {validation.quote(shown)}: {error.why}", "patch")
     return invalid("", "", [cause])
 
 

@@ -63,6 +63,8 @@ class Strategy:
     generation = False
     # Whether a PUT may create the object (`AllowCreateOnUpdate`).
     create_on_update = False
+    # Whether a PUT may leave out metadata.resourceVersion (`AllowUnconditionalUpdate`).
+    unconditional_update = True
     # Whether DELETE answers with the object instead of a Status (`ReturnDeletedObject`).
     return_deleted = False
     # What every client of the type is warned of; "" for nothing.
@@ -87,7 +89,7 @@ class Strategy:
         """Look beyond the object: what admission plugins do. `old` is None on create. Raises ApiError."""
 
     def prepare_create(self, ctx: Context, obj: Object) -> None:
-        """Set what the server owns, drop what a client may not say."""
+        """Set what the server owns, drop what a client may not say, claim what must be unique. Raises ApiError."""
         if self.has_status(obj):
             obj.pop("status", None)
 
@@ -103,9 +105,6 @@ class Strategy:
 
     def has_status(self, obj: Object) -> bool:
         return True
-
-    def allocate(self, ctx: Context, obj: Object, old: Object | None) -> None:
-        """Claim what must be unique across objects, after validation and just before storing. Raises ApiError."""
 
     def validate(self, obj: Object) -> list[Cause]:
         """Everything that is wrong with the object beyond its metadata and its shape."""

@@ -9,6 +9,9 @@ from hatchway.kube.api import Object
 
 
 class LeaseStrategy(Strategy):
+    # Who holds a lock must know that it has not been taken meanwhile.
+    unconditional_update = False
+
     def validate(self, obj: Object) -> list[Cause]:
         spec = obj.get("spec") or {}
         causes = []

@@ -5,6 +5,7 @@ Also the NamespaceLifecycle admission (`plugin/pkg/admission/namespace/lifecycle
 
 from __future__ import annotations
 
+from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, label_name_errors, readers
 from hatchway.errors import ApiError, Cause, forbidden, not_found
 from hatchway.kube.api import Object
@@ -44,6 +45,15 @@ class NamespaceStrategy(Strategy):
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         return []
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        phase = (obj.get("status") or {}).get("phase", "")
+        going = bool(old["metadata"].get("deletionTimestamp"))
+        wanted = "Terminating" if going else "Active"
+        if phase == wanted:
+            return []
+        text = f"may only be '{wanted}' if `deletionTimestamp` is {'not ' if going else ''}empty"
+        return [v.invalid("status.Phase", phase, text)]
 
 
 def admit_to_namespace(ctx: Context, name: str) -> None:
