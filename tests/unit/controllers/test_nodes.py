@@ -166,3 +166,15 @@ async def test_pods_without_a_node_to_end_them() -> None:
         await world.client.delete("nodes", "n1")
         await world.settle()
         assert {found["metadata"]["name"] for found in world.client.all("pods")} == {"waiting", "held"}
+
+
+async def test_a_new_node_keeps_its_taint_until_it_is_ready() -> None:
+    world, _, controller = new_world()
+    await world.node("n1", taints=[{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
+    reported = node(world)["status"].pop("conditions")
+    async with world.running():
+        await look(world, controller)
+        assert taints(world) == {("not-ready", "NoSchedule")}
+        await world.client.patch("nodes", "n1", {"status": {"conditions": reported}}, subresource="status")
+        await look(world, controller)
+        assert taints(world) == set()

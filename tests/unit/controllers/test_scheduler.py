@@ -183,3 +183,15 @@ def test_tolerations(toleration: Object, expected: bool) -> None:
 def test_quantities(text: str, cpu: int, whole: int) -> None:
     assert scaled("cpu", text) == cpu
     assert scaled("memory", text) == whole
+
+
+async def test_a_node_that_is_not_ready_takes_pods_that_tolerate_it() -> None:
+    world = World(Scheduler)
+    taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    await world.node("new", ready=False, taints=[taint])
+    async with world.running():
+        await create(world, "plain")
+        await create(world, "agent", tolerations=[{**taint, "operator": "Exists"}])
+        await world.settle()
+        assert placed(world)["agent"] == "new"
+        assert not placed(world)["plain"]
