@@ -333,10 +333,8 @@ class Api:
         patched = apply(current)
         try:
             obj = self.decode(request, patched)
-        except schema.ShapeError as error:
-            only_patch = error.why == f"strict decoding error: {', '.join(request.patch_errors)}"
-            shown = request.patch_body.decode(errors="replace") if only_patch else _encode(patched).decode()
-            raise _bad_result(shown, error) from None
+        except ApiError as error:
+            raise bad_result(request, patched, error) from None
         meta.match_name(obj, request.name)
         meta.match_namespace(row, obj, request.namespace)
         return await self._replace(request, obj, old, status)
@@ -410,11 +408,14 @@ def _holds_namespace(obj: Object, old: Object) -> bool:
     return bool((obj.get("spec") or {}).get("finalizers")) or not (old.get("spec") or {}).get("finalizers")
 
 
-def _bad_result(shown: str, error: schema.ShapeError) -> ApiError:
+def bad_result(request: Request, patched: Any, error: ApiError) -> ApiError:
     """422: a patch made of an object what cannot be decoded (apiserver's `endpoints/handlers/patch.go`)."""
+    why = error.why if isinstance(error, schema.ShapeError) else error.message
+    only_patch = why == f"strict decoding error: {', '.join(request.patch_errors)}"
+    shown = request.patch_body.decode(errors="replace") if only_patch else _encode(patched).decode()
     if len(shown) > _MAX_SHOWN:
         shown = shown[:_MAX_SHOWN] + "..."
-    cause = Cause("FieldValueInvalid", f"Invalid value: {validation.quote(shown)}: {error.why}", "patch")
+    cause = Cause("FieldValueInvalid", f"Invalid value: {validation.quote(shown)}: {why}", "patch")
     return invalid("", "", [cause])
 
 

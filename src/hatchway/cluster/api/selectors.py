@@ -149,9 +149,9 @@ class _Parser:
             values = self._value()
         else:
             raise bad_request(f"found '{literal}', expected: in, notin, =, ==, !=, gt, lt")
-        for value in values:
+        for index, value in enumerate(sorted(values)):
             if messages := v.label_value(value):
-                raise bad_request(f"values[0][{key}]: Invalid value: {v.quote(value)}: {'; '.join(messages)}")
+                raise bad_request(f"values[{index}][{key}]: Invalid value: {v.quote(value)}: {'; '.join(messages)}")
         if operator in (">", "<"):
             if not all(map(_integer, values)):
                 shown = v.quote(next(iter(values)))
@@ -189,8 +189,10 @@ class _Parser:
             elif kind == "word" and expect_value:
                 values.add(literal)
                 expect_value = False
-            elif kind == "word":
+            elif not expect_value:
                 raise bad_request(f"found '{literal}', expected: ',' or ')'")
+            elif not values:
+                raise bad_request(f"found '{literal}', expected: ',', ')' or identifier")
             else:
                 raise bad_request(f"found '{literal}', expected: ',', or identifier")
 

@@ -9,9 +9,9 @@ from hatchway.cluster.api import deletion, schema
 from hatchway.cluster.api import metadata as meta
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.options import DeleteOptions
-from hatchway.cluster.api.rest import Api, Request, clone
+from hatchway.cluster.api.rest import Api, Request, bad_result, clone
 from hatchway.cluster.api.selectors import format_label_selector
-from hatchway.errors import bad_request, conflict, invalid, not_found
+from hatchway.errors import ApiError, bad_request, conflict, invalid, not_found
 from hatchway.kube.api import Object
 
 _SCALE = ("autoscaling", "v1", "Scale")
@@ -68,13 +68,19 @@ async def update_scale(api: Api, request: Request, obj: Any) -> Object:
 
 
 async def patch_scale(api: Api, request: Request, apply: Callable[[Object], Any]) -> Object:
-    return await _rescale(api, request, apply)
+    return await _rescale(api, request, apply, is_patch=True)
 
 
-async def _rescale(api: Api, request: Request, make: Callable[[Object], Any]) -> Object:
+async def _rescale(api: Api, request: Request, make: Callable[[Object], Any], *, is_patch: bool = False) -> Object:
     row = request.row
     old = _latest(api, request)
-    scale = _typed(_SCALE, request, make(scale_of(old)))
+    made = make(scale_of(old))
+    try:
+        scale = _typed(_SCALE, request, made)
+    except ApiError as error:
+        if is_patch:
+            raise bad_result(request, made, error) from None
+        raise
     meta.match_name(scale, request.name)
     meta.match_namespace(row, scale, request.namespace)
     api.check_identity(row, scale, old)
