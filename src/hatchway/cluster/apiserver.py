@@ -64,7 +64,7 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._rbac, store).handlers)
-        self.api = Api(store, registry, partial(check_escalation, self._rbac))
+        self.api = Api(store, registry, partial(check_escalation, self._rbac), self._rbac.require)
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
         proxy = ProxyVerb(

@@ -24,7 +24,7 @@ from hatchway.cluster.api.store import Store
 from hatchway.cluster.api.strategies.base import Context
 from hatchway.cluster.api.strategies.namespaces import admit_to_namespace
 from hatchway.cluster.api.validation import quote
-from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, Cause, bad_request, conflict, gone, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
@@ -32,6 +32,8 @@ __all__ = ["Api", "Page", "Request", "clone"]
 
 # check(user, plural, namespace, object, old): raises ApiError 403 when the user may not store such rights.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], None]
+# authorize(attributes): raises ApiError 403 when the user may not do that.
+Authorize = Callable[[Attributes], None]
 _RBAC = "rbac.authorization.k8s.io"
 # How much of a refused result of a patch its message quotes.
 _MAX_SHOWN = 4096
@@ -73,12 +75,23 @@ class Page:
 
 
 class Api:
-    """The API's verbs over a store and a registry. access_check: the escalation check of RBAC objects, when wired."""
+    """The API's verbs over a store and a registry.
 
-    def __init__(self, store: Store, registry: Registry, access_check: AccessCheck | None = None) -> None:
+    access_check: the escalation check of RBAC objects, when wired. authorize: for verbs that a request turns out to need
+    beside its own.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        access_check: AccessCheck | None = None,
+        authorize: Authorize | None = None,
+    ) -> None:
         self.store = store
         self.registry = registry
         self.access_check = access_check
+        self._authorize = authorize
 
     # Reading
 
@@ -277,6 +290,7 @@ class Api:
         old = self.store.latest(row.stored_as, request.namespace, request.name)
         if old is None:
             if row.strategy.create_on_update and not status:
+                self._require_create(request)
                 obj["metadata"].pop("resourceVersion", None)
                 return await self._create(request, self.context(request), obj), True
             raise not_found(row.plural, request.name, row.group)
@@ -356,6 +370,22 @@ class Api:
         version = metadata.get("resourceVersion")
         if version and version != "0" and version != former["resourceVersion"]:
             raise conflict(row.plural, name, _MODIFIED, row.group)
+
+    def _require_create(self, request: Request) -> None:
+        """Raises ApiError 403: a PUT that creates needs the right to create, too (apiserver's `handlers/update.go`)."""
+        if self._authorize is not None:
+            row = request.row
+            self._authorize(
+                Attributes(
+                    request.user,
+                    "create",
+                    row.plural,
+                    api_group=row.group,
+                    api_version=row.version,
+                    namespace=request.namespace,
+                    name=request.name,
+                )
+            )
 
     def _check_access(self, request: Request, obj: Object, old: Object | None) -> None:
         if self.access_check is not None and request.row.group == _RBAC:
