@@ -19,6 +19,7 @@ from hatchway.cluster.node.surroundings import NodeServices, Surroundings
 from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.numerals import parse_int
 
 log = logging.getLogger(__name__)
 
@@ -403,5 +404,5 @@ class PodWorker:
 
 def _version(obj: Object) -> int:
     """Hatchway's API numbers versions; one that does not counts as newest."""
-    text = obj["metadata"].get("resourceVersion", "")
-    return int(text) if text.isdigit() else 1 << 62
+    found = parse_int(obj["metadata"].get("resourceVersion"))
+    return 1 << 62 if found is None else found
