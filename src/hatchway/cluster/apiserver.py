@@ -17,7 +17,7 @@ from hatchway.cluster.api.metrics import Metrics
 from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.podlog import PodLog
 from hatchway.cluster.api.proxyverb import ProxyVerb, Rewriting
-from hatchway.cluster.api.registry import Registry
+from hatchway.cluster.api.registry import ROWS, Registry, loopback_rows
 from hatchway.cluster.api.resourcelocation import Dial
 from hatchway.cluster.api.rest import Api
 from hatchway.cluster.api.store import Store
@@ -57,7 +57,7 @@ class ApiServer:
         address: str = "",
         rewriting: Rewriting = "full",
     ) -> None:
-        registry = Registry()
+        registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
         self._metrics = Metrics(registry.rows)
         self._store = store
         self._rbac = Rbac(store)

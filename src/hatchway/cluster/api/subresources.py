@@ -171,7 +171,10 @@ async def finalize(api: Api, request: Request, body: Any) -> Object:
     causes = [
         cause
         for index, one in enumerate(finalizers)
-        for cause in v.each(f"spec.finalizers[{index}]", one, v.qualified_name(one))
+        for cause in (
+            *v.each(f"spec.finalizers[{index}]", one, v.qualified_name(one)),
+            *v.standard_finalizer(one, f"spec.finalizers[{index}]"),
+        )
     ]
     if causes:
         raise invalid("Namespace", request.name, causes)

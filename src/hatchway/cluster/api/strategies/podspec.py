@@ -6,6 +6,7 @@ from typing import Any
 
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.schema import quantity_value
+from hatchway.cluster.api.strategies import addresses
 from hatchway.errors import Cause
 
 Spec = dict[str, Any]
@@ -30,6 +31,8 @@ def validate_spec(spec: Spec, at: str) -> list[Cause]:
             _validate_container(container, f"{at}.{kind}[{index}]", volumes, names, causes)
     _one_of(spec, "restartPolicy", ("Always", "OnFailure", "Never"), at, causes)
     _one_of(spec, "dnsPolicy", ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"), at, causes)
+    addresses.dns_config(spec, at, causes)
+    addresses.host_aliases(spec.get("hostAliases") or [], f"{at}.hostAliases", causes)
     causes += v.labels(spec.get("nodeSelector"), f"{at}.nodeSelector")
     for key, check in (
         ("serviceAccountName", v.dns1123_subdomain),
