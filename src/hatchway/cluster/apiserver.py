@@ -26,6 +26,7 @@ from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
 from hatchway.cluster.auth.escalation import check_escalation
+from hatchway.cluster.auth.noderestriction import NodeRestriction
 from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Rbac
 from hatchway.cluster.auth.reviews import Reviews
@@ -64,7 +65,9 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._rbac, store).handlers)
-        self.api = Api(store, registry, partial(check_escalation, self._rbac), self._rbac.require)
+        self.api = Api(
+            store, registry, partial(check_escalation, self._rbac), self._rbac.require, NodeRestriction(store).admit
+        )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
         proxy = ProxyVerb(

@@ -12,7 +12,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -32,6 +32,11 @@ __all__ = ["Api", "Page", "Request", "clone"]
 
 # check(user, plural, namespace, object, old): raises ApiError 403 when the user may not store such rights.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], None]
+# admit(user, operation, resource, subresource, namespace, name, object, old): raises ApiError 403 for what the user may
+# not write.
+Admission = Callable[
+    [UserInfo, Literal["CREATE", "UPDATE", "DELETE"], str, str, str, str, Object | None, Object | None], None
+]
 # authorize(attributes): raises ApiError 403 when the user may not do that.
 Authorize = Callable[[Attributes], None]
 _RBAC = "rbac.authorization.k8s.io"
@@ -78,7 +83,7 @@ class Api:
     """The API's verbs over a store and a registry.
 
     access_check: the escalation check of RBAC objects, when wired. authorize: for verbs that a request turns out to need
-    beside its own.
+    beside its own. admission: what looks at the contents of writes.
     """
 
     def __init__(
@@ -87,11 +92,13 @@ class Api:
         registry: Registry,
         access_check: AccessCheck | None = None,
         authorize: Authorize | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
         self.access_check = access_check
         self._authorize = authorize
+        self._admission = admission
 
     # Reading
 
@@ -248,6 +255,7 @@ class Api:
         strategy.default(obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
+        self.admit(request, "CREATE", obj, None)
         strategy.admit(ctx, obj, None)
         version = obj["metadata"].pop("resourceVersion", None)
         meta.fill_created(row, obj, ctx.now)
@@ -276,6 +284,7 @@ class Api:
         obj = self.decode(request, obj, row=row)
         if request.namespace:
             obj["metadata"].setdefault("namespace", request.namespace)
+        self.admit(request, "CREATE", obj, None, key.partition("/")[2])
         return await handler(request.user, request.namespace, request.name, obj)
 
     async def update(self, request: Request, obj: Any, *, status: bool = False) -> tuple[Object, bool]:
@@ -318,6 +327,7 @@ class Api:
         self.check_identity(row, obj, old)
         meta.keep_owned(obj, old)
         strategy.default(obj, old)
+        self.admit(request, "UPDATE", obj, old, "status" if status else "")
         if status:
             strategy.prepare_status(ctx, obj, old)
             causes = strategy.validate_status(obj, old)
@@ -370,6 +380,20 @@ class Api:
         version = metadata.get("resourceVersion")
         if version and version != "0" and version != former["resourceVersion"]:
             raise conflict(row.plural, name, _MODIFIED, row.group)
+
+    def admit(
+        self,
+        request: Request,
+        operation: Literal["CREATE", "UPDATE", "DELETE"],
+        obj: Object | None,
+        old: Object | None,
+        subresource: str = "",
+    ) -> None:
+        """Raises ApiError 403 when the user may make such requests, but not with these contents."""
+        if self._admission is not None:
+            name = request.name or (obj or {}).get("metadata", {}).get("name") or ""
+            resource = request.row.group_resource
+            self._admission(request.user, operation, resource, subresource, request.namespace, name, obj, old)
 
     def _require_create(self, request: Request) -> None:
         """Raises ApiError 403: a PUT that creates needs the right to create, too (apiserver's `handlers/update.go`)."""

@@ -105,6 +105,7 @@ async def bind(api: Api, request: Request, body: Any) -> Object:
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
     pod = _latest(api, request)
+    api.admit(request, "CREATE", binding, pod, "binding")
     metadata = pod["metadata"]
     wanted = binding["metadata"].get("uid")
     problem = ""
@@ -140,6 +141,7 @@ async def evict(api: Api, request: Request, body: Any) -> Object:
     named = eviction["metadata"].get("name")
     if named and named != request.name:
         raise bad_request("name in URL does not match name in Eviction object")
+    api.admit(request, "CREATE", eviction, None, "eviction")
     wanted = eviction.get("deleteOptions") or {}
     preconditions = wanted.get("preconditions") or {}
     options = DeleteOptions(

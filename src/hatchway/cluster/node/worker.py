@@ -51,7 +51,7 @@ class PodWorker:
     def __init__(self, shared: NodeServices, pod: Object) -> None:
         self._around = Surroundings(shared, pod)
         self.uid = self._around.uid
-        self._references = sources.references(pod)
+        self.references = sources.references(pod)
         self._refresh = asyncio.Event()
         self._stop: _Stop | None = None
         self._stopped = asyncio.Event()
@@ -116,7 +116,7 @@ class PodWorker:
 
     def source_changed(self, resource: str, name: str) -> None:
         """A ConfigMap or Secret in the pod's namespace has changed."""
-        if (resource, name) in self._references:
+        if (resource, name) in self.references:
             self._around.sources_changed.set()
             self._around.sources_changed = asyncio.Event()
             self._refresh.set()

@@ -212,7 +212,9 @@ def test_default_roles(source: FakeSource) -> None:
     assert not allowed(rbac, BOB, "get", "secrets", "n")
     assert not allowed(rbac, BOB, "get", "services/proxy", "n")
     assert allowed(rbac, node, "patch", "pods/status", "n")
-    assert allowed(rbac, node, "watch", "endpointslices", api_group="discovery.k8s.io")
+    proxy = UserInfo("system:kube-proxy", ("system:authenticated",))
+    assert allowed(rbac, proxy, "watch", "endpointslices", api_group="discovery.k8s.io")
+    assert not allowed(rbac, node, "watch", "endpointslices", api_group="discovery.k8s.io")
     assert not allowed(rbac, node, "create", "rolebindings", "n", **rbac_group)
     assert allowed(rbac, LOOPBACK_USER, "anything", "at-all")
     for path in ("/healthz", "/version", "/livez", "/readyz"):
