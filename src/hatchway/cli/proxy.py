@@ -14,6 +14,7 @@ from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
 from hatchway.door import filter as filters
 from hatchway.door.options import DEFAULT_PORT, Options
 from hatchway.errors import HatchwayError
+from hatchway.numerals import is_digits
 from hatchway.route.chooser import Via
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def proxy(
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
+    if not is_digits(text) or int(text) > 65535:
         raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
     return int(text)
 

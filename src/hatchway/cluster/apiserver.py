@@ -17,7 +17,7 @@ from hatchway.cluster.api.metrics import Metrics
 from hatchway.cluster.api.nonresource import NonResource
 from hatchway.cluster.api.podlog import PodLog
 from hatchway.cluster.api.proxyverb import ProxyVerb, Rewriting
-from hatchway.cluster.api.registry import Registry
+from hatchway.cluster.api.registry import ROWS, Registry, loopback_rows
 from hatchway.cluster.api.resourcelocation import Dial
 from hatchway.cluster.api.rest import Api
 from hatchway.cluster.api.store import Store
@@ -26,6 +26,7 @@ from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
 from hatchway.cluster.auth.escalation import check_escalation
+from hatchway.cluster.auth.noderestriction import NodeRestriction
 from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Rbac
 from hatchway.cluster.auth.reviews import Reviews
@@ -57,14 +58,16 @@ class ApiServer:
         address: str = "",
         rewriting: Rewriting = "full",
     ) -> None:
-        registry = Registry()
+        registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
         self._metrics = Metrics(registry.rows)
         self._store = store
         self._rbac = Rbac(store)
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._rbac, store).handlers)
-        self.api = Api(store, registry, partial(check_escalation, self._rbac))
+        self.api = Api(
+            store, registry, partial(check_escalation, self._rbac), self._rbac.require, NodeRestriction(store).admit
+        )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
         proxy = ProxyVerb(

@@ -37,9 +37,10 @@ from hatchway.cluster.controllers.restart import forget_readiness
 from hatchway.cluster.network import launcher
 from hatchway.cluster.network.launcher import Network
 from hatchway.cluster.node import config as node_config
+from hatchway.cluster.node import registration
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
 from hatchway.cluster.state import ClusterConfig, StateDir
-from hatchway.errors import HatchwayError
+from hatchway.errors import ApiError, HatchwayError
 from hatchway.files import NO_ROOM
 from hatchway.kube.api import Client
 from hatchway.kube.clusterinfo import LABEL_SELECTOR, NAMESPACE, built_in
@@ -171,6 +172,7 @@ class _Cluster:
             stack.push_async_callback(network.stop, SHUT_DOWN_SECONDS + _STOP_MARGIN)
             await api.bootstrap(*inside)
             await self._remove_old_nodes(api.client, loopback)
+            await self._ensure_control_plane(api.client, loopback)
             await forget_readiness(api.client)
             await api.listen(listener)
             report("api", server=server, instead_of=instead_of)
@@ -243,6 +245,17 @@ class _Cluster:
             name, spec = node["metadata"]["name"], node.get("spec", {})
             if spec.get("podCIDR") != ranges.get(name):
                 await client.delete("nodes", name)
+
+    async def _ensure_control_plane(self, client: Client, loopback: bool) -> None:
+        """Make the control plane's Node, or give it its role (as kubeadm does)."""
+        node = NodeSpec(plan.CONTROL_PLANE, 0, plan.node_ip(0, loopback=loopback))
+        wanted = registration.control_plane_object(node, loopback=loopback)
+        try:
+            await client.create("nodes", wanted)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+            await client.patch("nodes", node.name, {"metadata": {"labels": wanted["metadata"]["labels"]}})
 
     async def _ready(self, client: Client, network: Network, server: str) -> None:
         """Wait for nodes and built-in services, and say so as they come. Raises HatchwayError when they do not."""

@@ -8,6 +8,7 @@ from hatchway.door.lookup import Lookup
 from hatchway.kube.api import Object
 from hatchway.kube.endpoints import SERVICE_NAME
 from hatchway.kube.ports import Port, default_port, is_http, ports, scheme_of
+from hatchway.numerals import is_digits
 from hatchway.target import Target
 
 ANNOTATION = "hatchway.dev/host-header"
@@ -38,17 +39,17 @@ async def resolve(target: Target, lookup: Lookup) -> Resolved:
         return Resolved(target, bool(target.scheme))
     found = (await lookup.get(target.kind, target.namespace, target.name)).object
     if found is None:
-        return Resolved(target, bool(target.scheme), target.port if target.port.isdigit() else "")
+        return Resolved(target, bool(target.scheme), target.port if is_digits(target.port) else "")
     port = _port(target, ports(found))
     if port is None:
-        return Resolved(target, bool(target.scheme), target.port if target.port.isdigit() else "", _wanted(found))
+        return Resolved(target, bool(target.scheme), target.port if is_digits(target.port) else "", _wanted(found))
     said = target.port
     if not said:
         # An unnamed port of a service is what is meant when none is said (`ResourceLocation`); pods take numbers.
         said = port.name if target.kind == "services" else str(port.number)
     scheme = target.scheme or scheme_of(port)
     resolved = replace(target, port=said, scheme="" if scheme == "http" and not target.scheme else scheme)
-    number = port.target if port.target.isdigit() else await _listens(target, port, lookup) or str(port.number)
+    number = port.target if is_digits(port.target) else await _listens(target, port, lookup) or str(port.number)
     speaks = bool(target.scheme) or is_http(port) is not False
     return Resolved(resolved, bool(scheme), number, _wanted(found), str(port.number), speaks)
 

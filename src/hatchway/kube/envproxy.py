@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult
 
+from hatchway.numerals import is_digits
+
 
 def from_environment(url: SplitResult, environment: Mapping[str, str]) -> str:
     """The URL of the proxy for `url` out of HTTPS_PROXY, HTTP_PROXY and NO_PROXY (upper case first); "" for none.
@@ -48,7 +50,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
     except ValueError:
         network = None
     name, colon, number = entry.rpartition(":")
-    if network is None and colon and number.isdecimal():
+    if network is None and colon and is_digits(number):
         if int(number) != port:
             return False
         entry = name

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hatchway.kube.api import Object
+from hatchway.numerals import is_digits
 
 # `appProtocol` values: Kubernetes' own, and what Istio, Gateway API and service meshes use.
 _APP_HTTP = {"http", "http1", "ws", "kubernetes.io/ws", "http2", "kubernetes.io/h2c", "grpc-web"}
@@ -119,7 +120,7 @@ def _other(port: Port) -> bool:
 def _words(port: Port) -> set[str]:
     """The words of its name, of its target's name, and both as a whole."""
     found: set[str] = set()
-    for text in (port.name, port.target if not port.target.isdecimal() else ""):
+    for text in (port.name, port.target if not is_digits(port.target) else ""):
         found |= {text.lower(), *text.lower().replace("_", "-").split("-")}
     return found - {""}
 

@@ -231,10 +231,10 @@ async def test_built_in_services_come_up_and_a_second_start_changes_nothing(clus
     assert (await client.get("services", "kube-dns", "kube-system"))["spec"]["selector"] == {"k8s-app": "kube-dns"}
     scaled = await client.get("deployments.apps", "kube-dns", "kube-system")
     assert scaled["spec"]["replicas"] == 2, "what a user has chosen stays"
-    await ensure_bootstrap(client, "127.0.0.1", 7443)
+    await ensure_bootstrap(client, "172.18.0.9", 7443)
     moved = await client.get("endpoints", "kubernetes", "default")
     assert moved["subsets"] == [
-        {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}]}
+        {"addresses": [{"ip": "172.18.0.9"}], "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}]}
     ]
 
 

@@ -347,7 +347,7 @@ async def test_tokens_are_judged_by_the_api_over_http(world: World) -> None:
     async with world.over_http() as client:
         access = Access(client, NODE.name)
         request = {"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 600}}
-        answer = await client.create("serviceaccounts", request, "default", subresource="token", name="default")
+        answer = await world.client.create("serviceaccounts", request, "default", subresource="token", name="default")
         peer = Peer(("127.0.0.1", 1), "https")
         headers = [(b"Authorization", b"Bearer " + answer["status"]["token"].encode())]
         with pytest.raises(Denied) as caught:

@@ -69,7 +69,7 @@ class World:
         )
         services = Informer(self.client, "services")
         sources = Sources(self.client)
-        async with running(services, *sources.informers.values()):
+        async with running(services):
             kubelet = self.kubelet = Kubelet(config, NODE, self.runtime, self.client, sources, services)
             task = asyncio.create_task(kubelet.run())
             try:

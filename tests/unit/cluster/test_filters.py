@@ -519,7 +519,7 @@ def test_the_nodes_housekeeping_is_not_written_down(server: Server) -> None:
         json.dumps({"tokens": [{"user": "system:node:n1", "groups": ["system:nodes"], "token": "n1"}]})
     )
     for method, path, status in (
-        ("GET", "/api/v1/pods?watch=1", 200),
+        ("GET", "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dn1", 200),
         ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", 200),
         ("POST", "/api/v1/namespaces/n/events", 201),
         ("PATCH", "/api/v1/namespaces/n/pods/p/status", 200),

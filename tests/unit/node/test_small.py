@@ -106,7 +106,11 @@ def test_hosts_and_host_name() -> None:
 def test_the_control_plane_has_its_taint_and_label() -> None:
     first = registration.node_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)
     assert first["spec"]["taints"] == [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]
-    assert first["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] == ""
+    # Its role is given to it: no node may claim one.
+    role = "node-role.kubernetes.io/control-plane"
+    assert role not in first["metadata"]["labels"]
+    given = registration.control_plane_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)
+    assert given == {**first, "metadata": {**first["metadata"], "labels": {**first["metadata"]["labels"], role: ""}}}
     other = registration.node_object(NodeSpec("node-1", 1, "172.18.0.3"), loopback=False)
     assert other["spec"] == {
         "podCIDR": "10.244.1.0/24",

@@ -145,8 +145,9 @@ class _Verbs(Call):
         row, view = self.row, self.negotiated()
         options = list_options(self.query, watch=True)
         name = self.info.name
-        if name and options.fields.exact("metadata.name") is None:
-            # The old form of a watch, /api/v1/watch/namespaces/NS/pods/NAME.
+        if name:
+            # The old form of a watch, /api/v1/watch/namespaces/NS/pods/NAME: the name is what was authorized, whatever
+            # a field selector asks for.
             fields = FieldSelector((*options.fields.terms, FieldTerm("metadata.name", name, False)))
             options = replace(options, fields=fields)
         await self.api.reach(options.revision)

@@ -30,6 +30,7 @@ async def delete(api: Api, request: Request, options: DeleteOptions) -> tuple[Ob
     if old is None:
         raise not_found(row.plural, request.name, row.group)
     _check_preconditions(row, old, options)
+    api.admit(request, "DELETE", None, old)
     row.strategy.may_delete(old)
     obj, at_once = _marked(row, old, options)
     if not at_once:

@@ -330,6 +330,7 @@ def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead) -> Attribu
         info.api_version,
         info.namespace,
         info.name,
+        fields=info.fields,
     )
 
 

@@ -130,13 +130,14 @@ def _validate_common(metadata: Metadata) -> list[Cause]:
         causes.append(v.too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
     causes += _validate_owners(metadata.get("ownerReferences") or [])
     finalizers = metadata.get("finalizers") or []
-    for index, finalizer in enumerate(finalizers):
-        at = f"metadata.finalizers[{index}]" if "/" in finalizer else "metadata.finalizers"
-        causes += v.each(at, finalizer, v.qualified_name(finalizer))
+    for finalizer in finalizers:
+        causes += v.each("metadata.finalizers", finalizer, v.qualified_name(finalizer))
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         causes.append(
             v.invalid("metadata.finalizers", finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
         )
+    for index, finalizer in enumerate(finalizers):
+        causes += v.standard_finalizer(finalizer, f"metadata.finalizers[{index}]")
     return causes
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from hatchway.cluster.api import validation as v
+from hatchway.cluster.api.requestinfo import MAX_QUERY_FIELDS
 from hatchway.cluster.api.selectors import (
     EVERYTHING,
     FieldSelector,
@@ -28,7 +29,7 @@ def parse_query(query: bytes | None) -> Query:
     if not query:
         return {}
     try:
-        return parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=200)
+        return parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError:
         raise bad_request("the query of the request has too many fields") from None
 

@@ -6,7 +6,7 @@ Adding a built-in type is one row of `ROWS` and, when something about it is spec
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hatchway.cluster.api.strategies.access import RoleBindingStrategy, RoleStrategy
 from hatchway.cluster.api.strategies.base import Strategy
@@ -22,7 +22,7 @@ from hatchway.cluster.api.strategies.workloads import DeploymentStrategy, Replic
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.kube.api import Object
 
-__all__ = ["ROWS", "Registry", "Resource", "Subresource", "VirtualCreate"]
+__all__ = ["ROWS", "Registry", "Resource", "Subresource", "VirtualCreate", "loopback_rows"]
 
 # Answers a POST for a type or subresource that is computed and not stored (reviews, tokens):
 # handler(user, namespace, name, object) -> the answer. `name` is "" unless it is a subresource.
@@ -167,6 +167,15 @@ ROWS: tuple[Resource, ...] = (
     Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True, strategy=RoleBindingStrategy()),
     Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
 )  # fmt: skip
+
+
+def loopback_rows() -> tuple[Resource, ...]:
+    """The rows of a cluster that has no network of its own: its endpoints' addresses are loopback ones."""
+    special: dict[str, Strategy] = {
+        "endpoints": EndpointsStrategy(loopback=True),
+        "endpointslices.discovery.k8s.io": EndpointSliceStrategy(loopback=True),
+    }
+    return tuple(replace(row, strategy=special.get(row.group_resource, row.strategy)) for row in ROWS)
 
 
 class Registry:

@@ -13,7 +13,11 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from hatchway.errors import bad_request
+from hatchway.cluster.api.selectors import parse_field_selector
+from hatchway.errors import ApiError, bad_request
+
+# More fields than any request has.
+MAX_QUERY_FIELDS = 200
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 # Of the proxy verb, where methods beyond Kubernetes' own are forwarded: those that read; all others change something.
@@ -34,7 +38,7 @@ class RequestInfo:
     in lower case otherwise. api_prefix: `api` or `apis`. name: percent-decoded verbatim.
     parts: the decoded segments from the resource on (not filled beyond the subresource `proxy`).
     prefix, rest: of the subresource `proxy`, the raw path up to and with `/proxy`, and the raw remainder (b"", or
-    beginning with a slash), byte for byte.
+    beginning with a slash), byte for byte. fields: what the field selector of a list or watch demands, as (field, value).
     """
 
     is_resource: bool
@@ -50,6 +54,7 @@ class RequestInfo:
     parts: tuple[str, ...] = ()
     prefix: bytes = b""
     rest: bytes = b""
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def group_resource(self) -> str:
@@ -126,11 +131,12 @@ def parse(method: str, path: bytes | str, query: bytes | None = None) -> Request
     else:
         parts = tuple(_decode(one) for one in raw[at:last])
 
+    fields: tuple[tuple[str, str], ...] = ()
     if not name and (verb == "get" or verb == "delete"):
         if verb == "delete":
             verb = "deletecollection"
         else:
-            verb, name = _collection_verb(query)
+            verb, name, fields = _collection(query)
     return RequestInfo(
         True,
         _readable(path),
@@ -145,24 +151,37 @@ def parse(method: str, path: bytes | str, query: bytes | None = None) -> Request
         parts,
         raw_prefix,
         rest,
+        fields,
     )
 
 
-def _collection_verb(query: bytes | None) -> tuple[str, str]:
-    """`list` or `watch`; and the name when a field selector asks for exactly one object, so that rules with
-    resourceNames apply to it."""
+def _collection(query: bytes | None) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """`list` or `watch`; the name when a field selector asks for exactly one object, so that rules with resourceNames
+    apply to it; and all that the selector demands, as (field, value)."""
     if not query:
-        return "list", ""
-    verb, name = "list", ""
+        return "list", "", ()
+    verb, selector = "list", ""
     seen = set()
-    for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        # It is refused as soon as its options are read.
+        return "list", "", ()
+    for key, value in pairs:
         if key in seen:
             continue  # the first of several values counts
         seen.add(key)
         if key == "watch":
             verb = "watch" if value.lower() not in ("0", "false") else "list"
         elif key == "fieldSelector":
-            match = re.search(r"(?:^|,)metadata\.name==?([^,=\\]+)(?:,|$)", value)
-            if match and "/" not in match[1] and "%" not in match[1] and match[1] not in (".", ".."):
-                name = match[1]
-    return verb, name
+            selector = value
+    if not selector:
+        return verb, "", ()
+    try:
+        found = parse_field_selector(selector)
+    except ApiError:
+        return verb, "", ()
+    name = found.exact("metadata.name") or ""
+    if "/" in name or "%" in name or name in (".", ".."):
+        name = ""
+    return verb, name, tuple((term.field, term.value) for term in found.terms if not term.negated)

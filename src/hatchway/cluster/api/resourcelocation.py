@@ -9,7 +9,6 @@ are used, so that what was checked is what is dialed (CVE-2020-8562); a pod's po
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -19,13 +18,13 @@ from typing import Any, Protocol
 
 from hatchway.cluster.plan import KUBELET_PORT
 from hatchway.errors import ApiError, bad_request, not_found, service_unavailable
+from hatchway.numerals import is_digits, parse_int
 from hatchway.proxy.routing import Upstream
 from hatchway.target import TargetError, split_scheme_name_port
 
 Object = dict[str, Any]
 Dial = Callable[[str, int], Awaitable[socket.socket]]
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")
 # Services whose endpoints are remembered; an entry is a few kilobytes at most for ordinary services.
 _REMEMBERED = 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -166,7 +165,7 @@ class Locator:
         ports = [port for container in containers for port in container.get("ports") or ()]
         if not port and ports:
             port = str(ports[0]["containerPort"])
-        elif port and not port.isdigit():
+        elif port and not is_digits(port):
             port = next((str(known["containerPort"]) for known in ports if known.get("name") == port), port)
         address = next(iter(_pod_addresses(pod)), "")
         if not self._pod_allowed(address, pod):
@@ -247,9 +246,9 @@ def _same(one: Object, other: Object) -> bool:
 
 def _service_port(service: Object, name: str, port: str) -> str:
     """The name of the port: a number stands for the service port that has it."""
-    if not _NUMBER.match(port):
+    number = parse_int(port)
+    if number is None:
         return port
-    number = int(port)
     for known in service.get("spec", {}).get("ports") or ():
         if known.get("port") == number:
             return known.get("name") or ""
@@ -268,10 +267,9 @@ def _kubelet_port(node: Object) -> int:
 
 
 def _port_number(port: str | int) -> int:
-    try:
-        number = int(port)
-    except ValueError:
-        raise Unreachable(f"dial tcp: lookup tcp/{port}: unknown port") from None
+    number = port if isinstance(port, int) else parse_int(port)
+    if number is None:
+        raise Unreachable(f"dial tcp: lookup tcp/{port}: unknown port")
     if not 0 <= number <= 65535:
         raise Unreachable(f"dial tcp: address {number}: invalid port")
     return number

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,7 +24,7 @@ from hatchway.cluster.api.registry import Registry, Resource
 from hatchway.cluster.api.store import Store
 from hatchway.cluster.api.strategies.base import Context
 from hatchway.cluster.api.strategies.namespaces import admit_to_namespace
-from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, Cause, bad_request, conflict, gone, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
@@ -32,6 +32,13 @@ __all__ = ["Api", "Page", "Request", "clone"]
 
 # check(user, plural, namespace, object, old): raises ApiError 403 when the user may not store such rights.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], None]
+# admit(user, operation, resource, subresource, namespace, name, object, old): raises ApiError 403 for what the user may
+# not write.
+Admission = Callable[
+    [UserInfo, Literal["CREATE", "UPDATE", "DELETE"], str, str, str, str, Object | None, Object | None], None
+]
+# authorize(attributes): raises ApiError 403 when the user may not do that.
+Authorize = Callable[[Attributes], None]
 _RBAC = "rbac.authorization.k8s.io"
 # Seconds that a read waits for a resourceVersion of the future (`storage/cacher`: blockTimeout).
 _FUTURE_WAIT = 3.0
@@ -93,12 +100,25 @@ class Page:
 
 
 class Api:
-    """The API's verbs over a store and a registry. access_check: the escalation check of RBAC objects, when wired."""
+    """The API's verbs over a store and a registry.
 
-    def __init__(self, store: Store, registry: Registry, access_check: AccessCheck | None = None) -> None:
+    access_check: the escalation check of RBAC objects, when wired. authorize: for verbs that a request turns out to need
+    beside its own. admission: what looks at the contents of writes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        access_check: AccessCheck | None = None,
+        authorize: Authorize | None = None,
+        admission: Admission | None = None,
+    ) -> None:
         self.store = store
         self.registry = registry
         self.access_check = access_check
+        self._authorize = authorize
+        self._admission = admission
 
     # Reading
 
@@ -273,6 +293,7 @@ class Api:
         strategy.default(obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
+        self.admit(request, "CREATE", obj, None)
         strategy.admit(ctx, obj, None)
         version = obj["metadata"].pop("resourceVersion", None)
         meta.fill_created(row, obj, ctx.now)
@@ -301,6 +322,7 @@ class Api:
         obj = self.decode(request, obj, row=row)
         if request.namespace:
             obj["metadata"].setdefault("namespace", request.namespace)
+        self.admit(request, "CREATE", obj, None, key.partition("/")[2])
         return await handler(request.user, request.namespace, request.name, obj)
 
     async def update(self, request: Request, obj: Any, *, status: bool = False) -> tuple[Object, bool]:
@@ -315,6 +337,7 @@ class Api:
         old = self.store.latest(row.stored_as, request.namespace, request.name)
         if old is None:
             if row.strategy.create_on_update and not status:
+                self._require_create(request)
                 obj["metadata"].pop("resourceVersion", None)
                 return await self._create(request, self.context(request), obj), True
             raise not_found(row.plural, request.name, row.group)
@@ -345,6 +368,7 @@ class Api:
         self.check_identity(row, obj, old)
         meta.keep_owned(obj, old)
         strategy.default(obj, old)
+        self.admit(request, "UPDATE", obj, old, "status" if status else "")
         if status:
             strategy.prepare_status(ctx, obj, old)
             causes = strategy.validate_status(obj, old)
@@ -397,6 +421,36 @@ class Api:
         version = metadata.get("resourceVersion")
         if version and version != "0" and version != former["resourceVersion"]:
             raise conflict(row.plural, name, _MODIFIED, row.group)
+
+    def admit(
+        self,
+        request: Request,
+        operation: Literal["CREATE", "UPDATE", "DELETE"],
+        obj: Object | None,
+        old: Object | None,
+        subresource: str = "",
+    ) -> None:
+        """Raises ApiError 403 when the user may make such requests, but not with these contents."""
+        if self._admission is not None:
+            name = request.name or (obj or {}).get("metadata", {}).get("name") or ""
+            resource = request.row.group_resource
+            self._admission(request.user, operation, resource, subresource, request.namespace, name, obj, old)
+
+    def _require_create(self, request: Request) -> None:
+        """Raises ApiError 403: a PUT that creates needs the right to create, too (apiserver's `handlers/update.go`)."""
+        if self._authorize is not None:
+            row = request.row
+            self._authorize(
+                Attributes(
+                    request.user,
+                    "create",
+                    row.plural,
+                    api_group=row.group,
+                    api_version=row.version,
+                    namespace=request.namespace,
+                    name=request.name,
+                )
+            )
 
     def _check_access(self, request: Request, obj: Object, old: Object | None) -> None:
         if self.access_check is not None and request.row.group == _RBAC:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hatchway.cluster.api import validation as v
 from hatchway.errors import ApiError, bad_request
+from hatchway.numerals import parse_int
 
 Labels = Mapping[str, str]
 
@@ -32,13 +33,12 @@ class Requirement:
                 return value is not None
             case "!":
                 return value is None
-        if value is None or not _integer(value):
+        number = parse_int(value)
+        if number is None:
             return False
-        (bound,) = self.values
-        return int(value) > int(bound) if self.operator == "gt" else int(value) < int(bound)
-
-
-_integer = re.compile(r"[+-]?\d{1,18}").fullmatch
+        (text,) = self.values
+        bound = parse_int(text)
+        return bound is not None and (number > bound if self.operator == "gt" else number < bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class _Parser:
             if messages := v.label_value(value):
                 raise bad_request(f"values[{index}][{key}]: Invalid value: {v.quote(value)}: {'; '.join(messages)}")
         if operator in (">", "<"):
-            if not all(map(_integer, values)):
+            if any(parse_int(value) is None for value in values):
                 shown = v.quote(next(iter(values)))
                 raise bad_request(
                     f"values[0]: Invalid value: {shown}: for 'Gt', 'Lt' operators, the value must be an integer"

@@ -113,6 +113,7 @@ async def bind(api: Api, request: Request, body: Any) -> Object:
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
     pod = _latest(api, request)
+    api.admit(request, "CREATE", binding, pod, "binding")
     metadata = pod["metadata"]
     wanted = binding["metadata"].get("uid")
     problem = ""
@@ -150,6 +151,7 @@ async def evict(api: Api, request: Request, body: Any) -> Object:
     named = eviction["metadata"].get("name")
     if named and named != request.name:
         raise bad_request("name in URL does not match name in Eviction object")
+    api.admit(request, "CREATE", eviction, None, "eviction")
     wanted = eviction.get("deleteOptions") or {}
     preconditions = wanted.get("preconditions") or {}
     options = DeleteOptions(
@@ -181,7 +183,10 @@ async def finalize(api: Api, request: Request, body: Any) -> Object:
     causes = [
         cause
         for index, one in enumerate(finalizers)
-        for cause in v.each(f"spec.finalizers[{index}]", one, v.qualified_name(one))
+        for cause in (
+            *v.each(f"spec.finalizers[{index}]", one, v.qualified_name(one)),
+            *v.standard_finalizer(one, f"spec.finalizers[{index}]"),
+        )
     ]
     if causes:
         raise invalid("Namespace", request.name, causes)

@@ -64,6 +64,10 @@ def too_long(field: str, limit: int) -> Cause:
     return Cause("FieldValueTooLong", f"Too long: may not be more than {limit} bytes", field)
 
 
+def too_many(field: str, count: int, limit: int) -> Cause:
+    return Cause("FieldValueTooMany", f"Too many: {count}: must have at most {limit} items", field)
+
+
 def _regex_error(message: str, pattern: str, *examples: str) -> str:
     shown = " or ".join(f"'{one}', " for one in examples)
     return f"{message} (e.g. {shown}regex used for validation is '{pattern}')"
@@ -194,6 +198,16 @@ def qualified_name(text: str) -> list[str]:
     return found
 
 
+_STANDARD_FINALIZERS = frozenset(("kubernetes", "orphan", "foregroundDeletion"))
+
+
+def standard_finalizer(name: str, field: str) -> list[Cause]:
+    """`validateKubeFinalizerName`: a finalizer without a domain must be one of Kubernetes' own."""
+    if "/" in name or name in _STANDARD_FINALIZERS:
+        return []
+    return [invalid(field, name, "name is neither a standard finalizer name nor is it fully qualified")]
+
+
 def label_value(text: str) -> list[str]:
     found = _too_many_characters(text, 63)
     if text and not _qualified(text):
@@ -239,13 +253,17 @@ def port_number(port: int, low: int = 1) -> list[str]:
 
 
 def parse_ip(text: Json) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address, or None when the text is none (zones and leading zeros are none)."""
+    """The address, or None when the text is none (zones and leading zeros are none).
+
+    An IPv4 address that is spelled as an IPv6 one (`::ffff:127.0.0.1`) is an IPv4 address, as for Go's `net.ParseIP`.
+    """
     if not isinstance(text, str) or "%" in text:
         return None
     try:
-        return ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
 
 
 IP_ERROR = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"

@@ -1,9 +1,9 @@
 """The roles and bindings that every cluster starts with (Kubernetes' `rbac/bootstrappolicy/policy.go`).
 
 Left out are those of parts that an embedded cluster does not have (cloud volumes, certificate signing, the controllers'
-own accounts: here they are one process, in system:masters). Different from Kubernetes: the group system:nodes is bound
-to system:node, since there is no Node authorizer, and to system:node-proxier, since one agent is kubelet and service
-proxy; system:kube-dns may read EndpointSlices, pods and namespaces; and admin, edit and view carry their aggregated rules from the start.
+own accounts: here they are one process, in system:masters). As there, system:node is bound to no one: nodes have its
+rights by way of the Node authorizer (`nodes.py`). Different from Kubernetes: system:kube-dns may read EndpointSlices,
+pods and namespaces; and admin, edit and view carry their aggregated rules from the start.
 """
 
 from __future__ import annotations
@@ -200,12 +200,18 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:monitoring": [("Group", "system:monitoring")],
     "system:basic-user": [_AUTHENTICATED],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
-    "system:node": [("Group", "system:nodes")],
-    "system:node-proxier": [("User", "system:kube-proxy"), ("Group", "system:nodes")],
+    # Without subjects, so that a cluster made by a release before the Node authorizer loses them.
+    "system:node": [],
+    "system:node-proxier": [("User", "system:kube-proxy")],
     "system:kube-scheduler": [("User", "system:kube-scheduler")],
     "system:kube-controller-manager": [("User", "system:kube-controller-manager")],
     "system:kube-dns": [("ServiceAccount", "kube-dns")],
 }
+
+
+def node_rules() -> list[Rule]:
+    """The rules of the role system:node."""
+    return _CLUSTER_ROLES["system:node"]
 
 
 def bootstrap_objects() -> list[tuple[str, Object]]:

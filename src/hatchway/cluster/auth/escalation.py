@@ -1,4 +1,4 @@
-"""Nobody gives away rights that they do not have: the check of roles and bindings before they are stored.
+"""The escalation check of roles and bindings before they are stored: no user grants rights that the user lacks.
 
 The behaviour is that of Kubernetes' `pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/policybased`:
 who holds all rights of a role, or the verb `escalate` on it (`bind`, for bindings), may write it.
@@ -6,8 +6,10 @@ who holds all rights of a role, or the verb `escalate` on it (`bind`, for bindin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hatchway.cluster.auth.rbac import GROUP, PRIVILEGED_GROUP, Rbac, role_ref, rules_in
-from hatchway.cluster.auth.rules import ALL, Rule, compact, covers, quote, quoted
+from hatchway.cluster.auth.rules import ALL, Rule, TooManyCombinations, compact, covers, quote, quoted
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import forbidden, not_found
 from hatchway.kube.api import Object
@@ -18,6 +20,8 @@ _RESOURCES = {
 }
 # Who aggregates may end up with everything that anybody ever labels.
 _EVERYTHING = [Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), non_resource_urls=(ALL,))]
+# What the garbage collector changes, and what the server sets by itself (the version is checked elsewhere).
+_COLLECTION_FIELDS = frozenset(("ownerReferences", "finalizers", "managedFields", "resourceVersion", "selfLink"))
 
 
 def check_escalation(
@@ -26,45 +30,59 @@ def check_escalation(
     """Raise ApiError 403 when writing `obj` would give away rights that `user` lacks; 404 when it binds no existing role.
 
     resource: roles, clusterroles, rolebindings or clusterrolebindings. old: what is being replaced, None on create.
+
+    What a role grants depends on more than its rules: its labels decide which aggregated roles take them in. So every
+    change needs the role's rights, but for those by which an object is garbage collected.
     """
-    if PRIVILEGED_GROUP in user.groups:
+    if PRIVILEGED_GROUP in user.groups or (old is not None and _only_for_collection(obj, old)):
         return
     name = obj.get("metadata", {}).get("name", "")
     if resource in ("roles", "clusterroles"):
-        wanted = _granted_by_role(obj, old)
-        if not wanted or _may(rbac, user, "escalate", resource, namespace, name):
+        # As there, a right to `escalate` that is limited to names does not allow to make a role of that name.
+        if _may(rbac, user, "escalate", resource, namespace, name if old is not None else ""):
             return
-    else:
-        if old is not None and role_ref(obj) == role_ref(old) and obj.get("subjects") == old.get("subjects"):
-            return
-        role = role_ref(obj)
-        bound = _RESOURCES.get(role.kind, "")
-        if _may(rbac, user, "bind", bound, namespace, role.name):
-            return
-        rules = rbac.rules_of(role, namespace)
-        if rules is None:
-            raise not_found(bound, role.name, GROUP)
-        wanted = list(rules)
+        _require(rbac, user, resource, namespace, name, rules_in(obj))
+        if any(role is not None and role.get("aggregationRule") is not None for role in (obj, old)):
+            owned, _ = rbac.rules_for(user, namespace)
+            if covers(owned, _EVERYTHING):
+                raise forbidden(resource, name, "must have cluster-admin privileges to use the aggregationRule", GROUP)
+        return
+    role = role_ref(obj)
+    bound = _RESOURCES.get(role.kind, "")
+    if _may(rbac, user, "bind", bound, namespace, role.name):
+        return
+    rules = rbac.rules_of(role, namespace)
+    if rules is None:
+        raise not_found(bound, role.name, GROUP)
+    _require(rbac, user, resource, namespace, name, rules)
+
+
+def _require(rbac: Rbac, user: UserInfo, resource: str, namespace: str, name: str, wanted: Iterable[Rule]) -> None:
+    """Raise ApiError 403, worded as `ConfirmNoEscalation` does, when the user lacks some of the rights."""
     owned, problems = rbac.rules_for(user, namespace)
-    missing = covers(owned, wanted)
-    if missing:
-        lines = "\n".join(sorted({str(rule) for rule in compact(missing)}))
-        why = (
-            f"user {quote(user.name)} (groups={quoted(user.groups)}) "
-            f"is attempting to grant RBAC permissions not currently held:\n{lines}"
-        )
-        if problems:
-            why += f"; resolution errors: [{problems}]"
-        raise forbidden(resource, name, why, GROUP)
+    try:
+        missing = covers(owned, wanted)
+    except TooManyCombinations:
+        why = "its rules have too many combinations to compare with yours: split it into several roles"
+        raise forbidden(resource, name, why, GROUP) from None
+    if not missing:
+        return
+    lines = "\n".join(sorted({str(rule) for rule in compact(missing)}))
+    why = (
+        f"user {quote(user.name)} (groups={quoted(user.groups)}) "
+        f"is attempting to grant RBAC permissions not currently held:\n{lines}"
+    )
+    if problems:
+        why += f"; resolution errors: [{problems}]"
+    raise forbidden(resource, name, why, GROUP)
 
 
-def _granted_by_role(obj: Object, old: Object | None) -> list[Rule]:
-    """What a user must hold to write the role: nothing when the write leaves its rules as they are."""
-    rules = rules_in(obj)
-    aggregation = obj.get("aggregationRule")
-    if old is not None and rules == rules_in(old) and aggregation == old.get("aggregationRule"):
-        return []
-    return [*rules, *_EVERYTHING] if aggregation is not None else rules
+def _only_for_collection(obj: Object, old: Object) -> bool:
+    """Whether nothing differs but owners and finalizers (`IsOnlyMutatingGCFields`)."""
+    if any(obj.get(key) != old.get(key) for key in {*obj, *old} - {"metadata"}):
+        return False
+    metadata, former = obj["metadata"], old["metadata"]
+    return all(metadata.get(key) == former.get(key) for key in {*metadata, *former} - _COLLECTION_FIELDS)
 
 
 def _may(rbac: Rbac, user: UserInfo, verb: str, resource: str, namespace: str, name: str) -> bool:

@@ -10,6 +10,7 @@ cluster's names (a node was added).
 | apiserver                  | CN kube-apiserver                                        | server          |
 | apiserver-kubelet-client   | CN kube-apiserver-kubelet-client, O system:masters       | client          |
 | admin                      | CN kubernetes-admin, O system:masters                    | client          |
+| kube-proxy                 | CN system:kube-proxy                                     | client          |
 | kubelet-NODE               | CN system:node:NODE, O system:nodes                      | server, client  |
 | sa.key, sa.pub             | signs service-account tokens                             |                 |
 | user-tokens.key, .pub      | signs the tokens that `hatchway token --user` mints      |                 |
@@ -172,6 +173,7 @@ def _subjects(
         "apiserver": _Subject("kube-apiserver", dns=_unique(names), ips=_unique(ips), server=True),
         "apiserver-kubelet-client": _Subject("kube-apiserver-kubelet-client", ("system:masters",), client=True),
         "admin": _Subject("kubernetes-admin", ("system:masters",), client=True),
+        "kube-proxy": _Subject("system:kube-proxy", client=True),
     }
     for node, ip in zip(node_names, node_ips, strict=True):
         found[f"kubelet-{node}"] = _Subject(

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Literal
 
 from hatchway.cluster.auth import serviceaccounts, source
+from hatchway.cluster.auth.nodes import NODES_GROUP, NodeAuthorizer, node_of
 from hatchway.cluster.auth.rules import Rule, quote
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, forbidden
@@ -69,9 +70,13 @@ _Index = dict[str, dict[tuple[str, str], dict[Key, _Binding]]]
 
 
 class Rbac:
-    """The authorizer of one API server. `close` ends its subscriptions."""
+    """The authorizer of one API server: what the Node authorizer lets nodes do, and what roles let anyone do.
+
+    `close` ends its subscriptions.
+    """
 
     def __init__(self, objects: source.ObjectSource) -> None:
+        self._nodes = NodeAuthorizer(objects)
         self._roles: dict[Key, _Role] = {}
         self._bindings: dict[Key, _Binding] = {}
         # Bindings by namespace and subject.
@@ -93,6 +98,7 @@ class Rbac:
         for end in self._subscriptions:
             end()
         self._subscriptions = []
+        self._nodes.close()
 
     # -- deciding
 
@@ -101,6 +107,17 @@ class Rbac:
         user = asked.user
         if PRIVILEGED_GROUP in user.groups:
             return _PRIVILEGED
+        if NODES_GROUP in user.groups and (node := node_of(user)) is not None:
+            # Not remembered: it depends on the node's pods.
+            problem = self._nodes.problem(node, asked)
+            if not problem:
+                return Decision(True)
+            found = self._by_roles(asked)
+            return found if found.allowed else Decision(False, "\n".join(filter(None, (problem, found.reason))))
+        return self._by_roles(asked)
+
+    def _by_roles(self, asked: Attributes) -> Decision:
+        user = asked.user
         key = (
             user.name,
             user.groups,

@@ -6,8 +6,10 @@ Pure. The behaviour is that of Kubernetes' `pkg/apis/rbac/v1/evaluation_helpers.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,52 +103,126 @@ def quoted(values: Sequence[str]) -> str:
     return "[" + " ".join(map(quote, values)) + "]"
 
 
+# How many combinations of a wanted rule's values are looked at one by one, and how many missing ones are named.
+_MAX_COMBINATIONS = 50_000
+_MAX_MISSING = 1000
+
+
+class TooManyCombinations(Exception):
+    """A set of rules has more combinations of groups, resources, verbs and names than can be compared."""
+
+
 def covers(owned: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
-    """What of `wanted` no rule of `owned` covers, broken down into the smallest rules."""
-    return [part for rule in wanted for part in _breakdown(rule) if not any(_covers(own, part) for own in owned)]
+    """What of `wanted` no rule of `owned` covers, broken down into the smallest rules: the first 1,000 of them.
+
+    The work does not grow with the product of a rule's lists, which a small role makes huge: values that the same owned
+    rules cover are looked at once. Raises TooManyCombinations when that is not enough.
+    """
+    index = _Owned(owned)
+    missing: list[Rule] = []
+    looked_at = 0
+    for rule in wanted:
+        for parts in index.masks(rule):
+            looked_at += _combinations(parts)
+            if looked_at > _MAX_COMBINATIONS:
+                raise TooManyCombinations
+            if len(missing) < _MAX_MISSING:
+                missing += _missing(parts, _MAX_MISSING - len(missing))
+    return missing
 
 
-def _breakdown(rule: Rule) -> Iterator[Rule]:
-    for group in rule.api_groups:
-        for resource in rule.resources:
-            for verb in rule.verbs:
-                if rule.resource_names:
-                    for name in rule.resource_names:
-                        yield Rule((verb,), (group,), (resource,), (name,))
-                else:
-                    yield Rule((verb,), (group,), (resource,))
-    for url in rule.non_resource_urls:
-        for verb in rule.verbs:
-            yield Rule((verb,), non_resource_urls=(url,))
+# The values of one list of a rule, by the owned rules that cover them (a bit for each).
+_Masks = dict[int, list[str]]
 
 
-def _covers(own: Rule, part: Rule) -> bool:
-    if not _has(own.verbs, part.verbs):
-        return False
-    if part.non_resource_urls:
-        return all(any(_url_covers(item, url) for item in own.non_resource_urls) for url in part.non_resource_urls)
-    if not own.resources or not _has(own.api_groups, part.api_groups):
-        return False
-    if not all(_resource_covers(own.resources, resource) for resource in part.resources):
-        return False
-    if not own.resource_names:
-        return True
-    return bool(part.resource_names) and set(part.resource_names) <= set(own.resource_names)
+class _Owned:
+    """Owned rules, found by the values that they cover."""
+
+    def __init__(self, owned: Sequence[Rule]) -> None:
+        rules = list(dict.fromkeys(owned))
+        self._verbs: dict[str, int] = {}
+        self._groups: dict[str, int] = {}
+        self._resources: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+        self._any_name = 0
+        self._urls: dict[str, int] = {}
+        self._url_prefixes: dict[int, dict[str, int]] = {}
+        for number, rule in enumerate(rules):
+            bit = 1 << number
+            for known, values in (
+                (self._verbs, rule.verbs),
+                (self._groups, rule.api_groups),
+                (self._resources, rule.resources),
+                (self._names, rule.resource_names),
+                (self._urls, rule.non_resource_urls),
+            ):
+                for value in values:
+                    known[value] = known.get(value, 0) | bit
+            if not rule.resource_names:
+                self._any_name |= bit
+            for url in rule.non_resource_urls:
+                if url.endswith("*"):
+                    prefix = url.rstrip("*")
+                    prefixes = self._url_prefixes.setdefault(len(prefix), {})
+                    prefixes[prefix] = prefixes.get(prefix, 0) | bit
+
+    def masks(self, rule: Rule) -> Iterator[tuple[_Masks, _Masks, _Masks, _Masks]]:
+        """(groups, resources or URLs, verbs, names) of a wanted rule, once for its resources, once for its URLs.
+
+        Groups are empty for URLs; names hold only "" when the rule is for every name.
+        """
+        verbs = _grouped(rule.verbs, lambda verb: self._verbs.get(verb, 0) | self._verbs.get(ALL, 0))
+        if rule.resources and rule.api_groups:
+            groups = _grouped(rule.api_groups, lambda group: self._groups.get(group, 0) | self._groups.get(ALL, 0))
+            names: _Masks = {self._any_name: [""]}
+            if rule.resource_names:
+                names = _grouped(rule.resource_names, lambda name: self._names.get(name, 0) | self._any_name)
+            yield groups, _grouped(rule.resources, self._resource), verbs, names
+        if rule.non_resource_urls:
+            yield {}, _grouped(rule.non_resource_urls, self._url), verbs, {-1: [""]}
+
+    def _resource(self, resource: str) -> int:
+        found = self._resources.get(resource, 0) | self._resources.get(ALL, 0)
+        _, slash, subresource = resource.partition("/")
+        return found | self._resources.get(f"*/{subresource}", 0) if slash else found
+
+    def _url(self, url: str) -> int:
+        found = self._urls.get(url, 0)
+        for length, prefixes in self._url_prefixes.items():
+            found |= prefixes.get(url[:length], 0)
+        return found
 
 
-def _has(own: Sequence[str], wanted: Sequence[str]) -> bool:
-    return ALL in own or set(wanted) <= set(own)
+def _grouped(values: Sequence[str], mask: Callable[[str], int]) -> _Masks:
+    found: _Masks = {}
+    for value in values:
+        found.setdefault(mask(value), []).append(value)
+    return found
 
 
-def _resource_covers(own: Sequence[str], resource: str) -> bool:
-    if ALL in own or resource in own:
-        return True
-    _, slash, subresource = resource.partition("/")
-    return bool(slash) and f"*/{subresource}" in own
+def _combinations(parts: tuple[_Masks, _Masks, _Masks, _Masks]) -> int:
+    return math.prod(len(masks) or 1 for masks in parts)
 
 
-def _url_covers(own: str, url: str) -> bool:
-    return own == url or (own.endswith("*") and url.startswith(own.rstrip("*")))
+def _missing(parts: tuple[_Masks, _Masks, _Masks, _Masks], limit: int) -> list[Rule]:
+    """The combinations that no owned rule covers as a whole, `limit` of them at most."""
+    groups, wanted, verbs, names = parts
+    uncovered = (
+        (group_values, values, verb_values, name_values)
+        for group, group_values in (groups.items() if groups else ((-1, [""]),))
+        for mask, values in wanted.items()
+        for verb, verb_values in verbs.items()
+        for name, name_values in names.items()
+        if not group & mask & verb & name
+    )
+    found: Iterator[Rule] = (
+        Rule((verb,), (group,), (value,), (name,) if name else ())
+        if groups
+        else Rule((verb,), non_resource_urls=(value,))
+        for lists in uncovered
+        for group, value, verb, name in itertools.product(*lists)
+    )
+    return list(itertools.islice(found, limit))
 
 
 def compact(rules: Iterable[Rule]) -> list[Rule]:

@@ -26,7 +26,8 @@ class Attributes:
     """What an authorizer decides on (apiserver's `authorizer.Attributes`).
 
     resource is "" for a non-resource request, which then has `path`. `name` is verbatim, as it stood in the URL after
-    percent-decoding (`https:web:` for the proxy verb).
+    percent-decoding (`https:web:` for the proxy verb). fields: what a list's or a watch's field selector demands, as
+    (field, value).
     """
 
     user: UserInfo
@@ -38,3 +39,4 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: tuple[tuple[str, str], ...] = ()

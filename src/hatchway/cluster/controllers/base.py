@@ -21,6 +21,7 @@ from hatchway.cluster.controllers.objects import Key, key_of, now, uid_of
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.informer import Informer
+from hatchway.numerals import parse_int
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +202,7 @@ class Cache:
 
 
 def _version(obj: Object) -> int:
-    text = obj["metadata"].get("resourceVersion", "")
-    return int(text) if text.isdigit() else 0
+    return parse_int(obj["metadata"].get("resourceVersion")) or 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from hatchway.kube.api import Object
+from hatchway.numerals import parse_int
 
 Key = tuple[str, str]
 T = TypeVar("T")
@@ -126,9 +127,8 @@ def requirement_matches(requirement: Mapping[str, Any], labels: Mapping[str, str
     if operator == "DoesNotExist":
         return key not in labels
     if operator in ("Gt", "Lt") and key in labels and len(values) == 1:
-        try:
-            have, limit = int(labels[key]), int(values[0])
-        except ValueError:
+        have, limit = parse_int(labels[key]), parse_int(values[0])
+        if have is None or limit is None:
             return False
         return have > limit if operator == "Gt" else have < limit
     return False

@@ -31,6 +31,7 @@ from hatchway.cluster.controllers.objects import (
 from hatchway.cluster.controllers.ownership import claim
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.numerals import parse_int
 
 RESOURCE = "replicasets.apps"
 # At most this many pods are made or deleted in one go (BurstReplicas).
@@ -245,7 +246,4 @@ def _deletion_order(related: list[Object], moment: datetime) -> Any:
 
 
 def _deletion_cost(pod: Object) -> int:
-    try:
-        return int(annotations_of(pod).get(DELETION_COST, "0"))
-    except ValueError:
-        return 0
+    return parse_int(annotations_of(pod).get(DELETION_COST)) or 0

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from hatchway.cluster.controllers.objects import annotations_of, clone, is_deleting
 from hatchway.kube.api import Object
+from hatchway.numerals import is_digits, parse_int
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -73,7 +74,7 @@ def _limits(deployment: Object) -> tuple[int, int]:
 def _scaled(value: int | str, total: int, *, up: bool) -> int:
     if isinstance(value, int):
         return value
-    exact = int(value.removesuffix("%")) * total
+    exact = (parse_int(value.removesuffix("%")) or 0) * total
     return -(-exact // 100) if up else exact // 100
 
 
@@ -159,10 +160,7 @@ def _share(deployment: Object, found: Object, to_add: int, added: int) -> int:
 
 def annotation_number(obj: Object, name: str) -> int:
     """An annotation that holds a number; 0 when it is missing or holds something else."""
-    try:
-        return int(annotations_of(obj).get(name, "0"))
-    except ValueError:
-        return 0
+    return parse_int(annotations_of(obj).get(name)) or 0
 
 
 def next_revision(old: Iterable[Object]) -> int:
@@ -174,7 +172,7 @@ def annotations_of_new_set(deployment: Object, current: dict[str, str], revision
     out = dict(current)
     out.update({key: value for key, value in annotations_of(deployment).items() if key not in NOT_COPIED})
     before = out.get(REVISION, "")
-    if not before.isdigit() or int(before) < revision:
+    if not is_digits(before) or int(before) < revision:
         out[REVISION] = str(revision)
         if before:
             history = [*filter(None, out.get(REVISION_HISTORY, "").split(",")), before]

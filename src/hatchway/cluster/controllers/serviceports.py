@@ -21,6 +21,7 @@ from hatchway.cluster.controllers.objects import (
     uid_of,
 )
 from hatchway.kube.api import Object
+from hatchway.numerals import is_digits
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -90,7 +91,7 @@ def target_port(pod: Object, port: Object) -> int | None:
     target = port.get("targetPort") or port["port"]
     if isinstance(target, int):
         return target
-    if target.isdigit():
+    if is_digits(target):
         return int(target)
     protocol = port.get("protocol", "TCP")
     sidecars = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]

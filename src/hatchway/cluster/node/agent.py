@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hatchway.cluster.network.serviceproxy import ServiceProxy
-from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig
+from hatchway.cluster.node.config import PROXY, SHUT_DOWN_SECONDS, AgentConfig
 from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
 from hatchway.cluster.node.runtime import Runtime
 from hatchway.cluster.node.sources import Sources
@@ -32,24 +32,24 @@ async def run(config: AgentConfig, runtime: Runtime, stop: asyncio.Event) -> Non
 @contextlib.asynccontextmanager
 async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list[Kubelet]]:
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(open_client(config, node)) for node in config.nodes]
-        # What all nodes' pods refer to is watched once, in the first node's name.
-        sources, services = Sources(clients[0]), Informer(clients[0], "services")
+        clients = [
+            await stack.enter_async_context(open_client(config, f"kubelet-{node.name}")) for node in config.nodes
+        ]
+        # Services are in the environment of every pod: watched once, in the first node's name.
+        services = Informer(clients[0], "services")
         kubelets = [
-            Kubelet(config, node, runtime, client, sources, services)
+            Kubelet(config, node, runtime, client, Sources(client), services)
             for node, client in zip(config.nodes, clients, strict=True)
         ]
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(informer.run(), name=f"informer {informer.resource}")
-                for informer in (services, *sources.informers.values())
-            ]
+            tasks = [group.create_task(services.run(), name="informer services")]
             # A pod that starts must find its namespace's services in its environment.
             await services.synced()
             tasks += [group.create_task(kubelet.run(), name=f"kubelet {kubelet.node.name}") for kubelet in kubelets]
             tasks.append(group.create_task(_keep_clean(config, kubelets), name="clean-up"))
             if not config.loopback:
-                proxy = ServiceProxy(clients[0], node_ips=[node.ip for node in config.nodes])
+                proxier = await stack.enter_async_context(open_client(config, PROXY))
+                proxy = ServiceProxy(proxier, node_ips=[node.ip for node in config.nodes])
                 tasks.append(group.create_task(proxy.run(), name="service proxy"))
             try:
                 yield kubelets

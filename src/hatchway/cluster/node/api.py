@@ -19,6 +19,7 @@ from hatchway.cluster.node.logs import LogFile, log_path, pod_log_directory
 from hatchway.cluster.node.worker import PodWorker
 from hatchway.kube.api import Object
 from hatchway.kube.informer import Informer
+from hatchway.numerals import is_digits, parse_int
 from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead, Respond, Scope
 
 Send = Callable[[Any], Awaitable[None]]
@@ -151,7 +152,7 @@ class KubeletApi:
 def _attempts(directory: Path) -> list[int]:
     if not directory.is_dir():
         return []
-    return sorted(int(file.stem) for file in directory.glob("*.log") if file.stem.isdigit())
+    return sorted(int(file.stem) for file in directory.glob("*.log") if is_digits(file.stem))
 
 
 def parse_options(query: bytes | None) -> tuple[LogOptions, bool]:
@@ -165,11 +166,12 @@ def parse_options(query: bytes | None) -> tuple[LogOptions, bool]:
         text = given.get(name)
         if text is None:
             return None
-        if not text.lstrip("-").isdigit() or len(text) > 18:
+        found = parse_int(text)
+        if found is None:
             raise BadQuery(400, f"unable to decode query: {name} {text[:64]!r} is no number")
-        if int(text) < least:
+        if found < least:
             raise BadQuery(422, f"{name} must be at least {least}")
-        return int(text)
+        return found
 
     tail = None if given.get("tailLines") == "all" else number("tailLines", 0)
     seconds = number("sinceSeconds", 1)

@@ -12,6 +12,8 @@ from hatchway.errors import HatchwayError
 from hatchway.files import write_private
 
 ENVIRONMENT = "HATCHWAY_NODE_CONFIG"
+# The service proxy's certificate.
+PROXY = "kube-proxy"
 
 # How long pods may take to end when the cluster goes down, whatever grace they were promised (seconds): what the
 # kubelet calls shutdownGracePeriod.
@@ -32,7 +34,8 @@ class AgentConfig:
     """Everything the agent of all nodes needs to know.
 
     state_dir: the cluster's (`StateDir`): `pods/` and `logs/` are the agent's to write, `pki/` holds `ca.crt` and each
-        node's `kubelet-NODE.crt` and `.key`, which are its client's and its server's certificate.
+        node's `kubelet-NODE.crt` and `.key`, which are its client's and its server's certificate, and the service
+        proxy's `kube-proxy.crt` and `.key`.
     api_server: the API server's URL as the agent reaches it; pod_api_server: as pods reach it.
     isolation: "private" or "loopback", as the runtime has it.
     cluster_dns: the nameserver of pods; "" when there is none. images: shipped images beside those of `images.py`,
@@ -60,9 +63,9 @@ class AgentConfig:
     def loopback(self) -> bool:
         return self.isolation == "loopback"
 
-    def certificate(self, node: str) -> tuple[str, str]:
-        """The files of a kubelet's certificate and key."""
-        return str(self.pki / f"kubelet-{node}.crt"), str(self.pki / f"kubelet-{node}.key")
+    def certificate(self, name: str) -> tuple[str, str]:
+        """The files of the certificate and key called `name` (`kubelet-NODE`, PROXY)."""
+        return str(self.pki / f"{name}.crt"), str(self.pki / f"{name}.key")
 
     def save(self, path: Path) -> None:
         """Write it, 0600."""

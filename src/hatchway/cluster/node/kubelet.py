@@ -82,6 +82,7 @@ class Kubelet:
         try:
             async with asyncio.TaskGroup() as self._group:
                 group = self._group
+                group.create_task(self.shared.sources.run(), name=f"sources of {self.node.name}")
                 group.create_task(self.pods.run(), name=f"pods of {self.node.name}")
                 await self.pods.synced()
                 self.pods.subscribe(self._pod_event)
@@ -124,7 +125,7 @@ class Kubelet:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        context.load_cert_chain(*self._config.certificate(self.node.name))
+        context.load_cert_chain(*self._config.certificate(f"kubelet-{self.node.name}"))
         context.load_verify_locations(self._config.ca_file)
         context.verify_mode = ssl.CERT_OPTIONAL
         context.set_alpn_protocols(["http/1.1"])
@@ -155,6 +156,7 @@ class Kubelet:
         if pod["metadata"].get("deletionTimestamp"):
             worker.update(pod)
         assert self._group is not None, "pods are seen after run() has begun"
+        self.shared.sources.follow(uid, pod["metadata"].get("namespace", ""), worker.references)
         self._tasks[uid] = self._group.create_task(self._work(uid, worker), name=f"pod {pod['metadata']['name']}")
 
     async def _work(self, uid: str, worker: PodWorker) -> None:
@@ -168,6 +170,7 @@ class Kubelet:
         finally:
             del self.workers[uid]
             del self._tasks[uid]
+            self.shared.sources.release(uid)
         key = worker.pod["metadata"].get("namespace", ""), worker.pod["metadata"]["name"]
         if failed:
             self.shared.events.event(worker.pod, "Warning", "FailedSync", "Error syncing pod: see node.log")
@@ -205,6 +208,6 @@ def _last_change(path: Path) -> float:
     return max((found.stat().st_mtime for found in (path, *path.glob("*/*.log"))), default=0.0)
 
 
-def open_client(config: AgentConfig, node: NodeSpec) -> HttpClient:
-    """The client that speaks as the node."""
-    return HttpClient(config.api_server, config.ca_file, cert=config.certificate(node.name))
+def open_client(config: AgentConfig, name: str) -> HttpClient:
+    """The client that speaks with the certificate called `name`: a kubelet's, or the service proxy's."""
+    return HttpClient(config.api_server, config.ca_file, cert=config.certificate(name))

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from hatchway import __version__
 from hatchway.cluster.node.runtime import ContainerConfig, Process, StartError
 from hatchway.kube.api import Object
+from hatchway.numerals import is_digits
 
 Kind = Literal["startup", "readiness", "liveness"]
 Dial = Callable[[str, int, float], Awaitable[socket.socket]]
@@ -124,7 +125,7 @@ class Checker:
         return await self.check(handler, timeout)
 
     def _port(self, port: int | str | None) -> int:
-        number = self._ports.get(port) if isinstance(port, str) and not port.isdigit() else int(port or 0)
+        number = self._ports.get(port) if isinstance(port, str) and not is_digits(port) else int(port or 0)
         if not number or not 0 < number < 65536:
             raise HandlerError(f"couldn't find port: {port!r}")
         return number

@@ -50,17 +50,14 @@ def architecture() -> str:
 
 
 def labels(node: NodeSpec) -> dict[str, str]:
-    """The labels that a kubelet gives its node."""
-    own = {
+    """The labels that a kubelet gives its node; which role it has is not for it to say."""
+    return {
         "beta.kubernetes.io/arch": architecture(),
         "beta.kubernetes.io/os": platform.system().lower(),
         "kubernetes.io/arch": architecture(),
         "kubernetes.io/hostname": node.name,
         "kubernetes.io/os": platform.system().lower(),
     }
-    if node.index == 0:
-        own[_CONTROL_PLANE_LABEL] = ""
-    return own
 
 
 def node_object(node: NodeSpec, *, loopback: bool) -> Object:
@@ -75,6 +72,13 @@ def node_object(node: NodeSpec, *, loopback: bool) -> Object:
         "metadata": {"name": node.name, "labels": labels(node)},
         "spec": spec,
     }
+
+
+def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
+    """The control plane's own Node as the control plane makes it: with its role, which no node may claim by itself."""
+    found = node_object(node, loopback=loopback)
+    found["metadata"]["labels"][_CONTROL_PLANE_LABEL] = ""
+    return found
 
 
 def node_status(

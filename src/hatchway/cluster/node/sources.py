@@ -1,22 +1,50 @@
-"""The ConfigMaps and Secrets that pods refer to: read afresh for a start, watched for live volumes."""
+"""The ConfigMaps and Secrets that pods refer to: read afresh for a start, watched for live volumes.
+
+A node may read no more than these, one by one (the Node authorizer), so each is watched by itself, as the kubelet does
+(`pkg/kubelet/util/manager/watch_based_manager.go`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.informer import Informer
 
-KINDS = ("configmaps", "secrets")
+log = logging.getLogger(__name__)
+
+# Objects of one node that are watched at once: each is a connection. What is beyond is looked at now and then.
+_MAX_WATCHED = 256
+_LOOK_SECONDS = 60.0
+_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
+
+# (resource, namespace, name)
+Key = tuple[str, str, str]
 
 
 class Sources:
-    """What pods' environments and volumes are made of. The informers are run by whoever made this."""
+    """What the environments and volumes of one node's pods are made of. `run` until cancelled; then follow pods."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.informers = {kind: Informer(client, kind) for kind in KINDS}
+        self._subscribers: list[Callable[[str, str, str], None]] = []
+        self._pods: dict[str, frozenset[Key]] = {}
+        self._wanted: Counter[Key] = Counter()
+        self._watching: dict[Key, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Watch what the pods that are followed refer to, until cancelled."""
+        async with asyncio.TaskGroup() as self._group:
+            self._watch_more()
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                for key in self._wanted.keys() - self._watching.keys():
+                    self._changed(key)
 
     async def fresh(self, resource: str, namespace: str, name: str) -> Object | None:
         """The object as the server has it now; None when there is none. Raises ApiError."""
@@ -29,15 +57,51 @@ class Sources:
 
     def subscribe(self, changed: Callable[[str, str, str], None]) -> None:
         """Call `changed(resource, namespace, name)` for each change from now on."""
-        for kind, informer in self.informers.items():
-            informer.subscribe(_notifier(kind, changed))
+        self._subscribers.append(changed)
 
+    def follow(self, uid: str, namespace: str, found: Iterable[tuple[str, str]]) -> None:
+        """Watch the (resource, name) that the pod `uid` refers to, until `release`."""
+        if uid in self._pods:
+            return
+        keys = self._pods[uid] = frozenset((resource, namespace, name) for resource, name in found)
+        self._wanted.update(keys)
+        self._watch_more()
 
-def _notifier(kind: str, changed: Callable[[str, str, str], None]) -> Callable[[str, Object], None]:
-    def notify(_: str, obj: Object) -> None:
-        changed(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+    def release(self, uid: str) -> None:
+        """Watch no longer what only this pod refers to."""
+        for key in self._pods.pop(uid, ()):
+            self._wanted[key] -= 1
+            if not self._wanted[key]:
+                del self._wanted[key]
+                task = self._watching.pop(key, None)
+                if task is not None:
+                    task.cancel()
+        self._watch_more()
 
-    return notify
+    def _watch_more(self) -> None:
+        if self._group is None:
+            return
+        room = _MAX_WATCHED - len(self._watching)
+        for key in sorted(self._wanted.keys() - self._watching.keys())[: max(0, room)]:
+            self._watching[key] = self._group.create_task(self._watch(key), name="watch " + "/".join(key))
+
+    async def _watch(self, key: Key) -> None:
+        resource, namespace, name = key
+        informer = Informer(self._client, resource, namespace, field_selector=f"metadata.name={name}")
+        informer.subscribe(lambda _type, _obj: self._changed(key))
+        wait = _FIRST_RETRY
+        while True:
+            try:
+                await informer.run()
+            except (ApiError, OSError) as error:
+                # The pod may have gone to another node, or the server away; whoever still wants it asks again.
+                log.debug("cannot watch %s %s/%s: %s", resource, namespace, name, error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LAST_RETRY)
+
+    def _changed(self, key: Key) -> None:
+        for changed in self._subscribers:
+            changed(*key)
 
 
 def references(pod: Object) -> set[tuple[str, str]]:

@@ -19,6 +19,7 @@ from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import Volumes, pod_directory
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
+from hatchway.numerals import is_digits
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class Surroundings:
         directory = pod_log_directory(self.node.logs, self.namespace, self.name, self.uid)
         for old in (directory / container).glob("*.log*"):
             number = old.name.partition(".")[0]
-            if number.isdigit() and int(number) < attempt - 1:
+            if is_digits(number) and int(number) < attempt - 1:
                 old.unlink(missing_ok=True)
         self._sign(directory)
         return LogFile(log_path(directory, container, attempt))

@@ -19,6 +19,7 @@ from hatchway.cluster.node.surroundings import NodeServices, Surroundings
 from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.numerals import parse_int
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class PodWorker:
     def __init__(self, shared: NodeServices, pod: Object) -> None:
         self._around = Surroundings(shared, pod)
         self.uid = self._around.uid
-        self._references = sources.references(pod)
+        self.references = sources.references(pod)
         self._refresh = asyncio.Event()
         self._stop: _Stop | None = None
         self._stopped = asyncio.Event()
@@ -115,7 +116,7 @@ class PodWorker:
 
     def source_changed(self, resource: str, name: str) -> None:
         """A ConfigMap or Secret in the pod's namespace has changed."""
-        if (resource, name) in self._references:
+        if (resource, name) in self.references:
             self._around.sources_changed.set()
             self._around.sources_changed = asyncio.Event()
             self._refresh.set()
@@ -403,5 +404,5 @@ class PodWorker:
 
 def _version(obj: Object) -> int:
     """Hatchway's API numbers versions; one that does not counts as newest."""
-    text = obj["metadata"].get("resourceVersion", "")
-    return int(text) if text.isdigit() else 1 << 62
+    found = parse_int(obj["metadata"].get("resourceVersion"))
+    return 1 << 62 if found is None else found

@@ -212,7 +212,9 @@ def test_default_roles(source: FakeSource) -> None:
     assert not allowed(rbac, BOB, "get", "secrets", "n")
     assert not allowed(rbac, BOB, "get", "services/proxy", "n")
     assert allowed(rbac, node, "patch", "pods/status", "n")
-    assert allowed(rbac, node, "watch", "endpointslices", api_group="discovery.k8s.io")
+    proxy = UserInfo("system:kube-proxy", ("system:authenticated",))
+    assert allowed(rbac, proxy, "watch", "endpointslices", api_group="discovery.k8s.io")
+    assert not allowed(rbac, node, "watch", "endpointslices", api_group="discovery.k8s.io")
     assert not allowed(rbac, node, "create", "rolebindings", "n", **rbac_group)
     assert allowed(rbac, LOOPBACK_USER, "anything", "at-all")
     for path in ("/healthz", "/version", "/livez", "/readyz"):
@@ -305,21 +307,59 @@ def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
         'roles.rbac.authorization.k8s.io "esc" is forbidden: user "alice" (groups=["system:authenticated"]) is attempting '
         'to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}'
     )
-    # Metadata may be changed by who could not have granted it, and what one has may be granted.
-    check_escalation(rbac, ALICE, "roles", "n", {**ROLE, "metadata": {"name": "esc", "labels": {"a": "b"}}}, ROLE)
+    # What one has may be granted.
     check_escalation(rbac, ALICE, "roles", "n", {"metadata": {"name": "x"}, "rules": [rule("get", "pods")]})
     # Members of system:masters, and who may escalate, are free.
     check_escalation(rbac, LOOPBACK_USER, "roles", "n", ROLE)
     source.role("free", rule("escalate", "roles", "rbac.authorization.k8s.io", names="esc"), namespace="n")
     source.bind("free", "free", "User:alice", namespace="n")
-    check_escalation(rbac, ALICE, "roles", "n", ROLE)
+    check_escalation(rbac, ALICE, "roles", "n", ROLE, {**ROLE, "rules": []})
+    # On create there is no name yet that a right could be limited to.
+    with pytest.raises(ApiError):
+        check_escalation(rbac, ALICE, "roles", "n", ROLE)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"name": "cluster-admin", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        {"name": "cluster-admin", "labels": {}},
+        {"name": "cluster-admin", "annotations": {"a": "b"}},
+    ],
+)
+def test_every_change_of_a_role_needs_its_rights(source: FakeSource, metadata: dict[str, Any]) -> None:
+    """Its labels decide into which aggregated roles its rules go."""
+    rbac = Rbac(source)
+    old = source.objects["clusterroles.rbac.authorization.k8s.io"]["", "cluster-admin"]
+    with pytest.raises(ApiError) as caught:
+        check_escalation(rbac, ALICE, "clusterroles", "", {**old, "metadata": metadata}, old)
+    assert caught.value.code == 403
+    # What the garbage collector changes gives nothing away.
+    collected = {**old["metadata"], "finalizers": ["a/b"], "ownerReferences": [{"uid": "x"}], "resourceVersion": "7"}
+    check_escalation(rbac, ALICE, "clusterroles", "", {**old, "metadata": collected}, old)
 
 
 def test_aggregation_needs_everything(source: FakeSource) -> None:
     rbac = Rbac(source)
     role = {"metadata": {"name": "all"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
-    with pytest.raises(ApiError, match="not currently held"):
+    plain = {"metadata": {"name": "all"}}
+    for new, old in ((role, None), (role, plain), (plain, role)):
+        with pytest.raises(ApiError, match="must have cluster-admin privileges to use the aggregationRule"):
+            check_escalation(rbac, ALICE, "clusterroles", "", new, old)
+    source.bind("root", "cluster-admin", "User:alice")
+    check_escalation(rbac, ALICE, "clusterroles", "", role)
+
+
+def test_the_work_of_a_check_does_not_grow_with_the_product_of_lists(source: FakeSource) -> None:
+    source.role("some", rule("get list", "pods"))
+    source.bind("some", "some", "User:alice")
+    rbac = Rbac(source)
+    values = [f"v{number}" for number in range(2000)]
+    huge = {"apiGroups": values, "resources": values, "verbs": values, "resourceNames": values}
+    role = {"metadata": {"name": "huge"}, "rules": [huge]}
+    with pytest.raises(ApiError, match="not currently held") as caught:
         check_escalation(rbac, ALICE, "clusterroles", "", role)
+    assert len(caught.value.message) < 200_000
     source.bind("root", "cluster-admin", "User:alice")
     check_escalation(rbac, ALICE, "clusterroles", "", role)
 
@@ -351,8 +391,11 @@ def test_binding_a_role_needs_its_rights_or_bind(source: FakeSource) -> None:
     source.bind("binder", "binder", "User:alice", namespace="n")
     check_escalation(rbac, ALICE, "rolebindings", "n", binding("cluster-admin"))
     old = binding("admin")
-    check_escalation(rbac, ALICE, "rolebindings", "n", {**old, "metadata": {"name": "rb", "labels": {"x": "y"}}}, old)
-    with pytest.raises(ApiError):
-        check_escalation(
-            rbac, ALICE, "rolebindings", "n", {**old, "subjects": [{"kind": "User", "name": "alice"}]}, old
-        )
+    finalized = {**old, "metadata": {**old["metadata"], "finalizers": ["a/b"]}}
+    check_escalation(rbac, ALICE, "rolebindings", "n", finalized, old)
+    for change in (
+        {"subjects": [{"kind": "User", "name": "alice"}]},
+        {"metadata": {"name": "rb", "labels": {"x": "y"}}},
+    ):
+        with pytest.raises(ApiError):
+            check_escalation(rbac, ALICE, "rolebindings", "n", {**old, **change}, old)

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from hatchway.cluster.api import validation as v
+from hatchway.cluster.api.gojson import object_problem
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, readers
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
@@ -13,12 +14,13 @@ from hatchway.kube.api import Object
 # core.MaxSecretSize: for ConfigMaps and Secrets alike.
 MAX_SIZE = 1024 * 1024
 
-_REQUIRED_KEYS = {
-    "kubernetes.io/dockercfg": (".dockercfg",),
-    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
-    "kubernetes.io/tls": ("tls.crt", "tls.key"),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+_DOCKER_KEYS = {
+    "kubernetes.io/dockercfg": ".dockercfg",
+    "kubernetes.io/dockerconfigjson": ".dockerconfigjson",
 }
+_TLS_KEYS = ("tls.crt", "tls.key")
+_SSH_KEY = "ssh-privatekey"
+_REDACTED = "<secret contents redacted>"
 
 
 class _DataStrategy(Strategy):
@@ -47,7 +49,15 @@ def _keys(found: dict[str, Any], at: str) -> list[Cause]:
 
 
 def _decoded_size(values: dict[str, Any]) -> int:
-    return sum(len(value) * 3 // 4 for value in values.values())
+    return sum(len(value) // 4 * 3 - value[-2:].count("=") for value in values.values())
+
+
+def _docker_config(data: dict[str, Any], key: str) -> list[Cause]:
+    at = f"data[{key}]"
+    if key not in data:
+        return [v.required(at)]
+    problem = object_problem(base64.b64decode(data[key]))
+    return [v.invalid(at, _REDACTED, problem)] if problem else []
 
 
 class ConfigMapStrategy(_DataStrategy):
@@ -90,8 +100,13 @@ class SecretStrategy(_DataStrategy):
         elif kind == "kubernetes.io/basic-auth":
             if "username" not in data and "password" not in data:
                 causes += [v.required("data[username]"), v.required("data[password]")]
-        else:
-            causes += [v.required(f"data[{key}]") for key in _REQUIRED_KEYS.get(kind, ()) if key not in data]
+        elif kind in _DOCKER_KEYS:
+            causes += _docker_config(data, _DOCKER_KEYS[kind])
+        elif kind == "kubernetes.io/ssh-auth":
+            if not data.get(_SSH_KEY):
+                causes.append(v.required(f"data[{_SSH_KEY}]"))
+        elif kind == "kubernetes.io/tls":
+            causes += [v.required(f"data[{key}]") for key in _TLS_KEYS if key not in data]
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:

@@ -5,31 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from hatchway.cluster.api import validation as v
+from hatchway.cluster.api.strategies.addresses import endpoint_address
 from hatchway.cluster.api.strategies.base import Context, Strategy
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
-
-
-def endpoint_address(value: str, at: str) -> list[Cause]:
-    """`ValidateEndpointIP`: no address that reaches the node itself or its link."""
-    address = v.parse_ip(value)
-    if address is None:
-        return [v.invalid(at, value, v.IP_ERROR)]
-    if address.is_unspecified:
-        return [v.invalid(at, value, f"may not be unspecified ({v.quote(value)})")]
-    if address.is_loopback:
-        return [v.invalid(at, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
-    if address.is_link_local:
-        return [v.invalid(at, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if address.is_multicast:
-        return [v.invalid(at, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
-    return []
+# Of one endpoint, and ports of a slice (`pkg/apis/discovery/validation`).
+_MAX_ADDRESSES, _MAX_PORTS = 100, 20_000
 
 
 class _PlainStrategy(Strategy):
-    # Loopback addresses of pods are allowed where the cluster itself runs on loopback; the proxy verb checks what it dials.
+    """loopback: the cluster itself, its pods' addresses included, lives on 127.0.0.0/8."""
+
+    def __init__(self, *, loopback: bool = False) -> None:
+        self._loopback = loopback
+
     def has_status(self, obj: Object) -> bool:
         return False
 
@@ -48,18 +39,26 @@ class EndpointsStrategy(_PlainStrategy):
                 causes.append(v.required(at, "must specify `addresses` or `notReadyAddresses`"))
             for key in ("addresses", "notReadyAddresses"):
                 for number, address in enumerate(subset.get(key) or ()):
-                    causes += _address(address.get("ip", ""), f"{at}.{key}[{number}].ip")
+                    causes += self._address(address, f"{at}.{key}[{number}]")
             ports = subset.get("ports") or []
             for number, port in enumerate(ports):
                 causes += _port(port, f"{at}.ports[{number}]", name_required=len(ports) > 1)
         return causes
 
+    def _address(self, address: dict[str, Any], at: str) -> list[Cause]:
+        causes = endpoint_address(address.get("ip", ""), f"{at}.ip", loopback=self._loopback)
+        return causes + _place(address, at)
 
-def _address(ip: str, at: str) -> list[Cause]:
-    address = v.parse_ip(ip)
-    if address is not None and address.is_loopback:
-        return []
-    return endpoint_address(ip, at)
+
+def _place(endpoint: dict[str, Any], at: str) -> list[Cause]:
+    """The host name and the node of an endpoint."""
+    causes = []
+    hostname, node = endpoint.get("hostname") or "", endpoint.get("nodeName")
+    if hostname:
+        causes += v.each(f"{at}.hostname", hostname, v.dns1123_label(hostname))
+    if node is not None:
+        causes += v.each(f"{at}.nodeName", node, v.dns1123_subdomain(node))
+    return causes
 
 
 def _port(port: dict[str, Any], at: str, *, name_required: bool) -> list[Cause]:
@@ -95,18 +94,23 @@ class EndpointSliceStrategy(_PlainStrategy):
             causes.append(v.not_supported("addressType", kind, supported))
         endpoints = obj.get("endpoints") or []
         if len(endpoints) > 1000:
-            causes.append(
-                Cause("FieldValueTooMany", f"Too many: {len(endpoints)}: must have at most 1000 items", "endpoints")
-            )
+            causes.append(v.too_many("endpoints", len(endpoints), 1000))
         for index, endpoint in enumerate(endpoints):
             at = f"endpoints[{index}].addresses"
             addresses = endpoint.get("addresses") or []
             if not addresses:
                 causes.append(v.required(at, "must contain at least 1 address"))
+            elif len(addresses) > _MAX_ADDRESSES:
+                causes.append(v.too_many(at, len(addresses), _MAX_ADDRESSES))
             for number, value in enumerate(addresses):
                 causes += self._slice_address(kind, value, f"{at}[{number}]")
+            causes += _place(endpoint, f"endpoints[{index}]")
         names = set()
-        for index, port in enumerate(obj.get("ports") or ()):
+        ports = obj.get("ports") or ()
+        if len(ports) > _MAX_PORTS:
+            causes.append(v.too_many("ports", len(ports), _MAX_PORTS))
+            return causes
+        for index, port in enumerate(ports):
             at = f"ports[{index}]"
             name = port.get("name") or ""
             if name:
@@ -121,11 +125,10 @@ class EndpointSliceStrategy(_PlainStrategy):
                 causes += [v.invalid(f"{at}.port", number, message) for message in v.port_number(number)]
         return causes
 
-    @staticmethod
-    def _slice_address(kind: str, value: str, at: str) -> list[Cause]:
+    def _slice_address(self, kind: str, value: str, at: str) -> list[Cause]:
         if kind == "FQDN":
             return v.each(at, value, v.dns1123_subdomain(value))
-        causes = _address(value, at)
+        causes = endpoint_address(value, at, loopback=self._loopback)
         address = v.parse_ip(value)
         if not causes and address is not None and kind in ("IPv4", "IPv6") and f"IPv{address.version}" != kind:
             causes.append(v.invalid(at, value, f"must be an {kind} address"))

@@ -64,3 +64,13 @@ class NodeStrategy(Strategy):
                 v.forbidden("spec.providerID", 'node updates may not change providerID except from "" to valid')
             )
         return causes
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        causes = []
+        seen = set()
+        for index, address in enumerate((obj.get("status") or {}).get("addresses") or ()):
+            identity = (address.get("type"), address.get("address"))
+            if identity in seen:
+                causes.append(v.duplicate(f"status.addresses[{index}]", address))
+            seen.add(identity)
+        return causes

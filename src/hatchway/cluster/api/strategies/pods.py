@@ -12,6 +12,7 @@ from typing import Any
 from hatchway.cluster.api import validation as v
 from hatchway.cluster.api.names import random_suffix
 from hatchway.cluster.api.schema import quantity_value
+from hatchway.cluster.api.strategies.addresses import several_addresses
 from hatchway.cluster.api.strategies.base import Context, Strategy, field, keep, readers
 from hatchway.cluster.api.strategies.podspec import containers, validate_spec
 from hatchway.cluster.api.strategies.podupdate import validate_pod_change
@@ -24,6 +25,7 @@ _MIRROR = "kubernetes.io/config.mirror"
 # How long a pod waits for the `default` account of a namespace that is just being made.
 _ACCOUNT_WAIT = 1.0
 _PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_SYSTEM_CONDITIONS = frozenset(("PodScheduled", "Ready", "Initialized"))
 
 
 class PodStrategy(Strategy):
@@ -90,7 +92,9 @@ class PodStrategy(Strategy):
         super().prepare_status(ctx, obj, old)
         # The kubelet reports; it decides neither on ownership nor on the class of service.
         keep(obj["metadata"], old["metadata"], "ownerReferences")
-        obj.setdefault("status", {})["qosClass"] = (old.get("status") or {}).get("qosClass", qos_class(old["spec"]))
+        status = obj.setdefault("status", {})
+        status["qosClass"] = (old.get("status") or {}).get("qosClass", qos_class(old["spec"]))
+        _agree_on_address(status)
 
     def validate(self, obj: Object) -> list[Cause]:
         spec = obj["spec"]
@@ -109,12 +113,42 @@ class PodStrategy(Strategy):
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         return validate_spec(obj["spec"], "spec", is_pod=True) + validate_pod_change(obj["spec"], old["spec"])
 
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        status, former = obj.get("status") or {}, old.get("status") or {}
+        causes = []
+        for key in ("podIPs", "hostIPs"):
+            # What was stored before it was checked must not keep a kubelet from reporting.
+            if status.get(key) != former.get(key):
+                causes += several_addresses(status.get(key) or [], f"status.{key}")
+        hosts = status.get("hostIPs") or []
+        if hosts and hosts[0].get("ip", "") != status.get("hostIP", ""):
+            causes.append(v.invalid("status.hostIPs[0]", hosts[0].get("ip", ""), "must be equal to `hostIP`"))
+        elif not hosts and status.get("hostIP") and v.parse_ip(status["hostIP"]) is None:
+            causes.append(v.invalid("status.hostIP", status["hostIP"], v.IP_ERROR))
+        nominated = status.get("nominatedNodeName")
+        if nominated and nominated != former.get("nominatedNodeName"):
+            causes += v.each("status.nominatedNodeName", nominated, v.dns1123_subdomain(nominated))
+        for index, condition in enumerate(status.get("conditions") or ()):
+            kind = condition.get("type", "")
+            if kind not in _SYSTEM_CONDITIONS:
+                causes += v.each(f"status.conditions[{index}].Type", kind, v.qualified_name(kind))
+        return causes
+
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
         period = asked if asked is not None else obj["spec"].get("terminationGracePeriodSeconds", 30)
         phase = (obj.get("status") or {}).get("phase")
         if not obj["spec"].get("nodeName") or phase in ("Failed", "Succeeded"):
             return 0
         return 1 if period < 0 else int(period)
+
+
+def _agree_on_address(status: dict[str, Any]) -> None:
+    """`podIP` is the first of `podIPs`, and decides where they differ (`Convert_v1_PodStatus_To_core_PodStatus`)."""
+    single, many = status.get("podIP") or "", status.get("podIPs") or []
+    if single and (not many or many[0].get("ip") != single):
+        status["podIPs"] = [{"ip": single}]
+    elif many and not single:
+        status["podIP"] = many[0].get("ip", "")
 
 
 def _add_tolerations(spec: dict[str, Any]) -> None:
@@ -159,6 +193,7 @@ def _admit_runtime_class(obj: Object) -> None:
 def _admit_service_account(ctx: Context, obj: Object) -> None:
     spec = obj["spec"]
     if _MIRROR in (obj["metadata"].get("annotations") or {}):
+        _check_mirror(obj)
         return
     name = spec.get("serviceAccountName") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = name
@@ -176,6 +211,27 @@ def _admit_service_account(ctx: Context, obj: Object) -> None:
         mount = account.get("automountServiceAccountToken")
     if mount is None or mount:
         _mount_token(spec)
+
+
+def _check_mirror(obj: Object) -> None:
+    """Raise ApiError 403: a node's own pod reads nothing from the API (`plugin/pkg/admission/serviceaccount`)."""
+    spec, problem = obj["spec"], ""
+    if spec.get("serviceAccountName"):
+        problem = "a mirror pod may not reference service accounts"
+    for volume in spec.get("volumes") or ():
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
+        if any("secret" in source for source in sources):
+            problem = problem or "a mirror pod may not reference secrets"
+        if any("serviceAccountToken" in source for source in sources):
+            problem = problem or "a mirror pod may not use ServiceAccountToken volume projections"
+    for container in containers(spec):
+        variables = [one.get("valueFrom") or {} for one in container.get("env") or ()]
+        if any("secretKeyRef" in one for one in variables) or any(
+            "secretRef" in one for one in container.get("envFrom") or ()
+        ):
+            problem = problem or "a mirror pod may not reference secrets"
+    if problem:
+        raise forbidden("pods", obj["metadata"].get("name", ""), problem)
 
 
 def _mount_token(spec: dict[str, Any]) -> None:

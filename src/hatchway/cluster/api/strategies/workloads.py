@@ -12,6 +12,7 @@ from hatchway.cluster.api.strategies.podspec import validate_spec
 from hatchway.cluster.api.strategies.warnings import pod_warnings
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
+from hatchway.numerals import parse_int
 
 _SELECTOR = "spec.selector"
 
@@ -129,6 +130,11 @@ class DeploymentStrategy(_WorkloadStrategy):
 _percent = re.compile("[0-9]+%").fullmatch
 
 
+def _at_most_all(percent: str) -> bool:
+    number = parse_int(percent[:-1])
+    return number is not None and number <= 100
+
+
 def _validate_strategy(strategy: dict[str, Any], at: str) -> list[Cause]:
     rolling = strategy.get("rollingUpdate")
     kind = strategy.get("type")
@@ -153,7 +159,7 @@ def _validate_strategy(strategy: dict[str, Any], at: str) -> list[Cause]:
                         "'93%', regex used for validation is '[0-9]+%')",
                     )
                 )
-            elif key == "maxUnavailable" and int(value[:-1]) > 100:
+            elif key == "maxUnavailable" and not _at_most_all(value):
                 causes.append(v.invalid(where, value, "must not be greater than 100%"))
         else:
             causes += v.non_negative(value, where)
