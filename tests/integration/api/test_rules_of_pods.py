@@ -89,6 +89,10 @@ SYSCTL = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
             "have at least one node selector term",
         ),
         (
+            {"dnsConfig": {"options": [{"name": "ndots:5\nnameserver 192.0.2.1"}]}},
+            'spec.dnsConfig.options[0]: Invalid value: {"name":"ndots:5\\nnameserver 192.0.2.1"}: must not contain whitespace',
+        ),
+        (
             {"tolerations": [{"key": "k", "operator": "Equal", "effect": "Nope"}]},
             'spec.tolerations[0].effect: Unsupported value: "Nope": supported values: "NoSchedule", "PreferNoSchedule", '
             '"NoExecute"',

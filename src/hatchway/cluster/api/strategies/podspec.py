@@ -126,6 +126,9 @@ def _validate_dns(spec: Spec, at: str, causes: list[Cause]) -> None:
     for index, option in enumerate((config or {}).get("options") or ()):
         if not option.get("name"):
             causes.append(v.required(f"{at}.options[{index}]", "must not be empty"))
+        elif any(one.isspace() for text in (option["name"], option.get("value") or "") for one in text):
+            # Beyond the original: they become a line of /etc/resolv.conf.
+            causes.append(v.invalid(f"{at}.options[{index}]", option, "must not contain whitespace"))
 
 
 def _validate_scheduling_gates(gates: list[Spec], at: str, causes: list[Cause]) -> None:
