@@ -27,6 +27,7 @@ from hatchway.cluster.api.rest import Api, Request
 from hatchway.cluster.api.selectors import FieldSelector, FieldTerm
 from hatchway.cluster.api.watching import watch
 from hatchway.cluster.api.watchstream import Receive, Send, stream
+from hatchway.cluster.api.work import HEAVY, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path, not_found
 from hatchway.kube.api import Object
 
@@ -173,7 +174,8 @@ class _Verbs(Call):
         found = media_type(self.header(b"content-type"))
         if found not in (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH):
             raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
-        parsed = patch.parse_patch(found, await self.body())
+        body = await self.body()
+        parsed = await run_sized(len(body), patch.parse_patch, found, body)
         if request.field_validation != "Ignore":
             self.refuse_duplicates(request, parsed.duplicates, request.row.kind)
         return lambda obj: parsed.apply(gvk, obj)
@@ -192,7 +194,9 @@ class _Verbs(Call):
         body = await self.body()
         if not body:
             return None
-        obj = decode_body(self.header(b"content-type"), body, "DeleteOptions")
+        content_type = self.header(b"content-type")
+        size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
+        obj = await run_sized(size, decode_body, content_type, body, "DeleteOptions")
         if not isinstance(obj, dict):
             raise bad_request("the object provided is unrecognized (must be of type DeleteOptions)")
         if obj.get("kind", "DeleteOptions") != "DeleteOptions":

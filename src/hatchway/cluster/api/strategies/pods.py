@@ -118,8 +118,8 @@ class PodStrategy(Strategy):
                         f"must be less than or equal to previous value of {former}",
                     )
                 )
-        tolerations = new.get("tolerations") or []
-        missing = [one for one in before.get("tolerations") or () if one not in tolerations]
+        kept = {_identity(one) for one in new.get("tolerations") or ()}
+        missing = [one for one in before.get("tolerations") or () if _identity(one) not in kept]
         if missing:
             causes.append(
                 v.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
@@ -164,6 +164,10 @@ def _agree_on_address(status: dict[str, Any]) -> None:
         status["podIPs"] = [{"ip": single}]
     elif many and not single:
         status["podIP"] = many[0].get("ip", "")
+
+
+def _identity(toleration: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(toleration.items()))
 
 
 def _frozen(spec: dict[str, Any]) -> dict[str, Any]:
