@@ -29,6 +29,7 @@ from hatchway.cluster.api.rest import Api, Request
 from hatchway.cluster.api.selectors import FieldSelector, FieldTerm
 from hatchway.cluster.api.watching import watch
 from hatchway.cluster.api.watchstream import Receive, Send, stream
+from hatchway.cluster.api.work import HEAVY, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path, not_found
 from hatchway.kube.api import Object
 
@@ -188,7 +189,7 @@ class _Verbs(Call):
         if found not in (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH):
             raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
         body = await self.body()
-        parsed = patch.parse_patch(found, body)
+        parsed = await run_sized(len(body), patch.parse_patch, found, body)
         if request.field_validation != "Ignore" and parsed.duplicates:
             request.patch_errors, request.patch_body = parsed.duplicates, body
         return lambda obj: parsed.apply(gvk, obj)
@@ -207,7 +208,9 @@ class _Verbs(Call):
         body = await self.body()
         if not body:
             return None
-        obj = decode_body(self.header(b"content-type"), body, "DeleteOptions")
+        content_type = self.header(b"content-type")
+        size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
+        obj = await run_sized(size, decode_body, content_type, body, "DeleteOptions")
         if not isinstance(obj, dict):
             raise bad_request("the object provided is unrecognized (must be of type DeleteOptions)")
         if obj.get("kind", "DeleteOptions") != "DeleteOptions":

@@ -162,6 +162,7 @@ def _validate_owners(owners: list[dict[str, Any]]) -> list[Cause]:
                         f"and {current}",
                     )
                 )
-            else:
-                controller = current
+                # Each further one would quote all of them again.
+                break
+            controller = current
     return causes

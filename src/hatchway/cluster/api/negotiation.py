@@ -7,6 +7,7 @@ protobuf gets JSON. Tables and PartialObjectMetadata are asked for by parameters
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import msgspec
 import yaml
 
 from hatchway.cluster.api.schema import decode_protobuf
+from hatchway.cluster.api.work import MAX_VALUES, check_values
 from hatchway.errors import ApiError, bad_request, unsupported_media_type
 
 MAX_BODY = 3 * 1024 * 1024
@@ -21,7 +23,9 @@ JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.
 _ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
 # What a YAML body may hold: reading it is slow, aliases and merges make few bytes stand for many values, and libyaml's
 # nested ones recurse on the C stack, where nothing stops them.
-_MAX_NODES = 250_000
+_MAX_NODES = MAX_VALUES
+# Longer numbers are none: making them from their digits takes a time that grows with the square of their length.
+_MAX_DIGITS = 64
 _MAX_DEPTH = 500
 
 As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
@@ -116,6 +120,7 @@ def _unrecognized(kind: str, why: str) -> ApiError:
 
 
 def decode_json(body: bytes, kind: str) -> Any:
+    check_values(body)
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -140,6 +145,20 @@ class _Loader(_Base):  # type: ignore[misc]
             raise ValueError("document contains excessive merging")
 
 
+def _number(loader: Any, node: Any, construct: Callable[[Any, Any], Any]) -> Any:
+    text = loader.construct_scalar(node)
+    if ":" in text:
+        # YAML 1.1's numbers in base 60 are strings for Go.
+        return text
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a number is too long")
+    return construct(loader, node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: _number(loader, node, _Base.construct_yaml_int))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda loader, node: _number(loader, node, _Base.construct_yaml_float)
+)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in _Base.yaml_implicit_resolvers.items()

@@ -19,6 +19,7 @@ import msgspec
 from hatchway.cluster.api.schema.strict import strict_errors
 from hatchway.cluster.api.schema.table import UnknownKind, load
 from hatchway.cluster.api.strategicpatch import BadPatch, merge_map
+from hatchway.cluster.api.work import check_values
 from hatchway.errors import ApiError, bad_request, unsupported_media_type
 
 __all__ = [
@@ -39,8 +40,10 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 _MAX_OPERATIONS = 10_000
-# What `copy` operations may add up to, so that a small patch cannot make a huge object (json-patch's limit of that name).
-_MAX_COPIED = 10 * 3 * 1024 * 1024
+# What `copy` operations may add up to, so that a small patch cannot make a huge object: bytes of JSON, as apiserver's
+# JSONPatchMaxCopyBytes, and commas and brackets in it, since many small values take longer than few long ones.
+_MAX_COPIED = 3 * 1024 * 1024
+_MAX_COPIED_VALUES = 20_000
 
 
 class _Rejected(Exception):
@@ -73,6 +76,7 @@ def parse_patch(media_type: str, body: bytes) -> Patch:
     if media_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH):
         # The words of the original's router, which turns such a request away before anything else sees it.
         raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+    check_values(body)
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -154,14 +158,16 @@ def json_patch(obj: dict[str, Any], operations: Json) -> dict[str, Any]:
         )
     try:
         document: Json = _copy(obj)
-        copied = 0
+        copied = values = 0
         for operation in operations:
             function = _OPERATIONS.get(operation.get("op", ""))
             if function is None:
                 raise _Rejected
             if function is _duplicate:
-                copied += _size(_get(document, _pointer(operation, "from")))
-                if copied > _MAX_COPIED:
+                text = msgspec.json.encode(_get(document, _pointer(operation, "from")))
+                copied += len(text)
+                values += text.count(b",") + text.count(b"[") + text.count(b"{")
+                if copied > _MAX_COPIED or values > _MAX_COPIED_VALUES:
                     raise _Rejected
             document = function(document, operation)
         if not isinstance(document, dict):
@@ -180,10 +186,6 @@ def _copy(value: Json) -> Json:
     if isinstance(value, list):
         return [_copy(one) for one in value]
     return value
-
-
-def _size(value: Json) -> int:
-    return len(msgspec.json.encode(value))
 
 
 def _pointer(operation: dict[str, Any], member: str) -> list[str]:

@@ -179,6 +179,7 @@ class Rbac:
 
     def _bindings_of(self, user: UserInfo, namespace: str) -> Iterator[tuple[_Binding, str]]:
         """The cluster's bindings and then the namespace's, each in the order of names, with the subject that matched."""
+        groups = frozenset(user.groups)
         for where in ("", namespace) if namespace else ("",):
             index = self._index.get(where)
             if not index:
@@ -189,7 +190,7 @@ class Rbac:
             for key in sorted(found):
                 binding = found[key]
                 for subject, described in binding.subjects:
-                    if subject == ("User", user.name) or (subject[0] == "Group" and subject[1] in user.groups):
+                    if subject == ("User", user.name) or (subject[0] == "Group" and subject[1] in groups):
                         yield binding, described
                         break
 
