@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,8 +64,7 @@ class PrivateSandbox:
         self.ip = ip
 
     async def start(self, config: ContainerConfig) -> Process:
-        mounts = [{"source": m.source, "path": m.path, "read_only": m.read_only} for m in config.mounts]
-        more = {"mounts": mounts, "read_only_root": config.read_only_root}
+        more = {"mounts": [asdict(mount) for mount in config.mounts], "read_only_root": config.read_only_root}
         return await self._runtime.start({"op": "start", "sandbox": self._name}, config, more)
 
     async def exec(self, container: Process, config: ContainerConfig) -> Process:

@@ -13,11 +13,18 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A host path (file or directory) shown at `path` inside a container."""
+    """A file or directory shown at `path` inside a container.
+
+    source: a path that no container can change any part of. inside: a path in it, resolved when it is mounted as if
+    `source` were the root directory (hostPath; "": `source` itself). sub_path: a path below that, whose links may not
+    lead out of it. read_only: with everything that is mounted below.
+    """
 
     source: str
     path: str
     read_only: bool = False
+    inside: str = ""
+    sub_path: str = ""
 
 
 @dataclass(slots=True)
