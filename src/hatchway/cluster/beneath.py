@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _COMPONENT = _PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,7 +27,7 @@ Make = Literal["directory", "file"]
 
 
 class ReadOnlyParent(OSError):
-    """Something cannot be made in a directory that is on a read-only mount. directory: its descriptor, to be closed."""
+    """Something cannot be made in a directory on a read-only mount. directory: its descriptor, which the caller closes."""
 
     def __init__(self, directory: int) -> None:
         super().__init__(errno.EROFS, os.strerror(errno.EROFS))
@@ -44,16 +44,26 @@ def open_beneath(directory: int, path: str, make: Make | None = None) -> int:
 
     Links are followed while they stay below. Raises OSError, EXDEV for a path that leads out.
     """
-    return _walk(directory, path, make, confined=False)
+    try:
+        return _walk(directory, path, make, confined=False)
+    except ReadOnlyParent as error:
+        os.close(error.directory)
+        raise OSError(error.errno, error.strerror) from error
 
 
-def open_in_root(root: int, path: str, make: Make | None = None) -> int:
+def open_in_root(root: int, path: str, make: Make | None = None, *, keep_parent: bool = False) -> int:
     """Open `path` as a process whose root directory is `root` would: absolute links and `..` end there.
 
-    make: what is made when it is missing, with the directories above. Raises OSError; ReadOnlyParent when making fails
-    because of a read-only mount.
+    make: what is made when it is missing, with the directories above. keep_parent: raise ReadOnlyParent when making it
+    fails because of a read-only mount. Raises OSError.
     """
-    return _walk(root, path, make, confined=True)
+    try:
+        return _walk(root, path, make, confined=True)
+    except ReadOnlyParent as error:
+        if keep_parent:
+            raise
+        os.close(error.directory)
+        raise OSError(error.errno, error.strerror) from error
 
 
 def _walk(root: int, path: str, make: Make | None, *, confined: bool) -> int:
@@ -83,30 +93,24 @@ def _descend(opened: list[int], path: str, make: Make | None, confined: bool) ->
                 raise _leads_out()
             continue
         found = _open(opened[-1], name, make if not left else make and "directory")
-        if not stat.S_ISLNK(os.fstat(found).st_mode):
+        if isinstance(found, int):
             opened.append(found)
             if len(opened) > _DEPTH:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             continue
         links += 1
-        with contextlib.closing(_Descriptor(found)):
-            target = os.readlink("", dir_fd=found)
         if links > _LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if target.startswith("/"):
+        if found.target.startswith("/"):
             if not confined:
                 raise _leads_out()
             while len(opened) > 1:
                 os.close(opened.pop())
-        left += _components(target)
+        left += _components(found.target)
 
 
-class _Descriptor:
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def close(self) -> None:
-        os.close(self._number)
+class _Link(NamedTuple):
+    target: str
 
 
 def _components(path: str) -> list[str]:
@@ -118,9 +122,9 @@ def _leads_out() -> OSError:
     return OSError(errno.EXDEV, "leads out of the directory")
 
 
-def _open(parent: int, name: str, make: Make | None) -> int:
+def _open(parent: int, name: str, make: Make | None) -> int | _Link:
     try:
-        return os.open(name, _COMPONENT, dir_fd=parent)
+        return _look(parent, name)
     except FileNotFoundError:
         if make is None:
             raise
@@ -137,7 +141,22 @@ def _open(parent: int, name: str, make: Make | None) -> int:
         if error.errno == errno.EROFS:
             raise ReadOnlyParent(os.dup(parent)) from error
         raise
-    return os.open(name, _COMPONENT, dir_fd=parent)
+    return _look(parent, name)
+
+
+def _look(parent: int, name: str) -> int | _Link:
+    """What a name is: a descriptor, or a link's target."""
+    try:
+        found = os.open(name, _COMPONENT, dir_fd=parent)
+    except OSError as error:
+        # Where there is no O_PATH, a link cannot be opened at all.
+        if error.errno != errno.ELOOP:
+            raise
+        return _Link(os.readlink(name, dir_fd=parent))
+    if not stat.S_ISLNK(os.fstat(found).st_mode):
+        return found
+    with opened(found):
+        return _Link(os.readlink("", dir_fd=found))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ the volume, as the limit of the walk. What another container exchanges in a shar
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -35,8 +36,8 @@ security shadow shadow- ssh subgid subuid sudoers sudoers.d sysctl.d systemd tmp
 """
 _ETC_HIDDEN = frozenset(_ETC_NAMES.split())
 
-_DIRECTORIES = ("/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run/lock", "/srv", "/sys", "/var/cache")
-_MORE_DIRECTORIES = ("/var/lib", "/var/log", "/var/spool")
+_TOP_DIRECTORIES = ("/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run/lock", "/srv", "/sys")
+DIRECTORIES = (*_TOP_DIRECTORIES, "/var/cache", "/var/lib", "/var/log", "/var/spool")
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 # What runc protects by default (libcontainer's specconv: maskedPaths, readonlyPaths): uid 0 may be the host's root.
@@ -45,6 +46,7 @@ _PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _SYS_MASKED = ("firmware", "kernel/debug", "kernel/security", "devices/virtual/powercap")
 
 _EMPTY = "/.empty"
+_TEMPLATE_FILE = "/template.json"
 _KEPT_FLAGS = (
     (os.ST_NOSUID, linux.MS_NOSUID),
     (os.ST_NODEV, linux.MS_NODEV),
@@ -72,6 +74,11 @@ class Template(NamedTuple):
     def programs(self) -> str:
         return self.path + "/programs"
 
+    @property
+    def empty(self) -> str:
+        """An empty directory that is read-only."""
+        return self.programs + _EMPTY
+
     def stage(self, *, directory: bool) -> str:
         return f"{self.path}/stage-{'directory' if directory else 'file'}"
 
@@ -94,7 +101,16 @@ def prepare(scratch: str, hidden: Sequence[str] = ()) -> Template:
     os.mkdir(programs + "/etc")
     _expose("/etc", programs + "/etc", _ETC_HIDDEN)
     make_read_only(programs)
-    return Template(scratch, links, trees, sorted(os.listdir(programs + "/etc")))
+    template = Template(scratch, links, trees, sorted(os.listdir(programs + "/etc")))
+    with open(scratch + _TEMPLATE_FILE, "w", encoding="utf-8") as file:
+        json.dump(template._asdict(), file)
+    return template
+
+
+def load_template(scratch: str) -> Template:
+    """What `prepare` has made there, for another process in its mount namespace. Raises OSError."""
+    with open(scratch + _TEMPLATE_FILE, encoding="utf-8") as file:
+        return Template(**json.load(file))
 
 
 def _program_trees() -> list[str]:
@@ -228,7 +244,7 @@ def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str,
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
     _fill(template, root)
     make_devices(root)
-    mount_proc_and_sys(root, template.programs + _EMPTY)
+    mount_proc_and_sys(root, template.empty)
     _make_etc(template, root, etc)
     with beneath.opened(beneath.open_directory(root)) as top:
         for mount in sorted(mounts, key=lambda mount: mount["path"].rstrip("/").count("/")):
@@ -245,7 +261,7 @@ def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str,
 
 
 def _fill(template: Template, root: str) -> None:
-    for path in (*_DIRECTORIES, *_MORE_DIRECTORIES):
+    for path in DIRECTORIES:
         os.makedirs(root + path, 0o755, exist_ok=True)
     os.mkdir(root + "/root", 0o700)
     for path in ("/tmp", "/var/tmp"):
@@ -362,7 +378,7 @@ def _open_mount_point(template: Template, root: int, path: str, directory: bool)
     kind: beneath.Make = "directory" if directory else "file"
     while True:
         try:
-            target = beneath.open_in_root(root, path, kind)
+            target = beneath.open_in_root(root, path, kind, keep_parent=True)
             break
         except beneath.ReadOnlyParent as error:
             with beneath.opened(error.directory) as place:

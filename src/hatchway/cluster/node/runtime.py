@@ -95,7 +95,26 @@ class Sandbox(Protocol):
         ...
 
 
-class Runtime(Protocol):
+class NodeFiles(Protocol):
+    """The file systems of the nodes, and those that the agent mounts for pods."""
+
+    def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        """What a hostPath volume means: a root directory, and the path in it. Raises OSError."""
+        ...
+
+    def mount_memory(self, path: str, size: int | None = None) -> bool:
+        """Mount a file system in memory at `path`, of at most `size` bytes, unless one is mounted there.
+
+        Returns whether there is one: False where this machine allows none. Raises OSError.
+        """
+        ...
+
+    def unmount(self, path: str) -> None:
+        """Take away what `mount_memory` has mounted; nothing happens when there is nothing. Raises OSError."""
+        ...
+
+
+class Runtime(NodeFiles, Protocol):
     """All sandboxes of the cluster's nodes on this machine, and the network they are in."""
 
     @property
