@@ -44,6 +44,14 @@ def up(
             show_default="full",
         ),
     ] = None,
+    host_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Open a directory of this machine to hostPath volumes, writable; may be repeated.",
+            show_default="none: nodes have a file system of their own",
+        ),
+    ] = None,
 ) -> None:
     """Start a cluster in seconds: API server, nodes, DNS and logging. Ctrl-C ends it."""
     if network not in (None, "auto", "private", "loopback"):
@@ -55,7 +63,13 @@ def up(
     # Before anything is started: a file that cannot be merged into is a reason not to begin.
     kubeconfig_files.check(path)
     options = lifecycle.Options(
-        api_port=api_port, workers=nodes, addons=addons, network=network, rewrite=rewrite, ephemeral=ephemeral
+        api_port=api_port,
+        workers=nodes,
+        addons=addons,
+        network=network,
+        rewrite=rewrite,
+        host_paths=lifecycle.check_host_paths(state, host_path) if host_path else None,
+        ephemeral=ephemeral,
     )
     run = lifecycle.settle(state)
     if run is not None:

@@ -45,6 +45,23 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_host_paths(state: StateDir, given: list[str]) -> list[str]:
+    """Directories that nodes may have of this machine, as absolute paths. Raises HatchwayError."""
+    found = []
+    for text in given:
+        path = Path(os.path.abspath(Path(text).expanduser()))
+        if not path.is_dir():
+            raise HatchwayError(f"--host-path {text}: there is no such directory")
+        if path == Path("/"):
+            raise HatchwayError(
+                "--host-path / would give every pod all of this machine", "name the directories that pods need"
+            )
+        if path.resolve().is_relative_to(state.path.resolve()):
+            raise HatchwayError(f"--host-path {text}: that is where the cluster keeps its keys", "choose another one")
+        found.append(str(path))
+    return sorted(set(found))
+
+
 def require(state: StateDir) -> None:
     """Raise HatchwayError when there is no such cluster."""
     if not state.config_file.exists():
@@ -94,6 +111,7 @@ class Options:
     addons: bool | None = None
     network: str | None = None
     rewrite: str | None = None
+    host_paths: list[str] | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -104,8 +122,10 @@ class Options:
             "addons": self.addons,
             "network": self.network,
             "rewrite": self.rewrite,
+            "host_paths": self.host_paths,
         }
-        names = {key: f"--{key}" for key in asked} | {"api_port": "--api-port", "workers": "--nodes"}
+        own_names = {"api_port": "--api-port", "workers": "--nodes", "host_paths": "--host-path"}
+        names = {key: f"--{key}" for key in asked} | own_names
         return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
 
 
@@ -151,7 +171,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = known or ClusterConfig(name=state.path.name)
     asked = {
         key: value
-        for key in ("api_port", "workers", "addons", "network", "rewrite")
+        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths")
         if (value := getattr(options, key)) is not None
     }
     config = replace(config, **asked, ephemeral=options.ephemeral)

@@ -15,6 +15,10 @@ KUBELET_PORT = 10250
 DEFAULT_API_PORT = 6443
 CONTROL_PLANE = "control-plane"
 
+# Where nodes have the logs of all pods, and the index of the logging add-on.
+NODE_LOGS = "/var/log/pods"
+NODE_LOG_INDEX = "/var/lib/hatchway/logging"
+
 # Without namespaces (macOS, locked-down Linux) everything lives on loopback: 127.64.0.x nodes, 127.64+N.0.0/16 pods.
 LOOPBACK_NODES = ipaddress.IPv4Network("127.64.0.0/24")
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import uvloop
 
-from hatchway.cluster import lifecycle, plan
+from hatchway.cluster import beneath, lifecycle, plan
 from hatchway.cluster.addons import apply as addons
 from hatchway.cluster.addons import readiness
 from hatchway.cluster.api import schema
@@ -224,7 +224,12 @@ class _Cluster:
             pod_api_server=url,
             isolation="loopback" if loopback else "private",
             cluster_dns=plan.DNS_SERVICE_IP if self.config.addons and not loopback else "",
+            host_paths=self.config.host_paths,
         )
+        # On loopback secrets lie there on the disk: what a killed cluster has left goes before anything starts.
+        with beneath.opened(beneath.open_directory(state.path)) as top:
+            beneath.remove_tree(top, state.memory.name)
+        state.create()
         config_file = state.path / "agent.json"
         agent.save(config_file)
         directory = state.path / "network"
@@ -279,7 +284,7 @@ class _Cluster:
     async def _await_ready(self, client: Client, network: Network, server: str) -> None:
         names, limits = self.names, network.limits
         if self.config.addons:
-            await addons.ensure_addons(client, self.state)
+            await addons.ensure_addons(client)
         nodes = Informer(client, "nodes")
         slices = Informer(client, "endpointslices.discovery.k8s.io", NAMESPACE)
         services: list[Any] = []

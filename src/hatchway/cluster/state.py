@@ -6,6 +6,8 @@ store.sqlite3    the API server's objects
 pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
 tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
 audit.log        audit events, one JSON object a line
+nodes/NAME/      what pods have left in a node's own file system (hostPath)
+memory/          mount point: in the private network, secrets lie there in memory, and never on the disk
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
 server.log, node.log
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class ClusterConfig:
     network: str = "auto"  # auto, private, loopback
     rewrite: str = "full"  # full, kubernetes, off: what the proxy verb does to answers
     ephemeral: bool = False
+    host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
 
 
 class StateDir:
@@ -54,7 +57,10 @@ class StateDir:
         self.basic_file = path / "basic.json"
         self.audit_file = path / "audit.log"
         self.pods = path / "pods"
+        self.memory = path / "memory"
+        self.nodes = path / "nodes"
         self.logs = path / "logs"
+        self.log_index = path / "logging"
         self.server_log = path / "server.log"
         self.node_log = path / "node.log"
         self.lock_file = path / "lock"
@@ -73,7 +79,7 @@ class StateDir:
     def create(self) -> None:
         """Make the directories. Raises HatchwayError when that is not possible."""
         try:
-            for directory in (self.path, self.pki, self.pods, self.logs):
+            for directory in (self.path, self.pki, self.pods, self.memory, self.nodes, self.logs, self.log_index):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise HatchwayError(

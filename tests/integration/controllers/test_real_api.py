@@ -19,7 +19,6 @@ from hatchway.cluster.controllers.base import RESOURCES
 from hatchway.cluster.controllers.bootstrap import ensure_bootstrap
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
 from hatchway.cluster.controllers.objects import clone, key_of
-from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Object
 
 SLICES = "endpointslices.discovery.k8s.io"
@@ -201,10 +200,9 @@ async def _gone(cluster: Cluster, name: str) -> bool:
     return all(found["metadata"]["name"] != name for found in await cluster.client.list("namespaces"))
 
 
-async def test_built_in_services_come_up_and_a_second_start_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+async def test_built_in_services_come_up_and_a_second_start_changes_nothing(cluster: Cluster) -> None:
     client = cluster.client
-    state = StateDir(tmp_path)
-    await ensure_addons(client, state)
+    await ensure_addons(client)
 
     async def up() -> bool:
         found = await client.list("deployments.apps", "kube-system")
@@ -222,12 +220,12 @@ async def test_built_in_services_come_up_and_a_second_start_changes_nothing(clus
     kubernetes = await client.get("endpoints", "kubernetes", "default")
     assert kubernetes["subsets"][0]["addresses"] == [{"ip": "172.18.0.2"}]
     revision = cluster.store.revision
-    await ensure_addons(client, state)
+    await ensure_addons(client)
     await ensure_bootstrap(client, "172.18.0.2")
     assert cluster.store.revision == revision
     await client.patch("services", "kube-dns", {"spec": {"selector": {"k8s-app": "broken"}}}, "kube-system")
     await client.patch("deployments.apps", "kube-dns", {"spec": {"replicas": 2}}, "kube-system")
-    await ensure_addons(client, state)
+    await ensure_addons(client)
     assert (await client.get("services", "kube-dns", "kube-system"))["spec"]["selector"] == {"k8s-app": "kube-dns"}
     scaled = await client.get("deployments.apps", "kube-dns", "kube-system")
     assert scaled["spec"]["replicas"] == 2, "what a user has chosen stays"

@@ -44,7 +44,7 @@ async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, StateDir, int]]:
 async def test_it_answers_with_what_the_api_says(api: tuple[ApiServer, StateDir, int], tmp_path: Path) -> None:
     server, state, port = api
     client = server.client
-    await ensure_addons(client, state)
+    await ensure_addons(client)
     account = tmp_path / "root/var/run/secrets/kubernetes.io/serviceaccount"
     account.mkdir(parents=True)
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": {}}

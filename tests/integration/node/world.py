@@ -153,7 +153,9 @@ class World:
             await listener.close()
 
     def volume(self, pod: Object, name: str) -> Path:
-        return self.state.pods / pod["metadata"]["uid"] / "volumes" / name
+        """Where the agent keeps a pod's volume: ConfigMaps and emptyDirs on the disk, all others in memory."""
+        found = [base / pod["metadata"]["uid"] / "volumes" / name for base in (self.state.pods, self.state.memory)]
+        return next((path for path in found if path.exists()), found[0])
 
     async def ask(
         self, path: str, *, cert: KeyPair | None = None, token: str = "", method: str = "GET"

@@ -21,6 +21,29 @@ from hatchway.kube.api import Object
 FACTS = PodFacts("172.18.0.3", "10.0.0.9", {"cpu": "4"})
 
 
+class Files:
+    """A machine whose nodes have the directory `node`. mounted: sizes of file systems in memory by path."""
+
+    def __init__(self, node: Path) -> None:
+        self.node = node
+        self.mounted: dict[str, int | None] = {}
+
+    def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        return str(self.node), path
+
+    def mount_memory(self, path: str, size: int | None = None) -> bool:
+        self.mounted[path] = size
+        return True
+
+    def unmount(self, path: str) -> None:
+        self.mounted.pop(path, None)
+
+
+def write(directory: Path, payload: dict[str, Content]) -> bool:
+    directory.mkdir(exist_ok=True)
+    return write_payload(directory, payload, staging=directory.parent / "staging")
+
+
 def shown(directory: Path) -> dict[str, bytes]:
     """What a container sees by ordinary names."""
     return {
@@ -36,35 +59,42 @@ def shown(directory: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_payload_is_shown_through_one_link(tmp_path: Path) -> None:
-    assert write_payload(tmp_path, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
-    assert shown(tmp_path) == {"a": b"1", "dir/b": b"2"}
-    assert (tmp_path / "dir/b").stat().st_mode & 0o777 == 0o400
-    first = (tmp_path / "..data").readlink()
-    assert not write_payload(tmp_path, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
-    assert (tmp_path / "..data").readlink() == first
-    assert write_payload(tmp_path, {"a": Content(b"new")})
-    assert shown(tmp_path) == {"a": b"new"}
-    assert not (tmp_path / first).exists()
-    assert not (tmp_path / "dir").is_symlink()
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    path = tmp_path / "volume"
+    path.mkdir()
+    return path
 
 
-def test_another_mode_is_a_change(tmp_path: Path) -> None:
-    write_payload(tmp_path, {"a": Content(b"1")})
-    assert write_payload(tmp_path, {"a": Content(b"1", 0o600)})
+def test_a_payload_is_shown_through_one_link(volume: Path) -> None:
+    assert write(volume, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
+    assert shown(volume) == {"a": b"1", "dir/b": b"2"}
+    assert (volume / "dir/b").stat().st_mode & 0o777 == 0o400
+    first = (volume / "..data").readlink()
+    assert not write(volume, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
+    assert (volume / "..data").readlink() == first
+    assert write(volume, {"a": Content(b"new")})
+    assert shown(volume) == {"a": b"new"}
+    assert not (volume / first).exists()
+    assert not (volume / "dir").is_symlink()
 
 
-def test_what_an_interrupted_write_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "..2020_01_01_00_00_00.1").mkdir()
-    (tmp_path / "..data_tmp").symlink_to("nowhere")
-    write_payload(tmp_path, {"a": Content(b"1")})
-    assert {entry.name for entry in tmp_path.iterdir()} == {"a", "..data", str((tmp_path / "..data").readlink())}
+def test_another_mode_is_a_change(volume: Path) -> None:
+    write(volume, {"a": Content(b"1")})
+    assert write(volume, {"a": Content(b"1", 0o600)})
+
+
+def test_what_an_interrupted_write_left_is_removed(volume: Path) -> None:
+    (volume / "..2020_01_01_00_00_00.1").mkdir()
+    (volume / "..data_tmp").symlink_to("nowhere")
+    write(volume, {"a": Content(b"1")})
+    assert {entry.name for entry in volume.iterdir()} == {"a", "..data", str((volume / "..data").readlink())}
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "a/../../b", "..data", "..x/y"])
-def test_paths_stay_inside(path: str, tmp_path: Path) -> None:
+def test_paths_stay_inside(path: str, volume: Path) -> None:
     with pytest.raises(ValueError, match="path"):
-        write_payload(tmp_path, {path: Content(b"")})
+        write(volume, {path: Content(b"")})
 
 
 @given(st.lists(st.sampled_from(["a", "..", ".", "", "b", "..b"]), min_size=1, max_size=5).map("/".join))
@@ -115,7 +145,9 @@ def api() -> Api:
 
 @pytest.fixture
 def volumes(tmp_path: Path, api: Api) -> Volumes:
-    return Volumes(tmp_path / "u1", Projector(api, api.get))  # type: ignore[arg-type]
+    (tmp_path / "node").mkdir()
+    files, projector = Files(tmp_path / "node"), Projector(api, api.get)  # type: ignore[arg-type]
+    return Volumes(tmp_path / "u1", projector, memory=tmp_path / "memory" / "u1", files=files, node_index=0)
 
 
 async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
@@ -123,7 +155,7 @@ async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
     await volumes.set_up(pod(volume), FACTS)
     container = {"name": "c", "volumeMounts": [{"name": volume["name"], "mountPath": "/v", **mount}]}
     (found,) = volumes.mounts(container, {"NAME": "x"})
-    return Path(found.source)
+    return Path(found.source) / found.inside / found.sub_path
 
 
 @pytest.mark.parametrize(
@@ -185,7 +217,8 @@ async def test_modes(volumes: Volumes) -> None:
         ({"persistentVolumeClaim": {"claimName": "c"}}, "persistentVolumeClaim volumes are not supported"),
         ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../x"}]}}, "invalid path"),
         ({"hostPath": {"path": "relative"}}, "must be absolute"),
-        ({"hostPath": {"path": "/dev/null", "type": "Directory"}}, "is not a directory"),
+        ({"hostPath": {"path": "/no/such", "type": "Directory"}}, "is not a directory in the node's own file system"),
+        ({"hostPath": {"path": "/no/such", "type": "Socket"}}, "is not a socket in the node's own file system"),
     ],
 )
 async def test_what_cannot_be_set_up_is_said(volumes: Volumes, volume: Object, message: str) -> None:

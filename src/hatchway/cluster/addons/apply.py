@@ -6,15 +6,10 @@ import asyncio
 
 from hatchway.cluster.addons import manifests
 from hatchway.cluster.controllers.ensure import ensure
-from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client
 
 
-async def ensure_addons(client: Client, state: StateDir) -> None:
-    """Create the built-in services or bring them up to date; what users added to them stays. Raises ApiError.
-
-    state: says where this machine keeps the pods' logs; the log index is kept beside them.
-    """
-    logs, data = str(state.logs), str(state.path / "logging")
+async def ensure_addons(client: Client) -> None:
+    """Create the built-in services or bring them up to date; what users added to them stays. Raises ApiError."""
     # Each stands on its own, and writes that wait together reach the disk together.
-    await asyncio.gather(ensure(client, manifests.dns()), ensure(client, manifests.logging(logs, data)))
+    await asyncio.gather(ensure(client, manifests.dns()), ensure(client, manifests.logging()))

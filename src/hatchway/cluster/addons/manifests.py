@@ -83,8 +83,8 @@ def dns() -> list[Manifest]:
     ]
 
 
-def logging(logs: str, data: str) -> list[Manifest]:
-    """The search index over all containers' logs. logs, data: directories of this machine (read; kept)."""
+def logging() -> list[Manifest]:
+    """The search index over all containers' logs."""
     pod = {
         "tolerations": _TOLERATIONS,
         "terminationGracePeriodSeconds": 10,
@@ -108,8 +108,8 @@ def logging(logs: str, data: str) -> list[Manifest]:
             }
         ],
         "volumes": [
-            {"name": "logs", "hostPath": {"path": logs, "type": "DirectoryOrCreate"}},
-            {"name": "data", "hostPath": {"path": data, "type": "DirectoryOrCreate"}},
+            {"name": "logs", "hostPath": {"path": plan.NODE_LOGS, "type": "Directory"}},
+            {"name": "data", "hostPath": {"path": plan.NODE_LOG_INDEX, "type": "DirectoryOrCreate"}},
         ],
     }
     # One unnamed port: the documentation's URLs name none, and that matches only a port without a name.

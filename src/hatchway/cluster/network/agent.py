@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hatchway.cluster.network import channel
+from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.node.runtime import Runtime
 from hatchway.errors import HatchwayError
 
@@ -30,31 +31,32 @@ class AgentRuntime(Runtime, Protocol):
 
 
 @contextlib.asynccontextmanager
-async def open_runtime() -> AsyncIterator[AgentRuntime]:
+async def open_runtime(directories: NodeDirectories | None = None) -> AsyncIterator[AgentRuntime]:
     """The runtime of the network that this process was started in by `launcher.py`, for the length of a block.
 
-    In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
+    In the private network it also answers the control plane's dialer. directories: what nodes' file systems are made
+    of; None: they have none. Raises HatchwayError outside of a network.
     """
     # Taken away, so that no child can mistake itself for the agent.
     kind, _, rest = os.environ.pop(ENVIRONMENT, "").partition(":")
     channel.keep_from_children()
     first, _, second = rest.partition(":")
     if kind == "private":
-        async with _private(int(first), int(second)) as runtime:
+        async with _private(int(first), int(second), directories) as runtime:
             yield runtime
     elif kind == "loopback":
-        async with _loopback(int(first), Path(second)) as runtime:
+        async with _loopback(int(first), Path(second), directories) as runtime:
             yield runtime
     else:
         raise HatchwayError("the node agent was not started by a control plane", "start a cluster with `hatchway up`")
 
 
 @contextlib.asynccontextmanager
-async def _private(control: int, dial: int) -> AsyncIterator[AgentRuntime]:
+async def _private(control: int, dial: int, directories: NodeDirectories | None) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.dialer import DialServer
     from hatchway.cluster.network.private import PrivateRuntime
 
-    runtime = PrivateRuntime(socket.socket(fileno=control))
+    runtime = PrivateRuntime(socket.socket(fileno=control), directories)
     dial_server = DialServer(runtime, socket.socket(fileno=dial))
     try:
         yield runtime
@@ -64,10 +66,10 @@ async def _private(control: int, dial: int) -> AsyncIterator[AgentRuntime]:
 
 
 @contextlib.asynccontextmanager
-async def _loopback(lifeline: int, directory: Path) -> AsyncIterator[AgentRuntime]:
+async def _loopback(lifeline: int, directory: Path, directories: NodeDirectories | None) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.loopback import LoopbackRuntime
 
-    runtime = LoopbackRuntime(directory)
+    runtime = LoopbackRuntime(directory, directories)
     with socket.socket(fileno=lifeline) as sock:
         sock.setblocking(False)
         watcher = asyncio.get_running_loop().create_task(_until_closed(sock, runtime.closed))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any, NamedTuple, NoReturn
 
 from hatchway.cluster.network import rootfs
@@ -15,7 +16,6 @@ from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_u
 
 # The capabilities that container engines leave (moby's oci/caps/defaults.go); all others go.
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
-_LAST_CAPABILITY_FILE = "/proc/sys/kernel/cap_last_cap"
 
 # How much of what went wrong is told.
 ERROR_BYTES = 8192
@@ -58,6 +58,7 @@ class Namespaces(NamedTuple):
 def make_root(template: rootfs.Template, namespaces: Namespaces, etc: dict[str, str], config: dict[str, Any]) -> None:
     """Enter a sandbox, and a root of this process's own in it. Raises StartFailure."""
     os.umask(0o022)
+    _import_nothing_more()
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
@@ -77,12 +78,19 @@ def start(template: rootfs.Template, namespaces: Namespaces, etc: dict[str, str]
 def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any]) -> NoReturn:
     """Become another process of a running container, in whose PID namespace this process is already."""
     os.umask(0o022)
+    _import_nothing_more()
     try:
         namespaces.enter()
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
     except OSError as error:
         raise StartFailure(f"cannot enter the container: {error.strerror}") from error
     _execute(config)
+
+
+def _import_nothing_more() -> None:
+    """In a container, the directories of modules may hold whatever its volumes hold."""
+    for finders in (sys.meta_path, sys.path_hooks, sys.path):
+        finders.clear()
 
 
 def _execute(config: dict[str, Any]) -> NoReturn:
@@ -110,14 +118,14 @@ def _change_directory(cwd: str | None) -> None:
     try:
         os.makedirs(wanted, 0o755, exist_ok=True)
         os.chdir(wanted)
+        # A directory outside of the root (`/proc/self/fd/N`) has no path in it.
+        os.getcwd()
     except OSError as error:
         raise StartFailure(f'chdir to cwd ("{wanted}") set in config.json failed: {reason(error)}') from error
 
 
 def _give_up_privileges() -> None:
-    with open(_LAST_CAPABILITY_FILE, "rb") as file:
-        last = int(file.read())
-    for capability in range(last + 1):
+    for capability in range(linux.capabilities()):
         if capability not in _CAPABILITIES:
             linux.drop_bounding_capability(capability)
     linux.set_no_new_privileges()

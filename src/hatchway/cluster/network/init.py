@@ -297,6 +297,7 @@ class Init:
                 linux.setns(self._own_pids, linux.CLONE_NEWPID)
         if pid == 0:
             with container.child_exits(report):
+                linux.keep_memory_private()
                 os.setsid()
                 for target, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
                     os.dup2(descriptor, target)

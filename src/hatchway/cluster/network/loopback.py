@@ -22,6 +22,7 @@ from hatchway.cluster import plan
 from hatchway.cluster.network import sockets
 from hatchway.cluster.network.addresses import Pool, Pools
 from hatchway.cluster.network.dialer import LoopbackDialer
+from hatchway.cluster.network.nodedirs import NodeDirectories, locate_on_loopback
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.node.runtime import ContainerConfig, Exit, Process, StartError
 
@@ -146,12 +147,14 @@ class LoopbackSandbox:
 
 
 class LoopbackRuntime:
-    """All pods of the cluster as children of this process. directory: for the containers' roots."""
+    """All pods of the cluster as children of this process. directory: for the containers' roots. directories: for the
+    nodes' files."""
 
     isolation: Literal["loopback"] = "loopback"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, directories: NodeDirectories | None = None) -> None:
         self._directory = directory
+        self._directories = directories
         self._pools = Pools(loopback=True)
         self._dialer = LoopbackDialer()
         self._sandboxes: list[LoopbackSandbox] = []
@@ -186,6 +189,17 @@ class LoopbackRuntime:
         sandbox = LoopbackSandbox(ip, directory, release)
         self._sandboxes.append(sandbox)
         return sandbox
+
+    def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        if self._directories is None:
+            raise OSError(errno.ENOENT, "nodes have no file systems here")
+        return locate_on_loopback(self._directories, node_index, path)
+
+    def mount_memory(self, path: str, size: int | None = None) -> bool:
+        return False
+
+    def unmount(self, path: str) -> None:
+        """Nothing is mounted."""
 
     async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
         return await self._dialer.connect(ip, port, timeout)
@@ -229,7 +243,7 @@ def _make_root(root: Path, config: ContainerConfig) -> None:
                     f'error mounting "{mount.source}" at "{mount.path}": no volume in a volume on loopback'
                 )
             place.mkdir(exist_ok=True)
-        (place / parts[-1]).symlink_to(mount.source)
+        (place / parts[-1]).symlink_to("/".join(part for part in (mount.source, mount.inside, mount.sub_path) if part))
 
 
 def _working_directory(root: Path, cwd: str | None) -> str:

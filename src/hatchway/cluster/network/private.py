@@ -9,14 +9,18 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from hatchway.cluster import plan
 from hatchway.cluster.network import sockets
+from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.addresses import Pools
 from hatchway.cluster.network.channel import Channel, Message, close_all
 from hatchway.cluster.network.etcfiles import etc_files
+from hatchway.cluster.network.nodedirs import NodeDirectories
+from hatchway.cluster.network.noderoot import NodeRoots
 from hatchway.cluster.node.runtime import ContainerConfig, Exit, Process, StartError
 
 LIMITS = (
@@ -63,8 +67,7 @@ class PrivateSandbox:
         self.ip = ip
 
     async def start(self, config: ContainerConfig) -> Process:
-        mounts = [{"source": m.source, "path": m.path, "read_only": m.read_only} for m in config.mounts]
-        more = {"mounts": mounts, "read_only_root": config.read_only_root}
+        more = {"mounts": [asdict(mount) for mount in config.mounts], "read_only_root": config.read_only_root}
         return await self._runtime.start({"op": "start", "sandbox": self._name}, config, more)
 
     async def exec(self, container: Process, config: ContainerConfig) -> Process:
@@ -84,12 +87,14 @@ class PrivateSandbox:
 
 
 class PrivateRuntime:
-    """All sandboxes of the private network. Must be made in an event loop. control: the socket to init."""
+    """All sandboxes of the private network. Must be made in an event loop. control: the socket to init. directories:
+    what nodes' file systems are made of; without it they have none."""
 
     isolation: Literal["private"] = "private"
     limits = LIMITS
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, directories: NodeDirectories | None = None) -> None:
+        self._roots = None if directories is None else NodeRoots(directories)
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._processes: dict[int, PrivateProcess] = {}
@@ -140,6 +145,27 @@ class PrivateRuntime:
 
     async def listen(self, ip: str, port: int) -> socket.socket:
         return sockets.listen(ip, port)
+
+    # Files
+
+    def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        if self._roots is None:
+            raise OSError(errno.ENOENT, "nodes have no file systems here")
+        return self._roots.locate(node_index, path)
+
+    def mount_memory(self, path: str, size: int | None = None) -> bool:
+        if not os.path.ismount(path):
+            options = "mode=0700" if size is None else f"mode=0700,size={size}"
+            linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+        return True
+
+    def unmount(self, path: str) -> None:
+        try:
+            linux.umount(path, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
+        except OSError as error:
+            # EINVAL: nothing is mounted there.
+            if error.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
 
     # Init
 

@@ -5,12 +5,15 @@ the host's program directories, the interpreter that runs Hatchway and the packa
 every user of the host may read. Nothing else of the host is there: no home directory, no state directory, no key.
 Whatever a container writes is in its tmpfs or in its volumes.
 
-`prepare` runs once, in init; `build` runs in each container's process, in a mount namespace of its own.
+`prepare` runs once, in init; `build` runs in each container's process, in a mount namespace of its own. The root is
+finished before the process changes into it: what a volume holds is resolved by `beneath` alone, with the new root, or
+the volume, as the limit of the walk. What another container exchanges in a shared volume meanwhile leads nowhere else.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -18,6 +21,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from hatchway.cluster import beneath
 from hatchway.cluster.network import syscalls as linux
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/gnu")
@@ -32,8 +36,8 @@ security shadow shadow- ssh subgid subuid sudoers sudoers.d sysctl.d systemd tmp
 """
 _ETC_HIDDEN = frozenset(_ETC_NAMES.split())
 
-_DIRECTORIES = ("/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run/lock", "/srv", "/sys", "/var/cache")
-_MORE_DIRECTORIES = ("/var/lib", "/var/log", "/var/spool")
+_TOP_DIRECTORIES = ("/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run/lock", "/srv", "/sys")
+DIRECTORIES = (*_TOP_DIRECTORIES, "/var/cache", "/var/lib", "/var/log", "/var/spool")
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 # What runc protects by default (libcontainer's specconv: maskedPaths, readonlyPaths): uid 0 may be the host's root.
@@ -41,8 +45,8 @@ _PROC_MASKED = ("acpi", "asound", "kcore", "keys", "latency_stats", "scsi", "sch
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _SYS_MASKED = ("firmware", "kernel/debug", "kernel/security", "devices/virtual/powercap")
 
-_HOST = "/.host"
 _EMPTY = "/.empty"
+_TEMPLATE_FILE = "/template.json"
 _KEPT_FLAGS = (
     (os.ST_NOSUID, linux.MS_NOSUID),
     (os.ST_NODEV, linux.MS_NODEV),
@@ -58,20 +62,34 @@ class RootError(Exception):
 
 
 class Template(NamedTuple):
-    """What `prepare` has made: `path` is a tmpfs with the read-only trees below programs/, and an empty root/."""
+    """What `prepare` has made: `path` is a tmpfs with the read-only trees below programs/, an empty root/, and an empty
+    directory and file where mounts are made ready before they are moved to their place."""
 
     path: str
     links: list[tuple[str, str]]
     trees: list[str]
     etc: list[str]
 
+    @property
+    def programs(self) -> str:
+        return self.path + "/programs"
+
+    @property
+    def empty(self) -> str:
+        """An empty directory that is read-only."""
+        return self.programs + _EMPTY
+
+    def stage(self, *, directory: bool) -> str:
+        return f"{self.path}/stage-{'directory' if directory else 'file'}"
+
 
 def prepare(scratch: str, hidden: Sequence[str] = ()) -> Template:
     """Collect what every container sees, below the directory `scratch`. hidden: paths that are never shown."""
     linux.mount("tmpfs", scratch, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
     programs = scratch + "/programs"
-    for name in ("programs", "root", "mirror"):
+    for name in ("programs", "root", "stage-directory"):
         os.mkdir(f"{scratch}/{name}", 0o755)
+    os.close(os.open(f"{scratch}/stage-file", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
     linux.mount(programs, programs, None, linux.MS_BIND)
     os.mkdir(programs + _EMPTY)
     links = [(path, os.readlink(path)) for path in _PROGRAMS if os.path.islink(path)]
@@ -83,7 +101,16 @@ def prepare(scratch: str, hidden: Sequence[str] = ()) -> Template:
     os.mkdir(programs + "/etc")
     _expose("/etc", programs + "/etc", _ETC_HIDDEN)
     make_read_only(programs)
-    return Template(scratch, links, trees, sorted(os.listdir(programs + "/etc")))
+    template = Template(scratch, links, trees, sorted(os.listdir(programs + "/etc")))
+    with open(scratch + _TEMPLATE_FILE, "w", encoding="utf-8") as file:
+        json.dump(template._asdict(), file)
+    return template
+
+
+def load_template(scratch: str) -> Template:
+    """What `prepare` has made there, for another process in its mount namespace. Raises OSError."""
+    with open(scratch + _TEMPLATE_FILE, encoding="utf-8") as file:
+        return Template(**json.load(file))
 
 
 def _program_trees() -> list[str]:
@@ -165,10 +192,7 @@ def _bind(source: str, target: str) -> None:
     if stat.S_ISLNK(mode):
         os.symlink(os.readlink(source), target)
         return
-    if stat.S_ISDIR(mode):
-        os.mkdir(target, 0o755)
-    else:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    _make_empty(target, directory=stat.S_ISDIR(mode))
     try:
         linux.mount(source, target, None, linux.MS_BIND | linux.MS_REC)
     except FileNotFoundError:
@@ -178,6 +202,13 @@ def _bind(source: str, target: str) -> None:
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, target)
+
+
+def _make_empty(path: str, *, directory: bool) -> None:
+    if directory:
+        os.mkdir(path, 0o755)
+    else:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
 
 def make_read_only(target: str) -> None:
@@ -207,146 +238,175 @@ def remount_read_only(target: str) -> None:
 def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str, Any]], read_only_root: bool) -> None:
     """Make a container's root and change into it. To be called in a fresh mount namespace, PID namespace included.
 
-    mounts: objects with `source`, `path`, `read_only`. Raises RootError, or OSError with what was tried.
+    mounts: objects as `Mount` of the runtime's contract. Raises RootError, or OSError with what was tried.
     """
-    sources = [os.path.realpath(mount["source"]) for mount in mounts]
     root = template.path + "/root"
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-    os.mkdir(root + _HOST)
-    linux.pivot_root(root, root + _HOST)
+    _fill(template, root)
+    make_devices(root)
+    mount_proc_and_sys(root, template.empty)
+    _make_etc(template, root, etc)
+    with beneath.opened(beneath.open_directory(root)) as top:
+        for mount in sorted(mounts, key=lambda mount: mount["path"].rstrip("/").count("/")):
+            _mount_volume(template, top, mount)
+        os.fchdir(top)
+    # The old root comes to lie on the new one, and is taken off it again (pivot_root(2)).
+    linux.pivot_root(".", ".")
+    linux.umount(".", linux.MNT_DETACH)
     os.chdir("/")
-    _fill(template)
-    _make_devices()
-    _mount_proc_and_sys(_HOST + template.path + "/programs" + _EMPTY)
-    _make_etc(template, etc)
-    asked = sorted(zip(sources, mounts, strict=True), key=lambda pair: pair[1]["path"].rstrip("/").count("/"))
-    for source, mount in asked:
-        _mount_volume(template, source, mount["path"], bool(mount.get("read_only")))
-    linux.umount(_HOST, linux.MNT_DETACH)
-    os.rmdir(_HOST)
     if read_only_root:
         linux.mount(
             None, "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
         )
 
 
-def _fill(template: Template) -> None:
-    for path in (*_DIRECTORIES, *_MORE_DIRECTORIES):
-        os.makedirs(path, 0o755, exist_ok=True)
-    os.mkdir("/root", 0o700)
+def _fill(template: Template, root: str) -> None:
+    for path in DIRECTORIES:
+        os.makedirs(root + path, 0o755, exist_ok=True)
+    os.mkdir(root + "/root", 0o700)
     for path in ("/tmp", "/var/tmp"):
-        os.mkdir(path)
-        os.chmod(path, 0o1777)
+        os.mkdir(root + path)
+        os.chmod(root + path, 0o1777)
     for path, to in (*template.links, ("/var/run", "/run"), ("/var/lock", "/run/lock")):
-        os.symlink(to, path)
+        os.symlink(to, root + path)
     for tree in template.trees:
-        os.makedirs(tree, 0o755, exist_ok=True)
-        linux.mount(_HOST + template.path + "/programs" + tree, tree, None, linux.MS_BIND | linux.MS_REC)
+        os.makedirs(root + tree, 0o755, exist_ok=True)
+        linux.mount(template.programs + tree, root + tree, None, linux.MS_BIND | linux.MS_REC)
 
 
-def _make_devices() -> None:
+def make_devices(root: str) -> None:
+    """Fill the empty directory `dev` below `root`."""
     for name in _DEVICES:
-        _bind(f"{_HOST}/dev/{name}", f"/dev/{name}")
+        _bind(f"/dev/{name}", f"{root}/dev/{name}")
     for name, to in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        os.symlink(f"/proc/self/fd{to}", f"/dev/{name}")
-    os.symlink("pts/ptmx", "/dev/ptmx")
+        os.symlink(f"/proc/self/fd{to}", f"{root}/dev/{name}")
+    os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     for name in ("pts", "shm"):
-        os.mkdir(f"/dev/{name}")
+        os.mkdir(f"{root}/dev/{name}")
     quiet = linux.MS_NOSUID | linux.MS_NOEXEC
-    linux.mount("devpts", "/dev/pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=0620")
-    linux.mount("shm", "/dev/shm", "tmpfs", quiet | linux.MS_NODEV, "mode=1777,size=64m")
+    linux.mount("devpts", f"{root}/dev/pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=0620")
+    linux.mount("shm", f"{root}/dev/shm", "tmpfs", quiet | linux.MS_NODEV, "mode=1777,size=64m")
 
 
-def _mount_proc_and_sys(empty: str) -> None:
+def mount_proc_and_sys(root: str, empty: str) -> None:
+    """Mount what the kernel tells below `root`, without what a container must not see or change of the machine."""
     quiet = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    linux.mount("proc", "/proc", "proc", quiet)
+    proc, sys_ = root + "/proc", root + "/sys"
+    linux.mount("proc", proc, "proc", quiet)
     for name in _PROC_READ_ONLY:
-        path = f"/proc/{name}"
+        path = f"{proc}/{name}"
         if os.path.exists(path):
             linux.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
             linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | quiet)
-    _mask("/proc", [f"/{name}" for name in _PROC_MASKED], empty)
+    _mask(proc, [f"/{name}" for name in _PROC_MASKED], empty)
     try:
-        linux.mount("sysfs", "/sys", "sysfs", quiet | linux.MS_RDONLY)
+        linux.mount("sysfs", sys_, "sysfs", quiet | linux.MS_RDONLY)
     except OSError as error:
         # Where part of the host's own /sys is hidden, the kernel shows none of it: programs then find it empty.
         if error.errno not in (errno.EPERM, errno.EBUSY):
             raise
     else:
-        _mask("/sys", [f"/{name}" for name in _SYS_MASKED], empty)
+        _mask(sys_, [f"/{name}" for name in _SYS_MASKED], empty)
 
 
 def _mask(root: str, paths: Iterable[str], empty: str) -> None:
     """Hide files and directories below `root`. empty: an empty directory."""
-    null = _HOST + "/dev/null" if os.path.isdir(_HOST) else "/dev/null"
     for path in paths:
         try:
             mode = os.stat(root + path).st_mode
         except FileNotFoundError:
             continue
-        linux.mount(empty if stat.S_ISDIR(mode) else null, root + path, None, linux.MS_BIND | linux.MS_REC)
+        source = empty if stat.S_ISDIR(mode) else "/dev/null"
+        linux.mount(source, root + path, None, linux.MS_BIND | linux.MS_REC)
 
 
-def _make_etc(template: Template, own: dict[str, str]) -> None:
+def _make_etc(template: Template, root: str, own: dict[str, str]) -> None:
     for name in template.etc:
         if name not in own:
-            _bind(f"{_HOST}{template.path}/programs/etc/{name}", f"/etc/{name}")
-    os.symlink("/proc/mounts", "/etc/mtab")
+            _bind(f"{template.programs}/etc/{name}", f"{root}/etc/{name}")
+    os.symlink("/proc/mounts", root + "/etc/mtab")
     for name, content in own.items():
-        path = f"/etc/{name}"
+        path = f"{root}/etc/{name}"
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write(content)
 
 
-def _mount_volume(template: Template, source: str, path: str, read_only: bool) -> None:
-    wish = f'error mounting "{source}" to rootfs at "{path}"'
+def _mount_volume(template: Template, root: int, mount: dict[str, Any]) -> None:
+    path = mount["path"]
+    wish = f'error mounting "{_shown_source(mount)}" to rootfs at "{path}"'
     if not path.startswith("/") or os.path.normpath(path) in ("/", "//"):
         raise RootError(f"{wish}: it must be an absolute path other than /")
     try:
-        mode = os.stat(_HOST + source).st_mode
-        _make_mount_point(template, path, stat.S_ISDIR(mode))
-        linux.mount(_HOST + source, path, None, linux.MS_BIND | linux.MS_REC)
-        if read_only:
-            make_read_only(os.path.realpath(path))
+        with beneath.opened(open_source(mount)) as source:
+            directory = stat.S_ISDIR(os.fstat(source).st_mode)
+            with beneath.opened(_open_mount_point(template, root, path, directory)) as target:
+                if os.path.samestat(os.fstat(target), os.fstat(root)):
+                    raise RootError(f"{wish}: it leads to /")
+                _attach(template, source, target, directory=directory, read_only=bool(mount.get("read_only")))
     except OSError as error:
-        raise RootError(f"{wish}: {(error.strerror or '').lower()}") from error
+        raise RootError(f"{wish}: {os.strerror(error.errno or errno.EIO).lower()}") from error
 
 
-def _make_mount_point(template: Template, path: str, directory: bool) -> None:
-    path = os.path.realpath(path)
-    if os.path.exists(path):
-        if os.path.isdir(path) != directory:
-            kind = errno.ENOTDIR if directory else errno.EISDIR
-            raise OSError(kind, os.strerror(kind))
-        return
-    try:
-        _make(path, directory)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        _mirror(template, path)
-        _make(path, directory)
+def _shown_source(mount: dict[str, Any]) -> str:
+    """What is mounted, in a pod's words where it has some."""
+    return "/".join(part for part in (mount.get("inside") or mount["source"], mount.get("sub_path")) if part)
 
 
-def _make(path: str, directory: bool) -> None:
-    os.makedirs(path if directory else os.path.dirname(path), 0o755, exist_ok=True)
-    if not directory:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+def open_source(mount: dict[str, Any]) -> int:
+    """The descriptor of what a mount shows; see `Mount` in the runtime's contract. Raises OSError."""
+    found = os.open(mount["source"], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if mount.get("inside"):
+        with beneath.opened(found) as root:
+            found = beneath.open_in_root(root, mount["inside"])
+    if mount.get("sub_path"):
+        with beneath.opened(found) as volume:
+            found = beneath.open_beneath(volume, mount["sub_path"])
+    return found
 
 
-def _mirror(template: Template, path: str) -> None:
-    """Put a writable directory with the same entries in the place of the deepest directory that exists above `path`.
+def _attach(template: Template, source: int, target: int, *, directory: bool, read_only: bool) -> None:
+    """Show `source` at `target`. It becomes read-only where no other container sees it, then moves to its place."""
+    stage = template.stage(directory=directory)
+    linux.mount(f"/proc/self/fd/{source}", stage, None, linux.MS_BIND | linux.MS_REC)
+    if read_only:
+        make_read_only(stage)
+    linux.mount(stage, f"/proc/self/fd/{target}", None, linux.MS_MOVE)
+
+
+def _open_mount_point(template: Template, root: int, path: str, directory: bool) -> int:
+    kind: beneath.Make = "directory" if directory else "file"
+    while True:
+        try:
+            target = beneath.open_in_root(root, path, kind, keep_parent=True)
+            break
+        except beneath.ReadOnlyParent as error:
+            with beneath.opened(error.directory) as place:
+                _mirror(template, place)
+    if stat.S_ISDIR(os.fstat(target).st_mode) != directory:
+        os.close(target)
+        number = errno.ENOTDIR if directory else errno.EISDIR
+        raise OSError(number, os.strerror(number))
+    return target
+
+
+def _mirror(template: Template, place: int) -> None:
+    """Put a writable directory with the same entries in the place of the directory `place` on a read-only mount.
 
     A mount point below a read-only tree (`/usr/share/nginx/html`) needs a directory to be made there. An overlay
     would do, but not every kernel allows one in a user namespace.
     """
-    place = os.path.dirname(path)
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
-    stash = _HOST + template.path + "/mirror"
-    linux.mount(place, stash, None, linux.MS_BIND | linux.MS_REC)
-    linux.mount("tmpfs", place, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-    for name in os.listdir(stash):
-        _bind(f"{stash}/{name}", f"{place}/{name}")
-    linux.umount(stash, linux.MNT_DETACH)
+    stage = template.stage(directory=True)
+    linux.mount("tmpfs", stage, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    with beneath.opened(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)) as listed:
+        names = os.listdir(listed)
+    for name in names:
+        entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        with beneath.opened(entry):
+            mode = os.fstat(entry).st_mode
+            if stat.S_ISLNK(mode):
+                os.symlink(os.readlink("", dir_fd=entry), f"{stage}/{name}")
+                continue
+            _make_empty(f"{stage}/{name}", directory=stat.S_ISDIR(mode))
+            linux.mount(f"/proc/self/fd/{entry}", f"{stage}/{name}", None, linux.MS_BIND | linux.MS_REC)
+    linux.mount(stage, f"/proc/self/fd/{place}", None, linux.MS_MOVE)

@@ -21,13 +21,17 @@ MS_REMOUNT = 0x20
 MS_NOATIME = 0x400
 MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -100,9 +104,9 @@ def mount_read_only(target: str) -> None:
     _check(result, f"mount_setattr {target}")
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int) -> int:
     zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), "prctl")
+    return _check(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), "prctl")
 
 
 def set_parent_death_signal(signal: int) -> None:
@@ -112,6 +116,25 @@ def set_parent_death_signal(signal: int) -> None:
 
 def set_no_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def keep_memory_private() -> None:
+    """Let no process without capabilities over this one's first user namespace trace it or look into its /proc files.
+
+    Holds until the next execve(2).
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def capabilities() -> int:
+    """How many capabilities the kernel knows: it, and no file that a container may have put there, says so."""
+    count = 0
+    while True:
+        try:
+            _prctl(_PR_CAPBSET_READ, count)
+        except OSError:
+            return count
+        count += 1
 
 
 def drop_bounding_capability(capability: int) -> None:

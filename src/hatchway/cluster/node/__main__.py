@@ -14,9 +14,12 @@ from pathlib import Path
 
 import uvloop
 
+from hatchway.cluster import plan
 from hatchway.cluster.network import agent as network
+from hatchway.cluster.network.nodedirs import NodeDirectories, Part
 from hatchway.cluster.node import agent
 from hatchway.cluster.node.config import ENVIRONMENT, AgentConfig
+from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
 
 
@@ -25,9 +28,21 @@ async def _run(config: AgentConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with network.open_runtime() as runtime:
+    async with network.open_runtime(_directories(config)) as runtime:
         runtime.closed.add_done_callback(lambda _: stop.set())
         await agent.run(config, runtime, stop)
+
+
+def _directories(config: AgentConfig) -> NodeDirectories:
+    """What the nodes' file systems are made of."""
+    state = StateDir(Path(config.state_dir))
+    parts = [
+        Part(str(state.logs), plan.NODE_LOGS, read_only=True),
+        Part(str(state.log_index), plan.NODE_LOG_INDEX),
+        *(Part(path, path) for path in sorted(config.host_paths)),
+    ]
+    names = [node.name for node in config.nodes]
+    return NodeDirectories(state.nodes, names, state.path / "network", parts, hidden=[state.path])
 
 
 def main(arguments: list[str]) -> int:

@@ -23,6 +23,7 @@ _CLEAN_UP_SECONDS = 60.0
 
 async def run(config: AgentConfig, runtime: Runtime, stop: asyncio.Event) -> None:
     """Serve all nodes until `stop` is set, then end their pods' processes. Raises what a node cannot work without."""
+    runtime.mount_memory(str(StateDir(Path(config.state_dir)).memory))
     async with _kubelets(config, runtime) as kubelets:
         log.info("agent of %s", ", ".join(kubelet.node.name for kubelet in kubelets))
         await stop.wait()
@@ -46,7 +47,7 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
             # A pod that starts must find its namespace's services in its environment.
             await services.synced()
             tasks += [group.create_task(kubelet.run(), name=f"kubelet {kubelet.node.name}") for kubelet in kubelets]
-            tasks.append(group.create_task(_keep_clean(config, kubelets), name="clean-up"))
+            tasks.append(group.create_task(_keep_clean(config, runtime, kubelets), name="clean-up"))
             if not config.loopback:
                 proxier = await stack.enter_async_context(open_client(config, PROXY))
                 proxy = ServiceProxy(proxier, node_ips=[node.ip for node in config.nodes])
@@ -58,7 +59,7 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
                     task.cancel()
 
 
-async def _keep_clean(config: AgentConfig, kubelets: list[Kubelet]) -> None:
+async def _keep_clean(config: AgentConfig, runtime: Runtime, kubelets: list[Kubelet]) -> None:
     """Delete what removed pods have left: after a while, so that whoever collects logs has read them."""
     state = StateDir(Path(config.state_dir))
     for kubelet in kubelets:
@@ -68,4 +69,4 @@ async def _keep_clean(config: AgentConfig, kubelets: list[Kubelet]) -> None:
         await asyncio.sleep(_CLEAN_UP_SECONDS)
         known = {pod["metadata"]["uid"] for kubelet in kubelets for pod in kubelet.pods.items.values()}
         known |= {uid for kubelet in kubelets for uid in kubelet.workers}
-        await asyncio.to_thread(clean_up, state.pods, state.logs, known, older_than=_CLEAN_UP_SECONDS)
+        await asyncio.to_thread(clean_up, state, known, runtime, older_than=_CLEAN_UP_SECONDS)

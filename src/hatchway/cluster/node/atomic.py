@@ -1,20 +1,27 @@
 """Files that change all at once (`pkg/volume/util/atomic_writer.go`).
 
 A volume's directory holds `..data`, a link to a directory with a time for its name, and a link through `..data` for
-each name that is seen. A new payload goes to a new directory; replacing `..data` shows all of it in one step.
+each name that is seen. A new payload is written to a directory that no container sees, which is renamed into the
+volume when it is finished; replacing `..data` shows all of it in one step. Everything is found by descriptors, no link
+is followed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatchway.cluster import beneath
+
 _DATA, _DATA_NEW = "..data", "..data_tmp"
+_PATH_BYTES, _DEPTH = 4096, 256
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,66 +38,109 @@ Payload = Mapping[str, Content]
 def check_path(path: str) -> None:
     """Raise ValueError unless `path` stays inside its volume (validatePath)."""
     parts = path.split("/")
-    if not path or path.startswith(("/", "..")) or ".." in parts:
+    if not path or path.startswith(("/", "..")) or ".." in parts or not path.strip("/."):
         raise ValueError(f"invalid path {path!r}: it must be relative, inside the volume and not start with ..")
+    if len(parts) > _DEPTH or len(os.fsencode(path)) > _PATH_BYTES or len(os.fsencode(max(parts, key=len))) > 255:
+        raise ValueError(f"invalid path {path[:40]!r}...: it is too long")
 
 
-def write_payload(directory: Path, payload: Payload) -> bool:
-    """Make `directory` show exactly `payload` (by relative path). Returns whether anything changed.
+def write_payload(directory: Path, payload: Payload, *, staging: Path) -> bool:
+    """Make the volume's `directory` show exactly `payload` (by relative path). Returns whether anything changed.
 
-    Raises ValueError (a path that leaves the volume) or OSError.
+    staging: a directory on the same file system, which is made when it is missing. The paths of both are nobody else's
+    to change. Raises ValueError (a path that leaves the volume) or OSError.
     """
     for path in payload:
         check_path(path)
-    link = directory / _DATA
-    old = os.readlink(link) if link.is_symlink() else ""
-    if old and _same(directory / old, payload):
-        return False
-    name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + str(time.time_ns() % 10**9)
-    fresh = directory / name
-    fresh.mkdir(mode=0o755)
-    for path, content in payload.items():
-        target = fresh / path
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.write_bytes(content.data)
-        target.chmod(content.mode)
-    _replace_link(directory / _DATA_NEW, link, name)
-    shown = {path.split("/", 1)[0] for path in payload}
-    for first in shown:
-        if not (directory / first).is_symlink():
-            os.symlink(f"{_DATA}/{first}", directory / first)
-    for entry in list(os.scandir(directory)):
-        if entry.name.startswith(".."):
-            continue
-        if entry.is_symlink() and entry.name not in shown:
-            os.unlink(entry.path)
-    for entry in list(os.scandir(directory)):
-        # Whatever an interrupted write has left behind goes too.
-        if entry.name.startswith("..") and entry.name not in (_DATA, name):
-            _remove(Path(entry.path))
-    return True
-
-
-def _replace_link(temporary: Path, link: Path, target: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    os.symlink(target, temporary)
-    os.replace(temporary, link)
-
-
-def _same(directory: Path, payload: Payload) -> bool:
-    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
-    if found != set(payload):
-        return False
-    for path, content in payload.items():
-        file = directory / path
-        if file.stat().st_mode & 0o777 != content.mode & 0o777 or file.read_bytes() != content.data:
+    staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _directory(directory) as shown, _directory(staging) as stage:
+        old = _current(shown)
+        if old and _same(shown, old, payload):
             return False
+        name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + str(time.time_ns() % 10**9)
+        try:
+            _write(stage, name, payload)
+            os.rename(name, name, src_dir_fd=stage, dst_dir_fd=shown)
+        finally:
+            beneath.remove_tree(stage, name)
+        beneath.remove_tree(shown, _DATA_NEW)
+        os.symlink(name, _DATA_NEW, dir_fd=shown)
+        os.rename(_DATA_NEW, _DATA, src_dir_fd=shown, dst_dir_fd=shown)
+        _show(shown, name, {path.split("/", 1)[0] for path in payload})
     return True
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink()
+@contextlib.contextmanager
+def _directory(path: str | Path, parent: int | None = None) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with beneath.opened(os.open(path, flags, dir_fd=parent)) as descriptor:
+        yield descriptor
+
+
+def _current(shown: int) -> str:
+    """The name of the directory that is shown; "" when there is none."""
+    try:
+        name = os.readlink(_DATA, dir_fd=shown)
+    except OSError:
+        return ""
+    return name if "/" not in name else ""
+
+
+def _write(stage: int, name: str, payload: Payload) -> None:
+    with beneath.opened(beneath.make_directory(stage, name)) as fresh:
+        for path, content in payload.items():
+            *above, last = path.split("/")
+            place = os.dup(fresh)
+            try:
+                for part in above:
+                    if part not in ("", "."):
+                        inner = beneath.make_directory(place, part)
+                        os.close(place)
+                        place = inner
+                with open(os.open(last, _NEW_FILE, 0o600, dir_fd=place), "wb") as file:
+                    file.write(content.data)
+                    os.fchmod(file.fileno(), content.mode)
+            finally:
+                os.close(place)
+
+
+def _show(shown: int, current: str, names: set[str]) -> None:
+    """Have a link for each of the names, and nothing that earlier or interrupted writes have left."""
+    for name in names:
+        if not _is_link(shown, name):
+            os.symlink(f"{_DATA}/{name}", name, dir_fd=shown)
+    for entry in os.listdir(shown):
+        if entry.startswith(".."):
+            if entry not in (_DATA, current):
+                beneath.remove_tree(shown, entry)
+        elif entry not in names and _is_link(shown, entry):
+            os.unlink(entry, dir_fd=shown)
+
+
+def _is_link(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _same(shown: int, current: str, payload: Payload) -> bool:
+    """Whether the files that are shown are those of the payload; what is no plain file or directory never is."""
+    try:
+        with _directory(current, shown) as directory:
+            found = dict(_files(directory, ""))
+    except OSError:
+        return False
+    wanted = {os.path.normpath(path): (content.mode & 0o777, content.data) for path, content in payload.items()}
+    return found == wanted
+
+
+def _files(directory: int, prefix: str) -> Iterator[tuple[str, tuple[int, bytes]]]:
+    for name in os.listdir(directory):
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            with _directory(name, directory) as inner:
+                yield from _files(inner, f"{prefix}{name}/")
+        else:
+            with open(os.open(name, _OLD_FILE, dir_fd=directory), "rb") as file:
+                yield prefix + name, (mode & 0o777, file.read())

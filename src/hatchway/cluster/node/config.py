@@ -40,6 +40,7 @@ class AgentConfig:
     isolation: "private" or "loopback", as the runtime has it.
     cluster_dns: the nameserver of pods; "" when there is none. images: shipped images beside those of `images.py`,
         by name without tag, each with its command.
+    host_paths: directories of this machine that nodes have in their own file systems.
     """
 
     state_dir: str
@@ -50,6 +51,7 @@ class AgentConfig:
     cluster_dns: str = plan.DNS_SERVICE_IP
     cluster_domain: str = plan.CLUSTER_DOMAIN
     images: dict[str, list[str]] = field(default_factory=dict)
+    host_paths: list[str] = field(default_factory=list)
 
     @property
     def pki(self) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import shutil
 import socket
 import ssl
 import time
@@ -16,9 +15,10 @@ from hatchway.cluster.node.access import Access
 from hatchway.cluster.node.api import KubeletApi
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.registration import Registration
-from hatchway.cluster.node.runtime import Runtime
+from hatchway.cluster.node.runtime import NodeFiles, Runtime
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.surroundings import NodeServices
+from hatchway.cluster.node.volumes import remove_files
 from hatchway.cluster.node.worker import PodWorker
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
@@ -63,6 +63,7 @@ class Kubelet:
             services=lambda: list(services.items.values()),
             allocatable=self._registration.resources,
             pods=state.pods,
+            memory=state.memory,
             logs=state.logs,
         )
         self.workers: dict[str, PodWorker] = {}
@@ -188,10 +189,10 @@ class Kubelet:
                 worker.source_changed(resource, name)
 
 
-def clean_up(pods: Path, logs: Path, known: set[str], *, older_than: float) -> None:
+def clean_up(state: StateDir, known: set[str], files: NodeFiles, *, older_than: float) -> None:
     """Delete files of pods that are not in `known` (uids), if nothing was written to them for `older_than` seconds."""
     limit = time.time() - older_than
-    for directory in (pods, logs):
+    for directory in (state.pods, state.memory, state.logs):
         if not directory.is_dir():
             continue
         for entry in directory.iterdir():
@@ -199,7 +200,7 @@ def clean_up(pods: Path, logs: Path, known: set[str], *, older_than: float) -> N
             uid = entry.name.rpartition("_")[2]
             try:
                 if uid not in known and _last_change(entry) < limit:
-                    shutil.rmtree(entry)
+                    remove_files(entry, files)
             except OSError as error:
                 log.warning("cannot clean up %s: %s", entry, error)
 

@@ -13,11 +13,18 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A host path (file or directory) shown at `path` inside a container."""
+    """A file or directory shown at `path` inside a container.
+
+    source: a path that no container can change any part of. inside: a path in it, resolved when it is mounted as if
+    `source` were the root directory (hostPath; "": `source` itself). sub_path: a path below that, whose links may not
+    lead out of it. read_only: with everything that is mounted below.
+    """
 
     source: str
     path: str
     read_only: bool = False
+    inside: str = ""
+    sub_path: str = ""
 
 
 @dataclass(slots=True)
@@ -88,7 +95,26 @@ class Sandbox(Protocol):
         ...
 
 
-class Runtime(Protocol):
+class NodeFiles(Protocol):
+    """The file systems of the nodes, and those that the agent mounts for pods."""
+
+    def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        """What a hostPath volume means: a root directory, and the path in it. Raises OSError."""
+        ...
+
+    def mount_memory(self, path: str, size: int | None = None) -> bool:
+        """Mount a file system in memory at `path`, of at most `size` bytes, unless one is mounted there.
+
+        Returns whether there is one: False where this machine allows none. Raises OSError.
+        """
+        ...
+
+    def unmount(self, path: str) -> None:
+        """Take away what `mount_memory` has mounted; nothing happens when there is nothing. Raises OSError."""
+        ...
+
+
+class Runtime(NodeFiles, Protocol):
     """All sandboxes of the cluster's nodes on this machine, and the network they are in."""
 
     @property

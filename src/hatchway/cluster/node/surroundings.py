@@ -31,7 +31,8 @@ _DEFAULT_GRACE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class NodeServices:
-    """What the workers of one node share. services(): all Services; allocatable: the node's, as quantities."""
+    """What the workers of one node share. services(): all Services; allocatable: the node's, as quantities. memory:
+    as `pods`, for what must not be on a disk."""
 
     config: AgentConfig
     node: NodeSpec
@@ -42,6 +43,7 @@ class NodeServices:
     services: Callable[[], list[Object]]
     allocatable: Mapping[str, str]
     pods: Path
+    memory: Path
     logs: Path
 
 
@@ -58,7 +60,13 @@ class Surroundings:
         self.uid: str = pod["metadata"]["uid"]
         self.dirty = asyncio.Event()
         self.sources_changed = asyncio.Event()
-        self.volumes = Volumes(pod_directory(node.pods, self.uid), Projector(node.client, node.sources.fresh))
+        self.volumes = Volumes(
+            pod_directory(node.pods, self.uid),
+            Projector(node.client, node.sources.fresh),
+            memory=pod_directory(node.memory, self.uid),
+            files=node.runtime,
+            node_index=node.node.index,
+        )
         self._sandbox: Sandbox | None = None
 
     # --- the pod ---------------------------------------------------------------------------------------------------

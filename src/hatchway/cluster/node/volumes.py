@@ -1,25 +1,36 @@
-"""A pod's volumes: directories below `pods/UID/volumes` of the state directory, and where containers see them."""
+"""A pod's volumes: directories of the node agent's, and where containers see them.
+
+`pods/UID/volumes/NAME` of the state directory is an emptyDir or a ConfigMap's files; whatever may hold a secret lies
+below a directory in memory of the same shape. What a container can change is never resolved by its path: see
+`cluster/beneath.py`, and `open_source` in `cluster/network/rootfs.py`, which does it again when a volume is mounted.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
-import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from hatchway.cluster import beneath
+from hatchway.cluster.node import hostpath
 from hatchway.cluster.node.atomic import write_payload
 from hatchway.cluster.node.env import ConfigError, expand
+from hatchway.cluster.node.hostpath import HostPathError
 from hatchway.cluster.node.projections import PodFacts, ProjectionError, Projector
-from hatchway.cluster.node.runtime import Mount
+from hatchway.cluster.node.quantity import parse_quantity
+from hatchway.cluster.node.runtime import Mount, NodeFiles
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
 _PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
 _SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]*\Z")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TERMINATION_LOG = "termination-log"
 
 
 class MountError(Exception):
@@ -33,31 +44,55 @@ def pod_directory(pods: Path, uid: str) -> Path:
     return pods / uid
 
 
-class Volumes:
-    """The volumes of one pod. directory: the pod's own (`pod_directory`)."""
+def remove_files(directory: Path, files: NodeFiles) -> None:
+    """Delete a pod's directory, and unmount what is mounted in it. Raises OSError."""
+    try:
+        with os.scandir(directory / "volumes") as volumes:
+            for volume in volumes:
+                if volume.is_dir(follow_symlinks=False):
+                    files.unmount(volume.path)
+    except FileNotFoundError:
+        # It has no volumes, or is gone.
+        pass
+    try:
+        with beneath.opened(beneath.open_directory(directory.parent)) as parent:
+            beneath.remove_tree(parent, directory.name)
+    except FileNotFoundError:
+        return
 
-    def __init__(self, directory: Path, projector: Projector) -> None:
+
+class Volumes:
+    """The volumes of one pod. directory: the pod's own (`pod_directory`); memory: another one, in memory.
+
+    files, node_index: the node's own file system, and which node it is.
+    """
+
+    def __init__(
+        self, directory: Path, projector: Projector, *, memory: Path, files: NodeFiles, node_index: int
+    ) -> None:
         self._directory = directory
+        self._memory = memory
         self._projector = projector
-        self._paths: dict[str, Path] = {}
+        self._files = files
+        self._node_index = node_index
+        self._sources: dict[str, _Source] = {}
 
     async def set_up(self, pod: Object, facts: PodFacts) -> None:
         """Make every volume. Idempotent. Raises MountError."""
         for volume in pod["spec"].get("volumes") or ():
             name = volume["name"]
             try:
-                self._paths[name] = await self._make(pod, volume, facts)
-            except (ProjectionError, ApiError, OSError, ValueError) as error:
+                self._sources[name] = await self._make(pod, volume, facts)
+            except (ProjectionError, HostPathError, ApiError, OSError, ValueError) as error:
                 raise MountError(f'MountVolume.SetUp failed for volume "{name}" : {_message(error)}') from error
 
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
         """Bring the files of ConfigMaps, Secrets, tokens and the downward API up to date. Raises MountError."""
         for volume in pod["spec"].get("volumes") or ():
-            path = self._paths.get(volume["name"])
-            if path is None or not any(kind in volume for kind in _PROJECTED):
+            if volume["name"] not in self._sources or not any(kind in volume for kind in _PROJECTED):
                 continue
             try:
-                write_payload(path, await self._projector.render(pod, volume, facts))
+                await self._write(pod, volume, facts)
             except (ProjectionError, ApiError, OSError, ValueError) as error:
                 raise MountError(
                     f'MountVolume.SetUp failed for volume "{volume["name"]}" : {_message(error)}'
@@ -72,33 +107,45 @@ class Volumes:
         """What a container sees of the volumes. Raises ConfigError."""
         found = []
         for mount in container.get("volumeMounts") or ():
-            path = self._paths.get(mount["name"])
-            if path is None:
+            source = self._sources.get(mount["name"])
+            if source is None:
                 raise ConfigError(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
             below = mount.get("subPath") or ""
             if mount.get("subPathExpr"):
                 below = _expand_strictly(mount["subPathExpr"], environment)
             if below:
-                path = _below(path, below, mount["name"])
+                _make_sub_path(source, below, mount["name"])
             where = mount["mountPath"]
-            found.append(Mount(str(path), where if where.startswith("/") else f"/{where}", bool(mount.get("readOnly"))))
+            found.append(
+                Mount(
+                    str(source.path),
+                    where if where.startswith("/") else f"/{where}",
+                    read_only=source.read_only or bool(mount.get("readOnly")),
+                    inside=source.inside,
+                    sub_path=below,
+                )
+            )
         return found
 
     def termination_log(self, container: str, path: str) -> Mount:
         """An empty file for the container's last words, to be shown at `path`. Raises ConfigError."""
-        file = self._directory / "containers" / container / "termination-log"
+        directory = self._directory / "containers" / container
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file.write_bytes(b"")
-            file.chmod(0o666)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with beneath.opened(os.open(directory, _DIRECTORY)) as parent:
+                beneath.remove_tree(parent, _TERMINATION_LOG)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with beneath.opened(os.open(_TERMINATION_LOG, flags, 0o600, dir_fd=parent)) as file:
+                    os.fchmod(file, 0o666)
         except OSError as error:
             raise ConfigError(f"cannot make the termination log: {error.strerror}") from error
-        return Mount(str(file), path)
+        return Mount(str(directory / _TERMINATION_LOG), path)
 
     def last_words(self, container: str, limit: int = 4096) -> str:
         """What the container has written to its termination log, its end when that is long."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with open(self._directory / "containers" / container / "termination-log", "rb") as file:
+            with open(os.open(self._directory / "containers" / container / _TERMINATION_LOG, flags), "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - limit))
                 return file.read(limit).decode("utf-8", "replace")
@@ -107,13 +154,18 @@ class Volumes:
             return ""
 
     def remove(self) -> None:
-        """Delete the pod's files. What cannot be deleted now is tried again by the agent's clean-up."""
-        shutil.rmtree(self._directory, onerror=_make_removable)
+        """Delete the pod's files. Raises OSError; the agent's clean-up then tries it again."""
+        for directory in (self._memory, self._directory):
+            remove_files(directory, self._files)
 
-    async def _make(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
+    async def _make(self, pod: Object, volume: Object, facts: PodFacts) -> _Source:
         name = volume["name"]
         if "hostPath" in volume:
-            return _host_path(volume["hostPath"] or {})
+            source = volume["hostPath"] or {}
+            root, inside = self._files.locate(self._node_index, hostpath.check(source))
+            with beneath.opened(beneath.open_directory(root)) as top:
+                hostpath.prepare(top, inside, source)
+            return _Source(Path(root), inside=inside)
         kind: str = next((key for key in volume if key != "name"), "emptyDir")
         if kind not in ("emptyDir", *_PROJECTED):
             raise MountError(
@@ -122,14 +174,84 @@ class Volumes:
             )
         if not _SAFE.match(name):
             raise ProjectionError(f"invalid volume name {name!r}")
-        path: Path = self._directory / "volumes" / name
+        if kind != "emptyDir":
+            return _Source(await self._write(pod, volume, facts), read_only=True)
+        path = self._directory / "volumes" / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if kind == "emptyDir":
-            path.chmod(0o777)
-        else:
-            path.chmod(0o755)
-            write_payload(path, await self._projector.render(pod, volume, facts))
+        source = volume["emptyDir"] or {}
+        if source.get("medium") == "Memory":
+            self._files.mount_memory(str(path), memory_limit(pod, source.get("sizeLimit"), facts.allocatable))
+        with beneath.opened(os.open(path, _DIRECTORY)) as directory:
+            os.fchmod(directory, 0o777)
+        return _Source(path)
+
+    async def _write(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
+        """Bring the files of a projected volume up to date; returns its directory."""
+        name = volume["name"]
+        payload = await self._projector.render(pod, volume, facts)
+        # Kubernetes keeps all of these but ConfigMaps in memory (each plugin's wrappedVolumeSpec).
+        base = self._directory if "configMap" in volume else self._memory
+        path: Path = base / "volumes" / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with beneath.opened(os.open(path, _DIRECTORY)) as directory:
+            os.fchmod(directory, 0o755)
+            for nested in _nested_mount_points(pod, name):
+                os.close(beneath.open_beneath(directory, nested, "directory"))
+        write_payload(path, payload, staging=base / "staging")
         return path
+
+
+class _Source:
+    """A volume as mounts name it; see `Mount`."""
+
+    def __init__(self, path: Path, *, inside: str = "", read_only: bool = False) -> None:
+        self.path = path
+        self.inside = inside
+        self.read_only = read_only
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        with beneath.opened(os.open(self.path, _DIRECTORY)) as directory:
+            if not self.inside:
+                yield directory
+                return
+            with beneath.opened(beneath.open_in_root(directory, self.inside)) as found:
+                yield found
+
+
+def memory_limit(pod: Object, size_limit: str | None, allocatable: Mapping[str, str]) -> int | None:
+    """Bytes that an emptyDir in memory may hold (emptydir.calculateEmptyDirMemorySize); None where nothing limits it.
+
+    The least of its sizeLimit, of the containers' memory limits (when all have one), and of the node's memory.
+    """
+    limits = [size_limit, allocatable.get("memory")]
+    containers = pod["spec"].get("containers") or ()
+    own = [((container.get("resources") or {}).get("limits") or {}).get("memory") for container in containers]
+    sizes = [int(parse_quantity(limit)) for limit in limits if limit]
+    if own and all(own):
+        sizes.append(sum(int(parse_quantity(str(limit))) for limit in own))
+    # A file system of size 0 would be one without a limit.
+    return min((size for size in sizes if size > 0), default=None)
+
+
+def _nested_mount_points(pod: Object, name: str) -> set[str]:
+    """Where other volumes are mounted in this one, which is read-only to those who mount them (MakeNestedMountpoints)."""
+    found: set[str] = set()
+    for container in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]:
+        mounts = container.get("volumeMounts") or ()
+        paths = {os.path.normpath("/" + mount["mountPath"]) for mount in mounts}
+        for mount in mounts:
+            if mount["name"] != name or mount.get("subPath") or mount.get("subPathExpr"):
+                continue
+            own = os.path.normpath("/" + mount["mountPath"]) + "/"
+            inner = {path for path in paths if path.startswith(own)}
+            # What lies in a nested volume is a matter of that one.
+            found |= {
+                path.removeprefix(own)
+                for path in inner
+                if not any(path.startswith(other + "/") for other in inner) and not path[len(own) :].startswith("..")
+            }
+    return found
 
 
 def _message(error: Exception) -> str:
@@ -153,68 +275,15 @@ def _expand_strictly(expression: str, environment: Mapping[str, str]) -> str:
     return expanded
 
 
-def _below(volume: Path, below: str, name: str) -> Path:
-    """A path inside the volume, made when it is missing; links may not lead out of it (pkg/volume/util/subpath)."""
+def _make_sub_path(source: _Source, below: str, name: str) -> None:
+    """See that a path is inside a volume, and make it when it is missing (pkg/volume/util/subpath). Raises ConfigError."""
     failure = f'failed to prepare subPath for volumeMount "{name}"'
     if below.startswith("/") or ".." in below.split("/"):
         raise ConfigError(f"{failure}: {below!r} must be relative and must not contain ..")
-    root = Path(os.path.realpath(volume))
-    path = Path(os.path.realpath(root / below))
-    if path != root and root not in path.parents:
-        raise ConfigError(f"{failure}: {below!r} leads out of the volume")
     try:
-        if not path.exists():
-            path.mkdir(mode=0o755, parents=True)
+        with source.opened() as volume:
+            os.close(beneath.open_beneath(volume, below, "directory"))
     except OSError as error:
-        raise ConfigError(f"{failure}: {error.strerror}") from error
-    return path
-
-
-_HOST_PATH_CHECKS: dict[str, Callable[[int], bool]] = {
-    "Directory": stat.S_ISDIR,
-    "File": stat.S_ISREG,
-    "Socket": stat.S_ISSOCK,
-    "CharDevice": stat.S_ISCHR,
-    "BlockDevice": stat.S_ISBLK,
-}
-
-
-def _host_path(source: Mapping[str, str]) -> Path:
-    """A path of this machine, with the rights of whoever runs the cluster (`pkg/volume/hostpath`)."""
-    path, kind = Path(source.get("path", "")), source.get("type") or ""
-    if not path.is_absolute() or ".." in path.parts:
-        raise ProjectionError(f"hostPath {str(path)!r} must be absolute and must not contain ..")
-    if kind == "DirectoryOrCreate":
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        kind = "Directory"
-    elif kind == "FileOrCreate":
-        if not path.exists():
-            path.touch(mode=0o644)
-        kind = "File"
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError as error:
-        if kind:
-            raise ProjectionError(f"hostPath type check failed: {path} is not a {kind.lower()}") from error
-        # Without a type a container engine makes the directory.
-        path.mkdir(mode=0o755, parents=True)
-        return path
-    check = _HOST_PATH_CHECKS.get(kind)
-    if check is not None and not check(mode):
-        raise ProjectionError(f"hostPath type check failed: {path} is not a {kind.lower()}")
-    return path
-
-
-def _make_removable(function: Callable[..., object], path: str, _: object) -> None:
-    """rmtree's error handler: programs leave directories behind that their owner may not write to."""
-    try:
-        os.chmod(os.path.dirname(path), 0o700)
-        if not os.path.islink(path):
-            os.chmod(path, 0o700)
-        if function in (os.rmdir, os.unlink, os.remove):
-            function(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        # It may be gone by now; if not, the clean-up meets it again.
-        return
+        if error.errno == errno.EXDEV:
+            raise ConfigError(f"{failure}: {below!r} leads out of the volume") from error
+        raise ConfigError(f"{failure}: {(error.strerror or str(error)).lower()}") from error

@@ -1,0 +1,64 @@
+"""hostPath volumes (`pkg/volume/hostpath`): files of the node that runs the pod, in the node's own file system.
+
+All paths are resolved with the node's root as the limit, so that no link in it leads to this machine's files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+
+from hatchway.cluster import beneath
+
+_CHECKS: dict[str, Callable[[int], bool]] = {
+    "Directory": stat.S_ISDIR,
+    "File": stat.S_ISREG,
+    "Socket": stat.S_ISSOCK,
+    "CharDevice": stat.S_ISCHR,
+    "BlockDevice": stat.S_ISBLK,
+}
+
+
+class HostPathError(Exception):
+    """The path is not there, or is not what the volume's type says; the message is that of a FailedMount event."""
+
+
+def check(source: Mapping[str, str]) -> str:
+    """The path of a volume, normalized. Raises HostPathError."""
+    path = source.get("path") or ""
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise HostPathError(f"hostPath {path!r} must be absolute and must not contain ..")
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def prepare(root: int, inside: str, source: Mapping[str, str]) -> None:
+    """See that a volume's path is what its type says, and make it where the type says so.
+
+    root, inside: where the node has it. Raises HostPathError, OSError.
+    """
+    path, kind = source.get("path") or "", source.get("type") or ""
+    make: beneath.Make | None = None
+    # Without a type a container engine makes the directory.
+    if kind in ("", "DirectoryOrCreate"):
+        make = "directory"
+    elif kind == "FileOrCreate":
+        make = "file"
+    try:
+        with beneath.opened(beneath.open_in_root(root, inside, make)) as found:
+            mode = os.fstat(found).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise HostPathError(f"hostPath type check failed: {path} is not a {_noun(kind)}{_ON_NODE}") from error
+    except OSError as error:
+        raise HostPathError(f"hostPath {path}: {(error.strerror or str(error)).lower()}{_ON_NODE}") from error
+    is_kind = _CHECKS.get(kind.removesuffix("OrCreate"))
+    if is_kind is not None and not is_kind(mode):
+        raise HostPathError(f"hostPath type check failed: {path} is not a {_noun(kind)}{_ON_NODE}")
+
+
+# What a person needs to know who looks for a directory of this machine.
+_ON_NODE = " in the node's own file system (`hatchway up --host-path DIR` opens a directory of this machine)"
+
+
+def _noun(kind: str) -> str:
+    return kind.removesuffix("OrCreate").lower() or "directory"
