@@ -146,6 +146,7 @@ def _unicode_class(name: str, negative: bool, bracketed: bool, whole: str) -> st
     """RE2's spelling of a Unicode class. bracketed: it stands between brackets. whole: as it was written."""
     folded = re.sub("[-_ ]", "", name).capitalize()
     folded = _ALIASES.get(folded, folded)
+    members: tuple[str, ...]
     match folded:
         case "C":
             members, negative = _ASSIGNED, not negative
