@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -66,18 +67,42 @@ def test_merge_and_remove_leave_the_rest_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1e3", "12e45", "y", "N", "0x1f", "1_000", ".5", "~", "null", "2026-01-01", "a: b", ""]
+    "value", ["1e3", "12e45", "y", "N", "0x1f", "1_000", ".5", "~", "null", "2026-01-01", "a: b", "", "1:20", "0o17"]
 )
 def test_strings_stay_strings_for_go(tmp_path: Path, value: str) -> None:
-    """kubectl's parser takes more for numbers and booleans than Python's does."""
+    """kubectl's parser takes more for numbers and booleans than Python's does, and the other way round."""
     path = tmp_path / "config"
-    path.write_text(yaml.safe_dump({"users": [{"name": "me", "user": {"token": "x"}}]}))
-    document = load(path)
-    document["users"][0]["user"]["token"] = value  # type: ignore[index]
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(f"users:\n- name: me\n  user:\n    token: '{value}'\n")
     kubeconfig.merge(path, ENTRY)
     assert f'token: "{value}"' in path.read_text()
-    assert load(path)["users"][0]["user"]["token"] == value  # type: ignore[index]
+    assert kubeconfig.read(str(path))["users"][0]["user"]["token"] == value
+
+
+@pytest.mark.parametrize("value", ["1e3", "y", "0x1f", "1_000", ".5", "0o17", "017"])
+def test_what_is_no_string_for_go_is_not_made_one(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(f"users: [{{name: me, user: {{token: {value}}}}}]")
+    with pytest.raises(HatchwayError, match=r"users\[0\].user.token is .* and not text; put it in quotes"):
+        kubeconfig.read(str(path))
+
+
+def test_json_stays_json(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(
+        '{\n\t"users": [],\n\t"extensions": [{"name": "e", "extension": {"a": 1e3, "b": true, "c": null}}]\n}'
+    )
+    kubeconfig.merge(path, ENTRY)
+    assert json.loads(path.read_text())["extensions"] == [
+        {"name": "e", "extension": {"a": 1000.0, "b": True, "c": None}}
+    ]
+
+
+def test_further_documents_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("current-context: a\n---\n# other\nkind: [broken\n")
+    kubeconfig.merge(path, ENTRY)
+    assert path.read_text().endswith("\n---\n# other\nkind: [broken\n")
+    assert kubeconfig.read(str(path))["current-context"] == "hatchway"
 
 
 def test_a_context_chosen_since_stays_current(tmp_path: Path) -> None:
@@ -137,6 +162,7 @@ def test_reading_merges_a_list_and_resolves_paths(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("KUBECONFIG", f"{one}:{tmp_path / 'missing'}:{two}")
     found = kubeconfig.read()
     assert found["current-context"] == "x"
+    assert [item[kubeconfig.ORIGIN] for item in found["clusters"] + found["users"]] == [one, two]
     assert [item["cluster"] for item in found["clusters"]] == [
         {"server": "https://first", "certificate-authority": str(one.parent / "ca.crt")}
     ]

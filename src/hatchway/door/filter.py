@@ -1,15 +1,15 @@
 """Which requests the API is offered to: `kubectl proxy`'s filter (kubectl `pkg/proxy/proxy_server.go`), flags included.
 
 Deliberately different: `[::1]:8001`, which kubectl's default refuses by mistake, is accepted; a host's case does not
-matter (RFC 9110 section 4.2.3); a regular expression is Python's.
+matter (RFC 9110 section 4.2.3).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from hatchway.door.goregexp import Expression, ExpressionError
 from hatchway.errors import HatchwayError
 
 ACCEPT_PATHS = "^.*"
@@ -20,12 +20,12 @@ ACCEPT_HOSTS = r"^localhost$,^127\.0\.0\.1$,^\[::1\]$"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Compiled lists of regular expressions; `search` is what counts, as in Go's MatchString."""
+    """Compiled lists of regular expressions in Go's syntax; one that matches anywhere is enough."""
 
-    accept_paths: tuple[re.Pattern[str], ...]
-    reject_paths: tuple[re.Pattern[str], ...]
-    accept_hosts: tuple[re.Pattern[str], ...]
-    reject_methods: tuple[re.Pattern[str], ...]
+    accept_paths: tuple[Expression, ...]
+    reject_paths: tuple[Expression, ...]
+    accept_hosts: tuple[Expression, ...]
+    reject_methods: tuple[Expression, ...]
 
     @classmethod
     def of(cls, *, accept_paths: str, reject_paths: str, accept_hosts: str, reject_methods: str) -> Filter:
@@ -39,7 +39,8 @@ class Filter:
 
     def accepts(self, method: str, path: bytes) -> bool:
         """path: as it is asked of the API server, escapes included."""
-        plain = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+        # kubectl takes the API's prefix away before it looks, and of the root nothing is left then.
+        plain = unquote_to_bytes(path).decode("utf-8", "surrogateescape") if path != b"/" else ""
         if _any(self.reject_paths, plain) or _any(self.reject_methods, method):
             return False
         return _any(self.accept_paths, plain)
@@ -52,21 +53,22 @@ class Filter:
         return _any(self.accept_hosts, name) or (host[:1] == b"[" and _any(self.accept_hosts, f"[{name}]"))
 
 
-def compiled(flag: str, value: str) -> tuple[re.Pattern[str], ...]:
+def compiled(flag: str, value: str) -> tuple[Expression, ...]:
     """The regular expressions of a flag's value; an empty value is none at all."""
     found = []
     for part in value.split(",") if value else ():
         try:
-            found.append(re.compile(part, re.DOTALL))
-        except re.error as error:
+            found.append(Expression(part))
+        except ExpressionError as error:
             raise HatchwayError(
-                f"{flag}: {part!r} is not a regular expression: {error}", "a comma ends an expression of the list"
+                f"{flag}: {part!r} is not a regular expression of Go's (RE2) syntax: {error}",
+                "a comma ends an expression of the list",
             ) from error
     return tuple(found)
 
 
-def _any(patterns: tuple[re.Pattern[str], ...], text: str) -> bool:
-    return any(pattern.search(text) for pattern in patterns)
+def _any(patterns: tuple[Expression, ...], text: str) -> bool:
+    return any(pattern.matches(text) for pattern in patterns)
 
 
 def host_name(host: bytes) -> bytes:

@@ -326,7 +326,9 @@ class Connection:
                         "the kubeconfig, or the files it names, hold something else than PEM, or a key of another pair",
                     ) from error
             dialer = Dialer(url.hostname, port, proxy)
-            upstream = Upstream(_key(found), self._noting(dialer), context, found.tls_server_name or url.hostname)
+            upstream = Upstream(
+                _key(found), self._noting(dialer), context, (found.tls_server_name or url.hostname).rstrip(".")
+            )
         fields = _fields(found, files, credential)
         described = (found.server, found.context, found.namespace, found.user)
         changed = (

@@ -1,54 +1,35 @@
-"""Writing kubeconfig files as `kind` does: merge, make current, restore; never damage a file that does not parse.
+"""Kubeconfig files: the one loader for all commands, and writing as `kind` does: merge, make current, restore.
 
-What a context of them means for a client stands in `kube/settings.py`.
+Everything of a file that is not ours stays as it is, and a file that kubectl would not read is left alone. What a
+context means for a client stands in `kube/settings.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from hatchway.errors import HatchwayError
 from hatchway.files import write_private
+from hatchway.kube import configtypes, goyaml
 
 Document = dict[str, Any]
+
+# The file that an entry of `read` comes from, as a Path.
+ORIGIN = "location-of-origin"
 
 _LOCK_SECONDS = 10.0
 _PATHS = frozenset({"certificate-authority", "client-certificate", "client-key", "tokenFile"})
 _LISTS = {"clusters": "cluster", "users": "user", "contexts": "context"}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without time stamps: an `expiry` written without quotes must come back as it was."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML that Go's parser reads as the same: it takes `1e3` for a number and `y` for true, which Python's does not."""
-
-
-def _quoted(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    plain = _PLAIN.fullmatch(value) is not None and value.lower() not in _WORDS
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
-
-
-_Dumper.add_representer(str, _quoted)
-# What no parser takes for anything but a string.
-_PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+=@-]*(?:://[A-Za-z0-9_./:@-]+)?")
-_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"])
+_HINT = "mend or move the file, or choose another one with --kubeconfig"
+_UNCHANGED = "; nothing was changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +58,7 @@ def default_path(explicit: str | None = None) -> Path:
 def check(path: Path) -> None:
     """Raise HatchwayError when the file could not be merged into: it is none, or may not be written."""
     with _locked(path):
-        _load(path)
+        _load(path, _UNCHANGED)
 
 
 def sources(explicit: str | None = None) -> list[Path]:
@@ -85,7 +66,7 @@ def sources(explicit: str | None = None) -> list[Path]:
     if explicit:
         return [Path(explicit).expanduser()]
     listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)
-    return [Path(part) for part in listed if part] or [Path("~/.kube/config").expanduser()]
+    return [Path(part) for part in dict.fromkeys(listed) if part] or [Path("~/.kube/config").expanduser()]
 
 
 def read(explicit: str | None = None) -> Document:
@@ -103,12 +84,12 @@ def read(explicit: str | None = None) -> Document:
         )
     merged: Document = {section: [] for section in _LISTS}
     for path in found:
-        document = _load(path, changed="")
+        document = _load(path)[1]
         for section in _LISTS:
-            known = {item.get("name") for item in merged[section]}
-            for item in document.get(section) or []:
-                if item.get("name") not in known:
-                    merged[section].append(_absolute(item, path.absolute().parent))
+            known = {item.get("name", "") for item in merged[section]}
+            for item in document.get(section, ()):
+                if item.get("name", "") not in known:
+                    merged[section].append({"name": "", **_absolute(item, path.absolute().parent), ORIGIN: path})
         if not merged.get("current-context"):
             merged["current-context"] = document.get("current-context") or ""
     return merged
@@ -134,8 +115,8 @@ def _absolute(item: Document, directory: Path) -> Document:
 def merge(path: Path, entry: Entry) -> str:
     """Add or replace the entry and make it current. Returns the context that was current before ("" for none)."""
     with _locked(path):
-        document = _load(path)
-        before = str(document.get("current-context") or "")
+        tree, document = _load(path, _UNCHANGED)
+        root = _root(tree)
         contents: dict[str, Document] = {
             "clusters": {"certificate-authority-data": entry.ca_data, "server": entry.server},
             "users": {
@@ -145,14 +126,15 @@ def merge(path: Path, entry: Entry) -> str:
             "contexts": {"cluster": entry.name, "user": entry.name},
         }
         for section, content in contents.items():
-            others = [item for item in document.get(section) or [] if item.get("name") != entry.name]
-            document[section] = [*others, {"name": entry.name, _LISTS[section]: content}]
-        document["current-context"] = entry.name
-        document.setdefault("apiVersion", "v1")
-        document.setdefault("kind", "Config")
-        document.setdefault("preferences", {})
-        _store(path, document)
-    return before
+            ours = goyaml.node_of({"name": entry.name, _LISTS[section]: content})
+            others = [item for item in _items(root, section) if _name(item) != entry.name]
+            _set_items(root, section, [*others, ours])
+        goyaml.put(root, "current-context", goyaml.node_of(entry.name))
+        for key, word in {"apiVersion": "v1", "kind": "Config"}.items():
+            if not document.get(key):
+                goyaml.put(root, key, goyaml.node_of(word))
+        _store(path, tree)
+    return str(document.get("current-context", ""))
 
 
 def remove(path: Path, name: str, restore: str = "") -> None:
@@ -160,43 +142,88 @@ def remove(path: Path, name: str, restore: str = "") -> None:
     if not path.exists():
         return
     with _locked(path):
-        document = _load(path)
+        tree, document = _load(path, _UNCHANGED)
+        root = _root(tree)
         for section in _LISTS:
-            if document.get(section):
-                document[section] = [item for item in document[section] if item.get("name") != name]
+            if any(item.get("name") == name for item in document.get(section, ())):
+                others = [item for item in _items(root, section) if _name(item) != name]
+                _set_items(root, section, others)
         if document.get("current-context") == name:
-            known = {item.get("name") for item in document.get("contexts") or []}
-            document["current-context"] = restore if restore in known else ""
-        _store(path, document)
+            known = {item.get("name", "") for item in document.get("contexts", ())} - {name}
+            goyaml.put(root, "current-context", goyaml.node_of(restore if restore in known else ""))
+        _store(path, tree)
 
 
-def _load(path: Path, changed: str = "; nothing was changed") -> Document:
-    hint = "mend or move the file, or choose another one with --kubeconfig"
+def update_auth_provider(path: Path, user: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+    """Change the `auth-provider` configuration of a user of a file: `change` gets the one that the file has now and
+    returns the new one. Returns that. Raises HatchwayError."""
+    with _locked(path):
+        tree, _ = _load(path, _UNCHANGED)
+        for item in _items(_root(tree), "users"):
+            if isinstance(item, MappingNode) and _name(item) == user:
+                break
+        else:
+            raise HatchwayError(f'the kubeconfig {path} has no user "{user}" any more')
+        said = goyaml.value(item)
+        provider = dict((said.get("user") or {}).get("auth-provider") or {})
+        before = {key: value or "" for key, value in (provider.get("config") or {}).items()}
+        config = change(before)
+        if config != before:
+            content = goyaml.put_mapping(item, "user", said)
+            goyaml.put(goyaml.put_mapping(content, "auth-provider", said["user"]), "config", goyaml.node_of(config))
+            _store(path, tree)
+        return config
+
+
+def _root(tree: goyaml.Document) -> MappingNode:
+    """The mapping of a file, which an empty one gets now."""
+    if not isinstance(tree.root, MappingNode):
+        root = goyaml.node_of({})
+        assert isinstance(root, MappingNode)
+        tree.root = root
+    return tree.root
+
+
+def _items(root: MappingNode, section: str) -> list[Node]:
+    found = goyaml.get(root, section)
+    return list(found.value) if isinstance(found, SequenceNode) else []
+
+
+def _name(item: Node) -> str:
+    found = (goyaml.value(item) or {}).get("name") or ""
+    assert isinstance(found, str)
+    return found
+
+
+def _set_items(root: MappingNode, section: str, items: list[Node]) -> None:
+    made = goyaml.node_of([])
+    made.value = items
+    goyaml.put(root, section, made)
+
+
+def _load(path: Path, changed: str = "") -> tuple[goyaml.Document, Document]:
+    """A file's tree and what it says; both empty when there is none. Raises HatchwayError for what kubectl does not
+    read. changed: what the error adds to that."""
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise HatchwayError(f"cannot read the kubeconfig {path}: {error}", hint) from error
+        return goyaml.Document(None), {}
+    except OSError as error:
+        raise HatchwayError(f"cannot read the kubeconfig {path}: {error.strerror}", _HINT) from error
     try:
-        document = yaml.load(text, _Loader) or {}
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise HatchwayError(f"the kubeconfig {path} is not valid YAML{line}{changed}", hint) from error
-    if not isinstance(document, dict) or document.get("kind", "Config") != "Config":
-        raise HatchwayError(f"{path} is not a kubeconfig{changed}", hint)
-    for section in _LISTS:
-        items = document.get(section) or []
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise HatchwayError(f"{path} is not a kubeconfig: {section} is not a list{changed}", hint)
-    return document
+        tree = goyaml.parse(data)
+        document = configtypes.check(goyaml.value(tree.root))
+    except goyaml.YamlError as error:
+        raise HatchwayError(f"the kubeconfig {path} is not valid YAML: {error}{changed}", _HINT) from error
+    except configtypes.TypeProblem as error:
+        raise HatchwayError(f"{path} is not a kubeconfig: {error}{changed}", _HINT) from error
+    return tree, document
 
 
-def _store(path: Path, document: Document) -> None:
+def _store(path: Path, tree: goyaml.Document) -> None:
     try:
         # A symbolic link stays one: what it points to is replaced.
-        write_private(path.resolve(), yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10**6).encode())
+        write_private(path.resolve(), goyaml.dump(tree))
     except OSError as error:
         raise HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}") from error
 

@@ -42,8 +42,8 @@ class ApiServer:
         self.server: Server | None = None
         self.connections: set[tuple[str, int] | None] = set()
 
-    async def start(self, context: ssl.SSLContext | None, port: int = 0) -> None:
-        self.server = await serve(self._route, host="127.0.0.1", port=port, ssl=context)
+    async def start(self, context: ssl.SSLContext | None, port: int = 0, host: str = "127.0.0.1") -> None:
+        self.server = await serve(self._route, host=host, port=port, ssl=context)
 
     @property
     def port(self) -> int:
