@@ -16,12 +16,12 @@ URL_LIMIT: Final = 8 * 1024
 _STOP = re.compile(rb"/\*|[\"']|(?<![\w-])url\(|@import(?![\w-])", re.IGNORECASE)
 # What may be the beginning of such a mark.
 _PARTIAL = re.compile(rb"(?:/|(?<![\w-])u(?:rl?)?|@(?:i(?:m(?:p(?:o(?:rt?)?)?)?)?)?)\Z", re.IGNORECASE)
-_SPACE = re.compile(rb"[\t\n\f\r ]*+")
+_SPACE = re.compile(rb"[\t\n\f\r ]*")
 _STRING_END = {
-    b'"': re.compile(rb"(?:[^\"\\\n\f\r]++|\\[\s\S])*+"),
-    b"'": re.compile(rb"(?:[^'\\\n\f\r]++|\\[\s\S])*+"),
+    b'"': re.compile(rb"[^\"\\\n\f\r]*(?:\\[\s\S][^\"\\\n\f\r]*)*"),
+    b"'": re.compile(rb"[^'\\\n\f\r]*(?:\\[\s\S][^'\\\n\f\r]*)*"),
 }
-_BARE_END = re.compile(rb"(?:[^)\\]++|\\[\s\S])*+")
+_BARE_END = re.compile(rb"[^)\\]*(?:\\[\s\S][^)\\]*)*")
 _IN_ATTRIBUTE = re.compile(
     rb"(?<![\w-])url\([\t\n\f\r ]*(?:&quot;|&#0*3[49];|&#x0*2[27];|&apos;|[\"'])?", re.IGNORECASE
 )

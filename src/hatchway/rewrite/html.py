@@ -68,16 +68,18 @@ _COMMENT_END = re.compile(rb"--!?>")
 _CDATA_END = re.compile(rb"]]>")
 _BOGUS_END = re.compile(rb">")
 _LETTER = re.compile(rb"[A-Za-z]")
-# A whole start or end tag at once; possessive, so that hostile input costs one pass.
+# A whole start or end tag at once. No part of it can be read in two ways (each ends where a lookahead says so), so that
+# hostile input costs one pass.
 WHOLE_TAG = re.compile(
-    rb"<(/?)([A-Za-z][^\t\n\f\r />]*+)"
-    rb"(?:[\t\n\f\r /]++|=?+[^\t\n\f\r />=]++[\t\n\f\r ]*+"
-    rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?!=)))*+>"
+    rb"<(/?)([A-Za-z][^\t\n\f\r />]*)(?=[\t\n\f\r />])"
+    rb"(?:[\t\n\f\r /]+(?![\t\n\f\r /])|=?[^\t\n\f\r />=]+(?=[\t\n\f\r />=])"
+    rb"(?:[\t\n\f\r ]*=[\t\n\f\r ]*(?:\"[^\"]*\"|'[^']*'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*(?=[\t\n\f\r >]))"
+    rb"|(?![\t\n\f\r ]*=)))*>"
 )
 # One attribute of such a tag: its name, and its value in double quotes, in single quotes, or bare.
 ATTRIBUTE = re.compile(
-    rb"(=?+[^\t\n\f\r />=]++)(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+"
-    rb"(?:\"([^\"]*+)\"|'([^']*+)'|(?=>)|([^\t\n\f\r >\"'][^\t\n\f\r >]*+)))?+"
+    rb"(=?[^\t\n\f\r />=]+)(?:[\t\n\f\r ]*=[\t\n\f\r ]*"
+    rb"(?:\"([^\"]*)\"|'([^']*)'|(?=>)|([^\t\n\f\r >\"'][^\t\n\f\r >]*)))?"
 )
 # A "<" that may be more than text: only the next character tells, so one at the end of the input counts.
 _MARKUP = re.compile(rb"<(?=[A-Za-z/!?]|\Z)")

@@ -34,8 +34,8 @@ _CHAIN_LIMIT: Final = 160
 _REGEX_LIMIT: Final = 16 * 1024
 
 _ESCAPE = rb"\\(?:\r\n|[^\r]|\r(?=[\s\S]))"
-_DOUBLE = rb"(?:[^\"\\\n\r]++|" + _ESCAPE + rb")*+"
-_SINGLE = rb"(?:[^'\\\n\r]++|" + _ESCAPE + rb")*+"
+_DOUBLE = rb"[^\"\\\n\r]*(?:" + _ESCAPE + rb"[^\"\\\n\r]*)*"
+_SINGLE = rb"[^'\\\n\r]*(?:" + _ESCAPE + rb"[^'\\\n\r]*)*"
 # Every branch begins with a character of its own: so the search skips to one of them at the speed of C.
 _STOPS = (
     rb"\""
@@ -54,35 +54,35 @@ _STRING_PIECE = {
     b'"': re.compile(_DOUBLE),
     b"'": re.compile(_SINGLE),
 }
-_TEMPLATE_PIECE = re.compile(rb"(?:[^`\\$]++|\\[\s\S]|\$(?=[^{]))*+")
-_REGEX = re.compile(rb"/(?![*/])(?:[^/\\\[\n\r]++|\\[^\n\r]|\[(?:[^\]\\\n\r]++|\\[^\n\r])*+\])++/[A-Za-z]*+")
+_TEMPLATE_PIECE = re.compile(rb"[^`\\$]*(?:(?:\\[\s\S]|\$(?=[^{]))[^`\\$]*)*")
+_REGEX = re.compile(rb"/(?![*/])(?:[^/\\\[\n\r]|\\[^\n\r]|\[(?:[^\]\\\n\r]|\\[^\n\r])*\])+/[A-Za-z]*")
 _LINE_END = re.compile(rb"[\n\r]|\xe2\x80[\xa8\xa9]")
 
 _LAST_WORD = re.compile(rb"[\w$\x80-\xff]+\Z")
-_SPECIFIER = re.compile(rb"(\s*+)(?:\"([^\"\\\n\r]*+)\"|'([^'\\\n\r]*+)')")
+_SPECIFIER = re.compile(rb"(\s*)(?:\"([^\"\\\n\r]*)\"|'([^'\\\n\r]*)')")
 _DESTRUCTURED = re.compile(
-    rb"\s*+(?::\s*+[\w$]++\s*+)?(?:=[^=,{}()\"'`/]*+)?(?:,[^{}()\"'`/;]*+)?\}\s*+=(?![=>])\s*+"
-    rb"([A-Za-z_$][\w$]*+(?:\s*+\.\s*+[A-Za-z_$][\w$]*+)*+)(?=[^\S\n\r]*+([;,)}\n\r]|\Z))"
+    rb"\s*(?::\s*[\w$]+\s*)?(?:=[^=,{}()\"'`/]*)?(?:,[^{}()\"'`/;]*)?\}\s*=(?![=>])\s*"
+    rb"([A-Za-z_$][\w$]*(?:\s*\.\s*[A-Za-z_$][\w$]*)*)(?=[^\S\n\r]*([;,)}\n\r]|\Z))"
 )
 _ARGUMENT = re.compile(rb"(?:new URL|String|encodeURI|encodeURIComponent)\([^()]*\Z")
 # A name, or the end of an expression, in front of its arguments; what takes no value there.
-_CALLED = re.compile(rb"[\w$)\]]\s*+\(\s*+\Z")
-_NO_CALL = re.compile(rb"(?<![\w$.])(?:function(?:\s++[\w$]++)?|catch|if|while|for|switch|with)\s*+\(\s*+\Z")
-_ONLY_ARGUMENT = re.compile(rb"\s*+\)(?!\s*+(?:\{|=>))")
+_CALLED = re.compile(rb"[\w$)\]]\s*\(\s*\Z")
+_NO_CALL = re.compile(rb"(?<![\w$.])(?:function(?:\s+[\w$]+)?|catch|if|while|for|switch|with)\s*\(\s*\Z")
+_ONLY_ARGUMENT = re.compile(rb"\s*\)(?!\s*(?:\{|=>))")
 # `eval(` and `(0, eval)(`; then a string, perhaps in a call (webpack's Trusted Types), or an expression without any.
-_EVAL = re.compile(rb"(?:\s*+\))?\s*+\(")
-_EVALUATED_STRING = re.compile(rb"\s*+(?:[\w$]++(?:\.[\w$]++)*+\(\s*+)?(?=[\"'])")
-_EVALUATED = re.compile(rb"[^()\"'`/{}]++(?:\([^()\"'`/{}]*+\)[^()\"'`/{}]*+)*+(?=\)(?!\s*+(?:\{|=>)))")
+_EVAL = re.compile(rb"(?:\s*\))?\s*\(")
+_EVALUATED_STRING = re.compile(rb"\s*(?:[\w$]+(?:\.[\w$]+)*\(\s*)?(?=[\"'])")
+_EVALUATED = re.compile(rb"[^()\"'`/{}]+(?:\([^()\"'`/{}]*\)[^()\"'`/{}]*)*(?=\)(?!\s*(?:\{|=>)))")
 _EVALUATES = re.compile(
-    rb"(?:\A|[^\w$.#@\\\x80-\xff]|(?<![\w$.])(?:window|self|globalThis)\s*+\.|(?<![\w$.])(?:return|await|yield|void|typeof|case|do|else|in|of))\Z"
+    rb"(?:\A|[^\w$.#@\\\x80-\xff]|(?<![\w$.])(?:window|self|globalThis)\s*\.|(?<![\w$.])(?:return|await|yield|void|typeof|case|do|else|in|of))\Z"
 )
-_INDEX = re.compile(rb"[^\S\n\r]*+\[")
-_OF_A_VALUE = re.compile(rb"[)\]]\s*+(?:\?\.|(?<!\.)\.)\s*+\Z")
+_INDEX = re.compile(rb"[^\S\n\r]*\[")
+_OF_A_VALUE = re.compile(rb"[)\]]\s*(?:\?\.|(?<!\.)\.)\s*\Z")
 # Assigned to, it may be a window's of another origin, which has no such property.
-_IS_READ_OF = re.compile(rb"\s*+\??\.\s*+(?:href|pathname)(?![\w$])(?!\s*+(?:=(?!=)|[+]=))")
-_MEMBER = re.compile(rb"\s*+(\?\.|\.(?!\.))\s*+([\w$]++)")
-_ASSIGNMENT = re.compile(rb"\s*+=(?![=>])")
-_VALUE_END = re.compile(rb"\s*+(?:([;,)}\]:])(?!\s*+=[^=])|\Z)")
+_IS_READ_OF = re.compile(rb"\s*\??\.\s*(?:href|pathname)(?![\w$])(?!\s*(?:=(?!=)|[+]=))")
+_MEMBER = re.compile(rb"\s*(\?\.|\.(?!\.))\s*([\w$]+)")
+_ASSIGNMENT = re.compile(rb"\s*=(?![=>])")
+_VALUE_END = re.compile(rb"\s*(?:([;,)}\]:])(?!\s*=[^=])|\Z)")
 
 # Before a slash these are operators, so that it begins a regular expression.
 _OPERATORS = frozenset(
@@ -371,13 +371,13 @@ class JavaScriptRewriter:
         before = self._significant(start)
         if before[-1:] == b"." and before[-3:] != b"...":
             return
-        match = re.match(rb"\s*+\(", ahead)
+        match = re.match(rb"\s*\(", ahead)
         if match is None:
             self._specifier(ahead, end)
             return
         inside = match.end()
         literal = _SPECIFIER.match(ahead, inside)
-        if literal is not None and re.match(rb"\s*+[,)]", ahead[literal.end() :]):
+        if literal is not None and re.match(rb"\s*[,)]", ahead[literal.end() :]):
             self._specifier(ahead[inside:], end + inside)
             return
         if _is_no_call(ahead, inside):
@@ -460,7 +460,7 @@ class JavaScriptRewriter:
         buffer = self._buffer
         self._at = end
         before = buffer[max(self._code, start - _CHAIN_LIMIT) : start]
-        dot = re.search(rb"(\?\.|(?<!\.)\.)\s*+\Z", before)
+        dot = re.search(rb"(\?\.|(?<!\.)\.)\s*\Z", before)
         if dot is not None:
             object_end = start - len(before) + dot.start()
             plain = buffer[max(self._code, object_end - _CHAIN_LIMIT) : object_end].rstrip()
@@ -492,11 +492,11 @@ class JavaScriptRewriter:
         match = None
         begin = len(text)
         while True:
-            word = re.search(rb"[A-Za-z_$][\w$]*+\Z", text[:begin])
+            word = re.search(rb"[A-Za-z_$][\w$]*\Z", text[:begin])
             if word is None:
                 break
             match = word.start()
-            joined = re.search(rb"(?:\?\.|(?<!\.)\.)\s*+\Z", text[:match])
+            joined = re.search(rb"(?:\?\.|(?<!\.)\.)\s*\Z", text[:match])
             if joined is None:
                 break
             begin = len(text[: joined.start()].rstrip())
@@ -579,7 +579,7 @@ def _is_no_call(ahead: bytes, position: int) -> bool:
             inside = ahead[position : position + found.start()]
             if not inside.strip() or re.search(rb"\b(?:with|assert)\s*:", inside):
                 return True
-            return re.match(rb"\s*+\{", ahead[position + found.end() :]) is not None
+            return re.match(rb"\s*\{", ahead[position + found.end() :]) is not None
     return False
 
 

@@ -148,6 +148,16 @@ def test_over_long_values_pass_and_memory_is_bounded() -> None:
         assert len(transform._rest) <= VALUE_LIMIT + 4096
 
 
+@pytest.mark.parametrize(
+    "text",
+    [b"<a " + b"b " * 30_000, b"<a " + b"b=c " * 15_000, b"<a " + b"/ " * 30_000, b"<" + b"a" * 60_000, b"<a x='" + b"y" * 60_000]
+    + [b"<a " + b"b='c'" * 10_000, b"<a " + b"= " * 30_000, b"<a b" + b" " * 60_000, b"<a b=" + b" " * 60_000 + b"'"],
+)
+def test_a_tag_that_never_ends_costs_one_pass(text: bytes) -> None:
+    """With a pattern that could be matched in two ways this would not end."""
+    assert rewritten(text) == text
+
+
 def test_text_is_not_held_back() -> None:
     transform = rewriter()
     assert transform.feed(b"<p>hello") == b"<p>hello"

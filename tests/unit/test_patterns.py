@@ -1,0 +1,52 @@
+"""Regular expressions in the source: only what the oldest supported Python reads as the newest does.
+
+CPython 3.11.0 to 3.11.2 (Debian 12 has 3.11.2) match some patterns with possessive quantifiers and atomic groups
+wrongly: a match is silently missed (python/cpython issues 100061 and 101955).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parents[2] / "src"
+
+# An escape or a character class, in which the marks mean themselves.
+_LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_UNRELIABLE = re.compile(r"\(\?>|[*+?]\+|\{\d*,?\d*\}\+")
+
+
+def constants(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Every constant text and its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            yield node.lineno, node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+
+
+def is_unreliable(text: str) -> bool:
+    """Whether `text` is (a part of) a regular expression with a possessive quantifier or an atomic group."""
+    return any(mark in text for mark in ("\\", "[", "(?")) and _UNRELIABLE.search(_LITERAL.sub("a", text)) is not None
+
+
+def test_no_source_has_them() -> None:
+    found = [
+        f"{path.relative_to(SOURCES)}:{line}: {text!r}"
+        for path in sorted(SOURCES.rglob("*.py"))
+        for line, text in constants(ast.parse(path.read_bytes()))
+        if is_unreliable(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("text", [r"\s*+", r"(?:x|y)++", r"(?>a)", r"[\w$]?+", r"\d{1,2}+", r"(?:a*+", r"[*+]++", r"\s*+="])
+def test_that_they_are_found(text: str) -> None:
+    assert is_unreliable(text)
+
+
+@pytest.mark.parametrize("text", [r"[a]+", r"[*+]", r"\++", r"[\w+]+\+", "i++", "++", r"[^\]*+]+", ":@!$&'()*+,;="])
+def test_that_others_are_not(text: str) -> None:
+    assert not is_unreliable(text)
