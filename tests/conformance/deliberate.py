@@ -1,4 +1,4 @@
-"""Where Hatchway's proxy verb answers otherwise than the recorded kube-apiserver 1.20, and why.
+"""Where Hatchway answers otherwise than the recorded kube-apiserver 1.36, and why.
 
 id -> (reason, changes as `replay.expected` takes them).
 """
@@ -9,37 +9,20 @@ from typing import Any
 
 PREFIX = "/api/v1/namespaces/default/services/web-named:http/proxy"
 
-UNREACHABLE = "newer API servers answer 503 ServiceUnavailable where 1.20 answered 500 without a reason"
-NO_ENDPOINTS = "read through EndpointSlices, a Service without any has no endpoints; it is not missing"
-IN_PREFIX = "dot segments never leave the prefix, in X-Forwarded-Uri neither"
-ESCAPES = "the path keeps its bytes; the original encodes some again"
-BAD_PATH = "a malformed path is refused at once, with a Status"
+NO_ENDPOINTS = "a Service without endpoints is not missing: its EndpointSlices tell, and there are none"
+BAD_PATH = "no path may hold a NUL byte, whatever a backend would make of it; refused with a Status"
 FRAGMENT = "RFC 9112 section 3.2: a request-target has no fragment; the engine refuses it"
 HOP_BY_HOP = "RFC 9110 section 7.6.1: what Connection lists is for this hop only"
-
-
-# Met when Kubernetes' own rewriting is asked for: a method beyond the seven is forwarded otherwise, and the paths of
-# cookies are put under the prefix.
-BY_REQUEST = ("091", "147")
+STALE = "bytes that nobody has asked for end an idle connection; the original took them for the next answer"
 
 
 def asked(recording: dict[str, Any]) -> dict[str, Any]:
-    """The recording as it is sent."""
-    if recording["id"] not in BY_REQUEST:
-        return recording
+    """The recording as it is sent: to a proxy verb that rewrites as Kubernetes does."""
     return {**recording, "headers": {**(recording.get("headers") or {}), "X-Hatchway-Rewrite": "kubernetes"}}
 
 
 # The fields of the backend's echo, which a Status has not.
 _ECHO = ("backend", "tls", "method", "path", "client", "headers", "body")
-
-
-def _unreachable(**more: str) -> tuple[str, dict[str, Any]]:
-    return UNREACHABLE, {"Status": {"code": 503, "reason": "ServiceUnavailable", **more}}
-
-
-def _any_failure() -> tuple[str, dict[str, Any]]:
-    return _unreachable(message="error trying to reach service: ...")
 
 
 def _no_endpoints(name: str) -> tuple[str, dict[str, Any]]:
@@ -49,33 +32,48 @@ def _no_endpoints(name: str) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _bad_path() -> tuple[str, dict[str, Any]]:
-    status = {"code": 400, "reason": "BadRequest", "message": "the path of the request ..."}
-    return BAD_PATH, {
-        "Status": status,
-        "headers": {"Content-Type": "application/json", "Cache-Control": "no-cache, private"},
+def _refused(reason: str, **headers: str | None) -> tuple[str, dict[str, Any]]:
+    status = {"code": 400, "reason": "BadRequest", "message": "..."}
+    return reason, {
+        "Status": status | dict.fromkeys(_ECHO),
+        "headers": {"X-Backend": None, **headers},
     }
 
 
+# With Kubernetes' own rewriting.
 DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
-    **{one: _any_failure() for one in ("012", "023", "026", "027", "031", "032", "153", "246")},
-    **{one: _unreachable() for one in ("043", "044", "247", "251", "253")},
     "039": _no_endpoints("web-empty"),
     "040": _no_endpoints("web-empty:http"),
     "045": _no_endpoints("web-external"),
     "046": _no_endpoints("web-external:http"),
+    "068": _refused(BAD_PATH),
+    "079": _refused(FRAGMENT, **{"Cache-Control": None}),
+    "106": (HOP_BY_HOP, {"echo_headers": {"X-Custom": None}}),
+    "127": (STALE, {"status": 400, "body": "status 400\n", "headers": {"Content-Type": "text/plain"}}),
+}
+
+IN_PREFIX = "dot segments never leave the prefix, in X-Forwarded-Uri neither"
+ESCAPES = "the path keeps its bytes; the original encodes some again"
+COOKIES = "the paths of cookies are put under the prefix"
+LOCATION = "a Location that is no URL for Go passes unchanged"
+
+# A method beyond the seven is forwarded otherwise, and what backends make of it is their affair.
+ONLY_KUBERNETES = {"091"}
+# Beside those, with the rewriting that Hatchway does of itself.
+FULL: dict[str, tuple[str, dict[str, Any]]] = {
     "062": (IN_PREFIX, {"echo_headers": {"X-Forwarded-Uri": f"{PREFIX}/secrets"}}),
-    "068": _bad_path(),
-    "069": _bad_path(),
-    "079": (
-        FRAGMENT,
+    "080": (
+        ESCAPES,
         {
-            "Status": {"code": 400, "reason": "BadRequest", "message": "..."} | dict.fromkeys(_ECHO),
-            "headers": {"X-Backend": None, "Cache-Control": None},
+            "echo": {"path": "/echo/~!$&'()*,=@:x"},
+            "echo_headers": {"X-Forwarded-Uri": f"{PREFIX}/echo/~!$&'()*,=@:x"},
         },
     ),
-    "080": (ESCAPES, {"echo": {"path": "/echo/~!$&'()*,=@:x"}}),
-    "106": (HOP_BY_HOP, {"echo_headers": {"X-Custom": None}}),
+    "145": (LOCATION, {"status": 302, "body": "", "headers": {"Content-Type": None, "Location": "::bad"}}),
+    "147": (
+        COOKIES,
+        {"headers": {"Set-Cookie": [f"a=1; Path={PREFIX}", f"b=2; Path={PREFIX}/x; HttpOnly"]}},
+    ),
 }
 
 

@@ -1,14 +1,16 @@
 """The URL rule: which URLs of a backend are put under the path prefix, and how.
 
-The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`): it serves `Location` and the attributes
-of HTML alike. It differs where the original breaks URLs: everything beside the path's beginning keeps its bytes
-(escapes are not decoded and encoded again), `..` cannot leave the prefix, and URLs of other schemes (`mailto:`,
-`javascript:`) stay as they are.
+The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`): there it serves `Location` and the
+attributes of HTML alike. `rewrite_location` differs where the original breaks URLs: everything beside the path's
+beginning keeps its bytes (escapes are not decoded and encoded again), `..` cannot leave the prefix, and URLs of other
+schemes (`mailto:`, `javascript:`) stay as they are. `rewrite_as_go` writes them as Go does.
 """
 
 from __future__ import annotations
 
 import re
+
+from hatchway.rewrite import gourl
 
 # RFC 3986 appendix B. A scheme needs a letter first, so `::bad` has none and `a/b:c` neither.
 _URL = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)", re.DOTALL)
@@ -62,3 +64,22 @@ def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoi
     if path.startswith(prefix):
         return origin + path + rest
     return origin + prefix + collapse_path(path) + rest
+
+
+def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
+    """As `rewrite_location`, but read and written as Go does it, which is what clients of a kube-apiserver see: escapes
+    are decoded and encoded again, schemes come out in lower case. `..` cannot leave the prefix here, either.
+
+    Raises GoURLError for what Go takes for no URL.
+    """
+    url = gourl.parse(value)
+    if url.scheme not in _WEB_SCHEMES | {b""}:
+        return bytes(url)
+    if (url.host and url.host not in (request_host, endpoint_host)) or not url.path.startswith(b"/"):
+        return bytes(url)
+    if url.host != request_host:
+        url.scheme = url.host = b""
+    if not url.path.startswith(prefix):
+        # Cleaned before it is joined: dot segments end at the prefix.
+        url.path = gourl.join(prefix, gourl.clean(url.path)) + (b"/" if url.path.endswith(b"/") else b"")
+    return bytes(url)

@@ -2,7 +2,7 @@
 
 One `PrefixRewriter` for each exchange (it is cheap): `edit_request` before the request is sent on, `edit` when the
 response's head is here. Two modes: `full` makes applications work whose scripts build their own URLs; `kubernetes`
-does what a kube-apiserver does, and no more.
+does what a kube-apiserver does, and no more: `Location` comes out as Go writes URLs.
 
 What full mode changes beside the body (`page.py`, `javascript.py`, `css.py`) is in `_FIELDS`. `Strict-Transport-
 Security` and the like concern a whole host and pass; `Clear-Site-Data` is dropped, since the host belongs to others
@@ -26,6 +26,7 @@ from hatchway.rewrite.css import CssRewriter
 from hatchway.rewrite.encoding import Transform
 from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.javascript import JavaScriptRewriter
+from hatchway.rewrite.location import rewrite_as_go
 from hatchway.rewrite.multistatus import MultistatusRewriter
 from hatchway.rewrite.page import PageRewriter, telling_referrer
 from hatchway.rewrite.rules import KubernetesRule, PrefixRule, Rule, UnprefixRule
@@ -132,7 +133,8 @@ class PrefixRewriter:
         return edited
 
     def edit(self, status: int, headers: Fields, *, method: str = "GET", decode: bool = False) -> Transform | None:
-        """Change a response's fields in place, and say what changes its body (None: nothing).
+        """Change a response's fields in place, and say what changes its body (None: nothing). Raises GoURLError in
+        Kubernetes mode when Location is no URL for Go.
 
         decode: the client does not know content codings: a gzip body comes out without one.
         """
@@ -154,8 +156,12 @@ class PrefixRewriter:
             # What comes with a redirect is not shown.
             inner = self._full(status, headers, media_type, known and not (redirect and 300 <= status < 400))
         else:
+            prefix, host, endpoint = self.prefix, self._hosts[0], self._hosts[1]
             headers[:] = [
-                (name, self._rule(value) if name.lower() == b"location" else value) for name, value in headers
+                (name, rewrite_as_go(value, prefix=prefix, request_host=host, endpoint_host=endpoint))
+                if name.lower() == b"location" and value
+                else (name, value)
+                for name, value in headers
             ]
             if known and media_type == _HTML and not redirect:
                 inner = HtmlRewriter(self._rule)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import replay, rest
+from tests.conformance import proxy, replay, rest
 from tests.conformance.cluster import NODE, FakeCluster, recorded_cluster
 from tests.conformance.deliberate import DELIBERATE, REST_DELIBERATE, asked
 from tests.conformance.tls import self_signed
@@ -141,7 +141,7 @@ class Live:
     real: dict[str, str]
 
     async def send(self, recording: replay.Recording) -> replay.Answer:
-        return await replay.send(asked(recording), self.port, self.tls, real=self.real, tokens=self.tokens)
+        return await replay.send(recording, self.port, self.tls, real=self.real, tokens=self.tokens)
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +210,11 @@ def with_endpoints(cluster: Cluster) -> set[tuple[str, str]]:
 
 async def test_the_proxy_verb(live: Live) -> None:
     found: dict[str, list[str]] = {}
-    for recording in replay.load("proxy.jsonl"):
+    for recording in proxy.load():
         number = recording["id"]
         _, changes = (DELIBERATE | REST_DIFFERENCES).get(number, ("", {}))
         wanted = replay.expected(recording, changes, live.real)
-        answer = await live.send(recording)
+        answer = await live.send(asked(recording))
         if number in OBJECTS:
             assert identity(wanted["body"]) == identity(answer.body)
             wanted["body"] = answer.body

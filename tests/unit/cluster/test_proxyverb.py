@@ -262,6 +262,71 @@ def test_bad_escapes(cluster: FakeCluster, path: str) -> None:
     assert refused(request(verb_of(cluster), "web-unnamed", path))[:2] == (400, "BadRequest")
 
 
+KUBERNETES: Headers = [(b"Host", b"h"), (b"X-Hatchway-Rewrite", b"kubernetes")]
+EXACT: Headers = [(b"Host", b"h"), (b"X-Hatchway-Path", b"exact")]
+
+
+@pytest.mark.parametrize(
+    ("path", "kubernetes", "otherwise"),
+    [
+        ("/api%2Fhealth", "/api/health", "/api/health"),
+        ("/api%2fhealth%2F", "/api/health/", "/api/health/"),
+        ("/%2Fapi%2Fhealth", "/api/health", "/api/health"),
+        ("/a%2F..%2F..%2Fb%20c%3Fd", "/b%20c%3Fd", "/b%20c%3Fd"),
+        ("/a%252Fb", "/a%252Fb", "/a%252Fb"),
+        ("/a%2Fb%252F!", "/a/b%252F%21", "/a/b%252F%21"),
+        # With a slash of its own a path means what it says: GitLab's projects, registries' repositories.
+        ("/projects/group%2Fproject", "/projects/group/project", "/projects/group%2Fproject"),
+        ("/api%2Fhealth/", "/api/health/", "/api%2Fhealth/"),
+        ("/~!$&'()*,=@:x[]%7e", "/~%21$&%27%28%29%2A,=@:x%5B%5D~", "/~!$&'()*,=@:x[]%7e"),
+        ("/%E3%81%82/\xe3\x81\x82", "/%E3%81%82/%C3%A3%C2%81%C2%82", "/%E3%81%82/\xe3\x81\x82"),
+        ("/%2e%2e/x", "/x", "/x"),
+        ("/a/..", "/", "/"),
+        ("//a//", "/a/", "/a/"),
+    ],
+)
+def test_how_a_path_is_sent(cluster: FakeCluster, path: str, kubernetes: str, otherwise: str) -> None:
+    verb = verb_of(cluster)
+    for upgrade in (None, b"websocket"):
+        found = forward(request(verb, "web-unnamed", path, headers=KUBERNETES, upgrade=upgrade))
+        assert found.target == kubernetes.encode()
+    assert forward(request(verb, "web-unnamed", path)).target == otherwise.encode()
+    exact = forward(request(verb, "web-unnamed", path, headers=EXACT)).target
+    assert exact == (path.encode() if path.startswith("/api%2") or path == "/a%2Fb%252F!" else exact)
+    assert b"/../" not in exact + b"/"
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("/a%20b", "/proxy/a%20b"),
+        ("/%3Fq/", "/proxy/%3Fq/"),
+        ("/../secrets", "/secrets"),
+        ("/x/..", "/proxy/"),
+        ("/%0d%0aA:b/../x", "/proxy/x"),
+    ],
+)
+def test_the_uri_that_kubernetes_tells(cluster: FakeCluster, path: str, uri: str) -> None:
+    found = dict(forward(request(verb_of(cluster), "web-unnamed", path, headers=KUBERNETES)).headers)
+    assert found[b"X-Forwarded-Uri"] == b"/api/v1/namespaces/default/services/web-unnamed" + uri.encode()
+
+
+def test_a_location_that_go_cannot_parse(cluster: FakeCluster) -> None:
+    """1.36 answers an error in its place; Hatchway's own rewriting passes it."""
+    verb = verb_of(cluster)
+    for mode, status in ((KUBERNETES, 500), (None, 302)):
+        decision = forward(request(verb, "web-unnamed", headers=mode))
+        assert decision.edit_response is not None
+        head = ResponseHead(302, b"Found", [(b"Location", b"::bad"), (b"Content-Length", b"3")])
+        transform = decision.edit_response(head)
+        assert head.status == status
+        if status == 500:
+            assert transform is not None and transform.feed(b"abc") == b""
+            body = json.loads(transform.finish())
+            message = 'error trying to parse Location header: parse "::bad": missing protocol scheme'
+            assert (body["reason"], body["details"]) == ("InternalError", {"causes": [{"message": message}]})
+
+
 def test_dry_run_and_methods(cluster: FakeCluster) -> None:
     verb = verb_of(cluster)
     assert refused(request(verb, "a:b:c:d", query=b"dryRun=All")) == (400, "BadRequest", "dryRun is not supported")
@@ -321,7 +386,7 @@ def test_request_headers(cluster: FakeCluster) -> None:
         (b"Cookie", b"a=1"),
         (b"X-Real-IP", b"9.9.9.9"),
         (b"X-Forwarded-For", b"1.2.3.4, 192.0.2.7"),
-        (b"X-Forwarded-Uri", b"/api/v1/namespaces/default/services/web-unnamed/proxy/a b/%0a?"),
+        (b"X-Forwarded-Uri", b"/api/v1/namespaces/default/services/web-unnamed/proxy/a%20b/%0a?"),
     ]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatchway.rewrite.cookies import rewrite_set_cookie
-from hatchway.rewrite.location import collapse_path, rewrite_location
+from hatchway.rewrite.location import collapse_path, rewrite_as_go, rewrite_location
 
 PREFIX = b"/api/v1/namespaces/default/services/web:http/proxy"
 
@@ -62,6 +62,29 @@ def test_goes_under_the_prefix(value: bytes, expected: bytes) -> None:
 )
 def test_stays(value: bytes) -> None:
     assert rewritten(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"/a%2Fb c!?x=%2F#y", PREFIX + b"/a/b%20c%21?x=%2F#y"),
+        (b"/../../x/", PREFIX + b"/x/"),
+        (b"/%252e%252e/x", PREFIX + b"/%252e%252e/x"),
+        (b"HTTPS://127.0.0.1:6443/x", b"https://127.0.0.1:6443" + PREFIX + b"/x"),
+        (b"http://10.244.1.3:8080/x?y", PREFIX + b"/x?y"),
+        (b"http://10.244.1.3:8080" + PREFIX + b"/x", PREFIX + b"/x"),
+        (b"http://example.com/a b", b"http://example.com/a%20b"),
+        (b"HTTP://example.com", b"http://example.com"),
+        (b"target page", b"target%20page"),
+        (b"../up", b"../up"),
+        (b"mailto:a@b", b"mailto:a@b"),
+        (b"javascript:/x", b"javascript:/x"),
+        (b"//example.com/x", b"//example.com/x"),
+    ],
+)
+def test_as_go_writes_it(value: bytes, expected: bytes) -> None:
+    found = rewrite_as_go(value, prefix=PREFIX, request_host=b"127.0.0.1:6443", endpoint_host=b"10.244.1.3:8080")
+    assert found == expected
 
 
 def test_own_address_with_the_prefix_loses_only_the_address() -> None:

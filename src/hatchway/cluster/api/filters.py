@@ -104,6 +104,9 @@ class Filters:
                     return exchange.refuse(error)
         record, given_id, impersonates = _describe(head)
         exchange = _Exchange(self, head, record, given_id, time.time())
+        if requestinfo.has_bad_escape(head.path):
+            # As Go's HTTP server answers it, before anybody else sees the request.
+            return exchange.stamp(Respond(400, [(b"Content-Type", b"text/plain; charset=utf-8")], b"400 Bad Request"))
         try:
             info = requestinfo.parse(head.method, head.path, head.query)
             if info.subresource != "proxy" and (belongs := stray_target(head.target, head.headers)) is not None:

@@ -5,7 +5,8 @@ The behaviour is that of `ConnectResource` (apiserver `pkg/endpoints/handlers/re
 
 Deliberately different from the original:
 
-- the path keeps its bytes (`%2F` stays `%2F`, `!` stays `!`), dot segments cannot leave the prefix, `%00` is a 400;
+- the path keeps its bytes (`%2F` stays `%2F`, `!` stays `!`) unless answers are rewritten as Kubernetes does it (`path_of`
+  has the whole rule); dot segments cannot leave the prefix, `%00` is a 400;
 - the query of an upgrade is forwarded;
 - answers are rewritten so that applications work whose scripts build their own addresses (`rewrite/prefix.py`);
   `X-Hatchway-Rewrite: kubernetes`, or the cluster's own setting, gives what the original does, `off` nothing at all;
@@ -14,11 +15,12 @@ Deliberately different from the original:
 - URLs of foreign schemes (`javascript:/x`) are left alone;
 - methods beyond the seven (WebDAV) are forwarded, unless answers are rewritten as Kubernetes does it; `requestinfo.py`
   says which right they need;
-- `X-Hatchway-Authorization: VALUE` reaches the backend as `Authorization: VALUE`.
+- `X-Hatchway-Authorization: VALUE` reaches the backend as `Authorization: VALUE`; `X-Hatchway-Path: exact` keeps the
+  bytes of every path.
 
 What a backend sees: the client's own `Host`; `X-Forwarded-For` with the client's address appended; `X-Forwarded-Uri`,
-the decoded path of the request under the API server (not on upgrades). As with the original, `X-Forwarded-Host` and
-`X-Forwarded-Proto` are not set, and pass when a client sets them.
+the path of the request under the API server, percent-encoded as it is sent (not on upgrades). As with the original,
+`X-Forwarded-Host` and `X-Forwarded-Proto` are not set, and pass when a client sets them.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from typing import Literal
 from urllib.parse import parse_qs, quote_from_bytes, unquote_to_bytes
 
 from hatchway.cluster.api.resourcelocation import Dial, Endpoint, Locator, Lookup, Unreachable
-from hatchway.errors import ApiError, bad_request, service_unavailable
+from hatchway.errors import ApiError, bad_request, internal, service_unavailable
 from hatchway.proxy.routing import (
     Decision,
     Forward,
@@ -44,6 +46,7 @@ from hatchway.proxy.routing import (
     ResponseHead,
     Transform,
 )
+from hatchway.rewrite.gourl import GoURLError, escape_path, join, join_location, unescape
 from hatchway.rewrite.location import collapse_path
 from hatchway.rewrite.prefix import PrefixRewriter
 
@@ -69,7 +72,7 @@ _CORS = frozenset(
     )
 )
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +154,10 @@ class ProxyVerb:
             return Respond(301, [_CACHE_CONTROL, (b"Location", prefix + b"/" + asked)])
         if not endpoints:
             raise _dial_error(broken, head.upgrade is not None)
-        path = collapse_path(info.path)
-        if b"#" in path:
-            path = path.replace(b"#", b"%23")
-        return Prepared(head, prefix, path, asked, endpoints, rewriting)
+        exact = b"%" in info.path and head.header(b"x-hatchway-path") == b"exact"
+        path = path_of(info.path, rewriting, exact=exact)
+        uri = _kubernetes_uri(info, path) if rewriting == "kubernetes" else prefix + path
+        return Prepared(head, prefix, path, uri, asked, endpoints, rewriting)
 
 
 class Prepared:
@@ -167,13 +170,14 @@ class Prepared:
         head: RequestHead,
         prefix: bytes,
         path: bytes,
+        uri: bytes,
         asked: bytes,
         endpoints: list[Endpoint],
         rewriting: Rewriting,
     ) -> None:
         self.endpoints = endpoints
         self.target = path + asked
-        self.headers = _request_headers(head, prefix + path)
+        self.headers = _request_headers(head, uri)
         self.host = head.header(b"host")
         # One for each endpoint's own address; none: nothing is rewritten.
         self.rewriters: dict[bytes, PrefixRewriter] = {}
@@ -249,13 +253,58 @@ class _Way:
             headers.append((b"X-Hatchway-Rewrite", b"off"))
         else:
             # Go's client decodes gzip for a client that did not say what it accepts; such clients rely on plain bodies.
-            transform = rewriter.edit(head.status, headers, method=request.method, decode=not request.coded)
+            try:
+                transform = rewriter.edit(head.status, headers, method=request.method, decode=not request.coded)
+            except GoURLError as error:
+                return _replaced(head, internal(f"error trying to parse Location header: {error}"))
         return transform
+
+
+def path_of(rest: bytes, rewriting: Rewriting, *, exact: bool = False) -> bytes:
+    """The path that a backend is asked for, from what follows `/proxy` in the request's.
+
+    As a kube-apiserver has it, the path is decoded, cleaned and encoded again: `%2F` becomes a slash, `!` becomes `%21`.
+    Otherwise its bytes stay, but for one kind of path. Generated clients (`connect_get_namespaced_service_proxy_with_
+    path`) send a whole path as a single segment, `api%2Fhealth`, and rely on that decoding: a path whose only slashes are
+    escaped ones is treated so here, too. exact: not even that one, for a client that means what it writes.
+    """
+    if rewriting == "kubernetes" or (not exact and b"/" not in rest[1:] and b"%2f" in rest.lower()):
+        return escape_path(join_location(b"", unescape(rest)))
+    return collapse_path(rest).replace(b"#", b"%23")
+
+
+def _kubernetes_uri(info: ProxyRequest, path: bytes) -> bytes:
+    """`X-Forwarded-Uri` as a kube-apiserver words it (`defaultProxyTransport`, `Transport.RoundTrip`): the path is taken
+    from the request's decoded path, and put behind what is left of that."""
+    asked, location = unescape(info.prefix + info.path), unescape(path)
+    found = join(asked.removesuffix(location), path) + (b"/" if location.endswith(b"/") else b"")
+    # An escaped line break before a dot segment would come to stand in the field.
+    return collapse_path(info.prefix) + path if _CONTROL.search(found) else found
 
 
 def rewriting_of(name: str) -> Rewriting:
     """The setting of this name; `full` when there is none."""
     return _MODES.get(name.encode(), "full")
+
+
+class _Instead:
+    """A body in place of the backend's, whatever comes of that one."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def feed(self, data: bytes) -> bytes:
+        return b""
+
+    def finish(self) -> bytes:
+        return self._body
+
+
+def _replaced(head: ResponseHead, error: ApiError) -> Transform:
+    """Make a backend's answer the API server's own."""
+    answer = status_response(error)
+    head.status, head.reason, head.headers = answer.status, b"", answer.headers
+    return _Instead(answer.body)
 
 
 def status_response(error: ApiError) -> Respond:
@@ -271,11 +320,39 @@ def _dial_error(message: str, upgrade: bool) -> ApiError:
     return service_unavailable(f"error trying to reach service: {message}")
 
 
+# What OpenSSL calls the reasons for which handshakes fail, and how Go's `crypto/tls` words them (`common.go`, `alert.go`).
+_TLS_WORDS = {
+    "WRONG_VERSION_NUMBER": "tls: first record does not look like a TLS handshake",
+    "RECORD_LAYER_FAILURE": "tls: first record does not look like a TLS handshake",
+    "HTTP_REQUEST": "tls: first record does not look like a TLS handshake",
+    "UNSUPPORTED_PROTOCOL": "tls: no supported versions satisfy MinVersion and MaxVersion",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "remote error: tls: handshake failure",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "remote error: tls: bad certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "remote error: tls: unknown certificate",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "remote error: tls: protocol version not supported",
+    "TLSV1_ALERT_INTERNAL_ERROR": "remote error: tls: internal error",
+    "TLSV1_ALERT_ACCESS_DENIED": "remote error: tls: access denied",
+    "TLSV1_ALERT_UNKNOWN_CA": "remote error: tls: unknown certificate authority",
+    "TLSV1_UNRECOGNIZED_NAME": "remote error: tls: unrecognized name",
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "remote error: tls: no application protocol",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "remote error: tls: certificate required",
+    "UNEXPECTED_EOF_WHILE_READING": "EOF",
+}
+
+
 def dial_message(error: ProxyError, endpoint: Endpoint) -> str:
     """As Go's net package words it; clients are known to look for "connection refused"."""
+    cause = error.__cause__
+    if error.stage == "tls":
+        if isinstance(cause, ssl.SSLEOFError):
+            return "EOF"
+        if isinstance(cause, ssl.SSLError):
+            return _TLS_WORDS.get(cause.reason or "", error.message)
+        if isinstance(cause, ConnectionResetError):
+            return f"read tcp {endpoint.dialed}: read: {error.message}"
+        return error.message
     if error.stage != "dial":
         return error.message
-    cause = error.__cause__
     if isinstance(cause, TimeoutError):
         why = "i/o timeout"
     elif isinstance(cause, OSError) and cause.errno:
@@ -323,7 +400,7 @@ def _request_headers(head: RequestHead, uri: bytes) -> Headers:
     if client:
         headers.append((b"X-Forwarded-For", b", ".join(client)))
     if head.upgrade is None:
-        headers.append((b"X-Forwarded-Uri", _decoded(uri) if b"%" in uri else uri))
+        headers.append((b"X-Forwarded-Uri", uri))
     return headers
 
 
@@ -333,13 +410,3 @@ def _without_bearer(protocols: bytes) -> bytes:
         return protocols
     offered = [protocol.strip() for protocol in protocols.split(b",")]
     return b", ".join(protocol for protocol in offered if not protocol.startswith(_BEARER_PROTOCOL))
-
-
-def _decoded(uri: bytes) -> bytes:
-    """Percent-decoded, except what may not stand in a header field."""
-
-    def decode(match: re.Match[bytes]) -> bytes:
-        byte = int(match[1], 16)
-        return match[0] if byte < 0x20 or byte == 0x7F else bytes((byte,))
-
-    return _ESCAPE.sub(decode, uri)

@@ -28,6 +28,7 @@ _NAMESPACE_SUBRESOURCES = frozenset((b"status", b"finalize"))
 _LEGACY_VERBS = frozenset((b"proxy", b"watch"))
 # A "%" without two hex digits, and the NUL byte, plain or escaped: refused before anything else looks at the path.
 _bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00").search
+_malformed = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class RequestInfo:
     def group_resource(self) -> str:
         """`pods`, `deployments.apps`."""
         return f"{self.resource}.{self.api_group}" if self.api_group else self.resource
+
+
+def has_bad_escape(path: bytes) -> bool:
+    """Return True for a path that cannot be percent-decoded."""
+    return b"%" in path and _malformed(path) is not None
 
 
 def _decode(segment: bytes) -> str:
