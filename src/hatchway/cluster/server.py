@@ -39,6 +39,7 @@ from hatchway.cluster.network.launcher import Network
 from hatchway.cluster.node import config as node_config
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
 from hatchway.cluster.state import ClusterConfig, StateDir
+from hatchway.cluster.watchdog import Watchdog
 from hatchway.errors import HatchwayError
 from hatchway.files import NO_ROOM
 from hatchway.kube.api import Client
