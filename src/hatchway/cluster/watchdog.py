@@ -54,7 +54,7 @@ class _Guard:
 _guard = _Guard()
 
 
-class section:  # noqa: N801  reads as a statement
+class section:
     """Mark a block without an await as guarded: `with section("a subscriber to pods"):`."""
 
     __slots__ = ("_outer", "_what")

@@ -107,6 +107,7 @@ class Spinning(Controller):
         self.pods = self.context.cache("pods")
         self.pods.subscribe(self.enqueue_changed)
         self.seen: list[str] = []
+        self.reached = asyncio.Event()
 
     async def reconcile(self, key: tuple[str, str]) -> float | None:
         if key[1] == "bad" and "bad" not in self.seen:
@@ -115,6 +116,8 @@ class Spinning(Controller):
         if key[1] == "endless":
             await asyncio.Event().wait()
         self.seen.append(key[1])
+        if key[1] == "good":
+            self.reached.set()
         return None
 
 
@@ -140,8 +143,7 @@ async def test_a_reconcile_that_waits_for_ever_is_ended(caplog: pytest.LogCaptur
     controller.queue.add(("d", "good"))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         task = group.create_task(controller._work())
-        while "good" not in controller.seen:
-            await asyncio.sleep(0.01)
+        await controller.reached.wait()
         task.cancel()
     controller.queue.close()
     assert "took longer than 0 s and was ended" in caplog.text
