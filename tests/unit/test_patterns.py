@@ -42,7 +42,9 @@ def test_no_source_has_them() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("text", [r"\s*+", r"(?:x|y)++", r"(?>a)", r"[\w$]?+", r"\d{1,2}+", r"(?:a*+", r"[*+]++", r"\s*+="])
+@pytest.mark.parametrize(
+    "text", [r"\s*+", r"(?:x|y)++", r"(?>a)", r"[\w$]?+", r"\d{1,2}+", r"(?:a*+", r"[*+]++", r"\s*+="]
+)
 def test_that_they_are_found(text: str) -> None:
     assert is_unreliable(text)
 

@@ -71,23 +71,29 @@ def up(
         host_paths=lifecycle.check_host_paths(state, host_path) if host_path else None,
         ephemeral=ephemeral,
     )
-    run = lifecycle.settle(state)
-    if run is not None:
-        _already(state, options)
-        _finish(state, path, run)
-        return
-    # kill and a closed terminal end it as cleanly as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    began = time.monotonic()
+    with lifecycle.starting(state, lambda: say("  another `hatchway up` is starting it ...")):
+        run = lifecycle.settle(state)
+        if run is not None:
+            _already(state, options)
+            _finish(state, path, run)
+            return
+        # kill and a closed terminal end it as cleanly as Ctrl-C does.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        began = time.monotonic()
+        try:
+            running = lifecycle.start(
+                state, options, attached=not detach, progress=lambda event: _show(event, time.monotonic() - began)
+            )
+        except KeyboardInterrupt:
+            raise HatchwayError(f'cluster "{name}" was interrupted while it was starting') from None
+        try:
+            # Before anybody else may start or end it, since that changes the kubeconfig, too.
+            _finish(state, path, running.run)
+        except BaseException:
+            running.stop()
+            raise
     try:
-        running = lifecycle.start(
-            state, options, attached=not detach, progress=lambda event: _show(event, time.monotonic() - began)
-        )
-    except KeyboardInterrupt:
-        raise HatchwayError(f'cluster "{name}" was interrupted while it was starting') from None
-    try:
-        _finish(state, path, running.run)
         if detach:
             running.detach()
             say(f"  `{_down(name, state_dir)}` ends it")
@@ -102,9 +108,6 @@ def up(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         say("\n  stopping ...")
         running.stop()
-    except HatchwayError:
-        running.stop()
-        raise
     finally:
         if not detach:
             lifecycle.restore_kubeconfig(state)
@@ -150,3 +153,5 @@ def _finish(state: StateDir, path: Path, run: dict[str, Any]) -> None:
     say(f"  Kubernetes control plane is running at {run['server']}")
     for found in run["built_in"]:
         say(f"  {found['name']} is running at {found['url']}")
+    for problem in run.get("problems", ()):
+        say(f"  not as it should be: {problem}")

@@ -31,7 +31,7 @@ from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Rbac
 from hatchway.cluster.auth.reviews import Reviews
 from hatchway.cluster.controllers.bootstrap import ensure_bootstrap
-from hatchway.cluster.controllers.ensure import ensure
+from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client
 from hatchway.proxy.limits import Limits
@@ -103,11 +103,15 @@ class ApiServer:
             "/metrics": lambda: Document(self._metrics.text(), metrics.CONTENT_TYPE),
         }
 
-    async def bootstrap(self, api_ip: str, api_port: int) -> None:
-        """Make the objects that every cluster has, or bring them up to date. api_ip: the address behind 10.96.0.1."""
-        await ensure_bootstrap(self.client, api_ip, api_port)
+    async def bootstrap(self, api_ip: str, api_port: int) -> list[str]:
+        """Make the objects that every cluster has, or bring them up to date. api_ip: the address behind 10.96.0.1.
+
+        Returns what could not be made, for people.
+        """
+        problems = await ensure_bootstrap(self.client, api_ip, api_port)
         # Nothing among them depends on another, and writes that wait together reach the disk together.
-        await asyncio.gather(*(ensure(self.client, [wanted]) for wanted in bootstrap.bootstrap_objects()))
+        found = await asyncio.gather(*(ensure_each(self.client, [one]) for one in bootstrap.bootstrap_objects()))
+        return [*problems, *(problem for some in found for problem in some)]
 
     async def listen(self, sock: socket.socket) -> None:
         """Serve HTTPS on a bound socket, beside those that are served already."""

@@ -17,11 +17,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
+from hatchway.cluster.process import Process
 from hatchway.cluster.state import DEFAULT_NAME, ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig
@@ -29,8 +31,15 @@ from hatchway.kube import kubeconfig
 Progress = Callable[[dict[str, Any]], None]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?\Z")
-_STOP_SECONDS = 60.0
+# How long to wait for another command that starts or stops the cluster.
+_SETTLE_SECONDS = 90.0
 _POLL_SECONDS = 0.02
+# A control plane that has not even heard of SIGTERM after this time is held up: it is killed.
+_HEAR_SECONDS = 5.0
+# One that has heard it may take what its pods may take, and a little more.
+_STOP_SECONDS = SHUT_DOWN_SECONDS + 20.0
+# What the kernel may take to end processes that were killed.
+_KILL_SECONDS = 10.0
 
 
 def context_name(name: str) -> str:
@@ -71,7 +80,7 @@ def require(state: StateDir) -> None:
 def missing(state: StateDir) -> HatchwayError:
     """What to say where there is no such cluster; the hint names those that there are."""
     hint = "`hatchway up` makes one"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, HatchwayError):
         found = [StateDir(path) for path in sorted(state.path.parent.iterdir())]
         known = [
             f"{one.path.name} ({'running' if one.running() else 'stopped'})"
@@ -88,18 +97,43 @@ def settle(state: StateDir) -> dict[str, Any] | None:
 
     One that is still starting, or already stopping, is waited for. Raises HatchwayError when it takes too long.
     """
-    deadline = time.monotonic() + _STOP_SECONDS
+    deadline = time.monotonic() + _SETTLE_SECONDS
     while state.running():
         run = state.load_run()
         if run is not None:
             return run
         if time.monotonic() > deadline:
-            raise HatchwayError(
-                f'cluster "{state.path.name}" has been starting or stopping for {_STOP_SECONDS:.0f} s',
-                f"see {state.server_log}",
-            )
+            raise _busy(state)
         time.sleep(_POLL_SECONDS)
     return None
+
+
+@contextlib.contextmanager
+def starting(state: StateDir, waits: Callable[[], None]) -> Iterator[None]:
+    """Be the only command that starts this cluster. waits: called once when another one does, before it is waited for.
+
+    Raises HatchwayError when that takes too long.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    told = False
+    while True:
+        with state.starting() as alone:
+            if alone:
+                yield
+                return
+        if not told:
+            told = True
+            waits()
+        if time.monotonic() > deadline:
+            raise _busy(state)
+        time.sleep(_POLL_SECONDS)
+
+
+def _busy(state: StateDir) -> HatchwayError:
+    return HatchwayError(
+        f'cluster "{state.path.name}" has been starting or stopping for {_SETTLE_SECONDS:.0f} s',
+        f"`hatchway down --name {state.path.name}` ends it; see {state.server_log}",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +175,10 @@ class Running:
         """Wait until it ends; returns its exit code."""
         return self.process.wait()
 
-    def stop(self) -> int:
-        """End it cleanly; returns its exit code."""
-        self.process.terminate()
-        return self.process.wait()
+    def stop(self) -> None:
+        """End it: cleanly if it can. Raises HatchwayError when it cannot be ended at all."""
+        end(self.state, Process.of(self.process.pid))
+        self.process.wait()
 
     def detach(self) -> None:
         """Let it run on when this process ends."""
@@ -197,7 +231,13 @@ def start(state: StateDir, options: Options, *, attached: bool, progress: Progre
     """
     configure(state, options)
     arguments = [sys.executable, "-m", "hatchway.cluster", str(state.path), *(["--attached"] if attached else [])]
-    log = os.open(state.server_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    end_remains(state)
+    try:
+        log = os.open(state.server_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HatchwayError(
+            f"cannot write {state.server_log}: {error.strerror}", "move it away and try again"
+        ) from error
     try:
         process = subprocess.Popen(
             arguments,
@@ -209,12 +249,13 @@ def start(state: StateDir, options: Options, *, attached: bool, progress: Progre
         )
     finally:
         os.close(log)
+    identity = Process.of(process.pid)
     try:
         run = _follow(state, process, progress)
     except BaseException:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
+        with _uninterrupted():
+            end(state, identity)
+            process.wait()
         raise
     return Running(state, process, run)
 
@@ -229,6 +270,9 @@ def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progres
         if event["event"] == "ready":
             return event
     code = process.wait()
+    if code == -signal.SIGTERM:
+        # So early that it could not say so itself.
+        raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
         f"see {state.server_log}" + _tail(state.server_log),
@@ -243,27 +287,101 @@ def _tail(path: Path, lines: int = 5) -> str:
     return "".join(f"\n    {line}" for line in text.splitlines()[-lines:])
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not leave things half done."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def stop(state: StateDir) -> bool:
-    """End the running control plane, however it was started. False when none runs. Raises HatchwayError when it does
-    not end in time."""
-    if not state.running():
-        return False
-    deadline = time.monotonic() + _STOP_SECONDS
-    signalled = False
-    while state.running():
-        run = state.load_run()
-        if run is not None and not signalled:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(run["pid"], signal.SIGTERM)
-            signalled = True
-        if time.monotonic() > deadline:
-            pid = run["pid"] if run else "unknown"
+    """End the cluster, however it was started and whatever it is doing: one that is being started as well.
+
+    Returns False when there was none. Raises HatchwayError when it cannot be ended.
+    """
+    starter = state.starter()
+    began = time.monotonic()
+    ended = asked = False
+    while True:
+        if state.running():
+            ended = True
+            process = _of_lock(state)
+            if process is not None:
+                end(state, process)
+                continue
+        elif starter is None or state.starter() != starter:
+            break
+        else:
+            # Its control plane is not there yet, or has just gone.
+            ended = True
+            if time.monotonic() - began > _HEAR_SECONDS and not asked:
+                asked = True
+                starter.send(signal.SIGTERM)
+        if time.monotonic() - began > _STOP_SECONDS:
             raise HatchwayError(
-                f'cluster "{state.path.name}" (process {pid}) did not end in {_STOP_SECONDS:.0f} s',
-                f"see {state.server_log}",
+                f'cluster "{state.path.name}" did not end in {_STOP_SECONDS:.0f} s: another process holds its lock',
+                f"`lsof {state.lock_file}` tells which one; see {state.server_log}",
             )
         time.sleep(_POLL_SECONDS)
-    return True
+    end_remains(state)
+    return ended
+
+
+def _of_lock(state: StateDir) -> Process | None:
+    """Who holds the lock; None when it has not said so yet, or its process has just ended."""
+    holder = state.holder()
+    if holder is not None:
+        return holder.process if holder.process.alive() else None
+    # A control plane of an older release.
+    with contextlib.suppress(HatchwayError):
+        run = state.load_run()
+        return Process.of(run["pid"]) if run is not None else None
+    return None
+
+
+def end(state: StateDir, process: Process) -> None:
+    """End a control plane: cleanly, unless it does not hear of it or takes too long. Its network ends with it.
+
+    Raises HatchwayError when the kernel does not end it.
+    """
+    process.send(signal.SIGTERM)
+    began = time.monotonic()
+    while process.alive():
+        holder = state.holder()
+        heard = holder is not None and holder.process == process and holder.stopping
+        if time.monotonic() - began > (_STOP_SECONDS if heard else _HEAR_SECONDS):
+            process.send(signal.SIGKILL)
+            break
+        time.sleep(_POLL_SECONDS)
+    if not process.wait(_KILL_SECONDS):
+        raise HatchwayError(
+            f'cluster "{state.path.name}": process {process.pid} cannot be ended', "is it another user's?"
+        )
+    end_remains(state)
+
+
+def end_remains(state: StateDir) -> None:
+    """End what is left of a control plane that was killed. Its network ends by itself, unless it cannot run.
+
+    Raises HatchwayError when the kernel does not end it.
+    """
+    holder = state.holder()
+    if holder is None or holder.network is None or state.running():
+        return
+    # It may have been stopped; awake, it sees that its control plane is gone.
+    holder.network.send(signal.SIGCONT)
+    if not holder.network.wait(2.0):
+        holder.network.send(signal.SIGKILL)
+        if not holder.network.wait(_KILL_SECONDS):
+            raise HatchwayError(
+                f'cluster "{state.path.name}": process {holder.network.pid} cannot be ended', "is it another user's?"
+            )
+    # It tells of one that is gone; the next one removes it, too.
+    with contextlib.suppress(OSError):
+        state.run_file.unlink()
 
 
 def delete(state: StateDir) -> None:
@@ -299,4 +417,7 @@ def restore_kubeconfig(state: StateDir) -> None:
     if known is None:
         return
     kubeconfig.remove(Path(known["path"]), known["context"], known["before"])
-    state.kubeconfig_file.unlink()
+    try:
+        state.kubeconfig_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise HatchwayError(f"cannot remove {state.kubeconfig_file}: {error.strerror}") from error

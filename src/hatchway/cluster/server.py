@@ -30,6 +30,7 @@ from hatchway.cluster.addons import readiness
 from hatchway.cluster.api import schema
 from hatchway.cluster.api.proxyverb import rewriting_of
 from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.storedshape import shape_fault
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import credentials, pki
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
@@ -39,7 +40,9 @@ from hatchway.cluster.network.launcher import Network
 from hatchway.cluster.node import config as node_config
 from hatchway.cluster.node import registration
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
-from hatchway.cluster.state import ClusterConfig, StateDir
+from hatchway.cluster.process import Process
+from hatchway.cluster.state import ClusterConfig, Holder, StateDir
+from hatchway.cluster.watchdog import Watchdog
 from hatchway.errors import ApiError, HatchwayError
 from hatchway.files import NO_ROOM
 from hatchway.kube.api import Client
@@ -67,11 +70,15 @@ def main(path: Path, *, attached: bool) -> int:
         report("error", message=error.message, hint=error.hint)
         return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        message = f"cannot write {error.filename or path}: {error.strerror}"
-        logger.error("%s", message)
-        report("error", message=message, hint="")
+        # A file of the state directory, most likely: the disk is full, or somebody else's file is in its place.
+        logger.exception("the control plane has failed")
+        message = f"cannot use {error.filename or path}: {error.strerror or error}"
+        report("error", message=message, hint="" if error.errno in NO_ROOM else f"see {state.server_log}")
+        return 1
+    except Exception as error:
+        logger.exception("the control plane has failed")
+        message = f"the control plane has failed: {type(error).__name__}: {error}"
+        report("error", message=message, hint=f"see {state.server_log}")
         return 1
     return 0
 
@@ -87,32 +94,75 @@ async def _run(state: StateDir, attached: bool) -> None:
     if config is None:
         raise HatchwayError(f"{state.path} holds no cluster", "start it by `hatchway up`")
     lock = await _lock(state)
+    holder = Holder(Process.of(os.getpid()))
+    state.note(lock, holder)
     # One that was killed has left its own behind, with a process id that may be anybody's by now.
     state.run_file.unlink(missing_ok=True)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if attached:
-        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 64) else stop.set())
+    ending = _Ending(state, lock, holder)
+    watchdog = Watchdog()
+    watchdog.start()
     try:
-        async with _Cluster(state, config).running() as failed:
-            failed.add_done_callback(lambda _: stop.set())
-            await stop.wait()
+        ending.listen(attached)
+        async with _Cluster(state, config).running(ending.has_network) as failed:
+            failed.add_done_callback(lambda _: ending.begin())
+            await ending.wait()
             # From here on nobody is to take it for a cluster that runs.
             state.run_file.unlink(missing_ok=True)
             if failed.done():
                 raise HatchwayError(f"the cluster cannot go on: {failed.result()}", f"see {state.node_log}")
+    except asyncio.CancelledError:
+        raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting') from None
     finally:
+        watchdog.stop()
         state.run_file.unlink(missing_ok=True)
         try:
             # Whoever started this may have been killed: nobody's kubectl is to be left pointing here.
             lifecycle.restore_kubeconfig(state)
-        except HatchwayError as error:
-            logger.error("the kubeconfig was not restored: %s", error.message)
+        except (HatchwayError, OSError) as error:
+            logger.error("the kubeconfig was not restored: %s", error)
         if config.ephemeral:
             shutil.rmtree(state.path, ignore_errors=True)
         os.close(lock)
+
+
+class _Ending:
+    """The end of a control plane, asked for by a signal, or by the end of its standard input when it is attached."""
+
+    def __init__(self, state: StateDir, lock: int, holder: Holder) -> None:
+        self._state = state
+        self._lock = lock
+        self._holder = holder
+        self._begun = asyncio.Event()
+        self._starting: asyncio.Task[Any] | None = asyncio.current_task()
+
+    def listen(self, attached: bool) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.begin)
+        if attached:
+            loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 64) else self.begin())
+
+    def has_network(self, pid: int) -> None:
+        """Write down which process the network's are descended from, for whoever has to end what is left of this one."""
+        if pid:
+            self._holder = replace(self._holder, network=Process.of(pid))
+            self._state.note(self._lock, self._holder)
+
+    def begin(self) -> None:
+        """Idempotent: a second signal does not interrupt the end."""
+        if self._begun.is_set():
+            return
+        self._begun.set()
+        self._holder = replace(self._holder, stopping=True)
+        # `hatchway down` gives more time to a process that has heard it.
+        self._state.note(self._lock, self._holder)
+        if self._starting is not None:
+            self._starting.cancel()
+
+    async def wait(self) -> None:
+        """Everything is started: wait for the end."""
+        self._starting = None
+        await self._begun.wait()
 
 
 async def _lock(state: StateDir) -> int:
@@ -133,10 +183,15 @@ class _Cluster:
         self.config = config
         self.began = time.time()
         self.names = plan.node_names(config.workers)
+        # What the store holds keeps no cluster from coming up, but it is said.
+        self.problems: list[str] = []
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Future[str]]:
-        """Everything started and ready; the future ends, with the reason, when a part of it does."""
+    async def running(self, has_network: Callable[[int], None]) -> AsyncIterator[asyncio.Future[str]]:
+        """Everything started and ready; the future ends, with the reason, when a part of it does.
+
+        has_network: called with the process that the network's others descend from.
+        """
         listener = _listen(self.config)
         port: int = listener.getsockname()[1]
         server = f"https://127.0.0.1:{port}"
@@ -155,6 +210,7 @@ class _Cluster:
             finally:
                 starting.cancel()
             stack.push_async_callback(network.stop)
+            has_network(network.pid)
             loopback = network.isolation == "loopback"
             certificates = pki.load(self.state.pki)
             inside = ("127.0.0.1", port) if loopback else (plan.node_ip(0), plan.DEFAULT_API_PORT)
@@ -170,7 +226,7 @@ class _Cluster:
             stack.push_async_callback(api.close, _CLOSE_SECONDS)
             # Nodes end before the API server that they talk to: their connections are gone, and nobody waits for them.
             stack.push_async_callback(network.stop, SHUT_DOWN_SECONDS + _STOP_MARGIN)
-            await api.bootstrap(*inside)
+            self.problems += await api.bootstrap(*inside)
             await self._remove_old_nodes(api.client, loopback)
             await self._ensure_control_plane(api.client, loopback)
             await forget_readiness(api.client)
@@ -249,88 +305,102 @@ class _Cluster:
         for node in await client.list("nodes"):
             name, spec = node["metadata"]["name"], node.get("spec", {})
             if spec.get("podCIDR") != ranges.get(name):
-                await client.delete("nodes", name)
+                try:
+                    await client.delete("nodes", name)
+                except ApiError as error:
+                    self.problems.append(f"nodes/{name}: {error.message}")
 
     async def _ensure_control_plane(self, client: Client, loopback: bool) -> None:
         """Make the control plane's Node, or give it its role (as kubeadm does)."""
         node = NodeSpec(plan.CONTROL_PLANE, 0, plan.node_ip(0, loopback=loopback))
         wanted = registration.control_plane_object(node, loopback=loopback)
         try:
-            await client.create("nodes", wanted)
+            try:
+                await client.create("nodes", wanted)
+            except ApiError as error:
+                if error.code != 409:
+                    raise
+                await client.patch("nodes", node.name, {"metadata": {"labels": wanted["metadata"]["labels"]}})
         except ApiError as error:
-            if error.code != 409:
-                raise
-            await client.patch("nodes", node.name, {"metadata": {"labels": wanted["metadata"]["labels"]}})
+            # What the store holds must not keep the cluster from coming up.
+            self.problems.append(f"nodes/{node.name}: {error.message}")
 
     async def _ready(self, client: Client, network: Network, server: str) -> None:
-        """Wait for nodes and built-in services, and say so as they come. Raises HatchwayError when they do not."""
-        waiting = asyncio.create_task(self._await_ready(client, network, server))
+        """Wait for nodes and built-in services, and say so as they come. Those that do not come in time are named, and
+        the cluster runs without them, so that whoever it belongs to can see why. Raises HatchwayError when the network
+        has ended."""
+        services: list[Any] = []
+        if self.config.addons:
+            self.problems += await addons.ensure_addons(client)
+            services = await client.list("services", NAMESPACE, label_selector=LABEL_SELECTOR)
+        waiting = asyncio.create_task(self._await_ready(client, network, services))
         network.closed.add_done_callback(lambda _: waiting.cancel())
         try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await asyncio.wait({waiting})
+            await asyncio.wait({waiting})
             if waiting.cancelled():
                 raise HatchwayError(
                     f"the cluster cannot start: {network.closed.result()}", f"see {self.state.node_log}"
                 )
             waiting.result()
-        except TimeoutError:
-            raise HatchwayError(
-                f"nodes or built-in services were not ready after {_READY_SECONDS:.0f} s", f"see {self.state.node_log}"
-            ) from None
         finally:
             await _cancelled(waiting)
-
-    async def _await_ready(self, client: Client, network: Network, server: str) -> None:
-        names, limits = self.names, network.limits
-        if self.config.addons:
-            await addons.ensure_addons(client)
-        nodes = Informer(client, "nodes")
-        slices = Informer(client, "endpointslices.discovery.k8s.io", NAMESPACE)
-        services: list[Any] = []
-        async with running(nodes, slices):
-            await _until(nodes, lambda: all((node := nodes.get(name)) and readiness.node_ready(node) for name in names))
-            report("nodes", names=names, limits=limits)
-            if self.config.addons:
-                services = await client.list("services", NAMESPACE, label_selector=LABEL_SELECTOR)
-                wanted = sorted(service["metadata"]["name"] for service in services)
-                await _until(
-                    slices,
-                    lambda: all(readiness.has_ready_endpoint(name, slices.items.values()) for name in wanted),
-                )
-                report("built-in", names=wanted)
+        for problem in self.problems:
+            logger.error("%s", problem)
         run = {
             "pid": os.getpid(),
             "network_pid": network.pid,
             "server": server,
             "started": self.began,
-            "private": not limits,
-            "limits": limits,
+            "private": not network.limits,
+            "limits": network.limits,
             "built_in": [{"name": found.name, "url": found.url} for found in built_in(services, server)],
         }
         self.state.save_run(run)
         logger.info("ready at %s after %.1f s", server, time.time() - self.began)
-        report("ready", **run)
+        report("ready", **run, problems=self.problems)
+
+    async def _await_ready(self, client: Client, network: Network, services: list[Any]) -> None:
+        names = self.names
+        nodes = Informer(client, "nodes")
+        slices = Informer(client, "endpointslices.discovery.k8s.io", NAMESPACE)
+
+        def missing_nodes() -> list[str]:
+            return [name for name in names if not ((node := nodes.get(name)) and readiness.node_ready(node))]
+
+        wanted = sorted(service["metadata"]["name"] for service in services)
+
+        def missing_services() -> list[str]:
+            return [name for name in wanted if not readiness.has_ready_endpoint(name, slices.items.values())]
+
+        async with running(nodes, slices):
+            await self._until(nodes, missing_nodes, "node")
+            report("nodes", names=names, limits=network.limits)
+            if self.config.addons:
+                await self._until(slices, missing_services, "built-in service")
+                report("built-in", names=wanted)
+
+    async def _until(self, informer: Informer, missing: Callable[[], list[str]], what: str) -> None:
+        """Wait until nothing is missing, looking again whenever the informer's objects change; after a while note what is."""
+        changed = asyncio.Event()
+        informer.subscribe(lambda _type, _obj: changed.set())
+        try:
+            async with asyncio.timeout(max(5.0, _READY_SECONDS - (time.time() - self.began))):
+                while missing():
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            self.problems += [f"{what} {name} is not ready: see {self.state.node_log}" for name in missing()]
 
 
 def _open_store(state: StateDir) -> Store:
     schema.load()
-    return Store.open(state.store_file)
+    return Store.open(state.store_file, shape_fault)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait until it has ended; what it raised has been reported already."""
     task.cancel()
     await asyncio.wait({task})
-
-
-async def _until(informer: Informer, condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds, looking again whenever the informer's objects change."""
-    changed = asyncio.Event()
-    informer.subscribe(lambda _type, _obj: changed.set())
-    while not condition():
-        changed.clear()
-        await changed.wait()
 
 
 def _listen(config: ClusterConfig) -> socket.socket:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable
@@ -274,3 +275,56 @@ def test_help_is_quick() -> None:
     done = subprocess.run([BIN / "python", "-c", program], capture_output=True, text=True, check=True, timeout=30)
     heavy = {"lightkube", "httpx2", "cryptography", "uvloop", "starlette", "pyroute2", "tantivy", "rich", "ssl"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
+    """Two starts at once are one, an end during a start ends it, and one during an end waits for it."""
+    cluster = make_cluster("meeting", up=False)
+    command = [
+        *(BIN / "hatchway", "up", "--name", "meeting", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig),
+        *("--api-port", "0", "--nodes", "0", "--no-addons", "--detach"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: (cluster.base / ".meeting.start").exists())
+        assert "stopped" in cluster.hatchway("down").stdout
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert "was stopped while it was starting" in process.stderr.read()
+    assert cluster.hatchway("status", check=False).returncode == 3
+    assert not cluster.kubeconfig.exists()
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("runs already" in text for text in told) == 1
+    # Stopped processes are woken up for their end.
+    for pid in (cluster.run["network_pid"], cluster.run["pid"]):
+        os.kill(pid, signal.SIGSTOP)
+    with subprocess.Popen([*command[:1], "down", *command[2:6]], stdout=subprocess.DEVNULL) as ending:
+        wait_for(lambda: not (cluster.state / "run.json").exists() or ending.poll() is not None)
+        cluster.hatchway("up", "--detach")
+        assert ending.wait(60) == 0
+    assert json.loads(cluster.hatchway("status", "-o", "json").stdout)["ready"]
+    cluster.hatchway("down", "--delete")
+
+
+def test_what_the_store_holds_keeps_no_cluster_from_coming_up(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster("poisoned", "--no-addons", "--nodes", "0")
+    made = [json.loads(cluster.kubectl("create", "configmap", f"c{number}", "-o", "json")) for number in range(3)]
+    for owner, dependent in zip(made, [*made[1:], made[0]], strict=True):
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "blockOwnerDeletion": True}
+        reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
+        patch = json.dumps({"metadata": {"ownerReferences": [reference]}})
+        cluster.kubectl("patch", "configmap", dependent["metadata"]["name"], "--type=merge", "-p", patch)
+    cluster.kubectl("delete", "configmap", "c0", "--cascade=foreground", "--timeout=20s")
+    wait_for(lambda: "configmap/c" not in cluster.kubectl("get", "configmaps", "-o", "name"))
+    # What the cluster needs for itself is taken by others.
+    cluster.kubectl("delete", "service", "kubernetes")
+    cluster.kubectl("create", "service", "clusterip", "thief", "--clusterip=10.96.0.1", "--tcp=80")
+    cluster.hatchway("down")
+    with sqlite3.connect(cluster.state / "store.sqlite3") as store:
+        store.execute("insert into objects values ('pods', 'default', 'bad', 1, '{')")
+    said = cluster.hatchway("up", "--detach").stdout
+    assert "not as it should be: services/default/kubernetes" in said
+    assert "set aside: pods default/bad" in (cluster.state / "server.log").read_text()
+    assert cluster.kubectl("get", "service", "thief", "-o", "name")
+    cluster.hatchway("down", "--delete")

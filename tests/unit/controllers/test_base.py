@@ -190,3 +190,39 @@ def test_merge_keeps_defaults_inside_lists_of_equal_length() -> None:
     assert merge(current, wanted)["spec"] == {"ports": [{"port": 2, "protocol": "TCP"}], "extra": 1}
     wanted["spec"]["ports"].append({"port": 3})
     assert merge(current, wanted)["spec"]["ports"] == [{"port": 2}, {"port": 3}]
+
+
+async def test_a_key_without_end_is_slowed_down_and_leaves_others_their_turn(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_WINDOW_RUNS", 50)
+
+    class Restless(Controller):
+        name = "restless"
+        runs = 0
+
+        async def reconcile(self, key: str) -> float | None:
+            self.runs += 1
+            self.queue.add(key)
+            return None
+
+    controller = Restless(World().context)
+    controller.queue.add("a")
+    task = asyncio.create_task(controller._work())
+    turns = 0
+    while "is slowed down" not in caplog.text:
+        await asyncio.sleep(0)
+        turns += 1
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert controller.runs <= 52
+    assert turns >= 50
+    # Once it is due, it has its turn.
+    controller.queue._timers["a"].cancel()
+    controller.queue._due("a", slowed=True)
+    before = controller.runs
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert controller.runs == before + 1
+    task.cancel()
+    controller.queue.close()

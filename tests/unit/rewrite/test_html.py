@@ -150,8 +150,17 @@ def test_over_long_values_pass_and_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"<a " + b"b " * 30_000, b"<a " + b"b=c " * 15_000, b"<a " + b"/ " * 30_000, b"<" + b"a" * 60_000, b"<a x='" + b"y" * 60_000]
-    + [b"<a " + b"b='c'" * 10_000, b"<a " + b"= " * 30_000, b"<a b" + b" " * 60_000, b"<a b=" + b" " * 60_000 + b"'"],
+    [
+        b"<a " + b"b " * 30000,
+        b"<a " + b"b=c " * 15000,
+        b"<a " + b"/ " * 30000,
+        b"<" + b"a" * 60000,
+        b"<a x='" + b"y" * 60000,
+        b"<a " + b"b='c'" * 10000,
+        b"<a " + b"= " * 30000,
+        b"<a b" + b" " * 60000,
+        b"<a b=" + b" " * 60000 + b"'",
+    ],
 )
 def test_a_tag_that_never_ends_costs_one_pass(text: bytes) -> None:
     """With a pattern that could be matched in two ways this would not end."""

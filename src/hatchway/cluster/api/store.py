@@ -21,8 +21,10 @@ from queue import SimpleQueue
 
 import msgspec
 
+from hatchway.cluster.api import storefile
 from hatchway.cluster.api.history import Event, EventType, History
-from hatchway.errors import ApiError, HatchwayError, already_exists, bad_request, conflict, internal, not_found
+from hatchway.cluster.api.storefile import Fault
+from hatchway.errors import ApiError, already_exists, bad_request, conflict, internal, not_found
 from hatchway.kube.api import Object
 
 __all__ = ["Event", "Store", "StoreKey"]
@@ -30,14 +32,6 @@ __all__ = ["Event", "Store", "StoreKey"]
 StoreKey = tuple[str, str, str]  # (resource, namespace, name); namespace "" for what has none
 Callback = Callable[[EventType, Object | None, Object | None], None]
 
-_SCHEMA = """
-create table if not exists meta (key text primary key, value integer not null) without rowid;
-create table if not exists objects (
-  resource text not null, namespace text not null, name text not null,
-  revision integer not null, data blob not null,
-  primary key (resource, namespace, name)
-);
-"""
 _SERVICE_NAME = "kubernetes.io/service-name"
 _SLICES = "endpointslices.discovery.k8s.io"
 # So many of the latest events of a resource are kept at least, and twice as many at most; watches from before them
@@ -96,32 +90,14 @@ class Store:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def open(cls, path: Path | None) -> Store:
+    def open(cls, path: Path | None, fault: Fault = lambda *_: "") -> Store:
         """Open or make the store at `path` (None: in memory only) and read everything.
 
-        Raises HatchwayError when the file cannot be opened or is no store of Hatchway.
+        fault: tells which objects cannot be used; they are set aside. Raises HatchwayError when the file cannot be
+        opened or is no store of Hatchway.
         """
-        try:
-            connection = sqlite3.connect(
-                str(path) if path else ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
-            )
-            if path:
-                path.chmod(0o600)
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = full")
-            connection.executescript(_SCHEMA)
-            row = connection.execute("select value from meta where key = 'revision'").fetchone()
-            objects: dict[str, dict[str, dict[str, Object]]] = {}
-            decode = msgspec.json.Decoder(Object).decode
-            for resource, namespace, name, data in connection.execute(
-                "select resource, namespace, name, data from objects"
-            ):
-                objects.setdefault(resource, {}).setdefault(namespace, {})[name] = decode(data)
-        except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
-            raise HatchwayError(
-                f"cannot open the store {path}: {error}", "move the file away to begin with an empty cluster"
-            ) from error
-        return cls(connection, row[0] if row else 1, objects)
+        loaded = storefile.load(path, fault)
+        return cls(loaded.connection, loaded.revision, loaded.objects)
 
     # Reading
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from hatchway.cluster import plan
+from hatchway.cluster import plan, watchdog
 from hatchway.cluster.controllers.objects import Key, key_of, now, uid_of
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
@@ -31,12 +31,24 @@ _FIRST_RETRY, _LAST_RETRY = 0.005, 30.0
 # How long a reconcile waits for the cache to show its own writes. The cache is a function call away; past this
 # something is badly wrong, and a late retry is safer than acting on what is known to be stale.
 _CATCH_UP_SECONDS = 30.0
+# A reconcile that takes longer is ended and tried again later.
+_DEADLINE_SECONDS = 120.0
+# A key that is taken more often than this within so many seconds goes in a circle: from then on it waits between turns.
+_WINDOW_SECONDS, _WINDOW_RUNS = 10.0, 1000
+_SLOWED_SECONDS = 0.5
 
 
 class WorkQueue(Generic[K]):
-    """Keys waiting for a worker, each at most once; a key is never with two workers at a time."""
+    """Keys waiting for a worker, each at most once; a key is never with two workers at a time.
 
-    def __init__(self) -> None:
+    A key that comes back without end is slowed down, so that two controllers that undo each other's work, or objects
+    that point at each other, cost little and hold up no others. name: of the controller, for logs.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+        self._runs: dict[K, int] = {}
+        self._window = 0.0
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
         self._busy: set[K] = set()
@@ -54,6 +66,8 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K) -> None:
         """Queue a key now. One that is with a worker comes again when that worker is done."""
+        if self._runs.get(key, 0) > _WINDOW_RUNS and self._slow_down(key):
+            return
         self._drop_timer(key)
         if key in self._waiting:
             return
@@ -72,7 +86,7 @@ class WorkQueue(Generic[K]):
         if timer is not None and timer.when() <= loop.time() + seconds:
             return
         self._drop_timer(key)
-        self._timers[key] = loop.call_later(seconds, self.add, key)
+        self._timers[key] = loop.call_later(seconds, self._due, key)
 
     def retry(self, key: K) -> float:
         """Queue a key again after its own, growing back-off; returns the seconds."""
@@ -94,7 +108,44 @@ class WorkQueue(Generic[K]):
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._busy.add(key)
+        self._count(key)
         return key
+
+    def _count(self, key: K) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._window > _WINDOW_SECONDS:
+            self._window = now
+            self._runs.clear()
+        self._runs[key] = self._runs.get(key, 0) + 1
+
+    def _slow_down(self, key: K) -> bool:
+        """Put off a key that was taken too often; False when it has waited already."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._window > _WINDOW_SECONDS:
+            return False
+        if self._runs[key] == _WINDOW_RUNS + 1:
+            self._runs[key] += 1
+            log.warning(
+                "%s: %s was reconciled %d times in %.0f s; it is slowed down",
+                self._name,
+                key,
+                _WINDOW_RUNS,
+                loop.time() - self._window,
+            )
+        if key not in self._timers and key not in self._waiting:
+            self._timers[key] = loop.call_later(_SLOWED_SECONDS, self._due, key, True)
+        return True
+
+    def _due(self, key: K, slowed: bool = False) -> None:
+        """The time of a key has come. slowed: it was put off, and is not put off again."""
+        self._timers.pop(key, None)
+        if not slowed:
+            self.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            if key not in self._busy:
+                self._ready.append(key)
+                self._wake.set()
 
     def done(self, key: K) -> None:
         self._busy.discard(key)
@@ -191,7 +242,8 @@ class Cache:
         self._version = max(self._version, _version(obj))
         for changed in self._subscribers:
             try:
-                changed(kind, obj, before)
+                with watchdog.section(f"a subscriber to {self.resource}"):
+                    changed(kind, obj, before)
             except Exception:
                 # An object that one controller cannot read must not hide it, and all others, from the rest.
                 log.exception("a subscriber to %s failed on %s/%s", self.resource, namespace, name)
@@ -281,11 +333,13 @@ class Controller:
 
     name = ""
     workers = 4
+    # Seconds that one reconcile may take.
+    deadline = _DEADLINE_SECONDS
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.client = context.client
-        self.queue: WorkQueue[Any] = WorkQueue()
+        self.queue: WorkQueue[Any] = WorkQueue(self.name)
 
     async def reconcile(self, key: Any) -> float | None:
         """Bring the world to what the object `key` asks for. Returns seconds after which to look again, or None."""
@@ -313,7 +367,12 @@ class Controller:
         while True:
             key = await self.queue.get()
             try:
-                again = await self.reconcile(key)
+                async with asyncio.timeout(self.deadline) as limit:
+                    again = await watchdog.guarded(self.reconcile(key), f"{self.name}: {key}")
+            except TimeoutError as error:
+                seconds = self.queue.retry(key)
+                why = f"took longer than {self.deadline:.0f} s and was ended" if limit.expired() else f"failed: {error}"
+                log.error("%s: %s %s; again in %.3f s", self.name, key, why, seconds)
             except ApiError as error:
                 seconds = self.queue.retry(key)
                 # A conflict only says that the cache is a moment behind.
@@ -328,6 +387,8 @@ class Controller:
                     self.queue.add_after(key, again)
             finally:
                 self.queue.done(key)
+            # A reconcile that waits for nothing, and a queue that is never empty, must leave the others their turn.
+            await asyncio.sleep(0)
 
 
 async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ kube-apiserver makes them itself (`controlplane/controller/systemnamespaces`, `k
 from __future__ import annotations
 
 from hatchway.cluster import plan
-from hatchway.cluster.controllers.ensure import ensure
+from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.kube.api import Client, Object
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -58,6 +58,6 @@ def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> lis
     return out
 
 
-async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> None:
-    """Make them, or bring them up to date. Raises ApiError."""
-    await ensure(client, bootstrap_objects(api_ip, api_port))
+async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[str]:
+    """Make them, or bring them up to date. Returns what could not be, for people: something else is in their place."""
+    return await ensure_each(client, bootstrap_objects(api_ip, api_port))

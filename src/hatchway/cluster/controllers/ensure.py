@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from hatchway.cluster.controllers.objects import clone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
+
+log = logging.getLogger(__name__)
 
 # Fields below metadata that are ours to set; the rest of metadata is the server's or the user's.
 _OWN_METADATA = ("labels", "annotations")
@@ -22,6 +25,23 @@ async def ensure(client: Client, wanted: Iterable[_Wanted]) -> None:
     """
     for resource, obj in wanted:
         await _ensure_one(client, resource, obj)
+
+
+async def ensure_each(client: Client, wanted: Iterable[_Wanted]) -> list[str]:
+    """Like `ensure`, but one that cannot be made as it should be does not keep the others from being made.
+
+    Returns what is wrong with those, for people; the log has it, too.
+    """
+    problems = []
+    for resource, obj in wanted:
+        try:
+            await _ensure_one(client, resource, obj)
+        except ApiError as error:
+            metadata = obj["metadata"]
+            place = "/".join(filter(None, (resource, metadata.get("namespace"), metadata["name"])))
+            problems.append(f"{place}: {error.message}")
+            log.error("%s is not as the cluster needs it: %s", place, error.message)
+    return problems
 
 
 async def _ensure_one(client: Client, resource: str, wanted: Object) -> None:

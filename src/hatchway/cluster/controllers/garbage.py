@@ -1,12 +1,14 @@
-"""Removes what belonged to something that is gone (`garbagecollector/garbagecollector.go`).
+"""Removes what belonged to something that is gone (`garbagecollector/garbagecollector.go`, `graph_builder.go`).
 
 Background: an object whose owners are all gone is deleted. Foreground: an owner with the finalizer
 `foregroundDeletion` waits until its blocking dependents are gone. Orphan: an owner with the finalizer `orphan` has
-itself removed from its dependents first.
+itself removed from its dependents first. Objects that own each other in a circle stop to block each other.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hatchway.cluster.controllers.base import Cache, Context, Controller
@@ -19,6 +21,13 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 # Nobody owns an event, and there are many.
 _IGNORED = frozenset({"events"})
+# An owner that waits for nothing but owners that wait is looked at again after this time (seconds): they may be waiting
+# for each other. Two deletions at once make such circles; others are broken where they close.
+_CIRCLE_SECONDS = 1.5
+# So many objects are visited in search of a circle.
+_CIRCLE_VISITS = 10_000
+# So many dependents are orphaned at a time.
+_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,11 @@ class GarbageCollector(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._by_uid: dict[str, Item] = {}
+        # Dependents by their owner's uid, and those among them whose reference says blockOwnerDeletion.
         self._dependents: dict[str, set[Item]] = {}
+        self._blocking: dict[str, set[Item]] = {}
+        self._waiting_since: dict[Item, float] = {}
+        self.events = context.recorder("garbage-collector-controller")
         for resource in context.config.resources.values():
             if resource not in _IGNORED:
                 self._follow(context.cache(resource))
@@ -46,39 +59,50 @@ class GarbageCollector(Controller):
     def _follow(self, cache: Cache) -> None:
         cache.subscribe(lambda kind, obj, before: self._changed(cache.resource, kind, obj, before))
 
+    # --- the graph ---------------------------------------------------------------------------------------------
+
     def _changed(self, resource: str, kind: str, obj: Object, before: Object | None) -> None:
         if before is not None and uid_of(before) != uid_of(obj):
             self._changed(resource, "DELETED", before, before)
             before = None
         item = _item(resource, obj)
-        owners = {ref["uid"] for ref in owner_references(obj)}
-        former = {ref["uid"] for ref in owner_references(before)} if before is not None else set()
+        owners = _owners(obj)
+        former = _owners(before) if before is not None else {}
         if kind == "DELETED":
             self._by_uid.pop(item.uid, None)
+            self._waiting_since.pop(item, None)
             for dependent in self._dependents.get(item.uid, ()):
                 self.queue.add(dependent)
             for owner in owners | former:
                 self._unlink(owner, item)
             return
         self._by_uid[item.uid] = item
-        for owner in owners:
-            self._dependents.setdefault(owner, set()).add(item)
-        for owner in former - owners:
+        for owner, blocks in owners.items():
+            self._link(owner, item, blocks)
+        for owner in former.keys() - owners.keys():
             self._unlink(owner, item)
+        if is_waiting(obj) and (before is None or not is_waiting(before)):
+            for dependent in self._dependents.get(item.uid, ()):
+                self.queue.add(dependent)
         if (owners and (before is None or owners != former)) or (
             is_deleting(obj) and _finalizers(obj) & {FOREGROUND, ORPHAN}
         ):
             self.queue.add(item)
 
+    def _link(self, owner: str, item: Item, blocks: bool) -> None:
+        self._dependents.setdefault(owner, set()).add(item)
+        if blocks:
+            self._blocking.setdefault(owner, set()).add(item)
+        else:
+            self._unblock(owner, item)
+
     def _unlink(self, owner: str, item: Item) -> None:
-        found = self._dependents.get(owner)
-        if found is None:
-            return
-        found.discard(item)
-        if not found:
-            del self._dependents[owner]
-        # An owner that waits for its dependents may be free now.
-        if owner in self._by_uid:
+        _discard(self._dependents, owner, item)
+        self._unblock(owner, item)
+
+    def _unblock(self, owner: str, item: Item) -> None:
+        """An owner that waits for its dependents may be free now."""
+        if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 
     def _object(self, item: Item) -> Object | None:
@@ -94,7 +118,7 @@ class GarbageCollector(Controller):
                 await self._orphan_dependents(item)
                 await self._remove_finalizer(item, obj, ORPHAN)
             elif FOREGROUND in _finalizers(obj):
-                await self._wait_for_dependents(item, obj)
+                return await self._wait_for_dependents(item, obj)
             return None
         if owner_references(obj):
             await self._check_owners(item, obj)
@@ -103,23 +127,54 @@ class GarbageCollector(Controller):
     # --- owners that go ----------------------------------------------------------------------------------------
 
     async def _orphan_dependents(self, owner: Item) -> None:
-        for dependent in list(self._dependents.get(owner.uid, ())):
-            obj = self._object(dependent)
-            if obj is not None:
-                await self._drop_owners(dependent, obj, {owner.uid})
+        dependents = list(self._dependents.get(owner.uid, ()))
+        for start in range(0, len(dependents), _AT_ONCE):
+            batch = [(one, obj) for one in dependents[start : start + _AT_ONCE] if (obj := self._object(one))]
+            await asyncio.gather(*(self._drop_owners(one, obj, {owner.uid}) for one, obj in batch))
 
-    async def _wait_for_dependents(self, owner: Item, obj: Object) -> None:
-        blocking = False
-        for dependent in list(self._dependents.get(owner.uid, ())):
-            found = self._object(dependent)
-            if found is None:
-                continue
-            blocking |= any(
-                ref.get("uid") == owner.uid and ref.get("blockOwnerDeletion") for ref in owner_references(found)
-            )
-            self.queue.add(dependent)
+    async def _wait_for_dependents(self, owner: Item, obj: Object) -> float | None:
+        """Let the owner go when nothing blocks it. An object never waits for itself."""
+        # What is being deleted needs no further look: its own change, or end, comes back here.
+        blocking = {one: found for one in self._blockers(owner) if (found := self._object(one)) is not None}
         if not blocking:
+            self._waiting_since.pop(owner, None)
             await self._remove_finalizer(owner, obj, FOREGROUND)
+            return None
+        only_waiting = True
+        for dependent, found in blocking.items():
+            if not is_deleting(found):
+                self.queue.add(dependent)
+            only_waiting = only_waiting and is_waiting(found)
+        if not only_waiting:
+            self._waiting_since.pop(owner, None)
+            return None
+        now = asyncio.get_running_loop().time()
+        since = self._waiting_since.setdefault(owner, now)
+        if now - since < _CIRCLE_SECONDS:
+            return _CIRCLE_SECONDS
+        self._waiting_since[owner] = now
+        for dependent in self._circle_through(owner):
+            if (found := self._object(dependent)) is not None:
+                await self._unblock_owners(dependent, found)
+        # The dependents' own ends wake this one; whoever deletes one of them in another way closes a new circle.
+        return 30.0
+
+    def _blockers(self, owner: Item) -> Iterable[Item]:
+        return [one for one in self._blocking.get(owner.uid, ()) if one != owner]
+
+    def _circle_through(self, owner: Item) -> list[Item]:
+        """The blocking dependents of `owner` from which it can be reached again through objects that wait."""
+        found = []
+        for first in self._blockers(owner):
+            seen, front = {first}, [first]
+            while front and len(seen) < _CIRCLE_VISITS:
+                for dependent in self._blockers(front.pop()):
+                    if dependent not in seen and (obj := self._object(dependent)) is not None and is_waiting(obj):
+                        seen.add(dependent)
+                        front.append(dependent)
+            if owner in seen:
+                found.append(first)
+        return found
 
     async def _remove_finalizer(self, item: Item, obj: Object, finalizer: str) -> None:
         left = [f for f in obj["metadata"].get("finalizers") or () if f != finalizer]
@@ -130,7 +185,9 @@ class GarbageCollector(Controller):
     async def _check_owners(self, item: Item, obj: Object) -> None:
         solid, gone, waiting = False, set(), set()
         for ref in owner_references(obj):
-            state = await self._owner_state(item, ref)
+            state = await self._owner_state(item, obj, ref)
+            if state == "unknown":
+                return
             if state == "gone":
                 gone.add(ref["uid"])
             elif state == "waiting":
@@ -141,14 +198,25 @@ class GarbageCollector(Controller):
             if gone or waiting:
                 await self._drop_owners(item, obj, gone | waiting)
             return
+        dependents = self._dependents.get(item.uid, ())
         finalizers = _finalizers(obj)
-        if ORPHAN in finalizers:
-            propagation = "Orphan"
-        elif FOREGROUND in finalizers or (waiting and self._dependents.get(item.uid)):
+        if waiting and dependents:
+            if any((found := self._object(one)) is not None and is_waiting(found) for one in dependents):
+                # A dependent that waits already may be one of the owners: a circle must not block itself.
+                await self._unblock_owners(item, obj)
             propagation = "Foreground"
+        elif ORPHAN in finalizers:
+            propagation = "Orphan"
         else:
-            propagation = "Background"
+            propagation = "Foreground" if FOREGROUND in finalizers else "Background"
+        await self._delete(item, obj, propagation)
+
+    async def _delete(self, item: Item, obj: Object, propagation: str) -> None:
         try:
+            current = await self.client.get(item.resource, item.name, item.namespace or None)
+            if {ref["uid"] for ref in owner_references(current)} != {ref["uid"] for ref in owner_references(obj)}:
+                # It has other owners by now; that change is on its way here.
+                return
             await self.client.delete(
                 item.resource, item.name, item.namespace or None, uid=item.uid, propagation=propagation
             )
@@ -156,20 +224,24 @@ class GarbageCollector(Controller):
             if error.code not in (404, 409):
                 raise
 
-    async def _owner_state(self, item: Item, ref: Object) -> str:
-        """`solid`, `waiting` (it is being deleted in the foreground) or `gone`."""
-        known = self._by_uid.get(ref["uid"])
-        if known is not None and known.namespace in ("", item.namespace) and known.name == ref["name"]:
-            owner = self._object(known)
-            if owner is not None:
-                return "waiting" if is_deleting(owner) and FOREGROUND in _finalizers(owner) else "solid"
-        group = ref["apiVersion"].partition("/")[0] if "/" in ref["apiVersion"] else ""
+    async def _owner_state(self, item: Item, obj: Object, ref: Object) -> str:
+        """`solid`, `waiting` (it is being deleted in the foreground), `gone` or `unknown`."""
+        group = ref["apiVersion"].rpartition("/")[0]
         resource = self.context.config.resources.get((group, ref["kind"]))
+        known = self._by_uid.get(ref["uid"])
+        if known is not None:
+            if known.namespace not in ("", item.namespace):
+                self._report_namespace(item, obj, ref)
+            elif known.name == ref["name"] and known.resource == resource:
+                owner = self._object(known)
+                if owner is not None:
+                    return "waiting" if is_waiting(owner) else "solid"
         if resource is None:
             # Nobody here can tell whether it exists: deleting on a guess would be wrong.
-            return "solid"
+            return "unknown"
         if parse_resource(resource).namespaced and not item.namespace:
-            return "solid"
+            # Not valid, and no look at any namespace could tell that it is gone.
+            return "unknown"
         # The cache may be a moment behind: only the server's word deletes.
         try:
             owner = await self.client.get(resource, ref["name"], item.namespace or None)
@@ -179,11 +251,24 @@ class GarbageCollector(Controller):
             raise
         if uid_of(owner) != ref["uid"]:
             return "gone"
-        return "waiting" if is_deleting(owner) and FOREGROUND in _finalizers(owner) else "solid"
+        return "waiting" if is_waiting(owner) else "solid"
+
+    def _report_namespace(self, item: Item, obj: Object, ref: Object) -> None:
+        wanted = (
+            f"[{ref['apiVersion']}/{ref['kind']}, namespace: {item.namespace}, name: {ref['name']}, uid: {ref['uid']}]"
+        )
+        text = f'ownerRef {wanted} does not exist in namespace "{item.namespace}"'
+        self.events.event(obj, "Warning", "OwnerRefInvalidNamespace", text)
 
     async def _drop_owners(self, item: Item, obj: Object, uids: set[str]) -> None:
         left = [ref for ref in owner_references(obj) if ref["uid"] not in uids]
         await self._patch(item, obj, {"ownerReferences": left or None})
+
+    async def _unblock_owners(self, item: Item, obj: Object) -> None:
+        references = owner_references(obj)
+        if any(ref.get("blockOwnerDeletion") for ref in references):
+            free = [{**ref, "blockOwnerDeletion": False} for ref in references]
+            await self._patch(item, obj, {"ownerReferences": free})
 
     async def _patch(self, item: Item, obj: Object, metadata: Object) -> None:
         patch = {
@@ -198,10 +283,34 @@ class GarbageCollector(Controller):
         await self.context.cache(item.resource).shows(written)
 
 
+def is_waiting(obj: Object) -> bool:
+    """Return True while `obj` is being deleted in the foreground."""
+    return is_deleting(obj) and FOREGROUND in _finalizers(obj)
+
+
 def _item(resource: str, obj: Object) -> Item:
     namespace, name = key_of(obj)
     return Item(resource, namespace, name, uid_of(obj))
 
 
+def _owners(obj: Object) -> dict[str, bool]:
+    """The uids of the owners, and whether a reference to them blocks their deletion."""
+    found: dict[str, bool] = {}
+    for ref in owner_references(obj):
+        found[ref["uid"]] = found.get(ref["uid"], False) or bool(ref.get("blockOwnerDeletion"))
+    return found
+
+
 def _finalizers(obj: Object) -> set[str]:
     return set(obj["metadata"].get("finalizers") or ())
+
+
+def _discard(graph: dict[str, set[Item]], owner: str, item: Item) -> bool:
+    """Take an edge out of a graph; True when it was there."""
+    found = graph.get(owner)
+    if found is None or item not in found:
+        return False
+    found.discard(item)
+    if not found:
+        del graph[owner]
+    return True

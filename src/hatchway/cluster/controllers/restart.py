@@ -7,27 +7,42 @@ and no service has endpoints that answer. Restart counts and addresses stay for 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from hatchway.cluster.controllers.objects import clone, now, timestamp
 from hatchway.kube.api import Client, Object
 
+log = logging.getLogger(__name__)
+
+_UNKNOWN = ("Unknown", "NodeStatusUnknown")
 _SLICES = "endpointslices.discovery.k8s.io"
 _MESSAGE = "the cluster was down"
 
 
 async def forget_readiness(client: Client) -> None:
-    """Raises ApiError."""
+    """Correct every object that says so. One that cannot be corrected is named in the log and left as it is."""
     nodes, pods, slices = await asyncio.gather(client.list("nodes"), client.list("pods"), client.list(_SLICES))
     since = timestamp(now())
-    changed = [
-        *(("nodes", "status", _unready(node, ("Ready",), "Unknown", "NodeStatusUnknown", since)) for node in nodes),
-        *(("pods", "status", _stopped(pod, since)) for pod in pods),
-        *((_SLICES, "", _without_endpoints(found)) for found in slices if _is_managed(found)),
-    ]
     await asyncio.gather(
-        *(client.update(resource, obj, subresource=subresource) for resource, subresource, obj in changed if obj)
+        *(_correct(client, "nodes", "status", n, lambda o: _unready(o, ("Ready",), *_UNKNOWN, since)) for n in nodes),
+        *(_correct(client, "pods", "status", pod, lambda o: _stopped(o, since)) for pod in pods),
+        *(_correct(client, _SLICES, "", found, _without_endpoints) for found in slices if _is_managed(found)),
     )
+
+
+async def _correct(
+    client: Client, resource: str, subresource: str, obj: Object, corrected: Callable[[Object], Object | None]
+) -> None:
+    try:
+        found = corrected(obj)
+        if found is not None:
+            await client.update(resource, found, subresource=subresource)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with one object, the cluster comes up
+        metadata = obj["metadata"]
+        place = f"{resource} {metadata.get('namespace', '')}/{metadata['name']}"
+        log.error("the readiness of %s was not reset: %s: %s", place, type(error).__name__, error)
 
 
 def _unready(obj: Object, kinds: tuple[str, ...], status: str, reason: str, since: str) -> Object | None:

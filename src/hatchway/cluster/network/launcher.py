@@ -168,6 +168,10 @@ class PrivateNetwork:
 
     async def stop(self, grace: float = 5.0) -> None:
         if grace > 0 and not self.closed.done():
+            if self._init is not None:
+                # Somebody may have stopped it.
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._init, signal.SIGCONT)
             self._lifeline.send({"stop": grace})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace + 1):

@@ -1,0 +1,105 @@
+"""Processes by identity: a process id alone may be anybody's by the time it is used."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """pid, and when it was started, as this platform writes it; "" where that is not known."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        return cls(pid, _started(pid))
+
+    @classmethod
+    def from_dict(cls, found: Any) -> Process | None:
+        """The process that `as_dict` wrote; None when `found` is no such thing."""
+        if not isinstance(found, Mapping):
+            return None
+        pid, started = found.get("pid"), found.get("started")
+        if type(pid) is not int or pid <= 1 or not isinstance(started, str):
+            return None
+        return cls(pid, started)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"pid": self.pid, "started": self.started}
+
+    def alive(self) -> bool:
+        """Return True while this process runs, stopped ones included; False when its id is another one's by now."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return not self.started
+        found = _started(self.pid)
+        return found == self.started if found and self.started else bool(found)
+
+    def send(self, number: int) -> None:
+        """Send a signal, if the process is still there. One that is stopped is woken up for it."""
+        try:
+            descriptor = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
+        except OSError:
+            return
+        try:
+            # The identity is compared while the descriptor holds on to whoever has the id now.
+            if not self.alive():
+                return
+            for one in (number, signal.SIGCONT):
+                if descriptor >= 0:
+                    signal.pidfd_send_signal(descriptor, one)
+                else:
+                    os.kill(self.pid, one)
+        except ProcessLookupError:
+            return
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended; False when it has not after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When the process was started; "" when there is none, or only its remains."""
+    if sys.platform == "linux":
+        try:
+            # The name in parentheses may hold blanks. Behind it: state, ..., start time in clock ticks since boot.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] in "ZX" else f"{_boot()} {fields[19]}"
+    shown = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
+    ).stdout.split(maxsplit=1)
+    return "" if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()

@@ -1,0 +1,168 @@
+"""Notices that the event loop is held, says by what, and cuts off work that may be cut off.
+
+Everything of the control plane runs on one event loop, so code that does not come back takes the API server with it. A
+thread asks the loop for a sign of life. When none comes, the log gets the stack of what holds it. When that is a step
+of guarded work (a controller's reconcile, a cache's subscriber), the step is ended by an exception of type `HeldLoop`,
+as Go ends a goroutine's time slice: with SIGURG, which is ignored wherever nobody asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Coroutine, Generator
+from types import FrameType, coroutine
+from typing import Any, Final, TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TICK: Final = 0.1
+# Code that must not be left half-way: what it leaves behind is shared. Interrupting waits until it has been left.
+_WHOLE: Final = (
+    "hatchway.cluster.api.store",
+    "hatchway.cluster.api.history",
+    "hatchway.cluster.controllers.base",
+    "hatchway.kube.informer",
+    "asyncio",
+    "logging",
+    "threading",
+    "uvloop",
+)
+
+
+class HeldLoop(Exception):
+    """Raised inside of a guarded step that has held the event loop for too long."""
+
+
+class _Guard:
+    """What runs now on the loop's thread. what: its name, "" while nothing guarded runs. step: counts them."""
+
+    __slots__ = ("frame", "step", "what")
+
+    def __init__(self) -> None:
+        self.what = ""
+        self.step = 0
+        self.frame: FrameType | None = None
+
+
+_guard = _Guard()
+
+
+class section:
+    """Mark a block without an await as guarded: `with section("a subscriber to pods"):`."""
+
+    __slots__ = ("_outer", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._outer = _guard.what, _guard.frame
+        _guard.what, _guard.frame = self._what, sys._getframe(1)
+        _guard.step += 1
+
+    def __exit__(self, *_: object) -> None:
+        _guard.what, _guard.frame = self._outer
+
+
+@coroutine
+def guarded(work: Coroutine[Any, Any, T], what: str) -> Generator[Any, Any, T]:
+    """Await `work` with each of its steps guarded. what: its name for the log."""
+    error: BaseException | None = None
+    frame = sys._getframe()
+    while True:
+        _guard.what, _guard.frame = what, frame
+        _guard.step += 1
+        try:
+            waits_for = work.send(None) if error is None else work.throw(error)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        finally:
+            _guard.what, _guard.frame = "", None
+        error = None
+        try:
+            yield waits_for
+        except BaseException as caught:  # noqa: BLE001  a cancellation is the work's, too
+            error = caught
+
+
+class Watchdog:
+    """Watches one event loop, which runs in the main thread, from `start` to `stop`.
+
+    tell_after: seconds for which the loop is held until the log says so. cut_after: until a guarded step is ended.
+    Time during which the whole process did not run (SIGSTOP, a machine asleep) does not count.
+    """
+
+    def __init__(self, tell_after: float = 1.0, cut_after: float = 3.0) -> None:
+        self._tell_after = tell_after
+        self._cut_after = cut_after
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._alive = threading.Event()
+        self._ended = threading.Event()
+        self._cut = 0  # the step to be ended
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._former: Any = None
+
+    def start(self) -> None:
+        """Call it on the loop, in the main thread."""
+        self._loop = asyncio.get_running_loop()
+        self._former = signal.signal(signal.SIGURG, self._interrupt)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        signal.signal(signal.SIGURG, self._former or signal.SIG_DFL)
+
+    def _watch(self) -> None:
+        main = threading.main_thread().ident
+        assert self._loop is not None and main is not None
+        while not self._ended.is_set():
+            self._alive.clear()
+            try:
+                self._loop.call_soon_threadsafe(self._alive.set)
+            except RuntimeError:
+                return  # the loop is closed
+            self._follow(main)
+            # Once a second is enough: what holds the loop for ever is found all the same.
+            self._ended.wait(min(1.0, self._tell_after))
+
+    def _follow(self, main: int) -> None:
+        """Wait for the sign of life, say so when it does not come, and end what may be ended."""
+        held, told = 0.0, False
+        # Counted in short ticks: after a pause of the whole process only one of them is over.
+        while not self._alive.wait(_TICK) and not self._ended.is_set():
+            held += _TICK
+            what, step = _guard.what, _guard.step
+            if held >= self._tell_after and not told:
+                told = True
+                stack = "".join(traceback.format_stack(sys._current_frames().get(main)))
+                log.error("the event loop has been held for %.1f s by %s:\n%s", held, what or "this", stack)
+            if held >= self._cut_after and what:
+                self._cut = step
+                signal.pthread_kill(main, signal.SIGURG)
+        if told:
+            log.error("the event loop was held for %.1f s", held)
+
+    def _interrupt(self, _number: int, frame: FrameType | None) -> None:
+        if not _guard.what or _guard.step != self._cut or not _may_leave(frame):
+            return
+        self._cut = 0
+        raise HeldLoop(f"{_guard.what} has held the event loop for {self._cut_after:.1f} s and was cut off")
+
+
+def _may_leave(frame: FrameType | None) -> bool:
+    """Return True when nothing between the guard and `frame` must be run to its end."""
+    while frame is not None and frame is not _guard.frame:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith(_WHOLE):
+            return False
+        frame = frame.f_back
+    return frame is not None
