@@ -6,44 +6,45 @@ import sys
 
 
 def main() -> None:
-    """The console script `hatchway`. Errors for people are one line and a hint on standard error, exit code 1."""
-    from hatchway.cli.app import make_app
+    """Run the console script `hatchway`.
+
+    Errors for people are one line and a hint on standard error. Exit codes: 1 for what failed, 2 for a command line that
+    cannot be understood, 130 after Ctrl-C.
+    """
+    import click
+
+    from hatchway.cli.app import PROGRAM, app
+    from hatchway.cli.usage import explain
     from hatchway.errors import HatchwayError
     from hatchway.files import NO_ROOM
 
-    command, *arguments = sys.argv[1:] or [""]
-    if command == "proxy":
-        arguments = _switched(arguments)
     try:
-        make_app(command)([command, *arguments] if command else [], prog_name="hatchway")
-    except HatchwayError as error:
-        print(f"hatchway: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        status = app.main(sys.argv[1:], prog_name=PROGRAM, standalone_mode=False)
+    except click.UsageError as error:
+        _complain(*explain(error))
+        sys.exit(2)
+    except click.ClickException as error:
+        _complain(error.format_message(), "")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except HatchwayError as error:
+        _complain(error.message, error.hint)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (`head`, a pager) has left: nothing more to say, and nobody to say it to.
+        # The reader (`head`, a pager) has left: nothing more can be printed.
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        print(f"hatchway: cannot write {error.filename or 'to the disk'}: {error.strerror}", file=sys.stderr)
+        _complain(f"cannot write {error.filename or 'to the disk'}: {error.strerror}", "")
         sys.exit(1)
+    # A command that ends with an exit code of its own (`Context.exit`).
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _switched(arguments: list[str]) -> list[str]:
-    """`--disable-filter=true` and `=false` as Go's flags know them; what is neither is left for the parser to refuse."""
-    from hatchway.cli.proxy import SWITCHES
-
-    kept = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if equals and name in SWITCHES and value.lower() in ("true", "t", "1", "false", "f", "0"):
-            if value.lower() in ("true", "t", "1"):
-                kept.append(name)
-        else:
-            kept.append(argument)
-    return kept
+def _complain(message: str, hint: str) -> None:
+    print(f"hatchway: {message}", file=sys.stderr)
+    if hint:
+        print(f"  {hint}", file=sys.stderr)

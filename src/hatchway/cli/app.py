@@ -2,60 +2,105 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import import_module
-from typing import Annotated
 
-import typer
+import click
 
 from hatchway import __version__
 
-# In the order of the help. Each is a file of this package, with a function of the second name.
+PROGRAM = "hatchway"
+
+# In the order of the help. Each is a file of this package, with a command of the second name.
 _COMMANDS = {
     "up": "up",
     "status": "status",
+    "list": "list_clusters",
     "down": "down",
     "proxy": "proxy",
     "ls": "ls",
     "url": "url",
+    "open": "open_target",
     "info": "info",
     "token": "token",
     "password": "password",
-    "open": "open_target",
+    "completion": "completion",
+    "man": "man",
+    "version": "version",
     "forward": "forward",
 }
-# The portal shows its lines already.
+# The portal names it; it only says that it is not part of this version.
 _HIDDEN = frozenset({"forward"})
+# What people of other tools type.
+_OTHER_NAMES = {
+    "start": "up",
+    "stop": "down",
+    "delete": "down",
+    "clusters": "list",
+    "cluster-info": "info",
+    "get": "ls",
+}
 
 
-def _version(asked: bool) -> None:
+class Commands(click.Group):
+    """The commands, each imported when it is asked for: to import all would take longer than most of them run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands that the help shows, in its order."""
+        return [name for name in _COMMANDS if name not in _HIDDEN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, None where there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"hatchway.cli.{_module(cmd_name)}"), _COMMANDS[cmd_name])
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return (name, command, the other arguments). Raises click.UsageError with what may have been meant."""
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is not None:
+            return name, command, args[1:]
+        if name.startswith("-"):
+            raise click.NoSuchOption(name, ctx=ctx)
+        meant = (
+            [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, self.list_commands(ctx))
+        )
+        question = f"; did you mean {' or '.join(meant)}?" if meant else ""
+        raise click.UsageError(f'there is no command "{name}"{question}', ctx)
+
+
+def _module(name: str) -> str:
+    return {"list": "clusters"}.get(name, name)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        typer.echo(f"hatchway {__version__}")
-        raise typer.Exit
+        click.echo(f"{PROGRAM} {__version__}")
+        ctx.exit()
 
 
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    pass
-
-
-def make_app(argument: str = "") -> typer.Typer:
-    """The application; with only the one command that the first argument names, where it names one.
-
-    To import and prepare the others would take longer than most commands run.
-    """
-    app = typer.Typer(
-        name="hatchway",
-        help="Reach what runs inside a Kubernetes cluster from outside it.",
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_main)
-    for name in [argument] if argument in _COMMANDS else _COMMANDS:
-        app.command(name, hidden=name in _HIDDEN)(getattr(import_module(f"hatchway.cli.{name}"), _COMMANDS[name]))
-    return app
+@click.group(
+    cls=Commands,
+    name=PROGRAM,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`hatchway COMMAND --help` has examples. `hatchway man` prints a manual page of all of it.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Reach what runs inside a Kubernetes cluster from outside it."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
 
-import typer
+import click
 
-from hatchway.cli.options import Name, StatePath
-from hatchway.cluster import lifecycle
-from hatchway.cluster.state import DEFAULT_NAME, StateDir
-from hatchway.errors import HatchwayError
+from hatchway.cli import options
 
 
-def down(
-    name: Name = DEFAULT_NAME,
-    state_dir: StatePath = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove what it has kept, too.")] = False,
-) -> None:
+@click.command(
+    short_help="End a cluster; what it holds is kept.",
+    epilog=options.examples("""
+    hatchway down                     # what the cluster holds is there again after `hatchway up`
+    hatchway down --delete            # and forget what it holds
+    hatchway down --name test
+    """),
+)
+@options.own_name
+@options.state_dir
+@click.option("--delete", is_flag=True, help="Remove what it has kept, too.")
+def down(name: str, state_dir: str | None, delete: bool) -> None:
     """End a cluster; what it has kept stays for the next `up`."""
+    from hatchway.cluster import lifecycle
+    from hatchway.cluster.state import StateDir
+    from hatchway.errors import HatchwayError
+
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     if not state.path.is_dir() and state.starter() is None:
         missing = lifecycle.missing(state)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from hatchway.errors import HatchwayError
-from hatchway.target import format_argument, parse_argument
+import click
 
 
-def forward(
-    target: Annotated[str, typer.Argument(help="svc/NAME:PORT, pod/NAME:PORT")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The target's namespace.")] = "default",
-) -> None:
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("target")
+@click.option("--namespace", "-n", default="default", help="The target's namespace.")
+def forward(target: str, namespace: str) -> None:
     """Not part of this version."""
+    from hatchway.errors import HatchwayError
+    from hatchway.target import format_argument, parse_argument
+
     found = parse_argument(target, namespace)
     kind_and_name, _, port = format_argument(found).partition(":")
     scope = f" -n {found.namespace}" if found.namespace else ""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import click
 
-from hatchway.cli.options import Context, Format, Kubeconfig, OfName, Output, context_of
+from hatchway.cli import options
+from hatchway.cli.printing import print_data
 
 
-def info(
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    name: OfName = None,
-    output: Output = Format.text,
-) -> None:
+@click.command(
+    short_help="Print the URLs of a cluster's built-in services.",
+    epilog=options.examples("""
+    hatchway info
+    hatchway info --context production -o json
+    """),
+)
+@options.of_cluster
+@options.output("text", "name", "json", "yaml")
+def info(kubeconfig: str | None, context: str | None, name: str | None, output: str) -> None:
     """Print where a cluster's built-in services are reached."""
     import asyncio
 
     from hatchway.kube import clusterinfo
 
-    server, services = asyncio.run(clusterinfo.gather(kubeconfig, context_of(name, context)))
-    if output is Format.json:
+    server, services = asyncio.run(clusterinfo.gather(kubeconfig, options.context_of(name, context)))
+    if output == "name":
+        for service in services:
+            print(service.name)
+    elif output != "text":
         found = [{"name": service.name, "url": service.url} for service in services]
-        print(json.dumps({"server": server, "services": found}, indent=2))
-        return
-    print(f"Kubernetes control plane is running at {server}")
-    for service in services:
-        print(f"{service.name} is running at {service.url}")
+        print_data({"server": server, "services": found}, output)
+    else:
+        print(f"Kubernetes control plane is running at {server}")
+        for service in services:
+            print(f"{service.name} is running at {service.url}")

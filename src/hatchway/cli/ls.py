@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from hatchway.cli.options import Context, Kubeconfig, OfName, context_of
+from hatchway.cli import options
+from hatchway.cli.printing import aligned, print_data, print_table
 from hatchway.errors import HatchwayError
 
 if TYPE_CHECKING:
@@ -26,38 +26,46 @@ _NONE = "<none>"
 _PORTS = 5
 
 
-class Columns(StrEnum):
-    """How `ls` prints."""
-
-    text = "text"
-    wide = "wide"
-    json = "json"
-
-
+@click.command(
+    short_help="List what you may reach, with URLs.",
+    epilog=options.examples("""
+    hatchway ls
+    hatchway ls -A -o wide
+    hatchway ls -w
+    hatchway ls grafana -A -o name
+    """),
+)
+@click.argument("search", default="")
+@options.namespace
+@click.option("--all-namespaces", "-A", "everywhere", is_flag=True, help="Everything that you may reach, nodes too.")
+@options.output("text", "wide", "name", "json", "yaml")
+@click.option("--watch", "-w", is_flag=True, help="Go on and show changes.")
+@options.door_port
+@options.of_cluster
 def ls(
-    search: Annotated[str, typer.Argument(help="Only what has this in its name.")] = "",
-    namespace: Annotated[
-        str | None,
-        typer.Option("--namespace", "-n", help="Look in this namespace.", show_default="the context's"),
-    ] = None,
-    everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Everything that you may reach, nodes too.")
-    ] = False,
-    output: Annotated[Columns, typer.Option("--output", "-o", help="How to print.")] = Columns.text,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on and show changes.")] = False,
-    port: Annotated[int, typer.Option(help="The door's port, for the URLs.", min=1, max=65535)] = 8001,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    name: OfName = None,
+    search: str,
+    namespace: str | None,
+    everywhere: bool,
+    output: str,
+    watch: bool,
+    port: int,
+    kubeconfig: str | None,
+    context: str | None,
+    name: str | None,
 ) -> None:
-    """List what you may reach: services, pods and nodes, with their state and their URLs behind `hatchway proxy`."""
+    """List what you may reach: services, pods and nodes, with their state and their URLs behind `hatchway proxy`.
+
+    SEARCH: only what has this in its name.
+    """
     if namespace is not None and everywhere:
-        raise typer.BadParameter("choose --namespace or --all-namespaces", param_hint="--namespace")
+        raise click.BadParameter("choose this one or --all-namespaces", param_hint="--namespace")
+    if watch and output == "yaml":
+        raise click.BadParameter("yaml is not for --watch; choose json, a line for each change", param_hint="--output")
     import asyncio
 
     from hatchway.kube.connection import Connection
 
-    connection = Connection.load(kubeconfig, context_of(name, context))
+    connection = Connection.load(kubeconfig, options.context_of(name, context))
     spaces = None if everywhere else [namespace or connection.namespace]
 
     async def run() -> None:
@@ -113,7 +121,7 @@ class _Screen:
         view: View,
         spaces: list[str] | None,
         search: str,
-        output: Columns,
+        output: str,
         port: int,
         entries: Callable[[View], list[Entry]],
     ) -> None:
@@ -129,7 +137,7 @@ class _Screen:
 
     def once(self) -> None:
         found = self._found()
-        if self._output is Columns.json:
+        if self._output in ("json", "yaml"):
             scopes = {
                 kind: {
                     "namespaces": None if scope.namespaces is None else list(scope.namespaces),
@@ -139,9 +147,11 @@ class _Screen:
                 for kind, scope in self._view.scopes.items()
             }
             items = [entry.as_dict(self._port) for entry in found]
-            print(json.dumps({"scopes": scopes, "items": items}, indent=2))
+            print_data({"scopes": scopes, "items": items}, self._output)
+        elif found and self._output == "name":
+            print("\n".join(self._names(found)))
         elif found:
-            _print(self._table(found))
+            print_table(self._table(found))
         else:
             print(self._nothing(), file=sys.stderr)
 
@@ -151,8 +161,14 @@ class _Screen:
             return f"{what} in this cluster; `kubectl create deployment` and `kubectl expose` make something"
         return f'{what} in namespace "{self._spaces[0]}"; `hatchway ls -A` looks everywhere'
 
+    def _names(self, found: Iterable[Entry]) -> list[str]:
+        """Return how each target is written on the command line, its namespace beside it where several are shown."""
+        from hatchway.target import format_arguments
+
+        return [format_arguments(entry.target) for entry in found]
+
     def _table(self, found: Iterable[Entry]) -> list[list[str]]:
-        wide = self._output is Columns.wide
+        wide = self._output == "wide"
         header = ["NAMESPACE"] if self._spaces is None else []
         header += ["NAME", "READY", "PORTS", *(["TYPE", "ADDRESS"] if wide else []), "URL", "STATUS"]
         return [header, *(row for entry in found for row in self._rows(entry, wide))]
@@ -181,7 +197,7 @@ class _Screen:
 
         changed = asyncio.Event()
         self._view.subscribe(lambda *_: changed.set())
-        draw = self._draw if sys.stdout.isatty() and self._output is not Columns.json else self._lines()
+        draw = self._draw if sys.stdout.isatty() and self._output in ("text", "wide") else self._lines()
         while True:
             await changed.wait()
             await asyncio.sleep(_SETTLE)
@@ -194,7 +210,7 @@ class _Screen:
         lines = []
         if state.name != "live":
             lines += [f"{state.name}: {state.reason}" if state.reason else f"{state.name} ...", ""]
-        lines += _aligned(self._table(found)) if found else [self._nothing()]
+        lines += aligned(self._table(found)) if found else [self._nothing()]
         # One write, so that no half picture is seen.
         sys.stdout.write("\x1b[H\x1b[2J" + "\n".join(lines) + "\n")
         sys.stdout.flush()
@@ -210,13 +226,15 @@ class _Screen:
                 state = self._view.state.name
                 print(f"{state}: {self._view.state.reason}".rstrip(": "), file=sys.stderr, flush=True)
             current: set[str] = set()
-            if self._output is Columns.json:
+            if self._output == "name":
+                lines = keys = self._names(self._found())
+            elif self._output == "json":
                 lines = [json.dumps(entry.as_dict(self._port)) for entry in self._found()]
                 keys = lines
             else:
                 table = self._table(self._found())
                 keys = ["", *("\0".join(row) for row in table[1:])]
-                lines = _aligned(table)
+                lines = aligned(table)
             for key, line in zip(keys, lines, strict=True):
                 if key not in known and (key or not begun):
                     print(line, flush=True)
@@ -231,14 +249,3 @@ class _Screen:
 def _port(link: Link) -> str:
     plain = link.port.protocol == "TCP" and link.http is not False
     return str(link.port.number) if plain else f"{link.port.number}/{link.port.protocol}"
-
-
-def _aligned(table: list[list[str]]) -> list[str]:
-    """Columns three blanks apart, as kubectl's."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-
-
-def _print(table: list[list[str]]) -> None:
-    for line in _aligned(table):
-        print(line)

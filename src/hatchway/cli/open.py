@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
+from hatchway.cli import options
+from hatchway.cli.printing import say
 from hatchway.cli.url import as_rest, namespace_of
+from hatchway.cli.usage import Seconds
 from hatchway.errors import HatchwayError
 from hatchway.target import Target, format_door_url, format_host_name, parse_argument
 
@@ -21,22 +23,42 @@ _PAUSE = 0.3
 _NOT_YET = (404, 502, 503, 504)
 
 
+@click.command(
+    "open",
+    short_help="Open a target in the browser.",
+    epilog=options.examples("""
+    hatchway open grafana -n monitoring
+    hatchway open pod/web-0:8080 /status
+    hatchway open grafana --print
+    """),
+)
+@click.argument("target", shell_complete=options.complete_target)
+@click.argument("path", default="")
+@options.namespace
+@options.door_port
+@click.option("--domain", default="localhost", show_default=True, help="The door's domain.")
+@click.option(
+    "--timeout", type=Seconds(), default=60.0, show_default="60", help="How many seconds to wait for an answer."
+)
+@click.option("--print", "print_only", is_flag=True, help="Print the URL and open nothing.")
+@options.of_cluster
 def open_target(
-    target: Annotated[str, typer.Argument(help="grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1")],
-    path: Annotated[str, typer.Argument(help="The path, and the query, behind it.")] = "",
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="The target's namespace.", show_default="the context's")
-    ] = None,
-    port: Annotated[int, typer.Option(help="The door's port.", min=1, max=65535)] = 8001,
-    domain: Annotated[str, typer.Option(help="The door's domain.")] = "localhost",
-    timeout: Annotated[float, typer.Option(help="How many seconds to wait for an answer.", min=0)] = 60,
-    print_only: Annotated[bool, typer.Option("--print", help="Print the URL and open nothing.")] = False,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    name: OfName = None,
+    target: str,
+    path: str,
+    namespace: str | None,
+    port: int,
+    domain: str,
+    timeout: float,
+    print_only: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    name: str | None,
 ) -> None:
-    """Open a target in the browser through `hatchway proxy`, as soon as it answers."""
-    found = parse_argument(target, namespace or namespace_of(kubeconfig, context_of(name, context)))
+    """Open a target in the browser through `hatchway proxy`, as soon as it answers.
+
+    TARGET: grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1. PATH: the path, and the query, behind it.
+    """
+    found = parse_argument(target, namespace or namespace_of(kubeconfig, options.context_of(name, context)))
     url = format_door_url(found, as_rest(path), port=port, domain=domain)
     if print_only:
         print(url)
@@ -62,7 +84,7 @@ def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> 
                 f"{target} does not answer after {timeout:g} s: {problem}", "`hatchway ls` shows what it waits for"
             )
         if not told:
-            typer.echo(f"waiting for {target}: {problem}", err=True)
+            click.echo(f"waiting for {target}: {problem}", err=True)
             told = True
         time.sleep(_PAUSE)
 

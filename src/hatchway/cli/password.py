@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
+import click
 
-from hatchway.cli.options import Name, StatePath
-from hatchway.cluster import lifecycle
-from hatchway.cluster.state import DEFAULT_NAME, StateDir
-from hatchway.errors import HatchwayError
+from hatchway.cli import options
 
 
-def password(
-    user: Annotated[str, typer.Argument(help="The user.")],
-    name: Name = DEFAULT_NAME,
-    state_dir: StatePath = None,
-    group: Annotated[list[str] | None, typer.Option("--group", help="A group of the user; may be repeated.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Forget the user.")] = False,
-) -> None:
-    """Let a user in by HTTP basic authentication.
+@click.command(
+    short_help="Let a user in by HTTP basic authentication.",
+    epilog=options.examples("""
+    hatchway password ada --group system:masters
+    printf %s "$SECRET" | hatchway password ada
+    hatchway password ada --remove
+    """),
+)
+@click.argument("user")
+@options.own_name
+@options.state_dir
+@click.option("--group", "groups", multiple=True, help="A group of the user; may be repeated.")
+@click.option("--remove", is_flag=True, help="Forget the user.")
+def password(user: str, name: str, state_dir: str | None, groups: tuple[str, ...], remove: bool) -> None:
+    """Let USER in by HTTP basic authentication.
 
     It is what a browser's address bar can send, and off as long as there is no such user. The password is asked for,
     or read from standard input.
     """
+    from hatchway.cluster import lifecycle
     from hatchway.cluster.auth import credentials
+    from hatchway.cluster.state import StateDir
+    from hatchway.errors import HatchwayError
 
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     lifecycle.require(state)
@@ -34,10 +40,10 @@ def password(
         print(f'user "{user}" is forgotten')
         return
     if sys.stdin.isatty():
-        secret = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        secret = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         secret = sys.stdin.readline().rstrip("\n")
     if not secret:
         raise HatchwayError("the password is empty", "type one, or send it by standard input")
-    credentials.set_password(state, user=user, groups=group or [], password=secret)
+    credentials.set_password(state, user=user, groups=list(groups), password=secret)
     print(f'user "{user}" may come in by password')

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from hatchway.cli.options import Context, Kubeconfig, OfName, context_of, say
+from hatchway.cli import options
+from hatchway.cli.printing import say, warn
+from hatchway.cli.usage import Choice, GoFlagsCommand
 from hatchway.door import filter as filters
 from hatchway.door.options import DEFAULT_PORT, Options
 from hatchway.errors import HatchwayError
@@ -25,67 +26,102 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-SWITCHES = ("--disable-filter", "--append-server-path")
-
-
+@click.command(
+    cls=GoFlagsCommand,
+    short_help="Open the door to all services, pods and nodes.",
+    epilog=options.examples("""
+    hatchway proxy
+    hatchway proxy --port 0 --context production
+    hatchway proxy --www=./site --www-prefix=/my-files/ --api-prefix=/k8s-api/
+    """),
+)
+@click.option(
+    "--port",
+    "-p",
+    metavar="PORT",
+    default=str(DEFAULT_PORT),
+    show_default=True,
+    help="The port to listen on; 0 for any free one.",
+)
+@click.option("--address", default="127.0.0.1", show_default=True, help='The IP address to listen on, or "localhost".')
+@click.option("--unix-socket", "-u", default="", help="A Unix socket to listen on instead.")
+@click.option("--www", "-w", default="", help="Also serve the files of this directory.")
+@click.option("--www-prefix", "-P", default="/static/", show_default=True, help="Where --www is served.")
+@click.option("--api-prefix", default="/", show_default=True, help="Where the API is served.")
+@click.option(
+    "--accept-paths",
+    default=filters.ACCEPT_PATHS,
+    show_default=True,
+    help="Regular expressions of paths of the API that are served.",
+)
+@click.option(
+    "--reject-paths",
+    default=filters.REJECT_PATHS,
+    show_default=True,
+    help="Regular expressions of paths of the API that are not.",
+)
+@click.option(
+    "--accept-hosts",
+    default=filters.ACCEPT_HOSTS,
+    show_default=True,
+    help="Regular expressions of Host names under which the API is served.",
+)
+@click.option(
+    "--reject-methods",
+    default=filters.REJECT_METHODS,
+    show_default=True,
+    help="Regular expressions of methods that the API is not offered to.",
+)
+@click.option("--disable-filter", is_flag=True, help="Accept every host, path and method. Dangerous.")
+@click.option(
+    "--keepalive",
+    default="0s",
+    show_default=True,
+    help="Time between TCP keep-alive probes of the API server (like 30s); 0 for a good default.",
+)
+@click.option("--append-server-path", is_flag=True, help="Put the path of the server's URL before every path.")
+@click.option("--domain", default="localhost", show_default=True, help="What host names of targets end with.")
+@click.option(
+    "--via",
+    type=Choice(*(via.value for via in Via)),
+    default="auto",
+    show_default=True,
+    help="How targets are reached.",
+)
+@click.option(
+    "--host-header",
+    default="auto",
+    show_default=True,
+    help="What applications are told as Host: auto, external, cluster, localhost, or a name.",
+)
+@options.of_cluster
 def proxy(
-    port: Annotated[
-        str, typer.Option("--port", "-p", metavar="PORT", help="The port to listen on; 0 for any free one.")
-    ] = str(DEFAULT_PORT),
-    address: Annotated[
-        str, typer.Option("--address", help='The IP address to listen on, or "localhost".')
-    ] = "127.0.0.1",
-    unix_socket: Annotated[
-        str, typer.Option("--unix-socket", "-u", help="A Unix socket to listen on instead.", show_default=False)
-    ] = "",
-    www: Annotated[
-        str, typer.Option("--www", "-w", help="Also serve the files of this directory.", show_default=False)
-    ] = "",
-    www_prefix: Annotated[str, typer.Option("--www-prefix", "-P", help="Where --www is served.")] = "/static/",
-    api_prefix: Annotated[str, typer.Option("--api-prefix", help="Where the API is served.")] = "/",
-    accept_paths: Annotated[
-        str, typer.Option("--accept-paths", help="Regular expressions of paths of the API that are served.")
-    ] = filters.ACCEPT_PATHS,
-    reject_paths: Annotated[
-        str, typer.Option("--reject-paths", help="Regular expressions of paths of the API that are not.")
-    ] = filters.REJECT_PATHS,
-    accept_hosts: Annotated[
-        str, typer.Option("--accept-hosts", help="Regular expressions of Host names under which the API is served.")
-    ] = filters.ACCEPT_HOSTS,
-    reject_methods: Annotated[
-        str, typer.Option("--reject-methods", help="Regular expressions of methods that the API is not offered to.")
-    ] = filters.REJECT_METHODS,
-    disable_filter: Annotated[
-        bool, typer.Option("--disable-filter", help="Accept every host, path and method. Dangerous.")
-    ] = False,
-    keepalive: Annotated[
-        str,
-        typer.Option(
-            "--keepalive", help="Time between TCP keep-alive probes of the API server (like 30s); 0 for a good default."
-        ),
-    ] = "0s",
-    append_server_path: Annotated[
-        bool, typer.Option("--append-server-path", help="Put the path of the server's URL before every path.")
-    ] = False,
-    domain: Annotated[str, typer.Option("--domain", help="What host names of targets end with.")] = "localhost",
-    via: Annotated[Via, typer.Option("--via", help="How targets are reached.")] = Via.auto,
-    host_header: Annotated[
-        str,
-        typer.Option(
-            "--host-header",
-            help="What applications are told as Host: auto, external, cluster, localhost, or a name.",
-        ),
-    ] = "auto",
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    name: OfName = None,
+    port: str,
+    address: str,
+    unix_socket: str,
+    www: str,
+    www_prefix: str,
+    api_prefix: str,
+    accept_paths: str,
+    reject_paths: str,
+    accept_hosts: str,
+    reject_methods: str,
+    disable_filter: bool,
+    keepalive: str,
+    append_server_path: bool,
+    domain: str,
+    via: str,
+    host_header: str,
+    kubeconfig: str | None,
+    context: str | None,
+    name: str | None,
 ) -> None:
     """Open the door: every service, pod and node under a host name of its own, and the API."""
     if unix_socket and _port(port) != DEFAULT_PORT:
         raise HatchwayError("cannot set --unix-socket and --port at the same time", "leave one of them out")
     from hatchway.door import hostheader
 
-    options = Options(
+    door = Options(
         address=_address(address),
         port=_port(port),
         unix_socket=unix_socket,
@@ -103,11 +139,11 @@ def proxy(
         keepalive=_seconds(keepalive),
         append_server_path=append_server_path,
         domain=_domain(domain),
-        via=via,
+        via=Via(via),
         host_header=hostheader.check(host_header),
     )
-    _warn(options, relaxed=not reject_paths)
-    _run(options, kubeconfig, context_of(name, context))
+    _warn(door, relaxed=not reject_paths)
+    _run(door, kubeconfig, options.context_of(name, context))
 
 
 def _port(text: str) -> int:
@@ -154,20 +190,17 @@ def _seconds(text: str) -> float:
     return sum(float(part[1]) * _UNITS[part[2]] for part in parts)
 
 
-def _warn(options: Options, *, relaxed: bool) -> None:
-    def tell(text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr)
-
-    if options.filter is None:
-        tell("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious")
+def _warn(door: Options, *, relaxed: bool) -> None:
+    if door.filter is None:
+        warn("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious")
     elif relaxed:
-        tell("Request filter has been relaxed, your proxy may be vulnerable to attacks, please be cautious")
-    if options.www and not Path(options.www).exists():
-        tell(f"Failed to stat static file directory {options.www}: there is no such directory")
-    elif options.www and not Path(options.www).is_dir():
-        tell(f"Static file directory {options.www} is not a directory")
-    if not options.unix_socket and options.address not in ("127.0.0.1", "::1", "[::1]", "localhost"):
-        tell(f"everyone who can reach {options.address or 'this machine'} can use your rights in the cluster")
+        warn("Request filter has been relaxed, your proxy may be vulnerable to attacks, please be cautious")
+    if door.www and not Path(door.www).exists():
+        warn(f"Failed to stat static file directory {door.www}: there is no such directory")
+    elif door.www and not Path(door.www).is_dir():
+        warn(f"Static file directory {door.www} is not a directory")
+    if not door.unix_socket and door.address not in ("127.0.0.1", "::1", "[::1]", "localhost"):
+        warn(f"everyone who can reach {door.address or 'this machine'} can use your rights in the cluster")
 
 
 def _follower(connection: Connection) -> Callable[[], None]:
@@ -185,7 +218,7 @@ def _follower(connection: Connection) -> Callable[[], None]:
     return changed
 
 
-def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
+def _run(door: Options, kubeconfig: str | None, context: str | None) -> None:
     import asyncio
     import signal
 
@@ -196,18 +229,17 @@ def _run(options: Options, kubeconfig: str | None, context: str | None) -> None:
 
     async def main() -> None:
         connection = Connection.load(kubeconfig, context)
-        if connection.base_path and not options.append_server_path:
-            print(
-                f"warning: Your kube context contains a server path {connection.base_path.decode()}, use "
-                "--append-server-path to automatically append the path to each request",
-                file=sys.stderr,
+        if connection.base_path and not door.append_server_path:
+            warn(
+                f"Your kube context contains a server path {connection.base_path.decode()}, use "
+                "--append-server-path to automatically append the path to each request"
             )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        async with Door(connection, options).running() as listening:
-            where = options.unix_socket or listening.addresses[0]
+        async with Door(connection, door).running() as listening:
+            where = door.unix_socket or listening.addresses[0]
             say(f"Starting to serve on {where}")
             if listening.url:
                 known = f'context "{connection.context}"' if connection.context else "this cluster"

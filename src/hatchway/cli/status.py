@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import click
 
-import typer
-
-from hatchway.cli.options import Format, Name, Output, StatePath, tick
-from hatchway.cluster import lifecycle
-from hatchway.cluster.state import DEFAULT_NAME, StateDir
+from hatchway.cli import options
+from hatchway.cli.printing import cross, print_data, tick
 
 
-def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Output = Format.text) -> None:
+@click.command(
+    epilog=options.examples("""
+    hatchway status
+    hatchway status -o json
+    until hatchway status >/dev/null; do sleep 1; done
+    """)
+)
+@options.own_name
+@options.state_dir
+@options.output("text", "name", "json", "yaml")
+@click.pass_context
+def status(ctx: click.Context, name: str, state_dir: str | None, output: str) -> None:
     """Say what runs and how well. Exit code 0: ready; 1: not ready; 3: not running."""
     import asyncio
 
-    from hatchway.cluster import report
+    from hatchway.cluster import lifecycle, report
+    from hatchway.cluster.state import StateDir
 
     state = StateDir.for_name(lifecycle.check_name(name), state_dir)
     found = asyncio.run(report.gather(state))
-    if output is Format.json:
-        print(json.dumps(found, indent=2))
+    if output == "name":
+        print(found["name"])
+    elif output != "text":
+        print_data(found, output)
     elif not found["running"] and not state.config_file.exists():
         missing = lifecycle.missing(state)
         print(f"{missing.message}\n  {missing.hint}")
@@ -30,12 +41,12 @@ def status(name: Name = DEFAULT_NAME, state_dir: StatePath = None, output: Outpu
         print(f'cluster "{name}": {found["error"]}')
     else:
         _show(found)
-    raise typer.Exit(0 if found["ready"] else 1 if found["running"] else 3)
+    ctx.exit(0 if found["ready"] else 1 if found["running"] else 3)
 
 
 def _show(found: dict[str, object]) -> None:
     def mark(ready: object) -> str:
-        return tick() if ready else "✗" if tick() == "✓" else "no"
+        return tick() if ready else cross()
 
     print(f"  {mark(found['healthy'])} API server      {found['server']}   process {found['pid']}")
     if error := found.get("error"):

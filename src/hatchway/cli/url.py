@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
-from typing import Annotated
 from urllib.parse import quote, urlsplit
 
-import typer
+import click
 
-from hatchway.cli.options import Context, Format, Kubeconfig, OfName, Output, context_of
+from hatchway.cli import options
+from hatchway.cli.printing import print_data
 from hatchway.errors import HatchwayError
 from hatchway.target import (
     Target,
@@ -33,37 +32,55 @@ _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
 _PATIENCE = 5.0
 
 
+@click.command(
+    short_help="Print a target's URL, or explain one.",
+    epilog=options.examples("""
+    hatchway url grafana -n monitoring /login
+    hatchway url svc/grafana:http -n monitoring --host
+    hatchway url grafana -n monitoring --curl
+    hatchway url --explain https://127.0.0.1:6443/api/v1/namespaces/default/services/web:80/proxy/
+    """),
+)
+@click.argument("target", shell_complete=options.complete_target)
+@click.argument("path", default="")
+@options.namespace
+@click.option("--api", is_flag=True, help="At the API server; what is printed unless another is said.")
+@click.option("--host", is_flag=True, help="By host name, at the door (`hatchway proxy`).")
+@click.option("--path", "proxy_path", is_flag=True, help="The proxy path alone.")
+@click.option("--curl", is_flag=True, help="A line for curl that reaches the host name anywhere.")
+@options.door_port
+@click.option("--domain", show_default="localhost; any with --explain", help="The door's domain.")
+@options.of_cluster
+@click.option("--explain", is_flag=True, help="Take the URL given as TARGET apart.")
+@options.output("text", "name", "json", "yaml")
 def url(
-    target: Annotated[str, typer.Argument(help="grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1")],
-    path: Annotated[str, typer.Argument(help="The path, and the query, behind it.")] = "",
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="The target's namespace.", show_default="the context's")
-    ] = None,
-    api: Annotated[bool, typer.Option("--api", help="At the API server; what is printed unless another is said.")] = (
-        False
-    ),
-    host: Annotated[bool, typer.Option("--host", help="By host name, at the door (`hatchway proxy`).")] = False,
-    proxy_path: Annotated[bool, typer.Option("--path", help="The proxy path alone.")] = False,
-    curl: Annotated[bool, typer.Option("--curl", help="A line for curl that reaches the host name anywhere.")] = False,
-    port: Annotated[int, typer.Option(help="The door's port.", min=1, max=65535)] = 8001,
-    domain: Annotated[
-        str | None, typer.Option(help="The door's domain.", show_default="localhost; any with --explain")
-    ] = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    name: OfName = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Take the URL given as TARGET apart.")] = False,
-    output: Output = Format.text,
+    target: str,
+    path: str,
+    namespace: str | None,
+    api: bool,
+    host: bool,
+    proxy_path: bool,
+    curl: bool,
+    port: int,
+    domain: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    name: str | None,
+    explain: bool,
+    output: str,
 ) -> None:
-    """Print a target's URL at the API server or at the door, or explain one."""
+    """Print a target's URL at the API server or at the door, or explain one.
+
+    TARGET: grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1. PATH: the path, and the query, behind it.
+    """
     if explain:
         if path or api or host or proxy_path or curl:
-            raise typer.BadParameter("a URL is explained alone, without PATH and spellings", param_hint="--explain")
+            raise click.BadParameter("a URL is explained alone, without PATH and spellings", param_hint="--explain")
         _explain(target, domain, output)
         return
     if api + host + proxy_path + curl > 1:
-        raise typer.BadParameter("choose one of --api, --host, --path, --curl", param_hint="--host")
-    chosen = context_of(name, context)
+        raise click.BadParameter("choose one of --api, --host, --path, --curl", param_hint="--host")
+    chosen = options.context_of(name, context)
     found = parse_argument(target, namespace or namespace_of(kubeconfig, chosen))
     rest = as_rest(path)
     if not (host or curl or found.port or found.kind == "nodes"):
@@ -80,7 +97,12 @@ def url(
         from hatchway.kube import settings
 
         text = settings.load(kubeconfig, chosen).server + format_proxy_path(found, rest)
-    print(json.dumps({"url": text, **asdict(found)}, indent=2) if output is Format.json else text)
+    if output == "text":
+        print(text)
+    elif output == "name":
+        print(format_arguments(found))
+    else:
+        print_data({"url": text, **asdict(found)}, output)
 
 
 def as_rest(path: str) -> str:
@@ -150,7 +172,7 @@ class _NoHttp(HatchwayError):
         )
 
 
-def _explain(text: str, domain: str | None, output: Format) -> None:
+def _explain(text: str, domain: str | None, output: str) -> None:
     parts = urlsplit(text if "//" in text or text.startswith("/") else f"//{text}")
     # Rancher and others have the API below a path of their own.
     base, slash, tail = parts.path.partition("/api/v1/n")
@@ -163,8 +185,11 @@ def _explain(text: str, domain: str | None, output: Format) -> None:
         server, rest = "", parts.path or "/"
     if parts.query:
         rest += "?" + parts.query
-    if output is Format.json:
-        print(json.dumps({"server": server, **asdict(found), "path": rest}, indent=2))
+    if output == "name":
+        print(format_arguments(found))
+        return
+    if output != "text":
+        print_data({"server": server, **asdict(found), "path": rest}, output)
         return
     rows = {
         "server": server,

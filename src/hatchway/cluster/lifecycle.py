@@ -77,18 +77,42 @@ def require(state: StateDir) -> None:
         raise missing(state)
 
 
+def known(state_dir: str | None = None) -> list[StateDir]:
+    """Return the clusters that have state, sorted by name.
+
+    state_dir: where clusters keep their state; None takes the default (`StateDir.for_name`).
+    """
+    base = StateDir.for_name(DEFAULT_NAME, state_dir).path.parent
+    try:
+        return [state for path in sorted(base.iterdir()) if (state := StateDir(path)).config_file.exists()]
+    except OSError:
+        return []
+
+
+def summary(state: StateDir) -> dict[str, Any]:
+    """Return what `hatchway list` shows of a cluster.
+
+    Returns: name, status ("running", "stopped", or "changing" while it starts or stops), server (its URL, None unless it
+        runs), context (of the kubeconfig), directory.
+    """
+    running = state.running()
+    run = state.load_run() if running else None
+    return {
+        "name": state.path.name,
+        "status": "stopped" if not running else "changing" if run is None else "running",
+        "server": run["server"] if run else None,
+        "context": context_name(state.path.name),
+        "directory": str(state.path),
+    }
+
+
 def missing(state: StateDir) -> HatchwayError:
     """What to say where there is no such cluster; the hint names those that there are."""
     hint = "`hatchway up` makes one"
     with contextlib.suppress(OSError, HatchwayError):
-        found = [StateDir(path) for path in sorted(state.path.parent.iterdir())]
-        known = [
-            f"{one.path.name} ({'running' if one.running() else 'stopped'})"
-            for one in found
-            if one.config_file.exists()
-        ]
-        if known:
-            hint = f"--name takes {', '.join(known)}; `hatchway up --name {state.path.name}` makes another one"
+        if others := known(str(state.path.parent)):
+            names = ", ".join(f"{one.path.name} ({'running' if one.running() else 'stopped'})" for one in others)
+            hint = f"--name takes {names}; `hatchway up --name {state.path.name}` makes another one"
     return HatchwayError(f'there is no cluster "{state.path.name}" in {state.path.parent}', hint)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-import hatchway
 from hatchway.cluster.api.discovery import Discovery
 from hatchway.cluster.api.documents import Document
 from hatchway.cluster.api.health import Answer, Health
@@ -18,10 +17,9 @@ from hatchway.cluster.api.negotiation import JSON, View, encode, negotiate
 from hatchway.cluster.api.openapi import OpenAPI
 from hatchway.cluster.api.options import Query
 from hatchway.cluster.api.registry import Registry
+from hatchway.cluster.release import GIT_VERSION, KUBERNETES_MAJOR, KUBERNETES_MINOR
 from hatchway.errors import no_such_path
 
-# The release whose API this server speaks (the table of facts is made from it).
-KUBERNETES_MAJOR, KUBERNETES_MINOR = "1", "37"
 PAGE_NOT_FOUND = Answer(
     404,
     [
@@ -31,7 +29,6 @@ PAGE_NOT_FOUND = Answer(
     ],
     b"404 page not found\n",
 )
-GIT_VERSION = f"v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+hatchway.{hatchway.__version__}"
 
 
 def version() -> dict[str, str]:

@@ -1,0 +1,36 @@
+"""`hatchway list`: the embedded clusters of this machine."""
+
+from __future__ import annotations
+
+import click
+
+from hatchway.cli import options
+from hatchway.cli.printing import print_data, print_table
+
+
+@click.command(
+    "list",
+    short_help="List the embedded clusters of this machine.",
+    epilog=options.examples("""
+    hatchway list
+    hatchway list -o json
+    hatchway down --name $(hatchway list -o name | head -1)
+    """),
+)
+@options.state_dir
+@options.output("text", "name", "json", "yaml")
+def list_clusters(state_dir: str | None, output: str) -> None:
+    """List the embedded clusters of this machine: what runs, where, and what was kept."""
+    from hatchway.cluster import lifecycle
+
+    found = [lifecycle.summary(state) for state in lifecycle.known(state_dir)]
+    if output == "name":
+        for cluster in found:
+            print(cluster["name"])
+    elif output != "text":
+        print_data(found, output)
+    elif found:
+        rows = [[str(cluster[key] or "<none>") for key in ("name", "status", "server", "context")] for cluster in found]
+        print_table([["NAME", "STATUS", "SERVER", "CONTEXT"], *rows])
+    else:
+        click.echo("there are no clusters yet; `hatchway up` makes one", err=True)

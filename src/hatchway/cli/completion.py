@@ -1,0 +1,29 @@
+"""`hatchway completion`: the line that teaches a shell to complete Hatchway's commands."""
+
+from __future__ import annotations
+
+import click
+
+from hatchway.cli import options
+from hatchway.cli.app import PROGRAM, app
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(
+    short_help="Print the completion script of a shell.",
+    epilog=options.examples("""
+    source <(hatchway completion bash)                                        # this shell
+    hatchway completion bash >~/.local/share/bash-completion/completions/hatchway   # all to come
+    hatchway completion zsh >"${fpath[1]}/_hatchway"
+    hatchway completion fish >~/.config/fish/completions/hatchway.fish
+    """),
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script by which SHELL (bash, zsh or fish) completes commands, options, clusters, contexts and targets."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())

@@ -1,0 +1,79 @@
+"""`hatchway man`: the manual page, made from the texts of --help."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from hatchway import __version__
+from hatchway.cli import options
+from hatchway.cli.app import PROGRAM, app
+
+
+@click.command(
+    short_help="Print the manual page.",
+    epilog=options.examples("""
+    hatchway man | man -l -
+    hatchway man >~/.local/share/man/man1/hatchway.1
+    """),
+)
+def man() -> None:
+    """Print the manual page: every command with its options and examples, in man(7) format."""
+    click.echo(manual())
+
+
+def manual() -> str:
+    """Return the manual page in man(7) format."""
+    root = click.Context(app, info_name=PROGRAM)
+    summary = (app.help or "").strip().rstrip(".")
+    lines = [
+        f'.TH {PROGRAM.upper()} 1 "" "{PROGRAM} {__version__}" "User Commands"',
+        ".SH NAME",
+        f"{PROGRAM} \\- {_escaped(summary)}",
+        ".SH SYNOPSIS",
+        f".B {PROGRAM}",
+        "COMMAND [OPTIONS] [ARGUMENTS]",
+        ".SH COMMANDS",
+    ]
+    for name in app.list_commands(root):
+        command = app.get_command(root, name)
+        assert command is not None
+        lines += _command(click.Context(command, info_name=name, parent=root))
+    lines += [
+        ".SH FILES",
+        ".TP",
+        "~/.local/state/hatchway/NAME/",
+        "What the embedded cluster NAME keeps; --state-dir and $HATCHWAY_STATE_DIR choose another place.",
+        ".TP",
+        "~/.kube/config",
+        "Where contexts come from and where `hatchway up` writes its own; --kubeconfig and $KUBECONFIG choose others.",
+        ".SH EXIT STATUS",
+        "0 on success, 1 for what failed, 2 for a command line that cannot be understood, 130 after Ctrl\\-C; "
+        "`hatchway status` has codes of its own.",
+    ]
+    return "\n".join(lines)
+
+
+def _command(ctx: click.Context) -> list[str]:
+    command = ctx.command
+    arguments = " ".join(command.collect_usage_pieces(ctx))
+    lines = [f".SS {PROGRAM} {ctx.info_name} {_escaped(arguments)}"]
+    for paragraph in re.split(r"\n\s*\n", (command.help or "").strip()):
+        lines += [_escaped(" ".join(paragraph.split())), ".PP"]
+    for parameter in command.params:
+        record = parameter.get_help_record(ctx)
+        if record is not None:
+            lines += [".TP", f".B {_escaped(record[0])}", _escaped(" ".join(record[1].split()))]
+    found = re.search(r"\x08\n(.*)", command.epilog or "", re.DOTALL)
+    if found:
+        lines += [".PP", "Examples:", ".PP", ".nf"]
+        lines += [_escaped(line) for line in found[1].splitlines()]
+        lines += [".fi"]
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """Return the text with what roff would interpret escaped: backslashes, hyphens, a dot or quote at a line's start."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{text}" if text.startswith((".", "'")) else text

@@ -1,0 +1,138 @@
+"""What is wrong with a command line, in one line and a hint."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import click
+
+
+def explain(error: click.UsageError) -> tuple[str, str]:
+    """Return (message, hint) for a command line that click refused."""
+    command = error.ctx.command_path if error.ctx is not None else "hatchway"
+    hint = f"`{command} --help` shows what it takes"
+    match error:
+        case click.NoSuchOption():
+            similar = sorted(error.possibilities or ())
+            if similar:
+                hint = f"did you mean {' or '.join(similar)}? {hint}"
+            return f"`{command}` has no option {error.option_name}", hint
+        case click.MissingParameter():
+            return f"`{command}` needs {_name(error)}", hint
+        case click.BadParameter():
+            name = _name(error)
+            return f"{name}: {error.message}" if name else error.message, hint
+    return error.format_message().rstrip("."), hint
+
+
+def _name(error: click.BadParameter) -> str:
+    """Return the parameter as it is typed: the long option, or the argument's name in capitals."""
+    if isinstance(error.param_hint, str):
+        return error.param_hint
+    parameter = error.param
+    if parameter is None:
+        return ""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len)
+    return parameter.make_metavar(error.ctx) if error.ctx is not None else parameter.human_readable_name.upper()
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]
+    """A whole number in ASCII digits, from `least` to `most`.
+
+    least, most: both included.
+    what: what the number is, for the message.
+    """
+
+    name = "number"
+
+    def __init__(self, least: int, most: int, what: str = "number") -> None:
+        self._least = least
+        self._most = most
+        self._what = what
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Raises click.BadParameter."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        if not (text.isascii() and text.isdigit()):
+            self.fail(f'"{text}" is not a {self._what}; write a number from {self._least} to {self._most}', param, ctx)
+        # Longer ones are out of range in any case; Python refuses to convert very long ones.
+        if len(text) > 18 or not self._least <= int(text) <= self._most:
+            self.fail(f"{text} is out of range; choose from {self._least} to {self._most}", param, ctx)
+        return int(text)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the help writes the value."""
+        return "N"
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A number of seconds, fractions allowed, not negative."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds. Raises click.BadParameter."""
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        whole, _, fraction = text.partition(".")
+        if not (text.isascii() and (whole + fraction).isdigit() and len(text) <= 12):
+            self.fail(f'"{text}" is not a number of seconds; write it like 30 or 2.5', param, ctx)
+        return float(text)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the help writes the value."""
+        return "SECONDS"
+
+
+class Choice(click.ParamType):  # type: ignore[type-arg]
+    """One of several words."""
+
+    name = "choice"
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word. Raises click.BadParameter."""
+        text = str(value)
+        if text not in self.words:
+            self.fail(f'"{text}" is not known; choose {", ".join(self.words[:-1])} or {self.words[-1]}', param, ctx)
+        return text
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the help writes the value."""
+        return "|".join(self.words)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Return the words that begin like `incomplete`."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
+
+
+class GoFlagsCommand(click.Command):
+    """A command whose switches also take `=true` and `=false`, as those of programs written in Go."""
+
+    _VALUES: ClassVar = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; `--switch=false` is left out of it."""
+        switches = {
+            name for param in self.params if isinstance(param, click.Option) and param.is_flag for name in param.opts
+        }
+        kept = []
+        for argument in args:
+            name, equals, value = argument.partition("=")
+            if not equals or name not in switches:
+                kept.append(argument)
+            elif value.lower() not in self._VALUES:
+                raise click.BadParameter(f'"{value}" is neither true nor false', ctx, param_hint=name)
+            elif self._VALUES[value.lower()]:
+                kept.append(name)
+        return super().parse_args(ctx, kept)
