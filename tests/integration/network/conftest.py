@@ -48,9 +48,9 @@ class Run:
             time.sleep(0.01)
         return path
 
-    def result(self) -> Any:
+    def result(self, more_seconds: float = 0.0) -> Any:
         """The scenario's result, when everything has ended."""
-        self.process.wait(_SECONDS)
+        self.process.wait(_SECONDS + more_seconds)
         path = self.directory / "result.json"
         assert path.exists(), self.logs()
         found = json.loads(path.read_text())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway.cluster.network import agent
+from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.node.runtime import ContainerConfig, Mount, Process, Runtime, Sandbox, StartError
 
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -326,11 +327,14 @@ async def for_ever_in_one_session(runtime: Runtime, directory: Path) -> Any:
 
 
 async def main() -> None:
-    from tests.integration.network import hostile, services
+    from tests.integration.network import hostile, races, services
 
     scenario, directory = sys.argv[1], Path(sys.argv[2])
-    async with agent.open_runtime() as runtime:
-        found = globals().get(scenario) or getattr(services, scenario, None) or getattr(hostile, scenario)
+    names = ["control-plane", "node-1", "node-2"]
+    directories = NodeDirectories(directory / "nodes", names, directory / "network")
+    async with agent.open_runtime(directories) as runtime:
+        modules = (services, hostile, races)
+        found = globals().get(scenario) or next(getattr(it, scenario) for it in modules if hasattr(it, scenario))
         ending = asyncio.ensure_future(runtime.closed)
         running = asyncio.ensure_future(found(runtime, directory))
         await asyncio.wait((ending, running), return_when=asyncio.FIRST_COMPLETED)

@@ -99,6 +99,7 @@ def prepare(scratch: str, hidden: Sequence[str] = ()) -> Template:
         linux.mount(tree, programs + tree, None, linux.MS_BIND | linux.MS_REC)
     _mask(programs, [path for path in hidden if any(_inside(path, tree) for tree in trees)], programs + _EMPTY)
     os.mkdir(programs + "/etc")
+    os.chmod(programs + "/etc", 0o755)
     _expose("/etc", programs + "/etc", _ETC_HIDDEN)
     make_read_only(programs)
     template = Template(scratch, links, trees, sorted(os.listdir(programs + "/etc")))
