@@ -24,7 +24,7 @@ def _escapes(safe: bytes) -> list[bytes]:
 
 _PATH: Final = _escapes(b"$&+,/:;=@")
 _USER: Final = _escapes(b"$&+,;=")
-_HOST: Final = _escapes(b"!$&'()*+,;=:[]<>\"")
+_HOST: Final = _escapes(b"!$&'()+*,;=:[]<>\"")
 _FRAGMENT: Final = _escapes(b"$&+,/:;=?@!()*")
 _UNSAFE_IN_PATH = re.compile(rb"[^A-Za-z0-9_.~$&+,/:;=@-]")
 # What may stand unescaped in a path or fragment that keeps its own escapes (`validEncoded`).

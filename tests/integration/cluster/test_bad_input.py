@@ -30,6 +30,8 @@ STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+# What a kube-apiserver answers in plain text: paths that nothing serves, and escapes that cannot be read.
+_PLAIN = (b"404 page not found\n", b"400 Bad Request")
 LOGGING = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy"
 
 
@@ -418,7 +420,7 @@ MAP_BOMB = b"a0: &a0 {k: v}\n" + b"".join(
 )
 def test_bodies_that_are_no_config_map(target: Target, body: bytes, content_type: str) -> None:
     answer = target.ask("POST", MAPS, body, content_type)
-    assert answer.status in (400, 415, 422), answer
+    assert answer.status in (400, 413, 415, 422), answer
     assert len(answer.message) < 100_000
 
 
@@ -554,7 +556,7 @@ def test_bodies_that_are_too_large(target: Target, method: str) -> None:
 def test_bad_paths_and_queries(target: Target, path: str, status: int) -> None:
     answer = target.ask("GET", path)
     assert answer.status == status, answer
-    if answer.body != b"404 page not found\n" and status != 200:
+    if answer.body not in _PLAIN and status != 200:
         assert answer.message
 
 
@@ -728,7 +730,7 @@ def test_proxied_paths(target: Target, rest: str, status: int | None) -> None:
         assert answer.status in (200, 301, 307, 404, 405, 431), answer
     else:
         assert answer.status == status
-        assert answer.message
+        assert answer.body in _PLAIN or answer.message
 
 
 @pytest.mark.parametrize(

@@ -249,8 +249,8 @@ async def races(runtime: Runtime, directory: Path) -> Any:
         argv = ["python3", "-c", _ATTACK, str(race.outside), *places]
         attackers.append(await where.start(config(argv, writing, name=name, mounts=shared)))
         os.close(writing)
-        with open(reading) as begun:
-            assert await asyncio.to_thread(begun.readline) == "begun\n"
+        assert await asyncio.to_thread(os.read, reading, 100) == b"begun\n"
+        os.close(reading)
     projected = [kind.lower() for kind in _PROJECTED]
     tampering = asyncio.create_task(
         run(

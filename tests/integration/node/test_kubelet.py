@@ -211,13 +211,6 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     await world.pod("noimage", ready)
 
 
-async def test_a_volume_shows_the_pods_address(world: World) -> None:
-    items = [{"path": "ip", "fieldRef": {"fieldPath": "status.podIP"}}]
-    await world.create("web", *SERVE, volumes=[{"name": "v", "downwardAPI": {"items": items}}])
-    pod = await world.pod("web", ready)
-    await eventually(lambda: (world.volume(pod, "v") / "ip").read_text() == pod["status"]["podIP"])
-
-
 async def test_a_worker_that_breaks_is_replaced_and_others_go_on(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

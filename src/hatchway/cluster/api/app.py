@@ -184,10 +184,15 @@ class _Verbs(Call):
         stored, created = await self.api.update(request, obj, status=status)
         await self.answer_object(201 if created else 200, stored)
 
-    async def _patch_function(self, request: Request, gvk: tuple[str, str, str]) -> Callable[[Object], Any]:
+    def _patch_type(self) -> str:
+        """Return the media type of the patch. Raises ApiError 415 for one that this server does not apply."""
         found = media_type(self.header(b"content-type"))
         if found not in (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH):
             raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+        return found
+
+    async def _patch_function(self, request: Request, gvk: tuple[str, str, str]) -> Callable[[Object], Any]:
+        found = self._patch_type()
         body = await self.body()
         parsed = await run_sized(len(body), patch.parse_patch, found, body)
         if request.field_validation != "Ignore" and parsed.duplicates:
@@ -200,6 +205,8 @@ class _Verbs(Call):
     async def _patch(self, *, status: bool) -> None:
         if not self.info.name:
             raise _not_allowed()
+        # Before the options: `force` belongs to server-side apply, and kubectl knows by the 415 that there is none.
+        self._patch_type()
         request = self.request("patch")
         apply = await self._patch_function(request, request.row.gvk)
         await self.answer_object(200, await self.api.patch(request, apply, status=status))
