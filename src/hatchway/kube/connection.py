@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatchway.errors import HatchwayError
-from hatchway.kube import execplugin, kubeconfig, settings
+from hatchway.kube import execplugin, kubeconfig, oidc, settings
 from hatchway.kube.dial import Dialer, keep_alive
 from hatchway.kube.envproxy import from_environment
 from hatchway.kube.settings import Settings
@@ -154,7 +154,7 @@ class Connection:
     @property
     def fresh(self) -> bool:
         """Whether `fields()` are good as they are, so that `ready` need not be awaited."""
-        if self._settings.plugin is None:
+        if not self._settings.asks:
             return True
         credential = self._credential
         return credential is not None and (credential.expires is None or time.time() < credential.expires - _NEAR_END)
@@ -215,11 +215,11 @@ class Connection:
         try:
             while True:
                 asked = self._settings
-                if asked.plugin is None:
+                if not asked.asks:
                     return
-                credential = await execplugin.run(asked)
+                credential = await (oidc.obtain(asked) if asked.oidc is not None else execplugin.run(asked))
                 # An edit of the kubeconfig while the plugin ran makes its answer somebody else's.
-                if self._settings.plugin == asked.plugin:
+                if _same_source(self._settings, asked):
                     self._apply(self._settings, credential)
                     self._say(None)
                     return
@@ -291,7 +291,7 @@ class Connection:
         try:
             found = settings.load(self._kubeconfig, self._pinned)
             self._seen |= _stat(found.files)
-            same = found.plugin == self._settings.plugin and found.server == self._settings.server
+            same = _same_source(found, self._settings) and found.server == self._settings.server
             self._apply(found, self._credential if same else None)
             self._say(None)
         except HatchwayError as error:
@@ -305,6 +305,9 @@ class Connection:
     def _apply(self, found: Settings, credential: execplugin.Credential | None) -> None:
         """Take over settings and a plugin's credential; all of it or, with a HatchwayError, nothing."""
         files = _read(found)
+        if found.oidc is not None:
+            # Another program may have written a newer one.
+            credential = oidc.held(found.oidc) or credential
         certificate, key = files.certificate, files.key
         if credential is not None and credential.certificate is not None:
             certificate, key = credential.certificate, credential.key
@@ -379,6 +382,12 @@ class Connection:
     def _tell(self) -> None:
         for callback in list(self._subscribers):
             callback()
+
+
+def _same_source(one: Settings, other: Settings) -> bool:
+    """Whether credentials that were asked for by one are those of the other."""
+    sources = [found.oidc.updated({}) if found.oidc is not None else found.plugin for found in (one, other)]
+    return sources[0] == sources[1]
 
 
 def _key(found: Settings) -> object:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hatchway.errors import HatchwayError
+from hatchway.kube import goyaml
 from hatchway.kube.settings import Plugin, Settings
 
 # Somebody may have to log in with a browser; without a terminal nobody can.
@@ -105,7 +106,7 @@ def _credential(settings: Settings, output: bytes) -> Credential:
     plugin = settings.plugin
     assert plugin is not None
     try:
-        found = json.loads(output)
+        found = _decoded(output)
         if found["kind"] != "ExecCredential":
             raise ValueError
     except (ValueError, KeyError, TypeError):
@@ -119,18 +120,27 @@ def _credential(settings: Settings, output: bytes) -> Credential:
     status = found.get("status")
     if not isinstance(status, dict):
         raise _failure(settings, "gave no credentials", plugin.hint)
-    token = str(status.get("token") or "").strip()
-    certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
+    texts = [status.get(key) or "" for key in ("token", "clientCertificateData", "clientKeyData")]
+    if not all(isinstance(text, str) for text in texts):
+        raise _failure(settings, "gave credentials that are no text", plugin.hint)
+    token, certificate, key = texts[0].strip(), texts[1], texts[2]
     if bool(certificate) != bool(key) or not (token or certificate):
         raise _failure(settings, "gave neither a token nor a certificate with its key", plugin.hint)
     if any(character in token for character in "\r\n\0"):
         raise _failure(settings, "gave a token with a line break in it", plugin.hint)
     return Credential(
         token,
-        str(certificate).encode() if certificate else None,
-        str(key).encode() if key else None,
+        certificate.encode() if certificate else None,
+        key.encode() if key else None,
         _moment(settings, status.get("expirationTimestamp")),
     )
+
+
+def _decoded(output: bytes) -> Any:
+    """JSON, or YAML, which client-go takes as well. Raises ValueError."""
+    if output.lstrip().startswith(b"{"):
+        return json.loads(output)
+    return goyaml.value(goyaml.parse(output).root)
 
 
 def _moment(settings: Settings, text: Any) -> float | None:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
@@ -24,6 +24,7 @@ from hatchway.kube.paths import SERVICE_ACCOUNT
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _CLUSTER_CONFIG = "client.authentication.k8s.io/exec"
+_REMOVED = {"gcp": "gke-gcloud-auth-plugin", "azure": "https://github.com/Azure/kubelogin"}
 _MEND = "mend the kubeconfig, or choose another context with --context"
 
 
@@ -41,6 +42,25 @@ class Plugin:
     stdin: str
     hint: str
     cluster: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Oidc:
+    """An OpenID Connect provider (`auth-provider: oidc`). ca: of the issuer; PEM, its file, or None. file, user: where
+    in which kubeconfig the tokens stand."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    ca: bytes | Path | None
+    id_token: str
+    refresh_token: str
+    file: Path
+    user: str
+
+    def updated(self, config: dict[str, str]) -> Oidc:
+        """With the tokens of a configuration as it is now."""
+        return replace(self, id_token=config.get("id-token", ""), refresh_token=config.get("refresh-token", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +86,17 @@ class Settings:
     certificate: bytes | Path | None = None
     key: bytes | Path | None = None
     plugin: Plugin | None = None
+    oidc: Oidc | None = None
     impersonate: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def url(self) -> SplitResult:
         return urlsplit(self.server)
+
+    @property
+    def asks(self) -> bool:
+        """Whether credentials have to be asked for, and end some time."""
+        return self.plugin is not None or self.oidc is not None
 
     @property
     def files(self) -> list[Path]:
@@ -135,8 +161,10 @@ def from_document(document: kubeconfig_files.Document, context: str) -> Settings
     user_name = str(chosen.get("user") or "")
     # A context without a user is an anonymous one.
     user = _entry(document, "users", "user", user_name, context) if user_name else {}
+    origins = (item.get(kubeconfig_files.ORIGIN) for item in document["users"] if item.get("name", "") == user_name)
+    origin = next(origins, None) or Path(os.devnull)
     try:
-        return _settings(context, str(chosen.get("namespace") or "default"), cluster, user_name, user)
+        return _settings(context, str(chosen.get("namespace") or "default"), cluster, user_name, user, origin)
     except _Unusable as error:
         raise HatchwayError(f'context "{context}" of the kubeconfig cannot be used: {error}', _MEND) from error
 
@@ -155,20 +183,18 @@ def _entry(document: kubeconfig_files.Document, section: str, key: str, name: st
     raise HatchwayError(f'context "{context}" of the kubeconfig cannot be used: {what}', _MEND)
 
 
-def _settings(context: str, namespace: str, cluster: dict[str, Any], user_name: str, user: dict[str, Any]) -> Settings:
-    provider = user.get("auth-provider")
+def _settings(
+    context: str, namespace: str, cluster: dict[str, Any], user_name: str, user: dict[str, Any], origin: Path
+) -> Settings:
     token, token_file = _text(user, "token").strip(), _text(user, "tokenFile")
     name, password = _text(user, "username"), _text(user, "password")
     certificate, key = _pem(user, "client-certificate"), _pem(user, "client-key")
     if (certificate is None) != (key is None):
         raise _Unusable("a client certificate needs a client key, and the key a certificate")
     static = bool(token or token_file or name)
-    if provider and not static and certificate is None:
-        kind = provider.get("name", "") if isinstance(provider, dict) else provider
-        raise _Unusable(
-            f'its user "{user_name}" takes credentials from the auth-provider "{kind}", which Kubernetes 1.26 removed; '
-            "an exec plugin takes its place (kubelogin for OIDC, gke-gcloud-auth-plugin, kubelogin for Azure)"
-        )
+    oidc = _provider(user["auth-provider"], user_name, origin) if user.get("auth-provider") else None
+    if oidc is not None and user.get("exec"):
+        raise _Unusable(f'its user "{user_name}" has an auth-provider beside an exec plugin: one of them has to go')
     plugin = user.get("exec")
     ca = _pem(cluster, "certificate-authority")
     insecure = cluster.get("insecure-skip-tls-verify") is True
@@ -192,7 +218,31 @@ def _settings(context: str, namespace: str, cluster: dict[str, Any], user_name: 
         key=key,
         # What is written down wins over what a plugin would say.
         plugin=_plugin(plugin, cluster, server) if plugin and not static else None,
+        oidc=None if static else oidc,
         impersonate=_impersonation(user),
+    )
+
+
+def _provider(provider: Any, user: str, file: Path) -> Oidc:
+    """The provider that kubectl still has. Raises _Unusable for the others, in kubectl's words."""
+    name = _text(provider, "name") if isinstance(provider, dict) else ""
+    if name in _REMOVED:
+        raise _Unusable(f"the {name} auth plugin has been removed; {_REMOVED[name]} takes its place as an exec plugin")
+    if name != "oidc":
+        raise _Unusable(f'there is no auth-provider "{name}"; an exec plugin takes its place')
+    config = provider.get("config") or {}
+    for key in ("idp-issuer-url", "client-id"):
+        if not config.get(key):
+            raise _Unusable(f"its auth-provider has no {key}")
+    return Oidc(
+        issuer=_text(config, "idp-issuer-url"),
+        client_id=_text(config, "client-id"),
+        client_secret=_text(config, "client-secret"),
+        ca=_pem(config, "idp-certificate-authority"),
+        id_token=_text(config, "id-token"),
+        refresh_token=_text(config, "refresh-token"),
+        file=file,
+        user=user,
     )
 
 
@@ -228,7 +278,9 @@ def _plugin(found: Any, cluster: dict[str, Any], server: str) -> Plugin:
     told: dict[str, Any] | None = None
     if found.get("provideClusterInfo") is True:
         told = {"server": server}
-        for key in ("tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data", "proxy-url"):
+        for key in (
+            "tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data", "proxy-url", "disable-compression"
+        ):  # fmt: skip
             if cluster.get(key):
                 told[key] = cluster[key]
         path = cluster.get("certificate-authority")
@@ -241,12 +293,12 @@ def _plugin(found: Any, cluster: dict[str, Any], server: str) -> Plugin:
             if isinstance(extension, dict) and extension.get("name") == _CLUSTER_CONFIG:
                 told["config"] = extension.get("extension")
     environment = found.get("env") or ()
-    if not all(isinstance(pair, dict) and "name" in pair for pair in environment):
+    if not all(isinstance(pair, dict) and pair.get("name") for pair in environment):
         raise _Unusable("the env of its exec plugin is not a list of names and values")
     return Plugin(
         command=str(found["command"]),
-        arguments=tuple(str(argument) for argument in found.get("args") or ()),
-        environment=tuple((str(pair["name"]), str(pair.get("value", ""))) for pair in environment),
+        arguments=tuple("" if argument is None else str(argument) for argument in found.get("args") or ()),
+        environment=tuple((str(pair["name"]), _text(pair, "value")) for pair in environment),
         api_version=version,
         stdin=stdin,
         hint=" ".join(str(found.get("installHint") or "").split()),

@@ -96,7 +96,7 @@ def test_a_plugin() -> None:
         "apiVersion": V1,
         "command": "aws",
         "args": ["eks", "get-token"],
-        "env": [{"name": "AWS_PROFILE", "value": "x"}],
+        "env": [{"name": "AWS_PROFILE", "value": "x"}, {"name": "EMPTY", "value": None}, {"name": "NONE"}],
         "interactiveMode": "Never",
         "installHint": "install\n  the aws CLI",
         "provideClusterInfo": True,
@@ -107,7 +107,11 @@ def test_a_plugin() -> None:
     }
     taken = found(cluster, {"exec": plugin}).plugin
     assert taken is not None
-    assert (taken.command, taken.arguments, taken.environment) == ("aws", ("eks", "get-token"), (("AWS_PROFILE", "x"),))
+    assert (taken.command, taken.arguments, taken.environment) == (
+        "aws",
+        ("eks", "get-token"),
+        (("AWS_PROFILE", "x"), ("EMPTY", ""), ("NONE", "")),
+    )
     assert (taken.stdin, taken.hint) == ("Never", "install the aws CLI")
     assert taken.cluster == {
         "server": "https://k8s.example:6443",
@@ -131,10 +135,30 @@ def test_plugins_that_cannot_be_run(plugin: dict[str, Any], word: str) -> None:
     assert word in problem(user={"exec": plugin})
 
 
-def test_an_auth_provider_says_what_takes_its_place() -> None:
-    message = problem(user={"auth-provider": {"name": "oidc", "config": {}}})
-    assert '"oidc"' in message
-    assert "kubelogin" in message
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [
+        ({"name": "gcp"}, "the gcp auth plugin has been removed; gke-gcloud-auth-plugin takes its place"),
+        ({"name": "azure", "config": {}}, "the azure auth plugin has been removed; https://github.com/Azure/kubelogin"),
+        ({"name": "openstack"}, 'no auth-provider "openstack"'),
+        ({"name": "oidc"}, "has no idp-issuer-url"),
+        ({"name": "oidc", "config": {"idp-issuer-url": "https://x"}}, "has no client-id"),
+    ],
+)
+def test_auth_providers_that_cannot_be_used(provider: dict[str, Any], words: str) -> None:
+    assert words in problem(user={"auth-provider": provider})
+    # As in kubectl: also where another credential would do.
+    assert words in problem(user={"auth-provider": provider, "token": "t"})
+
+
+def test_an_oidc_provider() -> None:
+    config = {"idp-issuer-url": "https://dex", "client-id": "kubernetes", "refresh-token": "r"}
+    taken = found(user={"auth-provider": {"name": "oidc", "config": config}}).oidc
+    assert taken is not None
+    assert (taken.issuer, taken.client_id, taken.client_secret, taken.id_token) == ("https://dex", "kubernetes", "", "")
+    assert found(user={"auth-provider": {"name": "oidc", "config": config}, "token": "t"}).oidc is None
+    both = {"auth-provider": {"name": "oidc", "config": config}, "exec": {"apiVersion": V1, "command": "x"}}
+    assert "beside an exec plugin" in problem(user=both)
 
 
 def test_what_a_context_names_must_be_there() -> None:
