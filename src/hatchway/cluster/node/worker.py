@@ -225,13 +225,18 @@ class PodWorker:
             if spec.get(field):
                 message = f"{field} is not supported by Hatchway: the pod has namespaces of its own"
                 self._around.event("Warning", "Unsupported", message)
-        for security in (spec.get("securityContext"), *((c.spec.get("securityContext")) for c in self.main)):
-            if (security or {}).get("runAsUser") or (security or {}).get("runAsNonRoot"):
-                message = (
-                    "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
-                )
-                self._around.event("Warning", "Unsupported", message)
-                return
+        contexts = [found for c in self.main if (found := c.spec.get("securityContext"))]
+        if any(context.get("privileged") for context in contexts):
+            message = (
+                "privileged is not supported by Hatchway: capabilities hold in the container's own namespaces only"
+            )
+            self._around.event("Warning", "Unsupported", message)
+        if any(
+            context.get("runAsUser") or context.get("runAsNonRoot")
+            for context in (spec.get("securityContext") or {}, *contexts)
+        ):
+            message = "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
+            self._around.event("Warning", "Unsupported", message)
 
     async def _retry(self, step: Callable[[], Awaitable[bool]]) -> None:
         """Call `step` until it returns True, with back-off, at once when a ConfigMap or Secret has changed."""
