@@ -211,6 +211,13 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     await world.pod("noimage", ready)
 
 
+async def test_what_a_pod_is_not_given_is_an_event(world: World) -> None:
+    privileged = {"name": "d", "image": "x", "command": list(SERVE), "securityContext": {"privileged": True}}
+    await world.create("web", *SERVE, more=[privileged], hostPID=True)
+    found = await world.events("web", 2, "Unsupported")
+    assert sorted(message.split()[0] for _, message in found) == ["hostPID", "privileged"]
+
+
 async def test_a_worker_that_breaks_is_replaced_and_others_go_on(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
