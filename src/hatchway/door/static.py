@@ -33,19 +33,27 @@ class Directory:
 
     async def _answer(self, scope: Scope) -> Response:
         path: str = scope["path"].removeprefix(self._prefix)
+        if "\0" in path:
+            return PlainTextResponse("400 Bad Request: a path cannot hold a zero byte\n", 400, headers=_NOSNIFF)
         full, found = self._files.lookup_path(os.path.normpath(path))
         if found is None or b"%2e%2e" in scope["raw_path"].lower():
             return _missing()
         here = Path(full)
+        if not self._holds(here):
+            return _missing()
         if here.is_dir():
             if path and not path.endswith("/"):
                 return _moved(quote(here.name) + "/", scope)
-            if (here / "index.html").is_file():
+            if (here / "index.html").is_file() and self._holds(here / "index.html"):
                 return await self._file(os.path.join(path, "index.html"), scope)
             return _listing(here)
         if here.name == "index.html":
             return _moved("./", scope)
         return await self._file(path, scope)
+
+    def _holds(self, path: Path) -> bool:
+        """Return True when the path, all links followed, is inside the directory that is shown."""
+        return path.resolve().is_relative_to(self._root.resolve())
 
     async def _file(self, path: str, scope: Scope) -> Response:
         try:

@@ -28,6 +28,7 @@ HOP_BY_HOP: Final = frozenset(
 )
 _FRAMED: Final = HOP_BY_HOP | {b"content-length"}
 # A sender that lists these in `Connection` would strip what later hops rely on; the listing is ignored.
+_LONGEST: Final = (1 << 63) - 1
 _NEVER_STRIPPED: Final = frozenset({b"host", b"content-length", b"content-type", b"trailer", b"date", b"expect"})
 _NO_TRAILERS: Final = _FRAMED | {
     b"host",
@@ -78,10 +79,11 @@ def tokens(value: bytes) -> list[bytes]:
 
 
 def length(value: bytes) -> int:
-    """The value of a Content-Length. Raises BadMessage."""
-    if not value.isdigit() or len(value) > 19:
+    """Return the value of a Content-Length, at most 2^63 - 1 as in Go's net/http. Raises BadMessage."""
+    # The number of digits first: Python refuses to convert very long ones.
+    if not value.isdigit() or len(value) > 19 or (found := int(value)) > _LONGEST:
         raise BadMessage("malformed Content-Length")
-    return int(value)
+    return found
 
 
 def strip_listed(headers: Headers, connection: list[bytes]) -> Headers:

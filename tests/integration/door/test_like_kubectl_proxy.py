@@ -319,6 +319,21 @@ def test_the_listing(api: Recorder, place: Path, program: str) -> None:
     ]
 
 
+def test_files_outside_of_the_directory_are_not_served(api: Recorder, place: Path) -> None:
+    """kubectl follows such links; whoever may write into the directory could then read all of this machine."""
+    (place / "secret").write_text("secret")
+    (place / "files/out.txt").symlink_to("../secret")
+    (place / "files/out").symlink_to("..")
+    (place / "files/empty").mkdir()
+    (place / "files/empty/index.html").symlink_to("../../secret")
+    paths = ("/static/out.txt", "/static/out/", "/static/out/secret", "/static/%00", "/static/link")
+    with running("hatchway", api.kubeconfig(place), "--www=files", cwd=place) as proxy:
+        found = [proxy.ask(Ask(path)).status for path in paths]
+        index = proxy.ask(Ask("/static/empty/"))
+    assert found == [404, 404, 404, 400, 200]
+    assert b"secret" not in index.body
+
+
 @pytest.mark.parametrize("slashes", ["{}", "/{}", "{}/", "/{}/"])
 def test_prefixes_with_and_without_slashes(api: Recorder, place: Path, program: str, slashes: str) -> None:
     flags = ("--www=files", f"-P={slashes.format('some/files')}", f"--api-prefix={slashes.format('some')}")

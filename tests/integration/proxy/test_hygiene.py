@@ -27,6 +27,7 @@ H = b"Host: a\r\n"
         (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: +1\r\n\r\na", 400),
         (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 0x1\r\n\r\na", 400),
         (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 99999999999999999999\r\n\r\na", 400),
+        (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 9223372036854775808\r\n\r\na", 400),
         (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
