@@ -191,6 +191,8 @@ def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 
 @pytest.fixture(scope="session")
-def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
+def cluster(make_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The cluster that most tests share. They use namespaces of their own."""
-    return make_cluster("shared")
+    # Pods see no checkout: what the tests of web applications mount comes from there and from pytest's directories.
+    opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp())
+    return make_cluster("shared", *(f"--host-path={path}" for path in opened))
