@@ -11,23 +11,23 @@ from hatchway import __version__
 
 PROGRAM = "hatchway"
 
-# In the order of the help. Each is a file of this package, with a command of the second name.
+# In the order of the help: the file of this package and the name of the command in it.
 _COMMANDS = {
-    "up": "up",
-    "status": "status",
-    "list": "list_clusters",
-    "down": "down",
-    "proxy": "proxy",
-    "ls": "ls",
-    "url": "url",
-    "open": "open_target",
-    "info": "info",
-    "token": "token",
-    "password": "password",
-    "completion": "completion",
-    "man": "man",
-    "version": "version",
-    "forward": "forward",
+    "up": ("up", "up"),
+    "status": ("status", "status"),
+    "list": ("clusters", "list_clusters"),
+    "down": ("down", "down"),
+    "proxy": ("proxy", "proxy"),
+    "ls": ("ls", "ls"),
+    "url": ("url", "url"),
+    "open": ("open", "open_target"),
+    "info": ("info", "info"),
+    "token": ("token", "token"),
+    "password": ("password", "password"),
+    "completion": ("completion", "completion"),
+    "man": ("man", "man"),
+    "version": ("version", "version"),
+    "forward": ("forward", "forward"),
 }
 # The portal names it; it only says that it is not part of this version.
 _HIDDEN = frozenset({"forward"})
@@ -53,7 +53,8 @@ class Commands(click.Group):
         """Return the command of this name, None where there is none."""
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"hatchway.cli.{_module(cmd_name)}"), _COMMANDS[cmd_name])
+        file, name = _COMMANDS[cmd_name]
+        command = getattr(import_module(f"hatchway.cli.{file}"), name)
         assert isinstance(command, click.Command)
         return command
 
@@ -72,10 +73,6 @@ class Commands(click.Group):
         )
         question = f"; did you mean {' or '.join(meant)}?" if meant else ""
         raise click.UsageError(f'there is no command "{name}"{question}', ctx)
-
-
-def _module(name: str) -> str:
-    return {"list": "clusters"}.get(name, name)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

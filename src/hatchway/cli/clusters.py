@@ -14,7 +14,7 @@ from hatchway.cli.printing import print_data, print_table
     epilog=options.examples("""
     hatchway list
     hatchway list -o json
-    hatchway down --name $(hatchway list -o name | head -1)
+    hatchway list -o name | xargs -n 1 hatchway down --name
     """),
 )
 @options.state_dir

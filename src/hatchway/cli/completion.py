@@ -1,4 +1,4 @@
-"""`hatchway completion`: the line that teaches a shell to complete Hatchway's commands."""
+"""`hatchway completion`: the script by which a shell completes Hatchway's commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from hatchway.cli import options
 from hatchway.cli.app import PROGRAM, app
+from hatchway.cli.usage import Choice
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -19,7 +20,7 @@ SHELLS = ("bash", "zsh", "fish")
     hatchway completion fish >~/.config/fish/completions/hatchway.fish
     """),
 )
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=Choice(*SHELLS))
 def completion(shell: str) -> None:
     """Print the script by which SHELL (bash, zsh or fish) completes commands, options, clusters, contexts and targets."""
     from click.shell_completion import get_completion_class

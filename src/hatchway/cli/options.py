@@ -49,7 +49,7 @@ def _complete_context(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
 
 def _complete_namespace(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return _complete_objects(ctx, {"namespaces": ""}, incomplete, namespaced=False)
+    return _complete_objects(ctx, "namespaces", "", incomplete, namespaced=False)
 
 
 def complete_target(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -58,12 +58,14 @@ def complete_target(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
     kinds = {"svc": "services", "service": "services", "pod": "pods", "node": "nodes", "": "services"}
     if kind not in kinds or ":" in incomplete:
         return []
-    return _complete_objects(ctx, {kinds[kind]: f"{kind}/" if kind else ""}, incomplete, namespaced=kind != "node")
+    prefix = f"{kind}/" if kind else ""
+    return _complete_objects(ctx, kinds[kind], prefix, incomplete, namespaced=kind != "node")
 
 
 def _complete_objects(
-    ctx: click.Context, kinds: dict[str, str], incomplete: str, *, namespaced: bool
+    ctx: click.Context, kind: str, prefix: str, incomplete: str, *, namespaced: bool
 ) -> list[CompletionItem]:
+    """Return the names of a cluster's objects of one kind, `prefix` before each, that begin like `incomplete`."""
     import asyncio
 
     from click.shell_completion import CompletionItem
@@ -78,11 +80,7 @@ def _complete_objects(
         try:
             async with asyncio.timeout(_PATIENCE):
                 space = (ctx.params.get("namespace") or connection.namespace) if namespaced else None
-                return [
-                    prefix + found["metadata"]["name"]
-                    for kind, prefix in kinds.items()
-                    for found in await connection.client.list(kind, space)
-                ]
+                return [prefix + found["metadata"]["name"] for found in await connection.client.list(kind, space)]
         finally:
             await connection.aclose()
 
@@ -91,10 +89,6 @@ def _complete_objects(
     except (HatchwayError, ApiError, TimeoutError):
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-def _shown(default: str) -> Any:
-    return default
 
 
 own_name = click.option(

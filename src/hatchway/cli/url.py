@@ -44,7 +44,7 @@ _PATIENCE = 5.0
 @click.argument("target", shell_complete=options.complete_target)
 @click.argument("path", default="")
 @options.namespace
-@click.option("--api", is_flag=True, help="At the API server; what is printed unless another is said.")
+@click.option("--api", is_flag=True, help="At the API server: the default.")
 @click.option("--host", is_flag=True, help="By host name, at the door (`hatchway proxy`).")
 @click.option("--path", "proxy_path", is_flag=True, help="The proxy path alone.")
 @click.option("--curl", is_flag=True, help="A line for curl that reaches the host name anywhere.")

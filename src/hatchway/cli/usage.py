@@ -34,7 +34,7 @@ def _name(error: click.BadParameter) -> str:
         return ""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
-    return parameter.make_metavar(error.ctx) if error.ctx is not None else parameter.human_readable_name.upper()
+    return parameter.human_readable_name.upper()
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]

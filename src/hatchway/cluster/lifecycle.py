@@ -92,15 +92,22 @@ def known(state_dir: str | None = None) -> list[StateDir]:
 def summary(state: StateDir) -> dict[str, Any]:
     """Return what `hatchway list` shows of a cluster.
 
-    Returns: name, status ("running", "stopped", or "changing" while it starts or stops), server (its URL, None unless it
-        runs), context (of the kubeconfig), directory.
+    Returns: name, status ("running", "stopped", "changing" while it starts or stops, "unreadable" when its files cannot
+        be read), server (its URL, None unless it runs), context (of the kubeconfig), directory.
     """
-    running = state.running()
-    run = state.load_run() if running else None
+    server = None
+    try:
+        running = state.running()
+        run = state.load_run() if running else None
+        status = "stopped" if not running else "changing" if run is None else "running"
+        server = run.get("server") if run else None
+    except HatchwayError:
+        # One damaged cluster must not keep the others from being listed.
+        status = "unreadable"
     return {
         "name": state.path.name,
-        "status": "stopped" if not running else "changing" if run is None else "running",
-        "server": run["server"] if run else None,
+        "status": status,
+        "server": server,
         "context": context_name(state.path.name),
         "directory": str(state.path),
     }
