@@ -1,7 +1,7 @@
 """A TLS server of bytes that costs little: `GET .../N` answers N bytes, `POST` reads a body and answers its size.
 
 One thread for each connection, blocking calls, large pieces: nearly all its time is OpenSSL's and the kernel's, outside
-the interpreter's lock. Whatever else is asked gets a service with one port, which is all a proxy may want to know.
+the interpreter's lock. Every other request is answered with a Service of one port, which is all that a proxy asks for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _SERVICE = b'{"metadata":{"name":"bench"},"spec":{"ports":[{"port":80}]}}'
 
 
 def serve(port: int, certificate: str, key: str) -> None:
+    """Serve on a port of 127.0.0.1 for ever. certificate, key: paths."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     listener = socket.create_server(("127.0.0.1", port), backlog=1024)
@@ -35,7 +36,7 @@ def _connection(context: ssl.SSLContext, sock: socket.socket) -> None:
 
 
 def _exchange(stream: ssl.SSLSocket) -> bool:
-    """One request and its answer; False when the peer has closed."""
+    """Answer one request. Return False when the peer has closed."""
     head = b""
     while b"\r\n\r\n" not in head:
         piece = stream.recv(16 * 1024)

@@ -1,6 +1,6 @@
-"""Interleaved rounds of load on several contenders, and the table of what they showed.
+"""Interleaved rounds of load on several contenders, and the table of their results.
 
-A machine's speed drifts, so a ratio is the median of the quotients of the same rounds, which stood next to each other.
+A machine's speed drifts, so a ratio is the median of the quotients of the same rounds, which ran next to each other.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from bench.peers import Load
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of what stands beside each other."""
+    """Return the median of the quotients of the same rounds."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What each contender showed, by its name, round by round."""
+    """The results of each contender, by its name, round by round."""
 
     loads: dict[str, list[Load]]
 
     def rate(self, name: str, other: str) -> float:
-        """Requests per second beside another contender's."""
+        """Return its requests per second beside another contender's."""
         return ratio([load.rate for load in self.loads[name]], [load.rate for load in self.loads[other]])
 
     def p99(self, name: str, other: str) -> float:
+        """Return its 99th percentile of latency beside another contender's."""
         return ratio([load.p99 for load in self.loads[name]], [load.p99 for load in self.loads[other]])
 
     def cpu(self, name: str, other: str) -> float:
-        """CPU time for a request beside another contender's."""
+        """Return its CPU time for a request beside another contender's."""
         return ratio([load.cpu for load in self.loads[name]], [load.cpu for load in self.loads[other]])
 
 
 def compare(contenders: dict[str, Callable[[], Load]], rounds: int, unit: str) -> Rounds:
     """Run every contender `rounds` times, interleaved, and print medians with ratios to the contender `unit`.
 
-    A warm-up round of each is thrown away.
+    A warm-up round of each is not counted.
     """
     loads: dict[str, list[Load]] = {name: [] for name in contenders}
     for number in range(rounds + 1):

@@ -1,7 +1,7 @@
 """The door beside `kubectl proxy` and nginx: `.venv/bin/python bench/door.py [--rounds N] [--seconds S] [--only NAME]`.
 
-All stand in front of the same TLS server (nginx, in place of an API server, so that this is nobody's ceiling) and are
-asked for the same path with 32 keep-alive connections over plain HTTP, in interleaved rounds of one run:
+All stand in front of the same TLS server (nginx in place of an API server, so that the server limits none of them) and
+are asked for the same path with 32 keep-alive connections over plain HTTP, in interleaved rounds of one run:
 
     hatchway proxy   as a person starts it; the raw API, and a target under its host name
     kubectl proxy    the one of PyPI
@@ -26,7 +26,7 @@ from bench.compare import compare
 
 @dataclass
 class Peer:
-    """url: where it is asked. pid: whose CPU time and memory count."""
+    """A proxy under load. url: to request. pid: the process whose CPU time and memory count."""
 
     url: str
     pid: int
@@ -35,7 +35,7 @@ class Peer:
 
 @contextlib.contextmanager
 def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
-    """All peers in front of one TLS server that answers with `size` bytes."""
+    """Run all peers in front of one TLS server that answers with `size` bytes."""
     certificate = peers.make_certificate(directory)
     server, nginx, kubectl, hatchway = (peers.free_port() for _ in range(4))
     config = doors.kubeconfig(directory, server, certificate)
@@ -63,6 +63,7 @@ def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
 
 
 def main() -> None:
+    """Measure as the command line says and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2)

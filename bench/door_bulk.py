@@ -6,8 +6,8 @@
     memory        what the proxy's resident memory grows by meanwhile
     slow clients  200 that read 10 KB/s each, and what one fast client still gets
 
-The TLS server and the client are small programs that are not the ceiling; on two cores they share them with the proxy,
-so the CPU time says more than the clock about what a machine with more cores would show.
+The TLS server and the client are small programs that do not limit the proxies; on two cores they share them with the
+proxy, so the CPU time says more than the clock about what a machine with more cores would show.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def _request(door: Door, head: str, *, receive_buffer: int = 0) -> socket.socket
 
 
 def down(door: Door, size: int) -> None:
+    """Download so many bytes through a proxy."""
     with _request(door, f"GET {doors.PREFIX}{size} HTTP/1.1") as sock:
         sock.sendall(b"Connection: close\r\n\r\n")
         buffer = bytearray(_PIECE)
@@ -59,6 +60,7 @@ def down(door: Door, size: int) -> None:
 
 
 def up(door: Door, size: int) -> None:
+    """Upload so many bytes through a proxy."""
     with _request(door, f"POST {doors.PREFIX}upload HTTP/1.1") as sock:
         sock.sendall(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % size)
         piece = bytes(_PIECE)
@@ -72,7 +74,7 @@ def up(door: Door, size: int) -> None:
 
 @contextlib.contextmanager
 def slow_clients(door: Door, count: int) -> Iterator[None]:
-    """So many clients that each read an endless body at `SLOW_RATE` bytes a second, from one thread."""
+    """Run so many clients that each read an endless body at `SLOW_RATE` bytes a second, from one thread."""
     clients = []
     for _ in range(count):
         sock = _request(door, f"GET {doors.PREFIX}{1 << 40} HTTP/1.1", receive_buffer=8 * 1024)
@@ -110,7 +112,7 @@ def slow_clients(door: Door, count: int) -> Iterator[None]:
 
 
 def _timed(run: Callable[[Door, int], None], door: Door, size: int) -> tuple[float, float, float]:
-    """MiB/s, CPU seconds of the proxy for a GiB, MB that its memory grew by."""
+    """Return MiB/s, CPU seconds of the proxy for a GiB, and the MB that its memory grew by."""
     peak = Peak(door.pid)
     peak.start()
     spent = peers.cpu_seconds(door.pid)
@@ -122,6 +124,7 @@ def _timed(run: Callable[[Door, int], None], door: Door, size: int) -> tuple[flo
 
 
 def main() -> None:
+    """Measure as the command line says and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mebibytes", type=int, default=1024)
@@ -141,6 +144,7 @@ def main() -> None:
 
 
 def bulk(found: dict[str, Door], size: int, rounds: int) -> None:
+    """Measure both proxies down and up, and print the results."""
     shown: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for run in (down, up):
         for door in found.values():
@@ -165,6 +169,7 @@ def bulk(found: dict[str, Door], size: int, rounds: int) -> None:
 
 
 def slow(found: dict[str, Door], size: int, rounds: int) -> None:
+    """Measure one fast client alone and beside slow ones, and print the results."""
     print(f"one fast client beside {SLOW_CLIENTS} that read {SLOW_RATE / 1000:.0f} KB/s")
     for name, door in found.items():
         alone, beside, growths = [], [], []

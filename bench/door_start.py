@@ -1,7 +1,7 @@
 """From the command to the first answer: `.venv/bin/python bench/door_start.py [--rounds N]`.
 
 `hatchway proxy` and `kubectl proxy` are started in turn in front of the same TLS server and asked, until they answer,
-for the same path of the API; the first start of each is thrown away, so that the programs are in the page cache.
+for the same path of the API; the first start of each is not counted, so that the programs are in the page cache.
 CPU time is the process's own until the answer.
 """
 
@@ -25,7 +25,7 @@ _PATIENCE = 30.0
 
 
 def first_answer(command: list[str], port: int) -> tuple[float, float]:
-    """Seconds until the first answered request, and the CPU seconds that the process had taken by then."""
+    """Return the seconds until the first answered request, and the CPU seconds of the process by then."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -49,6 +49,7 @@ def first_answer(command: list[str], port: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Measure as the command line says and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds

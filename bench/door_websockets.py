@@ -1,10 +1,10 @@
 """WebSockets through the door: `.venv/bin/python bench/door_websockets.py [--rounds N] [--idle N]`.
 
-`hatchway proxy` and `kubectl proxy` stand in front of the same TLS server, which sends back what it gets:
+`hatchway proxy` and `kubectl proxy` stand in front of the same TLS server, which sends back what it receives:
 
     echo      messages/s with one connection and with 64, one message of 64 bytes under way on each, in interleaved
               rounds; and the CPU time that the proxy takes for one, which depends less on what else the machine does
-    idle      memory of the proxy's process (its proportional share, PSS) with 5,000 connections that say nothing
+    idle      memory of the proxy's process (its proportional share, PSS) with 5,000 silent connections
 
 Each connection is two sockets of the proxy's, so an open-file limit of 12,000 is needed.
 """
@@ -33,12 +33,12 @@ from bench.doors import Door
 
 # A whole text frame of 64 bytes, masked with zeros (RFC 6455 section 5.2).
 MESSAGE = b"\x81\xbe" + bytes(4) + b"x" * 62
-_AT_ONCE = 50  # dials at one time, so that nobody's backlog overflows
+_AT_ONCE = 50  # dials at one time, so that no listener's backlog overflows
 _FILES = 12_000
 
 
 class _Client(asyncio.Protocol):
-    """Upgrades; then keeps one message under way once `go` was called."""
+    """A client that upgrades, and keeps one message under way once `go` was called."""
 
     transport: asyncio.Transport
 
@@ -94,7 +94,7 @@ async def _opened(door: Door, count: int) -> list[_Client]:
 
 
 async def echo(door: Door, connections: int, seconds: float) -> tuple[float, float]:
-    """Messages/s, and microseconds of the proxy's CPU time for a message."""
+    """Return messages/s, and microseconds of the proxy's CPU time for a message."""
     clients = await _opened(door, connections)
     spent = peers.cpu_seconds(door.pid)
     began = time.monotonic()
@@ -111,14 +111,14 @@ async def echo(door: Door, connections: int, seconds: float) -> tuple[float, flo
 
 
 def memory(pid: int) -> float:
-    """The proportional share of a process's memory, in MB (smaps_rollup(5))."""
+    """Return the proportional share of a process's memory, in MB (smaps_rollup, proc(5))."""
     found = re.search(r"\nPss: +([0-9]+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text())
     assert found is not None
     return int(found[1]) * 1024 / 1e6
 
 
 async def idle(door: Door, count: int) -> tuple[float, float]:
-    """The proxy's memory in MB before, and with so many connections."""
+    """Return the proxy's memory in MB before, and with so many connections."""
     before = memory(door.pid)
     clients = await _opened(door, count)
     await asyncio.sleep(5)
@@ -130,6 +130,7 @@ async def idle(door: Door, count: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Measure as the command line says and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2)
@@ -165,6 +166,7 @@ def main() -> None:
 
 
 def echoes(found: dict[str, Door], connections: int, rounds: int, seconds: float) -> None:
+    """Measure echoed messages through both proxies, and print the results."""
     shown: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     for number in range(rounds + 1):
         for name, door in found.items():

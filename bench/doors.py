@@ -1,4 +1,4 @@
-"""What the benchmarks of the door share: `hatchway proxy` and `kubectl proxy` in front of one TLS server."""
+"""Shared by the benchmarks of the door: `hatchway proxy` and `kubectl proxy` in front of one TLS server."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PROGRAMS = Path(sys.executable).parent
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """port: where it is asked. pid: whose CPU time and memory count."""
+    """A running proxy. port: to request. pid: the process whose CPU time and memory count."""
 
     port: int
     pid: int
 
 
 def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Path:
-    """A kubeconfig for the TLS server, with a bearer token."""
+    """Write a kubeconfig for the TLS server, with a bearer token."""
     path = directory / "kubeconfig"
     path.touch(mode=0o600)
     ca = base64.b64encode(certificate[0].read_bytes()).decode()
@@ -47,7 +47,7 @@ def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Pa
 
 
 def commands(config: Path, kubectl: int, hatchway: int) -> dict[str, tuple[list[str], int]]:
-    """Both programs as a person starts them, with the port that each listens on."""
+    """Return the commands of both programs as a person starts them, with the port that each listens on."""
     return {
         "kubectl proxy": (
             [str(PROGRAMS / "kubectl"), "--kubeconfig", str(config), "proxy", f"--port={kubectl}"],
@@ -62,7 +62,7 @@ def commands(config: Path, kubectl: int, hatchway: int) -> dict[str, tuple[list[
 
 @contextlib.contextmanager
 def standing(config: Path) -> Iterator[dict[str, Door]]:
-    """Both programs, running."""
+    """Run both programs."""
     with contextlib.ExitStack() as stack:
         found = {}
         for name, (command, port) in commands(config, peers.free_port(), peers.free_port()).items():
@@ -71,4 +71,5 @@ def standing(config: Path) -> Iterator[dict[str, Door]]:
 
 
 def goal(what: str, value: float, reached: bool) -> None:
+    """Print whether a goal was reached. what: its words. value: the measured one."""
     print(f"goal: {what}: {'reached' if reached else 'MISSED'} ({value:.2f})")

@@ -1,4 +1,4 @@
-"""kill -9 during 1,000 creates, 20 times over: counts acknowledged writes that are missing afterwards (none may be).
+"""`kill -9` during 1,000 creates, 20 times over: counts acknowledged writes that are missing afterwards (none may be).
 
 python bench/durability.py [ROUNDS] [CREATES]
 """
@@ -17,6 +17,7 @@ from tests.integration.api.test_durability import check, kill_while_writing
 
 
 async def main(rounds: int, creates: int) -> None:
+    """Kill a writing store in each round and check what is left. creates: in each round."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "store"
         acknowledged: dict[str, int] = {}

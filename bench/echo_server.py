@@ -1,6 +1,6 @@
-"""A TLS server that takes every upgrade and then sends back whatever arrives, byte for byte.
+"""A TLS server that accepts every upgrade and then sends back whatever arrives, byte for byte.
 
-Frames are not looked into: a client of a benchmark knows what it sent. Without an upgrade it answers a service.
+Frames are not parsed: a client of a benchmark knows what it sent. Without an upgrade it answers with a Service.
 """
 
 from __future__ import annotations

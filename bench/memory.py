@@ -1,4 +1,4 @@
-"""A gibibyte down and up through the engine, and what its memory grew by: `.venv/bin/python bench/memory.py [--tls]`.
+"""A gibibyte down and up through the engine, and the growth of its memory: `.venv/bin/python bench/memory.py [--tls]`.
 
 The engine, a backend and a client run in three processes; the engine's resident memory is read from /proc while the
 bytes flow. The goal is a growth of at most 20 MB, whatever the size of the body.
@@ -53,7 +53,7 @@ class _Backend(BaseHTTPRequestHandler):
 
 
 def resident(pid: int) -> int:
-    """Resident memory of a process in bytes."""
+    """Return the resident memory of a process in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -61,7 +61,7 @@ def resident(pid: int) -> int:
 
 
 class Peak(threading.Thread):
-    """Watches a process's memory until stopped."""
+    """Watches the resident memory of a process until `finish`."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -70,17 +70,19 @@ class Peak(threading.Thread):
         self.start_size = self.size = resident(pid)
 
     def run(self) -> None:
+        """Look at the memory every 20 ms."""
         while not self._ended.wait(0.02):
             self.size = max(self.size, resident(self._pid))
 
     def finish(self) -> int:
-        """The growth in bytes."""
+        """Stop, and return the growth to the largest size seen, in bytes."""
         self._ended.set()
         self.join()
         return self.size - self.start_size
 
 
 def down(connection: http.client.HTTPConnection, size: int) -> None:
+    """Download so many bytes."""
     connection.request("GET", f"/{size}")
     answer = connection.getresponse()
     got = 0
@@ -90,6 +92,7 @@ def down(connection: http.client.HTTPConnection, size: int) -> None:
 
 
 def up(connection: http.client.HTTPConnection, size: int) -> None:
+    """Upload so many bytes."""
     connection.request(
         "POST", "/", headers={"Content-Length": str(size)}, body=(_PIECE for _ in range(size // len(_PIECE)))
     )
@@ -97,7 +100,7 @@ def up(connection: http.client.HTTPConnection, size: int) -> None:
 
 
 def measure(size: int, tls: bool) -> dict[str, tuple[int, float]]:
-    """Bytes of growth and seconds for each direction, after a warm-up of 16 MiB."""
+    """Return the growth in bytes and the seconds for each direction, after a warm-up of 16 MiB."""
     backend = ThreadingHTTPServer(("127.0.0.1", 0), _Backend)
     threading.Thread(target=backend.serve_forever, daemon=True).start()
     found: dict[str, tuple[int, float]] = {}
@@ -127,6 +130,7 @@ def measure(size: int, tls: bool) -> dict[str, tuple[int, float]]:
 
 
 def main() -> None:
+    """Measure as the command line says and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--mebibytes", type=int, default=1024)

@@ -1,4 +1,4 @@
-"""What the benchmarks stand beside: a backend, nginx as a proxy, and wrk as the load; all private, on loopback."""
+"""The benchmarks' other programs: a backend, nginx as a proxy, and wrk as the load; all on loopback."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ _PROXY = (
 """
 )
 
-# `kubectl proxy` as one writes it for nginx: its hosts and paths, the server's certificate verified, a token, the client named.
+# nginx configured to do what `kubectl proxy` does: its hosts and paths, the server's certificate verified, a token, and
+# the client's address passed on.
 _DOOR = (
     _COMMON
     + """
@@ -77,11 +78,12 @@ _DOOR = (
 
 
 def find(program: str) -> str | None:
-    """The path of a program; Debian keeps nginx where a user's PATH does not look."""
+    """Return the path of a program, also from where Debian keeps nginx and a user's PATH does not look."""
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
 def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -103,7 +105,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 20.0)
 
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that listens on `port`, ended with the block."""
+    """Run a program that listens on `port`, and end it with the block."""
     process = subprocess.Popen(command)
     try:
         wait_for(port, process)
@@ -118,7 +120,7 @@ def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def nginx() -> str:
-    """The path of nginx, or the end of the benchmark."""
+    """Return the path of nginx. Raises SystemExit when it is not installed."""
     program = find("nginx")
     if program is None:
         raise SystemExit("nginx is not installed (apt-get install nginx-light): there is nothing to compare with")
@@ -132,14 +134,14 @@ def _nginx(directory: Path, name: str, text: str) -> list[str]:
 
 
 def backend(directory: Path, port: int, size: int, certificate: tuple[Path, Path] | None = None) -> list[str]:
-    """The command of a backend that answers every request with `size` bytes. certificate: file and key, for TLS."""
+    """Return the command of a backend that answers with `size` bytes. certificate: file and key, for TLS."""
     return _nginx(directory, "backend", backend_config(directory, "127.0.0.1", port, size, certificate))
 
 
 def backend_config(
     directory: Path, address: str, port: int, size: int, certificate: tuple[Path, Path] | None = None
 ) -> str:
-    """The configuration of that backend, for whoever runs it elsewhere."""
+    """Return the configuration of that backend, to run it elsewhere."""
     return _BACKEND.format(
         directory=directory,
         name="backend",
@@ -163,7 +165,7 @@ def nginx_proxy(
     backend_port: int,
     certificate: tuple[Path, Path] | None,
 ) -> list[str]:
-    """The command of one nginx worker that proxies to a backend with keep-alive. certificate: file and key."""
+    """Return the command of one nginx worker that proxies to a backend with keep-alive. certificate: file and key."""
     text = _PROXY.format(
         directory=directory,
         name="proxy",
@@ -176,7 +178,7 @@ def nginx_proxy(
 
 
 def nginx_door(directory: Path, port: int, backend_port: int, ca: Path, token: str) -> list[str]:
-    """The command of one nginx worker that does for a TLS server what `kubectl proxy` does."""
+    """Return the command of one nginx worker that does for a TLS server what `kubectl proxy` does."""
     return _nginx(
         directory,
         "door",
@@ -185,7 +187,7 @@ def nginx_door(directory: Path, port: int, backend_port: int, ca: Path, token: s
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and localhost (P-256, as an embedded cluster's are): file and key."""
+    """Make a self-signed certificate for 127.0.0.1 and localhost (P-256, as embedded clusters have): file and key."""
     from datetime import UTC, datetime, timedelta
     from ipaddress import ip_address
 
@@ -221,10 +223,14 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one round of load showed. rate: requests per second. p99: milliseconds. errors: failed requests.
+    """The result of one round of load.
 
-    cpu: microseconds of CPU time that the proxy took for a request, which depends less than the rate on what else the
-    machine has to do.
+    Attributes:
+        rate: requests per second.
+        p99: 99th percentile of latency, milliseconds.
+        errors: failed requests.
+        cpu: microseconds of CPU time that the proxy took for a request, which depends less than the rate on what else
+            the machine has to do.
     """
 
     rate: float
@@ -237,15 +243,20 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far (proc(5))."""
+    """Return the user and system time of a process so far (proc(5)). Raises OSError when it has ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wrk(url: str, connections: int, seconds: float, pid: int, script: Path | None = None) -> Load:
-    """One round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's).
+    """Run one round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's).
 
-    pid: the process that is measured. script: Lua that sets headers; a token in a file is on nobody's process list.
+    Args:
+        url: to request.
+        connections: how many are open.
+        seconds: how long.
+        pid: the process that is measured.
+        script: a file of Lua that sets headers; a token in a file does not show in the list of processes.
     """
     program = find("wrk")
     if program is None:
@@ -260,7 +271,7 @@ def wrk(url: str, connections: int, seconds: float, pid: int, script: Path | Non
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
     p99 = re.search(r"99%\s+([0-9.]+)(us|ms|s|m)\b", text)
     if rate is None or p99 is None or requests is None:
-        raise RuntimeError(f"wrk said something unexpected:\n{text}")
+        raise RuntimeError(f"wrk printed something unexpected:\n{text}")
     errors = sum(int(found) for found in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors += int(bad[1]) if bad else 0

@@ -6,8 +6,8 @@ authorization, endpoint choice and audit included. nginx, one worker, does TLS a
 with upstream keep-alive. Interleaved rounds in one run; the goal is half of nginx's requests per second.
 
 nginx's backend is on the loopback interface. The pod of the first cluster, which the goal is about, is behind a bridge
-in a network namespace, what costs both ends of a connection more; that of the second (`--network loopback`) is where
-nginx's is.
+in a network namespace, which costs both ends of a connection more; that of the second (`--network loopback`) is on the
+loopback interface, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bench import peers
 from bench.compare import compare
 
 _PORT = 8080
-# Pods of a cluster on loopback see the machine's files and share its addresses; where theirs are, the environment says.
+# Pods of a cluster on loopback see the machine's files and share its addresses; the environment holds their own ones.
 _START = """
 directory="$HATCHWAY_ROOT/tmp"; mkdir -p "$directory"
 sed "s|DIRECTORY|$directory|g; s|ADDRESS|${HATCHWAY_POD_IP:-0.0.0.0}|" "$HATCHWAY_ROOT/etc/bench/nginx.conf" \\
@@ -47,7 +47,14 @@ exec "$0" -p "$directory" -e stderr -c "$directory/nginx.conf"
 
 @dataclass
 class Cluster:
-    """A running cluster. server: its URL. token: an administrator's bearer token. pid: the control plane's."""
+    """A running cluster.
+
+    Attributes:
+        server: its URL.
+        token: an administrator's bearer token.
+        trust: verifies its certificate.
+        pid: of the control plane.
+    """
 
     server: str
     token: str
@@ -55,6 +62,7 @@ class Cluster:
     pid: int
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
+        """Send a request; return status and body."""
         request = urllib.request.Request(
             self.server + path,
             method=method,
@@ -68,6 +76,7 @@ class Cluster:
             return error.code, error.read()
 
     def create(self, path: str, body: dict[str, Any]) -> None:
+        """Create an object. path: of its collection. Raises RuntimeError."""
         status, text = self.call("POST", path, body)
         if status != 201:
             raise RuntimeError(f"POST {path}: {status} {text.decode(errors='replace')}")
@@ -75,7 +84,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(directory: Path, network: str) -> Iterator[Cluster]:
-    """`hatchway up --ephemeral` in a directory of its own, stopped with the block. network: private or loopback."""
+    """Run `hatchway up --ephemeral` in a directory of its own. network: private or loopback."""
     hatchway = str(Path(sys.executable).parent / "hatchway")
     name = f"bench-{network}"
     where = ["--name", name, "--state-dir", str(directory / "state")]
@@ -101,7 +110,15 @@ def cluster(directory: Path, network: str) -> Iterator[Cluster]:
 
 
 def deploy(found: Cluster, size: int) -> str:
-    """Start the backend as a pod behind a Service; the path of its proxy. Raises RuntimeError when it does not answer."""
+    """Start the backend as a pod behind a Service and return the path of its proxy.
+
+    Args:
+        found: the cluster.
+        size: bytes of each answer.
+
+    Raises:
+        RuntimeError: the pod does not answer.
+    """
     config = peers.backend_config(Path("DIRECTORY"), "ADDRESS", _PORT, size)
     namespace = "/api/v1/namespaces/default"
     labels = {"app": "bench"}
@@ -138,6 +155,7 @@ def deploy(found: Cluster, size: int) -> str:
 
 
 def main() -> None:
+    """Measure as the command line says and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)

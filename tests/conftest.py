@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -11,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -19,6 +21,10 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.descriptors import left_open, open_descriptors
+from tests.sharding import FileScheduling, ordered_units, unit_of
+from tests.syntax import without_collection
 
 # A busy machine is no failure.
 settings.register_profile("untimed", deadline=None)
@@ -32,6 +38,77 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--all-apps", action="store_true", help="also the applications that take long or are seldom used")
     group.addoption("--stranger", action="store_true", help="behind an API server that does what Kubernetes' does")
     group.addoption("--app-modes", default="", help="of direct, host, prefix; default: host,prefix")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Collect no garbage while a test's failure is described.
+
+    pytest makes syntax trees for that, and one that failed then ended the whole run.
+    """
+    with without_collection():
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Divide the compilation of the test modules among the workers of pytest-xdist.
+
+    Each worker needs all of them, and in a fresh clone none is compiled. They would compile the same one at the same
+    time, therefore each imports a part of its own first and then what the others have compiled by then.
+    """
+    from_controller: dict[str, Any] = getattr(session.config, "workerinput", {})
+    if not from_controller:
+        return
+    root = session.config.rootpath
+    files = sorted(path for place in session.config.args for path in (root / place).rglob("test_*.py"))
+    number, workers = int(from_controller["workerid"].removeprefix("gw")), from_controller["workercount"]
+    begin = len(files) * number // workers
+    for path in files[begin:] + files[:begin]:
+        # What fails here or skips itself does so again when it is collected.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests into the order of `tests/sharding.py`; those of one unit keep theirs."""
+    by_unit: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        by_unit.setdefault(unit_of(item.nodeid), []).append(item)
+    items[:] = [item for unit in ordered_units(by_unit) for item in by_unit[unit]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` means: two for each core, since tests of clusters wait half of the time.
+
+    Each has a cluster and a browser of its own, for which eight is enough.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2 * cores, 8)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests by units (`pytest -n 2`), unless another way is asked for by --dist."""
+    if config.getoption("dist") not in ("load", "loadfile"):
+        return None
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
+
+
+# What a module may leave open: fixtures of the session, such as a door and a browser, keep some pipes and sockets.
+_DESCRIPTORS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def descriptors() -> Iterator[None]:
+    """Fail a module whose tests leave descriptors open in the test process: they would add up to its limit."""
+    before = open_descriptors()
+    yield
+    left = left_open(before, _DESCRIPTORS)
+    assert not left, f"the tests of this module left {left.total()} descriptors open: {dict(left)}"
 
 
 @dataclass
@@ -72,6 +149,7 @@ class Cluster:
     base: Path
     kubeconfig: Path
     env: dict[str, str] = field(default_factory=dict)
+    _admin: tuple[bytes, str] = (b"", "")
 
     @property
     def state(self) -> Path:
@@ -126,6 +204,13 @@ class Cluster:
     def token(self, *arguments: str) -> str:
         return self.hatchway("token", *arguments).stdout.strip()
 
+    def admin_token(self) -> str:
+        """The administrator's token, which stays the same for as long as the cluster has the same authority."""
+        authority = self.ca.read_bytes()
+        if self._admin[0] != authority:
+            self._admin = authority, self.token()
+        return self._admin[1]
+
     def request(
         self,
         method: str,
@@ -138,7 +223,7 @@ class Cluster:
         """One request without following redirects; token "admin" is the administrator's, None sends none."""
         sent = dict(headers or {})
         if token is not None:
-            sent["Authorization"] = "Bearer " + (self.token() if token == "admin" else token)
+            sent["Authorization"] = "Bearer " + (self.admin_token() if token == "admin" else token)
         context = ssl.create_default_context(cafile=str(self.ca))
         opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect)
         request = urllib.request.Request(self.server + path, method=method, headers=sent, data=body)
@@ -172,9 +257,9 @@ def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="session")
-def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters; all of them are stopped at the end of the run."""
+@contextlib.contextmanager
+def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters; all of them are stopped at the end."""
     made: list[Cluster] = []
 
     def make(name: str, *options: str, up: bool = True) -> Cluster:
@@ -191,8 +276,22 @@ def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 
 @pytest.fixture(scope="session")
-def cluster(make_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+def make_shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters that stay until the end of the run, for fixtures of the session."""
+    with _clusters(tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters that stay until the end of the module: `make_cluster(name, *options of hatchway up)`."""
+    with _clusters(tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The cluster that most tests share. They use namespaces of their own."""
     # Pods see no checkout: what the tests of web applications mount comes from there and from pytest's directories.
     opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp())
-    return make_cluster("shared", *(f"--host-path={path}" for path in opened))
+    return make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))

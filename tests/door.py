@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BIN, Cluster
+from tests.descriptors import is_readable
 
 _FIRST = "Starting to serve on "
 
@@ -51,7 +51,7 @@ class Door:
 
 
 @contextlib.contextmanager
-def door_of(cluster: Cluster, *options: str, kubeconfig: Path | None = None, seconds: float = 20) -> Iterator[Door]:
+def door_of(cluster: Cluster, *options: str, kubeconfig: Path | None = None, seconds: float = 60) -> Iterator[Door]:
     """Start `hatchway proxy --port 0`; skips when there is none. kubeconfig: another than the cluster's. Its standard error goes to a file."""
     need_door()
     log = cluster.base / f"door-{os.getpid()}.log"
@@ -64,8 +64,7 @@ def door_of(cluster: Cluster, *options: str, kubeconfig: Path | None = None, sec
     ):
         try:
             assert process.stdout is not None
-            ready = select.select([process.stdout], [], [], seconds)[0]
-            line = process.stdout.readline() if ready else ""
+            line = process.stdout.readline() if is_readable(process.stdout, seconds) else ""
             assert line.startswith(_FIRST), f"first line {line!r}; standard error: {log.read_text()}"
             yield Door(int(line.rpartition(":")[2]), log, process)
         finally:

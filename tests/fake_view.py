@@ -9,8 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hatchway.door.portal.model import Callback, Facts
+from hatchway.door.portal.exposurecontent import ExposureReport
+from hatchway.door.portal.model import TargetFacts
+from hatchway.door.problems.notfound import not_found as missing_target
+from hatchway.door.problems.problem import DoorProblem
+from hatchway.door.problems.unreached import cluster_away
+from hatchway.errors import HatchwayError, not_found
 from hatchway.kube.api import Object
+from hatchway.kube.ingresshosts import IngressHost
+from hatchway.kube.view import ViewCallback
 from hatchway.target import Target, format_host_name
 
 Key = tuple[str, str]
@@ -42,13 +49,13 @@ class FakeView:
         self.nodes: dict[Key, Object] = {}
         self.scopes: dict[str, Scope] = {}
         self.state = State()
-        self._callbacks: list[Callback] = []
+        self._callbacks: list[ViewCallback] = []
 
     def _of(self, obj: Object) -> dict[Key, Object]:
         found: dict[Key, Object] = getattr(self, _KINDS[obj["kind"]])
         return found
 
-    def subscribe(self, callback: Callback) -> None:
+    def subscribe(self, callback: ViewCallback) -> None:
         for items in (self.services, self.slices, self.pods, self.nodes):
             for obj in list(items.values()):
                 callback(_KINDS[obj["kind"]], "ADDED", obj)
@@ -85,13 +92,70 @@ class FakeDoor:
 
     def __init__(self, port: int = 8001) -> None:
         self.port = port
-        self.known: dict[Target, Facts] = {}
+        self.known: dict[Target, TargetFacts] = {}
 
     def host_url(self, target: Target) -> str:
         return f"http://{format_host_name(target)}:{self.port}/"
 
-    def facts(self, target: Target) -> Facts:
-        return self.known.get(target, Facts(route="API server's proxy verb"))
+    def facts(self, target: Target) -> TargetFacts:
+        return self.known.get(target, TargetFacts(route="API server's proxy verb"))
+
+
+class FakeObjects:
+    """`portal.objectcontent.Objects` over a view. found: the events that every object has."""
+
+    form_action = "http://*.localhost:*"
+
+    def __init__(self, view: FakeView) -> None:
+        self._view = view
+        self.found: list[Object] = []
+
+    async def get(self, target: Target) -> Object:
+        found: dict[Key, Object] = getattr(self._view, target.kind)
+        if (target.namespace, target.name) not in found:
+            raise not_found(target.kind, target.name)
+        return found[target.namespace, target.name]
+
+    async def events(self, target: Target, obj: Object) -> list[Object]:
+        return self.found
+
+    def log_path(self, target: Target) -> str:
+        return f"/api/v1/namespaces/{target.namespace}/pods/{target.name}/log"
+
+    async def problem(self, error: HatchwayError, target: Target) -> DoorProblem:
+        return missing_target(target, 'context "test"')
+
+
+class FakeIngresses:
+    """`portal.ingresspage.IngressSource`: the hosts that are put into `found`."""
+
+    def __init__(self) -> None:
+        self.found: list[IngressHost] = []
+
+    async def all(self) -> list[IngressHost]:
+        return self.found
+
+    def url_of(self, host: IngressHost) -> str:
+        return host.url(8001)
+
+
+class FakeExposure:
+    """`portal.exposurecontent.ExposureSource`: what `answer` is, or raises. forgotten: what was to be looked at again."""
+
+    def __init__(self) -> None:
+        self.answer: tuple[ExposureReport | None, bool] | HatchwayError = (None, True)
+        self.forgotten: list[str] = []
+
+    async def report(self, namespace: str) -> tuple[ExposureReport | None, bool]:
+        if isinstance(self.answer, HatchwayError):
+            raise self.answer
+        return self.answer
+
+    def forget(self, namespace: str) -> None:
+        self.forgotten.append(namespace)
+
+    def problem(self, error: HatchwayError) -> DoorProblem:
+        return cluster_away('context "test"', str(error))
 
 
 def make_service(namespace: str, name: str, *ports: Any, selector: dict[str, str] | None = None, **more: Any) -> Object:
@@ -278,8 +342,17 @@ def many_view(count: int, namespaces: int = 20) -> FakeView:
 class Portal:
     """A portal that listens, on a thread of its own. change: run something on its loop, between two of its steps."""
 
-    def __init__(self, view: FakeView, door: FakeDoor, url: str, loop: asyncio.AbstractEventLoop, server: Any) -> None:
-        self.view, self.door, self.url = view, door, url
+    def __init__(
+        self,
+        view: FakeView,
+        door: FakeDoor,
+        feed: Any,
+        exposure: FakeExposure,
+        url: str,
+        loop: asyncio.AbstractEventLoop,
+        server: Any,
+    ) -> None:
+        self.view, self.door, self.feed, self.exposure, self.url = view, door, feed, exposure, url
         self._loop, self._server = loop, server
 
     @property
@@ -300,20 +373,22 @@ class Portal:
 
 @contextmanager
 def portal(view: FakeView, context: str = "hatchway", server: str = "", shown_port: int = 0) -> Iterator[Portal]:
-    """Serve `view` at http://localhost:PORT/ by the project's own engine. shown_port: the one that links show, for pictures."""
+    """Serve `view` at http://localhost:PORT/ by the project's engine. shown_port: the port in links, for pictures."""
     started: threading.Event = threading.Event()
     stop: list[Callable[[], None]] = []
     found: list[Portal] = []
 
     async def main() -> None:
-        from hatchway.door.portal.app import make_app
         from hatchway.door.portal.feed import Feed
+        from hatchway.door.portal.portalapp import make_app
         from hatchway.proxy.routing import App, RequestHead
         from hatchway.proxy.server import serve
 
         door = FakeDoor()
         door.context, door.server = context, server or door.server
-        decision = App(make_app(Feed(view, door)))
+        feed = Feed(view, door)
+        exposure = FakeExposure()
+        decision = App(make_app(feed, door, FakeObjects(view), exposure, FakeIngresses()))
 
         def route(head: RequestHead) -> App:
             return decision
@@ -322,7 +397,7 @@ def portal(view: FakeView, context: str = "hatchway", server: str = "", shown_po
         door.port = shown_port or listener.port
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(ended.set))
-        found.append(Portal(view, door, f"http://localhost:{listener.port}/", loop, listener))
+        found.append(Portal(view, door, feed, exposure, f"http://localhost:{listener.port}/", loop, listener))
         started.set()
         await ended.wait()
         await listener.close()

@@ -1,4 +1,4 @@
-"""One way to say an error.
+"""Errors for people and programs, in one form.
 
 Every error Hatchway reports to a person or a client is a `HatchwayError`. The subclass `ApiError` is also a
 Kubernetes `Status` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/), with the
@@ -14,13 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# How many causes an error names at most.
+_MAX_CAUSES = 100
+# How many characters of one cause are shown.
+_MAX_SHOWN = 8192
+
 
 class HatchwayError(Exception):
     """An error for people.
 
     message: what was tried, on what, and what happened; one line without a final full stop.
     hint: what to do next, one sentence; "" when there is nothing to add.
+    passing: True when the same may succeed later (the cluster cannot be reached now).
     """
+
+    passing = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -36,7 +44,17 @@ class Cause:
     message: str
     field: str = ""
 
+    def shortened(self) -> Cause:
+        """Return the cause with a long message or field cut off at `_MAX_SHOWN` characters."""
+        if len(self.message) + len(self.field) <= _MAX_SHOWN:
+            return self
+        message = self.message if len(self.message) <= _MAX_SHOWN else f"{self.message[:_MAX_SHOWN]}..."
+        return Cause(
+            self.reason, message, self.field if len(self.field) <= _MAX_SHOWN else f"{self.field[:_MAX_SHOWN]}..."
+        )
+
     def as_dict(self) -> dict[str, str]:
+        """Return the cause as `Status.details.causes` holds it."""
         out = {"reason": self.reason, "message": self.message}
         if self.field:
             out["field"] = self.field
@@ -63,7 +81,7 @@ class ApiError(HatchwayError):
         self.details = details
 
     def status(self) -> dict[str, Any]:
-        """The `Status` object, ready to be encoded as JSON."""
+        """Return the `Status` object, ready to be encoded as JSON."""
         out: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -79,7 +97,7 @@ class ApiError(HatchwayError):
         return out
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers that belong to the answer beside its body (`Retry-After`)."""
+        """Return the header fields that this error adds to its answer (`Retry-After`)."""
         seconds = (self.details or {}).get("retryAfterSeconds")
         return [(b"retry-after", str(seconds).encode())] if seconds else []
 
@@ -94,15 +112,20 @@ def _details(name: str = "", group: str = "", kind: str = "", **more: Any) -> di
 
 
 def bad_request(message: str, hint: str = "") -> ApiError:
+    """Return 400 as `NewBadRequest` words it."""
     return ApiError(400, "BadRequest", message, hint=hint)
 
 
 def unauthorized(message: str = "Unauthorized") -> ApiError:
+    """Return 401: the client could not be authenticated."""
     return ApiError(401, "Unauthorized", message)
 
 
 def forbidden(resource: str, name: str, why: str, group: str = "") -> ApiError:
-    """403 as `NewForbidden` words it: `services "web" is forbidden: WHY`; without a resource only `forbidden: WHY`."""
+    """Return 403 as `NewForbidden` words it: `services "web" is forbidden: WHY`.
+
+    Without a resource it is only `forbidden: WHY`.
+    """
     if not resource:
         message = f"forbidden: {why}"
     elif not name:
@@ -113,17 +136,19 @@ def forbidden(resource: str, name: str, why: str, group: str = "") -> ApiError:
 
 
 def not_found(resource: str, name: str, group: str = "") -> ApiError:
+    """Return 404 as `NewNotFound` words it. resource: the plural."""
     return ApiError(
         404, "NotFound", f'{_qualified(resource, group)} "{name}" not found', _details(name, group, resource)
     )
 
 
 def no_such_path() -> ApiError:
-    """404 of a path that is no resource (`generic` not found, as the server's mux answers through `NewGenericServerResponse`)."""
+    """Return 404 for a path that is not served (`NewGenericServerResponse`)."""
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def method_not_allowed(resource: str, action: str, group: str = "") -> ApiError:
+    """Return 405 as `NewMethodNotSupported` words it. action: the verb, such as `delete`."""
     return ApiError(
         405,
         "MethodNotAllowed",
@@ -133,12 +158,14 @@ def method_not_allowed(resource: str, action: str, group: str = "") -> ApiError:
 
 
 def already_exists(resource: str, name: str, group: str = "") -> ApiError:
+    """Return 409 as `NewAlreadyExists` words it. resource: the plural."""
     return ApiError(
         409, "AlreadyExists", f'{_qualified(resource, group)} "{name}" already exists', _details(name, group, resource)
     )
 
 
 def conflict(resource: str, name: str, why: str, group: str = "") -> ApiError:
+    """Return 409 as `NewConflict` words it: the object has changed, or a precondition does not hold."""
     return ApiError(
         409,
         "Conflict",
@@ -148,25 +175,35 @@ def conflict(resource: str, name: str, why: str, group: str = "") -> ApiError:
 
 
 def gone(message: str) -> ApiError:
-    """410 `Expired`: a resourceVersion or continue token that is too old."""
+    """Return 410 `Expired`: a resourceVersion or continue token that is too old."""
     return ApiError(410, "Expired", message)
 
 
 def too_large(limit: int) -> ApiError:
+    """Return 413. limit: the largest size of a request's body, in bytes."""
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
 
 
 def unsupported_media_type(message: str) -> ApiError:
+    """Return 415: the server cannot decode the request's Content-Type."""
     return ApiError(415, "UnsupportedMediaType", message)
 
 
 def not_acceptable(message: str) -> ApiError:
+    """Return 406: none of the media types in the request's Accept can be sent."""
     return ApiError(406, "NotAcceptable", message)
 
 
 def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> ApiError:
-    """422 as `NewInvalid` words it: `Pod "x" is invalid: spec.a: Required value` or a bracketed list of several."""
+    """Return 422 as `NewInvalid` words it: `Pod "x" is invalid: spec.a: Required value` or a bracketed list of several.
+
+    At most `_MAX_CAUSES` causes are named, so that the answer to a bad request does not become large.
+    """
+    more = len(causes) - _MAX_CAUSES
+    causes = [cause.shortened() for cause in causes[:_MAX_CAUSES]]
     lines = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes]
+    if more > 0:
+        lines.append(f"and {more} more")
     text = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     return ApiError(
         422,
@@ -177,6 +214,7 @@ def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> A
 
 
 def internal(message: str) -> ApiError:
+    """Return 500 as `NewInternalError` words it."""
     return ApiError(
         500,
         "InternalError",
@@ -186,8 +224,5 @@ def internal(message: str) -> ApiError:
 
 
 def service_unavailable(message: str) -> ApiError:
+    """Return 503: the server, or what it needs for its answer, cannot be reached now."""
     return ApiError(503, "ServiceUnavailable", message)
-
-
-def gateway_timeout(message: str) -> ApiError:
-    return ApiError(504, "Timeout", message)

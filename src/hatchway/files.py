@@ -7,12 +7,12 @@ import os
 import tempfile
 from pathlib import Path
 
-# What a disk says that takes nothing more: nobody's mistake but worth a sentence instead of a traceback.
+# Errors of a full or read-only disk: they deserve a sentence instead of a traceback.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a 0600 file so that readers see the old content or the new, never a part (write, fsync, rename).
+    """Write a 0600 file so that readers see either the old or the new content, both whole (write, fsync, rename).
 
     Raises OSError, which names the file.
     """

@@ -1,7 +1,7 @@
-"""Numbers in texts that others write: ASCII digits only, and only as many as a number has.
+r"""Parsing of numbers in text from other programs: ASCII digits only, 19 at most.
 
-Python's `int`, `str.isdigit` and `\\d` take more: digits of other scripts (`٣`), superscripts that `int` then refuses
-(`²`), underscores (`8_0`), blanks, and from 4,301 digits on `int` raises. Go's `strconv` takes none of this.
+Python's `int`, `str.isdigit` and `\d` take more: digits of other scripts (`٣`), superscripts that `int` then refuses
+(`²`), underscores (`8_0`), blanks, and from 4,301 digits on `int` raises. Go's `strconv` accepts none of these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _INT64 = 2**63
 
 
 def is_digits(text: str) -> bool:
-    """Return whether `text` is a number of 1 to 19 ASCII digits."""
+    """Return True when `text` is a number of 1 to 19 ASCII digits."""
     return _digits(text) is not None
 
 

@@ -1,31 +1,75 @@
-"""The target: what somebody wants to reach, and its three spellings.
+"""The target: the service, pod, node or workload that a request is for, and its three spellings.
 
     proxy path   /api/v1/namespaces/NS/services/[SCHEME:]NAME[:PORT]/proxy/REST    as the API server writes it
     host name    [SCHEME.][PORT.]NAME.NS.svc.localhost                             as the door writes it
     argument     svc/[SCHEME:]NAME[:PORT]                                          as the command line writes it
 
-Each spelling has a parse and a format that are exact inverses. Nothing else in the code splits such strings.
+For each spelling there is a `format_...` and a `parse_...` function. Parsing a formatted target gives the same target
+again; only an argument does not contain the namespace. Formatting a parsed text may give another spelling: the argument
+`web` becomes `svc/web`. No other code splits such strings. A workload (such as a Deployment) can only be written as an
+argument: a connection to it goes to one of its pods, and neither the proxy verb nor the door knows such targets.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
+from hatchway.addresses import normal_host, parse_address
 from hatchway.errors import HatchwayError
+from hatchway.numerals import is_digits
 
-Kind = Literal["services", "pods", "nodes"]
+Kind = Literal[
+    "services",
+    "pods",
+    "nodes",
+    "hosts",
+    "deployments.apps",
+    "statefulsets.apps",
+    "daemonsets.apps",
+    "replicasets.apps",
+    "replicationcontrollers",
+    "jobs.batch",
+]
 
 SCHEMES = ("http", "https")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("services", "service", "svc"), "services"),
     **dict.fromkeys(("pods", "pod", "po"), "pods"),
     **dict.fromkeys(("nodes", "node", "no"), "nodes"),
 }
-_SHORT: dict[Kind, str] = {"services": "svc", "pods": "pod", "nodes": "node"}
-# What RFC 3986 allows in a path segment beside unreserved characters.
+_WORKLOADS: dict[str, Kind] = {
+    **dict.fromkeys(("deployments", "deployment", "deploy"), "deployments.apps"),
+    **dict.fromkeys(("statefulsets", "statefulset", "sts"), "statefulsets.apps"),
+    **dict.fromkeys(("daemonsets", "daemonset", "ds"), "daemonsets.apps"),
+    **dict.fromkeys(("replicasets", "replicaset", "rs"), "replicasets.apps"),
+    **dict.fromkeys(("replicationcontrollers", "replicationcontroller", "rc"), "replicationcontrollers"),
+    **dict.fromkeys(("jobs", "job"), "jobs.batch"),
+}
+# Kinds as the command line spells them (kubectl's names and short names).
+KINDS: Final = {**_KINDS, **_WORKLOADS}
+# For each kind the short name that is printed.
+SHORT: Final[dict[Kind, str]] = {
+    "services": "svc",
+    "pods": "pod",
+    "nodes": "node",
+    "hosts": "host",
+    "deployments.apps": "deploy",
+    "statefulsets.apps": "sts",
+    "daemonsets.apps": "ds",
+    "replicasets.apps": "rs",
+    "replicationcontrollers": "rc",
+    "jobs.batch": "job",
+}
+# The spellings of targets that have pods, for hints.
+WITH_PODS: Final = ", ".join(f"{short}/NAME" for kind, short in SHORT.items() if kind not in ("nodes", "hosts"))
+# The word for each kind in a sentence: "deployment" for "deployments.apps".
+WORDS: Final[dict[Kind, str]] = {kind: kind.partition(".")[0].removesuffix("s") for kind in SHORT}
+_BRACKETED = re.compile(r"\[([^\]]*)\](?::(.+))?\Z")
+# Characters that RFC 3986 allows in a path segment, in addition to the unreserved ones.
 _SEGMENT_SAFE = ":@!$&'()*+,;="
 _HYPHENS = re.compile("-+")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
@@ -34,15 +78,21 @@ _PORT_ESCAPE = "port--"
 
 
 class TargetError(HatchwayError):
-    """A spelling that names no target."""
+    """A text that names no target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service, pod or node.
+    """A service, pod, node or workload; or a host, which is an address without an object.
 
-    namespace: "" for nodes. scheme: "http", "https" or "" (unsaid). port: a name, a number in digits, or "" (unsaid).
-    Raises TargetError when a part could not be spelled at all.
+    kind: the resource's name in the API, or "hosts".
+    name: the object's name; a host's DNS name or IP address.
+    namespace: "" for nodes and hosts.
+    scheme: "http", "https" or "" (not given).
+    port: a name, a number in digits, or "" (not given).
+
+    Raises:
+        TargetError: a part has characters that no spelling can carry.
     """
 
     kind: Kind
@@ -52,10 +102,18 @@ class Target:
     port: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in _SHORT:
+        if self.kind not in SHORT:
             raise TargetError(f'"{self.kind}" is not a kind of target', "a target is a service, a pod or a node")
         if self.scheme not in ("", *SCHEMES):
             raise TargetError(f'"{self.scheme}" is not a scheme', "write http or https")
+        if self.kind == "hosts":
+            if self.namespace or self.scheme:
+                raise TargetError(f'host "{self.name}" has neither a namespace nor a scheme')
+            if normal_host(self.name) != self.name:
+                raise TargetError(f'"{self.name}" is neither a host name nor an address')
+            if self.port and not (is_digits(self.port) and 0 < int(self.port) < 65536):
+                raise TargetError(f'"{self.port}" is no port of a host', "write its number")
+            return
         _check_segment("name", self.name)
         if ":" in self.name or ":" in self.port or "/" in self.port:
             raise TargetError(f'"{self.name}:{self.port}" is not a name and a port')
@@ -65,21 +123,58 @@ class Target:
         else:
             _check_segment("namespace", self.namespace)
 
+    @property
+    def is_workload(self) -> bool:
+        """Return True for an object whose controller makes pods for it: a Deployment, a StatefulSet, a Job ..."""
+        return self.kind in _WORKLOADS.values()
+
     def __str__(self) -> str:
         spelled = format_argument(self)
         return f"{spelled} in namespace {self.namespace}" if self.namespace else spelled
 
 
 def _check_segment(what: str, value: str) -> None:
-    """apimachinery's `IsValidPathSegmentName`, and not empty."""
+    """Raise TargetError unless a value is a path segment (apimachinery `IsValidPathSegmentName`) and not empty."""
     if not value or value in (".", "..") or "/" in value or "%" in value:
         raise TargetError(f'"{value}" cannot be the {what} of a target')
 
 
-def split_scheme_name_port(raw: str) -> tuple[str, str, str]:
-    """(scheme, name, port) of `name`, `name:port` or `scheme:name:port` (apimachinery `pkg/util/net/port_split.go`).
+def parse_host_argument(text: str) -> Target | None:
+    """Return the target of `host/NAME[:PORT]`, or of an IP address alone, with or without a port; None for other text.
 
-    Two parts are always name and port: `https:foo` is the port "foo" of "https". Raises TargetError.
+    An IPv6 address with a port is written in brackets: `host/[fd00::1]:53`.
+
+    Raises:
+        TargetError: the text after `host/` is not a host.
+    """
+    word, slash, rest = text.partition("/")
+    marked = bool(slash) and word.lower() == "host"
+    raw = rest if marked else text
+    bracketed = _BRACKETED.match(raw)
+    if bracketed is not None:
+        host, port = bracketed[1], bracketed[2] or ""
+    elif raw.count(":") == 1:
+        host, _, port = raw.partition(":")
+    else:
+        host, port = raw, ""
+    if not marked:
+        # No other argument looks like an IP address.
+        address = parse_address(host)
+        return Target("hosts", address, port=port) if address else None
+    name = normal_host(host)
+    if not name:
+        raise TargetError(f'"{text}" names no host', "write host/NAME:PORT, host/10.0.0.5:PORT or host/[fd00::1]:PORT")
+    return Target("hosts", name, port=port)
+
+
+def split_scheme_name_port(raw: str) -> tuple[str, str, str]:
+    """Return (scheme, name, port) of `name`, `name:port` or `scheme:name:port`.
+
+    Two parts are always a name and a port: `https:foo` is the port "foo" of the object "https" (apimachinery
+    `pkg/util/net/port_split.go`).
+
+    Raises:
+        TargetError: the text has another form.
     """
     parts = raw.split(":")
     if len(parts) == 1:
@@ -98,7 +193,7 @@ def split_scheme_name_port(raw: str) -> tuple[str, str, str]:
 
 
 def join_scheme_name_port(scheme: str, name: str, port: str) -> str:
-    """The inverse of `split_scheme_name_port`, in the shortest form."""
+    """Return the shortest text of which `split_scheme_name_port` returns these parts."""
     if scheme:
         return f"{scheme}:{name}:{port}"
     return f"{name}:{port}" if port else name
@@ -106,10 +201,11 @@ def join_scheme_name_port(scheme: str, name: str, port: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ProxyPath:
-    """A proxy path taken apart.
+    """The parts of a proxy path.
 
-    raw_name: the name segment as it was spelled, percent-decoded: what authorization and audit see. rest: what
-    follows `/proxy`, byte for byte: "" or a string that begins with "/".
+    target: the target that it names.
+    raw_name: the path segment with the name as it was spelled, percent-decoded; authorization and audit use it.
+    rest: what follows `/proxy`, byte for byte: "" or a text that begins with "/".
     """
 
     target: Target
@@ -118,7 +214,11 @@ class ProxyPath:
 
 
 def parse_proxy_path(path: str) -> ProxyPath:
-    """Take a path (no query) apart. Raises TargetError when it is none of the proxy verb's."""
+    """Return the parts of a path, which has no query.
+
+    Raises:
+        TargetError: it is not a path of the proxy verb.
+    """
     parts = path.split("/", 8)
     if parts[:4] == ["", "api", "v1", "namespaces"] and len(parts) > 6 and parts[5] in ("services", "pods"):
         namespace, kind, raw, tail = unquote(parts[4]), _KINDS[parts[5]], unquote(parts[6]), parts[7:]
@@ -136,14 +236,27 @@ def parse_proxy_path(path: str) -> ProxyPath:
 
 
 def format_proxy_path(target: Target, rest: str = "/") -> str:
-    """The proxy path of a target. rest: "" or begins with "/"; it is taken as it is, percent-encoding included."""
+    """Return the proxy path of a target.
+
+    rest: what follows `/proxy`, already percent-encoded: "" or a text that begins with "/".
+    """
+    if target.kind == "hosts":
+        raise TargetError(f'host "{target.name}" has no path in the API')
     base = f"/api/v1/namespaces/{quote(target.namespace, safe=_SEGMENT_SAFE)}" if target.namespace else "/api/v1"
     name = quote(join_scheme_name_port(target.scheme, target.name, target.port), safe=_SEGMENT_SAFE)
     return f"{base}/{target.kind}/{name}/proxy{rest}"
 
 
 def parse_host_name(host: str, domain: str = "localhost") -> Target:
-    """The target of a host name (without port number of the door). Raises TargetError when it is none of the door's."""
+    """Return the target of a host name.
+
+    Args:
+        host: the host name, without a TCP port.
+        domain: what the door's host names end with.
+
+    Raises:
+        TargetError: it names no target below this domain.
+    """
     text = host.lower().rstrip(".")
     if not text.endswith("." + domain):
         raise TargetError(f'"{host}" is not a host name below {domain}')
@@ -166,7 +279,14 @@ def parse_host_name(host: str, domain: str = "localhost") -> Target:
 
 
 def format_host_name(target: Target, domain: str = "localhost") -> str:
-    """The host name of a target. Raises TargetError for names that no host name can carry (over 63 characters)."""
+    """Return the host name of a target below a domain.
+
+    Raises:
+        TargetError: it is a workload or a host; or a part is no DNS label, is too long, or cannot be escaped
+            (then the hint has the proxy path).
+    """
+    if target.is_workload or target.kind == "hosts":
+        raise TargetError(f"{target} has no host name", "name a service, or a pod")
     port = target.port
     if port in SCHEMES and not target.scheme:
         port = _PORT_ESCAPE + port
@@ -177,24 +297,40 @@ def format_host_name(target: Target, domain: str = "localhost") -> str:
             raise TargetError(
                 f'"{label}" cannot be part of a host name', f"use its proxy path: {format_proxy_path(target)}"
             )
-    return ".".join([*found, _SHORT[target.kind], domain])
+    return ".".join([*found, SHORT[target.kind], domain])
 
 
-def format_door_url(target: Target, rest: str = "/", *, port: int = 8001, domain: str = "localhost") -> str:
-    """The URL of a target at the door that listens on `port`. rest: begins with "/". Raises TargetError."""
-    number = "" if port == 80 else f":{port}"
-    return f"http://{format_host_name(target, domain)}{number}{rest}"
+def format_door_url(
+    target: Target, rest: str = "/", *, port: int = 8001, domain: str = "localhost", scheme: str = "http"
+) -> str:
+    """Return the URL of a target at a door.
+
+    Args:
+        target: what the URL leads to.
+        rest: path and query; begins with "/".
+        port: the TCP port at which browsers reach the door; 0 for the scheme's own.
+        domain: what the door's host names end with.
+        scheme: "http" or "https": what browsers speak to the door.
+
+    Raises:
+        TargetError: no host name can carry the target's name.
+    """
+    number = "" if port in (0, DEFAULT_PORTS[scheme]) else f":{port}"
+    return f"{scheme}://{format_host_name(target, domain)}{number}{rest}"
 
 
 def find_domain(host: str) -> str:
-    """The domain below which a host name is spelled, whatever it is: `web.x.svc.dev.example.com` → `dev.example.com`.
+    """Return the domain below which a host name is spelled.
 
-    Raises TargetError when the host name names no target below any domain.
+    For `web.x.svc.dev.example.com` it is `dev.example.com`.
+
+    Raises:
+        TargetError: the host name names no target below any domain.
     """
     labels = host.lower().rstrip(".").split(".")
     for place, label in enumerate(labels[:-1]):
         domain = ".".join(labels[place + 1 :])
-        if label in _SHORT.values():
+        if label in ("svc", "pod", "node"):
             try:
                 parse_host_name(host, domain)
             except TargetError:
@@ -204,7 +340,7 @@ def find_domain(host: str) -> str:
 
 
 def _escape_label(name: str) -> str:
-    """A dot becomes two hyphens; runs of two and more hyphens become one longer."""
+    """Escape a name: a dot becomes two hyphens; a run of two or more hyphens becomes one hyphen longer."""
     return _HYPHENS.sub(lambda run: run[0] if len(run[0]) == 1 else run[0] + "-", name).replace(".", "--")
 
 
@@ -216,24 +352,65 @@ def _unescape_label(label: str) -> str:
     return _HYPHENS.sub(back, label)
 
 
-def parse_argument(text: str, namespace: str = "default") -> Target:
-    """The target of a command-line argument: `grafana`, `svc/grafana:http`, `https:grafana:`, `pod/web-0:8080`,
-    `node/n1`. namespace: where services and pods are looked for. Raises TargetError."""
+def parse_argument(text: str, namespace: str = "default", *, workloads: bool = False) -> Target:
+    """Return the target of a command-line argument.
+
+    Args:
+        text: `grafana`, `svc/grafana:http`, `https:grafana:`, `pod/web-0:8080`, `node/n1` ...
+        namespace: the namespace of services, pods and workloads.
+        workloads: whether to accept workloads, too, such as `deploy/web`.
+
+    Raises:
+        TargetError: it names no target.
+    """
     word, slash, rest = text.partition("/")
     if not slash:
         word, rest = "services", text
-    kind = _KINDS.get(word.lower())
+    kind = (KINDS if workloads else _KINDS).get(word.lower())
     if kind is None:
-        raise TargetError(f'"{word}" is not a kind of target', "write svc/NAME, pod/NAME or node/NAME")
+        hint = f"write one of {WITH_PODS}" if workloads else "write svc/NAME, pod/NAME or node/NAME"
+        if rest.isdigit():
+            hint = f"write {word}:{rest} for a port; {hint}"
+        raise TargetError(f'"{word}" is not a kind of target', hint)
     scheme, name, port = split_scheme_name_port(rest)
     return Target(kind, name, "" if kind == "nodes" else namespace, scheme, port)
 
 
+def parse_qualified_argument(text: str, namespace: str | None, default: str, *, workloads: bool = False) -> Target:
+    """Return the target of a command-line argument in which a namespace may follow the service's name.
+
+    This is the spelling of DNS: `web.shop`, `web.shop.svc`, `web.shop.svc.cluster.local:80`. No service's name has a
+    dot.
+
+    Args:
+        text: the argument.
+        namespace: the namespace that was given beside it; None for none.
+        default: the namespace that counts when none was given.
+        workloads: whether to accept workloads, too, such as `deploy/web`.
+
+    Raises:
+        TargetError: it names no target, or two namespaces were given.
+    """
+    found = parse_argument(text, namespace or default, workloads=workloads)
+    name, dot, rest = found.name.partition(".")
+    if found.kind != "services" or not dot:
+        return found
+    inner, _, suffix = rest.partition(".")
+    if not name or not inner or (suffix and suffix.partition(".")[0] != "svc"):
+        raise TargetError(f'"{found.name}" names no service', "write NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc")
+    if namespace not in (None, inner):
+        raise TargetError(
+            f'"{found.name}" is in namespace "{inner}", and -n says "{namespace}"', "give only one of the two"
+        )
+    return replace(found, name=name, namespace=inner)
+
+
 def format_argument(target: Target) -> str:
-    """The argument of a target; its namespace is said by `-n`."""
-    return f"{_SHORT[target.kind]}/{join_scheme_name_port(target.scheme, target.name, target.port)}"
+    """Return the command-line argument of a target, without its namespace."""
+    name = f"[{target.name}]" if ":" in target.name else target.name
+    return f"{SHORT[target.kind]}/{join_scheme_name_port(target.scheme, name, target.port)}"
 
 
 def format_arguments(target: Target) -> str:
-    """The argument of a target with its `-n`, as both are typed behind a command."""
+    """Return the command-line argument of a target with its `-n`, as both are typed after a command."""
     return format_argument(target) + (f" -n {target.namespace}" if target.namespace else "")

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A headless Chromium. For one application only: Playwright drives one at a time, and other tests may come next."""
     with chromium() as running:
         yield running
 
@@ -31,7 +32,7 @@ def browser() -> Iterator[Browser]:
 def app_cluster(request: pytest.FixtureRequest) -> Cluster:
     """The shared cluster, or with --stranger one whose API server does what a kube-apiserver does."""
     if request.config.getoption("--stranger"):
-        own: Cluster = request.getfixturevalue("make_cluster")("stranger", "--rewrite", "kubernetes")
+        own: Cluster = request.getfixturevalue("make_shared_cluster")("stranger", "--rewrite", "kubernetes")
         return own
     shared: Cluster = request.getfixturevalue("cluster")
     return shared

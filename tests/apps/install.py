@@ -63,7 +63,7 @@ def _run(command: list[str | Path], what: str, env: dict[str, str] | None = None
 
 
 def _pip(venv: Path, packages: tuple[str, ...]) -> None:
-    """uv makes seconds of what takes pip minutes."""
+    """Uv makes seconds of what takes pip minutes."""
     _run([BIN / "uv", "venv", "--quiet", "--python", sys.executable, venv], "a virtual environment")
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", venv / "bin/python", *packages]
     _run(install, " ".join(packages))

@@ -1,4 +1,4 @@
-"""JupyterLab: a terminal that is typed into, a notebook whose kernel computes. WebSockets with an Origin check, XSRF."""
+"""JupyterLab: a terminal that is typed into, a notebook whose kernel computes; Origin checks, XSRF."""
 
 from __future__ import annotations
 

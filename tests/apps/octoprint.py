@@ -1,4 +1,4 @@
-"""OctoPrint: a log-in by script, a printer that is only simulated, its terminal by SockJS"""
+"""OctoPrint: a log-in by script, a simulated printer, a command typed into its terminal, answered by SockJS"""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ def check(page: Page, app: Running) -> None:
     page.locator("#login-user").fill("ada")
     page.locator("#login-password").fill("lovelace")
     page.locator("#login-button").click()
+    page.locator("#connection_ports option", has_text="VIRTUAL").first.wait_for(state="attached")
+    button = page.locator("#printer_connect")
+    if button.inner_text().strip() == "Connect":
+        button.click()
     page.locator("#term_link a, #term_link").first.click()
-    page.locator("#terminal-output, #terminal-output-lowfi").first.wait_for()
+    # What the printer says comes over the socket alone.
+    page.locator("#terminal-command").fill("M115")
+    page.locator("#terminal-send").click()
+    page.locator("#terminal-output, #terminal-output-lowfi").get_by_text("FIRMWARE_NAME").first.wait_for()
 
 
 APP = App(

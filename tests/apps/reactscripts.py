@@ -30,7 +30,6 @@ APP = App(
         "BROWSER": "none",
         "ESLINT_NO_DEV_ERRORS": "true",
         "DISABLE_ESLINT_PLUGIN": "true",
-        "WDS_SOCKET_PORT": "0",
         "CI": "true",
     },
     check=check,

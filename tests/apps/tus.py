@@ -15,7 +15,8 @@ def check(page: Page, app: Running) -> None:
     assert page.evaluate("upload('x'.repeat(300000), 100000)") == "done"
     assert (
         page.evaluate(
-            "fetch(window.uploaded, { method: 'HEAD', headers: { 'Tus-Resumable': '1.0.0' } }).then(r => r.headers.get('Upload-Offset'))"
+            "fetch(window.uploaded, { method: 'HEAD', headers: { 'Tus-Resumable': '1.0.0' } }).then(r => "
+            "r.headers.get('Upload-Offset'))"
         )
         == "300000"
     )

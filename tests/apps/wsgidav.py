@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 MOVE = """async mode => {
     const put = await fetch(`/from-${mode}.txt`, { method: "PUT", body: "six times seven" });
     const destination = new URL(`/to-${mode}.txt`, location.href).href;
-    const move = await fetch(`/from-${mode}.txt`, { method: "MOVE", headers: { Destination: destination, Overwrite: "T" } });
+    const move = await fetch(`/from-${mode}.txt`, { method: "MOVE", headers: { Destination: destination,
+    Overwrite: "T" } });
     const found = await fetch("/", { method: "PROPFIND", headers: { Depth: "1" } });
     const got = await fetch(`/to-${mode}.txt`);
     return [put.status, move.status, found.status, (await found.text()).includes(`to-${mode}.txt`), await got.text()];

@@ -17,14 +17,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb, Rewriting, status_response
-from hatchway.cluster.api.requestinfo import parse
+from hatchway.cluster.api.connect.answers import status_response
+from hatchway.cluster.api.connect.handler import ConnectRequest
+from hatchway.cluster.api.connect.proxyverb import ProxyVerb, Rewriting
+from hatchway.cluster.api.connect.resourcelocation import Locator
+from hatchway.cluster.api.http.requestinfo import parse
 from hatchway.errors import ApiError
 from hatchway.proxy.routing import Decision, RequestHead, Respond
 from hatchway.proxy.server import serve
 from hatchway.rewrite.stray import stray_target
 from tests.conformance.backends import dial
-from tests.conformance.cluster import FakeCluster
+from tests.conformance.cluster import FakeCluster, decide
 
 if TYPE_CHECKING:
     pass
@@ -160,13 +163,8 @@ def proxy_verb(rewriting: Rewriting = "full", *, strays: bool = True) -> Iterato
     cluster.add_pod("default", "site", "127.0.0.1")
     import ssl
 
-    proxy = ProxyVerb(
-        lookup=cluster,
-        dial=dial,
-        kubelet_tls=ssl.create_default_context(),
-        allow_loopback_pods=True,
-        rewriting=rewriting,
-    )
+    tls = ssl.create_default_context()
+    proxy = ProxyVerb(Locator(lookup=cluster, dial=dial, kubelet_tls=tls, allow_loopback_pods=True), rewriting)
 
     def route(head: RequestHead) -> Decision:
         if strays and (belongs := stray_target(head.target, head.headers)) is not None:
@@ -177,10 +175,10 @@ def proxy_verb(rewriting: Rewriting = "full", *, strays: bool = True) -> Iterato
             return status_response(error)
         if info.subresource != "proxy":
             return Respond(404, [(b"Content-Type", b"text/plain")], b"no such path")
-        request = ProxyRequest(
+        request = ConnectRequest(
             info.resource, info.namespace, info.name, info.prefix, info.rest, head.method, head.query
         )
-        return proxy.route(head, request)
+        return decide(proxy, head, request)
 
     started: list[int] = []
     ready = threading.Event()

@@ -17,8 +17,10 @@ LOG: list[str] = []
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """`/log` and `/cookies` say what was received; `/set` sets the cookies of its query; `/ws` greets by WebSocket;
-    the origin of `/sandboxed` is null.
+    """Serve a hostile application.
+
+    `/log` and `/cookies` say what was received; `/set` sets the cookies of its query; `/ws` greets by WebSocket; the
+    origin of `/sandboxed` is null.
     """
 
     protocol_version = "HTTP/1.1"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.chromium import chromium
 from tests.conftest import Cluster, wait_for
 from tests.integration.cluster.test_documentation import set_password
 
@@ -11,6 +15,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HEALTH = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy/_cluster/health?pretty=true"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One that a person uses: it is the program around the engine that asks for a password."""
+    with chromium(windows=True) as running:
+        yield running
 
 
 def test_the_documentations_url_in_a_browser(cluster: Cluster, browser: Browser) -> None:

@@ -1,4 +1,4 @@
-"""The portal and the error pages in a real browser: keyboard, search, live changes, empty and error states, pictures."""
+"""The portal and the error pages in a real browser: keyboard, search, live changes, empty and error states."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hatchway.door import problems
 from hatchway.door.pages import error_answer
-from hatchway.door.portal.model import Facts
+from hatchway.door.portal.model import TargetFacts
+from hatchway.door.problems import absent, refused, unreached
+from hatchway.door.problems.problem import DoorProblem
 from hatchway.target import Target
 from tests.conftest import wait_for
 from tests.fake_view import (
@@ -48,7 +49,7 @@ def visit(browser: Browser) -> Iterator[Open]:
     def go(url: str, **options: Any) -> Page:
         settings = {"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce", **options}
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **settings)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: reported.append(str(error)))
@@ -97,7 +98,58 @@ def test_everything_by_namespace(shop: Portal, visit: Open) -> None:
     assert row.locator(".state").inner_text() == "2/3 ready"
     assert row.locator("a.name").get_attribute("href") == f"http://checkout.shop.svc.localhost:{shop.door.port}/"
     forward = page.locator('[data-key="services/shop/postgres"] .where')
-    assert forward.inner_text() == "hatchway forward svc/postgres:5432 -n shop"
+    assert forward.inner_text() == "hatchway forward svc/postgres 5432 -n shop"
+
+
+# Texts of rows that are cut: that do not show all of their content.
+_CUT = """() => [...document.querySelectorAll(".row :is(.name, .where > *)")]
+  .filter((e) => e.checkVisibility()
+    && (e.scrollWidth > e.clientWidth + 1 || getComputedStyle(e).textOverflow === "ellipsis"))
+  .map((e) => e.textContent)"""
+
+
+@pytest.mark.parametrize("width", [360, 800, 1200, 1920])
+def test_names_are_not_cut(visit: Open, width: int) -> None:
+    view = demo_view()
+    service = make_service("payments-integration-staging", "elasticsearch-coordinating-internal-" + "x" * 27, 9200)
+    pod = make_pod("payments-integration-staging", "a" * 63, "es", ports=[9200])
+    view.put(service, pod, make_slice(service, pod))
+    with portal(view) as served:
+        page = visit(served.url, viewport={"width": width, "height": 4000})
+        for key in ("1", "2", "3"):
+            page.keyboard.press(key)
+            page.wait_for_selector("li.row .state")
+            assert page.evaluate(_CUT) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Where there is room, in one line.
+        page.keyboard.press("1")
+        lines = page.locator('[data-key="services/kube-system/elasticsearch-logging"] .where a').bounding_box()
+        assert lines is not None
+        assert width < 1200 or lines["height"] < 30
+
+
+def test_states_have_shapes_and_words(shop: Portal, visit: Open) -> None:
+    page = visit(shop.url)
+    page.wait_for_selector("li.row")
+    seen = {}
+    for name, state, said in (
+        ("shop/cart", "ready", "1/1 ready"),
+        ("shop/checkout", "partly", "2/3 ready"),
+        ("shop/search", "down", "0/1 ready"),
+        ("data/spark-history", "lacking", "No endpoints, needs attention"),
+        ("shop/payments", "empty", "External name"),
+    ):
+        mark = page.locator(f'[data-key="services/{name}"] .state .dot')
+        assert mark.get_attribute("class") == f"dot {state}"
+        label = page.locator(f'[data-key="services/{name}"] .state').get_attribute("aria-label")
+        assert label is not None
+        assert label.startswith(said)
+        shape = (
+            "(e => { const s = getComputedStyle(e); return s.borderRadius + s.transform + s.clipPath"
+            " + s.boxShadow.replace(/rgba?[^)]*[)]/g, '') + s.backgroundImage.slice(0, 4) })"
+        )
+        seen[mark.evaluate(shape)] = state
+    assert len(seen) == 5, "two states look alike without colours"
 
 
 def test_the_keyboard_alone(shop: Portal, visit: Open) -> None:
@@ -140,7 +192,7 @@ def test_the_keyboard_alone(shop: Portal, visit: Open) -> None:
     page.keyboard.type("kafka")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("c")
-    wait_for(lambda: clipboard(page) == "hatchway forward svc/kafka:9092 -n data", seconds=10)
+    wait_for(lambda: clipboard(page) == "hatchway forward svc/kafka 9092 -n data", seconds=10)
     page.keyboard.press("Escape")
     page.keyboard.press("2")
     assert names(page)[0].startswith("pods/data/")
@@ -349,7 +401,7 @@ def test_hostile_names_stay_text(visit: Open) -> None:
     pod = make_pod("evil", "x-0", "x", waiting=(HOSTILE, HOSTILE))
     strange = make_service("evil", "y", 80, selector={HOSTILE: HOSTILE})
     with portal(view, context=HOSTILE, server="https://" + HOSTILE) as served:
-        served.door.known[Target("services", "y", "evil")] = Facts("javascript:alert(3)", HOSTILE, HOSTILE)
+        served.door.known[Target("services", "y", "evil")] = TargetFacts("javascript:alert(3)", HOSTILE, HOSTILE)
         served.change(lambda: view.put(service, pod, make_slice(service, pod), strange, make_node("n")))
         page = visit(served.url)
         for key in ("services/evil/x", "services/evil/y"):
@@ -414,7 +466,8 @@ _CONTRAST = """() => {
     if (!own || !element.checkVisibility({ opacityProperty: true }) || element.closest(".unseen, .skip")) continue;
     const [a, b] = [light(rgba(getComputedStyle(element).color)), light(behind(element))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) bad.push(`${element.className || element.tagName} "${element.textContent.slice(0, 30)}" ${ratio.toFixed(2)}`);
+    const what = `${element.className || element.tagName} "${element.textContent.slice(0, 30)}"`;
+    if (ratio < 4.5) bad.push(`${what} ${ratio.toFixed(2)}`);
   }
   return bad;
 }"""
@@ -423,10 +476,12 @@ _CONTRAST = """() => {
 _STRUCTURE = """() => {
   const bad = [];
   for (const control of document.querySelectorAll("button, a[href], input, [role=tab]")) {
-    if (!(control.getAttribute("aria-label") || control.textContent || control.title).trim()) bad.push(control.outerHTML);
+    const label = control.getAttribute("aria-label") || control.textContent || control.title;
+    if (!label.trim()) bad.push(control.outerHTML);
   }
   for (const name of ["aria-controls", "aria-labelledby", "aria-describedby"]) {
-    for (const e of document.querySelectorAll(`[${name}]`)) if (!document.getElementById(e.getAttribute(name))) bad.push(e.outerHTML);
+    for (const e of document.querySelectorAll(`[${name}]`))
+      if (!document.getElementById(e.getAttribute(name))) bad.push(e.outerHTML);
   }
   const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
   return [...bad, ...ids.filter((id, at) => ids.indexOf(id) !== at)];
@@ -481,7 +536,7 @@ def test_thousands_of_services(visit: Open) -> None:
         assert page.evaluate(_UNCOVERED)
 
 
-def serve_problem(page: Page, url: str, problem: problems.Problem) -> None:
+def serve_problem(page: Page, url: str, problem: DoorProblem) -> None:
     answer = error_answer(problem, True)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
 
@@ -496,11 +551,11 @@ def test_an_error_page_tries_again_by_itself(browser: Browser) -> None:
     url = "http://web.shop.svc.localhost:8001/deep?x=1"
     page = browser.new_page()
     target = Target("services", "web", "shop")
-    serve_problem(page, url, replace(problems.cluster_away("https://10.0.0.1:6443", "no route to host"), retry=1))
+    serve_problem(page, url, replace(unreached.cluster_away("https://10.0.0.1:6443", "no route to host"), retry=1))
     page.goto(url)
     assert page.inner_text("h1") == "The cluster does not answer"
     # Another problem is news, and so is the application.
-    serve_problem(page, url, replace(problems.no_endpoints(target, [("web-0", "is starting")]), retry=1))
+    serve_problem(page, url, replace(absent.no_endpoints(target, [("web-0", "is starting")]), retry=1))
     page.wait_for_selector("text=Nothing is ready behind web")
     page.unroute_all()
     page.route(url, lambda route: route.fulfill(body="<h1>the application</h1>", content_type="text/html"))
@@ -512,7 +567,7 @@ def test_an_error_page_tries_again_by_itself(browser: Browser) -> None:
 def test_the_missing_rule_is_copied(browser: Browser) -> None:
     url = "http://web.shop.svc.localhost:8001/"
     page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
-    problem = problems.forbidden("ada", "get", "services/proxy", "shop", "web")
+    problem = refused.forbidden("ada", "get", "services/proxy", "shop", "web")
     serve_problem(page, url, problem)
     page.goto(url)
     page.click('[data-for="rule"]')
@@ -531,7 +586,9 @@ def test_pictures_for_the_documentation(visit: Open, tmp_path: Path) -> None:
         demo_view(), context="staging-eu", server="https://api.staging.example:6443", shown_port=8001
     ) as served:
         why = "It asks for an Authorization header, which the API server keeps for itself."
-        facts = Facts("jupyter.data.svc.localhost:8001, the name in the address bar", "API server's proxy verb", why)
+        facts = TargetFacts(
+            "jupyter.data.svc.localhost:8001, the name in the address bar", "API server's proxy verb", why
+        )
         served.door.known[Target("services", "jupyter", "data")] = facts
         for scheme in ("dark", "light"):
             page = visit(served.url, color_scheme=scheme, device_scale_factor=2)
@@ -550,7 +607,7 @@ def test_pictures_for_the_documentation(visit: Open, tmp_path: Path) -> None:
         ("checkout-7d9f8b6c5d-bmxbm", 'CrashLoopBackOff: container "checkout" ended with exit code 1'),
         ("checkout-7d9f8b6c5d-4n9tg", "Pending: 0/3 nodes are available: 3 Insufficient memory."),
     ]
-    problem = replace(problems.no_endpoints(target, pods, "app=checkout"), portal="http://localhost:8001/")
+    problem = replace(absent.no_endpoints(target, pods, "app=checkout"), portal="http://localhost:8001/")
     page = visit("about:blank", color_scheme="dark", device_scale_factor=2, viewport={"width": 1000, "height": 900})
     serve_problem(page, "http://checkout.shop.svc.localhost:8001/", problem)
     page.goto("http://checkout.shop.svc.localhost:8001/")

@@ -100,9 +100,11 @@ def ask(front: Front, method: str, path: str, headers: dict[str, str], body: byt
 def test_absolute_modules_and_lazily_loaded_chunks(tab: Tab, front: Front, site: Site) -> None:
     site.pages |= {
         "/": """<!DOCTYPE html><html><head><script type=importmap>{"imports": {"lib": "/lib.js"}}</script>
-            <link rel=modulepreload href=/assets/a.js><script type=module src=/assets/a.js></script></head><body></body></html>""",
+            <link rel=modulepreload href=/assets/a.js><script type=module src=/assets/a.js></script>
+            </head><body></body></html>""",
         "/assets/a.js": """import {b} from "/assets/b.js"; import {lib} from "lib";
-            const name = 'c'; const [one, two] = await Promise.all([import("/assets/c.js"), import(`/assets/${name}.js?2`)]);
+            const name = 'c'; const [one, two] = await Promise.all([import("/assets/c.js"),
+            import(`/assets/${name}.js?2`)]);
             document.title = [b, lib, one.c, two.c, location.pathname].join(' ');""",
         "/assets/b.js": "export const b = 'b';",
         "/assets/c.js": "export const c = 'c' + new URL(import.meta.url).search;",
@@ -117,7 +119,8 @@ def test_fetch_in_all_its_forms(tab: Tab, front: Front, site: Site) -> None:
     site.pages |= {
         "/": """<!DOCTYPE html><head></head><script>
             const x = new XMLHttpRequest(); x.open('GET', '/data.json', false); x.send();
-            fetch('/data.json').then(r => r.json()).then(j => document.title = j.a + JSON.parse(x.responseText).a)</script>""",
+            fetch('/data.json').then(r => r.json()).then(j =>
+            document.title = j.a + JSON.parse(x.responseText).a)</script>""",
         "/data.json": '{"a": 1}',
     }
     tab.goto(front.url(site))
@@ -131,10 +134,12 @@ REACT = """<!DOCTYPE html><html><head><base href="/"></head><body><div id=root><
 <script src="/react-router/dist/umd/react-router.production.min.js"></script>
 <script src="/react-router-dom/dist/umd/react-router-dom.production.min.js"></script>
 <script>
-const {createBrowserRouter, RouterProvider, Link, useParams, useLocation, useNavigate} = ReactRouterDOM, h = React.createElement;
+const {createBrowserRouter, RouterProvider, Link, useParams, useLocation, useNavigate} = ReactRouterDOM,
+h = React.createElement;
 const Home = () => h('p', {id: 'at'}, 'home', h(Link, {to: '/users/7', id: 'go'}, 'seven'));
 const User = () => { const navigate = useNavigate(), l = useLocation();
-  return h('p', {id: 'at'}, 'user ' + useParams().id + ' ' + l.pathname, h('button', {id: 'home', onClick: () => navigate('/')}, 'home')) };
+  return h('p', {id: 'at'}, 'user ' + useParams().id + ' ' + l.pathname, h('button', {id: 'home', onClick: () =>
+  navigate('/')}, 'home')) };
 const router = createBrowserRouter([{path: '/', element: h(Home)}, {path: '/users/:id', element: h(User)},
   {path: '*', element: h('p', {id: 'at'}, 'lost')}]);
 ReactDOM.createRoot(document.getElementById('root')).render(h(RouterProvider, {router}));
@@ -145,7 +150,8 @@ VUE = """<!DOCTYPE html><html><head></head><body><div id=root></div>
 <script>
 const {createRouter, createWebHistory} = VueRouter;
 const Home = {template: '<p id=at>home<router-link to="/users/7" id=go>seven</router-link></p>'};
-const User = {template: '<p id=at>user {{$route.params.id}} {{$route.path}}<button id=home @click="$router.push(`/`)">home</button></p>'};
+const User = {template: '<p id=at>user {{$route.params.id}} {{$route.path}}' +
+  '<button id=home @click="$router.push(`/`)">home</button></p>'};
 const router = createRouter({history: createWebHistory(), routes: [{path: '/', component: Home},
   {path: '/users/:id', component: User}, {path: '/:rest(.*)', component: {template: '<p id=at>lost</p>'}}]});
 Vue.createApp({template: '<router-view/>'}).use(router).mount('#root');
@@ -314,7 +320,8 @@ def test_an_isolated_page_has_shared_memory(tab: Tab, front: Front, site: Site) 
     isolated = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
     page = """<!DOCTYPE html><head></head><script>
         const w = new Worker('/worker.js'), memory = new SharedArrayBuffer(4);
-        w.onmessage = () => document.title = crossOriginIsolated + ' ' + new Int32Array(memory)[0]; w.postMessage(memory)
+        w.onmessage = () => document.title = crossOriginIsolated + ' ' + new Int32Array(memory)[0];
+        w.postMessage(memory)
         </script>"""
     worker = "onmessage = e => { Atomics.store(new Int32Array(e.data), 0, 42); postMessage(0) }"
     site.pages |= {
@@ -330,7 +337,8 @@ def test_a_service_worker_that_caches(tab: Tab, front: Front, site: Site, contex
     site.pages |= {
         "/": """<!DOCTYPE html><head><script src=/app.js></script></head><script>
             navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready)
-            .then(r => document.title = new URL(r.scope).pathname + ' ' + new URL(r.active.scriptURL).pathname)</script>""",
+            .then(r => document.title = new URL(r.scope).pathname + ' ' + new URL(r.active.scriptURL).pathname)
+            </script>""",
         "/app.js": "window.app = 1;",
         "/sw.js": """const FILES = ['/', '/app.js'];
             self.addEventListener('install', e => e.waitUntil(caches.open('v1').then(c => c.addAll(FILES))));

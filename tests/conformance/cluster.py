@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from hatchway.cluster.api.connect.handler import ConnectHandler, ConnectRequest
+from hatchway.proxy.routing import Decision, Forward, RequestHead, Respond
+
 Object = dict[str, Any]
 NODE = "node-1"
 
 
 class FakeCluster:
-    """Objects by resource, namespace and name; `resourcelocation.Lookup` by shape."""
+    """Objects by resource, namespace and name; `resourcelocation.CommittedObjects` by shape."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
@@ -109,3 +112,9 @@ def recorded_cluster(b10: str, b11: str, node: str, pod_cidr: str, kubelet_port:
     add("team-a", "plain", [unnamed], [endpoint(b10, "b10", "team-a")])
     add("team-b", "web", [http], [endpoint(b11, "b11", "team-b")])
     return cluster
+
+
+def decide(handler: ConnectHandler, head: RequestHead, request: ConnectRequest) -> Decision:
+    """Return what a handler decides for one request."""
+    found = handler.prepare(head, request)
+    return found if isinstance(found, (Respond, Forward)) else found.forward()

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from hatchway.cluster.api.proxyverb import ProxyRequest, ProxyVerb, status_response
-from hatchway.cluster.api.requestinfo import parse
+from hatchway.cluster.api.connect.answers import status_response
+from hatchway.cluster.api.connect.handler import ConnectRequest
+from hatchway.cluster.api.connect.proxyverb import ProxyVerb
+from hatchway.cluster.api.connect.resourcelocation import Locator
+from hatchway.cluster.api.http.requestinfo import parse
 from hatchway.errors import ApiError
 from hatchway.proxy.routing import Decision, RequestHead
 from hatchway.proxy.server import serve
 from tests.conformance import proxy, replay
 from tests.conformance.backends import Backends, dial, kubelet, running_backends
-from tests.conformance.cluster import recorded_cluster
+from tests.conformance.cluster import decide, recorded_cluster
 from tests.conformance.deliberate import DELIBERATE, FULL, asked
 
 RECORDINGS = proxy.load()
@@ -63,7 +66,7 @@ async def verb(backends: Backends) -> AsyncIterator[Verb]:
     server_tls.load_cert_chain(backends.cert, backends.key)
     client_tls = ssl.create_default_context(cafile=str(backends.cert))
     cluster = recorded_cluster(backends.b10, backends.b11, backends.node, "127.0.0.0/8", backends.kubelet_port)
-    proxy_verb = ProxyVerb(lookup=cluster, dial=dial, kubelet_tls=client_tls, allow_loopback_pods=True)
+    proxy_verb = ProxyVerb(Locator(lookup=cluster, dial=dial, kubelet_tls=client_tls, allow_loopback_pods=True))
 
     def route(head: RequestHead) -> Decision:
         try:
@@ -71,10 +74,10 @@ async def verb(backends: Backends) -> AsyncIterator[Verb]:
         except ApiError as error:
             return status_response(error)
         assert info.subresource == "proxy", head.path
-        request = ProxyRequest(
+        request = ConnectRequest(
             info.resource, info.namespace, info.name, info.prefix, info.rest, head.method, head.query
         )
-        return proxy_verb.route(head, request)
+        return decide(proxy_verb, head, request)
 
     node = await serve(kubelet, host=backends.node, port=backends.kubelet_port, ssl=server_tls)
     server = await serve(route, host="127.0.0.1", port=0, ssl=server_tls)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.apiserver import ApiServer
-from hatchway.cluster.auth import credentials, pki
+from hatchway.cluster.auth import credentialfiles, pki
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client
 from hatchway.proxy.server import serve
@@ -36,19 +36,6 @@ RULES = [
         "verbs": ["get"],
     },
 ]
-# Where the REST application answers otherwise; the proxy verb has no part in these.
-REST_DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
-    "269": (
-        "the legacy prefix /api/v1/proxy is a resource request without a method, not an unknown path",
-        {
-            "Status": {
-                "code": 405,
-                "reason": "MethodNotAllowed",
-                "message": "the server does not allow this method on the requested resource",
-            }
-        },
-    ),
-}
 # Answers whose bodies are the objects of that cluster: here their kind and name are compared.
 OBJECTS = {"179", "267"}
 
@@ -126,7 +113,8 @@ async def running(backends: Backends, tmp_path: Path) -> AsyncIterator[Running]:
     node_tls = keys.server_context(keys.kubelet(NODE))
     node = await serve(kubelet, host=backends.node, port=backends.kubelet_port, ssl=node_tls)
     tokens = {
-        user: credentials.mint_token(state, user=user, groups=groups, seconds=600) for user, groups in GROUPS.items()
+        user: credentialfiles.mint_token(state, user=user, groups=groups, seconds=600)
+        for user, groups in GROUPS.items()
     }
     real = {"<POD-IP:b10>": backends.b10, "<POD-IP:b11>": backends.b11}
     try:
@@ -139,7 +127,7 @@ async def running(backends: Backends, tmp_path: Path) -> AsyncIterator[Running]:
 @pytest.mark.parametrize("mode", ["kubernetes", "full"])
 async def test_recordings(running: Running, mode: str) -> None:
     """They change nothing: several at a time."""
-    deliberate = DELIBERATE | REST_DIFFERENCES | (FULL if mode == "full" else {})
+    deliberate = DELIBERATE | (FULL if mode == "full" else {})
     left = [one for one in RECORDINGS if mode == "kubernetes" or one["id"] not in ONLY_KUBERNETES]
     found: dict[str, list[str]] = {}
 

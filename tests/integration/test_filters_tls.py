@@ -13,13 +13,15 @@ from typing import Any
 import argon2
 import pytest
 
-from hatchway.cluster.api.filters import Filters
-from hatchway.cluster.auth import basic, credentials, pki
+from hatchway.cluster.api.http.connectroutes import ConnectRoutes
+from hatchway.cluster.api.http.filters import Filters
+from hatchway.cluster.api.registry.types import ROWS
+from hatchway.cluster.auth import basic, credentialfiles, pki
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
 from hatchway.cluster.auth.pki import KeyPair, Pki
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.state import StateDir
 from hatchway.proxy.routing import RequestHead, Respond
 from hatchway.proxy.server import serve
@@ -81,9 +83,8 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     log = AuditLog(state.audit_file)
     filters = Filters(
         authenticator=authenticator,
-        rbac=Rbac(source),
-        proxy=Nothing(),  # type: ignore[arg-type]
-        logs=Nothing(),  # type: ignore[arg-type]
+        authorizer=Authorizer(source),
+        connections=ConnectRoutes(ROWS, lambda _: Nothing()),
         app=whoami,
         log=log,
     )
@@ -112,8 +113,8 @@ async def test_certificates_of_others_end_the_handshake(running: Running, tmp_pa
 
 
 async def test_tokens_and_nobody(running: Running) -> None:
-    admin = credentials.admin_token(running.state)
-    minted = credentials.mint_token(running.state, user="ada", groups=["devs"], seconds=60)
+    admin = credentialfiles.ensure_admin_token(running.state)
+    minted = credentialfiles.mint_token(running.state, user="ada", groups=["devs"], seconds=60)
     status, headers, body = await running.get(Authorization=f"Bearer {admin}", Audit_ID="mine")
     assert (status, body[0], headers["audit-id"]) == (200, "kubernetes-admin", "mine")
     status, _, body = await running.get(Authorization=f"Bearer {minted}")
@@ -128,7 +129,7 @@ async def test_tokens_and_nobody(running: Running) -> None:
 
 
 async def test_a_password(running: Running) -> None:
-    credentials.set_password(running.state, user="ada", groups=["system:masters"], password="x")
+    credentialfiles.set_password(running.state, user="ada", groups=["system:masters"], password="x")
     page = {"Accept": "text/html", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Site": "none"}
     status, headers, _ = await running.get(**page)
     assert (status, headers["www-authenticate"].split()[0]) == (401, "Basic")
@@ -140,7 +141,7 @@ async def test_a_password(running: Running) -> None:
 
 
 async def test_a_websockets_token(running: Running) -> None:
-    token = base64.urlsafe_b64encode(credentials.admin_token(running.state).encode()).rstrip(b"=").decode()
+    token = base64.urlsafe_b64encode(credentialfiles.ensure_admin_token(running.state).encode()).rstrip(b"=").decode()
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",

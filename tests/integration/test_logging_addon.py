@@ -7,100 +7,18 @@ import os
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
-import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-STAMP = "2026-11-23T10:00:{:02d}.123456789Z"
-
-
-class Addon:
-    """A running addon on loopback; `logs` is the node's log directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.logs = directory / "logs"
-        self.logs.mkdir(exist_ok=True)
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self, **more: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        environment = {
-            **os.environ,
-            "HATCHWAY_LOG_DIR": str(self.logs),
-            "HATCHWAY_LOG_DATA": str(self.directory / "data"),
-            "HATCHWAY_LOG_PORT": str(self.port),
-            "HATCHWAY_LOG_ADDRESS": "127.0.0.1",
-            "HATCHWAY_NODE_NAME": "node-1",
-            **more,
-        }
-        command = [sys.executable, "-m", "hatchway.cluster.addons.logging"]
-        self._process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr is not None
-        line = self._process.stderr.readline()
-        assert "ready on port" in line, line
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        self._process.communicate(timeout=20)
-        code = self._process.returncode
-        self._process = None
-        return code
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self.stop(signal.SIGKILL)
-
-    def ask(self, path: str, body: Any = None, method: str | None = None, scheme: str = "http") -> tuple[int, Any]:
-        """(status, JSON or text)"""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        url = f"{scheme}://127.0.0.1:{self.port}{path}"
-        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-        tls = ssl.create_default_context()
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-        try:
-            with urllib.request.urlopen(request, timeout=20, context=tls if scheme == "https" else None) as response:
-                status, kind, text = response.status, response.headers.get("Content-Type", ""), response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, kind, text = error.code, error.headers.get("Content-Type", ""), error.read()
-        return status, json.loads(text) if "json" in kind and text else text.decode()
-
-    def logged(self, query: str) -> list[str]:
-        _, answer = self.ask(f"/logstash-*/_search?q={query}&size=1000&sort=@timestamp:asc")
-        return [hit["_source"]["log"] for hit in answer["hits"]["hits"]]
-
-    def container(self, pod: str = "web-0", container: str = "c", namespace: str = "default") -> Path:
-        directory = self.logs / f"{namespace}_{pod}_uid-{pod}" / container
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory
-
-
-def until(found: Callable[[], Any], wanted: Any, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while (got := found()) != wanted:
-        assert time.monotonic() < deadline, got
-        time.sleep(0.05)
-
-
-def append(path: Path, *lines: str) -> None:
-    with path.open("a") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-
-
-def line(text: str, second: int = 0, tag: str = "F", stream: str = "stdout") -> str:
-    return f"{STAMP.format(second)} {stream} {tag} {text}"
+from tests.logaddon import STAMP, Addon, append, line, until
 
 
 @pytest.fixture
@@ -200,6 +118,24 @@ def test_bulk_and_tables(addon: Addon) -> None:
     assert addon.ask("/many", method="DELETE")[0] == 200
 
 
+def test_large_documents_and_many_searches_are_bounded(addon: Addon) -> None:
+    document = json.dumps({"text": "x " * 1_400_000}).encode()
+    for number in range(18):
+        assert addon.ask(f"/large/_doc/{number}", document, "PUT")[0] == 201
+    status, answer = addon.ask("/large/_search?size=18")
+    assert (status, answer["error"]["type"]) == (429, "circuit_breaking_exception")
+    assert addon.ask("/large/_search?size=2")[0] == 200
+    status, answer = addon.ask("/large/_mget", {"ids": ["1"] * 18})
+    assert (status, answer["error"]["type"]) == (429, "circuit_breaking_exception")
+    assert len(addon.ask("/large/_mget", {"ids": ["1", "2", "none"]})[1]["docs"]) == 3
+    status, answer = addon.ask("/_msearch", b'{"index":"large"}\n{}\n' * 16)
+    assert (status, answer["error"]["type"]) == (429, "circuit_breaking_exception")
+    status, answer = addon.ask("/_msearch", b'{"index":"none"}\n{"size":0}\n' * 1001)
+    assert (status, answer["error"]["type"]) == (400, "illegal_argument_exception")
+    assert addon.ask("/large/_delete_by_query", {"query": {"match_all": {}}})[1]["deleted"] == 18
+    assert addon.ask("/large", method="DELETE")[0] == 200
+
+
 @pytest.mark.parametrize(
     ("path", "body", "method", "status", "kind"),
     [
@@ -287,9 +223,20 @@ def test_the_node_that_a_pods_directory_names(addon: Addon) -> None:
 def test_partial_lines_become_one(addon: Addon) -> None:
     path = addon.container("partial") / "0.log"
     append(path, line("begun ", tag="P"), line("other", 1, stream="stderr"), line("goes on ", 2, tag="P"))
-    until(lambda: addon.logged("kubernetes.pod_name.keyword:partial"), ["other"])
+    until(lambda: addon.logged("kubernetes.pod_name.keyword:partial")[:1], ["other"])
     append(path, line("ended", 3))
     until(lambda: addon.logged("kubernetes.pod_name.keyword:partial"), ["other", "begun goes on ended"])
+
+
+def test_a_last_line_without_its_end_is_found_and_replaced_when_it_goes_on(addon: Addon) -> None:
+    path = addon.container("unended") / "0.log"
+    query = "kubernetes.pod_name.keyword:unended"
+    append(path, line("no newline", tag="P"))
+    # Nothing has come for a while.
+    os.utime(path, (path.stat().st_mtime - 60,) * 2)
+    until(lambda: addon.logged(query), ["no newline"])
+    append(path, line(" yet", 1))
+    until(lambda: addon.logged(query), ["no newline yet"])
 
 
 def test_rotation_truncation_and_new_attempts(addon: Addon) -> None:
@@ -374,7 +321,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
             "HATCHWAY_LOG_PORT": str(taken.getsockname()[1]),
         }
         done = subprocess.run(
-            [sys.executable, "-m", "hatchway.cluster.addons.logging"],
+            [sys.executable, "-m", "hatchway.addons.logging"],
             env=environment,
             capture_output=True,
             text=True,
@@ -382,3 +329,44 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert "ERROR" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_first_line_that_spells_a_date(stopped: Addon) -> None:
+    path = stopped.container("dated") / "0.log"
+    append(path, line("2026-11-23"), line("no date", 1))
+    stopped.start()
+    until(lambda: stopped.logged("kubernetes.pod_name.keyword:dated"), ["2026-11-23", "no date"])
+
+
+def test_the_explorers_page(addon: Addon) -> None:
+    with urllib.request.urlopen(addon.explorer) as page:
+        text, tag, policy = page.read(), page.headers["ETag"], page.headers["Content-Security-Policy"]
+    assert b"<title>Logs</title>" in text and b"://" not in text.replace(b"http://www.w3.org/2000/svg", b"")
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    with pytest.raises(urllib.error.HTTPError) as unchanged:
+        urllib.request.urlopen(urllib.request.Request(addon.explorer, headers={"If-None-Match": tag}))
+    assert unchanged.value.code == 304
+    unchanged.value.close()
+    for name in set(re.findall(r'(?:src|href)="([\w.]+)"', text.decode())):
+        assert urllib.request.urlopen(addon.explorer + name).status == 200, name
+
+
+def test_the_explorer_passes_on_what_reads(addon: Addon) -> None:
+    addon.ask("/readable/_doc/1", {"level": "info"}, "PUT")
+    query = urllib.parse.quote(json.dumps({"aggs": {"l": {"terms": {"field": "level.keyword"}}}}))
+    with urllib.request.urlopen(f"{addon.explorer}api/readable/_search?source={query}") as answer:
+        assert json.loads(answer.read())["aggregations"]["l"]["buckets"] == [{"key": "info", "doc_count": 1}]
+    for method, path, status in (
+        ("POST", "api/readable/_doc", 404),
+        ("POST", "api/readable%2F_doc/_search", 404),
+        ("DELETE", "api/readable", 404),
+        ("DELETE", "api/readable/_search", 404),
+        ("GET", "nothing.js", 404),
+        ("GET", "../app.py", 404),
+        ("POST", "", 405),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(addon.explorer + path, method=method))
+        assert refused.value.code == status, path
+        refused.value.close()
+    assert addon.ask("/readable/_count")[1]["count"] == 1

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -156,10 +157,11 @@ class FakeClient:
 
     # --- for tests ---------------------------------------------------------------------------------------------
 
-    async def settle(self, quiet: Iterable[Callable[[], bool]] = (), turns: int = 200_000) -> None:
+    async def settle(self, quiet: Iterable[Callable[[], bool]] = (), seconds: float = 60) -> None:
         """Let everything run until nothing moves: watches delivered, `quiet` all true, for some turns in a row."""
         calm = 0
-        for _ in range(turns):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             await asyncio.sleep(0)
             still = all(queue.empty() for _, _, queue in self._watchers) and all(check() for check in quiet)
             calm = calm + 1 if still else 0
@@ -201,6 +203,10 @@ class FakeClient:
         key = self._key(resource, old["metadata"]["name"], old["metadata"].get("namespace"))
         if subresource == "status":
             obj = {**copied(old), "status": obj.get("status", {})}
+        elif subresource == "scale":
+            replicas = obj["spec"]["replicas"]
+            obj = copied(old)
+            obj["spec"]["replicas"] = replicas
         elif subresource == "finalize":
             new = copied(old)
             new["spec"]["finalizers"] = obj["spec"]["finalizers"]

@@ -12,7 +12,7 @@ import yaml
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig
 
-ENTRY = kubeconfig.Entry("hatchway", "https://127.0.0.1:6443", "Y2E=", "Y2VydA==", "a2V5")
+ENTRY = kubeconfig.KubeconfigEntry("hatchway", "https://127.0.0.1:6443", "Y2E=", "Y2VydA==", "a2V5")
 
 OTHER = """\
 apiVersion: v1
@@ -70,7 +70,7 @@ def test_merge_and_remove_leave_the_rest_as_it_was(tmp_path: Path) -> None:
     "value", ["1e3", "12e45", "y", "N", "0x1f", "1_000", ".5", "~", "null", "2026-01-01", "a: b", "", "1:20", "0o17"]
 )
 def test_strings_stay_strings_for_go(tmp_path: Path, value: str) -> None:
-    """kubectl's parser takes more for numbers and booleans than Python's does, and the other way round."""
+    """The parser of kubectl takes more for numbers and booleans than Python's does, and the other way round."""
     path = tmp_path / "config"
     path.write_text(f"users:\n- name: me\n  user:\n    token: '{value}'\n")
     kubeconfig.merge(path, ENTRY)

@@ -1,4 +1,4 @@
-"""All commands of `hatchway`, by the file that each stands in."""
+"""The table of `hatchway`'s commands: which file has which command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from hatchway import __version__
+from hatchway.cli import interrupts
 
 PROGRAM = "hatchway"
 
@@ -18,20 +19,25 @@ _COMMANDS = {
     "list": ("clusters", "list_clusters"),
     "down": ("down", "down"),
     "proxy": ("proxy", "proxy"),
+    "forward": ("forward", "forward"),
     "ls": ("ls", "ls"),
     "url": ("url", "url"),
     "open": ("open", "open_target"),
+    "socks": ("socks", "socks"),
+    "expose": ("expose", "expose"),
+    "exposure": ("exposure", "exposure"),
+    "logs": ("logs", "logs"),
+    "exec": ("exec", "exec_command"),
+    "shell": ("shell", "shell"),
+    "cp": ("cp", "cp"),
     "info": ("info", "info"),
     "token": ("token", "token"),
     "password": ("password", "password"),
     "completion": ("completion", "completion"),
     "man": ("man", "man"),
     "version": ("version", "version"),
-    "forward": ("forward", "forward"),
 }
-# The portal names it; it only says that it is not part of this version.
-_HIDDEN = frozenset({"forward"})
-# What people of other tools type.
+# Commands of other tools, and ours for them.
 _OTHER_NAMES = {
     "start": "up",
     "stop": "down",
@@ -43,20 +49,31 @@ _OTHER_NAMES = {
 
 
 class Commands(click.Group):
-    """The commands, each imported when it is asked for: to import all would take longer than most of them run."""
+    """The commands, each imported only when it is used: importing all would take longer than most commands run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands that the help shows, in its order."""
-        return [name for name in _COMMANDS if name not in _HIDDEN]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name, None where there is none."""
         if cmd_name not in _COMMANDS:
             return None
         file, name = _COMMANDS[cmd_name]
-        command = getattr(import_module(f"hatchway.cli.{file}"), name)
+        with interrupts.quitting():
+            command = getattr(import_module(f"hatchway.cli.{file}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. An error in its options belongs to it, also where click's parser does not say so."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            name = ctx.invoked_subcommand
+            if error.ctx is None and name and (command := self.get_command(ctx, name)) is not None:
+                error.ctx = click.Context(command, parent=ctx, info_name=name)
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -21,9 +21,9 @@ from hatchway.cli.printing import print_data, print_table
 @options.output("text", "name", "json", "yaml")
 def list_clusters(state_dir: str | None, output: str) -> None:
     """List the embedded clusters of this machine: what runs, where, and what was kept."""
-    from hatchway.cluster import lifecycle
+    from hatchway.cluster import inventory
 
-    found = [lifecycle.summary(state) for state in lifecycle.known(state_dir)]
+    found = [inventory.summary(state) for state in inventory.known(state_dir)]
     if output == "name":
         for cluster in found:
             print(cluster["name"])

@@ -22,9 +22,14 @@ SHELLS = ("bash", "zsh", "fish")
 )
 @click.argument("shell", type=Choice(*SHELLS))
 def completion(shell: str) -> None:
-    """Print the script by which SHELL (bash, zsh or fish) completes commands, options, clusters, contexts and targets."""
+    """Print the script by which SHELL (bash, zsh or fish) completes commands, options, clusters, contexts and targets.
+
+    The examples show where a shell looks for it.
+    """
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
     assert made is not None
-    click.echo(made(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    script = made(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source()
+    # click's function cuts descriptions at their first comma.
+    click.echo(script.replace('string split "," $completion', 'string split --max 1 "," -- $completion'))

@@ -22,22 +22,25 @@ from hatchway.cli import options
 @click.option("--delete", is_flag=True, help="Remove what it has kept, too.")
 def down(name: str, state_dir: str | None, delete: bool) -> None:
     """End a cluster; what it has kept stays for the next `up`."""
-    from hatchway.cluster import lifecycle
+    from hatchway.cluster import inventory, lifecycle
+    from hatchway.cluster.cleanup import clean_up
     from hatchway.cluster.state import StateDir
     from hatchway.errors import HatchwayError
 
-    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
+    state = StateDir.for_name(inventory.check_name(name), state_dir)
     if not state.path.is_dir() and state.starter() is None:
-        missing = lifecycle.missing(state)
+        missing = inventory.missing(state)
         print(f"{missing.message}\n  {missing.hint}")
         return
-    stopped = lifecycle.stop(state)
-    lifecycle.restore_kubeconfig(state)
-    ephemeral = False
-    # What is damaged must not keep anybody from ending it, or from deleting it.
-    with contextlib.suppress(HatchwayError):
-        ephemeral = (config := state.load_config()) is not None and config.ephemeral
-    print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))
-    if delete or ephemeral:
-        lifecycle.delete(state)
-        print(f"removed {state.path}")
+    with lifecycle.ending(state):
+        stopped = lifecycle.stop(state)
+        ephemeral = False
+        # A damaged file must not prevent ending or deleting the cluster.
+        with contextlib.suppress(HatchwayError):
+            ephemeral = (config := state.load_config()) is not None and config.ephemeral
+        print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))
+        failure = clean_up(state, delete=delete or ephemeral)
+        if delete or ephemeral:
+            print(f"removed {state.path}")
+        if failure is not None:
+            raise failure

@@ -1,22 +1,189 @@
-"""`hatchway forward`: says that port-forward streams are not part of this version."""
+"""`hatchway forward`: local ports that lead to services and pods."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import click
 
+from hatchway.cli import clusterflags, options
+from hatchway.cli.relayconsent import RelayRequest, agree
+from hatchway.cli.usage import GoFlagsCommand, Number, Seconds
+from hatchway.errors import HatchwayError
+from hatchway.kube.overrides import ChosenCluster
+from hatchway.route.sshdestination import SshDestination
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("target")
-@click.option("--namespace", "-n", default="default", help="The target's namespace.")
-def forward(target: str, namespace: str) -> None:
-    """Not part of this version."""
-    from hatchway.errors import HatchwayError
-    from hatchway.target import format_argument, parse_argument
 
-    found = parse_argument(target, namespace)
-    kind_and_name, _, port = format_argument(found).partition(":")
-    scope = f" -n {found.namespace}" if found.namespace else ""
-    raise HatchwayError(
-        "this version has no port-forward streams",
-        f"kubectl port-forward{scope} {kind_and_name} :{port or 'PORT'} does it against a cluster that has them",
+@click.command(
+    cls=GoFlagsCommand,
+    short_help="Forward local ports to services, workloads and pods.",
+    epilog=options.examples("""
+    hatchway forward svc/web 8080:80
+    hatchway forward web 8080:http svc/db.shop 5432 pod/debug-0 :9229
+    hatchway forward deploy/api 3000 sts/db 5432
+    hatchway forward -n shop --all --own-address
+    hatchway forward -f forwards.txt --detach --output env
+    hatchway forward svc/db 5432 --ssh admin@node-1
+    hatchway forward --relay svc/kube-dns.kube-system 5353:53/udp host/10.0.0.7 5432
+    hatchway forward --list
+    """),
+)
+@click.argument("words", nargs=-1, metavar="[TARGET [LOCAL:]PORT ...]...", shell_complete=options.complete_forwarded)
+@options.namespace
+@click.option(
+    "--file",
+    "-f",
+    "file",
+    metavar="FILE",
+    default="",
+    help="Read targets and ports from a file, a target a line; - for standard input.",
+)
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Forward all TCP ports of all services of the namespace, those that come later as well.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="The local IP address to listen on.",
+)
+@click.option(
+    "--own-address",
+    is_flag=True,
+    help="Give each target a loopback address of its own (127.x.y.z), on which it keeps its own ports.",
+)
+@click.option(
+    "--unix-socket", metavar="PATH", default="", help="Listen on a Unix socket; for several ports, a directory of them."
+)
+@options.by_relay
+@options.by_ssh
+@options.output("text", "json", "env")
+@click.option(
+    "--wait", is_flag=True, help="Wait until every target exists and has a ready pod, and only then be ready."
+)
+@click.option(
+    "--timeout", type=Seconds(), default=0.0, show_default="no limit", help="How many seconds --wait waits at most."
+)
+@click.option("--detach", "-d", is_flag=True, help="Go on in the background once it is ready.")
+@click.option("--list", "listing", is_flag=True, help="List the forwards in the background.")
+@click.option(
+    "--stop", metavar="ID", default="", help="End the forwards in the background with this ID (see --list), or all."
+)
+@click.option("--ready-fd", type=Number(0, 1 << 20, "descriptor"), hidden=True)
+@clusterflags.of_cluster
+def forward(
+    words: tuple[str, ...],
+    namespace: str | None,
+    file: str,
+    every: bool,
+    address: str,
+    own_address: bool,
+    unix_socket: str,
+    ssh: SshDestination | None,
+    relay: RelayRequest | None,
+    output: str,
+    wait: bool,
+    timeout: float,
+    detach: bool,
+    listing: bool,
+    stop: str,
+    ready_fd: int | None,
+    cluster: ChosenCluster,
+) -> None:
+    """Forward local ports to services, workloads and pods, until Ctrl-C.
+
+    TARGET: web, web.shop, svc/web, pod/web-0, deploy/web; sts, ds, rs, rc and job as well. The first word is a target,
+    and so is every later word with a slash.
+
+    PORT: a number or a name; 8080:80 listens on port 8080, :80 on any free port. A target may have its port with it
+    (svc/web:http). Without ports all TCP ports of the target are forwarded.
+
+    With --relay or --ssh, TARGET may be a service without pods, node/NAME, host/NAME or an IP address as well. With
+    --relay, PORT may also be a UDP port (5353:53/udp).
+
+    Connections to a service or a workload are spread over its ready pods, and follow when pods come and go. The command
+    does not end by itself: not when pods end, the API server restarts, credentials expire or the machine sleeps.
+    """
+    from hatchway.cli import forwarddetach
+
+    if listing:
+        forwarddetach.print_list(output)
+        return
+    if stop:
+        forwarddetach.stop(stop)
+        return
+    _check(words, file, every, own_address, unix_socket, address, detach, wait, timeout)
+    allowed = None
+    if relay is not None:
+        allowed = agree(relay, namespace, cluster)
+    if detach:
+        # The process in the background cannot ask, so it gets the answer.
+        forwarddetach.start(output, ["--yes"] if allowed is not None else [])
+        return
+    from hatchway.cli.forwardrun import ForwardOptions, run
+
+    run(
+        ForwardOptions(
+            words=words,
+            lines=_read(file),
+            source=file,
+            namespace=namespace,
+            every=every,
+            address=address,
+            own_address=own_address,
+            unix_socket=unix_socket,
+            output=output,
+            wait=wait,
+            timeout=timeout,
+            ready_fd=ready_fd,
+            ssh=ssh,
+            relay=allowed,
+        ),
+        cluster,
     )
+
+
+def _check(
+    words: tuple[str, ...],
+    file: str,
+    every: bool,
+    own_address: bool,
+    unix_socket: str,
+    address: str,
+    detach: bool,
+    wait: bool,
+    timeout: float,
+) -> None:
+    import ipaddress
+
+    if not (words or file or every):
+        raise click.UsageError("`hatchway forward` needs a target, --file or --all", click.get_current_context())
+    if every and words:
+        raise HatchwayError("--all forwards every service of the namespace", "leave the targets out, or --all")
+    if unix_socket and own_address:
+        raise HatchwayError("a Unix socket has no address", "leave --unix-socket or --own-address out")
+    if timeout and not wait:
+        raise HatchwayError("--timeout is for --wait, and a forward without it waits for nothing", "add --wait")
+    if detach and file == "-":
+        raise HatchwayError("a forward in the background cannot read standard input", "give --file the name of a file")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError as error:
+        raise HatchwayError(
+            f'--address: "{address}" is not an IP address', "write 127.0.0.1, ::1, or 0.0.0.0"
+        ) from error
+
+
+def _read(file: str) -> tuple[str, ...]:
+    if not file:
+        return ()
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HatchwayError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+    return tuple(text.splitlines())

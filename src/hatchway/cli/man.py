@@ -9,6 +9,7 @@ import click
 from hatchway import __version__
 from hatchway.cli import options
 from hatchway.cli.app import PROGRAM, app
+from hatchway.cli.usage import own_options_first
 
 
 @click.command(
@@ -19,12 +20,12 @@ from hatchway.cli.app import PROGRAM, app
     """),
 )
 def man() -> None:
-    """Print the manual page: every command with its options and examples, in man(7) format."""
+    """Print the manual page, as roff: every command with its options and examples."""
     click.echo(manual())
 
 
 def manual() -> str:
-    """Return the manual page in man(7) format."""
+    """Return the page of all commands, in man(7) format."""
     root = click.Context(app, info_name=PROGRAM)
     summary = (app.help or "").strip().rstrip(".")
     lines = [
@@ -61,8 +62,8 @@ def _command(ctx: click.Context) -> list[str]:
     lines = [f".SS {PROGRAM} {ctx.info_name} {_escaped(arguments)}"]
     for paragraph in re.split(r"\n\s*\n", (command.help or "").strip()):
         lines += [_escaped(" ".join(paragraph.split())), ".PP"]
-    for parameter in command.params:
-        record = parameter.get_help_record(ctx)
+    for parameter in own_options_first(command.params):
+        record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
         if record is not None:
             lines += [".TP", f".B {_escaped(record[0])}", _escaped(" ".join(record[1].split()))]
     found = re.search(r"\x08\n(.*)", command.epilog or "", re.DOTALL)
@@ -74,6 +75,6 @@ def _command(ctx: click.Context) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Return the text with what roff would interpret escaped: backslashes, hyphens, a dot or quote at a line's start."""
+    """Return the text with everything escaped that roff would interpret (backslashes, hyphens, a dot at the start)."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text

@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hatchway.cli import options
-from hatchway.cli.printing import say
+from hatchway.cli import clusterflags, options
+from hatchway.cli.printing import note, say
 from hatchway.cli.url import as_rest, namespace_of
-from hatchway.cli.usage import Seconds
+from hatchway.cli.usage import GoFlagsCommand, Seconds
 from hatchway.errors import HatchwayError
-from hatchway.target import Target, format_door_url, format_host_name, parse_argument
+from hatchway.kube.overrides import ChosenCluster
+from hatchway.printable import printable
+from hatchway.target import Target, format_door_url, format_host_name, parse_qualified_argument
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 _PAUSE = 0.3
-# What is not there yet, or not ready yet; anything else is an answer, or will not get better by waiting.
+# Statuses of a target that is not there or not ready yet; waiting does not change any other answer.
 _NOT_YET = (404, 502, 503, 504)
 
 
 @click.command(
     "open",
+    cls=GoFlagsCommand,
     short_help="Open a target in the browser.",
     epilog=options.examples("""
     hatchway open grafana -n monitoring
@@ -36,12 +39,12 @@ _NOT_YET = (404, 502, 503, 504)
 @click.argument("path", default="")
 @options.namespace
 @options.door_port
-@click.option("--domain", default="localhost", show_default=True, help="The door's domain.")
+@click.option("--domain", metavar="DOMAIN", default="localhost", show_default=True, help="The door's domain.")
 @click.option(
     "--timeout", type=Seconds(), default=60.0, show_default="60", help="How many seconds to wait for an answer."
 )
 @click.option("--print", "print_only", is_flag=True, help="Print the URL and open nothing.")
-@options.of_cluster
+@clusterflags.of_cluster
 def open_target(
     target: str,
     path: str,
@@ -50,19 +53,20 @@ def open_target(
     domain: str,
     timeout: float,
     print_only: bool,
-    kubeconfig: str | None,
-    context: str | None,
-    name: str | None,
+    cluster: ChosenCluster,
 ) -> None:
     """Open a target in the browser through `hatchway proxy`, as soon as it answers.
 
-    TARGET: grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1. PATH: the path, and the query, behind it.
+    TARGET: grafana, grafana.monitoring, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1.
+    PATH: the path and query on the target.
     """
-    found = parse_argument(target, namespace or namespace_of(kubeconfig, options.context_of(name, context)))
+    default = namespace_of(cluster) if namespace is None else ""
+    found = parse_qualified_argument(target, namespace, default)
     url = format_door_url(found, as_rest(path), port=port, domain=domain)
     if print_only:
         print(url)
         return
+    _check(found, cluster)
     _wait(found, port, domain, as_rest(path), timeout)
     say(url)
     import webbrowser
@@ -71,8 +75,29 @@ def open_target(
         raise HatchwayError("there is no browser to open it with", f"open {url} by hand")
 
 
+def _check(target: Target, cluster: ChosenCluster) -> None:
+    """Raise Missing when it is known that the target is not there, and say which of several ports the door will choose.
+
+    A target that cannot be looked up here is not an error: the door may know it.
+    """
+    from hatchway.cli.targets import Missing, describe_choice, find_target
+
+    try:
+        found = find_target(target, cluster, port=False)
+    except Missing:
+        raise
+    except HatchwayError:
+        return
+    if found.links:
+        note(describe_choice(found.links))
+
+
 def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> None:
-    """Until the target answers through the door. Raises HatchwayError when it does not, and at once without a door."""
+    """Wait until the target answers through the door.
+
+    Raises:
+        HatchwayError: it does not answer in time; also, at once, when no door is open.
+    """
     deadline = time.monotonic() + timeout
     told = False
     while True:
@@ -80,17 +105,18 @@ def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> 
         if not problem:
             return
         if time.monotonic() + _PAUSE > deadline:
-            raise HatchwayError(
-                f"{target} does not answer after {timeout:g} s: {problem}", "`hatchway ls` shows what it waits for"
-            )
+            hint = "`hatchway ls` shows why the target is not ready"
+            if "not found" in problem:
+                hint += f"; http://{domain}:{port}/ says which context the door leads to"
+            raise HatchwayError(f"{target} does not answer after {timeout:g} s: {problem}", hint)
         if not told:
-            click.echo(f"waiting for {target}: {problem}", err=True)
+            click.echo(f"waiting for {target}: {printable(problem)}", err=True)
             told = True
         time.sleep(_PAUSE)
 
 
 def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:
-    """What the target lacks, "" when it answers. Raises HatchwayError when waiting is no use."""
+    """Return why the target does not answer yet, "" when it answers. Raises HatchwayError if waiting cannot help."""
     import http.client
 
     host = format_host_name(target, domain)

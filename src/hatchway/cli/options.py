@@ -1,40 +1,50 @@
-"""Options that several commands share, and what they complete to."""
+"""Options that several commands share, and their shell completions."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from hatchway.cli.relayconsent import RelayRequest
 from hatchway.cli.usage import Choice, Number
+from hatchway.route.relayoptions import DEFAULT_IMAGE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# A shell waits for its completions: a cluster that does not answer soon completes to nothing.
+# The shell waits for completions: without an answer of the cluster in this time (seconds) there are none.
 _PATIENCE = 2.0
 
 
 def examples(text: str) -> str:
-    """Return a help text's examples: one command a line, blank lines and indentation of the source left out."""
+    """Return the examples of a help text: one command a line, without the indentation of the source."""
     return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in inspect.cleandoc(text).splitlines())
 
 
-def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of this machine's embedded clusters that begin with `incomplete`."""
     from click.shell_completion import CompletionItem
 
-    from hatchway.cluster import lifecycle
+    from hatchway.cluster import inventory
+    from hatchway.errors import HatchwayError
 
-    found = lifecycle.known(ctx.params.get("state_dir"))
+    try:
+        found = inventory.known(ctx.params.get("state_dir"))
+    except HatchwayError:
+        return []
     return [CompletionItem(state.path.name) for state in found if state.path.name.startswith(incomplete)]
 
 
-def _complete_context(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_context(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the kubeconfig's contexts that begin with `incomplete`; none when the file cannot be read."""
     from click.shell_completion import CompletionItem
 
     from hatchway.errors import HatchwayError
@@ -48,12 +58,13 @@ def _complete_context(ctx: click.Context, _: click.Parameter, incomplete: str) -
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def _complete_namespace(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_namespace(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the cluster's namespaces that begin with `incomplete`; none when the cluster does not answer soon."""
     return _complete_objects(ctx, "namespaces", "", incomplete, namespaced=False)
 
 
 def complete_target(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the services, or with `pod/` or `node/` the pods or nodes, that begin like `incomplete`."""
+    """Return the services that begin with `incomplete`; after `pod/` or `node/` the pods or nodes."""
     kind = incomplete.partition("/")[0] if "/" in incomplete else ""
     kinds = {"svc": "services", "service": "services", "pod": "pods", "node": "nodes", "": "services"}
     if kind not in kinds or ":" in incomplete:
@@ -62,21 +73,40 @@ def complete_target(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
     return _complete_objects(ctx, kinds[kind], prefix, incomplete, namespaced=kind != "node")
 
 
+def complete_workload(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the pods that begin with `incomplete`; after `svc/`, `deploy/` ... the objects of that kind."""
+    return _complete_with_pods(ctx, incomplete, "pods")
+
+
+def complete_forwarded(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the services that begin with `incomplete`; after `pod/`, `deploy/` ... the objects of that kind."""
+    return _complete_with_pods(ctx, incomplete, "services")
+
+
+def _complete_with_pods(ctx: click.Context, incomplete: str, alone: str) -> list[CompletionItem]:
+    from hatchway.kube.workload import KINDS
+
+    kind, slash, _rest = incomplete.partition("/")
+    resource = KINDS.get(kind) if slash else alone
+    if resource is None or ":" in incomplete:
+        return []
+    return _complete_objects(ctx, resource, f"{kind}/" if slash else "", incomplete, namespaced=True)
+
+
 def _complete_objects(
     ctx: click.Context, kind: str, prefix: str, incomplete: str, *, namespaced: bool
 ) -> list[CompletionItem]:
-    """Return the names of a cluster's objects of one kind, `prefix` before each, that begin like `incomplete`."""
+    """Return `prefix` + NAME of a cluster's objects of one kind, where that begins with `incomplete`."""
     import asyncio
 
     from click.shell_completion import CompletionItem
 
+    from hatchway.cli.chosen import chosen
     from hatchway.errors import ApiError, HatchwayError
     from hatchway.kube.connection import Connection
 
     async def ask() -> list[str]:
-        connection = Connection.load(
-            ctx.params.get("kubeconfig"), context_of(ctx.params.get("name"), ctx.params.get("context"))
-        )
+        connection = Connection.load(*chosen(dict(ctx.params)))
         try:
             async with asyncio.timeout(_PATIENCE):
                 space = (ctx.params.get("namespace") or connection.namespace) if namespaced else None
@@ -94,9 +124,10 @@ def _complete_objects(
 own_name = click.option(
     "--name",
     default="hatchway",
+    metavar="NAME",
     envvar="HATCHWAY_NAME",
     show_default=True,
-    shell_complete=_complete_name,
+    shell_complete=complete_name,
     help="The cluster's name. [env: HATCHWAY_NAME]",
 )
 state_dir = click.option(
@@ -106,62 +137,123 @@ state_dir = click.option(
     show_default="~/.local/state/hatchway",
     help="Where clusters keep their state. [env: HATCHWAY_STATE_DIR]",
 )
-kubeconfig = click.option(
-    "--kubeconfig",
-    metavar="FILE",
-    show_default="$KUBECONFIG or ~/.kube/config",
-    help="The kubeconfig file.",
-)
+
+
+def kubeconfig(cls: type[click.Option] = click.Option) -> Callable[[Any], Any]:
+    """Return the decorator that adds --kubeconfig. cls: the option's class."""
+    return click.option(
+        "--kubeconfig",
+        cls=cls,
+        metavar="FILE",
+        show_default="$KUBECONFIG or ~/.kube/config",
+        help="The kubeconfig file.",
+    )
+
+
 namespace = click.option(
     "--namespace",
     "-n",
     metavar="NAMESPACE",
     show_default="the context's",
-    shell_complete=_complete_namespace,
-    help="The target's namespace.",
+    shell_complete=complete_namespace,
+    help="The namespace.",
+)
+container = click.option(
+    "--container",
+    "-c",
+    default="",
+    metavar="NAME",
+    show_default="the pod's default one, or its first",
+    help="The container.",
 )
 door_port = click.option(
     "--port", type=Number(1, 65535, "port"), default=8001, show_default=True, help="The door's port."
 )
 
 
-def of_cluster(function: _Function) -> _Function:
-    """Add the options that choose a cluster of the kubeconfig: --kubeconfig, --context, --name."""
-    for option in (
-        click.option(
-            "--name",
-            shell_complete=_complete_name,
-            help="The embedded cluster of this name; instead of --context.",
-        ),
-        click.option(
-            "--context",
-            show_default="the current one",
-            shell_complete=_complete_context,
-            help="The kubeconfig's context.",
-        ),
-        kubeconfig,
-    ):
-        function = option(function)
-    return function
-
-
 def output(*formats: str) -> Callable[[_Function], _Function]:
-    """Add -o; formats: the words that it takes, the first is the default."""
+    """Add the option -o. formats: its values; the first is the default."""
     return click.option(
         "--output", "-o", type=Choice(*formats), default=formats[0], show_default=True, help="How to print."
     )
-
-
-def context_of(name: str | None, context: str | None) -> str | None:
-    """Return the kubeconfig's context of the embedded cluster `name`, or `context` when no name is given."""
-    if not name:
-        return context
-    from hatchway.cluster import lifecycle
-
-    return lifecycle.context_name(lifecycle.check_name(name))
 
 
 def shown_path(path: Path) -> str:
     """Return the path with the home directory written as ~."""
     home = str(Path.home())
     return str(path).replace(home, "~", 1) if str(path).startswith(home + "/") else str(path)
+
+
+def by_ssh(function: _Function) -> _Function:
+    """Add `--ssh` and `--ssh-jump`, which become the argument `ssh`: an SshDestination, or None."""
+
+    @functools.wraps(function)
+    def parsed(*args: Any, ssh: str, ssh_jump: str, **rest: Any) -> Any:
+        from hatchway.errors import HatchwayError
+        from hatchway.route.sshdestination import SshDestination
+
+        if ssh_jump and not ssh:
+            raise HatchwayError("--ssh-jump needs a node to log in to", "add --ssh USER@HOST")
+        if ssh and importlib.util.find_spec("asyncssh") is None:
+            raise HatchwayError("--ssh needs the package asyncssh", "install it: pip install asyncssh")
+        return function(*args, ssh=SshDestination.parse(ssh, ssh_jump) if ssh else None, **rest)
+
+    for option in (
+        click.option(
+            "--ssh-jump", metavar="[USER@]HOST[:PORT]", default="", help="Log in to the node through this host."
+        ),
+        click.option(
+            "--ssh",
+            metavar="[USER@]HOST[:PORT]",
+            default="",
+            help="Reach targets from this node, by SSH, with your ~/.ssh/config, keys, agent and known_hosts.",
+        ),
+    ):
+        parsed = option(parsed)
+    return cast(_Function, parsed)
+
+
+def by_relay(function: _Function) -> _Function:
+    """Add `--relay` and what belongs to it, which become the argument `relay`: a RelayRequest, or None.
+
+    As a decorator it must be written above `by_ssh`, because it reads the argument `ssh`.
+    """
+
+    @functools.wraps(function)
+    def parsed(
+        *args: Any, relay: bool, relay_image: str, relay_namespace: str, yes: bool, ssh: str, **rest: Any
+    ) -> Any:
+        from hatchway.errors import HatchwayError
+
+        if relay and ssh:
+            raise HatchwayError("--relay and --ssh are two ways to the same targets", "leave one of them out")
+        if not relay and (relay_image != DEFAULT_IMAGE or relay_namespace or yes):
+            raise HatchwayError("--relay-image, --relay-namespace and --yes go with --relay", "add --relay")
+        wanted = RelayRequest(relay_image, relay_namespace, yes) if relay else None
+        return function(*args, relay=wanted, ssh=ssh, **rest)
+
+    for option in (
+        click.option("--yes", "-y", is_flag=True, help="Make the relay pod without asking."),
+        click.option(
+            "--relay-namespace",
+            metavar="NAMESPACE",
+            default="",
+            show_default="that of -n",
+            shell_complete=complete_namespace,
+            help="Where the relay pod is made.",
+        ),
+        click.option(
+            "--relay-image",
+            metavar="IMAGE",
+            default=DEFAULT_IMAGE,
+            show_default=True,
+            help="The relay pod's image; it needs python3, 3.8 or later.",
+        ),
+        click.option(
+            "--relay",
+            is_flag=True,
+            help="Reach targets from a small pod that is made in the cluster, and removed at the end.",
+        ),
+    ):
+        parsed = option(parsed)
+    return cast(_Function, parsed)

@@ -20,23 +20,23 @@ from hatchway.cli import options
 @click.argument("user")
 @options.own_name
 @options.state_dir
-@click.option("--group", "groups", multiple=True, help="A group of the user; may be repeated.")
-@click.option("--remove", is_flag=True, help="Forget the user.")
+@click.option("--group", "groups", multiple=True, metavar="GROUP", help="A group of the user; may be repeated.")
+@click.option("--remove", is_flag=True, help="Remove the user.")
 def password(user: str, name: str, state_dir: str | None, groups: tuple[str, ...], remove: bool) -> None:
     """Let USER in by HTTP basic authentication.
 
-    It is what a browser's address bar can send, and off as long as there is no such user. The password is asked for,
-    or read from standard input.
+    A browser can send it from its address bar. It is off as long as there is no such user. The command asks for the
+    password, or reads it from standard input.
     """
-    from hatchway.cluster import lifecycle
-    from hatchway.cluster.auth import credentials
+    from hatchway.cluster import inventory
+    from hatchway.cluster.auth import credentialfiles
     from hatchway.cluster.state import StateDir
     from hatchway.errors import HatchwayError
 
-    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
-    lifecycle.require(state)
+    state = StateDir.for_name(inventory.check_name(name), state_dir)
+    inventory.require(state)
     if remove:
-        credentials.remove_password(state, user)
+        credentialfiles.remove_password(state, user)
         print(f'user "{user}" is forgotten')
         return
     if sys.stdin.isatty():
@@ -45,5 +45,5 @@ def password(user: str, name: str, state_dir: str | None, groups: tuple[str, ...
         secret = sys.stdin.readline().rstrip("\n")
     if not secret:
         raise HatchwayError("the password is empty", "type one, or send it by standard input")
-    credentials.set_password(state, user=user, groups=list(groups), password=secret)
+    credentialfiles.set_password(state, user=user, groups=list(groups), password=secret)
     print(f'user "{user}" may come in by password')

@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hatchway.cli import options
+from hatchway.cli import clusterflags, options, usage
+from hatchway.cli.chosen import duration
 from hatchway.cli.printing import say, warn
-from hatchway.cli.usage import Choice, GoFlagsCommand
-from hatchway.door import filter as filters
-from hatchway.door.options import DEFAULT_PORT, Options
+from hatchway.cli.published import published_addresses
+from hatchway.door import requestfilter
+from hatchway.door.dooroptions import DEFAULT_PORT, DoorOptions
 from hatchway.errors import HatchwayError
+from hatchway.kube.overrides import ChosenCluster
 from hatchway.numerals import is_digits
-from hatchway.route.chooser import Via
+from hatchway.route.sshdestination import SshDestination
+from hatchway.route.via import Via
 
 if TYPE_CHECKING:
     from hatchway.kube.connection import Connection
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @click.command(
-    cls=GoFlagsCommand,
+    cls=usage.GoFlagsCommand,
     short_help="Open the door to all services, pods and nodes.",
     epilog=options.examples("""
     hatchway proxy
@@ -43,58 +44,76 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
     show_default=True,
     help="The port to listen on; 0 for any free one.",
 )
-@click.option("--address", default="127.0.0.1", show_default=True, help='The IP address to listen on, or "localhost".')
-@click.option("--unix-socket", "-u", default="", help="A Unix socket to listen on instead.")
-@click.option("--www", "-w", default="", help="Also serve the files of this directory.")
-@click.option("--www-prefix", "-P", default="/static/", show_default=True, help="Where --www is served.")
-@click.option("--api-prefix", default="/", show_default=True, help="Where the API is served.")
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help='The IP address to listen on, or "localhost".',
+)
+@click.option("--unix-socket", "-u", metavar="PATH", default="", help="A Unix socket to listen on instead.")
+@click.option("--www", "-w", metavar="DIR", default="", help="Also serve the files of this directory.")
+@click.option(
+    "--www-prefix", "-P", metavar="PATH", default="/static/", show_default=True, help="Where --www is served."
+)
+@click.option("--api-prefix", metavar="PATH", default="/", show_default=True, help="Where the API is served.")
 @click.option(
     "--accept-paths",
-    default=filters.ACCEPT_PATHS,
+    metavar="REGEXP,...",
+    default=requestfilter.ACCEPT_PATHS,
     show_default=True,
-    help="Regular expressions of paths of the API that are served.",
+    help="The paths of the API that are served.",
 )
 @click.option(
     "--reject-paths",
-    default=filters.REJECT_PATHS,
+    metavar="REGEXP,...",
+    default=requestfilter.REJECT_PATHS,
     show_default=True,
-    help="Regular expressions of paths of the API that are not.",
+    help="The paths of the API that are refused.",
 )
 @click.option(
     "--accept-hosts",
-    default=filters.ACCEPT_HOSTS,
+    metavar="REGEXP,...",
+    default=requestfilter.ACCEPT_HOSTS,
     show_default=True,
-    help="Regular expressions of Host names under which the API is served.",
+    help="The host names under which the API is served.",
 )
 @click.option(
     "--reject-methods",
-    default=filters.REJECT_METHODS,
+    metavar="REGEXP,...",
+    default=requestfilter.REJECT_METHODS,
     show_default=True,
-    help="Regular expressions of methods that the API is not offered to.",
+    help="The methods that the API refuses.",
 )
 @click.option("--disable-filter", is_flag=True, help="Accept every host, path and method. Dangerous.")
 @click.option(
     "--keepalive",
+    metavar="TIME",
     default="0s",
     show_default=True,
     help="Time between TCP keep-alive probes of the API server (like 30s); 0 for a good default.",
 )
-@click.option("--append-server-path", is_flag=True, help="Put the path of the server's URL before every path.")
-@click.option("--domain", default="localhost", show_default=True, help="What host names of targets end with.")
+@click.option("--append-server-path", is_flag=True, help="Put the path of the API server's URL before every path.")
+@click.option(
+    "--domain", metavar="DOMAIN", default="localhost", show_default=True, help="The domain of the targets' host names."
+)
 @click.option(
     "--via",
-    type=Choice(*(via.value for via in Via)),
+    type=usage.Choice(*(via.value for via in Via if via is not Via.relay)),
     default="auto",
     show_default=True,
-    help="How targets are reached.",
+    help="By which route targets are reached.",
 )
+@options.by_ssh
 @click.option(
     "--host-header",
+    metavar="NAME",
     default="auto",
     show_default=True,
-    help="What applications are told as Host: auto, external, cluster, localhost, or a name.",
+    help="The Host that applications get: auto, external, cluster, localhost, or a name.",
 )
-@options.of_cluster
+@clusterflags.of_cluster
+@clusterflags.unused_namespace
 def proxy(
     port: str,
     address: str,
@@ -111,17 +130,16 @@ def proxy(
     append_server_path: bool,
     domain: str,
     via: str,
+    ssh: SshDestination | None,
     host_header: str,
-    kubeconfig: str | None,
-    context: str | None,
-    name: str | None,
+    cluster: ChosenCluster,
 ) -> None:
     """Open the door: every service, pod and node under a host name of its own, and the API."""
     if unix_socket and _port(port) != DEFAULT_PORT:
         raise HatchwayError("cannot set --unix-socket and --port at the same time", "leave one of them out")
     from hatchway.door import hostheader
 
-    door = Options(
+    door = DoorOptions(
         address=_address(address),
         port=_port(port),
         unix_socket=unix_socket,
@@ -130,25 +148,35 @@ def proxy(
         api_prefix=_prefix(api_prefix),
         filter=None
         if disable_filter
-        else filters.Filter.of(
+        else requestfilter.RequestFilter.of(
             accept_paths=accept_paths,
             reject_paths=reject_paths,
             accept_hosts=accept_hosts,
             reject_methods=reject_methods,
         ),
-        keepalive=_seconds(keepalive),
+        keepalive=duration("--keepalive", keepalive),
         append_server_path=append_server_path,
         domain=_domain(domain),
-        via=Via(via),
-        host_header=hostheader.check(host_header),
+        via=_via(via, ssh),
+        ssh=ssh,
+        host_header=hostheader.parse_host_option(host_header),
+        published=published_addresses,
     )
     _warn(door, relaxed=not reject_paths)
-    _run(door, kubeconfig, options.context_of(name, context))
+    _run(door, cluster)
+
+
+def _via(text: str, ssh: SshDestination | None) -> Via:
+    if ssh is not None and text not in ("auto", "ssh"):
+        raise HatchwayError(f"--ssh goes with --via ssh, not with --via {text}", "leave one of them out")
+    if text == "ssh" and ssh is None:
+        raise HatchwayError("--via ssh needs a node to log in to", "add --ssh USER@HOST")
+    return Via.ssh if ssh is not None else Via(text)
 
 
 def _port(text: str) -> int:
     if not is_digits(text) or int(text) > 65535:
-        raise HatchwayError(f"--port: {text!r} is not a port", "ports go from 1 to 65535; 0 takes any free one")
+        raise HatchwayError(f'--port: "{text}" is not a port', "ports go from 1 to 65535; 0 takes any free one")
     return int(text)
 
 
@@ -160,7 +188,7 @@ def _address(text: str) -> str:
         socket.getaddrinfo(name or None, 0)
     except (OSError, UnicodeError) as error:
         raise HatchwayError(
-            f"--address: {text!r} is neither an IP address nor a name that is known here",
+            f'--address: "{text}" is neither an IP address nor a name that is known here',
             "write an address of this machine (127.0.0.1, ::1, or 0.0.0.0 for all of them) or localhost; "
             "the port is --port's",
         ) from error
@@ -168,7 +196,7 @@ def _address(text: str) -> str:
 
 
 def _prefix(text: str) -> str:
-    """A path with a slash at both ends, whichever was left out: without the first nothing would ever be found there."""
+    """Return a path with a slash at both ends, whichever was left out: nothing is ever found without the first one."""
     path = text.strip("/")
     return f"/{path}/" if path else "/"
 
@@ -176,21 +204,11 @@ def _prefix(text: str) -> str:
 def _domain(text: str) -> str:
     name = text.strip(".").lower()
     if not _NAME.fullmatch(name):
-        raise HatchwayError(f"--domain: {text!r} is not a domain", "write it like localhost or dev.example")
+        raise HatchwayError(f'--domain: "{text}" is not a domain', "write it like localhost or dev.example")
     return name
 
 
-def _seconds(text: str) -> float:
-    """A duration as Go writes it. Raises HatchwayError."""
-    if text == "0":
-        return 0.0
-    parts = list(_DURATION.finditer(text))
-    if not parts or "".join(part[0] for part in parts) != text:
-        raise HatchwayError(f"--keepalive: {text!r} is not a duration", "write it like 30s or 1m30s")
-    return sum(float(part[1]) * _UNITS[part[2]] for part in parts)
-
-
-def _warn(door: Options, *, relaxed: bool) -> None:
+def _warn(door: DoorOptions, *, relaxed: bool) -> None:
     if door.filter is None:
         warn("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious")
     elif relaxed:
@@ -204,7 +222,7 @@ def _warn(door: Options, *, relaxed: bool) -> None:
 
 
 def _follower(connection: Connection) -> Callable[[], None]:
-    """Says so when an edit of the kubeconfig leads the door to another cluster."""
+    """Return a callback that prints a line when an edit of the kubeconfig leads the door to another cluster."""
     served = connection.context, connection.server
 
     def changed() -> None:
@@ -218,17 +236,17 @@ def _follower(connection: Connection) -> Callable[[], None]:
     return changed
 
 
-def _run(door: Options, kubeconfig: str | None, context: str | None) -> None:
+def _run(door: DoorOptions, cluster: ChosenCluster) -> None:
     import asyncio
     import signal
 
     import uvloop
 
-    from hatchway.door.server import Door
+    from hatchway.door.door import Door
     from hatchway.kube.connection import Connection
 
     async def main() -> None:
-        connection = Connection.load(kubeconfig, context)
+        connection = Connection.load(*cluster)
         if connection.base_path and not door.append_server_path:
             warn(
                 f"Your kube context contains a server path {connection.base_path.decode()}, use "

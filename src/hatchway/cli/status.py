@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from hatchway.cli import options
-from hatchway.cli.printing import cross, print_data, tick
+from hatchway.cli.printing import aligned, counted, cross, print_data, size, tick
+from hatchway.printable import printable
 
 
 @click.command(
@@ -23,43 +26,54 @@ def status(ctx: click.Context, name: str, state_dir: str | None, output: str) ->
     """Say what runs and how well. Exit code 0: ready; 1: not ready; 3: not running."""
     import asyncio
 
-    from hatchway.cluster import lifecycle, report
+    from hatchway.cluster import inventory, statusreport
     from hatchway.cluster.state import StateDir
 
-    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
-    found = asyncio.run(report.gather(state))
+    state = StateDir.for_name(inventory.check_name(name), state_dir)
+    found = asyncio.run(statusreport.gather(state))
     if output == "name":
         print(found["name"])
     elif output != "text":
         print_data(found, output)
     elif not found["running"] and not state.config_file.exists():
-        missing = lifecycle.missing(state)
+        missing = inventory.missing(state)
         print(f"{missing.message}\n  {missing.hint}")
     elif not found["running"]:
-        print(f'cluster "{name}" is not running')
+        print(f'cluster "{name}" is not running\n  `{inventory.command("up", name)}` starts it')
     elif "server" not in found:
-        print(f'cluster "{name}": {found["error"]}')
+        print(printable(f'cluster "{name}": {found["error"]}'))
     else:
         _show(found)
     ctx.exit(0 if found["ready"] else 1 if found["running"] else 3)
 
 
-def _show(found: dict[str, object]) -> None:
+def _show(found: dict[str, Any]) -> None:
     def mark(ready: object) -> str:
         return tick() if ready else cross()
 
+    def mark_row(row: dict[str, Any]) -> str:
+        return "-" if row.get("starts_on_first_use") else mark(row["ready"])
+
     print(f"  {mark(found['healthy'])} API server      {found['server']}   process {found['pid']}")
     if error := found.get("error"):
-        print(f"                    {error}")
-    for label, key, columns in (
-        ("node", "nodes", ("name", "address", "pods")),
-        ("built-in", "built_in", ("name", "url")),
+        print(f"                    {printable(error)}")
+    nodes = [{**node, "pods": counted(node["pods"], "pod")} for node in found["nodes"]]
+    services = [
+        {**one, "when": "starts on first use" if one["starts_on_first_use"] else ""} for one in found["built_in"]
+    ]
+    for label, rows, columns in (
+        ("node", nodes, ("name", "address", "pods")),
+        ("built-in", services, ("name", "url", "when")),
     ):
-        rows: list[dict[str, object]] = found[key]  # type: ignore[assignment]
-        widths = [max((len(str(row[column])) for row in rows), default=0) for column in columns]
-        for row in rows:
-            cells = [str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True)]
-            print(f"  {mark(row['ready'])} {label:<15} {'   '.join(cells)}{' pods' if 'pods' in row else ''}".rstrip())
+        table = [[str(row[column]) for column in columns] for row in rows]
+        for row, line in zip(rows, aligned(table), strict=True):
+            print(f"  {mark_row(row)} {label:<15} {line}")
+    disk = found["disk"]
+    if disk["problem"] or disk["low"]:
+        told = (
+            f": {printable(disk['problem'])}" if disk["problem"] else ", and changes cannot be stored when it is full"
+        )
+        print(f"  {mark(not disk['problem'])} disk            {size(disk['free_bytes'])} free{told}")
     print(f"    network         {found['network']}")
-    print(f"    memory          {found['memory_mib']} MiB in {found['processes']} processes")
+    print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")
     print(f"    state           {found['state']}")

@@ -25,34 +25,37 @@ _LONGEST_DIGITS = 12
 )
 @options.own_name
 @options.state_dir
-@click.option("--user", show_default="the administrator", help="For this user.")
-@click.option("--group", "groups", multiple=True, help="A group of the user; may be repeated.")
+@click.option("--user", metavar="NAME", show_default="the administrator", help="The user.")
+@click.option("--group", "groups", multiple=True, metavar="GROUP", help="A group of the user; may be repeated.")
 @click.option(
     "--duration",
+    metavar="TIME",
     show_default="24h; without --user as long as the cluster",
-    help="How long it is good for: 90s, 30m, 1h30m, 7d.",
+    help="How long the token is valid, like 90s, 30m, 1h30m or 7d.",
 )
 @options.output("text", "json", "yaml")
 def token(
     name: str, state_dir: str | None, user: str | None, groups: tuple[str, ...], duration: str | None, output: str
 ) -> None:
     """Print a bearer token: the administrator's, or any user's."""
-    from hatchway.cluster import lifecycle
-    from hatchway.cluster.auth import credentials
+    from hatchway.cluster import inventory
+    from hatchway.cluster.auth import credentialfiles
     from hatchway.cluster.state import StateDir
 
     seconds = _seconds(duration or "24h")
     if not all(groups):
         raise click.BadParameter("a group's name is empty", param_hint="--group")
-    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
-    lifecycle.require(state)
+    state = StateDir.for_name(inventory.check_name(name), state_dir)
+    inventory.require(state)
     if user is None and groups:
         raise click.BadParameter("groups belong to a user: add --user NAME", param_hint="--group")
-    who, its_groups = (user, list(groups)) if user is not None else (credentials.ADMIN, list(credentials.ADMIN_GROUPS))
+    who, its_groups = (
+        (user, list(groups)) if user is not None else (credentialfiles.ADMIN, list(credentialfiles.ADMIN_GROUPS))
+    )
     if user is not None or duration is not None:
-        text = credentials.mint_token(state, user=who, groups=its_groups, seconds=seconds)
+        text = credentialfiles.mint_token(state, user=who, groups=its_groups, seconds=seconds)
     else:
-        text = credentials.admin_token(state)
+        text = credentialfiles.ensure_admin_token(state)
     if output == "text":
         print(text)
     else:

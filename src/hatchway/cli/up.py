@@ -14,10 +14,44 @@ import click
 from hatchway.cli import options
 from hatchway.cli.printing import print_data, say, tick
 from hatchway.cli.usage import Choice, Number
-from hatchway.cluster import lifecycle
+from hatchway.cluster import inventory, kubecontext, lifecycle
+from hatchway.cluster.addonnames import ADDONS, ALL, NONE, parse_list
+from hatchway.cluster.cleanup import clean_up
 from hatchway.cluster.state import DEFAULT_NAME, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig as kubeconfig_files
+from hatchway.printable import printable, printable_lines
+
+
+class _AddonList(click.ParamType):  # type: ignore[type-arg]
+    """A list of add-ons: names with commas between them, `all` or `none`."""
+
+    name = "addons"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Return the list as `parse_list` does. Raises click.BadParameter."""
+        if isinstance(value, list):
+            return value
+        try:
+            return parse_list(str(value))
+        except HatchwayError as error:
+            self.fail(f"{error.message}; {error.hint}", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the help writes the value."""
+        return "LIST"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Return the lists that have one more name than `incomplete`, and begin like it."""
+        from click.shell_completion import CompletionItem
+
+        before, comma, word = incomplete.rpartition(",")
+        known = before.split(",") if comma else []
+        words = ADDONS if comma else (*ADDONS, ALL, NONE)
+        found = [name for name in words if name.startswith(word) and name not in known]
+        return [CompletionItem(f"{before}{comma}{name}") for name in found]
 
 
 @click.command(
@@ -30,7 +64,7 @@ from hatchway.kube import kubeconfig as kubeconfig_files
 )
 @options.own_name
 @options.state_dir
-@options.kubeconfig
+@options.kubeconfig()
 @click.option(
     "--api-port",
     type=Number(0, 65535, "port"),
@@ -38,20 +72,29 @@ from hatchway.kube import kubeconfig as kubeconfig_files
     help="The API server's port, 0 for any.",
 )
 @click.option("--nodes", type=Number(0, 50), show_default="2", help="Workers beside the control plane.")
-@click.option("--addons/--no-addons", default=None, show_default="addons", help="DNS and logging.")
+@click.option(
+    "--addons",
+    type=_AddonList(),
+    is_flag=False,
+    flag_value=ALL,
+    show_default="all",
+    help=f"The add-ons that run: all, none, or names with commas between them: {', '.join(ADDONS)}.",
+)
+@click.option("--no-addons", is_flag=True, help="The same as --addons none.")
 @click.option("--detach", "-d", is_flag=True, help="Leave it running and return.")
 @click.option("--ephemeral", is_flag=True, help="Keep nothing when it stops.")
 @click.option(
     "--network",
     type=Choice("auto", "private", "loopback"),
     show_default="auto",
-    help="private, loopback, or auto: private where this machine allows it.",
+    help="auto: a private network where this machine allows it, else loopback addresses.",
 )
 @click.option(
     "--rewrite",
     type=Choice("full", "kubernetes", "off"),
     show_default="full",
-    help="Answers of the proxy verb: full makes web applications work, kubernetes is what kube-apiserver does, off.",
+    help="What the proxy verb changes in answers: full makes web applications work, kubernetes is what kube-apiserver "
+    "does, off changes nothing.",
 )
 @click.option(
     "--host-path",
@@ -60,6 +103,13 @@ from hatchway.kube import kubeconfig as kubeconfig_files
     show_default="none: nodes have a file system of their own",
     help="Open a directory of this machine to hostPath volumes, writable; may be repeated.",
 )
+@click.option(
+    "--publish",
+    multiple=True,
+    metavar="ADDRESS",
+    show_default="127.0.0.1 only",
+    help='Open node ports also on this address of this machine, to all who reach it; may be repeated. "none" ends it.',
+)
 @options.output("text", "name", "json", "yaml")
 def up(
     name: str,
@@ -67,33 +117,38 @@ def up(
     kubeconfig: str | None,
     api_port: int | None,
     nodes: int | None,
-    addons: bool | None,
+    addons: list[str] | None,
+    no_addons: bool,
     detach: bool,
     ephemeral: bool,
     network: str | None,
     rewrite: str | None,
     host_path: tuple[str, ...],
+    publish: tuple[str, ...],
     output: str,
 ) -> None:
-    """Start a cluster in seconds: API server, nodes, DNS and logging. Ctrl-C ends it.
+    """Start a cluster in seconds: API server, nodes, DNS, logging, metrics, dashboards. Ctrl-C ends it.
 
     With -o name, json or yaml what was started is printed once all of it is ready, and nothing else on standard output.
     """
-    state = StateDir.for_name(lifecycle.check_name(name), state_dir)
+    if no_addons and addons:
+        raise HatchwayError("--addons and --no-addons exclude each other")
+    state = StateDir.for_name(inventory.check_name(name), state_dir)
     path = kubeconfig_files.default_path(kubeconfig)
-    # Before anything is started: a file that cannot be merged into is a reason not to begin.
+    # Checked before anything is started: the cluster's context must be written into this file later.
     kubeconfig_files.check(path)
     asked = lifecycle.Options(
         api_port=api_port,
         workers=nodes,
-        addons=addons,
+        addons=[] if no_addons else addons,
         network=network,
         rewrite=rewrite,
         ephemeral=ephemeral,
         host_paths=lifecycle.check_host_paths(state, list(host_path)) if host_path else None,
+        publish=lifecycle.check_publish(list(publish)) if publish else None,
     )
-    report = _Report(state, path, output)
-    with lifecycle.starting(state, lambda: report.say("  another `hatchway up` is starting it ...")):
+    report = _StartPrinter(state, path, output, _down(name, state_dir))
+    with lifecycle.starting(state, lambda what: report.say(f"  {what} ...")):
         run = lifecycle.settle(state)
         if run is not None:
             report.runs_already(asked)
@@ -104,10 +159,12 @@ def up(
             signal.signal(number, _interrupt)
         try:
             running = lifecycle.start(state, asked, attached=not detach, progress=report.progress)
-        except KeyboardInterrupt:
-            raise HatchwayError(f'cluster "{name}" was interrupted while it was starting') from None
+        except KeyboardInterrupt as interrupt:
+            click.echo(f'hatchway: cluster "{name}" was interrupted while it was starting', err=True)
+            # As shells have it: 128 and the signal's number.
+            click.get_current_context().exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
         try:
-            # Before anybody else may start or end it, since that changes the kubeconfig, too.
+            # While no other command may start or end the cluster, because such a command changes the kubeconfig, too.
             report.ready(running.run)
         except BaseException:
             running.stop()
@@ -119,23 +176,32 @@ def up(
             return
         report.say("  Ctrl-C ends it")
         code = running.wait()
+        _end(state, None, ephemeral=ephemeral)
         if code:
-            raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', f"see {state.server_log}")
+            raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', lifecycle.log_hint(state))
         report.say(f'cluster "{name}" was stopped')
     except KeyboardInterrupt:
         # A second Ctrl-C must not leave things half done.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         report.say("\n  stopping ...")
-        running.stop()
-    finally:
-        if not detach:
-            lifecycle.restore_kubeconfig(state)
-            if ephemeral:
-                lifecycle.delete(state)
+        _end(state, running, ephemeral=ephemeral)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _end(state: StateDir, running: lifecycle.Running | None, *, ephemeral: bool) -> None:
+    """End what this command has started (None: it has ended already), and take its context out of the kubeconfig."""
+    with lifecycle.ending(state):
+        if running is not None:
+            running.stop()
+        if state.running() or state.starter() is not None:
+            # Another command has started the cluster again: context and state are that one's now.
+            return
+        failure = clean_up(state, delete=ephemeral)
+        if failure is not None:
+            raise failure
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _down(name: str, state_dir: str | None) -> str:
@@ -143,15 +209,17 @@ def _down(name: str, state_dir: str | None) -> str:
     return f"hatchway down{own}" + (f" --state-dir {state_dir}" if state_dir else "")
 
 
-class _Report:
+class _StartPrinter:
     """Prints what happens: for people as it happens, for programs once, when all is ready.
 
     path: the kubeconfig that the cluster's context is written to.
-    output: text, or what `print_data` knows, or name.
+    output: text, name, or a format of `print_data`.
+    down: the command that ends the cluster.
     """
 
-    def __init__(self, state: StateDir, path: Path, output: str) -> None:
+    def __init__(self, state: StateDir, path: Path, output: str, down: str) -> None:
         self._state = state
+        self._down = down
         self._path = path
         self._output = output
         self._began = time.monotonic()
@@ -161,10 +229,11 @@ class _Report:
         if self._output == "text":
             say(text)
         else:
-            click.echo(text, err=True)
+            click.echo(printable_lines(text), err=True)
 
     def runs_already(self, asked: lifecycle.Options) -> None:
-        self.say(f'  cluster "{self._state.path.name}" runs already; `hatchway down` ends it')
+        """Print that the cluster runs already, and which of the options therefore have no effect."""
+        self.say(f'  cluster "{self._state.path.name}" runs already; `{self._down}` ends it')
         config = self._state.load_config()
         if config is not None and (differing := asked.differing(config)):
             self.say(f"  {', '.join(differing)}: not changed while it runs")
@@ -182,20 +251,28 @@ class _Report:
                 self.say(f"  {tick()} nodes           {', '.join(event['names'])}")
                 if event["limits"]:
                     self.say(f"                    {event['limits']}")
+            case "removed":
+                self.say(f"  {tick()} switched off    {', '.join(event['names'])}: their objects were removed")
             case "built-in":
                 self.say(f"  {tick()} built-in        {', '.join(event['names'])}")
+            case "first-use":
+                self.say(f"  - on first use    {', '.join(event['names'])}")
 
     def ready(self, run: dict[str, Any]) -> None:
         """Write the kubeconfig, and print where everything is."""
-        context = lifecycle.write_kubeconfig(self._state, self._path, run["server"])
+        context = kubecontext.write_kubeconfig(self._state, self._path, run["server"])
         shown = options.shown_path(self._path)
+        config = self._state.load_config()
+        if config is not None and config.publish:
+            self.say(f"  node ports are open on {', '.join(config.publish)}: to everybody who reaches this address")
         self.say(f'  kubeconfig        context "{context}" written to {shown} and made current')
         if self._output == "text":
             say(f"  Kubernetes control plane is running at {run['server']}")
             for found in run["built_in"]:
-                say(f"  {found['name']} is running at {found['url']}")
+                what = "starts on first use" if found["starts_on_first_use"] else "is running"
+                say(f"  {found['name']} {what} at {found['url']}")
             for problem in run.get("problems", ()):
-                say(f"  not as it should be: {problem}")
+                say(f"  problem: {printable(problem)}")
         elif self._output == "name":
             say(self._state.path.name)
         else:
@@ -205,6 +282,7 @@ class _Report:
                 "context": context,
                 "kubeconfig": str(self._path),
                 "state": str(self._state.path),
+                "addons": run["addons"],
                 "built_in": run["built_in"],
                 "problems": run.get("problems", []),
             }

@@ -2,57 +2,58 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
 from urllib.parse import quote, urlsplit
 
 import click
 
-from hatchway.cli import options
-from hatchway.cli.printing import print_data
+from hatchway.cli import clusterflags, options
+from hatchway.cli.clients import door_lines, note_for_terminal, print_lines
+from hatchway.cli.printing import note, print_data
+from hatchway.cli.usage import GoFlagsCommand
 from hatchway.errors import HatchwayError
+from hatchway.kube.overrides import ChosenCluster
 from hatchway.target import (
     Target,
     TargetError,
     find_domain,
     format_arguments,
     format_door_url,
-    format_host_name,
     format_proxy_path,
-    parse_argument,
     parse_host_name,
     parse_proxy_path,
+    parse_qualified_argument,
 )
 
-# What may stand in a path and its query as it is, percent escapes included.
+# Characters of a path and its query that stay as they are, percent escapes included.
 _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
-
-# A URL is printed in any case; so long the cluster is asked which port is meant.
-_PATIENCE = 5.0
 
 
 @click.command(
+    cls=GoFlagsCommand,
     short_help="Print a target's URL, or explain one.",
     epilog=options.examples("""
     hatchway url grafana -n monitoring /login
     hatchway url svc/grafana:http -n monitoring --host
-    hatchway url grafana -n monitoring --curl
+    hatchway url grafana -n monitoring --clients
+    hatchway url grafana -n monitoring --all
     hatchway url --explain https://127.0.0.1:6443/api/v1/namespaces/default/services/web:80/proxy/
     """),
 )
 @click.argument("target", shell_complete=options.complete_target)
 @click.argument("path", default="")
 @options.namespace
-@click.option("--api", is_flag=True, help="At the API server: the default.")
-@click.option("--host", is_flag=True, help="By host name, at the door (`hatchway proxy`).")
-@click.option("--path", "proxy_path", is_flag=True, help="The proxy path alone.")
+@click.option("--api", is_flag=True, help="The URL at the API server; the default.")
+@click.option("--host", is_flag=True, help="The URL by host name, at the door (`hatchway proxy`).")
+@click.option("--path", "proxy_path", is_flag=True, help="Only the proxy path.")
 @click.option("--curl", is_flag=True, help="A line for curl that reaches the host name anywhere.")
+@click.option("--clients", is_flag=True, help="Lines for programs that do not resolve the host name: wget, Python ...")
+@click.option("--all", "every_port", is_flag=True, help="One URL for each port that may speak HTTP.")
 @options.door_port
-@click.option("--domain", show_default="localhost; any with --explain", help="The door's domain.")
-@options.of_cluster
-@click.option("--explain", is_flag=True, help="Take the URL given as TARGET apart.")
+@click.option("--domain", metavar="DOMAIN", show_default="localhost; any with --explain", help="The door's domain.")
+@click.option("--explain", is_flag=True, help="Explain the URL that is given as TARGET.")
 @options.output("text", "name", "json", "yaml")
+@clusterflags.of_cluster
 def url(
     target: str,
     path: str,
@@ -61,115 +62,115 @@ def url(
     host: bool,
     proxy_path: bool,
     curl: bool,
+    clients: bool,
+    every_port: bool,
     port: int,
     domain: str | None,
-    kubeconfig: str | None,
-    context: str | None,
-    name: str | None,
+    cluster: ChosenCluster,
     explain: bool,
     output: str,
 ) -> None:
     """Print a target's URL at the API server or at the door, or explain one.
 
-    TARGET: grafana, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1. PATH: the path, and the query, behind it.
+    TARGET: grafana, grafana.monitoring, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1.
+    PATH: the path below it, and the query.
     """
     if explain:
-        if path or api or host or proxy_path or curl:
-            raise click.BadParameter("a URL is explained alone, without PATH and spellings", param_hint="--explain")
+        if path or api or host or proxy_path or curl or clients or every_port:
+            raise click.BadParameter(
+                "--explain takes no PATH, and none of --api, --host, --path, --curl, --clients", param_hint="--explain"
+            )
         _explain(target, domain, output)
         return
-    if api + host + proxy_path + curl > 1:
-        raise click.BadParameter("choose one of --api, --host, --path, --curl", param_hint="--host")
-    chosen = options.context_of(name, context)
-    found = parse_argument(target, namespace or namespace_of(kubeconfig, chosen))
-    rest = as_rest(path)
-    if not (host or curl or found.port or found.kind == "nodes"):
-        found = _with_port(found, kubeconfig, chosen)
-    if proxy_path:
-        text = format_proxy_path(found, rest)
-    elif host:
-        text = format_door_url(found, rest, port=port, domain=domain or "localhost")
-    elif curl:
-        own = format_host_name(found, domain or "localhost")
-        address = format_door_url(found, rest, port=port, domain=domain or "localhost")
-        text = f"curl --resolve {own}:{port}:127.0.0.1 {shlex.quote(address)}"
-    else:
-        from hatchway.kube import settings
+    if api + host + proxy_path + curl + clients > 1:
+        raise click.BadParameter("choose one of --api, --host, --path, --curl, --clients", param_hint="--host")
+    from hatchway.cli.targets import describe_choice, find_target
 
-        text = settings.load(kubeconfig, chosen).server + format_proxy_path(found, rest)
-    if output == "text":
-        print(text)
-    elif output == "name":
-        print(format_arguments(found))
-    else:
-        print_data({"url": text, **asdict(found)}, output)
+    by_name = host or curl or clients
+    asked = parse_qualified_argument(target, namespace, namespace_of(cluster) if namespace is None else "")
+    server = ""
+    if not by_name and not proxy_path:
+        from hatchway.kube import contexts
+
+        # Before the target is looked up: without a cluster there is nothing more to say.
+        server = contexts.load(*cluster).server
+    speller = _Speller(as_rest(path), port, domain or "localhost", server)
+    # A host name needs no port: the door finds it.
+    looked = find_target(asked, cluster, port=not (host or curl or asked.port or asked.kind == "nodes"))
+    pairs = [(asked, looked.target)]
+    if every_port and looked.links:
+        pairs = [(link.target, link.api_target) for link in looked.links]
+    elif looked.links:
+        note(f"{describe_choice(looked.links)}; --all prints all of them")
+
+    def spelled(asked: Target, found: Target) -> str:
+        if proxy_path:
+            return format_proxy_path(found, speller.rest)
+        if curl:
+            return speller.lines(asked, None)["curl"]
+        return speller.door_url(asked) if by_name else server + format_proxy_path(found, speller.rest)
+
+    if output in ("json", "yaml"):
+        made = []
+        for one, found in pairs:
+            # A host name needs no port: the door finds it.
+            resolved = None if (host or curl) and not one.port else found
+            data = {"url": spelled(one, found), **asdict(one if by_name else found)}
+            made.append({**data, "clients": speller.lines_if_any(one, resolved)})
+        print_data(made if every_port else made[0], output)
+        return
+    for one, found in pairs:
+        if output == "name":
+            print(format_arguments(one if by_name else found))
+        elif clients:
+            print_lines(speller.lines(one, found), spelled(one, found))
+        else:
+            print(spelled(one, found))
+    if host and output == "text":
+        note_for_terminal(port, format_arguments(asked))
+
+
+class _Speller:
+    """Writes a target's URLs.
+
+    rest: the path and the query. port, domain: the door's. server: the API server's URL.
+    """
+
+    def __init__(self, rest: str, port: int, domain: str, server: str) -> None:
+        self.rest = rest
+        self.server = server
+        self._port = port
+        self._domain = domain
+
+    def door_url(self, target: Target) -> str:
+        return format_door_url(target, self.rest, port=self._port, domain=self._domain)
+
+    def lines(self, target: Target, resolved: Target | None) -> dict[str, str]:
+        """Return the lines by which programs reach the host name (`door_lines`)."""
+        return door_lines(target, resolved, self.rest, port=self._port, domain=self._domain)
+
+    def lines_if_any(self, target: Target, resolved: Target | None) -> dict[str, str]:
+        """Return these lines; none for a name that no host name can carry."""
+        try:
+            return self.lines(target, resolved)
+        except TargetError:
+            return {}
 
 
 def as_rest(path: str) -> str:
-    """What was typed as PATH, as a request-target's path and query."""
+    """Return the PATH that the user typed as the path and query of a request target."""
     return "/" + quote(path.removeprefix("/"), safe=_AS_TYPED)
 
 
-def namespace_of(kubeconfig: str | None, context: str | None) -> str:
-    """The namespace that a context of the kubeconfig names; "default" where there is none to ask."""
-    from hatchway.kube import settings
+def namespace_of(cluster: ChosenCluster) -> str:
+    """Return the namespace that a context of the kubeconfig names; "default" where there is none to ask."""
+    from hatchway.kube import contexts
 
     try:
-        return settings.load(kubeconfig, context).namespace
+        return contexts.load(*cluster).namespace
     except HatchwayError:
-        # Spelling a name needs no cluster; whoever needs one finds out by himself, and says it better.
+        # A host name can be spelled without a cluster; what needs the cluster reports this error itself.
         return "default"
-
-
-def _with_port(target: Target, kubeconfig: str | None, context: str | None) -> Target:
-    """With the port that the door would choose: when none is said the API server knows the unnamed one only.
-
-    A target that cannot be asked for stays as it was said. Raises HatchwayError when none of its ports speaks HTTP.
-    """
-    import asyncio
-
-    from hatchway.door.lookup import Lookup
-    from hatchway.door.resolve import resolve
-    from hatchway.kube.connection import Connection
-    from hatchway.kube.links import links
-
-    async def ask() -> Target:
-        connection = Connection.load(kubeconfig, context)
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                lookup = Lookup(connection)
-                known = await lookup.get(target.kind, target.namespace, target.name)
-                if known.object is None:
-                    raise HatchwayError(f"there is no {target}" if known.readable else f"you may not read {target}")
-                resolved = await resolve(target, lookup)
-        except TimeoutError as error:
-            raise HatchwayError(f"{connection.label} does not answer in {_PATIENCE:g} s") from error
-        finally:
-            await connection.aclose()
-        if not resolved.http:
-            raise _NoHttp(
-                target, [link.target for link in links(target.kind, known.object) if link.port.protocol == "TCP"]
-            )
-        return resolved.target
-
-    try:
-        return asyncio.run(ask())
-    except _NoHttp:
-        raise
-    except HatchwayError as error:
-        print(f"note: no port was said, and which one is meant is not known: {error.message}", file=sys.stderr)
-        return target
-
-
-class _NoHttp(HatchwayError):
-    """ports: the target with each of them."""
-
-    def __init__(self, target: Target, ports: list[Target]) -> None:
-        lines = " or ".join(f"`hatchway url {format_arguments(port)}`" for port in ports)
-        super().__init__(
-            f"{target} has no port that is known to speak HTTP, and none was said",
-            f"if one of them does: {lines}" if lines else "none of its ports speaks TCP",
-        )
 
 
 def _explain(text: str, domain: str | None, output: str) -> None:
@@ -213,7 +214,7 @@ def _unsaid_port(kind: str, at_door: bool) -> str:
 
 
 def _explain_host(text: str, host: str, domain: str | None) -> tuple[Target, str]:
-    """(target, the domain below which it is spelled)."""
+    """Return (target, the domain below which it is spelled)."""
     try:
         below = domain or find_domain(host)
         return parse_host_name(host, below), below

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in one line and a hint."""
+"""Errors of a command line, in one line and a hint; the types of its values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def explain(error: click.UsageError) -> tuple[str, str]:
             return f"`{command}` has no option {error.option_name}", hint
         case click.MissingParameter():
             return f"`{command}` needs {_name(error)}", hint
+        case click.BadOptionUsage() if "requires" in error.message:
+            return f"{error.option_name} needs a value", hint
         case click.BadParameter():
             name = _name(error)
             return f"{name}: {error.message}" if name else error.message, hint
@@ -56,7 +58,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, int):
             return value
         text = str(value)
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.removeprefix("-").isdigit()):
             self.fail(f'"{text}" is not a {self._what}; write a number from {self._least} to {self._most}', param, ctx)
         # Longer ones are out of range in any case; Python refuses to convert very long ones.
         if len(text) > 18 or not self._least <= int(text) <= self._most:
@@ -116,8 +118,17 @@ class Choice(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
 
 
+class ClusterOption(click.Option):
+    """An option that chooses a cluster or its user. Many commands have them; the help lists them apart."""
+
+
+def own_options_first(parameters: list[click.Parameter]) -> list[click.Parameter]:
+    """Return the parameters with those that choose a cluster at the end."""
+    return sorted(parameters, key=lambda parameter: isinstance(parameter, ClusterOption))
+
+
 class GoFlagsCommand(click.Command):
-    """A command whose switches also take `=true` and `=false`, as those of programs written in Go."""
+    """A command whose options also take values as programs written in Go do: `--switch=false`, `-v=6`."""
 
     _VALUES: ClassVar = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -126,13 +137,31 @@ class GoFlagsCommand(click.Command):
         switches = {
             name for param in self.params if isinstance(param, click.Option) and param.is_flag for name in param.opts
         }
-        kept = []
-        for argument in args:
+        short = {name for param in self.params for name in param.opts if len(name) == 2} - switches
+        kept: list[str] = []
+        for index, argument in enumerate(args):
+            if argument == "--":
+                kept += args[index:]
+                break
             name, equals, value = argument.partition("=")
-            if not equals or name not in switches:
+            if equals and name in short:
+                kept += [name, value]
+            elif not equals or name not in switches:
                 kept.append(argument)
             elif value.lower() not in self._VALUES:
                 raise click.BadParameter(f'"{value}" is neither true nor false', ctx, param_hint=name)
             elif self._VALUES[value.lower()]:
                 kept.append(name)
         return super().parse_args(ctx, kept)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then those that choose a cluster."""
+        parts: dict[str, list[tuple[str, str]]] = {"Options": [], "Cluster and user": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                parts["Cluster and user" if isinstance(parameter, ClusterOption) else "Options"].append(record)
+        for title, records in parts.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)

@@ -1,4 +1,4 @@
-"""`hatchway version`: which Hatchway this is, and what it stands on."""
+"""`hatchway version`: the versions of Hatchway, of the Kubernetes API that it serves, and of Python."""
 
 from __future__ import annotations
 

@@ -1,50 +1,86 @@
-"""The API server put together: store, verbs, authentication and authorization, the proxy verb, listeners."""
+"""The API server as a whole: it connects store, verbs, authentication, authorization, the proxy verb and listeners."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 
-from hatchway.cluster.api import metrics
-from hatchway.cluster.api.app import RestApp
-from hatchway.cluster.api.documents import Document
-from hatchway.cluster.api.filters import Filters
-from hatchway.cluster.api.health import store_health
-from hatchway.cluster.api.local import LocalClient
-from hatchway.cluster.api.metrics import Metrics
-from hatchway.cluster.api.nonresource import NonResource
-from hatchway.cluster.api.podlog import PodLog
-from hatchway.cluster.api.proxyverb import ProxyVerb, Rewriting
-from hatchway.cluster.api.registry import ROWS, Registry, loopback_rows
-from hatchway.cluster.api.resourcelocation import Dial
-from hatchway.cluster.api.rest import Api
-from hatchway.cluster.api.store import Store
-from hatchway.cluster.api.strategies.events import prune_forever
+import msgspec
+
+from hatchway.cluster.api.admission.escalation import escalation_check
+from hatchway.cluster.api.admission.noderestriction import NodeRestriction
+from hatchway.cluster.api.aggregation.aggregator import Aggregator
+from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
+from hatchway.cluster.api.connect.endpointslices import IndexedObjects
+from hatchway.cluster.api.connect.firststart import FirstStart
+from hatchway.cluster.api.connect.handler import Backend
+from hatchway.cluster.api.connect.proxyverb import Rewriting
+from hatchway.cluster.api.connect.resourcelocation import DialBackend, Locator
+from hatchway.cluster.api.definitions.customtypes import CustomTypes
+from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.describe.documents import ServedDocument
+from hatchway.cluster.api.http import metrics
+from hatchway.cluster.api.http.connectroutes import ConnectRoutes
+from hatchway.cluster.api.http.filters import Filters
+from hatchway.cluster.api.http.health import store_health
+from hatchway.cluster.api.http.metrics import RequestMetrics
+from hatchway.cluster.api.http.nonresource import NonResource
+from hatchway.cluster.api.http.restapp import RestApp
+from hatchway.cluster.api.http.servicemetrics import ServiceMetrics
+from hatchway.cluster.api.operations.local import LocalClient
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.registry.strategies.events import prune_forever
+from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
+from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
-from hatchway.cluster.auth.escalation import check_escalation
-from hatchway.cluster.auth.noderestriction import NodeRestriction
 from hatchway.cluster.auth.pki import Pki
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
-from hatchway.cluster.controllers.bootstrap import ensure_bootstrap
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.controllers.clusterobjects import ensure_bootstrap
 from hatchway.cluster.controllers.ensure import ensure_each
+from hatchway.cluster.controllers.servedtypes import ServedType, ServedTypes
+from hatchway.cluster.firstuse import FirstUseStarts
+from hatchway.cluster.sockets import PodNetworks
 from hatchway.cluster.state import StateDir
-from hatchway.kube.api import Client
+from hatchway.kube.api import Client, Object
 from hatchway.proxy.limits import Limits
+from hatchway.proxy.pool import Pool
 from hatchway.proxy.server import Server, serve
-from hatchway.proxy.upstream import Pool
+
+_METRICS = ("metrics.k8s.io", "v1beta1")
+_AUTOSCALER = UserInfo(
+    "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
+    ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"),
+)
+
+
+def served_types(registry: Registry) -> ServedTypes:
+    """Return the types that a registry has, for the controllers; they follow its changes."""
+
+    def stored() -> dict[tuple[str, str], ServedType]:
+        found = stored_rows(registry.rows)
+        return {key: ServedType(row.group_resource, row.namespaced) for key, row in found.items()}
+
+    types = ServedTypes(stored())
+    registry.subscribe(lambda: types.replace(stored()))
+    return types
 
 
 class ApiServer:
-    """One API server. `client` is its in-process client. Make it in an event loop; `close` it.
+    """One API server. Make it in an event loop; `close` it.
 
-    dial: connects into the cluster's network. allow_loopback_pods: the cluster has no network of its own.
-    address: host:port where pods reach it, which `/api` tells. rewriting: what the proxy verb does to answers.
-    Raises HatchwayError when the store or a credentials file cannot be read.
+    client: its in-process client. types: the types that it stores.
+
+    dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
+    allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
+    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. Raises HatchwayError when
+    the store or a credentials file cannot be read.
     """
 
     def __init__(
@@ -53,37 +89,65 @@ class ApiServer:
         store: Store,
         certificates: Pki,
         *,
-        dial: Dial,
+        dial: DialBackend,
+        pod_networks: PodNetworks | None = None,
         allow_loopback_pods: bool,
         address: str = "",
         rewriting: Rewriting = "full",
     ) -> None:
         registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
-        self._metrics = Metrics(registry.rows)
+        self._custom_types = CustomTypes(store, registry)
+        self.types = served_types(registry)
+        objects = IndexedObjects(store)
+        services = ServiceMetrics(lambda namespace, name: objects.get("services", namespace, name) is not None)
+        self._metrics = RequestMetrics(registry.rows, services)
+        registry.subscribe(lambda: self._metrics.set_rows(registry.rows))
         self._store = store
-        self._rbac = Rbac(store)
+        self._authorizer = Authorizer(store)
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
-        registry.virtual.update(Reviews(self._authenticator, self._rbac, store).handlers)
+        registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
         self.api = Api(
-            store, registry, partial(check_escalation, self._rbac), self._rbac.require, NodeRestriction(store).admit
+            store,
+            registry,
+            partial(escalation_check, self._authorizer),
+            self._authorizer.require,
+            NodeRestriction(store).admit,
         )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
-        proxy = ProxyVerb(
-            lookup=store,
+        self._starts = FirstUseStarts(self.client, time.monotonic)
+        first_start = FirstStart(objects, self._starts.report)
+        locator = Locator(
+            lookup=objects,
             dial=dial,
             kubelet_tls=kubelet_tls,
             allow_loopback_pods=allow_loopback_pods,
-            rewriting=rewriting,
+            first_start=first_start,
         )
+        backend = Backend(objects, locator, rewriting, pod_networks)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
+        # The API groups of other servers, such as metrics.k8s.io.
+        self.aggregator = Aggregator(
+            store,
+            objects,
+            locator,
+            self.client,
+            served=lambda: ((row.group, row.version) for row in registry.rows),
+            certificate=certificates.front_proxy_client.cert,
+            key=certificates.front_proxy_client.key,
+            publish=nonresource.set_remote,
+        )
+        registry.subscribe(self.aggregator.served_changed)
+        self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
+        self._request_header_ca = certificates.front_proxy_ca.cert.read_text()
+        self._client_ca = certificates.ca_pem.decode()
         self.filters = Filters(
             authenticator=self._authenticator,
-            rbac=self._rbac,
-            proxy=proxy,
-            logs=PodLog(lookup=store, locator=proxy.locator),
-            app=RestApp(self.api, nonresource),
+            authorizer=self._authorizer,
+            connections=ConnectRoutes(registry.rows, lambda connect: connect.make(backend)),
+            app=RestApp(self.api, nonresource, first_start.wait_for_port_forward),
+            aggregator=self.aggregator,
             revision=lambda: store.revision,
             log=self._audit,
             metrics=self._metrics,
@@ -94,37 +158,55 @@ class ApiServer:
         self._servers: list[Server] = []
         self._pruning = asyncio.get_running_loop().create_task(prune_forever(store), name="old events")
 
-    def _documents(self) -> dict[str, Callable[[], Document]]:
-        """Documents under paths of their own: how tokens of service accounts are verified elsewhere, and metrics."""
+    def _documents(self) -> dict[str, Callable[[], ServedDocument]]:
+        """Return the documents at fixed paths: keys for verifying service-account tokens, and metrics."""
         tokens = self._authenticator.service_accounts
         return {
-            "/.well-known/openid-configuration": lambda: Document.of(tokens.openid_configuration()),
-            "/openid/v1/jwks": lambda: Document.of(tokens.jwks(), "application/jwk-set+json"),
-            "/metrics": lambda: Document(self._metrics.text(), metrics.CONTENT_TYPE),
+            "/.well-known/openid-configuration": lambda: ServedDocument.of(tokens.openid_configuration()),
+            "/openid/v1/jwks": lambda: ServedDocument.of(tokens.jwks(), "application/jwk-set+json"),
+            "/metrics": lambda: ServedDocument(self._metrics.text(), metrics.CONTENT_TYPE),
         }
 
     async def bootstrap(self, api_ip: str, api_port: int) -> list[str]:
-        """Make the objects that every cluster has, or bring them up to date. api_ip: the address behind 10.96.0.1.
+        """Create or update the objects that every cluster has. api_ip: the address behind 10.96.0.1.
 
         Returns what could not be made, for people.
         """
         problems = await ensure_bootstrap(self.client, api_ip, api_port)
-        # Nothing among them depends on another, and writes that wait together reach the disk together.
-        found = await asyncio.gather(*(ensure_each(self.client, [one]) for one in bootstrap.bootstrap_objects()))
+        # They do not depend on each other, and writes that wait together are committed together.
+        objects = [
+            *bootstrap.bootstrap_objects(),
+            *bootstrap.extension_authentication(self._client_ca, self._request_header_ca),
+        ]
+        found = await asyncio.gather(
+            self.aggregator.ensure_local(), *(ensure_each(self.client, [one]) for one in objects)
+        )
+        self.aggregator.start()
+        self._definitions.start()
         return [*problems, *(problem for some in found for problem in some)]
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Serve HTTPS on a bound socket, beside those that are served already."""
-        self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool))
+    async def pod_metrics(self, namespace: str) -> list[Object]:
+        """Return the PodMetrics of a namespace, for the controller of autoscalers. Raises ApiError 503."""
+        path = f"/namespaces/{namespace}/pods"
+        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList)
+        return [msgspec.to_builtins(one) for one in found.items or ()]
+
+    async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:
+        """Serve HTTPS on a bound socket, in addition to those that are served already."""
+        self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool, limits=limits))
 
     async def close(self, grace: float) -> None:
-        """Stop listening, end watches, let other exchanges finish for up to `grace` seconds, bring everything to disk."""
+        """Stop listening, end watches, let other exchanges finish for up to `grace` seconds, write all to disk."""
+        self._starts.close()
         self._store.end_watches()
+        self._custom_types.close()
+        await self._definitions.aclose()
+        await self.aggregator.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
         self._pruning.cancel()
         await asyncio.wait({self._pruning})
         self._pool.close()
-        self._rbac.close()
+        self._authorizer.close()
         self._authenticator.close()
         self._audit.close()
         await self._store.close()

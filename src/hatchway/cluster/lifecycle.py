@@ -1,16 +1,16 @@
-"""Starting, finding and stopping an embedded cluster from outside its process.
+"""Starting and stopping an embedded cluster from outside its process.
 
 The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output, each an
-object with `event`: "api", "nodes", "built-in", "ready" or "error". An attached one ends when its standard input does.
+object with `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that wait for it),
+"ready" or "error". An attached control plane ends when its standard input is closed.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import ipaddress
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -22,40 +22,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hatchway.cluster import inventory, plan
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import Process
-from hatchway.cluster.state import DEFAULT_NAME, ClusterConfig, StateDir
+from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
-from hatchway.kube import kubeconfig
 
 Progress = Callable[[dict[str, Any]], None]
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?\Z")
-# How long to wait for another command that starts or stops the cluster.
+# Seconds to wait for another command that starts or stops the cluster.
 _SETTLE_SECONDS = 90.0
 _POLL_SECONDS = 0.02
-# A control plane that has not even heard of SIGTERM after this time is held up: it is killed.
+# A control plane that has not reacted to SIGTERM after this time (seconds) is killed.
 _HEAR_SECONDS = 5.0
-# One that has heard it may take what its pods may take, and a little more.
+# A control plane that has reacted may take as long as its pods, and a little more (seconds).
 _STOP_SECONDS = SHUT_DOWN_SECONDS + 20.0
-# What the kernel may take to end processes that were killed.
+# Seconds that the kernel may need to end processes that were killed.
 _KILL_SECONDS = 10.0
 
 
-def context_name(name: str) -> str:
-    """The kubeconfig context of a cluster: `hatchway`, else `hatchway-NAME`."""
-    return name if name == DEFAULT_NAME else f"{DEFAULT_NAME}-{name}"
-
-
-def check_name(name: str) -> str:
-    """The name, which must be a DNS label since it is a directory's and a context's. Raises HatchwayError."""
-    if not _NAME.match(name):
-        raise HatchwayError(f'"{name}" cannot be a cluster\'s name', "use small letters, digits and hyphens")
-    return name
-
-
 def check_host_paths(state: StateDir, given: list[str]) -> list[str]:
-    """Directories that nodes may have of this machine, as absolute paths. Raises HatchwayError."""
+    """Check the values of --host-path; return them as absolute paths. Raises HatchwayError."""
     found = []
     for text in given:
         path = Path(os.path.abspath(Path(text).expanduser()))
@@ -66,72 +53,45 @@ def check_host_paths(state: StateDir, given: list[str]) -> list[str]:
                 "--host-path / would give every pod all of this machine", "name the directories that pods need"
             )
         if path.resolve().is_relative_to(state.path.resolve()):
-            raise HatchwayError(f"--host-path {text}: that is where the cluster keeps its keys", "choose another one")
+            raise HatchwayError(f"--host-path {text}: the cluster keeps its keys there", "choose another one")
         found.append(str(path))
     return sorted(set(found))
 
 
-def require(state: StateDir) -> None:
-    """Raise HatchwayError when there is no such cluster."""
-    if not state.config_file.exists():
-        raise missing(state)
+def check_publish(given: list[str]) -> list[str]:
+    """Check the values of --publish; return them sorted. Raises HatchwayError.
 
-
-def known(state_dir: str | None = None) -> list[StateDir]:
-    """Return the clusters that have state, sorted by name.
-
-    state_dir: where clusters keep their state; None takes the default (`StateDir.for_name`).
+    127.0.0.1 is left out, because it is always published. "none" takes earlier addresses back.
     """
-    base = StateDir.for_name(DEFAULT_NAME, state_dir).path.parent
-    try:
-        return [state for path in sorted(base.iterdir()) if (state := StateDir(path)).config_file.exists()]
-    except OSError:
+    if "none" in given:
+        if len(given) > 1:
+            raise HatchwayError("--publish none excludes other addresses")
         return []
-
-
-def summary(state: StateDir) -> dict[str, Any]:
-    """Return what `hatchway list` shows of a cluster.
-
-    Returns: name, status ("running", "stopped", "changing" while it starts or stops, "unreadable" when its files cannot
-        be read), server (its URL, None unless it runs), context (of the kubeconfig), directory.
-    """
-    server = None
-    try:
-        running = state.running()
-        run = state.load_run() if running else None
-        status = "stopped" if not running else "changing" if run is None else "running"
-        server = run.get("server") if run else None
-    except HatchwayError:
-        # One damaged cluster must not keep the others from being listed.
-        status = "unreadable"
-    return {
-        "name": state.path.name,
-        "status": status,
-        "server": server,
-        "context": context_name(state.path.name),
-        "directory": str(state.path),
-    }
-
-
-def missing(state: StateDir) -> HatchwayError:
-    """What to say where there is no such cluster; the hint names those that there are."""
-    hint = "`hatchway up` makes one"
-    with contextlib.suppress(OSError, HatchwayError):
-        if others := known(str(state.path.parent)):
-            names = ", ".join(f"{one.path.name} ({'running' if one.running() else 'stopped'})" for one in others)
-            hint = f"--name takes {names}; `hatchway up --name {state.path.name}` makes another one"
-    return HatchwayError(f'there is no cluster "{state.path.name}" in {state.path.parent}', hint)
+    found = set()
+    for text in given:
+        try:
+            address = ipaddress.IPv4Address(text)
+        except ValueError:
+            raise HatchwayError(f"--publish {text}: not an IPv4 address", "`ip address` lists this machine's") from None
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+                sock.bind((text, 0))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise HatchwayError(f"--publish {text}: {why}", "`ip address` lists this machine's addresses") from error
+        found.add(str(address))
+    return sorted(found - {plan.HOST_IP})
 
 
 def settle(state: StateDir) -> dict[str, Any] | None:
-    """What the running control plane has said of itself, or None when none runs.
+    """Wait until no start or stop is under way; return the running control plane's record, or None.
 
-    One that is still starting, or already stopping, is waited for. Raises HatchwayError when it takes too long.
+    Wait for one that is still starting or already stopping. Raises HatchwayError when that takes too long.
     """
     deadline = time.monotonic() + _SETTLE_SECONDS
     while state.running():
         run = state.load_run()
-        if run is not None:
+        if run is not None and not state.is_ending():
             return run
         if time.monotonic() > deadline:
             raise _busy(state)
@@ -140,21 +100,48 @@ def settle(state: StateDir) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def starting(state: StateDir, waits: Callable[[], None]) -> Iterator[None]:
-    """Be the only command that starts this cluster. waits: called once when another one does, before it is waited for.
+def starting(state: StateDir, waits: Callable[[str], None]) -> Iterator[None]:
+    """Be the only command that starts this cluster, while none ends it.
 
-    Raises HatchwayError when that takes too long.
+    Args:
+        waits: called once with the reason, when this has to wait for a command that starts or ends the cluster.
+
+    Raises:
+        HatchwayError: the other command takes too long.
     """
     deadline = time.monotonic() + _SETTLE_SECONDS
     told = False
     while True:
-        with state.starting() as alone:
+        # Checked before the lock is taken: otherwise `stop` would mistake this waiting start for one that is under way.
+        # Checked again afterwards: when a start and an end begin at the same time, at least one sees the other.
+        ends = state.is_ending()
+        if not ends:
+            with state.starting() as alone:
+                ends = state.is_ending()
+                if alone and not ends:
+                    yield
+                    return
+        if not told:
+            told = True
+            waits("it is being stopped" if ends else "another `hatchway up` is starting it")
+        if time.monotonic() > deadline:
+            raise _busy(state)
+        time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def ending(state: StateDir) -> Iterator[None]:
+    """Be the only command that ends this cluster; commands that start it wait until the block has ended.
+
+    Raises:
+        HatchwayError: another command has been ending it for too long.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        with state.ending() as alone:
             if alone:
                 yield
                 return
-        if not told:
-            told = True
-            waits()
         if time.monotonic() > deadline:
             raise _busy(state)
         time.sleep(_POLL_SECONDS)
@@ -163,24 +150,25 @@ def starting(state: StateDir, waits: Callable[[], None]) -> Iterator[None]:
 def _busy(state: StateDir) -> HatchwayError:
     return HatchwayError(
         f'cluster "{state.path.name}" has been starting or stopping for {_SETTLE_SECONDS:.0f} s',
-        f"`hatchway down --name {state.path.name}` ends it; see {state.server_log}",
+        "; ".join(filter(None, (f"`{inventory.command('down', state.path.name)}` ends it", log_hint(state)))),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `hatchway up` was asked for. None keeps what the cluster was made with (or the default for a new one)."""
+    """The options of `hatchway up`. None keeps the cluster's setting (for a new cluster, the default)."""
 
     api_port: int | None = None
     workers: int | None = None
-    addons: bool | None = None
+    addons: list[str] | None = None
     network: str | None = None
     rewrite: str | None = None
     host_paths: list[str] | None = None
+    publish: list[str] | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
-        """What was asked for and is not what the cluster was made with."""
+        """Return the options whose values differ from the cluster's configuration."""
         asked = {
             "api_port": self.api_port or None,
             "workers": self.workers,
@@ -188,6 +176,7 @@ class Options:
             "network": self.network,
             "rewrite": self.rewrite,
             "host_paths": self.host_paths,
+            "publish": self.publish,
         }
         own_names = {"api_port": "--api-port", "workers": "--nodes", "host_paths": "--host-path"}
         names = {key: f"--{key}" for key in asked} | own_names
@@ -203,16 +192,16 @@ class Running:
         self.run = run
 
     def wait(self) -> int:
-        """Wait until it ends; returns its exit code."""
+        """Wait until the control plane ends, and return its exit code."""
         return self.process.wait()
 
     def stop(self) -> None:
-        """End it: cleanly if it can. Raises HatchwayError when it cannot be ended at all."""
+        """End the control plane, by SIGKILL if it does not react. Raises HatchwayError when it cannot be ended."""
         end(self.state, Process.of(self.process.pid))
         self.process.wait()
 
     def detach(self) -> None:
-        """Let it run on when this process ends."""
+        """Let the control plane continue when this process ends."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
                 stream.close()
@@ -221,8 +210,8 @@ class Running:
 def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
-    Raises HatchwayError when the cluster runs already, when the port that is asked for is taken, or when an ephemeral
-    one would take the place of kept state; nothing is remembered then.
+    Raises HatchwayError, and changes no configuration, when the requested port is taken, or when an ephemeral cluster
+    would replace kept state.
     """
     if options.api_port:
         _check_port(options.api_port)
@@ -236,7 +225,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = known or ClusterConfig(name=state.path.name)
     asked = {
         key: value
-        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths")
+        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish")
         if (value := getattr(options, key)) is not None
     }
     config = replace(config, **asked, ephemeral=options.ephemeral)
@@ -257,9 +246,13 @@ def _check_port(port: int) -> None:
 def start(state: StateDir, options: Options, *, attached: bool, progress: Progress) -> Running:
     """Start a cluster and wait until it is ready.
 
-    attached: it ends with this process. progress is called with each event. Raises HatchwayError when it does not
-    start; the end of its log is part of the hint.
+    attached: True for a cluster that ends with this process.
+    progress: called with each event.
+
+    Raises HatchwayError when the cluster does not start; the end of its log is part of the hint. The configuration is
+    then the previous one.
     """
+    before = state.load_config()
     configure(state, options)
     arguments = [sys.executable, "-m", "hatchway.cluster", str(state.path), *(["--attached"] if attached else [])]
     end_remains(state)
@@ -287,6 +280,11 @@ def start(state: StateDir, options: Options, *, attached: bool, progress: Progre
         with _uninterrupted():
             end(state, identity)
             process.wait()
+            # Options with which the cluster cannot start must not prevent the next start. An ephemeral one is deleted.
+            if state.config_file.exists():
+                # On a full disk, the first error is the one to report.
+                with contextlib.suppress(OSError, HatchwayError):
+                    state.save_config(before or ClusterConfig(name=state.path.name))
         raise
     return Running(state, process, run)
 
@@ -296,18 +294,25 @@ def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progres
     for line in process.stdout:
         event: dict[str, Any] = json.loads(line)
         if event["event"] == "error":
-            raise HatchwayError(event["message"], event.get("hint", ""))
+            hint = event.get("hint", "")
+            # An ephemeral cluster's logs were deleted with it.
+            raise HatchwayError(event["message"], hint if state.path.exists() or str(state.path) not in hint else "")
         progress(event)
         if event["event"] == "ready":
             return event
     code = process.wait()
     if code == -signal.SIGTERM:
-        # So early that it could not say so itself.
+        # It ended before it could report this itself.
         raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
-        f"see {state.server_log}" + _tail(state.server_log),
+        log_hint(state) + _tail(state.server_log),
     )
+
+
+def log_hint(state: StateDir) -> str:
+    """Return the hint with the path of the control plane's log; "" when it is deleted (ephemeral cluster)."""
+    return f"see {state.server_log}" if state.server_log.exists() else ""
 
 
 def _tail(path: Path, lines: int = 5) -> str:
@@ -320,7 +325,7 @@ def _tail(path: Path, lines: int = 5) -> str:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not leave things half done."""
+    """Ignore Ctrl-C while the block runs, so that a second one does not interrupt the clean-up."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -329,7 +334,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def stop(state: StateDir) -> bool:
-    """End the cluster, however it was started and whatever it is doing: one that is being started as well.
+    """End the cluster, however it was started and whatever it is doing; also one that is just starting.
 
     Returns False when there was none. Raises HatchwayError when it cannot be ended.
     """
@@ -354,7 +359,7 @@ def stop(state: StateDir) -> bool:
         if time.monotonic() - began > _STOP_SECONDS:
             raise HatchwayError(
                 f'cluster "{state.path.name}" did not end in {_STOP_SECONDS:.0f} s: another process holds its lock',
-                f"`lsof {state.lock_file}` tells which one; see {state.server_log}",
+                "; ".join(filter(None, (f"`lsof {state.lock_file}` shows which one", log_hint(state)))),
             )
         time.sleep(_POLL_SECONDS)
     end_remains(state)
@@ -362,11 +367,11 @@ def stop(state: StateDir) -> bool:
 
 
 def _of_lock(state: StateDir) -> Process | None:
-    """Who holds the lock; None when it has not said so yet, or its process has just ended."""
+    """Return the process that holds the lock; None when it has not written its record yet, or has just ended."""
     holder = state.holder()
     if holder is not None:
         return holder.process if holder.process.alive() else None
-    # A control plane of an older release.
+    # A control plane of an older release writes no record.
     with contextlib.suppress(HatchwayError):
         run = state.load_run()
         return Process.of(run["pid"]) if run is not None else None
@@ -374,7 +379,7 @@ def _of_lock(state: StateDir) -> Process | None:
 
 
 def end(state: StateDir, process: Process) -> None:
-    """End a control plane: cleanly, unless it does not hear of it or takes too long. Its network ends with it.
+    """End a control plane: cleanly, or by SIGKILL when it does not react or takes too long. Its network ends with it.
 
     Raises HatchwayError when the kernel does not end it.
     """
@@ -395,14 +400,14 @@ def end(state: StateDir, process: Process) -> None:
 
 
 def end_remains(state: StateDir) -> None:
-    """End what is left of a control plane that was killed. Its network ends by itself, unless it cannot run.
+    """End what is left of a control plane that was killed. Its network ends by itself, unless it is stopped (SIGSTOP).
 
     Raises HatchwayError when the kernel does not end it.
     """
     holder = state.holder()
     if holder is None or holder.network is None or state.running():
         return
-    # It may have been stopped; awake, it sees that its control plane is gone.
+    # It may have been stopped (SIGSTOP). Once it runs again, it notices that its control plane is gone.
     holder.network.send(signal.SIGCONT)
     if not holder.network.wait(2.0):
         holder.network.send(signal.SIGKILL)
@@ -410,7 +415,7 @@ def end_remains(state: StateDir) -> None:
             raise HatchwayError(
                 f'cluster "{state.path.name}": process {holder.network.pid} cannot be ended', "is it another user's?"
             )
-    # It tells of one that is gone; the next one removes it, too.
+    # It describes a process that has ended; the next control plane removes it, too.
     with contextlib.suppress(OSError):
         state.run_file.unlink()
 
@@ -423,32 +428,3 @@ def delete(state: StateDir) -> None:
         return
     except OSError as error:
         raise HatchwayError(f"cannot remove {error.filename}: {error.strerror}") from error
-
-
-def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
-    """Merge the cluster into a kubeconfig and remember what was current. Returns the context's name."""
-
-    def encoded(name: str) -> str:
-        return base64.b64encode((state.pki / name).read_bytes()).decode()
-
-    context = context_name(state.path.name)
-    entry = kubeconfig.Entry(context, server, encoded("ca.crt"), encoded("admin.crt"), encoded("admin.key"))
-    before = kubeconfig.merge(path, entry)
-    known = state.load_kubeconfig()
-    if before == context:
-        # A cluster that was killed had merged itself already: what was current before it still counts.
-        before = known["before"] if known else ""
-    state.save_kubeconfig({"path": str(path), "context": context, "before": before})
-    return context
-
-
-def restore_kubeconfig(state: StateDir) -> None:
-    """Take the cluster out of the kubeconfig it was merged into. Idempotent."""
-    known = state.load_kubeconfig()
-    if known is None:
-        return
-    kubeconfig.remove(Path(known["path"]), known["context"], known["before"])
-    try:
-        state.kubeconfig_file.unlink(missing_ok=True)
-    except OSError as error:
-        raise HatchwayError(f"cannot remove {state.kubeconfig_file}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The address plan and the fixed names of an embedded cluster: facts that the API server, the nodes and the CLI share."""
+"""The address plan and the fixed names of an embedded cluster, which the API server, the nodes and the CLI share."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ NODE_CIDR = ipaddress.IPv4Network("172.18.0.0/16")
 API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
 NODE_PORTS = range(30000, 32768)
+# Where node ports are published on this machine, and the addresses that load balancers get there. The range is apart
+# from those of clusters without namespaces (below) and of forwards (127.32.0.0/11).
+HOST_IP = "127.0.0.1"
+BALANCER_CIDR = ipaddress.IPv4Network("127.16.0.0/16")
 KUBELET_PORT = 10250
 DEFAULT_API_PORT = 6443
 CONTROL_PLANE = "control-plane"
 
-# Where nodes have the logs of all pods, and the index of the logging add-on.
+# The nodes' directories of all pods' logs, of the logging add-on's index, and of the monitoring add-on's samples.
 NODE_LOGS = "/var/log/pods"
 NODE_LOG_INDEX = "/var/lib/hatchway/logging"
+NODE_SAMPLES = "/var/lib/hatchway/monitoring"
 
 # Without namespaces (macOS, locked-down Linux) everything lives on loopback: 127.64.0.x nodes, 127.64+N.0.0/16 pods.
 LOOPBACK_NODES = ipaddress.IPv4Network("127.64.0.0/24")
 
 
 def node_names(workers: int) -> list[str]:
-    """`control-plane`, `node-1` ... `node-N`: the order gives each node's index."""
+    """Return `control-plane`, `node-1` ... `node-N`; a name's position is its node's index."""
     return [CONTROL_PLANE, *(f"node-{i}" for i in range(1, workers + 1))]
 
 
 def node_ip(index: int, *, loopback: bool = False) -> str:
-    """The InternalIP of the node with this index (0 is the control plane)."""
+    """Return the InternalIP of the node with this index (0 is the control plane)."""
     return str((LOOPBACK_NODES if loopback else NODE_CIDR)[index + 2])
 
 
+def gateway(index: int) -> str:
+    """Return the gateway of a node and its pods: the address by which they reach all others in the private network."""
+    return str(pod_cidr(index)[1])
+
+
 def pod_cidr(index: int, *, loopback: bool = False) -> ipaddress.IPv4Network:
-    """The range from which the node with this index gives its pods their addresses; .0, .1 and the last are not given."""
+    """Return the range of a node's pod addresses. The first two (.0, .1) and the last one are not given to pods."""
     if loopback:
         return ipaddress.IPv4Network(f"127.{65 + index}.0.0/24")
     return ipaddress.IPv4Network(f"10.244.{index}.0/24")

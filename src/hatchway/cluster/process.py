@@ -1,4 +1,4 @@
-"""Processes by identity: a process id alone may be anybody's by the time it is used."""
+"""Processes known by their id and start time: the id alone may belong to another process by the time it is used."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """pid, and when it was started, as this platform writes it; "" where that is not known."""
+    """A process. pid: its id. started: when it was started, as this platform writes it; "" where that is not known."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> Process:
+        """Return the process that has this id now."""
         return cls(pid, _started(pid))
 
     @classmethod
     def from_dict(cls, found: Any) -> Process | None:
-        """The process that `as_dict` wrote; None when `found` is no such thing."""
+        """Return the process that `as_dict` wrote; None when `found` has another form."""
         if not isinstance(found, Mapping):
             return None
         pid, started = found.get("pid"), found.get("started")
@@ -38,15 +39,17 @@ class Process:
         return cls(pid, started)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the process as a JSON object, for `from_dict`."""
         return {"pid": self.pid, "started": self.started}
 
     def alive(self) -> bool:
-        """Return True while this process runs, stopped ones included; False when its id is another one's by now."""
+        """Return True while this process runs, stopped ones included; False when another process has its id by now."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
+            # It belongs to another user, and ours never does: when our start is known, this is another process.
             return not self.started
         found = _started(self.pid)
         return found == self.started if found and self.started else bool(found)
@@ -58,7 +61,7 @@ class Process:
         except OSError:
             return
         try:
-            # The identity is compared while the descriptor holds on to whoever has the id now.
+            # The descriptor refers to the process that has the id now; its identity is compared after that.
             if not self.alive():
                 return
             for one in (number, signal.SIGCONT):
@@ -73,7 +76,7 @@ class Process:
                 os.close(descriptor)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended; False when it has not after `seconds`."""
+        """Wait up to `seconds` until the process has ended. Return False when it has not."""
         deadline = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > deadline:
@@ -91,10 +94,10 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """When the process was started; "" when there is none, or only its remains."""
+    """Return the start time of the process; "" when it does not run (a zombie does not)."""
     if sys.platform == "linux":
         try:
-            # The name in parentheses may hold blanks. Behind it: state, ..., start time in clock ticks since boot.
+            # The name in parentheses may hold blanks. After it: state, ..., start time in clock ticks since boot.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return ""

@@ -1,14 +1,15 @@
-"""Where a cluster keeps its files. One directory per cluster, mode 0700, every file in it 0600.
+"""The files of a cluster. One directory per cluster, mode 0700, every file in it 0600.
 
 cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
 run.json         the running cluster's process id, address, start time; absent when it is down
-lock             held by the running control plane, which writes into it who it is (`Holder`)
+lock             held by the running control plane, which writes its process into it (`Holder`)
 store.sqlite3    the API server's objects
 pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
 tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
 audit.log        audit events, one JSON object a line
 nodes/NAME/      what pods have left in a node's own file system (hostPath)
-memory/          mount point: in the private network, secrets lie there in memory, and never on the disk
+memory/          mount point of a file system in memory: in the private network, secrets are kept there, never on disk
+logging/, monitoring/  the index and the samples of these add-ons
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
 server.log, node.log
 """
@@ -25,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hatchway.cluster.addonnames import ALL
 from hatchway.cluster.process import Process
 from hatchway.errors import HatchwayError
 from hatchway.files import write_private
@@ -36,36 +38,46 @@ DEFAULT_NAME = "hatchway"
 
 @dataclass(slots=True)
 class ClusterConfig:
-    """What a cluster was made with. api_port: the port it has kept since its first start; before that 0 asks for any
-    free one, None for the default one where it is free."""
+    """The settings with which a cluster was made.
+
+    api_port: the port that the cluster has kept since its first start. Before that, 0 means any free port, None the
+    default port or, when that is taken, any free one.
+    workers: number of nodes in addition to the control plane. addons: what `addonnames.parse_list` returns.
+    network: "auto", "private" or "loopback".
+    rewrite: what the proxy verb does to responses: "full", "kubernetes" or "off".
+    host_paths: directories of this machine that nodes have in their file systems.
+    publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
+    """
 
     name: str = DEFAULT_NAME
     api_port: int | None = None
     workers: int = 2
-    addons: bool = True
+    addons: list[str] = field(default_factory=lambda: [ALL])
     network: str = "auto"  # auto, private, loopback
     rewrite: str = "full"  # full, kubernetes, off: what the proxy verb does to answers
     ephemeral: bool = False
     host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
+    publish: list[str] = field(default_factory=list)
 
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "api_port": (int, type(None)),
     "workers": (int,),
-    "addons": (bool,),
+    "addons": (list,),
     "network": (str,),
     "rewrite": (str,),
     "ephemeral": (bool,),
     "host_paths": (list,),
+    "publish": (list,),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a cluster's lock. network: the process that all others of its network descend from.
+    """The process that holds a cluster's lock. network: the process from which all others of its network descend.
 
-    stopping: it has been asked to end, and has heard it.
+    stopping: whether it has noted a request to end.
     """
 
     process: Process
@@ -90,61 +102,78 @@ class StateDir:
         self.nodes = path / "nodes"
         self.logs = path / "logs"
         self.log_index = path / "logging"
+        self.samples = path / "monitoring"
         self.server_log = path / "server.log"
         self.node_log = path / "node.log"
         self.lock_file = path / "lock"
-        # Beside the directory, which may not be there yet.
+        # Next to the directory, which may not exist yet, or not any more.
         self.start_file = path.with_name(f".{path.name}.start")
+        self.stop_file = path.with_name(f".{path.name}.stop")
         self.kubeconfig_file = path / "kubeconfig.json"
 
     @classmethod
     def for_name(cls, name: str, state_dir: str | None = None) -> StateDir:
-        """The directory of the cluster `name`: below `state_dir`, else $XDG_STATE_HOME/hatchway, else ~/.local/state/hatchway."""
-        base = (
-            Path(state_dir)
-            if state_dir
-            else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hatchway"
-        )
-        return cls(base.absolute() / name)
+        """Return the directory of the cluster `name`.
+
+        Args:
+            state_dir: where clusters keep their state; None takes $HATCHWAY_STATE_DIR, else $XDG_STATE_HOME/hatchway,
+                else ~/.local/state/hatchway.
+        """
+        if chosen := state_dir or os.environ.get("HATCHWAY_STATE_DIR"):
+            return cls(Path(chosen).absolute() / name)
+        home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+        return cls((home / "hatchway").absolute() / name)
 
     def create(self) -> None:
-        """Make the directories. Raises HatchwayError when that is not possible, or when nothing can be written there."""
+        """Make the directories. Raises HatchwayError when that is not possible, or nothing can be written there."""
+        made = (self.path, self.pki, self.pods, self.memory, self.nodes, self.logs, self.log_index, self.samples)
         try:
-            for directory in (self.path, self.pki, self.pods, self.memory, self.nodes, self.logs, self.log_index):
+            for directory in made:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(error, self.path) from error
 
     def load_config(self) -> ClusterConfig | None:
+        """Return the cluster's configuration; None when there is no cluster. Raises HatchwayError."""
         found = self._read(self.config_file)
         if found is None:
             return None
         known = {name: found[name] for name in ClusterConfig.__dataclass_fields__ if name in found}
+        if isinstance(known.get("addons"), bool):
+            # Releases in which add-ons were switched on or off together.
+            known["addons"] = [ALL] if known["addons"] else []
         wrong = [name for name, value in known.items() if type(value) not in _CONFIG_TYPES[name]]
         if wrong:
             raise HatchwayError(
-                f"cannot read {self.config_file}: {', '.join(wrong)} is not what it should be",
+                f"cannot read {self.config_file}: the value of {', '.join(wrong)} has a wrong type",
                 "move the file away and try again",
             )
         return ClusterConfig(**known)
 
     def save_config(self, config: ClusterConfig) -> None:
-        """Raises HatchwayError."""
+        """Write what the cluster was made with. Raises HatchwayError."""
         try:
             write_private(self.config_file, json.dumps(asdict(config), indent=1).encode())
         except OSError as error:
             raise _unusable(error, self.path) from error
 
     def load_run(self) -> dict[str, Any] | None:
+        """Return the record that the running control plane wrote; None when it is not ready. Raises HatchwayError."""
         return self._read(self.run_file)
 
     def save_run(self, run: dict[str, Any]) -> None:
+        """Write what `load_run` returns. Raises OSError."""
         write_private(self.run_file, json.dumps(run, indent=1).encode())
 
     def load_kubeconfig(self) -> dict[str, Any] | None:
+        """Return where the cluster's context is: the kubeconfig's path, context, before (the former context).
+
+        None when it was not merged. Raises HatchwayError.
+        """
         return self._read(self.kubeconfig_file)
 
     def save_kubeconfig(self, merged: dict[str, Any]) -> None:
+        """Write what `load_kubeconfig` returns. Raises OSError."""
         write_private(self.kubeconfig_file, json.dumps(merged, indent=1).encode())
 
     def lock(self) -> int | None:
@@ -164,11 +193,11 @@ class StateDir:
         return descriptor
 
     def running(self) -> bool:
-        """Whether a control plane of this cluster runs, however it was started."""
+        """Return True when a control plane of this cluster runs, however it was started."""
         return _is_locked(self.lock_file)
 
     def holder(self) -> Holder | None:
-        """What whoever holds the lock, or held it last, has written into it; None when that cannot be read."""
+        """Return the record of the lock's present or last holder; None when it cannot be read."""
         found = _read_note(self.lock_file)
         process = Process.from_dict(found.get("process"))
         if process is None:
@@ -177,53 +206,49 @@ class StateDir:
 
     @staticmethod
     def note(lock: int, holder: Holder) -> None:
-        """Write into the lock, which this process holds, who it is."""
+        """Write this process's record into the lock, which it holds."""
         network = holder.network.as_dict() if holder.network else None
         _write_note(lock, {"process": holder.process.as_dict(), "network": network, "stopping": holder.stopping})
 
     def starter(self) -> Process | None:
-        """The `hatchway up` that is at work on this cluster, if there is one."""
+        """Return the process of the `hatchway up` that is starting this cluster, if there is one."""
         if not _is_locked(self.start_file):
             return None
         return Process.from_dict(_read_note(self.start_file))
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[bool]:
-        """Be the only one that starts this cluster for the length of a block; gives False when another one does.
+        """Be the only command that starts this cluster for the length of a block; yields False when another one does.
 
-        Raises HatchwayError.
+        Raises:
+            HatchwayError: the state directory cannot be used.
         """
-        descriptor = None
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = self._lock_start()
+            descriptor = _lock_alone(self.start_file)
         except OSError as error:
             raise _unusable(error, self.path) from error
-        if descriptor is None:
-            yield False
-            return
-        try:
-            _write_note(descriptor, Process.of(os.getpid()).as_dict())
-            yield True
-        finally:
-            # Removed while it is held: whoever waits for it sees that it has another one.
-            with contextlib.suppress(OSError):
-                self.start_file.unlink()
-            os.close(descriptor)
+        with _released(descriptor, self.start_file) as alone:
+            yield alone
 
-    def _lock_start(self) -> int | None:
-        while True:
-            descriptor = os.open(self.start_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(descriptor).st_ino == os.stat(self.start_file).st_ino:
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
-            except FileNotFoundError:
-                pass
-            os.close(descriptor)
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[bool]:
+        """Be the only command that ends this cluster for the length of a block; yields False when another one does.
+
+        Where no lock file can be made (a full or read-only disk), the block runs without it.
+        """
+        descriptor: int | None = -1
+        with contextlib.suppress(OSError):
+            descriptor = _lock_alone(self.stop_file)
+        with _released(descriptor, self.stop_file) as alone:
+            yield alone
+
+    def is_ending(self) -> bool:
+        """Return True while another command is ending this cluster, or its control plane is on its way down."""
+        if _is_locked(self.stop_file):
+            return True
+        holder = self.holder()
+        return holder is not None and holder.stopping and self.running()
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any] | None:
@@ -238,15 +263,50 @@ class StateDir:
         return found
 
 
+def _lock_alone(path: Path) -> int | None:
+    """Make a lock file and lock it; return its descriptor, or None while another process holds the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _released(descriptor: int | None, path: Path) -> Iterator[bool]:
+    """Write this process into the lock file, yield whether the lock is held, and release it. -1 means no lock."""
+    if descriptor is None or descriptor < 0:
+        yield descriptor is not None
+        return
+    try:
+        _write_note(descriptor, Process.of(os.getpid()).as_dict())
+        yield True
+    finally:
+        # Removed while it is locked: a process that waits for the lock notices that its file was replaced.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
 def _is_locked(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise HatchwayError(f"cannot read {path}: {error.strerror}", "is the cluster another user's?") from error
+        raise HatchwayError(
+            f"cannot read {path}: {error.strerror}",
+            "is the cluster another user's? --state-dir takes another directory",
+        ) from error
     try:
-        # Shared: those who only look must not take each other for a cluster.
+        # Shared, so that processes that only check do not mistake each other for a running cluster.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -264,20 +324,33 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def _write_note(descriptor: int, note: dict[str, Any]) -> None:
-    """In one write, blanks at its end: a reader sees the former note or this one. A full disk costs the note only."""
+    """Write the record in one call, padded with blanks, so that readers see the old one or this one, never a mixture.
+
+    On a full disk the record is lost.
+    """
     with contextlib.suppress(OSError):
         os.pwrite(descriptor, json.dumps(note).encode().ljust(400), 0)
 
 
 def _unusable(error: OSError, path: Path) -> HatchwayError:
-    """What to say when the state directory cannot be used."""
+    """Return the error for a state directory that cannot be used."""
     where = error.filename or path
     hint = "choose another directory with --state-dir"
     why = error.strerror or str(error)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         why = "there is a file in its place"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HatchwayError(f"cannot write {where}: {why}")
+        return HatchwayError(f"cannot write {where}: {why}", f"free some space there, or {hint}")
     elif error.errno in (errno.EACCES, errno.EPERM):
-        hint = f"`ls -ld {path}` tells whose it is; or " + hint
+        hint = f"`ls -ld {_existing(path)}` shows its owner; or " + hint
     return HatchwayError(f"cannot use the state directory {path}: {where}: {why}", hint)
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the closest directory above it that is there."""
+    for candidate in (path, *path.parents):
+        # Permissions may hide whether it is there.
+        with contextlib.suppress(OSError):
+            candidate.lstat()
+            return candidate
+    return path

@@ -1,9 +1,10 @@
-"""Notices that the event loop is held, says by what, and cuts off work that may be cut off.
+"""Notices that the event loop is held, logs by what, and interrupts work that may be interrupted.
 
-Everything of the control plane runs on one event loop, so code that does not come back takes the API server with it. A
-thread asks the loop for a sign of life. When none comes, the log gets the stack of what holds it. When that is a step
-of guarded work (a controller's reconcile, a cache's subscriber), the step is ended by an exception of type `HeldLoop`,
-as Go ends a goroutine's time slice: with SIGURG, which is ignored wherever nobody asks for it.
+The whole control plane runs on one event loop, so code that never returns blocks the API server, too. A thread
+schedules callbacks on the loop. When one does not run in time, the stack that holds the loop is logged. When this is a
+step of guarded work (a controller's reconcile, a cache's subscriber), the step is ended by an exception of type
+`HeldLoop`. It is raised by SIGURG, the signal by which Go ends a goroutine's time slice, because it is ignored by
+default.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Coroutine, Generator
+from time import thread_time
 from types import FrameType, coroutine
 from typing import Any, Final, TypeVar
 
@@ -23,11 +25,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TICK: Final = 0.1
-# Code that must not be left half-way: what it leaves behind is shared. Interrupting waits until it has been left.
+# Code that must not be interrupted half-way, since it changes shared state: an interruption waits until it is done.
 _WHOLE: Final = (
-    "hatchway.cluster.api.store",
-    "hatchway.cluster.api.history",
-    "hatchway.cluster.controllers.base",
+    "hatchway.cluster.api.storage.store",
+    "hatchway.cluster.api.storage.history",
+    "hatchway.cluster.controllers.controller",
+    "hatchway.cluster.controllers.objectcache",
+    "hatchway.cluster.controllers.workqueue",
     "hatchway.kube.informer",
     "asyncio",
     "logging",
@@ -37,11 +41,14 @@ _WHOLE: Final = (
 
 
 class HeldLoop(Exception):
-    """Raised inside of a guarded step that has held the event loop for too long."""
+    """A guarded step has held the event loop for too long; raised inside of it."""
 
 
 class _Guard:
-    """What runs now on the loop's thread. what: its name, "" while nothing guarded runs. step: counts them."""
+    """The guarded work that now runs on the loop's thread.
+
+    what: its name, "" while none runs. step: how many steps there were.
+    """
 
     __slots__ = ("frame", "step", "what")
 
@@ -71,14 +78,24 @@ class section:
         _guard.what, _guard.frame = self._outer
 
 
+class WorkTime:
+    """The sum of what guarded work has cost. seconds: processor time on the loop's thread."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
 @coroutine
-def guarded(work: Coroutine[Any, Any, T], what: str) -> Generator[Any, Any, T]:
-    """Await `work` with each of its steps guarded. what: its name for the log."""
+def guarded(work: Coroutine[Any, Any, T], what: str, spent: WorkTime | None = None) -> Generator[Any, Any, T]:
+    """Await `work` with each of its steps guarded. what: its name for the log. spent: gets the time of all steps."""
     error: BaseException | None = None
-    frame = sys._getframe()
     while True:
-        _guard.what, _guard.frame = what, frame
+        # No local variable holds the frame: that would be a reference cycle.
+        _guard.what, _guard.frame = what, sys._getframe()
         _guard.step += 1
+        began = thread_time()
         try:
             waits_for = work.send(None) if error is None else work.throw(error)
         except StopIteration as done:
@@ -86,6 +103,8 @@ def guarded(work: Coroutine[Any, Any, T], what: str) -> Generator[Any, Any, T]:
             return found
         finally:
             _guard.what, _guard.frame = "", None
+            if spent is not None:
+                spent.seconds += thread_time() - began
         error = None
         try:
             yield waits_for
@@ -96,7 +115,8 @@ def guarded(work: Coroutine[Any, Any, T], what: str) -> Generator[Any, Any, T]:
 class Watchdog:
     """Watches one event loop, which runs in the main thread, from `start` to `stop`.
 
-    tell_after: seconds for which the loop is held until the log says so. cut_after: until a guarded step is ended.
+    Args: tell_after: seconds after which a held loop is logged. cut_after: seconds after which a guarded step is ended.
+
     Time during which the whole process did not run (SIGSTOP, a machine asleep) does not count.
     """
 
@@ -111,12 +131,13 @@ class Watchdog:
         self._former: Any = None
 
     def start(self) -> None:
-        """Call it on the loop, in the main thread."""
+        """Start watching. Call it on the loop, in the main thread."""
         self._loop = asyncio.get_running_loop()
         self._former = signal.signal(signal.SIGURG, self._interrupt)
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop watching; waits for the thread. Call it in the main thread."""
         self._ended.set()
         self._thread.join()
         signal.signal(signal.SIGURG, self._former or signal.SIG_DFL)
@@ -135,7 +156,7 @@ class Watchdog:
             self._ended.wait(min(1.0, self._tell_after))
 
     def _follow(self, main: int) -> None:
-        """Wait for the sign of life, say so when it does not come, and end what may be ended."""
+        """Wait until the loop has run once; log when that takes too long, and interrupt work that allows it."""
         held, told = 0.0, False
         # Counted in short ticks: after a pause of the whole process only one of them is over.
         while not self._alive.wait(_TICK) and not self._ended.is_set():

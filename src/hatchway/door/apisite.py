@@ -1,21 +1,23 @@
-"""The raw API on the door's own origin: what `kubectl proxy` gives, unchanged.
+"""Serves the raw API on the door's own origin, as `kubectl proxy` does.
 
-Who speaks to the API server here does so with the user's credentials. The client's own `Authorization` wins, as with
-kubectl. Expired credentials are renewed once and the request is sent again.
+Requests are sent with the user's credentials, unless the client sends an `Authorization` of its own, as with kubectl.
+When credentials have expired, they are renewed once and the request is sent again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from hatchway import __version__
 from hatchway.door.clean import cleaned, redirect_body
-from hatchway.door.diagnosis import Diagnosis
+from hatchway.door.diagnosis import NOT_REACHED, Diagnosis
 from hatchway.errors import HatchwayError
 from hatchway.kube.connection import Connection
 from hatchway.proxy.routing import (
+    CachedDecision,
     Decision,
     Forward,
     Headers,
@@ -34,20 +36,31 @@ _USER_AGENT = f"hatchway/{__version__}".encode()
 
 
 class ApiSite:
-    """Forwards to the API server. prefix: where it is found, with a slash at its end."""
+    """Forwards requests to the API server.
+
+    prefix: the path below which the API is served, with a slash at both ends.
+    """
 
     def __init__(self, connection: Connection, diagnosis: Diagnosis, *, prefix: str, append_server_path: bool) -> None:
+        """Put the parts together.
+
+        Args:
+            connection: the API server with the user's credentials.
+            diagnosis: makes the door's own answers.
+            prefix: the path below which the API is served.
+            append_server_path: whether the path of the server's URL is put before every request's.
+        """
         self._connection = connection
         self._diagnosis = diagnosis
         self.prefix = (prefix if prefix.endswith("/") else prefix + "/").encode()
-        # kubectl's handler does not strip what begins like the API's own paths.
+        # kubectl's handler does not remove a prefix that begins like the API's own paths.
         self._strip = 0 if self.prefix.startswith(b"/api") else len(self.prefix) - 1
         self._append = append_server_path
 
     def path_of(self, head: RequestHead) -> bytes | Respond:
-        """The path that is asked of the API server (without that of its URL), or a redirect or a 404.
+        """Return the path for the API server, without its URL's path; or a redirect, or a 404.
 
-        The request's path has been cleaned (`clean_path`).
+        head: a request whose path is clean (`clean_path`).
         """
         path = head.path
         if path == self.prefix[:-1] and path:
@@ -56,20 +69,26 @@ class ApiSite:
             return NOT_FOUND
         return path[self._strip :]
 
-    def route(self, head: RequestHead, path: bytes) -> Decision | Awaitable[Decision]:
-        """path: as `path_of` gives it."""
-        if self._connection.fresh:
-            return self._forward(head, path)
-        return self._ready(head, path)
+    def route(self, head: RequestHead, path: bytes, *, shown: bool) -> Decision | Awaitable[Decision]:
+        """Return the decision for a request.
 
-    async def _ready(self, head: RequestHead, path: bytes) -> Decision:
+        Args:
+            head: the request.
+            path: as `path_of` returns it.
+            shown: whether a browser may show the answer, in which no script may then run.
+        """
+        if self._connection.fresh:
+            return self._forward(head, path, shown)
+        return self._ready(head, path, shown)
+
+    async def _ready(self, head: RequestHead, path: bytes, shown: bool) -> Decision:
         try:
             await self._connection.ready()
         except HatchwayError as error:
             return self._diagnosis.no_credentials(error, head, html=False)
-        return self._forward(head, path)
+        return self._forward(head, path, shown)
 
-    def _forward(self, head: RequestHead, path: bytes, again: bool = True) -> Forward:
+    def _forward(self, head: RequestHead, path: bytes, shown: bool, *, may_renew: bool = True) -> Forward:
         connection = self._connection
         target = (connection.base_path if self._append else b"") + path
         if head.query is not None:
@@ -77,38 +96,72 @@ class ApiSite:
         headers, own = request_headers(head, connection.host, connection.fields())
 
         def reconsider(answer: ResponseHead) -> Reconsider | None:
-            return renewed if answer.status == 401 and own and again else None
+            return renewed if answer.status == 401 and own and may_renew else None
 
         async def renewed(body: bytes) -> Forward | None:
             if not await connection.renew():
                 return None
-            return self._forward(head, path, again=False)
+            return self._forward(head, path, shown, may_renew=False)
 
-        def failed(error: ProxyError) -> Respond:
+        def error_response(error: ProxyError) -> Respond:
             return self._diagnosis.away(error, head, html=False)
 
-        def heard(answer: ResponseHead) -> None:
+        def explain_error(error: ProxyError) -> Awaitable[Respond] | None:
+            if error.stage in NOT_REACHED:
+                return None
+            return self._diagnosis.broken(error, None, head, html=False)
+
+        def edit_response(answer: ResponseHead) -> None:
             if connection.trouble is not None:
                 connection.note(None)
+            if shown:
+                # No script of a program behind the API server may run with the rights of the API's origin.
+                answer.headers.append((b"Content-Security-Policy", b"sandbox"))
+                answer.headers.append((b"X-Content-Type-Options", b"nosniff"))
 
-        generation = connection.generation
-
-        def holds() -> bool:
-            return connection.generation == generation and connection.trouble is None and connection.fresh
-
-        return Forward(
+        found = Forward(
             connection.upstream,
             target,
             headers,
-            failed,
-            heard,
+            error_response,
+            edit_response,
             reconsider=reconsider,
-            holds=holds if again else None,
+            explain_error=explain_error,
         )
+        if may_renew:
+            head.cached = _ApiDecision(connection, found)
+        return found
+
+
+class _ApiDecision(CachedDecision):
+    """A request for the API server, forwarded in the same way while the connection's settings are the same."""
+
+    __slots__ = ("_connection", "_forward", "_generation")
+
+    def __init__(self, connection: Connection, forward: Forward) -> None:
+        self._connection = connection
+        self._generation = connection.generation
+        self._forward = forward
+
+    def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
+        connection = self._connection
+        if (
+            connection.generation == self._generation
+            and connection.trouble is None
+            and time.time() < connection.fresh_until
+        ):
+            return self._forward
+        return None
 
 
 def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tuple[Headers, bool]:
-    """The fields for the API server, and whether the credentials are the door's own."""
+    """Return the fields for the API server, and whether the credentials in them are the door's own.
+
+    Args:
+        head: the request.
+        host: the API server's host.
+        credentials: the fields of the user's credentials.
+    """
     headers: Headers = [(b"Host", host)]
     forwarded: list[bytes] = []
     own = True
@@ -140,7 +193,7 @@ def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tup
 
 
 def clean_path(head: RequestHead) -> Respond | None:
-    """What net/http answers to a path that is none, or not a clean one; None for all others."""
+    """Return the answer of Go's net/http to a path that is malformed or not clean; None for a clean path."""
     if _BAD_ESCAPE.search(head.path):
         return Respond(400, _PLAIN[:1], b"400 Bad Request")
     clean = cleaned(head.path)
@@ -148,9 +201,9 @@ def clean_path(head: RequestHead) -> Respond | None:
 
 
 def redirect(head: RequestHead, path: bytes) -> Respond:
-    """307 to another path, with the query, as net/http's mux answers it."""
+    """Return a redirect 307 to another path with the same query, as Go's net/http sends it."""
     location = path + (b"?" + head.query if head.query is not None else b"")
-    if urlsplit(location).netloc:  # cannot be, since paths are cleaned; it would lead to another host
+    if urlsplit(location).netloc:  # never for a clean path; it would lead to another host
         return NOT_FOUND
     if head.method not in ("GET", "HEAD"):
         return Respond(307, [(b"Location", location)])

@@ -1,4 +1,4 @@
-"""Paths as Go's http.ServeMux wants them; `kubectl proxy` redirects what is not so (net/http `cleanPath`)."""
+"""Cleans paths as Go's http.ServeMux (net/http `cleanPath`); `kubectl proxy` redirects to clean paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 
 
 def cleaned(path: bytes) -> bytes:
-    """The path without empty and dot segments, a slash at its end kept. Escapes are left alone."""
+    """Return a path without empty and dot segments. A slash at its end and percent-escapes stay as they are."""
     if b"//" not in path and b"/." not in path:
         return path
     kept: list[bytes] = []
@@ -22,6 +22,6 @@ def cleaned(path: bytes) -> bytes:
 
 
 def redirect_body(status_text: str, location: bytes) -> bytes:
-    """As net/http's `Redirect` words it."""
+    """Return the body of a redirect as net/http's `Redirect` writes it."""
     shown = html.escape(location.decode("latin-1"), quote=True).replace("&#x27;", "&#39;")
     return f'<a href="{shown}">{status_text}</a>.\n\n'.encode("latin-1")

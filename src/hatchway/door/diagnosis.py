@@ -1,89 +1,142 @@
-"""Why something did not work, found out when it happens: the cluster is asked, and the answer says what to do.
+"""Makes the door's own answers: finds the problem of a failed request when it happens.
 
-Browsers get a page, everyone else a Kubernetes `Status` (`pages.py`).
+Browsers get a page, everyone else a Kubernetes `Status` (`pages.py`). `targetdiagnosis.py` finds out why a target gives
+no answer.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from hatchway.door import pages, problems
-from hatchway.door.lookup import Lookup
-from hatchway.door.problems import Problem
+from hatchway.door import pages
+from hatchway.door.address import DoorAddress
+from hatchway.door.hostheader import BadAnnotation
+from hatchway.door.problems import notfound, refused, unreached
+from hatchway.door.problems.problem import DoorProblem, from_error, from_status, placed_at
+from hatchway.door.problems.unanswered import NoAnswer, api_broken, no_answer
+from hatchway.door.targetdiagnosis import LARGE_HEAD, NO_ADDRESS, TargetDiagnosis
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube import ports
 from hatchway.kube.access import who
-from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
-from hatchway.kube.endpoints import SERVICE_NAME, format_selector, ready_endpoints, selector_of
+from hatchway.kube.lookup import ObjectLookup
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
-from hatchway.target import Target, TargetError, format_argument, format_arguments, format_host_name
+from hatchway.route.chooser import RouteChoice
+from hatchway.route.contract import TargetUnreached, Unreached
+from hatchway.target import Kind, Target, format_host_name
 
-_SAFE = frozenset(("GET", "HEAD"))
-_ADDRESS = re.compile(r"dial tcp ([^ ]+?): ")
-_NO_TLS = re.compile("HTTP response to HTTPS|does not look like a TLS|wrong version number|record layer", re.I)
-_TO_PROXY = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_READING = frozenset(("GET", "HEAD"))
+# A kube-apiserver's message about an upgrade that was not answered with 101 (apimachinery `proxy/upgradeaware.go`).
+_UPGRADE = re.compile(r"invalid upgrade response: status code (\d{3})\b")
+# Errors of an upgrade after dialing, which the API server reports without further words of its own.
+_AFTER_DIALING = re.compile(r"unexpected EOF|EOF|malformed HTTP|read tcp |write tcp |error sending request")
+_KINDS_BY_LABEL: dict[str, Kind] = {"svc": "services", "pod": "pods"}
+# At most this many host names are suggested for one that names nothing.
+_MAX_SIMILAR = 5
+_PROXY_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+# The kubelet's answer at a path that it does not serve (go-restful, net/http).
+_KUBELETS_NOT_FOUND = (b"404 page not found", b"404: Page Not Found")
+
+
+# Stages of an exchange before the API server is reached; an error at a later stage does not mean that it is away.
+NOT_REACHED: Final = frozenset(("dial", "tls"))
 
 
 class Diagnosis:
-    """Answers of the door itself. domain: what its host names end with. port: the door's, 0 for none."""
+    """Makes the door's own answers."""
 
-    def __init__(self, connection: Connection, lookup: Lookup, domain: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        lookup: ObjectLookup,
+        address: DoorAddress,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            connection: the API server.
+            lookup: reads the objects that show why a target gives no answer.
+            address: the address at which browsers reach the door.
+        """
         self._connection = connection
         self._lookup = lookup
-        self._domain = domain
-        self.port = 0
+        self._address = address
+        self._targets = TargetDiagnosis(lookup, address, self._user, lambda: connection.label)
 
-    def host_url(self, target: Target) -> str:
-        """The URL of a target's host name. Raises TargetError when it has none."""
-        port = f":{self.port}" if self.port not in (0, 80) else ""
-        return f"http://{format_host_name(target, self._domain)}{port}/"
+    # Answers
 
-    @property
-    def prefix_url(self) -> str:
-        """Where targets are shown under their proxy paths."""
-        port = f":{self.port}" if self.port not in (0, 80) else ""
-        return f"http://prefix.{self._domain}{port}/"
-
-    @property
-    def portal(self) -> str:
-        host = "localhost" if self._domain == "localhost" else self._domain
-        return f"http://{host}:{self.port}/" if self.port else ""
-
-    def answer(self, problem: Problem, head: RequestHead, *, html: bool) -> Respond:
-        """The problem as an answer to a request."""
-        retry = problem.retry if head.method in _SAFE else 0
-        answer = pages.error_answer(replace(problem, retry=retry, portal=self.portal), html)
+    def answer(self, problem: DoorProblem, head: RequestHead, *, html: bool) -> Respond:
+        """Return the answer to a request that describes a problem. html: True for a page, False for a Status."""
+        retry = problem.retry if head.method in _READING else 0
+        address, cluster = self._address, self._connection.label
+        problem = replace(placed_at(problem, address.domain, address.portal_url, cluster), retry=retry)
+        answer = pages.error_answer(problem, html)
         if head.method == "HEAD":
             answer.body = b""
         return answer
 
     def away(self, error: ProxyError, head: RequestHead, *, html: bool) -> Respond:
-        """The API server could not be reached."""
+        """Answer a request for which the API server could not be reached, and note the error on the connection."""
         self._connection.note(error)
         return self.answer(self._away(error), head, html=html)
 
-    def _away(self, error: ProxyError) -> Problem:
-        label = self._connection.label
+    def _away(self, error: ProxyError) -> DoorProblem:
+        label, trouble = self._connection.label, self._connection.trouble
         if error.silent:
-            return problems.cluster_silent(label, error.message)
+            return unreached.cluster_silent(label, error.message)
         if error.stage == "tls" and "certificate" in error.message:
-            return problems.certificate(self._connection.server, error.message)
-        return problems.cluster_away(label, error.message)
+            return unreached.certificate(self._connection.server, error.message)
+        return unreached.cluster_away(label, error.message, trouble.hint if trouble is not None else "")
+
+    async def broken(self, error: ProxyError, target: Target | None, head: RequestHead, *, html: bool) -> Respond:
+        """Answer a request for which the API server was reached, but whose answer cannot be passed on.
+
+        An API server just ends its connection when an application breaks off its answer. So it is asked for
+        its version, to find out whether it is away itself.
+
+        Args:
+            error: what happened.
+            target: the target, with the scheme that was tried; None for the API itself.
+            head: the request.
+            html: whether to answer with a page.
+        """
+        if error.stage in ("read", "write"):
+            try:
+                await self._connection.client.exchange("GET", "/version")
+            except HatchwayError:
+                if (trouble := self._connection.trouble) is not None:
+                    return self.answer(self._away(trouble.error), head, html=html)
+        else:
+            self._connection.note(None)
+        if target is None:
+            problem = api_broken(self._connection.label, error.message, error.status)
+        else:
+            if error.stage == "upgrade":
+                cause = NoAnswer.NOT_UPGRADED
+            elif LARGE_HEAD.search(error.message):
+                cause = NoAnswer.LARGE_HEAD
+            elif error.stage == "protocol":
+                cause = NoAnswer.MALFORMED
+            else:
+                cause = NoAnswer.BROKE_OFF
+            problem = no_answer(cause, target, error.message, upgrade_status=error.status)
+        return self.answer(problem, head, html=html)
 
     def no_credentials(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
-        """There are no credentials: a plugin has failed, or what the kubeconfig names cannot be read."""
-        problem = problems.credentials_expired(self._connection.context, error.message)
+        """Answer a request without credentials: a plugin has failed, or a file of the kubeconfig cannot be read."""
+        problem = unreached.credentials_expired(self._connection.context, error.message)
         if error.hint:
             problem = replace(problem, hint=error.hint)
         return self.answer(problem, head, html=html)
 
     def failed(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
-        """What a route needs could not be found out."""
+        """Answer a request when its route cannot be prepared, or when an object has an annotation that is not valid."""
+        if isinstance(error, BadAnnotation):
+            problem = refused.bad_annotation(error.target, error.name, error.message, error.hint)
+            return self.answer(problem, head, html=html)
         if isinstance(error, ApiError):
             if error.code == 503:
                 trouble = self._connection.trouble
@@ -91,128 +144,151 @@ class Diagnosis:
                 return self.answer(self._away(why), head, html=html)
             if error.code == 401:
                 return self.no_credentials(error, head, html=html)
-            return self.answer(problems.from_error(error), head, html=html)
+            return self.answer(from_error(error), head, html=html)
         return self.no_credentials(error, head, html=html)
 
-    def refused(self, why: str, head: RequestHead, *, html: bool) -> Respond:
-        return self.answer(problems.refused_by_guard(why), head, html=html)
+    def too_large(self, why: str, head: RequestHead, *, html: bool) -> Respond:
+        """Answer a request whose head would cause too much work. why: what is too large."""
+        return self.answer(from_status(431, why), head, html=html)
 
-    def needs_forward(self, target: Target, why: str) -> Problem:
-        """The route loses what the application asks for."""
-        return problems.needs_forward(target, why, domain=self._domain)
+    def refused(self, why: str, head: RequestHead, *, html: bool, hint: str = "") -> Respond:
+        """Answer a request that the door itself refuses. why, hint: as `problems.refused.refused_by_guard`."""
+        return self.answer(refused.refused_by_guard(why, hint), head, html=html)
 
-    async def of_status(self, status: dict[str, Any], target: Target, head: RequestHead) -> Problem:
-        """The problem behind a `Status` that the API server has answered to a request for a target."""
+    async def unknown_host(self, host: str, head: RequestHead, *, html: bool) -> Respond:
+        """Answer a request for a host name below the domain that names nothing; most often the namespace is missing."""
+        domain = self._address.domain
+        name, _, label = host.removesuffix(f".{domain}").rpartition(".")
+        similar: list[tuple[str, str]] = []
+        kind = _KINDS_BY_LABEL.get(label)
+        if html and kind is not None and name and "." not in name:
+            for one in await self._lookup.list_readable(kind, ""):
+                metadata = one["metadata"]
+                if metadata["name"] == name and len(similar) < _MAX_SIMILAR:
+                    target = Target(kind, name, metadata["namespace"])
+                    similar.append((format_host_name(target, domain), self._address.url_of(target)))
+        return self.answer(notfound.unknown_host(host, domain, similar), head, html=html)
+
+    async def instead(self, status: dict[str, Any], target: Target, head: RequestHead) -> Respond | None:
+        """Return a better answer for a tool when the API server's message is misleading; None when it is right."""
+        code, message = status.get("code"), status.get("message")
+        if (target.kind, code) == ("services", 404) or (target.kind, code, message) == ("pods", 400, NO_ADDRESS):
+            problem = await self.of_status(status, target, head)
+            if problem.status != code:
+                return self.answer(problem, head, html=False)
+        return None
+
+    # Problems
+
+    async def of_status(
+        self, status: dict[str, Any], target: Target, head: RequestHead, *, both: bool = False
+    ) -> DoorProblem:
+        """Return the problem behind a `Status` with which the API server has answered a request for a target.
+
+        Args:
+            status: the decoded JSON.
+            target: with the scheme by which it was asked.
+            head: the request.
+            both: whether the other scheme was tried, too.
+        """
         code = int(status.get("code") or 500)
         message = str(status.get("message") or "")
+        targets = self._targets
         if code == 401:
-            return problems.credentials_expired(self._connection.context, message)
+            return unreached.credentials_expired(self._connection.context, message)
         if code == 403:
-            return await self._forbidden(target, head, message)
+            verb = _PROXY_VERBS.get(head.method, "get")
+            resource = f"{target.kind}/proxy"
+            return refused.forbidden(await self._user(), verb, resource, target.namespace, message=message)
         if code == 404:
-            return await self._not_found(target)
+            return await targets.not_found(target, message)
+        if code == 400 and message == NO_ADDRESS:
+            problem = await targets.not_running(target)
+            if problem is not None:
+                return problem
+        if code == 500 and head.upgrade is not None and (found := _UPGRADE.match(message)):
+            return no_answer(NoAnswer.NOT_UPGRADED, target, upgrade_status=int(found[1]))
         if "no endpoints available" in message:
-            return await self._no_endpoints(target)
-        if "error trying to reach service" in message or "error dialing backend" in message:
-            return await self._unreachable(target, message)
-        error = ApiError(code, str(status.get("reason") or ""), message, status.get("details"))
-        problem = problems.from_error(error)
+            return await targets.no_endpoints(target)
+        reached = "error trying to reach service" in message or "error dialing backend" in message
+        if reached or (head.upgrade is not None and code == 500 and _AFTER_DIALING.match(message)):
+            return await targets.unreachable(target, message, both=both)
         if code == 503 and "no service port" in message:
-            return replace(problem, **(await self._ports(target)))
-        return problem
+            return await targets.no_such_port(target)
+        return from_error(ApiError(code, str(status.get("reason") or ""), message, status.get("details")))
 
-    async def _forbidden(self, target: Target, head: RequestHead, message: str) -> Problem:
+    def no_route(self, target: Target, choice: RouteChoice, head: RequestHead, *, html: bool) -> Respond:
+        """Answer a request for a target that no permitted route reaches."""
+        name, refusal = choice.refusals[0]
+        return self.answer(refused.no_route(target, name, refusal.why, refusal.missing_rule), head, html=html)
+
+    async def of_unreached(self, error: TargetUnreached, target: Target) -> DoorProblem:
+        """Return the problem of a target to which port-forward could not connect."""
+        targets = self._targets
+        match error.cause:
+            case Unreached.AWAY:
+                trouble = self._connection.trouble
+                return self._away(trouble.error if trouble is not None else ProxyError("dial", error.message))
+            case Unreached.CREDENTIALS:
+                return unreached.credentials_expired(self._connection.context, error.message)
+            case Unreached.FORBIDDEN:
+                return refused.no_route(target, "forward", error.message, error.missing_rule)
+            case Unreached.MISSING:
+                return await targets.not_found(target, error.message)
+            case Unreached.OUT_OF_REACH | Unreached.NO_PODS if target.kind == "services":
+                return await targets.no_endpoints(target)
+        return await targets.unreachable(target, error.message, both=False)
+
+    async def of_failure(self, error: ProxyError, target: Target, *, both: bool) -> DoorProblem:
+        """Return the problem of a target that was reached, and gave no answer.
+
+        Args:
+            error: what happened.
+            target: with the scheme by which it was asked.
+            both: whether the other scheme was tried, too.
+        """
+        if error.stage == "upgrade":
+            return no_answer(NoAnswer.NOT_UPGRADED, target, error.message, upgrade_status=error.status)
+        return await self._targets.unreachable(target, error.message, both=both)
+
+    def is_of_route(self, status: dict[str, Any], target: Target) -> bool:
+        """Return True when a `Status` can be from the API server itself, not from an application with the same format.
+
+        A 403 or 404 of the API server names the target itself.
+        """
+        code, message = status.get("code"), str(status.get("message") or "")
+        if code == 404:
+            # A kubelet's own 404 is plain text, not a Status.
+            return message == f'{target.kind} "{target.name}" not found'
+        if code == 403:
+            return f"{target.kind}/proxy" in message
+        return True
+
+    def needs_forward(self, target: Target, why: str) -> DoorProblem:
+        """Return the problem of an application that needs something that the route loses. why: what is lost."""
+        return refused.needs_forward(target, why)
+
+    def kubelet_paths(self, target: Target, root: str) -> DoorProblem:
+        """Return the problem of a node's root path, at which kubelets show nothing. root: as in `problems.notfound`."""
+        return notfound.kubelet_paths(target, root)
+
+    async def _user(self) -> str:
+        """Return the user's name in the cluster; "" when the API server does not say it."""
         try:
-            user = await who(self._connection.client)
+            return await who(self._connection.client)
         except ApiError:
-            user = ""
-        verb = _TO_PROXY.get(head.method, "get")
-        return problems.forbidden(user, verb, f"{target.kind}/proxy", target.namespace, "", why=message)
+            return ""
 
-    async def _not_found(self, target: Target) -> Problem:
-        known = await self._lookup.list(target.kind, target.namespace)
-        if not known and target.namespace:
-            similar = await self._lookup.instead_of_namespace(target.namespace)
-            if similar is not None:
-                return await self._no_namespace(target, similar)
-        names = problems.similar_names(target.name, [one["metadata"]["name"] for one in known])
-        links = [self._link(replace(target, name=name, port="", scheme="")) for name in names]
-        return problems.not_found(target, [link for link in links if link is not None], domain=self._domain)
 
-    async def _no_namespace(self, target: Target, similar: list[str]) -> Problem:
-        meant = []
-        for namespace in similar:
-            one = replace(target, namespace=namespace)
-            link = self._link(one)
-            if link and (await self._lookup.get(one.kind, namespace, one.name)).object is not None:
-                meant.append((format_arguments(one), link[1]))
-        return problems.no_namespace(target, meant, similar, domain=self._domain)
-
-    async def _no_endpoints(self, target: Target) -> Problem:
-        service = (await self._lookup.get("services", target.namespace, target.name)).object
-        if service is None:
-            return problems.no_endpoints(target, (), domain=self._domain)
-        spec = service.get("spec") or {}
-        if spec.get("type") == "ExternalName":
-            why = f"it is a name for {spec.get('externalName', 'something')} outside the cluster"
-            return problems.out_of_reach(target, why, domain=self._domain)
-        declared = ports.ports(service)
-        if declared and not any(target.port in (port.name, str(port.number)) for port in declared):
-            return problems.no_such_port(target, await self._declared(target), domain=self._domain)
-        selector = format_selector(selector_of(service))
-        pods = await self._lookup.list("pods", target.namespace, selector) if selector else []
-        label = f"{SERVICE_NAME}={target.name}"
-        slices = await self._lookup.list("endpointslices.discovery.k8s.io", target.namespace, label)
-        found = ready_endpoints(service, slices, pods)
-        if found.ready and not selector:
-            # The API server dials pods only (CVE-2021-25740).
-            return problems.out_of_reach(target, "its endpoints are no pods", domain=self._domain)
-        return problems.no_endpoints(
-            target, [(one.name, one.why) for one in found.waiting], selector, domain=self._domain
-        )
-
-    async def _unreachable(self, target: Target, message: str) -> Problem:
-        text = message.partition(": ")[2] or message
-        if "timeout" in text or "timed out" in text or "deadline" in text:
-            return replace(
-                problems.timed_out(target, 30, "connecting", domain=self._domain), message=f"{target}: {message}"
-            )
-        if target.scheme == "https" and _NO_TLS.search(text):
-            plain = self._link(replace(target, scheme="http"))
-            return problems.no_tls(target, text, [plain] if plain else [], domain=self._domain)
-        address = _ADDRESS.search(message)
-        declared = await self._declared(target)
-        return problems.dial_refused(target, text, declared, address[1] if address else "", domain=self._domain)
-
-    async def _declared(self, target: Target) -> list[tuple[str, str]]:
-        """(port, URL) of the ports that the target declares, but for the one that was asked for."""
-        if target.kind == "nodes":
-            return []
-        try:
-            found: Object | None = (await self._lookup.get(target.kind, target.namespace, target.name)).object
-        except ApiError:
-            return []
-        listed = []
-        for port in ports.ports(found) if found is not None else ():
-            if target.port in (port.name, str(port.number)) or ports.is_http(port) is False:
-                continue
-            link = self._link(replace(target, port=port.name or str(port.number), scheme=""))
-            listed.append((f"{port.name or 'port'} ({port.number})", link[1] if link else ""))
-        return listed
-
-    async def _ports(self, target: Target) -> dict[str, Any]:
-        declared = await self._declared(target)
-        return {"links": tuple((text, url) for text, url in declared if url), "links_title": "Ports that it has"}
-
-    def _link(self, target: Target) -> tuple[str, str] | None:
-        try:
-            return format_argument(target), self.host_url(target)
-        except TargetError:
-            return None
+def is_kubelets_not_found(target: Target, path: bytes, answer: Respond) -> bool:
+    """Return True for a kubelet's answer that it shows nothing at the root of a node."""
+    if target.kind != "nodes" or answer.status != 404 or path not in (b"", b"/"):
+        return False
+    return answer.body.strip() in _KUBELETS_NOT_FOUND
 
 
 def status_of(content_type: bytes | None, body: bytes) -> dict[str, Any] | None:
-    """The Kubernetes `Status` that an answer's body is, or None."""
+    """Return a response's body as a Kubernetes `Status`; None when it is something else."""
     if content_type is None or not content_type.lower().startswith(b"application/json"):
         return None
     try:

@@ -1,8 +1,8 @@
-"""What a browser may ask for on behalf of which page.
+"""Recognizes requests that come from a page of another origin; the door's routing functions refuse them.
 
-A page of any site can make a browser send requests to this machine. Whoever asks is told by fields that no page can set
-(https://www.w3.org/TR/fetch-metadata/, RFC 6454 section 7): `Sec-Fetch-Site` and `Origin`. All host names below
-`localhost` are one site, so "same-site" is as foreign as "cross-site". Tools send neither.
+A page of any site can make a browser send requests to this machine. Two fields that no page can set show which page
+sends a request (https://www.w3.org/TR/fetch-metadata/, RFC 6454 section 7): `Sec-Fetch-Site` and `Origin`. All host
+names below `localhost` are one site, so "same-site" is treated like "cross-site". Tools send neither field.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 from hatchway.proxy.routing import RequestHead
 
-_SAFE = frozenset(("GET", "HEAD"))
+_READING = frozenset(("GET", "HEAD"))
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What a request says of its sender.
+    """The sender of a request, as its header fields describe it.
 
-    origin: the field Origin, None without one. site, mode, dest: the Sec-Fetch fields, b"" without one.
-    html: the field Accept asks for a page.
+    origin: the field Origin; None without one.
+    site, mode, dest: the Sec-Fetch fields; b"" without them.
+    html: whether Accept names HTML.
     """
 
     origin: bytes | None
@@ -30,13 +31,14 @@ class Sender:
 
     @classmethod
     def of(cls, head: RequestHead) -> Sender:
+        """Return the sender of a request."""
         origin: bytes | None = None
         site = mode = dest = b""
         html = False
         for name, value in head.headers:
             lower = name.lower()
             if lower == b"origin":
-                # Two of them are nobody's.
+                # A request with two Origin fields is treated like one that hides its origin.
                 origin = value if origin is None else b"null"
             elif lower == b"sec-fetch-site":
                 site = value
@@ -49,32 +51,37 @@ class Sender:
         return cls(origin, site, mode, dest, html)
 
     @property
-    def browser(self) -> bool:
+    def is_browser(self) -> bool:
+        """Return True when a browser sends it on behalf of a page or of a person."""
         return bool(self.site) or self.origin is not None
 
     @property
-    def who(self) -> str:
-        """Which page asks, for people."""
+    def description(self) -> str:
+        """Return a description of the page that sends it, for people."""
         if self.origin is None:
-            return "a page of another name here" if self.site == b"same-site" else "a page of another site"
+            return "a page under another name of this door" if self.site == b"same-site" else "a page of another site"
         return (
             "a page that hides its address" if self.origin == b"null" else f"a page of {self.origin.decode('latin-1')}"
         )
 
     @property
     def navigates(self) -> bool:
-        """A person goes to a page, as far as can be told."""
+        """Return True when the fields say that a person opens a page."""
         return self.mode == b"navigate" or (self.html and not self.mode)
 
-    def foreign(self, head: RequestHead, own: bytes) -> bool:
-        """Whether a page of another origin asks. own: the origin that was asked, `http://HOST`.
+    def is_foreign(self, head: RequestHead, own_origin: bytes) -> bool:
+        """Return True when a page of another origin sends the request.
 
-        A person who follows a link from elsewhere is welcome: a navigation of the whole tab, which only reads.
+        Following a link from another site is allowed: it is a navigation of the whole tab that only reads.
+
+        Args:
+            head: the request.
+            own_origin: the origin to which it is sent, `SCHEME://HOST`.
         """
         if self.site in (b"cross-site", b"same-site"):
-            arrives = self.mode == b"navigate" and self.dest in (b"document", b"") and head.method in _SAFE
+            arrives = self.mode == b"navigate" and self.dest in (b"document", b"") and head.method in _READING
             return not arrives or head.upgrade is not None
         # A page that hides its address sends `Origin: null` to its own origin, too.
         if self.origin is None or self.site == b"same-origin":
             return False
-        return self.origin.lower() != own.lower()
+        return self.origin.lower() != own_origin.lower()

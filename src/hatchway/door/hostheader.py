@@ -1,142 +1,306 @@
-"""What an application is told as its Host.
+"""Chooses the Host that an application is sent, and whether X-Forwarded-* fields are sent with it.
 
-Some applications refuse names that they do not know (JupyterLab, mitmweb: 403), others build their own addresses from
-Host and break when it is not the outer one (Gradio, Verdaccio). So the outer name is tried first; where it is refused
-the next candidate is, and what was taken is remembered. What checks a page's Host and what checks a WebSocket's Origin are two things
-(Bokeh looks at Origin only, Tornado's applications at both), so upgrades have a choice of their own.
+The outer name is the one in the browser's address bar. Some applications refuse names that they do not know
+(JupyterLab, mitmweb: 403). Others build their own addresses from Host, and break when it is not the outer name (Gradio,
+Verdaccio). Others refuse unexpected X-Forwarded-* fields, or read them in their own way. So the outer name with the
+fields is tried first. When a candidate is refused, the next one is tried; the one that is accepted is remembered.
+
+A page's Host, a WebSocket's Origin and the Origin of a form may be checked separately (Bokeh checks the Origin
+of WebSockets only, Django and SvelteKit that of forms). So upgrades, and requests that change something (writes), have
+choices of their own.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 import time
+from dataclasses import dataclass
 from enum import Enum
 
 from hatchway.errors import HatchwayError
-from hatchway.target import Target
+from hatchway.target import DEFAULT_PORTS, Target
 
 REFUSALS = frozenset((400, 403, 421))
-# qBittorrent's; without a challenge it is nobody's question for a password (RFC 9110 section 15.5.2).
+# qBittorrent refuses a Host by 401 without `WWW-Authenticate`, so this 401 does not ask for a password (RFC 9110
+# section 15.5.2).
 UNCHALLENGED = 401
-# After all candidates were refused: so long the outer name is what it is.
+# After all candidates were refused, the first one is used for this many seconds before others are tried again.
 _PATIENCE = 60.0
+# A name, an IPv4 address or an IPv6 address in brackets, and a port (RFC 9110 section 7.2, as browsers take it).
+_NAME = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_LONGEST = 253 + len(":65535")
+_SHOWN = 100
+# For how many paths of one target the door remembers whether a request was accepted or refused.
+_MAX_PATHS = 128
+# Bytes of a path that is remembered.
+_LONGEST_PATH = 1024
 _WORDS = frozenset(("auto", "external", "cluster", "localhost"))
+_UNWRITTEN_PORTS = frozenset(map(str, DEFAULT_PORTS.values()))
 
 
-class Settled(Enum):
-    """How it is known which Host is right."""
+class HostState(Enum):
+    """The state of the Host that is sent now; the values are shown to people, except that of `OPEN`."""
 
-    open = "tried first"
-    said = "as it was said"
-    taken = "the application takes it"
-    refused = "the application refuses every name"
+    OPEN = "being tried"
+    CONFIGURED = "as configured"
+    ACCEPTED = "the application accepts it"
+    REFUSED = "the application refuses every name"
 
 
-def check(value: str) -> str:
-    """A value of --host-header or of the annotation. Raises HatchwayError when it cannot stand in a Host field."""
-    if value not in _WORDS and (not value.isascii() or not value.isprintable() or set(value) & set(" /?#@\\\"'<>")):
+@dataclass(frozen=True, slots=True)
+class SentHost:
+    """The address that an application is sent as its own.
+
+    host: the value of Host; None for the outer name, which is in every request. Origin and Referer are changed with it.
+    forwarded: whether X-Forwarded-* fields with the outer name are sent, too.
+    """
+
+    host: bytes | None = None
+    forwarded: bool = True
+
+
+def parse_host_option(value: str) -> str:
+    """Return a value of --host-header or of the annotation in its canonical form.
+
+    Raises:
+        HatchwayError: the value is not valid in a Host field.
+    """
+    if value.lower() in _WORDS:
+        return value.lower()
+    found = _NAME.fullmatch(value)
+    if len(value) > _LONGEST or found is None or (found[2] is not None and not 0 < int(found[2]) < 65536):
+        shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
         raise HatchwayError(
-            f"{value!r} cannot be a Host", "write external, cluster, localhost, or the name that the application knows"
+            f"{shown!r} cannot be a Host",
+            "Write external, cluster, localhost, or the name that the application knows, with a port (1 to 65535) if "
+            "it wants one: name, name:8080, [2001:db8::1]:8080.",
         )
     return value
 
 
-class HostHeader:
-    """The choice for one target. wanted: as `check` takes it. number: the port it listens on, service_number: the
-    service's own; "" when unknown. home: under a path prefix, the target's own host name at the door, with its port.
+class BadAnnotation(HatchwayError):
+    """An annotation of a target has a value that is not valid.
 
-    agrees: X-Forwarded-Host says the Host that is sent. Otherwise it says the outer name, always; but some compare it
-    with Origin and Referer, which follow the Host.
+    target: the annotated object. name: the annotation's name.
     """
 
-    def __init__(self, target: Target, wanted: str, number: str, service_number: str = "", home: bytes = b"") -> None:
+    def __init__(self, target: Target, name: str, error: HatchwayError) -> None:
+        super().__init__(error.message, error.hint)
+        self.target = target
+        self.name = name
+
+
+class HostChoice:
+    """The choice of Host for one target and one kind of request: pages, upgrades or writes."""
+
+    def __init__(
+        self, target: Target, option: str, port_number: str, service_port: str = "", own_host_name: bytes = b""
+    ) -> None:
+        """Begin with the first candidate.
+
+        Args:
+            target: the application.
+            option: what was configured, as `parse_host_option` returns it; "" or "auto" to find out.
+            port_number: the port on which the application listens, in digits; "" when it is not known.
+            service_port: the port of the service in front of it, in digits; "" when it is not known.
+            own_host_name: under a path prefix, the target's own host name at the door, with its port; else b"".
+        """
         port, outer_port = (
-            f":{found}" if found and found not in ("80", "443") else "" for found in (number, service_number or number)
+            f":{found}" if found and found not in _UNWRITTEN_PORTS else ""
+            for found in (port_number, service_port or port_number)
         )
         cluster = {
             "services": f"{target.name}.{target.namespace}.svc.cluster.local",
             "pods": target.name,
             "nodes": target.name,
         }[target.kind]
-        # None is the outer name, which every request brings along.
-        every: dict[str, bytes | None] = {
-            "external": None,
-            "localhost": f"localhost{port}".encode(),
-            "cluster": f"{cluster}{outer_port}".encode(),
-        }
-        self._candidates: list[bytes | None]
-        if wanted in ("", "auto"):
-            self._candidates = list(every.values())
-            if home:
-                self._candidates.insert(1, home)
-            self.settled = Settled.open
+        self._own_host_name = own_host_name
+        self._localhost = f"localhost{port}".encode()
+        self._cluster = f"{cluster}{outer_port}".encode()
+        self._configured = option not in ("", "auto")
+        self._candidates: list[SentHost]
+        if self._configured:
+            named = {"external": None, "localhost": self._localhost, "cluster": self._cluster}
+            self._candidates = [SentHost(named[option] if option in named else option.encode())]
         else:
-            self._candidates = [every[wanted] if wanted in every else wanted.encode()]
-            self.settled = Settled.said
+            homes = [SentHost(own_host_name)] if own_host_name else []
+            self._candidates = [
+                SentHost(),
+                *homes,
+                SentHost(self._localhost),
+                SentHost(forwarded=False),
+                SentHost(self._cluster),
+                SentHost(self._localhost, forwarded=False),
+            ]
+        self._state = HostState.OPEN
+        self._was_accepted = False
         self._at = 0
-        self._until = 0.0
-        self.agrees = False
-        self._disagrees_until = 0.0
+        self._refused_until = 0.0
+        self._reopened_until = 0.0
+        self._keep_forwarded_until = 0.0
 
-    def apart(self) -> HostHeader:
-        """A choice for upgrades, which begins with what pages are sent now."""
+    def for_upgrades(self) -> HostChoice:
+        """Return a choice for upgrades, which begins with the present value for pages."""
+        return self._beginning_with(self.without_forwarded, *self._candidates)
+
+    def for_writes(self) -> HostChoice:
+        """Return a choice for writes, which begins with the present value for pages.
+
+        A refused write is not repeated, so the most likely candidate comes next. Applications compare Origin with the
+        Host, with the forwarded host, or with an address in their configuration. Without forwarded fields the first two
+        are the same, and `localhost` is the usual address in a default configuration.
+        """
+        homes = [SentHost(self._own_host_name)] if self._own_host_name else []
+        first = [self.without_forwarded] if self.value.host is not None else []
+        local, cluster = SentHost(self._localhost, forwarded=False), SentHost(self._cluster, forwarded=False)
+        return self._beginning_with(*first, *homes, local, cluster, SentHost(), self.without_forwarded)
+
+    def _beginning_with(self, *following: SentHost) -> HostChoice:
         other = copy.copy(self)
-        if self.settled is not Settled.said:
-            other._candidates = [self.value, *(one for one in self._candidates if one != self.value)]
+        if not self._configured:
+            other._candidates = list(dict.fromkeys((self.value, *following)))
             other._at = 0
-            other.settled = Settled.open
+            other._state = HostState.OPEN
+            other._was_accepted = False
+            other._refused_until = other._reopened_until = 0.0
         return other
 
     @property
-    def value(self) -> bytes | None:
-        """What is sent now; None for the outer name."""
+    def value(self) -> SentHost:
+        """Return the value that is sent now."""
         return self._candidates[self._at]
 
     @property
-    def open(self) -> bool:
-        """Whether a refusal is a reason to try another one."""
-        if self.settled is Settled.refused and time.monotonic() > self._until:
-            self.settled = Settled.open
-        return self.settled is Settled.open
+    def without_forwarded(self) -> SentHost:
+        """Return the value that is sent now, without X-Forwarded-* fields."""
+        return SentHost(self.value.host, forwarded=False)
 
-    def refused(self, value: bytes | None) -> bool:
-        """A request with this Host was refused. Whether another try is worth it, with `value` as it is now."""
-        if not self.open:
-            return self.value != value
-        if self.value != value:
+    @property
+    def state(self) -> HostState:
+        """Return the state of `value`."""
+        return HostState.CONFIGURED if self._configured else self._state
+
+    @property
+    def is_open(self) -> bool:
+        """Return True when a refusal is a reason to try another candidate."""
+        return not self._configured and (
+            self._state is HostState.OPEN
+            or (self._state is HostState.REFUSED and time.monotonic() > self._refused_until)
+        )
+
+    @property
+    def may_omit_forwarded(self) -> bool:
+        """Return True when a page's refused request may be tried again without X-Forwarded-* fields."""
+        return not self.value.forwarded or time.monotonic() >= self._keep_forwarded_until
+
+    def try_next(self, sent: SentHost, *, certain: bool = False) -> bool:
+        """Go on to the next candidate after a request with `sent` was refused.
+
+        Args:
+            sent: the value that the refused request had.
+            certain: whether the application has named the address as the reason. Then it does not matter that an
+                earlier request was accepted.
+
+        Returns:
+            Whether another attempt is worthwhile, with `value` as it is now.
+        """
+        if self._configured:
+            return False
+        if self.value != sent:
             return True
+        if not self.is_open:
+            if not certain or self._state is HostState.REFUSED or time.monotonic() < self._reopened_until:
+                return False
+            self._reopened_until = time.monotonic() + _PATIENCE
+            self._candidates = list(dict.fromkeys((self.value, *self._candidates)))
+            self._at = 0
+        self._state = HostState.OPEN
         if self._at + 1 < len(self._candidates):
             self._at += 1
             return True
         self._at = 0
-        self.settled = Settled.refused
-        self._until = time.monotonic() + _PATIENCE
-        return self.value != value
+        self._state = HostState.ACCEPTED if self._was_accepted else HostState.REFUSED
+        self._refused_until = time.monotonic() + _PATIENCE
+        return self.value != sent
 
-    def prefers(self, host: bytes) -> bool:
-        """It has sent a browser to this name of its own. Whether that is what it is told from now on."""
-        if self.settled is Settled.said or host not in self._candidates or host == self.value:
+    def record_accepted(self, sent: SentHost) -> bool:
+        """Record that a request with `sent` was accepted. Return True when this is new."""
+        if self._configured or self._state is HostState.ACCEPTED or self.value != sent:
             return False
-        self._at = self._candidates.index(host)
-        self.settled = Settled.taken
+        self._state = HostState.ACCEPTED
+        self._was_accepted = True
         return True
 
-    def may_agree(self) -> bool:
-        """A page's request with another Host than the outer one was refused. Whether it is worth another try in which
-        X-Forwarded-Host agrees."""
-        return self.agrees or time.monotonic() >= self._disagrees_until
+    def prefer(self, host: bytes) -> bool:
+        """Send this Host from now on, because the application has redirected a browser to it.
 
-    def agreed(self, taken: bool) -> bool:
-        """That other try was taken, or not. Whether that is news."""
-        if taken and not self.agrees:
-            self.agrees = True
+        Returns:
+            Whether it is a candidate, and not the present one.
+        """
+        hosts = [one.host for one in self._candidates]
+        if self._configured or host not in hosts or host == self.value.host:
+            return False
+        self._at = hosts.index(host)
+        self._state = HostState.ACCEPTED
+        return True
+
+    def record_without_forwarded(self, sent: SentHost, *, accepted: bool) -> bool:
+        """Record the outcome of an attempt without X-Forwarded-* fields. Return True when `value` has changed."""
+        if sent == self.value:
+            return False
+        if accepted and sent == self.without_forwarded:
+            self._candidates[self._at] = sent
             return True
-        self._disagrees_until = time.monotonic() + _PATIENCE
+        self._keep_forwarded_until = time.monotonic() + _PATIENCE
         return False
 
-    def taken(self, value: bytes | None) -> bool:
-        """A request with this Host was answered as hoped. Whether that settles it."""
-        if self.settled is not Settled.open or self.value != value:
-            return False
-        self.settled = Settled.taken
-        return True
+
+class WriteChoices:
+    """The choices of Host for requests that change something.
+
+    All paths share one choice. Some applications check the Origin of forms only, and accept other requests from
+    everywhere; so a path whose first request was refused, after others were accepted, gets a choice of its own.
+    """
+
+    def __init__(self) -> None:
+        self._shared: HostChoice | None = None
+        self._by_path: dict[bytes, HostChoice] = {}
+        self._accepted: set[bytes] = set()
+
+    def begin(self, pages: HostChoice) -> None:
+        """Make the shared choice, unless there is one. pages: the choice for pages, from which it starts."""
+        self._shared = self._shared or pages.for_writes()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._shared = None
+        self._by_path.clear()
+        self._accepted.clear()
+
+    def keep_if_accepted(self) -> None:
+        """Forget the choice if it was not accepted."""
+        if self._shared is not None and self._shared.state is not HostState.ACCEPTED:
+            self.clear()
+
+    def choice_for(self, path: bytes) -> HostChoice | None:
+        """Return the choice for a request for `path`; None when there is none yet."""
+        return self._by_path.get(path) or self._shared
+
+    def record_accepted(self, path: bytes) -> None:
+        """Record that a request for `path` was accepted: later refusals then have other reasons than the address."""
+        if len(self._accepted) < _MAX_PATHS and len(path) <= _LONGEST_PATH:
+            self._accepted.add(path)
+
+    def choice_after_refusal(self, path: bytes, sent: SentHost, *, certain: bool) -> HostChoice | None:
+        """Return the choice that a refused request for `path` should change; if needed, make one for this path.
+
+        sent: the value that the refused request had. certain: as in `HostChoice.try_next`.
+        """
+        shared = self._shared
+        if shared is None or certain or path in self._by_path or path in self._accepted or len(path) > _LONGEST_PATH:
+            return self.choice_for(path)
+        if shared.state is not HostState.ACCEPTED or shared.value != sent or len(self._by_path) >= _MAX_PATHS:
+            return shared
+        own = self._by_path[path] = shared.for_writes()
+        return own

@@ -1,25 +1,35 @@
-"""The sockets that a door listens on, as `kubectl proxy` makes them (`staging/src/k8s.io/kubectl/pkg/proxy/proxy_server.go`)."""
+"""Opens the sockets on which a door listens, as `kubectl proxy` does (kubectl `pkg/proxy/proxy_server.go`)."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import stat
 
-from hatchway.door.options import Options
+from hatchway.door.dooroptions import DoorOptions
 from hatchway.errors import HatchwayError
 
 _BACKLOG = 1024
 _HINTS = {
     errno.EADDRINUSE: "another door or `kubectl proxy` may run there; --port 0 takes any free port",
     errno.EADDRNOTAVAIL: "--address takes an address of this machine: 127.0.0.1 for yourself, 0.0.0.0 for everyone",
-    errno.EACCES: "ports below 1024 may be root's; --port 8001 is not",
+    errno.EACCES: "only root may listen on ports below 1024; --port 8001 is free for everyone",
+}
+_UNIX_HINTS = {
+    errno.EADDRINUSE: "another program listens there, or the file is no socket; --unix-socket takes another path",
+    errno.EACCES: "you may not create files there; --unix-socket takes another path",
+    errno.ENOENT: "create the directory first, or give --unix-socket another path",
 }
 
 
-def listen(options: Options) -> list[socket.socket]:
-    """Listening sockets, one for each address. Raises HatchwayError when there is none to listen on."""
+def listen(options: DoorOptions) -> list[socket.socket]:
+    """Return listening sockets, one for each address.
+
+    Raises:
+        HatchwayError: no address can be listened on.
+    """
     if options.unix_socket:
         return [_listen_unix(options.unix_socket)]
     addresses = ["127.0.0.1", "::1"] if options.address == "localhost" else [options.address or "0.0.0.0"]
@@ -33,7 +43,7 @@ def listen(options: Options) -> list[socket.socket]:
         except (OSError, OverflowError) as error:
             if found:
                 continue  # a machine without IPv6
-            # asyncio and socket spell the call out in `strerror`.
+            # The `strerror` of these errors also names the call.
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise HatchwayError(
                 f"cannot listen on {address}:{port}: {why.lower()}", _HINTS.get(getattr(error, "errno", None) or 0, "")
@@ -44,34 +54,39 @@ def listen(options: Options) -> list[socket.socket]:
 
 
 def _listen_unix(path: str) -> socket.socket:
-    """A socket that only this user may open; one that was left behind is replaced."""
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode) and not _lives(path):
+    """Return a socket to which only this user can connect.
+
+    A socket file that no process serves any more is replaced.
+    """
+    # What cannot be looked at or removed cannot be bound either: that error says why.
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_served(path):
             os.unlink(path)
-    except FileNotFoundError:
-        pass
     sock = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
     try:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        raise HatchwayError(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}") from error
+        raise HatchwayError(
+            f"cannot listen on {path}: {(error.strerror or str(error)).lower()}",
+            _UNIX_HINTS.get(error.errno or 0, "choose another path with --unix-socket"),
+        ) from error
     finally:
         os.umask(before)
     sock.listen(_BACKLOG)
     return sock
 
 
-def _lives(path: str) -> bool:
-    """Whether somebody listens there: `kubectl proxy` would take the socket away from them."""
+def _is_served(path: str) -> bool:
+    """Return True when a process listens on the socket, so that it must not be replaced."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         return probe.connect_ex(path) == 0
 
 
-def printed(sock: socket.socket) -> str:
-    """Where a socket listens, as `kubectl proxy` prints it: `127.0.0.1:8001`, `[::1]:8001`, or a path."""
+def describe_listener(sock: socket.socket) -> str:
+    """Return a listening socket's address as `kubectl proxy` prints it: `127.0.0.1:8001`, `[::1]:8001`, or a path."""
     name = sock.getsockname()
     if isinstance(name, str):
         return name

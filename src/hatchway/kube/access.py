@@ -1,4 +1,4 @@
-"""What this user may do, asked by the API server's reviews and not by trial; and the rule that would allow it."""
+"""Finds out the rights of this user by access reviews, and writes the rule that would grant a missing right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REVIEWS = "selfsubjectaccessreviews.authorization.k8s.io"
 _RULES = "selfsubjectrulesreviews.authorization.k8s.io"
 _WHO = "selfsubjectreviews.authentication.k8s.io"
 _REMEMBERED = 10.0
-_MOST_REMEMBERED = 10_000
+_MOST_REMEMBERED = 4096
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 Answer = tuple[bool, str]
@@ -26,7 +26,7 @@ _Question = tuple[object, str, str, str, str, str]
 
 
 class _Memory:
-    """Answers of one client. Who asks while the same question is on its way waits for its answer."""
+    """The remembered answers of one client's API server. Callers with the same question share one request."""
 
     def __init__(self) -> None:
         self.answers: dict[_Question, tuple[float, Answer]] = {}
@@ -37,7 +37,7 @@ _memories: WeakKeyDictionary[Client, _Memory] = WeakKeyDictionary()
 
 
 def forget(client: Client) -> None:
-    """Ask anew next time: a refusal has shown that what is remembered no longer holds."""
+    """Ask again next time, because a refusal has shown that the remembered answers no longer hold."""
     if (memory := _memories.get(client)) is not None:
         memory.answers.clear()
 
@@ -45,13 +45,19 @@ def forget(client: Client) -> None:
 async def may(
     client: Client, *, verb: str, resource: str, subresource: str = "", namespace: str = "", name: str = ""
 ) -> Answer:
-    """(whether this user may, what the server says to it); remembered for ten seconds.
+    """Ask the API server whether this user may do something. The answer is remembered for ten seconds.
 
-    resource: as `kube.api` spells it (`pods`, `endpointslices.discovery.k8s.io`). namespace: "" asks for all of them.
-    Raises ApiError when it cannot be asked now (401, 503 ...); a server that refuses to say means no.
+    When the server refuses to answer, the result is False.
+
+    Args:
+        resource: as `kube.api` spells it (`pods`, `endpointslices.discovery.k8s.io`).
+        namespace: "" for all namespaces.
+
+    Raises:
+        ApiError: the server cannot answer now (401, 503 ...).
     """
     memory = _memories.setdefault(client, _Memory())
-    # A connection that follows the kubeconfig may become another user's.
+    # A connection that follows the kubeconfig may get another user.
     question = getattr(client, "identity", None), verb, resource, subresource, namespace, name
     known = memory.answers.get(question)
     if known is not None and time.monotonic() - known[0] < _REMEMBERED:
@@ -67,7 +73,7 @@ async def may(
 def _answered(memory: _Memory, question: _Question, task: asyncio.Task[Answer]) -> None:
     memory.asked.pop(question, None)
     if not task.cancelled():
-        task.exception()  # whoever asked may have gone; then nobody else looks at it
+        task.exception()  # the caller may have been cancelled; nothing else retrieves the exception then
 
 
 async def _review(client: Client, memory: _Memory, question: _Question) -> Answer:
@@ -98,12 +104,16 @@ async def _review(client: Client, memory: _Memory, question: _Question) -> Answe
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All that this user may do in a namespace. incomplete: the server could not list everything: ask `may`."""
+    """The rights of this user in a namespace.
+
+    incomplete: whether the server could not list everything; then ask `may`.
+    """
 
     rules: tuple[Object, ...]
     incomplete: bool
 
     def allow(self, verb: str, resource: str, subresource: str = "", name: str = "") -> bool:
+        """Return True when one of the rules allows it. name: "" for all objects of the type."""
         found = parse_resource(resource)
         wanted = f"{found.plural}/{subresource}" if subresource else found.plural
         return any(
@@ -120,13 +130,13 @@ def _has(listed: Sequence[str] | None, *wanted: str) -> bool:
 
 
 async def rules(client: Client, namespace: str) -> Rules:
-    """A SelfSubjectRulesReview. Raises ApiError."""
+    """Return a SelfSubjectRulesReview. Raises ApiError."""
     status = await _create(client, _RULES, "SelfSubjectRulesReview", {"namespace": namespace})
     return Rules(tuple(status.get("resourceRules") or ()), bool(status.get("incomplete")))
 
 
 async def who(client: Client) -> str:
-    """The name that the API server knows this user by, "" when it does not tell (before Kubernetes 1.28)."""
+    """Return this user's name at the API server; "" when it does not say (before Kubernetes 1.28)."""
     try:
         status = await _create(client, _WHO, "SelfSubjectReview", None)
     except ApiError as error:
@@ -137,7 +147,7 @@ async def who(client: Client) -> str:
 
 
 async def _create(client: Client, resource: str, kind: str, spec: Object | None) -> dict[str, Any]:
-    """The status of a review."""
+    """Send a review to the API server and return the review's status."""
     obj: Object = {"apiVersion": parse_resource(resource).api_version, "kind": kind, "metadata": {}}
     if spec is not None:
         obj["spec"] = spec
@@ -156,10 +166,16 @@ def missing_rule(
     name: str = "",
     user: str = "",
 ) -> str:
-    """The RBAC rule that would allow it, with its binding: YAML for `kubectl apply -f -`, to be run by an administrator.
+    """Return the RBAC rule that grants a right, with its binding, as YAML for an administrator's `kubectl apply -f -`.
 
-    verb, resource: one or several. namespace: "" makes a ClusterRole. user: as `who` gives it; "" leaves a blank to
-    fill in. name: only this object. Strings are written as JSON's, which are YAML's too: `123` stays a name.
+    Strings are written as in JSON, which is YAML, too, so that `123` stays a name.
+
+    Args:
+        verb: one verb or several.
+        resource: one resource or several.
+        namespace: "" makes a ClusterRole.
+        user: as from `who`; "" leaves a blank to fill in.
+        name: the only object that it allows; "" for all.
     """
     verbs = [verb] if isinstance(verb, str) else list(verb)
     resources = [resource] if isinstance(resource, str) else list(resource)

@@ -1,4 +1,4 @@
-"""What Hatchway needs of a Kubernetes API: one small interface, spoken over HTTP or inside the API server's process.
+"""The interface to a Kubernetes API: over HTTP, or inside the API server's process.
 
 Objects are plain JSON dictionaries. A resource is spelled as kubectl spells it: `pods`, `deployments.apps`,
 `endpointslices.discovery.k8s.io`; the version is v1 unless spelled (`widgets.v1beta1.example.com`).
@@ -15,19 +15,24 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """A change. SYNCED (object {}) comes once after the first complete list, whose objects come as ADDED before it."""
+    """A change of an object.
+
+    The objects of the first complete list come as ADDED, then SYNCED comes once, with {} as its object.
+    """
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]
     object: Object
 
 
 class Client(Protocol):
-    """A client of one API server. Every call raises `errors.ApiError` with the server's Status when it is refused.
+    """A client of one API server. Calls raise `errors.ApiError` with the server's Status when the server refuses them.
 
-    Objects handed out belong to the client's cache where it has one: copy before you change them.
+    The objects that it returns may belong to a cache: copy them before you change them.
     """
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object: ...
+    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
+        """Return one object."""
+        ...
 
     async def list(
         self,
@@ -37,13 +42,13 @@ class Client(Protocol):
         label_selector: str = "",
         field_selector: str = "",
     ) -> list[Object]:
-        """All matching objects, each with its apiVersion and kind."""
+        """Return all matching objects, each with its apiVersion and kind."""
         ...
 
     async def create(
         self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
     ) -> Object:
-        """Create; with `subresource` and `name` POST to a subresource (`pods/binding`, `serviceaccounts/token`)."""
+        """Create an object; with `subresource` and `name` POST to a subresource (`pods/binding`)."""
         ...
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
@@ -53,7 +58,7 @@ class Client(Protocol):
     async def patch(
         self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
     ) -> Object:
-        """JSON merge patch (RFC 7396)."""
+        """Apply a JSON merge patch (RFC 7396) to an object, and return what it has become."""
         ...
 
     async def delete(
@@ -65,7 +70,15 @@ class Client(Protocol):
         grace_period: int | None = None,
         uid: str = "",
         propagation: str = "",
-    ) -> None: ...
+    ) -> None:
+        """Delete one object.
+
+        Args:
+            grace_period: seconds; None for the object's own.
+            uid: delete the object only if it has this UID (otherwise 409); "" for any.
+            propagation: Background, Foreground or Orphan; "" for the type's default.
+        """
+        ...
 
     def watch(
         self,
@@ -75,6 +88,9 @@ class Client(Protocol):
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """List, then follow, for ever: reconnects and re-lists by itself, so that applying the events in order
-        always gives the true state (objects that vanished while it was away come as DELETED)."""
+        """List, then watch, for ever.
+
+        It reconnects and lists again by itself. Whoever applies the events in order always has the true state: objects
+        that were deleted while there was no connection come as DELETED.
+        """
         ...

@@ -1,81 +1,137 @@
-"""`kube.api.Client` over a Connection: its credentials, its TLS, its proxy, on the data path's own connections.
-
-httpx2 would cost 100 ms of imports and would need the dialling, the proxies and the TLS settings a second time.
-"""
+"""`kube.api.Client` over a Connection, with its credentials, its TLS settings and its proxy."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hatchway import __version__
 from hatchway.errors import ApiError, HatchwayError, service_unavailable
-from hatchway.kube.rest import WATCH_SECONDS, RestClient, answer_error
-from hatchway.proxy.heads import Response
-from hatchway.proxy.limits import Limits
-from hatchway.proxy.routing import Headers, ProxyError
-from hatchway.proxy.upstream import Pool, UpstreamConnection
+from hatchway.kube.http import HttpAnswer, HttpClient, LineSplitter
+from hatchway.kube.restclient import WATCH_SECONDS, RestClient, answer_error
+from hatchway.kube.trouble import Trouble
+from hatchway.proxy.routing import ProxyError, Upstream
 
-if TYPE_CHECKING:
-    from hatchway.kube.connection import Connection
-
-# How long an answer is waited for: that of a single object, and any other (a list may take the server long).
+# Seconds to wait for an answer about a single object, and for any other answer (a list may take long).
 _SOON, _PATIENCE = 10.0, 30.0
-# Unread bytes of an answer before its socket is no longer read.
-_BUFFER = 1 << 20
-# The stage of an answer that was broken off by this side.
+# Seconds of silence after which a watch's connection counts as dead.
+_SILENT = WATCH_SECONDS + 10.0
+# The stage in the error when this client itself has broken off an answer.
 _REPLACED = "replaced"
-_LIMITS = Limits(idle_upstreams=16, idle_upstreams_per_key=16)
 
 
-class ConnectionClient(RestClient):
-    """The client of one Connection; it stays the same object whatever changes below it."""
+class ApiConnection(Protocol):
+    """The parts of `kube.connection.Connection` that a client uses."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._pool = Pool(_LIMITS)
-        self._answers: set[_Answer] = set()
+    host: bytes
+    base_path: bytes
+    upstream: Upstream
+
+    @property
+    def label(self) -> str:
+        """Return the server's name for errors."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Return the seconds that a request may take; 0 for the client's own limits."""
+        ...
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Whose client it is now (`Connection.identity`)."""
+        """Return a value that differs for each server and user."""
+        ...
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the header fields with the credentials."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait for credentials. Raises HatchwayError when there are none."""
+        ...
+
+    async def renew(self) -> bool:
+        """Renew the credentials after a 401.
+
+        Return True when they have changed, so that another attempt is worthwhile.
+        """
+        ...
+
+    def note(self, error: ProxyError | None) -> Trouble | None:
+        """Record the error of an attempt, or None when it was answered.
+
+        Return why the server cannot be reached, or None.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close everything that belongs to the connection."""
+        ...
+
+
+class ConnectionClient(RestClient):
+    """The client of one Connection. The client stays valid when the connection changes its server or credentials."""
+
+    def __init__(self, connection: ApiConnection) -> None:
+        self._connection = connection
+        self._http = HttpClient()
+
+    async def __aenter__(self) -> ConnectionClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.aclose()
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Return the present server and user of the connection (`Connection.identity`)."""
         return self._connection.identity
 
     def reset(self) -> None:
-        """Forget all connections: answers that are under way break off (503), watches begin anew."""
-        self._pool.close()
-        for answer in list(self._answers):
-            answer.give_up(ProxyError(_REPLACED, "the connection was replaced"))
+        """Close all connections. Unfinished answers fail with 503; watches begin again."""
+        self._http.reset(ProxyError(_REPLACED, "the connection was replaced"))
 
     async def exchange(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
     ) -> tuple[int, bytes]:
-        patience = _SOON if method == "GET" and "?" not in path else _PATIENCE
+        """Send a request; return the answer's status and body (`RestClient.exchange`)."""
+        limit = self._connection.timeout
+        patience = limit or (_SOON if method == "GET" and "?" not in path else _PATIENCE)
         async with self._answer(method, path, body, content_type, patience) as answer:
-            return answer.status, b"".join([piece async for piece in self._pieces(answer, _PATIENCE)])
+            return answer.status, b"".join([piece async for piece in self._pieces(answer, limit or _PATIENCE)])
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
-        patience = WATCH_SECONDS + 10.0
-        async with self._answer("GET", path, None, "", patience) as answer:
+        """Yield the lines of an answer as they arrive (`RestClient.lines`)."""
+        splitter = LineSplitter()
+        async with contextlib.aclosing(self.pieces(path, _SILENT)) as pieces:
+            async for piece in pieces:
+                for line in splitter.feed(piece):
+                    yield line
+
+    async def pieces(self, path: str, silence: float) -> AsyncGenerator[bytes, None]:
+        """Yield the body of an answer of 200, as it arrives.
+
+        Args:
+            path: the path with its query.
+            silence: seconds without a byte after which the connection counts as dead.
+
+        Raises:
+            ApiError: the server's error for another status; 503 when the answer broke off or the server cannot be
+                reached.
+        """
+        async with self._answer("GET", path, None, "", silence) as answer:
             if answer.status != 200:
                 text = b"".join([piece async for piece in self._pieces(answer, _PATIENCE)])
                 raise answer_error(answer.status, text, path.partition("?")[0])
-            begun: list[bytes] = []
-            async for piece in self._pieces(answer, patience):
-                first, *more = piece.split(b"\n")
-                begun.append(first)
-                for line in more:
-                    yield b"".join(begun)
-                    begun = [line]
+            async for piece in self._pieces(answer, silence):
+                yield piece
 
     @contextlib.asynccontextmanager
     async def _answer(
         self, method: str, path: str, body: bytes | None, content_type: str, patience: float
-    ) -> AsyncIterator[_Answer]:
-        """An answer whose head has come; with a 401 the credentials are renewed and it is asked once more."""
+    ) -> AsyncIterator[HttpAnswer]:
+        """Yield the answer to a request. After a 401, renew the credentials and send the request once more."""
         try:
             await self._connection.ready()
         except ApiError:
@@ -90,32 +146,15 @@ class ConnectionClient(RestClient):
             yield answer
         finally:
             answer.leave()
-            self._answers.discard(answer)
 
-    async def _ask(self, method: str, path: str, body: bytes | None, content_type: str, patience: float) -> _Answer:
-        self._pool.sweep(asyncio.get_running_loop().time())
-        while True:
-            try:
-                connection = self._pool.take(self._connection.upstream.key, check=method != "GET")
-                if connection is None:
-                    connection = await self._pool.connect(self._connection.upstream)
-                answer = _Answer(connection)
-                self._answers.add(answer)
-                connection.begin(answer, method, switch=False, sending=False)
-                connection.transport.write(self._head(method, path, body, content_type) + (body or b""))
-                try:
-                    await answer.head(patience)
-                except BaseException:
-                    answer.leave()
-                    self._answers.discard(answer)
-                    raise
-            except ProxyError as error:
-                # A kept connection may have been closed while this request was on its way.
-                if method == "GET" and answer_is_stale(error, connection):
-                    continue
-                raise self._away(error) from error
-            self._connection.note(None)
-            return answer
+    async def _ask(self, method: str, path: str, body: bytes | None, content_type: str, patience: float) -> HttpAnswer:
+        head = self._head(method, path, body, content_type)
+        try:
+            answer = await self._http.ask(self._connection.upstream, method, head, body or b"", patience)
+        except ProxyError as error:
+            raise self._away(error) from error
+        self._connection.note(None)
+        return answer
 
     def _head(self, method: str, path: str, body: bytes | None, content_type: str) -> bytes:
         connection = self._connection
@@ -130,124 +169,23 @@ class ConnectionClient(RestClient):
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (method.encode(), connection.base_path, path.encode(), lines)
 
-    async def _pieces(self, answer: _Answer, patience: float) -> AsyncIterator[bytes]:
+    async def _pieces(self, answer: HttpAnswer, patience: float) -> AsyncIterator[bytes]:
         try:
-            while piece := await answer.read(patience):
+            async for piece in answer.pieces(patience):
                 yield piece
         except ProxyError as error:
             raise self._away(error) from error
 
     def _away(self, error: ProxyError) -> ApiError:
+        """Record a failed attempt on the connection; return the ApiError 503 for it."""
         if error.stage == _REPLACED:
             return service_unavailable(f"{self._connection.label}: {error.message}")
         trouble = self._connection.note(error)
         assert trouble is not None
         found = service_unavailable(trouble.reason)
-        found.hint = trouble.hint
+        found.hint, found.passing = trouble.hint, True
         return found
 
     async def aclose(self) -> None:
-        self.reset()
-
-
-def answer_is_stale(error: ProxyError, connection: UpstreamConnection | None) -> bool:
-    """Whether a request failed only because its kept connection was closed before it."""
-    return error.stage in ("read", "write") and connection is not None and connection.reused and not connection.answered
-
-
-class _Answer:
-    """The consumer (proxy.upstream.Reader) of one response, read as it comes. status: 0 until its head has come."""
-
-    def __init__(self, connection: UpstreamConnection) -> None:
-        self.status = 0
-        self._connection: UpstreamConnection | None = connection
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
-        self._error: ProxyError | None = None
-        self._changed = asyncio.Event()
-
-    async def head(self, patience: float) -> None:
-        while not self.status:
-            await self._wait(patience)
-
-    async def read(self, patience: float) -> bytes:
-        """What has come; b"" at the end. Raises ProxyError."""
-        while not self._pieces:
-            if self._connection is None and self._error is None:
-                return b""
-            await self._wait(patience)
-        found = b"".join(self._pieces)
-        self._pieces.clear()
-        self._size = 0
-        if self._connection is not None:
-            self._connection.resume()
-        return found
-
-    async def _wait(self, patience: float) -> None:
-        if self._error is not None:
-            raise self._error
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(patience):
-                await self._changed.wait()
-        except TimeoutError:
-            self.give_up(ProxyError("read", f"no answer in {patience:g} s", silent=patience))
-        if self._error is not None and not self._pieces:
-            raise self._error
-
-    def leave(self) -> None:
-        """The rest is not wanted."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
-
-    def give_up(self, error: ProxyError) -> None:
-        """End it from outside."""
-        if self._connection is not None:
-            self.leave()
-            self.upstream_lost(error)
-
-    def upstream_interim(self, response: Response) -> None:
-        pass
-
-    def upstream_head(self, response: Response) -> None:
-        self.status = response.head.status
-        self._changed.set()
-
-    def upstream_body(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > _BUFFER and self._connection is not None:
-            self._connection.pause()
-
-    def upstream_pieces(self) -> _Answer:
-        return self
-
-    def upstream_whole(self, response: Response, body: bytes) -> None:
-        self.upstream_head(response)
-        self._pieces.append(body)
-        self.upstream_end([])
-
-    def upstream_bulk(self) -> None:
-        return None
-
-    def upstream_flush(self) -> None:
-        self._changed.set()
-
-    def upstream_end(self, trailers: Headers) -> None:
-        self._connection = None
-        self._changed.set()
-
-    def upstream_switched(self, response: Response, rest: bytes) -> None:
-        raise AssertionError("no upgrade was asked for")
-
-    def upstream_lost(self, error: ProxyError) -> None:
-        self._connection = None
-        self._error = error
-        self._changed.set()
-
-    def upstream_full(self) -> None:
-        pass
-
-    def upstream_ready(self) -> None:
-        pass
+        """Close the client's connections, and wait until they are closed."""
+        await self._http.aclose()

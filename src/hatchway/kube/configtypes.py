@@ -1,7 +1,7 @@
 """The types of a kubeconfig's fields (client-go `tools/clientcmd/api/v1/types.go`), checked as kubectl checks them.
 
-kubectl refuses a file as a whole when one field has another type: a token that YAML reads as a number is not sent as
-some text that stands for it.
+kubectl refuses a whole file when one field has a wrong type: for example a token without quotes that YAML reads as a
+number.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 
 
 class TypeProblem(ValueError):
-    """What is wrong with which field."""
+    """A field of a kubeconfig has the wrong type; the text says which."""
 
 
 class _MapOf:
-    """A mapping with any names. content: the type of its values."""
+    """A mapping with any keys. content: the type of its values."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
 
 
 # A type is str, bool, bytes (base64), object (anything), a list with the type of its items, a dictionary of fields, or
-# a _MapOf. Names that a dictionary of fields does not have are passed over.
+# a _MapOf. Fields that a dictionary of fields does not have are ignored.
 _EXTENSIONS = [{"name": str, "extension": object}]
 _CLUSTER = {
     "server": str,
@@ -76,9 +76,9 @@ _WORDS = {str: "text", bool: "true or false", bytes: "text in base64", list: "a 
 
 
 def check(found: Any) -> dict[str, Any]:
-    """What a kubeconfig says, without the fields that are null and those that kubectl does not know.
+    """Return a kubeconfig's content without the fields that are null or that kubectl does not know.
 
-    Raises TypeProblem for what kubectl does not read.
+    Raises TypeProblem for a file that kubectl refuses.
     """
     document: dict[str, Any] = _checked(found, _CONFIG, "")
     kind, version = document.get("kind", ""), document.get("apiVersion", "")
@@ -98,7 +98,7 @@ def _checked(found: Any, kind: Any, where: str) -> Any:
     if isinstance(kind, list):
         if found is not None and not isinstance(found, list):
             raise _wrong(found, list, where)
-        # An empty item is one without content, as in Go.
+        # An empty item is the zero value, as in Go.
         return [_checked(item, kind[0], f"{where}[{index}]") for index, item in enumerate(found or ())]
     if isinstance(kind, _MapOf | Mapping):
         if found is not None and not isinstance(found, dict):
@@ -121,7 +121,7 @@ def _checked(found: Any, kind: Any, where: str) -> Any:
 
 
 def _base64(found: Any, where: str) -> str:
-    """The text, without the line breaks in it, which are allowed."""
+    """Return a base64 text without line breaks, which are allowed in it."""
     if not isinstance(found, str):
         raise _wrong(found, bytes, where)
     text = found.replace("\r", "").replace("\n", "")

@@ -1,45 +1,53 @@
-"""One API server as a context of the kubeconfig reaches it, kept up to date while kubeconfig and credentials change.
+"""The connection to one API server, kept up to date while the kubeconfig and the credentials change.
 
-The door's hot path reads attributes of it; whatever takes time (exec plugins, files) happens beside.
+The door's hot path only reads its attributes; what takes time (exec plugins, files) runs in other tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import math
 import os
 import socket
 import time
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatchway.errors import HatchwayError
-from hatchway.kube import execplugin, kubeconfig, oidc, settings
+from hatchway.kube import contexts, execplugin, oidc
+from hatchway.kube import kubeconfig as kubeconfig_files
+from hatchway.kube.credentials import (
+    file_marks,
+    have_same_source,
+    header_fields,
+    proxy_tls,
+    read_files,
+    server_tls,
+)
 from hatchway.kube.dial import Dialer, keep_alive
 from hatchway.kube.envproxy import from_environment
-from hatchway.kube.settings import Settings
-from hatchway.kube.tls import client_context
+from hatchway.kube.overrides import NONE, Overrides
+from hatchway.kube.serversettings import Settings
+from hatchway.kube.trouble import Trouble, advice
 from hatchway.proxy.routing import ProxyError, Upstream
-from hatchway.proxy.upstream import describe
+from hatchway.proxy.socketerrors import describe
 
 if TYPE_CHECKING:
     from hatchway.kube.client import ConnectionClient
 
 log = logging.getLogger(__name__)
 
-# How often files are looked at.
+# Seconds between two checks of the files.
 _POLL = 1.0
-# A plugin is asked again so many seconds before its credentials end, and not more often than this.
+# The plugin runs again this many seconds before the credentials expire, but not more often than every `_PAUSE` seconds.
 _NEAR_END = 10.0
 _PAUSE = 3.0
-# The clock on the wall has gone so much further than the process's: the machine has slept.
+# When the wall clock gets this many seconds ahead of the process's clock, the machine has slept.
 _SLEPT = 5.0
 
 _keys = itertools.count()
@@ -47,36 +55,35 @@ _wall_clock = time.time
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why the API server cannot be reached now. since: seconds since the epoch. error: how the last attempt ended."""
+class SettingsSource:
+    """The source of a connection's settings, at first and after each change.
 
-    reason: str
-    hint: str
-    since: float
-    error: ProxyError
+    load: returns the settings; raises HatchwayError. files: returns the files that `load` reads; they are checked for
+    edits. environment: the environment variables that may name a proxy.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """What the files that the settings name hold."""
-
-    ca: bytes | None
-    certificate: bytes | None
-    key: bytes | None
-    token: str
+    load: Callable[[], Settings]
+    files: Callable[[], list[Path]]
+    environment: Mapping[str, str]
 
 
 class Connection:
-    """server, context, namespace, host, base_path, upstream, generation: see the class's attributes below.
+    """An API server and its user, as a context names them, with credentials that are renewed.
 
-    server: URL without a slash at its end. context: its name, "" in a pod. namespace: the context's. user: the
-    kubeconfig's name of the credentials. host: the `Host` field for the API server. base_path: the path of the
-    server's URL, without a slash at its end. upstream: for the proxy engine; another object with another key after
-    the address, TLS settings or the client certificate have changed. generation: another number after any change.
-    problem: why the kubeconfig or the credentials could not be renewed, or None; what was good before stays in use.
+    server: the URL, without a slash at its end.
+    context: the context's name; "" in a pod.
+    namespace: the context's namespace.
+    user: the name of the user entry in the kubeconfig.
+    host: the `Host` field for the API server.
+    base_path: the path of the server's URL, without a slash at its end.
+    upstream: the server for the proxy engine. It is replaced, with another key, when the address, the TLS settings or
+    the client certificate change.
+    generation: a number that changes with every change.
+    problem: why the kubeconfig or the credentials could not be renewed, or None. The former ones stay in use.
     trouble: why the server cannot be reached now, or None.
-    keepalive: seconds of silence before and between TCP keep-alive probes on connections that are made from now on;
-    0 for `kube/dial.py`'s own. May be set.
+    fresh_until: until when `fields()` are valid, in POSIX seconds; infinite when they do not expire.
+    keepalive: seconds of silence before and between TCP keep-alive probes on new connections; 0 for the defaults of
+    `kube/dial.py`. It may be set.
     """
 
     server: str
@@ -89,12 +96,15 @@ class Connection:
     generation: int
     problem: HatchwayError | None
     trouble: Trouble | None
+    fresh_until: float
     keepalive: float
 
-    def __init__(self, found: Settings, kubeconfig: str | None = None, context: str | None = None) -> None:
-        """Prefer `load`. Raises HatchwayError when certificates, keys or tokens cannot be read or used."""
-        self._kubeconfig = kubeconfig
-        self._pinned = context
+    def __init__(self, source: SettingsSource) -> None:
+        """Make a connection; use `load` or `fixed` instead.
+
+        Raises HatchwayError when certificates, keys or tokens cannot be read or used.
+        """
+        self._source = source
         self._credential: execplugin.Credential | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._tls: tuple[object, ...] = ()
@@ -108,34 +118,66 @@ class Connection:
         self.generation = 0
         self.problem = None
         self.trouble = None
+        self.fresh_until = 0.0
         self.keepalive = 0.0
-        self._seen = _stat([*self._sources(), *found.files])
+        found = source.load()
+        self._seen = file_marks([*source.files(), *found.files])
         self._apply(found, None)
 
     @classmethod
-    def load(cls, kubeconfig: str | None = None, context: str | None = None) -> Connection:
-        """The connection of a context (the current one unless said), or of the pod's own account.
+    def load(cls, kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Connection:
+        """Return the connection of a context of the kubeconfig, or of the pod's own account.
 
-        Raises HatchwayError. Nothing is sent and no plugin runs yet.
+        Nothing is sent, and no plugin runs, yet.
+
+        Args:
+            kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
+            context: the context's name; None for the current one, also when another one becomes current later.
+            overrides: settings of the command line, which win over the kubeconfig.
+
+        Raises:
+            HatchwayError: there is no such context, or its credentials cannot be used.
         """
-        return cls(settings.load(kubeconfig, context), kubeconfig, context)
+        return cls(
+            SettingsSource(
+                lambda: contexts.load(kubeconfig, context, overrides),
+                lambda: kubeconfig_files.sources(kubeconfig),
+                os.environ,
+            )
+        )
+
+    @classmethod
+    def fixed(cls, found: Settings) -> Connection:
+        """Return a connection with given settings, for the embedded cluster's own programs.
+
+        The files in the settings are read again after a 401. No proxy of the environment is used, because a proxy for
+        the Internet cannot reach a cluster's private addresses. Raises HatchwayError.
+        """
+        return cls(SettingsSource(lambda: found, list, {}))
 
     @property
     def label(self) -> str:
-        """Context and server, as errors name them."""
+        """Return the names of context and server for errors."""
         return self._settings.label
 
     @property
-    def identity(self) -> tuple[str, str, str, str]:
-        """(server, context, user, authority): when it changes, what was seen through this connection is another's.
+    def timeout(self) -> float:
+        """Return the seconds that a client's request may take; 0 for the client's own limits."""
+        return self._settings.timeout
 
-        authority: a digest of the CA: a cluster that was made anew under the same name has a new one.
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """Return (server, context, user, authority).
+
+        When it changes, objects that were read before are no longer valid.
+
+        authority: a digest of the CA, because a cluster that is made again under the same name has a new one.
         """
         return self.server, self.context, self.user, self._authority
 
     @property
     def client(self) -> ConnectionClient:
-        """A client with these credentials; the same object as long as the connection lives."""
+        """Return the client with these credentials; always the same object."""
         if self._client is None:
             from hatchway.kube.client import ConnectionClient
 
@@ -143,34 +185,37 @@ class Connection:
         return self._client
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """The credentials as request header fields: the same list until something changes. Do not change it."""
+        """Return the credentials as request header fields: the same list until something changes.
+
+        Do not change the list.
+        """
         return self._fields
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` after each change of `generation`, `problem` or `trouble`. Returns what ends that."""
+        """Call `callback` after each change of `generation`, `problem` or `trouble`.
+
+        Return a function that ends the subscription.
+        """
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
     @property
     def fresh(self) -> bool:
-        """Whether `fields()` are good as they are, so that `ready` need not be awaited."""
-        if not self._settings.asks:
-            return True
-        credential = self._credential
-        return credential is not None and (credential.expires is None or time.time() < credential.expires - _NEAR_END)
+        """Return True while `fields()` are valid, so that `ready` need not be awaited."""
+        return time.time() < self.fresh_until
 
     async def ready(self) -> None:
-        """Get credentials where a plugin has to be asked: the first time, and before they end.
+        """Get credentials from the plugin, if there is one: the first time, and before they expire.
 
-        Raises HatchwayError when there are none, with what the plugin said.
+        Raises HatchwayError, with the plugin's message, when there are none.
         """
         if self.fresh:
             return
-        # Plugins may hand out the last minute of what they keep, and may fail: neither is a reason to run them for ever.
+        # Plugins may return credentials that expire soon, and may fail; they must not run again and again.
         if self._running is None and time.monotonic() - self._ran >= _PAUSE:
             self._start_plugin()
         if self._usable():
-            # What is good for some seconds more need not wait for what comes.
+            # Requests with credentials that are valid for some more seconds need not wait for new ones.
             return
         if self._running is not None:
             await asyncio.shield(self._running)
@@ -182,10 +227,13 @@ class Connection:
         return credential is not None and (credential.expires is None or time.time() < credential.expires)
 
     async def renew(self) -> bool:
-        """The server answered 401: ask the plugin again, read kubeconfig and token file again.
+        """Renew the credentials after a 401: run the plugin again, and read kubeconfig and token file again.
 
-        True when the credentials have changed since, so that the request is worth another try. Callers share a run,
-        and those that come within a few seconds after it its outcome. Never raises HatchwayError: see `problem`.
+        Concurrent callers share one renewal; callers within the next few seconds get its result. Never raises
+        HatchwayError: see `problem`.
+
+        Returns:
+            True when the credentials have changed, so that another attempt is worthwhile.
         """
         if self._renewing is None:
             if time.monotonic() - self._renewed_at < _PAUSE:
@@ -218,8 +266,8 @@ class Connection:
                 if not asked.asks:
                     return
                 credential = await (oidc.obtain(asked) if asked.oidc is not None else execplugin.run(asked))
-                # An edit of the kubeconfig while the plugin ran makes its answer somebody else's.
-                if _same_source(self._settings, asked):
+                # If the kubeconfig was edited while the plugin ran, its answer may belong to another user.
+                if have_same_source(self._settings, asked):
                     self._apply(self._settings, credential)
                     self._say(None)
                     return
@@ -230,49 +278,44 @@ class Connection:
             self._running = None
 
     def note(self, error: ProxyError | None) -> Trouble | None:
-        """Tell how an attempt to speak to the server ended: with an error, or (None) with an answer of its."""
+        """Record how an attempt to reach the server ended.
+
+        Args:
+            error: None when the server answered.
+
+        Returns:
+            Why the server cannot be reached now, or None.
+        """
         before = self.trouble
         if error is None:
             self.trouble = None
         else:
             reason = f"cannot reach {self.label}: {error.message}"
             since = before.since if before else time.time()
-            self.trouble = Trouble(reason, self._advice(error), since, error)
+            self.trouble = Trouble(reason, advice(error, self._settings.url.hostname or ""), since, error)
         if (before is None) != (self.trouble is None):
             self._tell()
         return self.trouble
 
-    def _advice(self, error: ProxyError) -> str:
-        if error.stage == "tls" and "certificate" in error.message:
-            return (
-                "the kubeconfig's certificate-authority, server and tls-server-name have to fit the server; "
-                "was the cluster made anew?"
-            )
-        if "lookup failed" in error.message:
-            return "is the VPN up? the name of the server is not known here"
-        if error.stage == "dial":
-            return "is the cluster up, is the VPN? it is tried again by itself"
-        return "it is tried again by itself"
-
     async def watch_files(self) -> None:
-        """Until cancelled: apply edits of the kubeconfig, token file and certificates within about a second.
+        """Apply edits of the kubeconfig, token file and certificates within about a second, until cancelled.
 
-        Without an explicit context the current one is followed. An edit that cannot be used changes nothing but
-        `problem`. After the machine has slept, connections of before are given up.
+        Without an explicit context the current one is followed. An edit that cannot be used only sets `problem`. After
+        the machine has slept, older connections are closed.
         """
         wall, steady = _wall_clock(), time.monotonic()
         while True:
             await asyncio.sleep(_POLL)
-            if _stat(self._seen) != self._seen:
+            if file_marks(self._seen) != self._seen:
                 self._reload()
             now_wall, now_steady = _wall_clock(), time.monotonic()
             if (now_wall - wall) - (now_steady - steady) > _SLEPT:
-                log.info("the machine has slept; connecting anew")
+                log.info("the machine has slept; connecting again")
                 self._replace_connections()
             wall, steady = now_wall, now_steady
 
     async def aclose(self) -> None:
-        """Close the client's connections; end a plugin that runs."""
+        """Close the client's connections, and end a running plugin."""
         tasks = [task for task in (self._renewing, self._running) if task is not None]
         for task in tasks:
             task.cancel()
@@ -281,17 +324,14 @@ class Connection:
         if self._client is not None:
             await self._client.aclose()
 
-    def _sources(self) -> list[Path]:
-        return kubeconfig.sources(self._kubeconfig)
-
     def _reload(self) -> None:
-        """Read everything again. What cannot be used leaves everything as it was, and becomes `problem`."""
-        # Looked at before it is read: what changes in between is seen as another change.
-        self._seen = _stat([*self._sources(), *self._settings.files])
+        """Read everything again. On an error nothing changes, except that the error becomes `problem`."""
+        # Marks are taken before the files are read, so that edits in between are noticed as another change.
+        self._seen = file_marks([*self._source.files(), *self._settings.files])
         try:
-            found = settings.load(self._kubeconfig, self._pinned)
-            self._seen |= _stat(found.files)
-            same = _same_source(found, self._settings) and found.server == self._settings.server
+            found = self._source.load()
+            self._seen |= file_marks(found.files)
+            same = have_same_source(found, self._settings) and found.server == self._settings.server
             self._apply(found, self._credential if same else None)
             self._say(None)
         except HatchwayError as error:
@@ -303,36 +343,28 @@ class Connection:
             self._tell()
 
     def _apply(self, found: Settings, credential: execplugin.Credential | None) -> None:
-        """Take over settings and a plugin's credential; all of it or, with a HatchwayError, nothing."""
-        files = _read(found)
+        """Apply settings and a plugin's credential. On a HatchwayError, nothing has changed."""
+        files = read_files(found)
         if found.oidc is not None:
-            # Another program may have written a newer one.
+            # Another program may have written a newer token.
             credential = oidc.held(found.oidc) or credential
         certificate, key = files.certificate, files.key
         if credential is not None and credential.certificate is not None:
             certificate, key = credential.certificate, credential.key
         url = found.url
         assert url.hostname is not None
-        proxy = found.proxy or from_environment(url, os.environ)
+        proxy = found.proxy or from_environment(url, self._source.environment)
         port = url.port or (443 if url.scheme == "https" else 80)
         tls = (url.scheme, url.hostname, port, proxy, found.insecure, found.tls_server_name, files.ca, certificate, key)
         upstream = self.upstream if tls == self._tls else None
         if upstream is None:
-            context = None
-            if url.scheme == "https":
-                try:
-                    context = client_context(files.ca, certificate, key, insecure=found.insecure)
-                except (OSError, ValueError) as error:
-                    why = getattr(error, "reason", None) or error
-                    raise HatchwayError(
-                        f"{found.label}: its certificates or key cannot be used: {why}",
-                        "the kubeconfig, or the files it names, hold something else than PEM, or a key of another pair",
-                    ) from error
-            dialer = Dialer(url.hostname, port, proxy)
+            context = server_tls(found, files.ca, certificate, key) if url.scheme == "https" else None
+            for_proxy = proxy_tls(found, files.ca) if proxy.startswith("https:") else None
+            dialer = Dialer(url.hostname, port, proxy, proxy_tls=for_proxy)
             upstream = Upstream(
                 _key(found), self._noting(dialer), context, (found.tls_server_name or url.hostname).rstrip(".")
             )
-        fields = _fields(found, files, credential)
+        fields = header_fields(found, files, credential)
         described = (found.server, found.context, found.namespace, found.user)
         changed = (
             self.generation == 0
@@ -341,6 +373,7 @@ class Connection:
             or described != (self.server, self.context, self.namespace, self.user)
         )
         self._settings, self._credential = found, credential
+        self.fresh_until = _fresh_until(found, credential)
         if not changed:
             return
         self._tls = tls
@@ -361,11 +394,11 @@ class Connection:
             except OSError as error:
                 self.note(ProxyError("dial", describe(error)))
                 raise
-            # Only what was wrong with dialling is over now; TLS and HTTP are the client's to judge.
+            # A connection was made, so only trouble with dialling is over; TLS and HTTP may still fail.
             if self.trouble is not None and self.trouble.error.stage == "dial":
                 self.note(None)
             if self.keepalive:
-                # Go's net.Dialer, which kubectl uses, takes one period for both and rounds it up to seconds.
+                # Go's net.Dialer, which kubectl uses, has one period for both, rounded up to seconds.
                 period = math.ceil(self.keepalive)
                 keep_alive(sock, period, period)
             return sock
@@ -384,54 +417,13 @@ class Connection:
             callback()
 
 
-def _same_source(one: Settings, other: Settings) -> bool:
-    """Whether credentials that were asked for by one are those of the other."""
-    sources = [found.oidc.updated({}) if found.oidc is not None else found.plugin for found in (one, other)]
-    return sources[0] == sources[1]
+def _fresh_until(found: Settings, credential: execplugin.Credential | None) -> float:
+    if found.plugin is None and found.oidc is None:
+        return math.inf
+    if credential is None:
+        return 0.0
+    return math.inf if credential.expires is None else credential.expires - _NEAR_END
 
 
 def _key(found: Settings) -> object:
     return "kube", found.server, next(_keys)
-
-
-def _stat(paths: Iterable[Path]) -> dict[Path, tuple[int, ...] | None]:
-    """What tells an edited file from the one before; None where there is none."""
-    found: dict[Path, tuple[int, ...] | None] = {}
-    for path in paths:
-        found[path] = None
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            found[path] = status.st_mtime_ns, status.st_size, status.st_ino
-    return found
-
-
-def _read(found: Settings) -> _Files:
-    def content(source: bytes | Path | None) -> bytes | None:
-        if not isinstance(source, Path):
-            return source
-        try:
-            return source.read_bytes()
-        except OSError as error:
-            raise HatchwayError(
-                f"{found.label}: cannot read {source}: {error.strerror}", "the kubeconfig names this file"
-            ) from error
-
-    token = found.token
-    if found.token_file is not None:
-        token = (content(found.token_file) or b"").decode(errors="replace").strip()
-        if any(character in token for character in "\r\n\0"):
-            raise HatchwayError(f"{found.label}: {found.token_file} holds more than a token")
-    return _Files(content(found.ca), content(found.certificate), content(found.key), token)
-
-
-def _fields(found: Settings, files: _Files, credential: execplugin.Credential | None) -> list[tuple[bytes, bytes]]:
-    if found.url.scheme != "https":
-        # As client-go does it: whoever listens on the way would have them.
-        return []
-    token = files.token or (credential.token if credential is not None else "")
-    fields: list[tuple[bytes, bytes]] = []
-    if token:
-        fields.append((b"Authorization", b"Bearer " + token.encode()))
-    elif found.basic is not None:
-        fields.append((b"Authorization", b"Basic " + b64encode(":".join(found.basic).encode())))
-    return fields + list(found.impersonate)

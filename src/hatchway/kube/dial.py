@@ -1,6 +1,6 @@
-"""Connecting to an API server: every address of its name, through a proxy where there is one.
+"""Connects to an API server: tries all addresses of its name, and uses a proxy where there is one.
 
-What comes back is a connected, non-blocking socket; TLS is put on it by whoever asked.
+The result is a connected, non-blocking socket; TLS to the API server is the caller's task.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ import asyncio
 import base64
 import contextlib
 import socket
+import ssl
 from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from hatchway.errors import HatchwayError
-from hatchway.proxy.upstream import describe
+from hatchway.proxy.socketerrors import describe
 
 TIMEOUT = 10.0
-# The next address is tried beside one that has not answered in this time (RFC 8305 section 5).
+# When an address has not answered in this time, the next one is tried at the same time (RFC 8305 section 5).
 _NEXT_ADDRESS = 0.25
 _LARGEST_HEAD = 16 * 1024
-# A connection whose peer has vanished (a laptop that slept, a VPN that changed) is given up after about 30 seconds.
+# A connection whose peer has vanished (after sleep, or a change of the VPN) is closed after about 30 seconds.
 _IDLE, _INTERVAL, _PROBES = 15, 5, 3
 _LEAST_PATIENCE = 30
 _SOCKS_ERRORS = {
@@ -30,24 +31,36 @@ _SOCKS_ERRORS = {
     5: "connection refused",
     6: "TTL expired",
 }
-_PROXY_SCHEMES = {"http": 80, "socks5": 1080, "socks5h": 1080}
+_PROXY_SCHEMES = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 class Dialer:
-    """Connects to one host and port. proxy: URL of the proxy to go through (`http`, `socks5`), or "".
+    """Connects to one host and port.
+
+    proxy: the URL of the proxy to use (`http`, `https`, `socks5`), or "". proxy_tls: the TLS context for an `https`
+    proxy. timeout: seconds that connecting may take.
 
     Raises HatchwayError when the proxy's URL cannot be used.
     """
 
-    def __init__(self, host: str, port: int, proxy: str = "", *, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        proxy: str = "",
+        *,
+        proxy_tls: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
         self.host = host
         self.port = port
         self.proxy = proxy
         self._timeout = timeout
-        self._proxy = _parse_proxy(proxy) if proxy else None
+        self._proxy = parse_proxy(proxy) if proxy else None
+        self._proxy_tls = proxy_tls
 
     async def __call__(self) -> socket.socket:
-        """Connect. Raises OSError (TimeoutError included), which says which hop failed."""
+        """Connect. Raises OSError (also TimeoutError), which says whether the proxy or the server failed."""
         try:
             async with asyncio.timeout(self._timeout):
                 if self._proxy is None:
@@ -65,6 +78,10 @@ class Dialer:
         except OSError as error:
             raise ConnectionError(f"{where}: {describe(error)}") from error
         try:
+            if proxy.scheme == "https":
+                assert self._proxy_tls is not None
+                authority, request = _connect_request(self.host, self.port, proxy)
+                return await _through_tls(sock, self._proxy_tls, proxy.hostname, authority, request)
             greet = _socks if proxy.scheme.startswith("socks") else _tunnel
             await greet(sock, self.host, self.port, proxy)
         except OSError as error:
@@ -76,17 +93,16 @@ class Dialer:
         return sock
 
 
-def _parse_proxy(text: str) -> SplitResult:
+def parse_proxy(text: str) -> SplitResult:
+    """Return the URL of a proxy. Raises HatchwayError for one that cannot be used."""
     hint = "it is proxy-url in the kubeconfig, or HTTPS_PROXY in the environment"
     parts = urlsplit(text)
     try:
         good = parts.hostname and parts.port != 0
     except ValueError:
         good = False
-    if parts.scheme == "https":
-        raise HatchwayError(f"the proxy {_without_password(parts)} is spoken to by TLS, which is not supported", hint)
     if parts.scheme not in _PROXY_SCHEMES or not good:
-        raise HatchwayError(f'"{_without_password(parts)}" is not a proxy that can be used (http, socks5)', hint)
+        raise HatchwayError(f'"{_without_password(parts)}" is not a proxy that can be used (http, https, socks5)', hint)
     return parts
 
 
@@ -95,9 +111,9 @@ def _without_password(parts: SplitResult) -> str:
 
 
 async def connect(host: str, port: int) -> socket.socket:
-    """A socket to the first address of `host` that answers (RFC 8305, without the sorting that the resolver has done).
+    """Connect to the first address of `host` that answers (RFC 8305, in the order that the resolver gives).
 
-    Raises OSError: what the last address said.
+    Raises the OSError of the last address.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -151,14 +167,16 @@ async def _attempt(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL) -> None:
-    """Have TCP find out that the peer has vanished: three probes, `interval` seconds apart, after `idle` seconds of silence.
+    """Enable TCP keep-alive, which notices a vanished peer by three probes after a silence.
 
-    Systems without these options keep their own times.
+    idle: seconds of silence before the first probe. interval: seconds between two.
+
+    Systems without these options use their own times.
     """
     patience = max(_LEAST_PATIENCE, idle + _PROBES * interval)
     options = {
         "TCP_KEEPIDLE": idle,
-        "TCP_KEEPALIVE": idle,  # as macOS calls it
+        "TCP_KEEPALIVE": idle,  # the name on macOS
         "TCP_KEEPINTVL": interval,
         "TCP_KEEPCNT": _PROBES,
         "TCP_USER_TIMEOUT": patience * 1000,
@@ -166,7 +184,7 @@ def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in options.items():
         if (option := getattr(socket, name, None)) is not None:
-            with contextlib.suppress(OSError):  # a wish; sandboxes and other systems may refuse it
+            with contextlib.suppress(OSError):  # only a wish, which sandboxes and other systems may refuse
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
@@ -177,28 +195,53 @@ def _credentials(proxy: SplitResult) -> tuple[bytes, bytes] | None:
 
 
 async def _tunnel(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:
-    """HTTP CONNECT (RFC 9110 section 9.3.6)."""
+    """Ask a proxy for a connection by HTTP CONNECT (RFC 9110 section 9.3.6)."""
     loop = asyncio.get_running_loop()
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode()
-    if (pair := _credentials(proxy)) is not None:
-        lines += b"Proxy-Authorization: Basic " + base64.b64encode(b":".join(pair)) + b"\r\n"
-    await loop.sock_sendall(sock, lines + b"\r\n")
+    authority, request = _connect_request(host, port, proxy)
+    await loop.sock_sendall(sock, request)
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        # Byte for byte where it may be the last: what follows the head belongs to the server.
+        # Read no byte after the head, because what follows belongs to the server.
         piece = await loop.sock_recv(sock, 4 - _matched(head))
         if not piece or len(head) > _LARGEST_HEAD:
             raise ConnectionError("it closed the connection" if not piece else "its answer has no end")
         head += piece
-    status = head.split(b"\r\n", 1)[0].decode("latin-1")
+    _check_status(head.split(b"\r\n", 1)[0].decode("latin-1"), authority)
+
+
+def _connect_request(host: str, port: int, proxy: SplitResult) -> tuple[str, bytes]:
+    """Return (the requested host and port, the request's head)."""
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode()
+    if (pair := _credentials(proxy)) is not None:
+        lines += b"Proxy-Authorization: Basic " + base64.b64encode(b":".join(pair)) + b"\r\n"
+    return authority, lines + b"\r\n"
+
+
+async def _through_tls(
+    sock: socket.socket, context: ssl.SSLContext, name: str, authority: str, request: bytes
+) -> socket.socket:
+    """Ask a proxy for a connection by HTTP CONNECT over TLS."""
+    # Imported only here, because other proxies need no streams.
+    from hatchway.kube.tunnel import open_tunnel
+
+    found, status = await open_tunnel(sock, context, name, request)
+    try:
+        _check_status(status, authority)
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def _check_status(status: str, authority: str) -> None:
     words = status.split(" ", 2)
     if not words[0].startswith("HTTP/1.") or len(words) < 2 or not words[1].startswith("2"):
         raise ConnectionError(f"it refused to connect to {authority}: {status}")
 
 
 def _matched(head: bytes) -> int:
-    """How much of the empty line has come."""
+    """Return how many bytes of the empty line have arrived."""
     for length in (3, 2, 1):
         if head.endswith(b"\r\n\r\n"[:length]):
             return length
@@ -206,7 +249,7 @@ def _matched(head: bytes) -> int:
 
 
 async def _socks(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:
-    """SOCKS 5 (RFC 1928), with a password where the URL has one (RFC 1929); the proxy resolves the name."""
+    """Ask a proxy for a connection by SOCKS 5 (RFC 1928; a password by RFC 1929). The proxy resolves the name."""
     loop = asyncio.get_running_loop()
 
     async def take(count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Which proxy of the environment stands before a server, as Go's `golang.org/x/net/http/httpproxy` decides it."""
+"""Finds the proxy for a server in the environment, as Go's `golang.org/x/net/http/httpproxy`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hatchway.numerals import is_digits
 
 
 def from_environment(url: SplitResult, environment: Mapping[str, str]) -> str:
-    """The URL of the proxy for `url` out of HTTPS_PROXY, HTTP_PROXY and NO_PROXY (upper case first); "" for none.
+    """Return the URL of the proxy for `url`; "" for none.
 
-    Loopback addresses and `localhost` are never reached through one.
+    The variables are HTTPS_PROXY, HTTP_PROXY and NO_PROXY (upper case is preferred). Loopback addresses and `localhost`
+    are never reached through a proxy.
     """
     found = _get(environment, "HTTPS_PROXY" if url.scheme == "https" else "HTTP_PROXY")
     host = (url.hostname or "").rstrip(".")
@@ -38,8 +39,11 @@ def _loopback(host: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY means the host: `*`, an address, a CIDR, `example.com` (and below), `.example.com`
-    (below only), each with a port or without."""
+    """Return True when an entry of NO_PROXY matches the host.
+
+    An entry is `*`, an address, a CIDR, `example.com` (this name and names below it) or `.example.com` (only names
+    below it), with or without a port.
+    """
     entry = entry.strip().lower()
     if not entry:
         return False

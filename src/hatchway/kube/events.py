@@ -1,7 +1,7 @@
-"""Events: what `kubectl describe` tells about an object's life (client-go's `tools/record`, in its smallest form).
+"""Reports Events, which `kubectl describe` shows (a small version of client-go's `tools/record`).
 
-Equal events are counted in one object, similar ones are combined, and an object that floods is cut off, with the
-limits of `tools/record/events_cache.go`. Reporting never blocks and never fails its caller: an event is a hint.
+Equal events are counted in one object, similar ones are combined, and objects with too many events are limited, with
+the limits of `tools/record/events_cache.go`. Reporting never blocks its caller and never raises errors.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ V = TypeVar("V")
 
 _QUEUE = 1000
 _REMEMBERED = 4096
-# After so many different messages with one reason within the interval, further ones are counted as one event.
+# After this many different messages with one reason within the interval, further ones are counted as one event.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
-# An object may report so many events at once, then one in five minutes.
+# An object may report this many events in a burst; after that, one in five minutes.
 _BURST = 25
 _REFILL_SECONDS = 300.0
 _TRIES = 4
@@ -36,7 +36,7 @@ _COMBINED = "(combined from similar events): "
 
 
 @dataclass(slots=True)
-class _Report:
+class _ReportedEvent:
     obj: Object
     type: str
     reason: str
@@ -66,13 +66,13 @@ class _Bucket:
 
 
 class EventRecorder:
-    """Reports events of one component. host: the node that reports, for kubelets."""
+    """Reports events of one component. host: the node's name, for kubelets."""
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
         self._client = client
         self._component = component
         self._host = host
-        self._queue: deque[_Report] = deque()
+        self._queue: deque[_ReportedEvent] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
         self._similar: OrderedDict[tuple[str, ...], _Similar] = OrderedDict()
@@ -90,17 +90,17 @@ class EventRecorder:
     ) -> None:
         """Report that something happened to `obj` (which has apiVersion, kind and metadata). Returns at once.
 
-        field_path: the part of the object it is about, as `spec.containers{web}`. Needs a running event loop. When
-        more events wait than can be sent, new ones are dropped.
+        field_path: the part of the object that the event is about, such as `spec.containers{web}`. Needs a running
+        event loop. When more events wait than can be sent, new ones are dropped.
         """
         if self._closed or len(self._queue) >= _QUEUE:
             return
-        self._queue.append(_Report(obj, type, reason, message[:_MESSAGE_LIMIT], field_path, datetime.now(UTC)))
+        self._queue.append(_ReportedEvent(obj, type, reason, message[:_MESSAGE_LIMIT], field_path, datetime.now(UTC)))
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._send_all(), name=f"events {self._component}")
 
     async def aclose(self, patience: float = 1.0) -> None:
-        """Send what waits, for `patience` seconds at most; later events are dropped."""
+        """Send waiting events for at most `patience` seconds; later events are dropped."""
         self._closed = True
         if self._sender is not None and not self._sender.done():
             done, _ = await asyncio.wait([self._sender], timeout=patience)
@@ -116,7 +116,7 @@ class EventRecorder:
             except Exception:
                 log.exception("event %s of %s is lost", report.reason, report.obj["metadata"].get("name"))
 
-    async def _send(self, report: _Report) -> None:
+    async def _send(self, report: _ReportedEvent) -> None:
         involved = _reference(report)
         if not self._admit((involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])):
             return
@@ -136,14 +136,15 @@ class EventRecorder:
                 await self._write(report, involved, identity, message)
                 return
             except ApiError as error:
-                # A refusal stays one (the namespace is being deleted, say); only an absent server is asked again.
+                # A refusal is final (for example, the namespace is being deleted). The request is sent again only when
+                # the server could not be reached, is overloaded or has failed itself.
                 if error.code not in (429, 500, 502, 503, 504):
                     log.debug("event %s was refused: %s", report.reason, error.message)
                     return
             except (TimeoutError, OSError) as error:
                 log.debug("event %s cannot be sent now: %s", report.reason, error)
 
-    async def _write(self, report: _Report, involved: Object, identity: tuple[str, ...], message: str) -> None:
+    async def _write(self, report: _ReportedEvent, involved: Object, identity: tuple[str, ...], message: str) -> None:
         namespace = involved.get("namespace") or "default"
         stamp = report.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         known = self._known.get(identity)
@@ -181,7 +182,7 @@ class EventRecorder:
         _remember(self._known, identity, _Known(name, 1))
 
     def _admit(self, key: tuple[str, ...]) -> bool:
-        """Whether the object may report one more event now (EventSourceObjectSpamFilter)."""
+        """Take one token of the object's bucket; return False when it has none left (EventSourceObjectSpamFilter)."""
         now = time.monotonic()
         bucket = self._buckets.get(key) or _remember(self._buckets, key, _Bucket(_BURST, now))
         bucket.tokens = min(_BURST, bucket.tokens + (now - bucket.filled) / _REFILL_SECONDS)
@@ -191,8 +192,8 @@ class EventRecorder:
         bucket.tokens -= 1
         return True
 
-    def _combine(self, report: _Report, involved: Object) -> str:
-        """The message to write: its own, or the combined one when too many similar ones came (EventAggregator)."""
+    def _combine(self, report: _ReportedEvent, involved: Object) -> str:
+        """Count similar reports; return the report's message, or a combined one after too many (EventAggregator)."""
         key = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"], report.reason)
         now = time.monotonic()
         similar = self._similar.get(key)
@@ -205,7 +206,7 @@ class EventRecorder:
         return report.message
 
 
-def _reference(report: _Report) -> Object:
+def _reference(report: _ReportedEvent) -> Object:
     obj, metadata = report.obj, report.obj["metadata"]
     found = {
         "kind": obj.get("kind", ""),

@@ -1,7 +1,7 @@
-"""Exec credential plugins: `client.authentication.k8s.io/v1` and `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
+"""Runs credential plugins: `client.authentication.k8s.io/v1`, `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
 
-A plugin is a program that prints an ExecCredential. What it writes to standard error goes on to ours, since that is
-where plugins ask people to open a page or to touch a key; its end is kept for the error message.
+A plugin is a program that prints an ExecCredential. Its standard error is shown, because there plugins ask people to
+open a page or to touch a key; the last bytes are kept for error messages.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 
 from hatchway.errors import HatchwayError
 from hatchway.kube import goyaml
-from hatchway.kube.settings import Plugin, Settings
+from hatchway.kube.serversettings import Plugin, Settings
 
-# Somebody may have to log in with a browser; without a terminal nobody can.
+# A plugin may wait for a person to log in with a browser; without a terminal there may be no person, so less time.
 _PATIENCE_WITH_PERSON = 600.0
 _PATIENCE = 60.0
 _KEPT = 2000
-# An answer is a token or two certificates.
+# The most bytes of an answer, which is a token or two certificates.
 _LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a plugin has given. certificate, key: PEM. expires: seconds since the epoch, or None."""
+    """The answer of a plugin. certificate, key: PEM. expires: seconds since the epoch, or None."""
 
     token: str = ""
     certificate: bytes | None = None
@@ -38,7 +38,10 @@ class Credential:
 
 
 async def run(settings: Settings) -> Credential:
-    """Run the plugin of `settings`. Raises HatchwayError, with what the plugin said. Its process never outlives this."""
+    """Run the plugin of `settings`, and return its credential. Raises HatchwayError with the plugin's message.
+
+    The plugin's process has always ended afterwards.
+    """
     plugin = settings.plugin
     assert plugin is not None
     interactive = plugin.stdin != "Never" and sys.stdin is not None and sys.stdin.isatty()
@@ -85,13 +88,13 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     assert stream is not None
     found = bytearray()
     while piece := await stream.read(65536):
-        # What is too much is read all the same, so that the plugin can end.
+        # Output beyond the limit is read and dropped, so that the plugin can end.
         found += piece[: max(0, _LARGEST - len(found))]
     return bytes(found)
 
 
 async def _pass_on(stream: asyncio.StreamReader | None) -> str:
-    """Copy a plugin's standard error to ours as it comes; returns its end."""
+    """Copy a plugin's standard error to ours as it comes; return its last bytes."""
     assert stream is not None
     kept = b""
     while piece := await stream.read(4096):
@@ -122,7 +125,7 @@ def _credential(settings: Settings, output: bytes) -> Credential:
         raise _failure(settings, "gave no credentials", plugin.hint)
     texts = [status.get(key) or "" for key in ("token", "clientCertificateData", "clientKeyData")]
     if not all(isinstance(text, str) for text in texts):
-        raise _failure(settings, "gave credentials that are no text", plugin.hint)
+        raise _failure(settings, "gave credentials that are not strings", plugin.hint)
     token, certificate, key = texts[0].strip(), texts[1], texts[2]
     if bool(certificate) != bool(key) or not (token or certificate):
         raise _failure(settings, "gave neither a token nor a certificate with its key", plugin.hint)
@@ -137,7 +140,7 @@ def _credential(settings: Settings, output: bytes) -> Credential:
 
 
 def _decoded(output: bytes) -> Any:
-    """JSON, or YAML, which client-go takes as well. Raises ValueError."""
+    """Parse JSON, or YAML, which client-go accepts, too. Raises ValueError."""
     if output.lstrip().startswith(b"{"):
         return json.loads(output)
     return goyaml.value(goyaml.parse(output).root)

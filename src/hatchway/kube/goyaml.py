@@ -1,8 +1,8 @@
-"""YAML as kubectl reads it (`sigs.k8s.io/yaml` over `go.yaml.in/yaml/v2`), kept as a tree that can be written back.
+"""Reads YAML as kubectl does (`sigs.k8s.io/yaml` over `go.yaml.in/yaml/v2`), into a tree that can be written back.
 
-Neither of the languages that YAML's versions describe: `yes` and `017` mean what they mean in YAML 1.1, `0o17` and
-`1e3` what they mean in 1.2, `1:20` and dates are strings. Of several documents in a file only the first one counts.
-A tree keeps every scalar as it was written, so that what is not touched comes back as the same.
+kubectl's YAML is a mixture of versions: `yes` and `017` have the meaning of YAML 1.1, `0o17` and `1e3` that of YAML
+1.2, and `1:20` and dates are strings. Only the first document of a file is used. The tree keeps every scalar as it was
+written, so that unchanged parts are written back unchanged.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ _NOT_FINITE = {
     **{"-" + word: -math.inf for word in (".inf", ".Inf", ".INF")},
 }
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-# Go's strconv with base 0. What begins with 0 and is none of these is octal.
+# Go's strconv with base 0. Any other number that begins with 0 is octal.
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]([0-7]+)|0[bB]([01]+)|0([0-7]*)|([1-9][0-9]*))")
 _BASES = (16, 8, 2, 8, 10)
 _TAG = "tag:yaml.org,2002:"
 _DEPTH = 200
-# The tag here of a scalar without quotes, whose text says what it is.
+# The tag of a scalar without quotes, whose type follows from its text.
 _PLAIN = "plain"
 _MERGE = "<<"
-# Text that no reader of YAML, of whichever version, takes for anything but a string.
+# Text that is a string for readers of every version of YAML.
 _HARMLESS = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+=@-]*(?:://[A-Za-z0-9_./:@-]+)?")
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"])
 
 
 class YamlError(ValueError):
-    """Why a text is not read; names the line where there is one."""
+    """A text cannot be read; the message says why, and names the line if there is one."""
 
 
 class _TabScanner(Scanner):
+    """PyYAML's scanner, made to accept tabs between tokens, as libyaml and Go's port of it do."""
+
     peek: Any
     forward: Any
-
-    """PyYAML's scanner, which knows no tabs between tokens; libyaml and Go's port of it do."""
 
     def scan_to_next_token(self) -> None:
         super().scan_to_next_token()
@@ -82,12 +82,12 @@ class _PythonLoader(Reader, _TabScanner, Parser):
         Parser.__init__(self)
 
 
-# libyaml's parser, of which Go's is a translation, where PyYAML was built with it.
+# If PyYAML was built with libyaml, its parser: Go's parser is a translation of it.
 _Loader: Any = getattr(yaml, "CSafeLoader", _PythonLoader)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Leaves it to the tags of scalars whether they are quoted."""
+    """A dumper in which a scalar's tag decides whether it is quoted."""
 
     def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
         if kind is ScalarNode:
@@ -124,14 +124,17 @@ def parse(data: bytes) -> Document:
 
 
 class _Composer:
-    """Makes a tree of events. Unlike PyYAML's own it lets an anchor be set twice, and keeps what is quoted apart."""
+    """Makes a tree from events.
+
+    Unlike PyYAML's composer, it allows an anchor to be set twice, and notes which scalars are quoted.
+    """
 
     def __init__(self, events: Iterator[Any]) -> None:
         self._events = events
         self._anchors: dict[str, Node] = {}
 
     def node(self, event: Any, depth: int) -> Any:
-        """The tree that begins with `event`. Raises YamlError."""
+        """Return the tree that begins with `event`. Raises YamlError."""
         if depth > _DEPTH:
             raise _problem(event, f"it is nested more than {_DEPTH} levels deep")
         if isinstance(event, AliasEvent):
@@ -173,12 +176,12 @@ def _decode(data: bytes) -> str:
 
 
 def value(root: Node | None) -> Any:
-    """What the tree means, in JSON's types. Raises YamlError for what JSON cannot hold, as kubectl fails on it."""
+    """Return the tree's value in JSON's types. Raises YamlError where JSON has no such value, as kubectl does."""
     return _Values().of(root) if root is not None else None
 
 
 class _Values:
-    """One walk over a tree; what an alias names again is the same object again."""
+    """Turns a tree into values; an alias gives the same object as its anchor."""
 
     def __init__(self) -> None:
         self._made: dict[Node, Any] = {}
@@ -202,7 +205,7 @@ class _Values:
         return made
 
     def _fill(self, into: dict[str, Any], node: MappingNode) -> None:
-        """In the order of the text: of two values the later one counts, merged ones included."""
+        """Add a mapping's entries in the order of the text: of two values, also merged ones, the later one counts."""
         for key, content in node.value:
             if isinstance(key, ScalarNode) and key.value == _MERGE and key.tag in (_PLAIN, f"{_TAG}merge"):
                 sources = reversed(content.value) if isinstance(content, SequenceNode) else [content]
@@ -226,7 +229,7 @@ def _key(node: Node) -> str:
 
 
 def _scalar(node: ScalarNode) -> Any:
-    """Returns str, int, float, bool or None."""
+    """Return the value of a scalar: str, int, float, bool or None."""
     text: str = node.value
     tag = node.tag.removeprefix(_TAG)
     if tag == _PLAIN:
@@ -240,7 +243,7 @@ def _scalar(node: ScalarNode) -> Any:
             raise _problem(node, f"`{text}` is no !!{tag}")
     elif tag == "binary":
         try:
-            # Bytes that are no UTF-8 come through Go's JSON as U+FFFD.
+            # Go's JSON replaces bytes that are not UTF-8 by U+FFFD.
             return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
         except binascii.Error as error:
             raise _problem(node, "!!binary holds something else than base64") from error
@@ -252,7 +255,7 @@ def _scalar(node: ScalarNode) -> Any:
 
 
 def plain(text: str) -> str | int | float | bool | None:
-    """What a scalar without quotes is (yaml.v2's `resolve`)."""
+    """Return the value of a scalar without quotes, as yaml.v2's `resolve`."""
     if text in _NULLS:
         return None
     if text in _BOOLEANS:
@@ -266,7 +269,7 @@ def plain(text: str) -> str | int | float | bool | None:
         sign, *groups = match.groups()
         number = next(int(group or "0", base) for group, base in zip(groups, _BASES, strict=True) if group is not None)
         number = -number if sign == "-" else number
-        # A sign keeps Go from trying an unsigned one; what is too large is tried as a float.
+        # With a sign, Go does not try an unsigned number; a number that is too large becomes a float.
         if -(1 << 63) <= number < (1 << (63 if sign else 64)):
             return number
     if _FLOAT.fullmatch(digits) and math.isfinite(found := float(digits)):
@@ -280,7 +283,10 @@ def _problem(node: Node | Event, what: str) -> YamlError:
 
 
 def dump(document: Document) -> bytes:
-    """Write a tree so that Go and every other reader of YAML find the same in it, and the further documents behind it."""
+    """Return a tree as YAML that means the same to Go and to every other reader.
+
+    The further documents of its file follow as they were.
+    """
     if document.root is None:
         return document.rest.encode()
     _harden(document.root, set(), flow=False)
@@ -290,9 +296,9 @@ def dump(document: Document) -> bytes:
 
 
 def _harden(node: Any, seen: set[Node], *, flow: bool) -> None:
-    """Quote the strings that some reader would take for something else; leave the rest as it is written.
+    """Quote the strings that some reader would take for another type; leave the rest as it is written.
 
-    flow: between brackets, where JSON stays JSON.
+    flow: whether the node is in brackets, where JSON must stay JSON.
     """
     if node in seen:
         return
@@ -303,7 +309,7 @@ def _harden(node: Any, seen: set[Node], *, flow: bool) -> None:
             for part in item if isinstance(item, tuple) else (item,):
                 _harden(part, seen, flow=flow)
     elif node.tag == _PLAIN and node.value != _MERGE and plain(node.value) is None:
-        # An empty one would be no plain scalar everywhere.
+        # Not every reader accepts an empty plain scalar.
         node.value = "null"
     elif node.tag == f"{_TAG}str" or (node.tag == _PLAIN and isinstance(plain(node.value), str)):
         if node.tag == _PLAIN and node.value == _MERGE:
@@ -314,7 +320,7 @@ def _harden(node: Any, seen: set[Node], *, flow: bool) -> None:
 
 
 def node_of(found: Any) -> Node:
-    """A tree for what JSON can hold."""
+    """Return the tree of a JSON value."""
     if isinstance(found, dict):
         return MappingNode(
             f"{_TAG}map", [(node_of(key), node_of(item)) for key, item in found.items()], flow_style=False
@@ -327,7 +333,7 @@ def node_of(found: Any) -> Node:
 
 
 def get(node: Node | None, key: str) -> Node | None:
-    """A mapping's own value (merged ones are not looked at), or None."""
+    """Return the value of a key that is written in a mapping itself, or None. Merged values (`<<`) are ignored."""
     found = None
     if isinstance(node, MappingNode):
         for name, content in node.value:
@@ -337,7 +343,7 @@ def get(node: Node | None, key: str) -> Node | None:
 
 
 def put(node: MappingNode, key: str, content: Node) -> None:
-    """Set a mapping's value, in the place of those that it has."""
+    """Set a mapping's value of a key; it replaces all present ones."""
     for index, (name, _) in enumerate(node.value):
         if isinstance(name, ScalarNode) and _key(name) == key:
             rest = [
@@ -351,8 +357,12 @@ def put(node: MappingNode, key: str, content: Node) -> None:
 
 
 def put_mapping(node: MappingNode, key: str, meant: Any) -> MappingNode:
-    """A mapping's value that is a mapping and may be changed. meant: what `node` means; where it has the value from
-    another mapping (`<<`), it gets a copy of its own."""
+    """Return the mapping that is the value of a key, for the caller to change it.
+
+    When `node` has no such mapping of its own, it gets one: a copy of a merged one (`<<`), or an empty one.
+
+    meant: what `value` returns for `node`.
+    """
     found = get(node, key)
     if not isinstance(found, MappingNode):
         found = node_of(meant.get(key) or {})

@@ -1,146 +1,240 @@
-"""An API server's client over HTTP with what a cluster's own parts have: a CA, a certificate or a token.
+"""An HTTP/1.1 client on the data path's connections: sends a request, and gives its answer as it arrives.
 
-What a kubeconfig says is `kube/connection.py`'s part. Plain JSON dictionaries in and out; the transport is httpx2's. `ApiError` carries the server's own Status.
+All of this project's HTTP requests go through it. With an HTTP library, dialling, proxies and TLS settings would be
+needed a second time, and its import would take 100 ms.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator
-from pathlib import Path
-from typing import Any
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
 
-import httpx2
+from hatchway.proxy.heads import Response
+from hatchway.proxy.limits import Limits
+from hatchway.proxy.pool import Pool
+from hatchway.proxy.routing import Headers, ProxyError, Upstream, get_header
+from hatchway.proxy.upstream import UpstreamConnection
 
-from hatchway.errors import ApiError, service_unavailable
-from hatchway.kube.paths import SERVICE_ACCOUNT
-from hatchway.kube.rest import RestClient, answer_error
-
-# How long a watch may be silent before its connection counts as dead (a laptop has slept, a router has forgotten it):
-# servers send a bookmark about once a minute.
-_SILENT_SECONDS = 150.0
+# When more bytes than this of an answer are unread, its socket is not read.
+_BUFFER = 1 << 20
+# Turns of the event loop until the socket of an aborted connection is closed.
+_TURNS = 3
+_LIMITS = Limits(idle_upstreams=16, idle_upstreams_per_key=16)
 
 
-class HttpClient(RestClient):
-    """`kube.api.Client` over HTTPS.
+class HttpClient:
+    """Sends requests to upstreams and keeps their connections for the next ones."""
 
-    server: base URL. ca_file: PEM of the server's CA. cert: (certificate file, key file) of a client certificate.
-    token: a bearer token, or a function that returns the current one (service-account tokens are renewed in place).
-    """
+    def __init__(self) -> None:
+        self._pool = Pool(_LIMITS)
+        self._answers: set[HttpAnswer] = set()
+        self._connections: set[UpstreamConnection] = set()
 
-    def __init__(
-        self,
-        server: str,
-        ca_file: str | Path | None,
-        *,
-        cert: tuple[str, str] | None = None,
-        token: str | Callable[[], str] | None = None,
-    ) -> None:
-        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        if cert:
-            context.load_cert_chain(*cert)
-        self._token = token
-        self._http = httpx2.AsyncClient(
-            base_url=server,
-            verify=context,
-            timeout=httpx2.Timeout(30.0, connect=10.0),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
-            headers={"accept": "application/json", "user-agent": "hatchway"},
-            # Cluster addresses are never reached through the proxy of the user's environment.
-            trust_env=False,
-        )
+    async def ask(self, upstream: Upstream, method: str, head: bytes, body: bytes, patience: float) -> HttpAnswer:
+        """Send a request, and return the answer once its head has arrived. The caller must `leave` the answer.
 
-    @classmethod
-    def in_cluster(cls, *, host: str, port: str, account: Path = SERVICE_ACCOUNT) -> HttpClient:
-        """The client of a pod: its service account's token, read anew for each request since it is rotated."""
-        address = f"[{host}]" if ":" in host else host
-        return cls(
-            f"https://{address}:{port}",
-            account / "ca.crt",
-            token=lambda: (account / "token").read_text().strip(),
-        )
+        Args:
+            head: the request's head with the empty line at its end.
+            patience: how long to wait for the head (seconds), in addition to the time for connecting.
+
+        Raises:
+            ProxyError: the server cannot be reached, or does not answer.
+        """
+        self._pool.sweep(asyncio.get_running_loop().time())
+        while True:
+            connection = self._pool.take(upstream.key, check=method != "GET")
+            if connection is None:
+                connection = await self._pool.connect(upstream)
+                self._connections = {known for known in self._connections if not known.transport.is_closing()}
+                self._connections.add(connection)
+            answer = HttpAnswer(connection, self._answers)
+            connection.begin(answer, method, switch=False, sending=False)
+            connection.transport.write(head + body)
+            try:
+                await answer.wait_for_head(patience)
+            except ProxyError as error:
+                answer.leave()
+                # A kept connection may have been closed while the request was being sent.
+                if method == "GET" and _is_stale(error, connection):
+                    continue
+                raise
+            except BaseException:
+                answer.leave()
+                raise
+            return answer
+
+    def reset(self, error: ProxyError) -> None:
+        """Drop all connections. Unfinished answers fail with `error`."""
+        self._pool.close()
+        for answer in list(self._answers):
+            answer.break_off(error)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
-
-    async def __aenter__(self) -> HttpClient:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def exchange(
-        self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
-    ) -> tuple[int, bytes]:
-        request = self._request(method, path, content=body, content_type=content_type)
-        try:
-            with _broken_connections():
-                response = await self._http.send(request)
-        except httpx2.TransportError as error:
-            raise self._away(error) from error
-        return response.status_code, response.content
-
-    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
-        request = self._request("GET", path, timeout=httpx2.Timeout(_SILENT_SECONDS, connect=10.0))
-        try:
-            with _broken_connections():
-                response = await self._http.send(request, stream=True)
-                try:
-                    if response.status_code != 200:
-                        raise answer_error(response.status_code, await response.aread(), request.url.path)
-                    splitter = LineSplitter()
-                    async for data in response.aiter_bytes():
-                        for line in splitter.feed(data):
-                            yield line
-                finally:
-                    await response.aclose()
-        except (httpx2.TransportError, OSError) as error:
-            raise self._away(error) from error
-
-    def _away(self, error: Exception) -> ApiError:
-        return service_unavailable(f"cannot reach {self._http.base_url}: {error or type(error).__name__}")
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: bytes | None = None,
-        content_type: str = "application/json",
-        timeout: httpx2.Timeout | None = None,
-    ) -> httpx2.Request:
-        headers = {"content-type": content_type} if content is not None else {}
-        token = self._token() if callable(self._token) else self._token
-        if token:
-            headers["authorization"] = f"Bearer {token}"
-        extra: dict[str, Any] = {"timeout": timeout} if timeout else {}
-        return self._http.build_request(method, path, content=content, headers=headers, **extra)
+        """Abort all connections, and wait until their sockets are closed."""
+        connections = self._connections
+        self._connections = set()
+        self.reset(ProxyError("read", "the client was closed"))
+        for connection in connections:
+            # Abort instead of close: TLS would wait for the other side's close.
+            connection.transport.abort()
+        if connections:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
 
 
-@contextlib.contextmanager
-def _broken_connections() -> Iterator[None]:
-    """Let every way in which a connection can break off be a TransportError.
+def _is_stale(error: ProxyError, connection: UpstreamConnection) -> bool:
+    """Return True when a request failed only because its kept connection had been closed."""
+    return error.stage in ("read", "write") and connection.reused and not connection.answered
 
-    One that is reset in a moment that the layers below httpx do not expect, between its handshake and its first request
-    for example, fails there with an error of theirs: the transport has no socket any more (anyio's
-    `extra_attributes`), or its handler is closed (uvloop).
+
+class HttpAnswer:
+    """One response, read as it arrives; the consumer (`proxy.contracts.Consumer`) of its connection.
+
+    status: the status; 0 until the head has arrived.
     """
-    try:
-        yield
-    except (AttributeError, RuntimeError) as error:
-        raise httpx2.NetworkError(f"the connection broke off: {error}") from error
+
+    def __init__(self, connection: UpstreamConnection, under_way: set[HttpAnswer]) -> None:
+        self.status = 0
+        self._fields: Headers = []
+        self._connection: UpstreamConnection | None = connection
+        self._transport = connection.transport
+        self._under_way = under_way
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._error: ProxyError | None = None
+        self._changed = asyncio.Event()
+        under_way.add(self)
+
+    @property
+    def fields(self) -> Headers:
+        """Return the header fields, their names in lower case."""
+        return self._fields
+
+    def certificate(self) -> bytes | None:
+        """Return the server's certificate, in DER; None without TLS."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return None if tls is None else tls.getpeercert(binary_form=True) or None
+
+    def field(self, name: bytes) -> bytes | None:
+        """Return the value of a header field; None when there is none. name: in lower case."""
+        return get_header(self._fields, name)
+
+    async def wait_for_head(self, patience: float) -> None:
+        """Wait until the head has arrived. Raises ProxyError, also after `patience` seconds."""
+        while not self.status:
+            await self._wait(patience)
+
+    async def read(self, patience: float) -> bytes:
+        """Wait for bytes of the body, and return all that have arrived; b"" at the end.
+
+        Raises ProxyError when the answer breaks off, and after `patience` seconds of silence.
+        """
+        while not self._pieces:
+            if self._connection is None and self._error is None:
+                return b""
+            await self._wait(patience)
+        found = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        if self._connection is not None:
+            self._connection.resume()
+        return found
+
+    async def pieces(self, patience: float) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives (`read`)."""
+        while piece := await self.read(patience):
+            yield piece
+
+    async def _wait(self, patience: float) -> None:
+        if self._error is not None:
+            raise self._error
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(patience):
+                await self._changed.wait()
+        except TimeoutError:
+            self.break_off(ProxyError("read", f"no answer in {patience:g} s", silent=patience))
+        if self._error is not None and not self._pieces:
+            raise self._error
+
+    def leave(self) -> None:
+        """Drop the rest of the answer, if any."""
+        self._under_way.discard(self)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    def break_off(self, error: ProxyError) -> None:
+        """End the answer with an error, unless all of it has arrived."""
+        if self._connection is not None:
+            self.leave()
+            self.upstream_lost(error)
+
+    # Called by the connection (`proxy.contracts.Consumer`)
+
+    def upstream_interim(self, response: Response) -> None:
+        """Ignore an interim response (1xx)."""
+
+    def upstream_head(self, response: Response) -> None:
+        """Take the head."""
+        self.status = response.head.status
+        self._fields = response.head.headers
+        self._changed.set()
+
+    def upstream_body(self, data: bytes) -> None:
+        """Take a piece of the body; a slow reader stops the connection."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > _BUFFER and self._connection is not None:
+            self._connection.pause()
+
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        """Take a response that has arrived as a whole."""
+        self.upstream_head(response)
+        self._pieces.append(body)
+        self.upstream_end([])
+
+    def upstream_bulk(self) -> None:
+        """Decline bulk transfer: long bodies arrive like others."""
+
+    def upstream_flush(self) -> None:
+        """Wake up the reader."""
+        self._changed.set()
+
+    def upstream_end(self, trailers: Headers) -> None:
+        """End the body. The connection goes back to the pool."""
+        self._connection = None
+        self._changed.set()
+
+    def upstream_switched(self, response: Response, rest: bytes) -> None:
+        """Do nothing; never called, because no upgrade is requested."""
+        raise AssertionError("no upgrade was asked for")
+
+    def upstream_lost(self, error: ProxyError) -> None:
+        """End the body with an error."""
+        self._connection = None
+        self._error = error
+        self._changed.set()
+
+    def upstream_full(self) -> None:
+        """Do nothing: the whole request was sent at once."""
+
+    def upstream_ready(self) -> None:
+        """Do nothing: the whole request was sent at once."""
 
 
 class LineSplitter:
-    """Cuts a stream into its lines. Only a newline ends one: httpx's own `aiter_lines` also splits at U+0085, U+2028
-    and others, which strings of JSON may contain as they are."""
+    """Splits a stream into lines.
+
+    Only a newline ends a line, not U+0085, U+2028 and others, which JSON strings may contain unescaped.
+    """
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes, without their ends; empty ones are left out."""
+        """Return the lines that `data` completes, without their newlines; empty lines are left out."""
         *lines, rest = data.split(b"\n")
         if lines and self._rest:
             lines[0] = b"".join([*self._rest, lines[0]])

@@ -1,4 +1,4 @@
-"""A live view of one resource: a watched cache with subscribers (client-go's shared informer, in its smallest form)."""
+"""A watched cache of one resource, with subscribers (a small version of client-go's shared informer)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import logging
 from collections.abc import AsyncIterator, Callable
 
 from hatchway.kube.api import Client, Object, WatchEvent
-from hatchway.kube.relist import Key, differences, key_of
+from hatchway.kube.objects import Key, key_of
+from hatchway.kube.relist import differences
 
 log = logging.getLogger(__name__)
 
-Callback = Callable[[str, Object], None]
+ObjectCallback = Callable[[str, Object], None]
 
 
 class Informer:
-    """Follows `resource` and keeps `items`, by (namespace, name; "" as the namespace of cluster-scoped objects).
+    """Watches `resource` and keeps `items` by (namespace, name); the namespace of cluster-scoped objects is "".
 
     Subscribers are called in order with ("ADDED" | "MODIFIED" | "DELETED", object), after `items` has changed. They
-    must return quickly: put a key into a queue, set an event. Objects are shared: never change them. What a subscriber
-    raises is logged: it must keep neither itself nor others from hearing of what comes next.
+    must return quickly: for example, put a key into a queue or set an event. Objects are shared, so never change them.
+    An exception of a subscriber is logged; the other subscribers, and this one, are still called for later changes.
     """
 
     def __init__(
@@ -37,16 +38,17 @@ class Informer:
         self._events: Callable[[], AsyncIterator[WatchEvent]] = lambda: client.watch(
             resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
-        self._subscribers: list[Callback] = []
+        self._subscribers: list[ObjectCallback] = []
         self._synced = asyncio.Event()
 
-    def subscribe(self, callback: Callback) -> None:
-        """Call `callback` for each change from now on, and at once as ADDED for what is known already."""
+    def subscribe(self, callback: ObjectCallback) -> None:
+        """Call `callback` for each change from now on, and at once, as ADDED, for each object that is known."""
         for obj in list(self.items.values()):
             callback("ADDED", obj)
         self._subscribers.append(callback)
 
     def get(self, name: str, namespace: str = "") -> Object | None:
+        """Return an object's last known state; None when there is none. Do not change it."""
         return self.items.get((namespace, name))
 
     async def synced(self) -> None:
@@ -54,9 +56,9 @@ class Informer:
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Follow until cancelled. Raises ApiError when the server refuses for good (401, 403, 404).
+        """Watch until cancelled. Raises ApiError when trying again is of no use (401, 403, 404).
 
-        Run again after that, it tells what has changed meanwhile, deletions included.
+        When it runs again after that, it reports what has changed meanwhile, with deletions.
         """
         listed: list[Object] | None = []
         async for event in self._events():
@@ -85,7 +87,7 @@ class Informer:
 
 @contextlib.asynccontextmanager
 async def running(*informers: Informer) -> AsyncIterator[None]:
-    """Run informers for the length of a block, which begins when all of them are synced."""
+    """Run informers during a block, which begins when all of them are synced."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(informer.run(), name=f"informer {informer.resource}") for informer in informers]
         for informer in informers:

@@ -1,7 +1,7 @@
-"""Kubeconfig files: the one loader for all commands, and writing as `kind` does: merge, make current, restore.
+"""Reads kubeconfig files for all commands, and changes them as `kind` does: merges entries, and removes them.
 
-Everything of a file that is not ours stays as it is, and a file that kubectl would not read is left alone. What a
-context means for a client stands in `kube/settings.py`.
+Everything else in a file stays as it is, and a file that kubectl would refuse is not changed. `kube/contexts.py` turns
+contexts into settings.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from hatchway.errors import HatchwayError
-from hatchway.files import write_private
+from hatchway.files import NO_ROOM, write_private
 from hatchway.kube import configtypes, goyaml
 
-Document = dict[str, Any]
+Kubeconfig = dict[str, Any]
 
 # The file that an entry of `read` comes from, as a Path.
 ORIGIN = "location-of-origin"
@@ -33,8 +33,8 @@ _UNCHANGED = "; nothing was changed"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One cluster's part of a kubeconfig file: cluster, user and context all bear `name`."""
+class KubeconfigEntry:
+    """One cluster's part of a kubeconfig file: cluster, user and context, all called `name`."""
 
     name: str
     server: str
@@ -44,8 +44,11 @@ class Entry:
 
 
 def default_path(explicit: str | None = None) -> Path:
-    """The file to write: `explicit`, else the first of $KUBECONFIG that exists (the last when none does), else
-    ~/.kube/config (kind's `kubeconfig/internal/kubeconfig/paths.go`)."""
+    """Return the file to write: `explicit`, else one of $KUBECONFIG, else ~/.kube/config.
+
+    Of the files in $KUBECONFIG it is the first that exists, or the last when none does (kind's
+    `kubeconfig/internal/kubeconfig/paths.go`).
+    """
     if explicit:
         return Path(explicit).expanduser().absolute()
     listed = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
@@ -56,24 +59,27 @@ def default_path(explicit: str | None = None) -> Path:
 
 
 def check(path: Path) -> None:
-    """Raise HatchwayError when the file could not be merged into: it is none, or may not be written."""
+    """Raise HatchwayError when nothing can be merged into the file: it is not a kubeconfig, or may not be written."""
     with _locked(path):
         _load(path, _UNCHANGED)
 
 
 def sources(explicit: str | None = None) -> list[Path]:
-    """The files that `read` goes by, existing or not: `explicit`, else those of $KUBECONFIG, else ~/.kube/config."""
+    """Return the files that `read` reads, existing or not: `explicit`, else $KUBECONFIG's, else ~/.kube/config."""
     if explicit:
         return [Path(explicit).expanduser()]
     listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)
     return [Path(part) for part in dict.fromkeys(listed) if part] or [Path("~/.kube/config").expanduser()]
 
 
-def read(explicit: str | None = None) -> Document:
-    """What kubectl would go by: `explicit`, else all files of $KUBECONFIG merged (the first to say a thing wins), else
-    ~/.kube/config; files that a list names and that do not exist are passed over. Relative paths are made absolute.
+def read(explicit: str | None = None) -> Kubeconfig:
+    """Return the kubeconfig as kubectl reads it, with relative paths made absolute.
 
-    Raises HatchwayError when there is no file, or one cannot be read.
+    It is `explicit`, else all files of $KUBECONFIG merged (the first file with a value wins), else ~/.kube/config.
+    Missing files in a list are skipped.
+
+    Raises:
+        HatchwayError: there is no file, or one cannot be read.
     """
     paths = sources(explicit)
     found = [path for path in paths if path.exists()]
@@ -82,7 +88,7 @@ def read(explicit: str | None = None) -> Document:
         raise HatchwayError(
             f"no cluster to talk to: there is no kubeconfig {names}", "`hatchway up` starts a cluster and writes one"
         )
-    merged: Document = {section: [] for section in _LISTS}
+    merged: Kubeconfig = {section: [] for section in _LISTS}
     for path in found:
         document = _load(path)[1]
         for section in _LISTS:
@@ -95,8 +101,8 @@ def read(explicit: str | None = None) -> Document:
     return merged
 
 
-def _absolute(item: Document, directory: Path) -> Document:
-    """The entry with its relative paths taken from the directory of the file that holds it."""
+def _absolute(item: Kubeconfig, directory: Path) -> Kubeconfig:
+    """Return the entry with its relative paths made absolute, from the directory of its file."""
     out = {}
     for key, value in item.items():
         if isinstance(value, dict):
@@ -105,19 +111,20 @@ def _absolute(item: Document, directory: Path) -> Document:
                 for name, content in value.items()
             }
             plugin = value.get("exec")
-            # A command with a slash belongs to the file's directory, one without is looked for in $PATH (client-go).
+            # A command with a slash is relative to the file's directory; one without a slash is searched in $PATH
+            # (client-go).
             if isinstance(plugin, dict) and os.sep in str(plugin.get("command") or ""):
                 value["exec"] = {**plugin, "command": str(directory / plugin["command"])}
         out[key] = value
     return out
 
 
-def merge(path: Path, entry: Entry) -> str:
-    """Add or replace the entry and make it current. Returns the context that was current before ("" for none)."""
+def merge(path: Path, entry: KubeconfigEntry) -> str:
+    """Add or replace the entry and make it current. Return the context that was current before ("" for none)."""
     with _locked(path):
         tree, document = _load(path, _UNCHANGED)
         root = _root(tree)
-        contents: dict[str, Document] = {
+        contents: dict[str, Kubeconfig] = {
             "clusters": {"certificate-authority-data": entry.ca_data, "server": entry.server},
             "users": {
                 "client-certificate-data": entry.client_certificate_data,
@@ -138,7 +145,7 @@ def merge(path: Path, entry: Entry) -> str:
 
 
 def remove(path: Path, name: str, restore: str = "") -> None:
-    """Take the entry out again; when it is current, `restore` becomes current if that context still exists."""
+    """Remove the entry. If it is current, the context `restore` becomes current, if that still exists."""
     if not path.exists():
         return
     with _locked(path):
@@ -155,8 +162,14 @@ def remove(path: Path, name: str, restore: str = "") -> None:
 
 
 def update_auth_provider(path: Path, user: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
-    """Change the `auth-provider` configuration of a user of a file: `change` gets the one that the file has now and
-    returns the new one. Returns that. Raises HatchwayError."""
+    """Change the `auth-provider` configuration of a user in a kubeconfig file, and return the new one.
+
+    Args:
+        change: a function that gets the file's present configuration and returns the new one.
+
+    Raises:
+        HatchwayError: the file cannot be read or written.
+    """
     with _locked(path):
         tree, _ = _load(path, _UNCHANGED)
         for item in _items(_root(tree), "users"):
@@ -176,7 +189,7 @@ def update_auth_provider(path: Path, user: str, change: Callable[[dict[str, str]
 
 
 def _root(tree: goyaml.Document) -> MappingNode:
-    """The mapping of a file, which an empty one gets now."""
+    """Return the root mapping of a file; make one for an empty file."""
     if not isinstance(tree.root, MappingNode):
         root = goyaml.node_of({})
         assert isinstance(root, MappingNode)
@@ -201,9 +214,11 @@ def _set_items(root: MappingNode, section: str, items: list[Node]) -> None:
     goyaml.put(root, section, made)
 
 
-def _load(path: Path, changed: str = "") -> tuple[goyaml.Document, Document]:
-    """A file's tree and what it says; both empty when there is none. Raises HatchwayError for what kubectl does not
-    read. changed: what the error adds to that."""
+def _load(path: Path, changed: str = "") -> tuple[goyaml.Document, Kubeconfig]:
+    """Return a file's tree and its value; both are empty when there is no file.
+
+    changed: what the error adds about changes. Raises HatchwayError for a file that kubectl refuses.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -222,15 +237,20 @@ def _load(path: Path, changed: str = "") -> tuple[goyaml.Document, Document]:
 
 def _store(path: Path, tree: goyaml.Document) -> None:
     try:
-        # A symbolic link stays one: what it points to is replaced.
+        # A symbolic link stays a link: the file to which it points is replaced.
         write_private(path.resolve(), goyaml.dump(tree))
     except OSError as error:
-        raise HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}") from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> HatchwayError:
+    hint = "free some space there" if error.errno in NO_ROOM else "`ls -ld` shows whose it is"
+    return HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}", hint)
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """client-go's lock: the file PATH.lock, made exclusively; kubectl and kind respect it too."""
+    """Hold client-go's lock, the file PATH.lock, which kubectl and kind respect, too."""
     lock = path.with_name(path.name + ".lock")
     deadline = time.monotonic() + _LOCK_SECONDS
     try:
@@ -246,7 +266,7 @@ def _locked(path: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.05)
     except OSError as error:
-        raise HatchwayError(f"cannot write the kubeconfig {path}: {error.strerror}") from error
+        raise _cannot_write(path, error) from error
     try:
         yield
     finally:

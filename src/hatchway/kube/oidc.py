@@ -1,7 +1,7 @@
-"""`auth-provider: oidc` of a kubeconfig (client-go `plugin/pkg/client/auth/oidc`): Dex, Kubermatic, OpenUnison and others.
+"""Gets tokens for `auth-provider: oidc` of a kubeconfig (client-go `plugin/pkg/client/auth/oidc`).
 
-The id-token is sent while it is valid, then the refresh-token buys another one at the issuer, and both are written
-back to the kubeconfig, so that kubectl and everything else go on with them.
+The id-token is used while it is valid. Then the issuer gives a new one for the refresh-token. Both are written back to
+the kubeconfig, so that kubectl and other programs can use them.
 """
 
 from __future__ import annotations
@@ -11,30 +11,37 @@ import base64
 import binascii
 import json
 import os
+import ssl
 import time
 from typing import Any
-from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, urlencode, urljoin, urlsplit
 
+from hatchway import __version__
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig
+from hatchway.kube.dial import Dialer
 from hatchway.kube.envproxy import from_environment
 from hatchway.kube.execplugin import Credential
-from hatchway.kube.settings import Oidc, Settings
+from hatchway.kube.http import HttpAnswer, HttpClient
+from hatchway.kube.serversettings import Oidc, Settings
 from hatchway.kube.tls import client_context
+from hatchway.proxy.routing import ProxyError, Upstream
 
-# A token that ends sooner is renewed first (golang.org/x/oauth2's expiryDelta).
+# A token that expires within this many seconds is renewed first (golang.org/x/oauth2's expiryDelta).
 _NEAR_END = 10.0
 _PATIENCE = 30.0
 _LARGEST = 1 << 20
+# The limit of Go's net/http.
+_REDIRECTS = 10
 _AGAIN = "log in again where this kubeconfig comes from; it holds tokens of an OpenID Connect provider"
 
 
 class _Problem(Exception):
-    """Why the issuer gave no token. The text belongs behind "the issuer ..."."""
+    """The reason why the issuer gave no token. The text follows the words "the issuer ..."."""
 
 
 def held(oidc: Oidc) -> Credential | None:
-    """The id-token of the kubeconfig while it is valid, else None."""
+    """Return the kubeconfig's id-token while it is valid, else None."""
     expires = _expiry(oidc.id_token)
     if expires is None or time.time() + _NEAR_END >= expires:
         return None
@@ -42,13 +49,13 @@ def held(oidc: Oidc) -> Credential | None:
 
 
 async def obtain(settings: Settings) -> Credential:
-    """A valid id-token: what the kubeconfig has by now, else a fresh one from the issuer, which is written back.
+    """Return a valid id-token: the kubeconfig's present one, else a new one, which is written back.
 
     Raises HatchwayError.
     """
     known = settings.oidc
     assert known is not None
-    # Another program may have renewed it since; a refresh-token often works only once.
+    # Another program may have renewed it meanwhile; a refresh-token often works only once.
     config = await asyncio.to_thread(kubeconfig.update_auth_provider, known.file, known.user, lambda now: now)
     oidc = known.updated(config)
     if oidc.id_token and _expiry(oidc.id_token) is None:
@@ -65,12 +72,16 @@ async def obtain(settings: Settings) -> Credential:
         async with asyncio.timeout(_PATIENCE):
             answer = await _refresh(oidc)
     except TimeoutError:
-        raise _failure(settings, f"the issuer {oidc.issuer} does not answer", "is it up, is the VPN?") from None
+        raise _failure(
+            settings, f"the issuer {oidc.issuer} does not answer", "is it running, and is the VPN connected?"
+        ) from None
     except _Problem as error:
         raise _failure(settings, f"the issuer {oidc.issuer} {error}", _AGAIN) from error
     except OSError as error:
         why = error.strerror or str(error)
-        raise _failure(settings, f"the issuer {oidc.issuer} cannot be used: {why}", "is it up, is the VPN?") from error
+        raise _failure(
+            settings, f"the issuer {oidc.issuer} cannot be used: {why}", "is it running, and is the VPN connected?"
+        ) from error
     token = str(answer["id_token"])
     changed = {"id-token": token}
     if answer.get("refresh_token"):
@@ -87,7 +98,7 @@ def _failure(settings: Settings, what: str, hint: str = "") -> HatchwayError:
 
 
 def _expiry(token: str) -> float | None:
-    """When a JWT ends, in seconds since the epoch (0 when it does not say); None for what is no JWT."""
+    """Return the expiry of a JWT, in seconds since the epoch (0 for none); None when the text is not a JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -99,44 +110,119 @@ def _expiry(token: str) -> float | None:
         return None
 
 
-class _Refused(_Problem):
-    """The issuer did not take the request, so that it may be made in another way."""
+class _RequestRefused(_Problem):
+    """The issuer has refused the request; another form of it may be accepted."""
 
 
 async def _refresh(oidc: Oidc) -> dict[str, Any]:
-    """The issuer's answer to the refresh-token. Raises _Problem, OSError, or TimeoutError."""
-    # Only those who have such a kubeconfig, and only when a token has ended, wait for these imports.
-    import httpx2
-
+    """Return the issuer's answer to the refresh-token. Raises _Problem or OSError."""
     try:
         ca = oidc.ca if isinstance(oidc.ca, bytes) or oidc.ca is None else oidc.ca.read_bytes()
         context = client_context(ca, None, None, insecure=False)
     except (OSError, ValueError) as error:
         raise _Problem(f"cannot be verified, its idp-certificate-authority cannot be used: {error}") from error
-    proxy = from_environment(urlsplit(oidc.issuer), os.environ)
+    client = _IssuerClient(context)
     try:
-        async with httpx2.AsyncClient(
-            verify=context, proxy=proxy or None, trust_env=False, follow_redirects=True, timeout=_PATIENCE
-        ) as client:
-            endpoint = await _token_endpoint(client, oidc.issuer)
-            form = {"grant_type": "refresh_token", "refresh_token": oidc.refresh_token}
-            # As golang.org/x/oauth2: credentials in the header first, which RFC 6749 prefers, then in the body.
-            pair = f"{quote_plus(oidc.client_id)}:{quote_plus(oidc.client_secret)}".encode()
-            header = {"authorization": "Basic " + base64.b64encode(pair).decode()}
+        endpoint = await _token_endpoint(client, oidc.issuer)
+        form = {"grant_type": "refresh_token", "refresh_token": oidc.refresh_token}
+        # As in golang.org/x/oauth2: the credentials are first sent in the header, which RFC 6749 prefers, then in the
+        # body.
+        pair = f"{quote_plus(oidc.client_id)}:{quote_plus(oidc.client_secret)}".encode()
+        header = {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+        try:
+            return await _token(client, endpoint, form, header)
+        except _RequestRefused:
+            form["client_id"] = oidc.client_id
+            if oidc.client_secret:
+                form["client_secret"] = oidc.client_secret
+            return await _token(client, endpoint, form, {})
+    except ProxyError as error:
+        raise _Problem(f"cannot be reached: {error.message}") from error
+    finally:
+        await client.aclose()
+
+
+class _IssuerClient:
+    """Asks an issuer, through the proxy of the environment where there is one, and follows its redirects."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._http = HttpClient()
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def ask(self, method: str, url: str, content: bytes, fields: dict[str, str]) -> tuple[int, bytes]:
+        """Return the status and the body of the answer, after following redirects as Go's net/http does.
+
+        Raises _Problem, or ProxyError when no answer came.
+        """
+        for _ in range(_REDIRECTS + 1):
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise _Problem(f"cannot be reached: {url!r} is not a valid URL")
+            answer = await self._http.ask(
+                self._upstream(parts), method, _head(method, parts, content, fields), content, _PATIENCE
+            )
             try:
-                return await _token(client, endpoint, form, header)
-            except _Refused:
-                form["client_id"] = oidc.client_id
-                if oidc.client_secret:
-                    form["client_secret"] = oidc.client_secret
-                return await _token(client, endpoint, form, {})
-    except (httpx2.HTTPError, httpx2.InvalidURL, ImportError) as error:
-        raise _Problem(f"cannot be reached: {error or type(error).__name__}") from error
+                location = answer.field(b"location") if answer.status in (301, 302, 303, 307, 308) else None
+                if location is None:
+                    return answer.status, await self._body(answer)
+            finally:
+                answer.leave()
+            target = urljoin(url, location.decode(errors="replace"))
+            if urlsplit(target).hostname != parts.hostname:
+                # Credentials are sent only to the host for which they were given.
+                fields = {name: value for name, value in fields.items() if name != "Authorization"}
+            if answer.status in (301, 302, 303) and method != "GET":
+                method, content = "GET", b""
+            url = target
+        raise _Problem(f"redirects more than {_REDIRECTS} times")
+
+    async def _body(self, answer: HttpAnswer) -> bytes:
+        body = bytearray()
+        async for piece in answer.pieces(_PATIENCE):
+            body += piece
+            if len(body) > _LARGEST:
+                raise _Problem(f"answered with more than {_LARGEST} bytes")
+        return bytes(body)
+
+    def _upstream(self, parts: SplitResult) -> Upstream:
+        assert parts.hostname is not None
+        tls = parts.scheme == "https"
+        try:
+            port = parts.port or (443 if tls else 80)
+            proxy = from_environment(parts, os.environ)
+            dialer = Dialer(
+                parts.hostname, port, proxy, proxy_tls=self._context if proxy.startswith("https:") else None
+            )
+        except (ValueError, HatchwayError) as error:
+            raise _Problem(f"cannot be reached: {error}") from error
+        key = ("issuer", parts.scheme, parts.hostname, port)
+        return Upstream(key, dialer, self._context if tls else None, parts.hostname.rstrip("."))
 
 
-async def _token_endpoint(client: Any, issuer: str) -> str:
-    """OpenID Connect Discovery 1.0, section 4."""
-    status, body = await _ask(client, "GET", issuer.removesuffix("/") + "/.well-known/openid-configuration", b"", {})
+def _head(method: str, parts: SplitResult, content: bytes, fields: dict[str, str]) -> bytes:
+    host = parts.netloc.rpartition("@")[2]
+    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        f"Host: {host if host.isascii() else host.encode('idna').decode()}",
+        f"User-Agent: hatchway/{__version__}",
+        *(f"{name}: {value}" for name, value in fields.items()),
+    ]
+    if content:
+        lines.append(f"Content-Length: {len(content)}")
+    if any(character in line for line in lines for character in "\r\n\0"):
+        raise _Problem(f"cannot be reached: {parts.geturl()!r} is not a valid URL")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def _token_endpoint(client: _IssuerClient, issuer: str) -> str:
+    """Return the issuer's token endpoint (OpenID Connect Discovery 1.0, section 4)."""
+    accept = {"Accept": "application/json"}
+    status, body = await client.ask("GET", issuer.removesuffix("/") + "/.well-known/openid-configuration", b"", accept)
     if status != 200:
         raise _Problem(f"answers {status} when it is asked for its configuration: {_short(body)}")
     try:
@@ -148,10 +234,10 @@ async def _token_endpoint(client: Any, issuer: str) -> str:
     return endpoint
 
 
-async def _token(client: Any, endpoint: str, form: dict[str, str], header: dict[str, str]) -> dict[str, Any]:
-    """RFC 6749, section 6."""
-    fields = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json", **header}
-    status, body = await _ask(client, "POST", endpoint, urlencode(form).encode(), fields)
+async def _token(client: _IssuerClient, endpoint: str, form: dict[str, str], header: dict[str, str]) -> dict[str, Any]:
+    """Ask the issuer for a token with a refresh token (RFC 6749, section 6)."""
+    fields = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **header}
+    status, body = await client.ask("POST", endpoint, urlencode(form).encode(), fields)
     try:
         found = json.loads(body)
     except ValueError:
@@ -160,25 +246,15 @@ async def _token(client: Any, endpoint: str, form: dict[str, str], header: dict[
         found = {}
     if not 200 <= status < 300 or found.get("error"):
         said = " ".join(str(found[key]) for key in ("error", "error_description") if found.get(key))
-        raise _Refused(f"refused to renew the token ({status}): {said or _short(body)}")
+        raise _RequestRefused(f"refused to renew the token ({status}): {said or _short(body)}")
     if not found.get("access_token"):
         raise _Problem("answered without an access_token")
     if not isinstance(found.get("id_token"), str):
         raise _Problem(
-            'answered without an id_token: either the scope "openid" was not requested at login, or it gives none when a '
-            "token is renewed"
+            'answered without an id_token: either the scope "openid" was not requested at login, or it gives none when '
+            "a token is renewed"
         )
     return found
-
-
-async def _ask(client: Any, method: str, url: str, content: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-    async with client.stream(method, url, content=content or None, headers=headers) as response:
-        body = bytearray()
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > _LARGEST:
-                raise _Problem(f"answered with more than {_LARGEST} bytes")
-        return response.status_code, bytes(body)
 
 
 def _short(body: bytes) -> str:

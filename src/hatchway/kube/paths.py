@@ -1,4 +1,4 @@
-"""Where a resource lives on an API server: `deployments.apps` → /apis/apps/v1/.../deployments."""
+"""Makes the paths of resources on an API server: `deployments.apps` → /apis/apps/v1/.../deployments."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-# Where a pod finds its own credentials: token, ca.crt, namespace.
+# The directory of a pod's own credentials: token, ca.crt, namespace.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-# Resources that Hatchway's own parts use and that belong to no namespace.
+# Resources without namespaces that Hatchway itself uses.
 CLUSTER_SCOPED = frozenset(
     {
         "namespaces",
@@ -34,7 +34,7 @@ _VERSION = re.compile(r"v[0-9]+((alpha|beta)[0-9]+)?\Z")
 
 @dataclass(frozen=True, slots=True)
 class ResourceName:
-    """A resource taken apart: `widgets.v1beta1.example.com` is (`example.com`, `v1beta1`, `widgets`)."""
+    """A parsed resource: `widgets.v1beta1.example.com` is (`example.com`, `v1beta1`, `widgets`)."""
 
     group: str
     version: str
@@ -42,15 +42,16 @@ class ResourceName:
 
     @property
     def api_version(self) -> str:
-        """As objects write it: `v1`, `apps/v1`."""
+        """Return the group and version as objects write it: `v1`, `apps/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def namespaced(self) -> bool:
+        """Return True when its objects belong to namespaces; for unknown types, too."""
         return (f"{self.plural}.{self.group}" if self.group else self.plural) not in CLUSTER_SCOPED
 
     def path(self, namespace: str | None = None, name: str = "", subresource: str = "") -> str:
-        """The URL path of the collection, of one object or of its subresource."""
+        """Return the URL path of the collection, of one object or of its subresource."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace and self.namespaced:
             parts += ["namespaces", quote(namespace, safe="")]
@@ -63,7 +64,7 @@ class ResourceName:
 
 
 def parse_resource(resource: str) -> ResourceName:
-    """`pods`, `deployments.apps`, `widgets.v1beta1.example.com`; the version is v1 unless it is said."""
+    """Parse `pods`, `deployments.apps`, `widgets.v1beta1.example.com`; without a version it is v1."""
     plural, _, rest = resource.partition(".")
     first, _, group = rest.partition(".")
     if _VERSION.match(first):

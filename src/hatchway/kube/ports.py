@@ -1,4 +1,4 @@
-"""The ports of services and pods: what is spoken there and which one is meant, without a connection. Pure."""
+"""Ports of services and pods: guesses their protocols, and chooses the default one, without connecting. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _APP_HTTPS = {"https", "wss", "kubernetes.io/wss"}
 
 _HTTPS_WORDS = {"https", "wss", "websecure", "https2"}
 _HTTP_WORDS = {"http", "http1", "http2", "ws", "websocket"}
-# Names that people give to HTTP ports, whatever the number says about TLS.
+# Names that people give to HTTP ports; the number may still mean TLS.
 _WEB_WORDS = {"web", "webui", "ui", "www", "dashboard", "console", "portal", "frontend", "rest", "api", "metrics"}
 _OTHER_WORDS = {
     *("grpc", "grpcs", "tcp", "udp", "dns", "dot", "domain", "ssh", "sftp", "ftp", "smtp", "smtps", "imap", "pop3"),
@@ -30,12 +30,53 @@ _HTTP_NUMBERS = {
     *(8050, 8080, 8081, 8082, 8086, 8088, 8089, 8090, 8096, 8123, 8200, 8265, 8384, 8500, 8501, 8787, 8888, 8889),
     *(8983, 9000, 9001, 9080, 9090, 9091, 9093, 9100, 9115, 9187, 9200, 9411, 15672, 16686, 19999, 20000, 50070),
 }
+# Numbers that usually mean another protocol than HTTP, by protocol (IANA's registry, projects' defaults).
 _OTHER_NUMBERS = {
-    *(20, 21, 22, 23, 25, 53, 88, 110, 111, 123, 135, 139, 143, 161, 179, 194, 389, 445, 465, 514, 587, 636, 853, 873),
-    *(990, 993, 995, 1433, 1521, 1883, 2049, 2181, 2380, 2888, 3306, 3389, 3868, 3888, 4222, 4317, 4369, 5222, 5432),
-    *(5433, 5671),
-    *(5672, 5900, 6379, 6380, 7000, 7001, 7199, 7687, 8883, 9042, 9092, 9094, 9160, 9300, 11211, 25672, 26257),
-    *(26379, 27017, 27018, 27019, 33060, 50051, 61613, 61616),
+    number: what
+    for what, numbers in {
+        "FTP": (20, 21, 990),
+        "SSH": (22,),
+        "Telnet": (23,),
+        "mail": (25, 110, 143, 465, 587, 993, 995),
+        "DNS": (53, 853),
+        "Kerberos": (88,),
+        "RPC": (111, 135),
+        "NTP": (123,),
+        "SMB": (139, 445),
+        "SNMP": (161,),
+        "BGP": (179,),
+        "IRC": (194,),
+        "LDAP": (389, 636),
+        "syslog": (514,),
+        "rsync": (873,),
+        "SQL Server": (1433,),
+        "Oracle": (1521,),
+        "MQTT": (1883, 8883),
+        "NFS": (2049,),
+        "ZooKeeper": (2181, 2888, 3888),
+        "etcd's peers": (2380,),
+        "MySQL": (3306, 33060),
+        "RDP": (3389,),
+        "Diameter": (3868,),
+        "NATS": (4222,),
+        "OpenTelemetry's gRPC": (4317,),
+        "Erlang": (4369, 25672),
+        "XMPP": (5222,),
+        "PostgreSQL": (5432, 5433),
+        "AMQP": (5671, 5672),
+        "VNC": (5900,),
+        "Redis": (6379, 6380, 26379),
+        "Cassandra": (7000, 7001, 7199, 9042, 9160),
+        "Neo4j": (7687,),
+        "Kafka": (9092, 9094),
+        "Elasticsearch's nodes": (9300,),
+        "memcached": (11211,),
+        "CockroachDB": (26257,),
+        "MongoDB": (27017, 27018, 27019),
+        "gRPC": (50051,),
+        "ActiveMQ": (61613, 61616),
+    }.items()
+    for number in numbers
 }
 
 
@@ -43,7 +84,7 @@ _OTHER_NUMBERS = {
 class Port:
     """A port of a service, or of a pod's container.
 
-    number: the service's (not the target's) port. target: a service's targetPort as text ("" when it says none).
+    number: the service's own port, not the targetPort. target: the service's targetPort as text; "" without one.
     """
 
     name: str
@@ -54,10 +95,15 @@ class Port:
 
 
 def ports(obj: Object) -> list[Port]:
-    """The ports of a Service, or those that a Pod's containers declare, sidecars' last; in their order."""
+    """Return the ports of a Service, or of a Pod's containers (sidecars last), in the order of declaration.
+
+    The ports of a workload are those of its pod template.
+    """
     spec = obj.get("spec") or {}
+    if "template" in spec:
+        spec = spec["template"].get("spec") or {}
     if "containers" in spec:
-        # Sidecars are init containers that go on running (KEP-753).
+        # Sidecars are init containers that continue to run (KEP-753).
         sidecars = [found for found in spec.get("initContainers") or () if found.get("restartPolicy") == "Always"]
         declared = [port for found in [*spec["containers"], *sidecars] for port in found.get("ports") or ()]
         return [Port(port.get("name") or "", port["containerPort"], port.get("protocol") or "TCP") for port in declared]
@@ -74,9 +120,11 @@ def ports(obj: Object) -> list[Port]:
 
 
 def scheme_of(port: Port) -> Literal["http", "https", ""]:
-    """What is spoken there, as far as appProtocol, names and well-known numbers tell; "" when they do not, or when it
-    is no HTTP."""
-    if _other(port):
+    """Return the protocol of a port, from appProtocol, names and well-known numbers.
+
+    It is "" when these do not show it, or when it is not HTTP.
+    """
+    if why_no_http(port):
         return ""
     app = port.app_protocol.lower()
     if app in _APP_HTTP:
@@ -96,39 +144,59 @@ def scheme_of(port: Port) -> Literal["http", "https", ""]:
 
 
 def is_http(port: Port) -> bool | None:
-    """Whether a browser can speak to it: True, False (a database, DNS, UDP ...), or None when nothing tells."""
-    if _other(port):
+    """Return whether the port speaks HTTP: True, False (a database, DNS, UDP ...), or None when it is not known."""
+    if why_no_http(port):
         return False
     return True if scheme_of(port) else None
 
 
-def _other(port: Port) -> bool:
-    """Whether it is known to be no HTTP. A clear name wins over a number: `http` on 5432 is HTTP."""
+def why_no_http(port: Port) -> str:
+    """Return why a port most likely does not speak HTTP, as a sentence without a full stop; "" when it may.
+
+    A clear name counts more than a number: `http` on 5432 is HTTP.
+    """
+    return declared_other(port) or _usually_other(port)
+
+
+def declared_other(port: Port) -> str:
+    """Return what in the port's object shows that it does not speak HTTP (protocol, appProtocol, name); "" for nothing.
+
+    The number alone does not count.
+    """
     if port.protocol not in ("", "TCP"):
-        return True
+        return f"it is a port for {port.protocol}"
     app = port.app_protocol.lower()
     if app:
-        return (
-            app not in _APP_HTTP and app not in _APP_HTTPS and bool(set(app.split("/")[-1].split("-")) & _OTHER_WORDS)
-        )
+        other = app not in _APP_HTTP and app not in _APP_HTTPS and set(app.split("/")[-1].split("-")) & _OTHER_WORDS
+        return f'its appProtocol is "{port.app_protocol}"' if other else ""
     words = _words(port)
-    if words & (_HTTP_WORDS | _HTTPS_WORDS):
-        return False
-    return bool(words & _OTHER_WORDS) or port.number in _OTHER_NUMBERS
+    if words & (_HTTP_WORDS | _HTTPS_WORDS) or not words & _OTHER_WORDS:
+        return ""
+    named = port.name if _split(port.name) & _OTHER_WORDS else port.target
+    return f'its name, "{named}", is that of another protocol'
+
+
+def _usually_other(port: Port) -> str:
+    """Return a sentence with the usual protocol of a port number; "" when that may be HTTP."""
+    what = _OTHER_NUMBERS.get(port.number)
+    if what is None or port.app_protocol or _words(port) & (_HTTP_WORDS | _HTTPS_WORDS):
+        return ""
+    return f"{port.number} is usually a port of {what}"
 
 
 def _words(port: Port) -> set[str]:
-    """The words of its name, of its target's name, and both as a whole."""
-    found: set[str] = set()
-    for text in (port.name, port.target if not is_digits(port.target) else ""):
-        found |= {text.lower(), *text.lower().replace("_", "-").split("-")}
-    return found - {""}
+    """Return the words of a port's name and of its targetPort's name, and both names as a whole."""
+    return _split(port.name) | (_split(port.target) if not is_digits(port.target) else set())
+
+
+def _split(name: str) -> set[str]:
+    return {name.lower(), *name.lower().replace("_", "-").split("-")} - {""}
 
 
 def default_port(found: list[Port]) -> Port | None:
-    """The port that is meant when none is said: the first that is HTTP, else the first that may be, else None.
+    """Return the default port: the first that is HTTP, else the first that may be HTTP, else None.
 
-    Among HTTP ports one for people comes before `metrics` and the like.
+    Among HTTP ports, one for people is preferred to `metrics` and the like.
     """
     http = [port for port in found if is_http(port)]
     for port in http:

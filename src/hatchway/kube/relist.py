@@ -1,23 +1,17 @@
-"""What changed while nobody was looking: a new complete list beside what was known before. Pure."""
+"""Finds the events that a watch has missed, by comparing a new list with what was known before. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from hatchway.kube.api import Object, WatchEvent
-
-Key = tuple[str, str]
-
-
-def key_of(obj: Object) -> Key:
-    """(namespace, name); "" as the namespace of cluster-scoped objects."""
-    return obj["metadata"].get("namespace") or "", obj["metadata"]["name"]
+from hatchway.kube.objects import Key, key_of
 
 
 def differences(known: dict[Key, Object], items: Iterable[Object]) -> list[WatchEvent]:
-    """The events that lead from `known` to `items`; `known` is brought up to date.
+    """Replace the content of `known` by `items`; return the events that lead from the old content to the new.
 
-    An object that was deleted and made again under its name is told as both: it shares nothing with the one before.
+    An object that was deleted and created again under the same name gives both events, because it is another object.
     """
     current = {key_of(item): item for item in items}
     events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]

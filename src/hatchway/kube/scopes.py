@@ -1,4 +1,4 @@
-"""Which services, EndpointSlices, pods and nodes this user may list and watch: asked by reviews, never by trial."""
+"""Finds out, by access reviews, which services, EndpointSlices, pods and nodes this user may list and watch."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Literal
 from hatchway.errors import ApiError
 from hatchway.kube import access
 from hatchway.kube.api import Client
+from hatchway.kube.wellknown import ENDPOINT_SLICES
 
-Kind = Literal["services", "slices", "pods", "nodes"]
-KINDS: tuple[Kind, ...] = ("services", "slices", "pods", "nodes")
-RESOURCES: dict[Kind, str] = {
+ViewKind = Literal["services", "slices", "pods", "nodes"]
+KINDS: tuple[ViewKind, ...] = ("services", "slices", "pods", "nodes")
+RESOURCES: dict[ViewKind, str] = {
     "services": "services",
-    "slices": "endpointslices.discovery.k8s.io",
+    "slices": ENDPOINT_SLICES,
     "pods": "pods",
     "nodes": "nodes",
 }
 _VERBS = ("list", "watch")
-# Questions on their way at one time: a user with rights in many namespaces must not flood the API server.
+# The most reviews at the same time: for a user with rights in many namespaces they must not flood the API server.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What may be seen of one kind.
+class ViewScope:
+    """The namespaces in which the user may read objects of one kind.
 
-    namespaces: None: all of it; else only in these, () is nothing; then `reason` says why, and `missing_rule` is YAML
-    for an administrator that would allow this and whatever else is missing.
+    namespaces: None for all; () for none. If not None, `reason` says why, and `missing_rule` is YAML
+    for an administrator that grants this right and all other missing ones.
     """
 
     namespaces: tuple[str, ...] | None
@@ -37,21 +38,28 @@ class Scope:
     missing_rule: str = ""
 
     def covers(self, namespace: str) -> bool:
-        """Whether what is in a namespace may be seen."""
+        """Return True when the user may read the objects in a namespace."""
         return self.namespaces is None or namespace in self.namespaces
 
 
-async def find_scopes(client: Client, own_namespace: str, only: Sequence[str] | None = None) -> dict[Kind, Scope]:
-    """The scope of each kind. own_namespace: the context's, looked at where namespaces cannot be listed.
-    only: look at these namespaces, whatever else may be seen; nodes are left out.
+async def find_scopes(
+    client: Client, own_namespace: str, only: Sequence[str] | None = None, kinds: Sequence[ViewKind] = KINDS
+) -> dict[ViewKind, ViewScope]:
+    """Return the scope of each kind.
 
-    Raises ApiError when the server cannot be asked.
+    Args:
+        own_namespace: the context's namespace, which is tried when namespaces cannot be listed.
+        only: use only these namespaces; nodes are then left out.
+        kinds: the kinds of which the scopes are needed.
+
+    Raises:
+        ApiError: the server cannot answer now.
     """
-    wanted = KINDS if only is None else ("services", "slices", "pods")
-    scopes: dict[Kind, Scope] = {}
+    wanted = [kind for kind in kinds if only is None or kind != "nodes"]
+    scopes: dict[ViewKind, ViewScope] = {}
     if only is None:
         everywhere = await asyncio.gather(*(_may_follow(client, RESOURCES[kind]) for kind in wanted))
-        scopes |= {kind: Scope(None) for kind, may in zip(wanted, everywhere, strict=True) if may}
+        scopes |= {kind: ViewScope(None) for kind, may in zip(wanted, everywhere, strict=True) if may}
     rest = [kind for kind in wanted if kind not in scopes]
     if not rest:
         return scopes
@@ -81,21 +89,24 @@ async def find_scopes(client: Client, own_namespace: str, only: Sequence[str] | 
     for kind in rest:
         if kind in short:
             reason = _reason(kind, reached[kind], namespaces, listed, only is not None)
-            scopes[kind] = Scope(reached[kind], reason, rule)
+            scopes[kind] = ViewScope(reached[kind], reason, rule)
         else:
-            scopes[kind] = Scope(reached[kind])
+            scopes[kind] = ViewScope(reached[kind])
     return {kind: scopes[kind] for kind in wanted}
 
 
-def _reason(kind: Kind, reached: tuple[str, ...], namespaces: list[str], listed: bool, chosen: bool) -> str:
-    """Why not all of a kind is seen. listed: `namespaces` are all there are. chosen: they are those asked for."""
+def _reason(kind: ViewKind, reached: tuple[str, ...], namespaces: list[str], listed: bool, chosen: bool) -> str:
+    """Return why not all objects of a kind are shown.
+
+    listed: whether `namespaces` are all that exist. chosen: whether the user chose them.
+    """
     what = "endpointslices" if kind == "slices" else kind
     if kind == "nodes":
         return "you may not list and watch nodes"
     if reached and (listed or chosen):
         return f"you may list and watch {what} in {len(reached)} of {len(namespaces)} namespaces"
     if reached:
-        return f'you may not list namespaces, so only the context\'s, "{namespaces[0]}", is looked at'
+        return f'you may not list namespaces, so only the context\'s, "{namespaces[0]}", is shown'
     reason = f"you may not list and watch {what}"
     if chosen:
         return f"{reason} in {', '.join(namespaces)}"
@@ -109,8 +120,13 @@ async def _may_follow(client: Client, resource: str, namespace: str = "") -> boo
     return all(allowed for allowed, _ in answers)
 
 
-async def _in_namespace(client: Client, gate: asyncio.Semaphore, namespace: str, kinds: Sequence[Kind]) -> set[Kind]:
-    """Those of `kinds` that may be followed in a namespace: one rules review, more only where that cannot tell all."""
+async def _in_namespace(
+    client: Client, gate: asyncio.Semaphore, namespace: str, kinds: Sequence[ViewKind]
+) -> set[ViewKind]:
+    """Return those of `kinds` that the user may list and watch in a namespace.
+
+    This takes one rules review, and further reviews when that is incomplete.
+    """
     async with gate:
         try:
             rules = await access.rules(client, namespace)

@@ -1,10 +1,12 @@
-"""TLS contexts towards an API server, its proxy or its issuer, which trust and show what Go's `crypto/tls` would."""
+"""Makes TLS contexts for an API server, its proxy or its issuer, with the behaviour of Go's `crypto/tls`."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import contextlib
+import functools
+import itertools
 import os
 import ssl
 import tempfile
@@ -16,7 +18,10 @@ _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of a PEM file. kind: as in its first line. headers: whether it has some (`Proc-Type`, `DEK-Info`)."""
+    """One block of a PEM file.
+
+    kind: the type in its first line. headers: whether it has headers (`Proc-Type`, `DEK-Info`).
+    """
 
     kind: str
     content: bytes
@@ -24,22 +29,43 @@ class Block:
 
     @property
     def pem(self) -> bytes:
-        """Written without headers."""
+        """Return the block as PEM, without headers."""
         kind = self.kind.encode()
         text = base64.encodebytes(self.content)
         return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (kind, text, kind)
 
 
-def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool) -> ssl.SSLContext:
-    """A context that trusts `ca` alone (the system's authorities when None) and shows the certificate when given (PEM).
+@functools.cache
+def unverified() -> ssl.SSLContext:
+    """Return a context that does not verify certificates, for programs inside a cluster.
 
-    Whatever certificate is in `ca` is trusted: a root, an intermediate one, the server's own. Raises OSError
-    (ssl.SSLError) or ValueError when something of it cannot be used.
+    Their certificates are seldom for a name that could be verified; probes of kubelets and the API server's proxy do
+    not verify them, either.
     """
-    # Not `create_default_context`: from Python 3.13 on it refuses authorities that kubeadm and others have made.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool) -> ssl.SSLContext:
+    """Return a context that trusts only `ca`, and sends the client certificate if there is one.
+
+    Any certificate in `ca` is trusted: a root, an intermediate one, or the server's own.
+
+    Args:
+        ca: PEM; None for the system's CAs.
+        certificate: PEM, with `key`; None for no client certificate.
+        key: PEM.
+        insecure: whether to trust any server.
+
+    Raises:
+        OSError, ValueError: one of them cannot be used (also ssl.SSLError).
+    """
+    # Not `create_default_context`, which since Python 3.13 refuses CAs that kubeadm and others have made.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    # Go goes by the alternative names alone.
+    # Go uses only the alternative names.
     context.hostname_checks_common_name = False
     if insecure:
         context.check_hostname = False
@@ -50,30 +76,46 @@ def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | Non
         context.load_default_certs()
     if certificate is not None and key is not None:
         with _as_file(_chain(certificate) + _private_key(key)) as path:
-            # The password is for a key that has one: OpenSSL would ask for it on the terminal.
+            # An empty password, because for an encrypted key OpenSSL would ask for one on the terminal.
             context.load_cert_chain(path, password="")
-    # Without it a server may choose HTTP/2, which the data path does not speak.
+    # Without ALPN a server may choose HTTP/2, which the data path does not speak.
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def server_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """Return the context of an HTTPS server.
+
+    certificate, key: PEM; the server's own certificate comes first, then those that have signed it.
+
+    Raises:
+        OSError, ValueError: they cannot be used (also ssl.SSLError).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with _as_file(_chain(certificate, "certificate") + _private_key(key, "key")) as path:
+        context.load_cert_chain(path, password="")
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def blocks(data: bytes) -> Iterator[Block]:
-    """The blocks of a PEM file, as Go's `pem.Decode` finds them: text around them, in whatever encoding, does not
-    matter, and what is broken is passed over."""
+    """Return the blocks of a PEM file, as Go's `pem.Decode` finds them.
+
+    Text around them in any encoding, and broken blocks, are skipped.
+    """
     at = 0
     while (end := _line_start(data, _END, at)) >= 0:
         begin = data.rfind(_BEGIN, at, end)
         at = end + len(_END)
-        trailer = data[end:].split(b"\n", 1)[0].strip()
+        line = data.find(b"\n", end)
+        trailer = data[end : line if line >= 0 else len(data)].strip()
         if begin < 0 or (begin > 0 and data[begin - 1 : begin] != b"\n"):
             continue
         first, _, body = data[begin:end].partition(b"\n")
         kind = first.strip()[len(_BEGIN) : -len(_DASHES)]
         if not first.strip().endswith(_DASHES) or trailer != _END + kind + _DASHES:
             continue
-        lines = body.split(b"\n")
-        while lines and b":" in lines[0]:
-            lines.pop(0)
+        lines = itertools.dropwhile(lambda text: b":" in text, body.split(b"\n"))
         with contextlib.suppress(binascii.Error, UnicodeDecodeError):
             content = base64.b64decode(b"".join(b"".join(lines).split()), validate=True)
             yield Block(kind.decode(), content, b":" in body)
@@ -91,7 +133,7 @@ def _certificates(data: bytes) -> list[Block]:
 
 
 def _trust(context: ssl.SSLContext, ca: bytes) -> None:
-    """Trust each certificate that can be read; one that cannot does not spoil the others. Raises ValueError for none."""
+    """Trust each certificate that can be read, even if others cannot. Raises ValueError when none can be read."""
     problem: ssl.SSLError | None = None
     taken = 0
     for block in _certificates(ca):
@@ -105,27 +147,30 @@ def _trust(context: ssl.SSLContext, ca: bytes) -> None:
         raise ValueError(f"the certificate-authority {why}")
 
 
-def _chain(certificate: bytes) -> bytes:
+def _chain(certificate: bytes, name: str = "client-certificate") -> bytes:
     found = _certificates(certificate)
     if not found:
-        raise ValueError("the client-certificate holds no certificate in PEM")
+        raise ValueError(f"the {name} holds no certificate in PEM")
     return b"".join(block.pem for block in found)
 
 
-def _private_key(key: bytes) -> bytes:
-    """The first private key; a file may hold parameters and certificates beside it."""
+def _private_key(key: bytes, name: str = "client-key") -> bytes:
+    """Return the first private key; the file may also hold parameters and certificates."""
     for block in blocks(key):
         if block.kind == "PRIVATE KEY" or block.kind.endswith(" PRIVATE KEY"):
             if block.headers or block.kind == "ENCRYPTED PRIVATE KEY":
-                raise ValueError("the client-key is encrypted; `openssl pkey` writes one without a password")
+                raise ValueError(f"the {name} is encrypted; `openssl pkey` writes one without a password")
             return block.pem
-    raise ValueError("the client-key holds no private key in PEM")
+    raise ValueError(f"the {name} holds no private key in PEM")
 
 
 @contextlib.contextmanager
 def _as_file(secret: bytes) -> Iterator[str]:
-    """A name for bytes that `load_cert_chain` can open: in memory where the system can do that, else a file of ours
-    alone that is gone at the end of the block."""
+    """Yield a path at which `load_cert_chain` can read the bytes.
+
+    They are in memory where the system allows that, else in a file that only this user can read and that is removed
+    afterwards.
+    """
     if hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd"):
         with os.fdopen(os.memfd_create("hatchway", os.MFD_CLOEXEC), "wb") as memory:
             memory.write(secret)

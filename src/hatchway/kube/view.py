@@ -1,7 +1,7 @@
-"""The live view of what this user may reach: services, EndpointSlices, pods and nodes, followed by watches.
+"""A live view of what this user may reach: services, EndpointSlices, pods and nodes, kept up to date by watches.
 
-What may be listed is asked by access reviews (`kube/scopes.py`), for each kind on its own, and again every minute,
-after a refusal, and when the connection has become another cluster's or another user's.
+Access reviews find out what may be listed (`kube/scopes.py`), for each kind separately. They are repeated every minute,
+after a refusal, and when the connection has got another cluster or user.
 """
 
 from __future__ import annotations
@@ -18,27 +18,32 @@ from hatchway.errors import ApiError
 from hatchway.kube import access
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
-from hatchway.kube.endpoints import SERVICE_NAME, slice_of_endpoints
 from hatchway.kube.informer import Informer
-from hatchway.kube.scopes import RESOURCES, Kind, Scope, find_scopes
+from hatchway.kube.objects import Key
+from hatchway.kube.readyendpoints import slice_of_endpoints
+from hatchway.kube.scopes import KINDS, RESOURCES, ViewKind, ViewScope, find_scopes
+from hatchway.kube.wellknown import SERVICE_NAME
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 # ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", name, {}).
-Callback = Callable[[str, str, Object], None]
+ViewCallback = Callable[[str, str, Object], None]
 
 _ASK_AGAIN = 60.0
-# After a refusal the rights are looked at again, but not more often than this.
+# After a refusal the rights are reviewed again, but only when the last review is this many seconds old.
 _REFUSED_PAUSE = 5.0
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How well the view is: "connecting" until everything was listed once, "live", or "away" while the API server
-    cannot be reached or refuses the credentials; what was seen last stays. reason, hint: why it is away.
-    since: seconds since the epoch."""
+    """The state of a view's connection.
+
+    name: "connecting" until everything was listed once; "live"; or "away" while the API server cannot be reached or
+    refuses the credentials. While it is away, the last known objects stay.
+    reason, hint: why it is away.
+    since: seconds since the epoch.
+    """
 
     name: Literal["connecting", "live", "away"]
     reason: str
@@ -47,42 +52,54 @@ class State:
 
 
 class View:
-    """Live objects by (namespace, name); shared: never change them. `run` follows until cancelled.
+    """Live objects by (namespace, name). They are shared, so never change them. `run` keeps them up to date.
 
-    services, slices, pods, nodes: EndpointSlices keep their own names; where the cluster has none (before 1.21) they
-    are made of Endpoints. scopes: what may be listed, by those four names; empty until it was asked.
+    services, slices, pods, nodes: the objects. EndpointSlices have their own names; for clusters without them (before
+    1.21) they are made from Endpoints. scopes: what may be listed, by these four names; empty while unknown.
     """
 
-    def __init__(self, connection: Connection, namespaces: Sequence[str] | None = None) -> None:
-        """namespaces: look at these only (nodes are left out then); None: at all that may be seen."""
+    def __init__(
+        self,
+        connection: Connection,
+        namespaces: Sequence[str] | None = None,
+        kinds: Sequence[ViewKind] = KINDS,
+    ) -> None:
+        """Make a view; `run` fills it.
+
+        Args:
+            connection: the API server.
+            namespaces: the only namespaces to show (without nodes); None for all that may be read.
+            kinds: the kinds to show.
+        """
         self.services: dict[Key, Object] = {}
         self.slices: dict[Key, Object] = {}
         self.pods: dict[Key, Object] = {}
         self.nodes: dict[Key, Object] = {}
-        self.scopes: dict[Kind, Scope] = {}
+        self.scopes: dict[ViewKind, ViewScope] = {}
         self.state = State("connecting", "", "", time.time())
         self._connection = connection
+        self._kinds = tuple(kinds)
         self._namespaces = tuple(namespaces) if namespaces is not None else None
-        self._items: dict[Kind, dict[Key, Object]] = {
+        self._items: dict[ViewKind, dict[Key, Object]] = {
             "services": self.services,
             "slices": self.slices,
             "pods": self.pods,
             "nodes": self.nodes,
         }
         self._by_service: dict[Key, dict[str, Object]] = {}
-        self._subscribers: list[Callback] = []
-        self._feeds: dict[tuple[Kind, str], asyncio.Task[None]] = {}
-        self._synced: set[tuple[Kind, str]] = set()
+        self._subscribers: list[ViewCallback] = []
+        self._feeds: dict[tuple[ViewKind, str], asyncio.Task[None]] = {}
+        self._synced: set[tuple[ViewKind, str]] = set()
         self._complete = asyncio.Event()
         self._wake = asyncio.Event()
-        self._forbidden: dict[tuple[Kind, str], float] = {}
-        self._absent: set[Kind] = set()
+        self._forbidden: dict[tuple[ViewKind, str], float] = {}
+        self._absent: set[ViewKind] = set()
         self._old_endpoints = False
         self._refusal: ApiError | None = None
         self._identity = connection.identity
 
-    def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback` after each change, and at once for what is known already. Returns what ends that.
+    def subscribe(self, callback: ViewCallback) -> Callable[[], None]:
+        """Call `callback` after each change, and at once for each known object. Returns what ends that.
 
         It must return quickly. After a change of `state` it is called with ("state", the state's name, {}).
         """
@@ -93,23 +110,23 @@ class View:
         return lambda: self._subscribers.remove(callback)
 
     def slices_of(self, namespace: str, service: str) -> Iterable[Object] | None:
-        """The EndpointSlices of a service; None when they may not be seen."""
+        """Return the EndpointSlices of a service; None when they may not be read."""
         scope = self.scopes.get("slices")
         if scope is not None and not scope.covers(namespace):
             return None
         return self._by_service.get((namespace, service), {}).values()
 
     def sees_pods(self, namespace: str) -> bool:
-        """Whether the pods of a namespace may be seen."""
+        """Return True when the pods of a namespace may be read."""
         scope = self.scopes.get("pods")
         return scope is None or scope.covers(namespace)
 
     async def complete(self) -> None:
-        """Wait until everything that may be listed has been, once."""
+        """Wait until everything that may be listed was listed once."""
         await self._complete.wait()
 
     async def run(self) -> None:
-        """Follow until cancelled; trouble with the API server never ends it, see `state`."""
+        """Keep the objects up to date until cancelled. Trouble with the API server does not end it; see `state`."""
         stop = self._connection.subscribe(self._connection_changed)
         try:
             async with asyncio.TaskGroup() as group:
@@ -126,10 +143,12 @@ class View:
                 await self._start_over()
             pause = _ASK_AGAIN
             if self._connection.trouble is not None:
-                # What is remembered would hide that the server is there again.
+                # A remembered error would hide that the server is back.
                 access.forget(self._connection.client)
             try:
-                scopes = await find_scopes(self._connection.client, self._connection.namespace, self._namespaces)
+                scopes = await find_scopes(
+                    self._connection.client, self._connection.namespace, self._namespaces, self._kinds
+                )
                 self._refused(None)
                 self._follow(group, scopes)
                 wait = _FIRST_RETRY
@@ -142,20 +161,20 @@ class View:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
 
-    def _follow(self, group: asyncio.TaskGroup, scopes: dict[Kind, Scope]) -> None:
-        """Start the feeds that these scopes need, end those that they do not."""
+    def _follow(self, group: asyncio.TaskGroup, scopes: dict[ViewKind, ViewScope]) -> None:
+        """Start the feeds for these scopes, and end all others."""
         for kind in self._absent:
-            scopes[kind] = Scope((), f"this cluster has no {kind}")
+            scopes[kind] = ViewScope((), f"this cluster has no {kind}")
         if scopes != self.scopes:
             self.scopes = scopes
             self._tell("state", self.state.name, {})
-        wanted: set[tuple[Kind, str]] = set()
+        wanted: set[tuple[ViewKind, str]] = set()
         for kind, scope in scopes.items():
             wanted |= {(kind, namespace) for namespace in (("",) if scope.namespaces is None else scope.namespaces)}
         for feed in [feed for feed in self._feeds if feed not in wanted]:
             self._feeds.pop(feed).cancel()
             self._synced.discard(feed)
-        # What is in none of the scopes any more must not be shown: the right to see it was taken away.
+        # An object outside of all scopes must not be shown any more: the right to read it was removed.
         for kind, scope in scopes.items():
             if scope.namespaces is not None:
                 gone = [obj for (where, _), obj in self._items[kind].items() if where not in scope.namespaces]
@@ -166,8 +185,8 @@ class View:
             if task is None or task.done():
                 self._feeds[feed] = group.create_task(self._feed(feed), name=f"view of {feed[0]} {feed[1]}")
 
-    async def _feed(self, feed: tuple[Kind, str]) -> None:
-        """Follow one resource in one namespace ("": in all); ends when the server refuses it."""
+    async def _feed(self, feed: tuple[ViewKind, str]) -> None:
+        """Watch one resource in one namespace ("" for all) until the server refuses it."""
         kind, namespace = feed
         wait = _FIRST_RETRY
         while True:
@@ -194,12 +213,12 @@ class View:
                 self._wake.set()
                 return
             if error.code == 403:
-                # The planner asks what is allowed now; until then what was seen stays.
+                # The rights are reviewed again; until then the known objects stay.
                 log.info("%s may not be followed any more: %s", kind, error.message)
                 access.forget(self._connection.client)
                 before, self._forbidden[feed] = self._forbidden.get(feed), time.monotonic()
                 if before is not None and time.monotonic() - before < _ASK_AGAIN:
-                    # The reviews allow what the server refuses: no reason to ask for ever.
+                    # The reviews allow what the server refuses, so do not ask without a pause.
                     await asyncio.sleep(_REFUSED_PAUSE)
                 self._wake.set()
                 return
@@ -207,12 +226,12 @@ class View:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
 
-    def _receiver(self, kind: Kind, old: bool) -> Callable[[str, Object], None]:
+    def _receiver(self, kind: ViewKind, old: bool) -> Callable[[str, Object], None]:
         if old:
             return lambda event, obj: self._change(kind, event, slice_of_endpoints(obj))
         return lambda event, obj: self._change(kind, event, obj)
 
-    def _change(self, kind: Kind, event: str, obj: Object) -> None:
+    def _change(self, kind: ViewKind, event: str, obj: Object) -> None:
         metadata = obj["metadata"]
         key = metadata.get("namespace", ""), metadata["name"]
         if event == "DELETED":
@@ -229,15 +248,15 @@ class View:
                 self._by_service.setdefault(service, {})[key[1]] = obj
         self._tell(kind, event, obj)
 
-    def _prune(self, feed: tuple[Kind, str], seen: set[Key]) -> None:
-        """Take out what vanished while nobody followed."""
+    def _prune(self, feed: tuple[ViewKind, str], seen: set[Key]) -> None:
+        """Remove objects that were deleted while there was no watch."""
         kind, namespace = feed
         for key, obj in list(self._items[kind].items()):
             if key not in seen and (not namespace or key[0] == namespace):
                 self._change(kind, "DELETED", obj)
 
     async def _start_over(self) -> None:
-        """The connection is another cluster's or another user's: nothing of what was seen holds."""
+        """Drop everything, because the connection now has another cluster or user."""
         tasks = list(self._feeds.values())
         for task in tasks:
             task.cancel()
@@ -267,9 +286,11 @@ class View:
         self._judge()
 
     def _judge(self) -> None:
-        """Find the state anew."""
+        """Compute the state again."""
         trouble, refusal = self._connection.trouble, self._refusal
-        synced = bool(self.scopes) and self._feeds.keys() <= self._synced
+        # Objects of another cluster or user do not count.
+        own = self._identity == self._connection.identity
+        synced = own and bool(self.scopes) and self._feeds.keys() <= self._synced
         if synced:
             self._complete.set()
         name: Literal["connecting", "live", "away"]
@@ -277,8 +298,10 @@ class View:
             name, reason, hint, since = "away", trouble.reason, trouble.hint, trouble.since
         elif refusal is not None:
             verb, advice = ("refuses", "log in again") if refusal.code in (401, 403) else ("answers", "is it well?")
-            reason = f"{self._connection.label} {verb}: {refusal.message}"
-            name, hint, since = "away", refusal.hint or f"{advice}; it is tried again by itself", time.time()
+            # The message of a credential plugin begins with the label already.
+            label = self._connection.label
+            reason = f"{label} {verb}: {refusal.message.removeprefix(f'{label}: ')}"
+            name, hint, since = "away", refusal.hint or advice, time.time()
         else:
             name, reason, hint, since = "live" if synced else "connecting", "", "", time.time()
         if (name, reason) != (self.state.name, self.state.reason):

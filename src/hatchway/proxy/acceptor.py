@@ -1,81 +1,101 @@
-"""Accepting connections: a listening socket's queue becomes clients' connections, after a TLS handshake where one is due."""
+"""The clients of a listener: accepted sockets become `ClientConnection`s, after a TLS handshake where one is due."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl as ssl_module
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from hatchway.proxy import transports
-from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.acceptloop import AcceptLoop, refuse
+from hatchway.proxy.clientconnection import ClientConnection
 from hatchway.proxy.context import Context
+from hatchway.proxy.servername import read_server_name
 
 logger = logging.getLogger("hatchway.proxy")
 
 _TLS_HANDSHAKE: Final = b"\x16"  # RFC 8446 section 5.1, ContentType.handshake
 _BACKLOG: Final = 1024
-_AT_ONCE: Final = 64  # leave the loop a chance under a flood
-_PAUSE: Final = 1.0
+
+# Returns the context for the name that a client asks for ("" for none).
+TlsChooser = Callable[[str], ssl_module.SSLContext]
 
 
 class Acceptor:
-    """Makes a bound socket listen and accepts from it until `close`.
+    """Makes a bound socket listen, and serves the clients that it accepts, until `close`.
 
-    ssl: for TLS. sniff: plain HTTP is welcome, too; a connection's first byte tells.
+    ssl: for TLS; None for plain HTTP.
+    sniff: with `ssl`, serve plain HTTP too; the first byte of a connection tells which of them the client speaks.
     """
 
-    def __init__(self, context: Context, sock: socket.socket, ssl: ssl_module.SSLContext | None, sniff: bool) -> None:
+    def __init__(
+        self, context: Context, sock: socket.socket, ssl: ssl_module.SSLContext | TlsChooser | None, sniff: bool
+    ) -> None:
         self._context = context
-        self._sock = sock
         self._ssl = ssl
         self._sniff = sniff
-        self._retry: asyncio.TimerHandle | None = None
         sock.listen(_BACKLOG)
-        self._listen()
+        self._accepting = AcceptLoop(sock, self._accepted, "the listener")
 
-    def _listen(self) -> None:
-        self._retry = None
-        self._context.loop.add_reader(self._sock.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                connection, _ = self._sock.accept()
-            except BlockingIOError:
+    def _accepted(self, connection: socket.socket, peer: Any) -> None:
+        address = ""
+        if (by_address := self._context.by_address) is not None:
+            address = str(peer[0])
+            if not by_address.admit(address):
+                refuse(connection)
                 return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                # Out of descriptors or memory (accept(2)): the queue stays as it is, and to ask again at once is no help.
-                logger.error("no connection can be accepted now, the next attempt is in a second: %s", error)
-                self._context.loop.remove_reader(self._sock.fileno())
-                self._retry = self._context.loop.call_later(_PAUSE, self._listen)
-                return
-            connection.setblocking(False)
-            self._context.spawn(self._opened(connection), "connection")
+        self._context.spawn(self._serve(connection, address), "connection")
 
-    async def _opened(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket, address: str) -> None:
+        """Make a client's connection of an accepted socket.
+
+        address: the one under which the connection was counted; "" when it was not counted.
+        """
+        context = self._context
+        made: list[ClientConnection] = []
+
+        def make(secure: bool) -> ClientConnection:
+            made.append(client := ClientConnection(context, secure))
+            if address and context.by_address is not None:
+                context.by_address.made(client, address)
+            return client
+
+        try:
+            await self._open(connection, make)
+        finally:
+            if address and context.by_address is not None:
+                if not made:
+                    context.by_address.release(address)
+                elif made[0] not in context.connections:
+                    # The handshake failed, or the client has already closed the connection.
+                    context.by_address.closed(made[0])
+
+    async def _open(self, connection: socket.socket, make: Callable[[bool], ClientConnection]) -> None:
         context = self._context
         try:
             async with asyncio.timeout(context.limits.head_timeout):
                 first = await self._peek(connection) if self._sniff else _TLS_HANDSHAKE
                 if first:
-                    tls = self._ssl if first == _TLS_HANDSHAKE else None
-                    await transports.accept(
-                        lambda: ClientConnection(context, tls is not None), connection, context.limits, tls
-                    )
+                    tls = await self._choose_tls(connection) if first == _TLS_HANDSHAKE else None
+                    await transports.accept(lambda: make(tls is not None), connection, context.limits, tls)
                     return
-        except (OSError, EOFError) as error:  # handshakes that fail are the client's affair
+        except (OSError, EOFError) as error:  # only this client is concerned: no warning
             logger.debug("a connection failed before its first request: %s", error)
         except BaseException:
             connection.close()
             raise
         connection.close()
 
+    async def _choose_tls(self, connection: socket.socket) -> ssl_module.SSLContext | None:
+        if self._ssl is None or isinstance(self._ssl, ssl_module.SSLContext):
+            return self._ssl
+        return self._ssl(await read_server_name(connection))
+
     async def _peek(self, connection: socket.socket) -> bytes:
+        """Return the first byte that the client sends, and leave it in the socket; b"" when it sends nothing."""
         loop = self._context.loop
         while True:
             try:
@@ -89,13 +109,8 @@ class Acceptor:
                     loop.remove_reader(connection.fileno())
 
     def close(self) -> None:
-        """Listen no more. Connections that are being opened are the context's tasks."""
-        if self._retry is not None:
-            self._retry.cancel()
-        self._context.loop.remove_reader(self._sock.fileno())
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        """Stop listening. The tasks of connections that are being opened belong to the context."""
+        self._accepting.close()
 
 
 def _wake(future: asyncio.Future[None]) -> None:

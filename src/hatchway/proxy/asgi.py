@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from hatchway.proxy import heads
 from hatchway.proxy.context import Context
+from hatchway.proxy.contracts import ExchangeClient
 from hatchway.proxy.fields import BadMessage, end_to_end
 from hatchway.proxy.heads import Request
 from hatchway.proxy.routing import ASGIApp, Headers, RequestHead, Scope, get_header
-
-if TYPE_CHECKING:
-    from hatchway.proxy.connection import ClientConnection
 
 logger = logging.getLogger("hatchway.proxy")
 
 
 class ClientDisconnected(OSError):
-    """`send` after the client has gone (ASGI's http specification, version 2.4, asks for an OSError)."""
+    """Raised by `send` after the client has disconnected (ASGI's http specification 2.4 asks for an OSError)."""
 
 
 class AppExchange:
-    """Runs an application in a task; its `receive` and `send` are backpressured by the client's connection."""
+    """Runs an ASGI application in a task (`contracts.Exchange`).
+
+    Backpressure: `send` waits while the client reads too slowly, and the client is not read while the application does
+    not call `receive`.
+    """
+
+    takes_bulk = False
 
     __slots__ = (
         "_app",
@@ -46,7 +50,7 @@ class AppExchange:
     )
 
     def __init__(
-        self, client: ClientConnection, context: Context, request: Request, head: RequestHead, app: ASGIApp
+        self, client: ExchangeClient, context: Context, request: Request, head: RequestHead, app: ASGIApp
     ) -> None:
         self._client = client
         self._context = context
@@ -66,6 +70,7 @@ class AppExchange:
         self._framed_length: int | None = None
 
     def start(self) -> None:
+        """Run the application."""
         self._context.spawn(self._run(), "application")
 
     def _scope(self) -> Scope:
@@ -93,8 +98,8 @@ class AppExchange:
         try:
             await self._app(self._scope(), self._receive, self._send)
         except ClientDisconnected:
-            pass  # the client is gone: nobody is left to be told
-        except Exception:  # whatever an application does wrong must not end the listener
+            pass  # nothing is left to do: the client has disconnected
+        except Exception:  # an application's error must not end the listener
             if not self._lost:
                 logger.exception("the application failed on %s", self._request.method)
         except BaseException:
@@ -104,21 +109,21 @@ class AppExchange:
         if self._lost or self._finished:
             return
         self._finished = True
-        if not self._client.begun:
+        if not self._client.writer.begun:
             self._client.fail(500, "internal error")
         else:
             self._client.cut()
 
     async def _receive(self) -> dict[str, Any]:
-        if self._expect and not self._pieces and not self._ended and not self._lost and not self._client.begun:
+        if self._expect and not self._pieces and not self._ended and not self._lost and not self._client.writer.begun:
             self._expect = False
-            self._client.interim(100, b"")
+            self._client.writer.interim(100, b"")
         while not self._lost:
             if self._pieces or (self._ended and not self._finished and self._size >= 0):
                 data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
                 self._pieces.clear()
                 more = not self._ended
-                # Below zero: the end of the body was handed out, what follows can only be a disconnect.
+                # -1: the application has got the end of the body. The only message after that is http.disconnect.
                 self._size = 0 if more else -1
                 if more:
                     self._client.release()
@@ -134,33 +139,35 @@ class AppExchange:
 
     async def _send(self, message: Any) -> None:
         if self._lost:
-            raise ClientDisconnected("the client has gone")
+            raise ClientDisconnected("the client has disconnected")
         kind = message["type"]
         if kind == "http.response.start":
-            if self._head_of_response is not None or self._client.begun:
-                raise RuntimeError("the response has been started already")
+            if self._head_of_response is not None or self._client.writer.begun:
+                raise RuntimeError("http.response.start was sent twice")
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
             self._head_of_response = (int(message["status"]), headers)
         elif kind == "http.response.body":
-            if self._finished or (self._head_of_response is None and not self._client.begun):
-                raise RuntimeError("a body without a response")
+            if self._finished or (self._head_of_response is None and not self._client.writer.begun):
+                raise RuntimeError(
+                    "http.response.body was sent before http.response.start, or after the end of the body"
+                )
             await self._send_body(bytes(message.get("body", b"")), bool(message.get("more_body", False)))
         else:
-            raise RuntimeError(f"unknown message {kind!r}")
+            raise RuntimeError(f"unknown ASGI message {kind!r}")
 
     async def _send_body(self, data: bytes, more: bool) -> None:
         client = self._client
         if self._head_of_response is not None:
             self._begin(*self._head_of_response, data, more)
-        status_has_body = not heads.bodiless(self._request.method, client.status)
+        status_has_body = not heads.bodiless(self._request.method, client.writer.status)
         if data and status_has_body:
             if self._framed_length is not None:
                 self._framed_length -= len(data)
                 if self._framed_length < 0:
-                    raise RuntimeError("the body is longer than its Content-Length")
-            client.send(data)
+                    raise RuntimeError("the response body is longer than its Content-Length")
+            client.writer.send(data)
         if more:
-            client.push()
+            client.writer.push()
             if self._full:
                 self._write_waiter = self._context.loop.create_future()
                 try:
@@ -168,10 +175,10 @@ class AppExchange:
                 finally:
                     self._write_waiter = None
                 if self._lost:
-                    raise ClientDisconnected("the client has gone")
+                    raise ClientDisconnected("the client has disconnected")
             return
         if status_has_body and self._framed_length:
-            raise RuntimeError("the body is shorter than its Content-Length")
+            raise RuntimeError("the response body is shorter than its Content-Length")
         self._finished = True
         self._wake()
         client.complete()
@@ -193,11 +200,12 @@ class AppExchange:
         if length is not None and status != 204:
             fields += b"Content-Length: %d\r\n" % length
         self._framed_length = length
-        self._client.begin(status, heads.status_line(status), fields, length is not None or bodiless)
+        self._client.writer.begin(status, heads.status_line(status), fields, length is not None or bodiless)
 
-    # What the client's connection tells
+    # `contracts.Exchange`: called by the client's connection
 
     def body(self, data: bytes) -> None:
+        """Keep a piece of the request's body for `receive`."""
         if self._finished:
             return
         self._expect = False
@@ -207,20 +215,29 @@ class AppExchange:
             self._client.hold()
         self._wake()
 
+    def body_now(self, data: memoryview) -> None:
+        """Keep a copy of a piece of the request's body."""
+        self.body(bytes(data))
+
     def body_end(self, trailers: Headers) -> None:
+        """Have `receive` return the end of the body."""
         self._ended = True
         self._wake()
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Do nothing: `body` has kept everything."""
 
     def client_full(self) -> None:
+        """Make the next `send` wait."""
         self._full = True
 
     def client_ready(self) -> None:
+        """Wake a `send` that waits."""
         self._full = False
         self._wake_writer()
 
     def client_lost(self) -> None:
+        """Make `receive` return http.disconnect, and `send` fail."""
         self._lost = True
         self._wake()
         self._wake_writer()

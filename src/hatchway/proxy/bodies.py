@@ -1,6 +1,7 @@
-"""Message bodies: where they end. Sans-I/O readers for the three framings of RFC 9112 section 6.
+"""Message bodies: readers that find where a body ends, one for each framing of RFC 9112 section 6. Sans-I/O.
 
-A reader is fed what arrived and gives back the body's bytes; when `done`, `rest` holds what follows the body.
+A reader's `feed` takes the bytes that arrived and returns those of the body. Once `done` is True, `rest` has the bytes
+after the body.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from hatchway.proxy.fields import BadMessage, parse_fields
 from hatchway.proxy.heads import CHUNKED, UNTIL_CLOSE
 from hatchway.proxy.routing import Headers
 
-# Chunk extensions are allowed and dropped; their length is bounded because they are pure overhead that a sender
-# could use to keep a receiver busy (CVE-2023-39326).
+# Chunk extensions are allowed and dropped. Their length is bounded: a sender could use long ones to keep a receiver
+# busy (CVE-2023-39326).
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINE_LIMIT: Final = 4096
@@ -31,6 +32,7 @@ class Length:
         self.trailers: Headers = []
 
     def feed(self, data: bytes) -> bytes:
+        """Return the bytes of `data` that belong to the body. Bytes after the body are in `rest`."""
         left = self.left
         size = len(data)
         if size < left:
@@ -45,7 +47,7 @@ class Length:
 
 
 class UntilClose:
-    """A response's body that ends with its connection."""
+    """A body of a response that ends with the connection."""
 
     __slots__ = ("done", "rest", "trailers")
 
@@ -55,6 +57,7 @@ class UntilClose:
         self.trailers: Headers = []
 
     def feed(self, data: bytes) -> bytes:
+        """Return the bytes of `data` that belong to the body. Bytes after the body are in `rest`."""
         return data
 
 
@@ -76,6 +79,7 @@ class Chunked:
         self.trailers: Headers = []
 
     def feed(self, data: bytes) -> bytes:
+        """Return the bytes of `data` that belong to the body. Bytes after the body are in `rest`."""
         if self._state == self._DATA and len(data) <= self._left:
             self._left -= len(data)
             if not self._left:
@@ -108,7 +112,7 @@ class Chunked:
                 end = data.find(b"\n", at)
                 if end < 0:
                     if size - at > _LINE_LIMIT:
-                        raise BadMessage("malformed chunk: overlong size line")
+                        raise BadMessage("malformed chunk: its size line is too long")
                     if not _SIZE_LINE.match(data, at):
                         raise BadMessage("malformed chunk size")
                     break
@@ -150,7 +154,7 @@ Body = Length | UntilClose | Chunked
 
 
 def reader(framing: int, head_limit: int, fields_limit: int) -> Body:
-    """The reader for a framing: a length, CHUNKED or UNTIL_CLOSE."""
+    """Return the reader for a framing: a length, CHUNKED or UNTIL_CLOSE."""
     if framing == CHUNKED:
         return Chunked(head_limit, fields_limit)
     if framing == UNTIL_CLOSE:

@@ -1,8 +1,8 @@
-"""Staying awake for a moment: adaptive busy polling of the event loop.
+"""Adaptive busy polling of the event loop: poll for the next small message for some microseconds before sleeping.
 
-To sleep and be woken costs more than to relay a small message. While single messages follow each other quickly, a
-process that is still awake when the next one comes passes it on sooner. Linux does the same for sockets (busy_poll) and
-for idle virtual processors (halt_poll_ns), and Go's scheduler before it parks a thread.
+Sleeping and being woken takes longer than relaying a small message. While single messages follow each other quickly, a
+process that is still running when the next one arrives relays it sooner. Linux does the same for sockets (busy_poll)
+and for idle virtual processors (halt_poll_ns), and Go's scheduler does it before it parks a thread.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import asyncio
 from time import perf_counter
 from typing import Final
 
-# Seconds from the last message. An answer of this machine comes within it; one from elsewhere does not, and costs nothing.
+# Seconds of polling after a message. A peer on this machine answers within that time; for others polling never begins.
 _WINDOW: Final = 50e-6
-# How long it does not try again after a turn that brought several messages.
+# Seconds without polling after a turn of the loop in which several messages arrived.
 _REST: Final = 2e-3
 
 
 class BusyPoll:
-    """Told of every message, it keeps the loop turning until none has come for 50 µs.
+    """Keeps the event loop turning until no message has arrived for 50 µs.
 
-    It begins only when two messages have come within that time. It ends as soon as a turn brings several, and rests
-    for 2 ms: then there is no sleep to be saved, and others may need the processor.
+    It begins when two messages have arrived within that time. It ends, and pauses for 2 ms, when several messages
+    arrive in one turn of the loop: under such load the loop would not sleep anyway.
 
-    awake: the loop is being kept turning, or it rests. new: messages since it last turned. Who counts `new` up need not
-    call `begin` while it is awake.
+    awake: it keeps the loop turning, or pauses. new: messages since the last turn of the loop. The caller adds 1 to
+    `new` for each message, and calls `begin` only while `awake` is False.
     """
 
     __slots__ = ("_last", "_loop", "awake", "new")
@@ -36,7 +36,7 @@ class BusyPoll:
         self.new = 0
 
     def begin(self) -> None:
-        """A message has come while it was not awake."""
+        """Note a message that has arrived while `awake` was False."""
         now = perf_counter()
         if now - self._last < _WINDOW:
             self.awake = True

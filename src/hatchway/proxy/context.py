@@ -1,31 +1,69 @@
-"""What the connections of one listener share: the routing function, limits, clock, pool, and who must be ended."""
+"""The state that the connections of one listener share: routing function, limits, clock, pool of upstreams, tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hatchway.proxy import heap, transports
 from hatchway.proxy.busypoll import BusyPoll
-from hatchway.proxy.heads import KnownHeads
+from hatchway.proxy.cache import DECISIONS, DecisionCache
+from hatchway.proxy.contracts import OpenConnection
 from hatchway.proxy.limits import Limits
-from hatchway.proxy.routing import Respond, Route
-
-if TYPE_CHECKING:
-    from hatchway.proxy.connection import ClientConnection
-    from hatchway.proxy.upstream import Pool
+from hatchway.proxy.pool import Pool
+from hatchway.proxy.routing import Respond, RoutingFunction
 
 ErrorBody = Callable[[int, str], Respond]
 logger = logging.getLogger("hatchway.proxy")
 
 
+class ByAddress:
+    """Counts the connections of each client address. limit: the most that one address may have."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts: Counter[str] = Counter()
+        self._addresses: dict[OpenConnection, str] = {}
+
+    def admit(self, address: str) -> bool:
+        """Count a new connection. Return False, and count nothing, when its address has too many already."""
+        if self._counts[address] >= self._limit:
+            return False
+        self._counts[address] += 1
+        return True
+
+    def made(self, connection: OpenConnection, address: str) -> None:
+        """Note the object of a connection that was counted under `address`."""
+        self._addresses[connection] = address
+
+    def closed(self, connection: OpenConnection) -> None:
+        """Count the end of a connection. Idempotent."""
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            self.release(address)
+
+    def release(self, address: str) -> None:
+        """Count the end of a connection for which no object was made."""
+        self._counts[address] -= 1
+        if not self._counts[address]:
+            del self._counts[address]
+
+
 class Context:
     """Shared state of a listener's connections.
 
-    now: the coarse clock (the loop's time at the last tick). date: a `Date` field line. heads: requests' heads that came
-    before. busy_poll: is told of the messages of upgraded connections. connections: open client connections. closing: set while the server shuts down; exchanges then end with `Connection: close`.
+    Attributes:
+        now: the coarse clock: the event loop's time at the last tick, in seconds.
+        date: the current `Date` field line.
+        decisions: the cache of decisions.
+        busy_poll: counts the messages of upgraded connections.
+        connections: the open connections of clients.
+        by_address: counts the connections of each address; None when they are not limited.
+        closing: True while the listener shuts down; responses then have `Connection: close`.
     """
 
     __slots__ = (
@@ -35,11 +73,12 @@ class Context:
         "_timer",
         "_writes",
         "busy_poll",
+        "by_address",
         "closing",
         "connections",
         "date",
+        "decisions",
         "error_body",
-        "heads",
         "limits",
         "loop",
         "now",
@@ -48,16 +87,23 @@ class Context:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, route: Route, limits: Limits, pool: Pool, error_body: ErrorBody
+        self,
+        loop: asyncio.AbstractEventLoop,
+        route: RoutingFunction,
+        limits: Limits,
+        pool: Pool,
+        error_body: ErrorBody,
+        decisions: DecisionCache = DECISIONS,
     ) -> None:
         self.loop = loop
         self.route = route
         self.limits = limits
         self.pool = pool
         self.error_body = error_body
-        self.heads = KnownHeads()
+        self.decisions = decisions
         self.busy_poll = BusyPoll(loop)
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[OpenConnection] = set()
+        self.by_address = ByAddress(limits.connections_per_address) if limits.connections_per_address else None
         self.closing = False
         self._writes: list[tuple[asyncio.Transport, bytes]] = []
         self._deserted: asyncio.Event | None = None
@@ -69,7 +115,10 @@ class Context:
         self._tick()
 
     def _tick(self) -> None:
-        """One timer for all deadlines: a sweep a second costs less than a timer for every request."""
+        """Advance the coarse clock, and end what has passed its deadline.
+
+        One sweep a second for all deadlines costs less than a timer for each request.
+        """
         now = self.now = self.loop.time()
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
         for connection in [found for found in self.connections if found.deadline <= now]:
@@ -78,10 +127,11 @@ class Context:
             del self._closing_transports[transport]
             transport.abort()
         self.pool.sweep(now)
+        heap.tend()
         self._timer = self.loop.call_later(self.limits.tick, self._tick)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Start a task that lives as long as an exchange; `end_tasks` ends those that are left."""
+        """Start a task. `end_tasks` cancels the tasks that are left. name: for the log."""
         task = self.loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -93,37 +143,40 @@ class Context:
             logger.error("%s failed", task.get_name(), exc_info=error)
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write at the end of the loop's turn, together with what other exchanges write.
+        """Write at the end of this turn of the event loop, together with the writes of other exchanges.
 
-        Waking a sleeping peer is what costs most in a send; while it is awake, the sends that follow wake nobody.
+        The largest cost of a send is waking a sleeping peer. Sends right after each other wake it once.
         """
         if not self._writes:
             self.loop.call_soon(self.flush)
         self._writes.append((transport, data))
 
     def flush(self) -> None:
-        """Hand over now what `write` has kept: due before anything else is done to one of its transports."""
+        """Do the writes that `write` has kept. Call it before anything else is done with one of their transports."""
         writes = self._writes
         if not writes:
             return
         self._writes = []
         for transport, data in writes:
-            transport.write(data)  # to one that was cut meanwhile it does nothing
+            transport.write(data)  # does nothing if the transport was aborted meanwhile
 
     def close_transport(self, transport: asyncio.Transport) -> None:
-        """Close after what is buffered has been sent, but do not wait for ever for a peer that does not read."""
+        """Close once the write buffer has been sent, or after `close_timeout` when the peer does not read."""
         self.flush()
         transport.close()
         if transport.get_write_buffer_size():
             self._closing_transports[transport] = self.now + self.limits.close_timeout
 
     def transport_lost(self, transport: asyncio.Transport) -> None:
-        """A transport is closed; asyncio's must not be aborted after that."""
+        """Note that a transport is closed. After that asyncio's transports must not be aborted."""
         self._closing_transports.pop(transport, None)
+        transports.lost(transport)
 
-    def forget(self, connection: ClientConnection) -> None:
-        """A client's connection is gone."""
+    def forget(self, connection: OpenConnection) -> None:
+        """Remove a client's connection that is closed."""
         self.connections.discard(connection)
+        if self.by_address is not None:
+            self.by_address.closed(connection)
         if not self.connections and self._deserted is not None:
             self._deserted.set()
 
@@ -134,7 +187,7 @@ class Context:
             await self._deserted.wait()
 
     async def end_tasks(self) -> None:
-        """Cancel what still runs and wait for it; stop the clock."""
+        """Cancel the tasks that still run, wait for them, and stop the clock."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,135 +1,109 @@
-"""One exchange that is forwarded: a request on its way up, its response on its way down, both streaming."""
+"""A forwarded exchange: streams a client's request to an upstream, and the upstream's response to the client."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
 
-from hatchway.proxy import heads
+from hatchway.proxy.budget import SMALL
+from hatchway.proxy.cache import CachedHead
 from hatchway.proxy.context import Context
-from hatchway.proxy.fields import BadMessage, end_to_end, field_line, trailer_lines
-from hatchway.proxy.heads import CHUNKED, Relayed, Request, Response
-from hatchway.proxy.routing import (
-    Forward,
-    Headers,
-    ProxyError,
-    Reconsider,
-    Respond,
-    Transform,
-    Upstream,
-    get_header,
-)
-from hatchway.proxy.splice import splice
-from hatchway.proxy.upstream import Reader, UpstreamConnection
-
-if TYPE_CHECKING:
-    from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.contracts import ExchangeClient
+from hatchway.proxy.fields import BadMessage, trailer_lines
+from hatchway.proxy.heads import CHUNKED, Request, Response
+from hatchway.proxy.relay import EditFailed, ExchangeState, HeldBack, edit_head, explain
+from hatchway.proxy.routing import Forward, Headers, ProxyError, RequestHead, Respond, Upstream, get_header
+from hatchway.proxy.splice import switch
+from hatchway.proxy.transforming import TransformedBody
+from hatchway.proxy.upstream import UpstreamConnection
 
 logger = logging.getLogger("hatchway.proxy")
 
-# How much of a response's body may wait for a decision.
-_HELD_BACK: Final = 64 * 1024
-
-
-class _HeldBack:
-    """A response that may not be relayed."""
-
-    __slots__ = ("_pieces", "again", "response", "size")
-
-    def __init__(self, response: Response, again: Reconsider) -> None:
-        self.response = response
-        self.again = again
-        self.size = 0
-        self._pieces: list[bytes] = []
-
-    def add(self, data: bytes) -> None:
-        self.size += len(data)
-        self._pieces.append(data)
-
-    def body(self) -> bytes:
-        return b"".join(self._pieces)
+_NO_ROOM: Final = "too many responses with large heads at once, please try again later"
+_DIALING, _REDIALING, _WAITING, _HOLDING, _DECIDING, _RELAYING, _OVER = ExchangeState
 
 
 class ForwardExchange:
-    """Relays between one client connection and one upstream connection.
+    """Relays between one client connection and one upstream connection (`contracts.Exchange`, `contracts.Consumer`).
 
-    Backpressure: a full upstream holds the client's body; a full client pauses the upstream's reading.
+    Backpressure: the client is not read while the upstream reads too slowly, and the upstream is not read while the
+    client reads too slowly. After `ExchangeClient.whole` the object may be used for another exchange.
     """
 
-    # Without slots, and what is seldom set has its default here: an exchange is made for every request.
+    # No slots: attributes that are seldom set have their defaults here.
     _connection: UpstreamConnection | None = None
     _task: asyncio.Task[None] | None = None
-    _transform: Transform | None = None
-    _held_back: _HeldBack | None = None
+    _transform: TransformedBody | None = None
+    _held_back: HeldBack | None = None
     _failures = 0
-    _head = b""
-    _consumed = False
-    _expect = False
-    _refreshed = False
-    _over = False
+    _state = _OVER
 
-    def __init__(
-        self,
-        client: ClientConnection,
-        context: Context,
-        request: Request,
-        forward: Forward,
-        added: tuple[bytes, bytes] | None,
-    ) -> None:
-        """added: a field for the head of what is relayed as the answer."""
+    def __init__(self, client: ExchangeClient, context: Context) -> None:
+        """Make an exchange; `start` begins it."""
         self._client = client
+        self._writer = client.writer
         self._context = context
-        self._request = request
-        self._forward = forward
-        self._added = added
         self._to_send: list[bytes] = []
 
-    # The request's way up
+    # The request: `contracts.Exchange`
 
-    def start(self) -> None:
-        request = self._request
-        forward = self._forward
+    def start(self, request: Request, head: RequestHead | None, forward: Forward, cached: CachedHead | None) -> None:
+        """Send a request as `forward` says.
+
+        head: for its `answer_field`; None when a cached decision did not need it. cached: the decision to be cached, or
+        the cached one.
+        """
+        self._request = request
+        self._added = None if head is None else head.answer_field
+        self._forward = forward
+        self._cached = cached
+        self._failures = 0
+        if request.plain and cached is not None and cached.forward is forward:
+            connection = self._context.pool.take(forward.upstream.key, False)
+            if connection is not None:
+                # The same head as last time, and an idle connection: send it at once.
+                self._head = cached.sent
+                self._connection = connection
+                self._state = _WAITING
+                connection.begin(self, request.method, False, False)
+                self._context.write(connection.transport, cached.sent)
+                return
+        self._send(forward)
+
+    def _send(self, forward: Forward) -> None:
+        request, cached = self._request, self._cached
         try:
-            self._head = request.sent_head(forward)
+            self._head = request.head_for(forward) if cached is None else cached.head_for(forward)
         except BadMessage as error:
-            logger.error("the routing function's request cannot be sent: %s", error.message)
-            self._over = True
+            logger.error("the request that the routing function has made is malformed: %s", error.message)
+            self._state = _OVER
             self._client.fail(500, "internal error")
             return
-        if request.expects_continue:
-            # Who drops the expectation on the way leaves it to the engine to tell the client to go on.
-            self._expect = get_header(forward.headers, b"expect") is None
-        if request.upgrade is not None:
-            self.dial_later()
-            return
-        connection = self._context.pool.take(forward.upstream.key, check=not request.replayable)
+        connection = None
+        if request.upgrade is None:
+            connection = self._context.pool.take(forward.upstream.key, check=not request.replayable)
         if connection is None:
-            self.dial_later()
+            self._dial(_DIALING)
         else:
             self._attach(connection)
 
-    def resume(self, head: bytes, connection: UpstreamConnection | None) -> None:
-        """Instead of `start`, when the request was sent already, or is to be sent by `dial_later`."""
-        self._head = head
-        self._connection = connection
-
-    def dial_later(self) -> None:
+    def _dial(self, state: ExchangeState) -> None:
+        self._state = state
         self._client.hold()
-        self._task = self._context.spawn(self._dial(self._forward.upstream), "dial")
+        self._task = self._context.spawn(self._connect(self._forward.upstream), "dial")
 
-    async def _dial(self, upstream: Upstream) -> None:
+    async def _connect(self, upstream: Upstream) -> None:
         try:
             connection = await self._context.pool.connect(upstream)
-        except ProxyError as error:
+        except Exception as error:  # `Upstream.connect` is the routing function's code, and may raise anything
+            if not isinstance(error, ProxyError):
+                logger.exception("connecting to an upstream failed")
+                error = ProxyError("dial", str(error))
             self._task = None
             self._failed(error, nothing_sent=True)
-            return
-        except Exception as error:  # `connect` is the routing function's; its failure is one of the dial
-            logger.exception("connecting failed")
-            self._task = None
-            self._failed(ProxyError("dial", str(error)), nothing_sent=True)
             return
         self._task = None
         self._attach(connection)
@@ -137,18 +111,26 @@ class ForwardExchange:
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
-        sending = self._client.body_pending
-        connection.begin(self, self._request.method, self._request.upgrade is not None, sending)
-        if sending:
-            # The first piece of the body usually is here already and leaves with the head.
-            self._to_send.append(self._head)
-            if self._expect:
-                self._client.interim(100, b"")
-        else:
+        self._state = _WAITING
+        request = self._request
+        sending = request.body != 0 and self._client.body_pending
+        connection.begin(self, request.method, request.upgrade is not None, sending)
+        if not sending:
             self._context.write(connection.transport, self._head)
+            return
+        # The first piece of the body usually is here already: it is sent together with the head.
+        self._to_send.append(self._head)
+        if request.expects_continue and get_header(self._forward.headers, b"expect") is None:
+            # The upstream does not see the `Expect`, so it will send no 100 Continue.
+            self._writer.interim(100, b"")
+
+    @property
+    def takes_bulk(self) -> bool:
+        """Return True if the upstream's transport copies what it cannot send at once, as `bulk.py` needs it."""
+        return self._connection is None or self._connection.in_bulk
 
     def body(self, data: bytes) -> None:
-        self._consumed = True
+        """Add a piece of the body to the bytes that `flush` writes."""
         if self._connection is None:
             return
         if self._request.body == CHUNKED:
@@ -157,14 +139,15 @@ class ForwardExchange:
             self._to_send.append(data)
 
     def body_now(self, data: memoryview) -> None:
-        self._consumed = True
+        """Write a piece of the body at once."""
         connection = self._connection
         if connection is not None:
             self.flush()
-            if not connection.transport.is_closing():  # as one is whose loss has not been reported yet
+            if not connection.transport.is_closing():  # it may be closing, with `connection_lost` still to come
                 connection.transport.write(data)
 
     def body_end(self, trailers: Headers) -> None:
+        """Add the end of the body to the bytes that `flush` writes."""
         if self._connection is None:
             return
         if self._request.body == CHUNKED:
@@ -172,6 +155,7 @@ class ForwardExchange:
         self._connection.sending = False
 
     def flush(self) -> None:
+        """Write the bytes of the request that were gathered."""
         pending = self._to_send
         if pending and self._connection is not None:
             self._context.flush()
@@ -179,252 +163,286 @@ class ForwardExchange:
             pending.clear()
 
     def client_full(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.pause()
+        """Stop reading the response."""
+        if self._transform is not None:
+            self._transform.hold()
+        if self._connection is not None:
+            self._connection.pause()
 
     def client_ready(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.resume()
+        """Go on reading the response."""
+        if self._transform is not None:
+            self._transform.release()
+        if self._transform is None or not self._transform.busy:
+            self._resume_reading()
 
     def client_lost(self) -> None:
-        self._over = True
+        """End the exchange, and write nothing to the client."""
+        self._state = _OVER
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
+        self._drop()
 
-    # The response's way down
+    # The response: `contracts.Consumer`
 
     def upstream_full(self) -> None:
+        """Stop reading the request's body."""
         self._client.hold(pause=True)
 
     def upstream_ready(self) -> None:
+        """Go on reading the request's body."""
         self._client.release()
 
-    def upstream_pieces(self) -> Reader:
-        return self
+    def _has_room(self, response: Response) -> bool:
+        """Reserve memory for a response's head. When the budget is used up, give up the exchange and return False."""
+        if len(response.block) <= SMALL or self._client.hold_head(response.block):
+            return True
+        self._give_up(ProxyError("protocol", _NO_ROOM))
+        return False
 
     def upstream_interim(self, response: Response) -> None:
+        """Relay an interim response."""
+        if not self._has_room(response):
+            return
         try:
-            self._client.interim(response.head.status, response.fields())
+            self._writer.interim(response.head.status, response.fields())
         except BadMessage:
-            logger.error("an interim response cannot be relayed")
+            logger.error("an interim response is malformed and was not relayed")
 
     def upstream_head(self, response: Response) -> None:
-        if response.head.status >= 400 and self._forward.reconsider is not None:
-            again = self._forward.reconsider(response.copy_head())
-            if again is not None:
-                self._held_back = _HeldBack(response, again)
+        """Relay the head, or hold the response back until the routing function has reconsidered."""
+        if not self._has_room(response):
+            return
+        forward = self._forward
+        if (response.head.status >= 400 or forward.reconsider_all) and forward.reconsider is not None:
+            decide = forward.reconsider(response.copy_head())
+            if decide is not None:
+                self._held_back = HeldBack(response, decide)
+                self._state = _HOLDING
                 return
         self._relay_head(response)
 
     def _relay_head(self, response: Response) -> None:
-        head = response.head
-        start = response.start
-        status = head.status
+        status = response.head.status
         if self._request.upgrade is not None and status < 400:
-            # To go on as if nothing had been asked would leave bytes of another protocol to be read as requests.
+            # The client may already send bytes of the other protocol, which must not be read as requests.
             self._give_up(ProxyError("upgrade", f"invalid upgrade response: status code {status}", status))
             return
-        edit = self._forward.edit_response
-        if edit is not None:
-            head = response.copy_head()
-            try:
-                self._transform = edit(head)
-                if head.status != status or head.reason != response.head.reason:
-                    start = heads.status_line(head.status)
-            except Exception:  # the routing function's; its failure must not end the listener
-                logger.exception("editing a response failed")
-                self._drop_connection()
-                self._over = True
-                self._client.fail(500, "internal error", close=self._client.body_pending)
-                return
-        headers = head.headers
-        added = self._added
-        name = b""
-        if added is not None:
-            name = added[0]
-            lower = name.lower()
-            headers = [field for field in headers if field[0].lower() != lower]
         try:
-            lines = start + end_to_end(headers)
-            line = field_line(*added) if added is not None else b""
+            edited = edit_head(self._request, self._forward, response, self._added, self._cached)
+        except EditFailed:
+            logger.exception("editing a response failed")
+            self._drop()
+            self._state = _OVER
+            self._client.fail(500, "internal error", close=self._client.body_pending)
+            return
         except BadMessage as error:
             self._give_up(ProxyError("protocol", error.message))
             return
-        known = response.body >= 0 and self._transform is None
-        bodiless = heads.bodiless(self._request.method, head.status)
-        if known and head.status != 204:
-            lines += b"Content-Length: %d\r\n" % response.body
-        if response.final and self._transform is None and (status < 400 or self._forward.reconsider is None):
-            response.relayed = Relayed(self._forward, name, head.status, lines, lines + b"\r\n")
-        self._client.begin(head.status, lines, line, known or bodiless)
-        if bodiless:
-            self._transform = None
+        self._state = _RELAYING
+        self._writer.begin(edited.status, edited.lines, edited.added, edited.framed)
+        if edited.transform is not None:
+            self._transform = TransformedBody(
+                self._context.loop, edited.transform, self._emit, self._resume_reading, self._transform_failed
+            )
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
+        """Relay a complete response. If its head is the same as last time, the bytes made from it are used again."""
         self._connection = None
-        relayed = response.relayed
-        added = self._added
-        if (
-            relayed is None
-            or relayed.forward is not self._forward
-            or relayed.added != (added[0] if added is not None else b"")
-            or self._request.upgrade is not None
-        ):
-            self.upstream_head(response)
-            if not self._over:
-                if body:
-                    self.upstream_body(body)
-                self.upstream_end([])
-            return
-        head = relayed.head
-        if added is not None:
-            value = added[1]
-            if b"\n" in value or b"\r" in value:
-                self._give_up(ProxyError("protocol", "line break in a header field"))
+        cached = self._cached
+        relayed = cached.relayed if cached is not None else None
+        if relayed is not None and relayed.forward is self._forward and relayed.block == response.block:
+            head = relayed.head
+            if self._added is not None:
+                try:
+                    head = relayed.head_with(self._added)
+                except BadMessage as error:
+                    self._give_up(ProxyError("protocol", error.message))
+                    return
+            if head:
+                self._state = _OVER
+                if self._to_send:
+                    self._to_send.clear()
+                self._client.whole(relayed.status, head, body)
                 return
-            head = b"%b%b: %b\r\n\r\n" % (relayed.lines, relayed.added, value)
-        self._over = True
-        self._client.whole(relayed.status, head, body)
+        self.upstream_head(response)
+        if body and (self._state is _RELAYING or self._state is _HOLDING):
+            self.upstream_body(body)
+        if self._state is _RELAYING or self._state is _HOLDING:
+            self.upstream_end([])
 
     def upstream_body(self, data: bytes) -> None:
+        """Relay a piece of the body, through the transform if there is one."""
         held = self._held_back
         if held is not None:
             held.add(data)
-            if held.size > _HELD_BACK:
+            if held.is_too_long:
                 self._held_back = None
                 self._relay(held)
-            return
-        if self._transform is not None:
-            try:
-                data = self._transform.feed(data)
-            except Exception:  # as in upstream_head
-                logger.exception("transforming a response failed")
-                self._cut()
-                return
-            if not data:
-                return
-        self._client.send(data)
+        elif self._transform is not None:
+            self._transform.feed(data)
+            if self._transform.busy and self._connection is not None:
+                self._connection.pause()
+        else:
+            self._writer.send(data)
+
+    def _emit(self, data: bytes) -> None:
+        """Write what a transform has made at once: gathering several slices would take too much memory."""
+        self._writer.send(data)
+        self._writer.push()
+
+    def _transform_failed(self) -> None:
+        logger.exception("transforming a response failed")
+        self._cut()
+
+    def _resume_reading(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
 
     def upstream_bulk(self) -> Callable[[memoryview], None] | None:
-        watched = self._held_back is not None or self._transform is not None
-        return None if watched or not self._client.begun else self._client.send_now
+        """Return the function that writes to the client at once, if no transform needs the body."""
+        return self._writer.send_now if self._state is _RELAYING and self._transform is None else None
 
     def upstream_flush(self) -> None:
-        self._client.push()
+        """Write the bytes of the response that were gathered."""
+        self._writer.push()
 
     def upstream_end(self, trailers: Headers) -> None:
+        """End the exchange, or have the routing function reconsider a response that was held back."""
         self._connection = None
         self._to_send.clear()
         held, self._held_back = self._held_back, None
         if held is not None:
+            self._state = _DECIDING
             self._task = self._context.spawn(self._reconsider(held, trailers), "reconsider")
-            return
-        if self._transform is not None:
-            try:
-                data = self._transform.finish()
-            except Exception:  # as in upstream_head
-                logger.exception("transforming a response failed")
-                self._cut()
-                return
-            if data:
-                self._client.send(data)
-        self._over = True
+        elif self._transform is not None:
+            self._transform.end(partial(self._finish_transform, self._transform, trailers))
+        else:
+            self._finish(trailers)
+
+    def _finish_transform(self, transform: TransformedBody, trailers: Headers) -> None:
+        if transform.finish():
+            self._finish(trailers)
+
+    def _finish(self, trailers: Headers) -> None:
+        self._state = _OVER
+        self._transform = None
         self._client.complete(trailers)
 
-    async def _reconsider(self, held: _HeldBack, trailers: Headers) -> None:
-        decision: Respond | Forward | None = None
-        try:
-            decision = await held.again(held.body())
-        except Exception:  # the routing function's; what the upstream has said is still there
-            logger.exception("reconsidering a response failed")
+    async def _reconsider(self, held: HeldBack, trailers: Headers) -> None:
+        decision = await held.decision()
         self._task = None
         if isinstance(decision, Forward) and not self._request.body:
             self._forward = decision
-            self._refreshed = False
-            self.start()
+            self._send(decision)
         elif isinstance(decision, Respond):
-            self._over = True
+            self._state = _OVER
             self._client.answer(decision, close=self._client.body_pending)
         else:
             self._relay(held)
-            if not self._over:
+            if self._state is _RELAYING:
                 self.upstream_end(trailers)
 
-    def _relay(self, held: _HeldBack) -> None:
+    def _relay(self, held: HeldBack) -> None:
         self._relay_head(held.response)
-        if not self._over:
+        if self._state is _RELAYING:
             self.upstream_body(held.body())
 
     def upstream_switched(self, response: Response, rest: bytes) -> None:
+        """Send the 101 to the client, and join both transports."""
         connection = self._connection
         assert connection is not None and response.upgrade is not None
         self._connection = None
-        self._over = True
+        self._state = _OVER
         if self._forward.switched is not None:
             self._forward.switched()
         try:
+            if len(response.block) > SMALL and not self._client.hold_head(response.block):
+                raise BadMessage(_NO_ROOM)
             fields = response.fields()
         except BadMessage as error:
             connection.abandon()
-            self._client.answer(self._forward.error_response(ProxyError("protocol", error.message)), close=True)
+            self._give_up(ProxyError("protocol", error.message))
             return
-        fields += b"Connection: Upgrade\r\nUpgrade: " + response.upgrade + b"\r\n"
-        transport, early = self._client.hand_over(fields, rest)
-        if early:
-            connection.transport.write(early)
-        splice(self._context, self._client.handed_back, transport, connection.transport, len(early), len(rest))
-
-    def upstream_lost(self, error: ProxyError) -> None:
-        connection = self._connection
-        self._connection = None
-        fresh = connection is not None and connection.reused and not connection.answered
-        self._failed(error, nothing_sent=fresh and self._request.replayable)
+        fields += b"Upgrade: " + response.upgrade + b"\r\n"
+        switch(self._context, self._client, connection.transport, fields, rest)
 
     # Failures
 
+    def upstream_lost(self, error: ProxyError) -> None:
+        """Try again, answer with an error, or close the client's connection."""
+        connection = self._connection
+        self._connection = None
+        stale = connection is not None and connection.reused and not connection.answered
+        self._failed(error, nothing_sent=stale and self._request.replayable)
+
     def _failed(self, error: ProxyError, nothing_sent: bool) -> None:
-        """Try elsewhere where that is safe, otherwise tell the client."""
-        if self._over:
+        """Try again if that is safe; otherwise answer with an error, or close the client's connection."""
+        if self._state is _OVER:
             return
         self._to_send.clear()
-        self._held_back = None
-        if self._client.begun:
-            self._over = True
-            self._client.cut()
+        held, self._held_back = self._held_back, None
+        if held is not None:
+            # The client gets the part of the response that has arrived.
+            self._relay(held)
+            if self._state is not _RELAYING:
+                return
+            self._writer.push()
+        if self._state is _RELAYING:
+            if self._transform is not None:
+                self._transform.end(self._cut)
+            else:
+                self._cut()
             return
-        if nothing_sent and not self._consumed:
-            if error.stage in ("read", "write") and not self._refreshed:
-                # An idle connection that its peer had closed says nothing about the upstream.
-                self._refreshed = True
-                self.dial_later()
+        if nothing_sent and not self._client.body_begun:
+            if error.stage in ("read", "write") and self._state is not _REDIALING:
+                self._dial(_REDIALING)
                 return
             self._failures += 1
-            following = self._forward.following(self._failures) if self._forward.following is not None else None
-            if following is not None:
-                self._forward = following
-                self._refreshed = False
-                self.start()
+            choose = self._forward.next_upstream
+            replacement = choose(self._failures) if choose is not None else None
+            if replacement is not None:
+                self._forward = replacement
+                self._send(replacement)
                 return
         self._give_up(error)
 
     def _give_up(self, error: ProxyError) -> None:
-        self._drop_connection()
-        self._over = True
+        self._drop()
+        begin = self._forward.explain_error
+        explained = begin(error) if begin is not None else None
+        if explained is not None:
+            self._state = _DECIDING
+            self._task = self._context.spawn(self._explain(explained, error), "explain an error")
+        else:
+            self._answer_error(self._forward.error_response(error))
+
+    async def _explain(self, explained: Awaitable[Respond | Forward], error: ProxyError) -> None:
+        answer = await explain(explained, self._forward, error)
+        self._task = None
+        if isinstance(answer, Respond):
+            self._answer_error(answer)
+        elif self._request.body:
+            self._answer_error(self._forward.error_response(error))
+        else:
+            self._forward = answer
+            self._send(answer)
+
+    def _answer_error(self, answer: Respond) -> None:
+        self._state = _OVER
         upgrade = self._request.upgrade is not None
-        self._client.answer(self._forward.error_response(error), close=upgrade or self._consumed)
+        self._client.answer(answer, close=upgrade or self._client.body_begun)
 
     def _cut(self) -> None:
-        self._drop_connection()
-        self._over = True
+        self._drop()
+        self._state = _OVER
         self._client.cut()
 
-    def _drop_connection(self) -> None:
+    def _drop(self) -> None:
+        transform, self._transform = self._transform, None
+        if transform is not None:
+            transform.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()

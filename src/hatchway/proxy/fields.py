@@ -1,8 +1,8 @@
-"""Field lines: read strictly, written without what belongs to one hop only.
+"""Header fields: parsed strictly, and written without hop-by-hop fields. Pure: no sockets, no clocks.
 
-They are parsed by llhttp (`httptools`) in its strict mode: it refuses bare LF and CR, obs-fold, NUL and other control
-characters, white space before a colon, repeated or malformed Content-Length, and Content-Length beside
-Transfer-Encoding. Pure: no sockets, no clocks.
+They are parsed by llhttp (`httptools`) in its strict mode: it rejects bare LF and CR, obs-fold, NUL and other control
+characters, white space before a colon, repeated or malformed Content-Length, and Content-Length together with
+Transfer-Encoding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import httptools
 
 from hatchway.proxy.routing import Headers
 
-# RFC 9110 section 7.6.1, and what Go's httputil.ReverseProxy removes beside it. `Trailer` is end-to-end.
+# RFC 9110 section 7.6.1, and those that Go's httputil.ReverseProxy removes besides. `Trailer` is end-to-end.
 HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
@@ -27,8 +27,9 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 _FRAMED: Final = HOP_BY_HOP | {b"content-length"}
-# A sender that lists these in `Connection` would strip what later hops rely on; the listing is ignored.
 _LONGEST: Final = (1 << 63) - 1
+_MEMBERS: Final = 1024
+# Fields that stay even when `Connection` lists them: later hops rely on them.
 _NEVER_STRIPPED: Final = frozenset({b"host", b"content-length", b"content-type", b"trailer", b"date", b"expect"})
 _NO_TRAILERS: Final = _FRAMED | {
     b"host",
@@ -41,7 +42,7 @@ _NO_TRAILERS: Final = _FRAMED | {
 
 
 class BadMessage(Exception):
-    """A message that is not acceptable HTTP/1.1; `status` is what a client is answered."""
+    """Raised for a malformed or unacceptable HTTP message. status: the status of the response to its client."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -60,34 +61,45 @@ class _Fields:
 
 
 def parse_fields(block: bytes, limit: int) -> Headers:
-    """The fields of `block`: field lines, each with its CRLF, and the empty line that ends them. Raises BadMessage."""
+    """Return the fields of `block`: field lines, each with its CRLF, and the empty line that ends them.
+
+    Raises BadMessage.
+    """
+    if block.count(b"\n") > limit + 1:
+        raise BadMessage("too many header fields", 431)
     fields = _Fields()
     try:
         httptools.HttpRequestParser(fields).feed_data(b"POST / HTTP/1.1\r\n" + block)
     except httptools.HttpParserUpgrade:
-        pass  # llhttp's way to say that all fields were read and that one of them is Upgrade
+        pass  # llhttp raises this after it has read all fields, when one of them is Upgrade
     except httptools.HttpParserError as error:
         raise BadMessage(f"malformed header: {error}") from None
-    if len(fields.found) > limit:
-        raise BadMessage("too many header fields", 431)
     return fields.found
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """The members of a comma-separated list, in lower case."""
+    """Return the members of a comma-separated list, in lower case.
+
+    Raises BadMessage when there are more than 1024.
+    """
+    if len(value) > _MEMBERS and value.count(b",") > _MEMBERS:
+        raise BadMessage("too many members in a header field", 431)
     return [token.strip(b" \t") for token in value.lower().split(b",")]
 
 
 def length(value: bytes) -> int:
     """Return the value of a Content-Length, at most 2^63 - 1 as in Go's net/http. Raises BadMessage."""
-    # The number of digits first: Python refuses to convert very long ones.
+    # The number of digits is checked first: Python raises ValueError for very long ones.
     if not value.isdigit() or len(value) > 19 or (found := int(value)) > _LONGEST:
         raise BadMessage("malformed Content-Length")
     return found
 
 
 def strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
-    """`headers` without the fields that the `Connection` tokens list (RFC 9110 section 7.6.1)."""
+    """Return `headers` without the fields that are listed in `Connection` (RFC 9110 section 7.6.1).
+
+    connection: the members of `Connection`, in lower case.
+    """
     listed = {token for token in connection if token and token not in HOP_BY_HOP} - _NEVER_STRIPPED
     listed -= {b"close", b"keep-alive"}
     if not listed:
@@ -96,11 +108,14 @@ def strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
 
 
 class _Prefixes(dict[bytes, bytes]):
-    """`Name: ` for a field's name as it is written, b"" for one that is not passed on; remembered up to a bound."""
+    """Maps the name of a field to `Name: `, or to b"" for a field that is not passed on. Keeps a bounded number."""
+
+    _NAMES: Final = 1024
+    _LENGTH: Final = 64
 
     def __missing__(self, name: bytes) -> bytes:
         prefix = b"" if name.lower() in _FRAMED else name + b": "
-        if len(self) < 4096:
+        if len(self) < self._NAMES and len(name) <= self._LENGTH:
             self[name] = prefix
         return prefix
 
@@ -109,9 +124,9 @@ _PREFIXES: Final = _Prefixes()
 
 
 def end_to_end(headers: Headers) -> bytes:
-    """Field lines of `headers` without hop-by-hop fields and Content-Length.
+    """Return the field lines of `headers`, without hop-by-hop fields and Content-Length.
 
-    Raises BadMessage when a name or a value would break the line it is written on.
+    Raises BadMessage when a name or a value has a line break.
     """
     prefixes = _PREFIXES
     lines = [prefix + value + b"\r\n" for name, value in headers if (prefix := prefixes[name])]
@@ -122,14 +137,14 @@ def end_to_end(headers: Headers) -> bytes:
 
 
 def field_line(name: bytes, value: bytes) -> bytes:
-    """One field line. Raises BadMessage when the value would break it."""
+    """Return one field line. Raises BadMessage when the value has a line break."""
     if b"\n" in value or b"\r" in value:
         raise BadMessage("line break in a header field")
     return name + b": " + value + b"\r\n"
 
 
 def trailer_lines(trailers: Headers) -> bytes:
-    """The trailer section, its empty line included; fields that must not stand there are left out (RFC 9110 6.5.1)."""
+    """Return the trailer section and its empty line, without the fields that RFC 9110 section 6.5.1 forbids there."""
     lines = [name + b": " + value + b"\r\n" for name, value in trailers if name.lower() not in _NO_TRAILERS]
     lines.append(b"\r\n")
     return b"".join(lines)

@@ -1,26 +1,28 @@
-"""Message heads: bytes to values and back, with the strictness that keeps requests from being smuggled.
+"""Heads of HTTP/1.1 messages: parsed so strictly that no request can be smuggled, and written. Pure: no sockets.
 
-Start lines are matched here and not by llhttp, which knows a closed list of methods and refuses raw UTF-8 in targets;
-framing is decided here too, because llhttp stops at any `Upgrade` field and takes a HEAD answer's Content-Length for
-a body to come. Pure: no sockets, no clocks.
+Start lines are parsed here and not by llhttp, which has a closed list of methods and rejects UTF-8 in targets. The
+framing of bodies is decided here, too: llhttp stops at any `Upgrade` field, and when the response to a HEAD has a
+Content-Length, it waits for a body.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from hatchway.proxy.fields import BadMessage, end_to_end, parse_fields, strip_listed, tokens
 from hatchway.proxy.fields import length as parse_length
-from hatchway.proxy.routing import Forward, Headers, Memo, ResponseHead
+from hatchway.proxy.routing import Forward, Headers, ResponseHead
 
+# Parsed heads of up to this size (bytes) are kept for the next message with the same head.
+KEPT: Final = 4096
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
-# Upgrades to other versions of HTTP may be ignored (RFC 9110 section 7.8) and h2c is deprecated (RFC 9113 section 3.1):
-# Java's client offers it with every request, which must stay an ordinary request.
+# Upgrades to other versions of HTTP are ignored, as RFC 9110 section 7.8 allows. h2c is deprecated (RFC 9113 section
+# 3.1), and Java's client offers it with each ordinary request.
 _IGNORED_UPGRADES: Final = frozenset({b"h2c", b"h2", b"http/2.0", b"http/1.1"})
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n")
@@ -31,9 +33,19 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
-# RFC 9110 section 9.2.2: only these may be sent again when it is unknown whether the first copy was acted upon.
+# Methods of requests that may be sent again when it is unknown whether the first copy took effect (RFC 9110 section
+# 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
+# A path longer than _PLAIN_PATH (bytes) may have at most _PIECES slashes and escapes: routing takes time for each.
+_PLAIN_PATH: Final = 16 * 1024
+_PIECES: Final = 8 * 1024
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
+
+# Members of `Connection` that name no field. Only a request that lists something else is checked further.
+_USUAL_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
+# Fields that identify the client and its origin: a request may have more rights without one of them.
+_SECURITY_FIELDS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})
+_SECURITY_PREFIXES: Final = (b"impersonate-", b"x-remote-", b"sec-fetch-")
 
 _HOST_FIELD, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _EXPECT, _TE = range(7)
 _REQUEST_FIELDS: Final = {
@@ -56,16 +68,20 @@ STATUS_LINES: Final = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What a request's head says, its framing included; shared by requests with the same head, and never changed.
+    """A parsed request head, with the framing of its body. The first six attributes are those of `RequestHead`.
 
-    body: the length of the body in bytes, or CHUNKED. stated: the client gave a Content-Length, which may be 0.
-    keep_alive: the client allows another request afterwards. expects_continue: the client waits for `100 Continue`
-    before it sends the body. trailers: it welcomes trailers. sent: what was sent last for it, and for which Forward.
-    replayable: it may be sent again when it is unknown whether the first copy was acted upon. plain: nothing about it is
-    special either: HTTP/1.1, no expectation, no upgrade, and the connection is kept.
-    The rest is as in `RequestHead`.
+    Attributes:
+        upgrade: the value of `Upgrade`; None when the client asks for no upgrade.
+        body: the length of the body in bytes, or CHUNKED.
+        stated: the request has a Content-Length, which may be 0.
+        keep_alive: the client allows another request on the connection.
+        expects_continue: the client waits for `100 Continue` before it sends the body.
+        trailers: the client accepts trailers.
+        replayable: it may be sent again when it is unknown whether the first copy took effect.
+        plain: an ordinary replayable request: HTTP/1.1, no `Expect`, no upgrade, and the connection is kept.
+        head: the bytes of the head, with its empty line; b"" for a head larger than KEPT.
     """
 
     method: str
@@ -80,16 +96,16 @@ class Request:
     keep_alive: bool = False
     expects_continue: bool = False
     trailers: bool = False
-    memo: Memo = field(default_factory=Memo)
-    sent: tuple[Forward, bytes] | None = None
     replayable: bool = False
     plain: bool = False
+    head: bytes = b""
 
-    def sent_head(self, forward: Forward) -> bytes:
-        """The head that goes to the upstream, its empty line included. Raises BadMessage."""
-        sent = self.sent
-        if sent is not None and sent[0] is forward:
-            return sent[1]
+    def head_for(self, forward: Forward) -> bytes:
+        """Return the head for the upstream, with its empty line.
+
+        Raises:
+            BadMessage: the routing function's target or one of its fields is malformed.
+        """
         line = b"%b %b HTTP/1.1\r\n" % (self.method.encode("ascii"), forward.target)
         if not _REQUEST_LINE.fullmatch(line):
             raise BadMessage("malformed request target")
@@ -102,19 +118,23 @@ class Request:
             lines += b"TE: trailers\r\n"
         if self.upgrade is not None:
             lines += b"Connection: Upgrade\r\nUpgrade: " + self.upgrade + b"\r\n"
-        lines += b"\r\n"
-        self.sent = (forward, lines)
-        return lines
+        return lines + b"\r\n"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Response:
-    """A response's head with its framing.
+    """A parsed response head, with the framing of its body. Never changed; `copy_head` returns a copy for changes.
 
-    block: its bytes, the empty line included. start: its status line, to be written as it is. body: length in bytes,
-    CHUNKED or UNTIL_CLOSE, as the fields say; HEAD, 1xx, 204 and 304 are the caller's matter. final: it has a body of
-    known length, to whatever method but HEAD; whole: the length of head and body then, otherwise 0. upgrade: the `Upgrade` field of a 101. relayed: what was made of it last.
-    Not to be changed: the connection remembers it; `copy_head` gives a head that may be.
+    Attributes:
+        head: status, reason and fields.
+        block: the bytes of the head, with its empty line.
+        start: the status line to write.
+        body: the length of the body in bytes, CHUNKED or UNTIL_CLOSE, by the fields alone: the caller considers HEAD
+            requests and the statuses 1xx, 204 and 304.
+        keep_alive: the server allows another request on the connection.
+        upgrade: the value of `Upgrade` in a 101; otherwise None.
+        final: the response has a body of known length, unless it answers a HEAD.
+        whole: the length of head and body in bytes if `final`, otherwise 0.
     """
 
     head: ResponseHead
@@ -125,53 +145,51 @@ class Response:
     upgrade: bytes | None
     final: bool
     whole: int
-    relayed: Relayed | None = None
-    _rendered: bytes | None = None
 
     def fields(self) -> bytes:
-        """The end-to-end field lines as they came, without Content-Length. Raises BadMessage."""
-        if self._rendered is None:
-            self._rendered = end_to_end(self.head.headers)
-        return self._rendered
+        """Return the end-to-end field lines as received, without Content-Length.
+
+        Raises:
+            BadMessage: a field has a line break.
+        """
+        return end_to_end(self.head.headers)
 
     def copy_head(self) -> ResponseHead:
+        """Return a head that may be changed."""
         return ResponseHead(self.head.status, self.head.reason, self.head.headers[:])
 
 
-@dataclass(slots=True)
-class Relayed:
-    """What is relayed of a response for a Forward whose `edit_response` wants to see nothing of the body.
+def check_partial(data: bytes | bytearray, scanned: int, line_seen: bool) -> bool:
+    """Check an incomplete head, so that malformed bytes are rejected at once and not after a time-out.
 
-    lines: status line and field lines, Content-Length included where it is known; without the field `added` and without
-    the empty line. head: the same with the empty line.
-    """
+    Args:
+        data: all bytes of the head so far.
+        scanned: how many of them were checked before.
+        line_seen: the request line was already complete at the last check.
 
-    forward: Forward
-    added: bytes
-    status: int
-    lines: bytes
-    head: bytes
+    Returns:
+        True if the request line is complete now.
 
-
-def check_partial(data: bytes, scanned: int) -> None:
-    """Refuse early what can never become a head: waiting for its end would be waiting for the time-out.
-
-    scanned: up to where `data` was checked before. Raises BadMessage.
+    Raises:
+        BadMessage: they cannot be the beginning of a head.
     """
     if _BARE_LF.search(data, scanned):
         raise BadMessage("malformed header: line feed without carriage return")
     if data.find(b"\x00", scanned) >= 0:
         raise BadMessage("malformed header: NUL")
+    if line_seen:
+        return True
     line = data.find(b"\r\n", scanned)
     if line >= 0 and not _REQUEST_LINE.match(data):
         raise BadMessage("malformed request line")
     if not scanned and line < 0 and data[:1] in (b"\x16", b"\x80"):
         raise BadMessage("client sent a TLS handshake to a plain HTTP port")
+    return line >= 0
 
 
 @dataclass(slots=True)
 class _Facts:
-    """What a request's fields say; `upgrade` only when `Connection` lists it."""
+    """The facts that a request's fields state; the names are those of `Request`."""
 
     headers: Headers
     body: int
@@ -182,55 +200,32 @@ class _Facts:
     upgrade: bytes | None
 
 
-class KnownHeads:
-    """Heads that have come before, so that they need not be read again; the whole of it is bounded.
-
-    Only those of one client are shared: what a routing function keeps of a head may depend on who sends it.
-    """
-
-    __slots__ = ("_clients", "_count")
-
-    LIMIT: Final = 512
-    SIZE: Final = 4096
-
-    def __init__(self) -> None:
-        self._clients: dict[object, dict[bytes, Request]] = {}
-        self._count = 0
-
-    def of(self, client: object) -> dict[bytes, Request]:
-        """Those of a client, by their bytes. client: hashable, whatever tells clients apart."""
-        return self._clients.setdefault(client, {})
-
-    def add(self, known: dict[bytes, Request], head: bytes, request: Request) -> None:
-        """Keep a head in a dictionary that `of` has given."""
-        if len(head) > self.SIZE:
-            return
-        if self._count >= self.LIMIT:
-            for each in self._clients.values():
-                each.clear()
-            self._clients.clear()
-            known.clear()
-            self._count = 0
-        self._count += 1
-        known[head] = request
-
-
 class RequestParser:
-    """Reads the requests of one connection.
+    """Parses the heads of one connection's requests.
 
-    A connection's requests mostly carry the same fields, byte for byte: those of the request before are remembered.
+    Requests of one connection often have the same fields, byte for byte: the last ones are remembered.
+
+    Attributes:
+        last: the last request, for a head that comes again; None after a large head.
     """
 
-    __slots__ = ("_block", "_facts", "_limit", "_version")
+    __slots__ = ("_block", "_facts", "_limit", "_version", "last")
 
     def __init__(self, fields_limit: int) -> None:
         self._limit = fields_limit
         self._version = ""
         self._block = b""
         self._facts: _Facts | None = None
+        self.last: Request | None = None
+
+    def forget(self) -> None:
+        """Free the last request: another one may not come for a long time."""
+        self.last = None
+        self._block, self._facts = b"", None
 
     def parse(self, head: bytes) -> Request:
-        """A request's head from its bytes, the empty line included. Raises BadMessage."""
+        """Parse a request's head. head: its bytes, with the empty line. Raises BadMessage."""
+        self.last = None
         cut = head.find(b"\r\n") + 2
         method, target, path, query, version = _request_line(head[:cut])
         block = head[cut:]
@@ -238,16 +233,19 @@ class RequestParser:
         if facts is None or block != self._block or version != self._version:
             self._facts = None
             facts = _request_facts(parse_fields(block, self._limit), version)
-            self._facts = facts
-            self._block = block
-            self._version = version
+            if len(block) <= KEPT:
+                self._facts = facts
+                self._block = block
+                self._version = version
         headers = facts.headers
         if target[:1] != b"/":
             target, headers = _reduce(method, target, headers)
             path, mark, rest = target.partition(b"?")
             query = rest if mark else None
         replayable = not facts.body and method in _IDEMPOTENT
-        return Request(
+        plain = replayable and version == "1.1" and facts.keep_alive and not facts.expects and facts.upgrade is None
+        kept = len(head) <= KEPT
+        request = Request(
             method,
             target,
             path,
@@ -260,15 +258,17 @@ class RequestParser:
             facts.keep_alive,
             facts.expects,
             facts.trailers,
-            replayable=replayable,
-            plain=(
-                replayable and version == "1.1" and facts.keep_alive and not facts.expects and facts.upgrade is None
-            ),
+            replayable,
+            plain,
+            head if kept else b"",
         )
+        if kept:
+            self.last = request
+        return request
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, bytes, bytes | None, str]:
-    """Method, target, path, query and version of a request line."""
+    """Return method, target, path, query and version of a request line. Raises BadMessage."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise BadMessage("malformed request line")
@@ -279,14 +279,18 @@ def _request_line(line: bytes) -> tuple[str, bytes, bytes, bytes | None, str]:
     if b"#" in target:
         raise BadMessage("malformed request target")
     path, mark, query = target.partition(b"?")
+    if len(path) > _PLAIN_PATH and path.count(b"/") + path.count(b"%") > _PIECES:
+        raise BadMessage("too many segments or escapes in the request's path", 414)
     return _METHODS.get(raw_method) or raw_method.decode("ascii"), target, path, query if mark else None, version
 
 
 def _request_facts(headers: Headers, version: str) -> _Facts:
-    """Check a request's fields and say what they mean for its framing and its connection.
+    """Check a request's fields, and return what they mean for its body and its connection.
 
-    Fields that `Connection` lists are taken out here and not when the exchange is forwarded: a client could
-    otherwise have fields removed that the routing function adds (X-Forwarded-For).
+    Fields that are listed in `Connection` are removed here, before routing. If they were removed after it, a client
+    could also remove fields that the routing function adds (X-Forwarded-For). A request that lists a field on which
+    routing depends is rejected: without `Impersonate-User`, for instance, the request would have the rights of its
+    token.
     """
     length: int | None = None
     chunked = expects = trailers = False
@@ -334,14 +338,21 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
             offered = [token for token in tokens(upgrades) if token not in _IGNORED_UPGRADES]
             if any(offered):
                 upgrade = upgrades
-        headers = strip_listed(headers, connection)
+        if not _USUAL_OPTIONS.issuperset(connection):
+            for token in connection:
+                if token in _SECURITY_FIELDS or token.startswith(_SECURITY_PREFIXES):
+                    raise BadMessage("Connection lists a field that must not be removed")
+            headers = strip_listed(headers, connection)
     return _Facts(
         headers, CHUNKED if chunked else length or 0, length is not None, keep_alive, expects, trailers, upgrade
     )
 
 
 def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
-    """Absolute form to origin form, the target's authority replacing Host (RFC 9112 section 3.2.2)."""
+    """Change an absolute target (`http://host/path`) to origin form (`/path`). Its authority becomes the Host.
+
+    Returns target and fields; see RFC 9112 section 3.2.2. Raises BadMessage for CONNECT and for malformed targets.
+    """
     if target == b"*" and method == "OPTIONS":
         return target, headers
     if method == "CONNECT":
@@ -357,7 +368,11 @@ def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Header
 
 
 class ResponseParser:
-    """Reads the responses of one connection. last: the last one's head, which often comes again."""
+    """Parses the heads of one connection's responses.
+
+    Attributes:
+        last: the last response head, which often comes again; None after a large head.
+    """
 
     __slots__ = ("_limit", "last")
 
@@ -366,16 +381,18 @@ class ResponseParser:
         self.last: Response | None = None
 
     def parse(self, head: bytes) -> Response:
-        """A response's head from its bytes, the empty line included. Raises BadMessage."""
+        """Parse a response's head. head: its bytes, with the empty line. Raises BadMessage."""
         last = self.last
         if last is None or head != last.block:
             self.last = None
-            last = self.last = parse_response(head, self._limit)
+            last = parse_response(head, self._limit)
+            if len(head) <= KEPT:
+                self.last = last
         return last
 
 
 def parse_response(block: bytes, fields_limit: int) -> Response:
-    """A response's head from its bytes, the empty line included. Raises BadMessage."""
+    """Parse a response's head. block: its bytes, with the empty line. Raises BadMessage."""
     line = _STATUS_LINE.match(block)
     if line is None:
         raise BadMessage("malformed status line")
@@ -415,10 +432,10 @@ def parse_response(block: bytes, fields_limit: int) -> Response:
 
 
 def status_line(status: int) -> bytes:
-    """The status line with the registered phrase."""
+    """Return the status line with the registered reason phrase."""
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
 def bodiless(method: str, status: int) -> bool:
-    """Whether a response has no body whatever its fields say (RFC 9112 section 6.3)."""
+    """Return True if a response has no body even if its fields announce one (RFC 9112 section 6.3)."""
     return method == "HEAD" or status in (204, 304) or status < 200

@@ -1,4 +1,4 @@
-"""How much of everything the engine accepts, and how long it waits."""
+"""The limits of a listener: sizes, numbers and times."""
 
 from __future__ import annotations
 
@@ -7,25 +7,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one listener. Sizes in bytes, times in seconds; times are kept by a coarse clock (a second or so).
+    """Limits of one listener. Sizes are in bytes, times in seconds. Times are exact to about a second.
 
-    head: a message's head, request line included; more is 431 to a client, a protocol error of an upstream.
-    fields: header fields in one head or one trailer section.
-    head_timeout: from a head's first byte (or from the connection's start) to its end, TLS handshakes likewise.
-    idle_timeout: a client's connection between two requests.
-    buffer: what may wait, unread by its consumer, before a socket is no longer read; also the write high-water mark.
-    tls_buffer: what a TLS transport holds of encrypted bytes, each way; a slow reader's connection fills it.
-    drain: how much of an unwanted request body is read and thrown away so that the connection can be kept.
-    linger: how long a connection that is about to be closed is still read, so that the answer is not lost to a reset.
-    close_timeout: how long the last bytes of a closing connection may take to leave.
-    half_closed_timeout: a client that shut its sending side gets its answer as long as bytes keep flowing at least
-        this often. It cannot be told from one that is gone, which Go's and nginx's servers take it for at once.
-    idle_upstreams, idle_upstreams_per_key, upstream_idle_timeout: idle connections kept in the pool.
-    upstream_tls_timeout: a TLS handshake with an upstream.
+    head: the largest head of a request, request line included; a larger one is answered with 431. Go's net/http has
+        the same (DefaultMaxHeaderBytes).
+    response_head: the largest head of a response; a larger one is a protocol error. Go's http.Transport has the same.
+    trailers: the largest trailer section.
+    fields: the most header fields in one head or one trailer section.
+        (The heads of all connections together are limited by `proxy/budget.py`.)
+    head_timeout: for a whole head, from its first byte or from the start of the connection; also for a TLS handshake.
+    idle_timeout: for a client's connection between two requests.
+    buffer: bytes that wait unread by their consumer before the socket is no longer read; also the high-water mark of
+        the write buffer.
+    tls_buffer: encrypted bytes that a TLS transport buffers in each direction, when the peer reads slowly.
+    drain: the largest rest of a request's body that is read and discarded so that the connection can be kept.
+    linger: for reading from a connection that is about to close, so that a reset does not destroy the last response.
+    close_timeout: for sending the last bytes of a closing connection.
+    half_closed_timeout: the longest pause between two writes to a client that has shut its sending side. Such a client
+        looks like one that has disconnected, and Go's and nginx's servers treat it so at once.
+    idle_upstreams: the most idle connections in the pool. idle_upstreams_per_key: the most of them for one upstream.
+    upstream_idle_timeout: for an idle connection in the pool.
+    upstream_tls_timeout: for a TLS handshake with an upstream.
+    connections_per_address: the most connections of one client address; more are reset. 0 for no limit, for listeners
+        whose clients all have the same address.
     """
 
-    head: int = 64 * 1024
-    fields: int = 256
+    head: int = 1024 * 1024
+    response_head: int = 10 * 1024 * 1024
+    trailers: int = 64 * 1024
+    fields: int = 10_000
     head_timeout: float = 15.0
     idle_timeout: float = 120.0
     buffer: int = 64 * 1024
@@ -38,10 +48,11 @@ class Limits:
     idle_upstreams_per_key: int = 64
     upstream_idle_timeout: float = 30.0
     upstream_tls_timeout: float = 10.0
+    connections_per_address: int = 0
 
     @property
     def tick(self) -> float:
-        """The coarse clock's step: fine enough for the shortest of the times."""
+        """Return the step of the coarse clock (seconds): short enough for the shortest of the times."""
         shortest = min(
             self.head_timeout,
             self.idle_timeout,

@@ -1,276 +1,187 @@
-"""The reading half of a client's connection: requests one at a time, from bytes in any pieces.
+"""The request reader: turns the bytes of a client's connection into events. Sans-I/O: no sockets, no clocks.
 
-Pipelined requests wait in the buffer until the exchange before them is over.
+`receive` takes bytes in pieces of any size. `next_event` returns the next event: a `Request`, a piece of its body as
+`bytes`, or the `BodyEnd` of a body. Pipelined requests wait in the buffer.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Protocol
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from hatchway.proxy import bodies, heads
-from hatchway.proxy.bulk import LONG, BulkReader
-from hatchway.proxy.context import Context
-from hatchway.proxy.exchange import ForwardExchange
+from hatchway.proxy.budget import Share
+from hatchway.proxy.cache import CachedHead
 from hatchway.proxy.fields import BadMessage
 from hatchway.proxy.heads import Request
+from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Headers
-from hatchway.proxy.writer import ResponseWriter
+
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 
-class Exchange(Protocol):
-    """What a client connection tells the exchange that is under way."""
+@dataclass(frozen=True, slots=True)
+class BodyEnd:
+    """The end of a request's body. trailers: the fields of its trailer section."""
 
-    def body(self, data: bytes) -> None:
-        """A piece of the request's body."""
-
-    def body_end(self, trailers: Headers) -> None:
-        """The request is complete."""
-
-    def flush(self) -> None:
-        """All that has arrived was handed over."""
-
-    def client_full(self) -> None:
-        """The client reads more slowly than it is written to: stop producing."""
-
-    def client_ready(self) -> None:
-        """The write buffer has drained."""
-
-    def client_lost(self) -> None:
-        """The client is gone or the exchange was ended; nothing can be written any more."""
+    trailers: Headers
 
 
-class RequestReader(ResponseWriter, ABC):
-    """Reads requests and hands their bodies to the exchange under way; `ClientConnection` makes exchanges of them.
+ReaderEvent = Request | bytes | BodyEnd
+_END: Final = BodyEnd([])
 
-    lingering: the connection is only read so that the last answer arrives.
+
+class RequestReader:
+    """Reads the requests of one connection.
+
+    Attributes:
+        buffer: the bytes that wait to be read, an incomplete head included. Callers must not change it.
+        known: heads that are parsed already, by their bytes.
+        share: the memory that the connection has reserved for large heads.
+        in_body: the current request has a body, and its BodyEnd was not returned yet.
     """
 
-    __slots__ = (
-        "_advancing",
-        "_buffer",
-        "_drain_left",
-        "_exchange",
-        "_held",
-        "_known",
-        "_parser",
-        "_reading_paused",
-        "_scanned",
-        "lingering",
-    )
+    __slots__ = ("_body", "_limits", "_line_seen", "_parser", "_scanned", "buffer", "in_body", "known", "share")
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._parser = heads.RequestParser(self._limits.fields)
-        self._known: dict[bytes, Request] = {}
-        self._buffer = b""
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = heads.RequestParser(limits.fields)
+        # A bytearray for an incomplete head, which may grow in many small pieces.
+        self.buffer: bytes | bytearray = b""
         self._scanned = 0
-        self._exchange: Exchange | None = None
-        self._held = False
-        self._advancing = False
-        self._reading_paused = False
-        self._drain_left = 0
-        self.lingering = False
+        self._line_seen = False
+        self._body: bodies.Body | None = None
+        self.in_body = False
+        self.known: Mapping[bytes, CachedHead] = {}
+        self.share = Share()
 
-    # What becomes of what is read
+    @property
+    def in_head(self) -> bool:
+        """Return True if the buffer has an incomplete head, in which `next_event` has found no error so far."""
+        return isinstance(self.buffer, bytearray)
 
-    @abstractmethod
-    def _begin(self, request: Request) -> None:
-        """Start the exchange of a request."""
+    def receive(self, data: bytes) -> None:
+        """Add bytes that have arrived."""
+        if self.buffer:
+            self.buffer += data
+        else:
+            self.buffer = data
 
-    @abstractmethod
-    def _begin_again(self, request: Request) -> bool:
-        """Start that of a request whose head came before as it was started then. False when it cannot be done so."""
+    def next_event(self) -> ReaderEvent | None:
+        """Return the next event, or None when more bytes are needed.
 
-    @abstractmethod
-    def _between_requests(self) -> None:
-        """The request has been read to its end, and its response was sent before."""
+        Raises:
+            BadMessage: the bytes are not an acceptable request. After that only `discard` may be used.
+        """
+        if self.in_body:
+            return self._next_of_body()
+        data = self.buffer
+        return self._next_request(data) if data else None
 
-    @abstractmethod
-    def _refuse(self, error: BadMessage) -> None:
-        """A request that is not acceptable: say so if nothing was said yet, and end the connection."""
-
-    @abstractmethod
-    def _linger(self) -> None:
-        """Close, but read on for a while: closing with unread input resets the connection and loses the answer."""
-
-    @abstractmethod
-    def _close(self) -> None:
-        """Close after what was written has been sent."""
-
-    @abstractmethod
-    def _abort(self) -> None:
-        """Cut the connection and end its exchange."""
-
-    # Bytes
-
-    def data_received(self, data: bytes) -> None:
-        if self._closed or self.lingering:
-            return
-        if self._buffer:
-            data = self._buffer + data
-        elif self._exchange is None and self._body is None and len(data) <= heads.KnownHeads.SIZE:
-            request = self._known.get(data)
-            if request is not None and self._begin_again(request):
-                return
-        self._advance(data)
-
-    def _advance(self, data: bytes) -> None:
-        """Use up `data` as far as the exchange under way allows; the rest waits in the buffer."""
-        self._advancing = True
-        while data:
-            if self._body is not None:
-                if self._held:
-                    break
-                data = self._advance_body(self._body, data)
-            elif self._exchange is not None:
-                break
-            else:
-                rest = self._advance_head(data)
-                if rest is None:
-                    break
-                data = rest
-            if self._closed or self.lingering:
-                data = b""
-        self._buffer = data
-        self._advancing = False
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.flush()
-            body = self._body
-            if body is not None and isinstance(body, bodies.Length) and body.left >= LONG:
-                self._read_in_bulk()
-        elif self._eof and self._body is None and not self.lingering:
-            self._close()
-        if data and not self._reading_paused and len(data) > self._limits.buffer and not self._closed:
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def _advance_head(self, data: bytes) -> bytes | None:
-        """Read a request's head and start its exchange; what follows it, or None when it is not complete."""
-        if len(data) <= heads.KnownHeads.SIZE:
-            known = self._known.get(data)
-            if known is not None:
-                self._scanned = 0
-                self._begin(known)
-                return b""
+    def _next_request(self, data: bytes | bytearray) -> Request | None:
         if data[:2] == b"\r\n":
-            # Empty lines before a request are tolerated (RFC 9112 section 2.2).
-            while data[:2] == b"\r\n":
-                data = data[2:]
+            # Empty lines before a request are ignored (RFC 9112 section 2.2).
+            lines = _EMPTY_LINES.match(data)
+            assert lines is not None
+            data = self.buffer = bytes(data[lines.end() :])
             if not data:
-                return b""
+                return None
         end = data.find(b"\r\n\r\n", self._scanned) + 4
         if end < 4:
-            if not self._scanned:
-                self.deadline = self._context.now + self._limits.head_timeout
-            try:
-                if len(data) > self._limits.head:
-                    raise BadMessage("request header fields too large", 431)
-                heads.check_partial(data, self._scanned)
-            except BadMessage as error:
-                self._refuse(error)
-                return b""
-            self._scanned = max(0, len(data) - 3)
+            self._check_partial(data)
             return None
         self._scanned = 0
-        try:
-            if end > self._limits.head:
-                raise BadMessage("request header fields too large", 431)
-            head = data[:end]
-            request = self._known.get(head)
-            if request is None:
-                request = self._parser.parse(head)
-                self._context.heads.add(self._known, head, request)
-        except BadMessage as error:
-            self._refuse(error)
-            return b""
-        self._begin(request)
-        return data[end:]
-
-    def _advance_body(self, body: bodies.Body, data: bytes) -> bytes:
-        try:
-            chunk = body.feed(data)
-        except BadMessage as error:
-            self._refuse(error)
-            return b""
-        exchange = self._exchange
-        if chunk:
-            self._bytes_in += len(chunk)
-            if exchange is not None:
-                exchange.body(chunk)
+        self._line_seen = False
+        data = bytes(data)
+        if end > self._limits.head:
+            raise _too_large()
+        head = data[:end]
+        known = self.known.get(head) if end <= heads.KEPT else None
+        if known is not None:
+            request = known.request
+        else:
+            last = self._parser.last
+            if last is not None and last.head == head:
+                request = last
             else:
-                self._drain_left -= len(chunk)
-                if self._drain_left < 0:
-                    self._linger()
+                if not self.share.hold_complete(head):
+                    raise _too_many()
+                request = self._parser.parse(head)
+        self.buffer = data[end:]
+        self.start_body(request)
+        return request
+
+    def _check_partial(self, data: bytes | bytearray) -> None:
+        if len(data) > self._limits.head:
+            raise _too_large()
+        if not self.share.hold(len(data)):
+            raise _too_many()
+        self._line_seen = heads.check_partial(data, self._scanned, self._line_seen)
+        self._scanned = max(0, len(data) - 3)
+        if not isinstance(data, bytearray):
+            self.buffer = bytearray(data)
+
+    def start_body(self, request: Request) -> None:
+        """Read the body of a request next, if it has one. `next_event` calls this for the requests that it returns."""
+        if request.body:
+            self._body = bodies.reader(request.body, self._limits.trailers, self._limits.fields)
+            self.in_body = True
+
+    def _next_of_body(self) -> bytes | BodyEnd | None:
+        body = self._body
+        assert body is not None
+        data = self.buffer
+        if data and not body.done:
+            self.buffer = b""
+            chunk = body.feed(bytes(data))
+            if body.done:
+                self.buffer = body.rest
+            if chunk:
+                return chunk
         if not body.done:
-            return b""
-        if self._body is body:
-            self._body = None
-            if exchange is not None and self._exchange is exchange:
-                exchange.body_end(body.trailers)
-            elif exchange is None and not self._closed:
-                self._between_requests()
-        return body.rest
-
-    def _read_in_bulk(self) -> None:
-        """Let a long body be read in larger pieces, when it goes to an upstream as it comes."""
-        if self._takes_bulk() and self.transport.get_protocol() is self:
-            BulkReader(self)
-
-    def _takes_bulk(self) -> bool:
-        return (
-            isinstance(self._exchange, ForwardExchange)
-            and not (self._held or self._buffer or self._closed or self.lingering)
-            and isinstance(self._body, bodies.Length)
-        )
+            return None
+        self._body = None
+        self.in_body = False
+        return BodyEnd(body.trailers) if body.trailers else _END
 
     @property
     def bulk_left(self) -> int:
+        """Return how many bytes of a body of known length are still to come; 0 for others, or while bytes wait."""
         body = self._body
-        return body.left if isinstance(body, bodies.Length) else LONG
+        return body.left if isinstance(body, bodies.Length) and not self.buffer else 0
 
-    def bulk_received(self, data: memoryview) -> bool:
-        exchange, body = self._exchange, self._body
-        if not self._takes_bulk():
-            self.data_received(bytes(data))
-            return False
-        assert isinstance(exchange, ForwardExchange) and isinstance(body, bodies.Length)
-        body.left -= len(data)
-        self._bytes_in += len(data)
-        exchange.body_now(data)
-        if not body.left and self._body is body:
-            body.done = True
-            self._body = None
-            if self._exchange is exchange:
-                exchange.body_end([])
-                exchange.flush()
-        return self._body is not None
+    def skip_bulk(self, size: int) -> bool:
+        """Count bytes of the body that did not come through `receive`. size: at most `bulk_left`.
 
-    # What exchanges call
+        Returns:
+            True if the body is complete: the next event is its end.
+        """
+        body = self._body
+        assert isinstance(body, bodies.Length)
+        body.left -= size
+        body.done = not body.left
+        return body.done
 
-    @property
-    def body_pending(self) -> bool:
-        """The request's body has not been read to its end."""
-        return self._body is not None
+    def discard(self) -> None:
+        """Treat all bytes from now on as a body without an end."""
+        self.buffer = b""
+        self._body = bodies.UntilClose()
+        self.in_body = True
 
-    def hold(self, pause: bool = False) -> None:
-        """Hand over no more of the request's body until `release`. pause: do not even read it."""
-        self._held = True
-        if pause and self._body is not None and not self._reading_paused and not self._closed:
-            self._reading_paused = True
-            self.transport.pause_reading()
+    def take_rest(self) -> bytes:
+        """Empty the buffer and return its bytes; forget the body under way."""
+        rest, self.buffer = bytes(self.buffer), b""
+        self._body = None
+        self.in_body = False
+        self._parser.forget()
+        return rest
 
-    def release(self) -> None:
-        self._held = False
-        self._resume()
 
-    def _resume(self) -> None:
-        if self._advancing or self._closed:
-            return
-        self._advance(self._buffer)
-        if self._eof and self._body is not None and not self._held:
-            self._abort()
-        elif self._reading_paused and not self._closed and len(self._buffer) <= self._limits.buffer:
-            self._reading_paused = False
-            self.transport.resume_reading()
+def _too_large() -> BadMessage:
+    return BadMessage("request header fields too large", 431)
+
+
+def _too_many() -> BadMessage:
+    return BadMessage("too many requests with large heads at once, please try again later", 503)

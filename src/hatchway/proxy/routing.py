@@ -1,26 +1,30 @@
-"""What the data path asks and what it is told: the contract between the engine and its routing functions.
+"""The contract between the engine and its routing functions.
 
-The engine (`proxy/server.py`) parses a request's head once and calls the listener's routing function with it. The
-answer is a decision: `Respond` (an immediate answer), `App` (an ASGI application) or `Forward` (an upstream). The API
-server's proxy verb, the kubelet's API, the door and the gateway are routing functions over this one engine.
+The engine (`proxy/server.py`) parses the head of a request once, and calls the listener's routing function with it. The
+function returns a decision: `Respond` (a response), `App` (an ASGI application), `Forward` (an upstream) or
+`AcceptUpgrade` (a protocol for the connection). The API server's proxy verb, the kubelet's API and the door are
+routing functions over this one engine.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-# Names as they stood on the wire, in order, repeated fields repeated. Look-ups are case-insensitive.
+# Fields in the order in which they were received, names as they were written, repeated fields repeated. Names are
+# compared without regard to case.
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 def get_header(headers: Headers, name: bytes) -> bytes | None:
-    """The first value of `name` (given in lower case), or None."""
+    """Return the first value of `name` (given in lower case), or None."""
     for key, value in headers:
         if key.lower() == name:
             return value
@@ -29,36 +33,62 @@ def get_header(headers: Headers, name: bytes) -> bytes | None:
 
 @dataclass(slots=True)
 class Peer:
-    """Who is at the other end of an accepted connection.
+    """The other end of an accepted connection.
 
-    address: (host, port), or None on a Unix socket. scheme: "http" or "https".
+    address: (host, port), or None on a Unix socket.
+    scheme: "http" or "https".
     certificate: the client certificate that TLS has verified against the listener's CA (DER), or None.
+    note: what the listener knows of the connection that has given it to the engine (`Engine.adopt`); hashable.
     """
 
     address: tuple[str, int] | None
     scheme: str
     certificate: bytes | None = None
+    note: object = None
 
 
-@dataclass(slots=True)
-class Memo:
-    """What a routing function keeps of a request's head for the next time that it comes. value: None at first."""
+class CachedDecision(ABC):
+    """A decision of a routing function about a request's head, to be used for the next requests with the same head.
 
-    value: Any = None
+    For a request of the same client (address and certificate) with the same head, byte for byte, the engine calls
+    `begin` in place of the routing function. A decision is dropped when one of its requests gets a status of 400 or
+    above, when the client's last connection is closed, or when the cache is full (`proxy/cache.py`).
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
+        """Return the decision for another request; None when the decision is not valid any more.
+
+        After None, the engine calls the routing function. `begin` is called for each request, so it must be quick, and
+        it must not raise.
+
+        Args:
+            make_head: makes the head of this request, for a decision that needs to read it or to set its `on_complete`,
+                `answer_field` or `state`. Call it once at most.
+        """
 
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request's head. `target` is the request-target byte for byte (absolute form is reduced to origin form).
+    """The head of a request.
 
-    path: `target` before the first "?". query: what follows it, without the "?"; None when there is no "?".
-    upgrade: the `Upgrade` token when `Connection` lists "upgrade", else None.
-    state: notes of the routing function (user, audit id ...); an `App` finds it as scope["state"].
-    on_complete: called once when the exchange is over, with the status sent (0: none), and body bytes in and out.
-    memo: shared by all requests of a client (one address, one certificate) with the same head, byte for byte.
-    answer_field: set by the routing function: an end-to-end field for the head of what is forwarded as the answer (not
-        of an upgrade), in place of those of its name.
-    Only `state`, `on_complete`, `answer_field` and the memo's value may be changed.
+    The routing function may set `state`, `on_complete`, `answer_field` and `cached`, and nothing else.
+
+    target: the request-target, byte for byte; an absolute form is reduced to its origin form.
+    path: the part of `target` before the first "?".
+    query: the part behind that "?"; None without a "?".
+    headers: the fields, without those that `Connection` lists.
+    http_version: "1.1" or "1.0".
+    peer: the client.
+    upgrade: the value of `Upgrade` if `Connection` lists "upgrade", else None.
+    state: values for later (user, audit id ...). An `App` finds them as scope["state"].
+    on_complete: called once at the end of the exchange, with the status that was sent (0 for none), the number of bytes
+        of the request's body, and the number of bytes of the response's body.
+    answer_field: an end-to-end field for the head of a forwarded response. It replaces the response's fields of that
+        name. It is not added to the 101 of an upgrade.
+    cached: to be set together with the decision: gives the decisions for the next requests with this head.
     """
 
     method: str
@@ -71,56 +101,68 @@ class RequestHead:
     upgrade: bytes | None = None
     state: dict[str, Any] = field(default_factory=dict)
     on_complete: Callable[[int, int, int], None] | None = None
-    memo: Memo = field(default_factory=Memo)
     answer_field: tuple[bytes, bytes] | None = None
+    cached: CachedDecision | None = None
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of the field `name` (lower case), or None."""
+        """Return the first value of the field `name` (lower case), or None."""
         return get_header(self.headers, name)
 
 
 @dataclass(slots=True)
 class ResponseHead:
-    """An upstream's answer before it is relayed. `edit_response` may change it in place."""
+    """The head of an upstream's response. `Forward.edit_response` may change it in place before it is relayed."""
 
     status: int
     reason: bytes
     headers: Headers
 
     def header(self, name: bytes) -> bytes | None:
+        """Return the first value of the field `name` (lower case), or None."""
         return get_header(self.headers, name)
 
 
 class Transform(Protocol):
-    """Changes a response body while it streams. A body with a transform is sent without Content-Length."""
+    """A change of a response's body while it is relayed.
 
-    def feed(self, data: bytes) -> bytes: ...
+    The response is sent without Content-Length. So is the response to a HEAD, for which nothing is called.
+    """
 
-    def finish(self) -> bytes: ...
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes to send in place of the next piece of the body."""
+
+    def finish(self) -> bytes:
+        """Return the last bytes to send, after the end of the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One place to send an exchange to.
+    """A server to which exchanges can be forwarded.
 
-    key: hashable; idle connections are pooled under it, so it must tell apart everything that makes connections
-        differ (address, scheme, credentials). connect: opens a non-blocking connected socket, or raises OSError
-        (TimeoutError included). tls: wrap the socket as a client with this context. server_hostname: SNI, or None
-        for no SNI and no name check.
+    key: hashable; the pool keeps idle connections by it. Upstreams whose connections must not be mixed (other address,
+        scheme or credentials) need different keys.
+    connect: returns a connected non-blocking socket. Or it returns a transport of any other kind, for instance a stream
+        inside another connection: the transport must not read yet; the engine sets its protocol and calls
+        `resume_reading`. In all else it must behave as asyncio's transports do, with flow control in both directions.
+        Raises OSError (TimeoutError included).
+    tls: the context for TLS as a client, on the socket or inside the transport; None for no TLS.
+    server_hostname: the name for SNI and for checking the certificate; None for neither.
     """
 
     key: object
-    connect: Callable[[], Awaitable[socket.socket]]
+    connect: Callable[[], Awaitable[socket.socket | asyncio.Transport]]
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
 
 
 class ProxyError(Exception):
-    """An upstream could not be reached or broke the protocol before its response was relayed.
+    """Raised when an upstream cannot be reached, or violates the protocol, before its response was relayed.
 
-    stage: "dial" (no connection), "tls", "write"/"read" (connection lost, time-out), "protocol" (not HTTP),
-    "upgrade" (an upgrade answered below 400 but not 101; `status` holds the code).
-    silent: so many seconds a peer that had accepted the connection was waited for; 0 when it was something else.
+    stage: "dial" (no connection), "tls", "write" or "read" (connection lost, time-out), "protocol" (not HTTP), or
+        "upgrade" (the response to an upgrade has a status below 400 other than 101).
+    message: what happened, for people.
+    status: the status of the response for stage "upgrade", else 0.
+    silent: the seconds for which a peer, after it had accepted the connection, sent nothing; 0 for other errors.
     """
 
     def __init__(self, stage: str, message: str, status: int = 0, silent: float = 0.0) -> None:
@@ -133,7 +175,7 @@ class ProxyError(Exception):
 
 @dataclass(slots=True)
 class Respond:
-    """Answer at once. `Content-Length`, `Date` and `Connection` are the engine's."""
+    """Send this response. The engine adds `Content-Length`, `Date` and `Connection`."""
 
     status: int
     headers: Headers
@@ -142,29 +184,34 @@ class Respond:
 
 @dataclass(slots=True)
 class App:
-    """Hand the exchange to an ASGI 3 application (http scope; websockets arrive as http with `upgrade` set)."""
+    """Have an ASGI 3 application answer. The scope is always `http`, for WebSocket handshakes, too."""
 
     app: ASGIApp
 
 
 @dataclass(slots=True)
 class Forward:
-    """Relay the exchange to an upstream. May be given again for a request with the same head, and is never changed.
+    """Forward the exchange to an upstream. Never changed: a `CachedDecision` may return the same object many times.
 
-    target: the request-target to send. headers: all end-to-end fields to send, `Host` included; the engine removes
-        hop-by-hop fields, frames the body and, for an upgrade, adds `Connection: Upgrade` and `Upgrade`.
-    error_response: words the answer when nothing of a response was relayed yet.
-    edit_response: sees the response's head before it is relayed (never a 101 or another 1xx); may change it, and may return a body
-        transform. What it made of a head without one is used again for the same head.
-    following: asked for another way when connecting failed, or a pooled connection died before any byte of an answer,
-        and nothing of the body was consumed; told how many have failed. None ends the attempts.
-    reconsider: sees the head of a response of 400 and above before it is relayed. When it returns a function, that one
-        is given the body (of up to 64 KiB; longer ones are relayed) and decides anew: None relays the response, another
-        Forward is followed where the request had no body.
-    switched: called when an upgrade was accepted (101), before a byte of it is relayed; must not raise.
-    holds: whether the same head of the same client would be decided on so again: as long as it is true, the routing
-        function is not asked about that head. None: it is asked each time, as it must be when it sets `on_complete`
-        or `answer_field`.
+    upstream: the server.
+    target: the request-target to send.
+    headers: all end-to-end fields to send, `Host` included. The engine removes hop-by-hop fields, adds those that frame
+        the body and, for an upgrade, `Connection: Upgrade` and `Upgrade`.
+    error_response: returns the response for an error. Called when nothing of a response was relayed yet.
+    edit_response: called with the head of the response before it is relayed, but not with a 1xx. It may change the
+        head, and may return a transform for the body. Without a transform its result is used again when the upstream
+        sends the same head again.
+    next_upstream: called with the number of failed attempts, after connecting has failed, or after an idle connection
+        from the pool was lost before any byte of a response, if no byte of the request's body was consumed. Returns the
+        Forward to try next; None for no other attempt.
+    reconsider: called with the head of a response of 400 or above before it is relayed. Returns None to relay the
+        response, or a function. That function gets the body (up to 64 KiB; a response with a longer body is relayed)
+        and returns None to relay the response, a response to send in its place, or another Forward, which is tried if
+        the request has no body.
+    reconsider_all: call `reconsider` for responses below 400, too.
+    switched: called when the upstream has accepted an upgrade (101), before a byte is relayed. Must not raise.
+    explain_error: called before `error_response`. Returns None to use `error_response`, or an awaitable of the response
+        or of another Forward, which is tried if the request has no body.
     """
 
     upstream: Upstream
@@ -172,12 +219,31 @@ class Forward:
     headers: Headers
     error_response: Callable[[ProxyError], Respond]
     edit_response: Callable[[ResponseHead], Transform | None] | None = None
-    following: Callable[[int], Forward | None] | None = None
+    next_upstream: Callable[[int], Forward | None] | None = None
     reconsider: Callable[[ResponseHead], Reconsider | None] | None = None
+    reconsider_all: bool = False
     switched: Callable[[], None] | None = None
-    holds: Callable[[], bool] | None = None
+    explain_error: Callable[[ProxyError], Awaitable[Respond | Forward] | None] | None = None
 
 
-Decision = Respond | App | Forward
+@dataclass(frozen=True, slots=True)
+class AcceptUpgrade:
+    """Accept the upgrade that a request asks for: send a 101, and give the client's connection to a protocol.
+
+    The request must have `upgrade` and no body.
+
+    upgrade: the `Upgrade` field of the 101: one of the protocols that the request offers.
+    headers: the other end-to-end fields of the 101 (Sec-WebSocket-Accept ...). The engine adds `Connection`.
+    make_protocol: returns the protocol. Called before the 101 is sent; not called when the client has disconnected. The
+        protocol's methods are called as an event loop calls them. Bytes that the client sent right after its request
+        come by `data_received`, after `connection_made`. It must not call its transport's `set_protocol`.
+    """
+
+    upgrade: bytes
+    headers: Headers
+    make_protocol: Callable[[], asyncio.Protocol]
+
+
+Decision = Respond | App | Forward | AcceptUpgrade
 Reconsider = Callable[[bytes], Awaitable[Respond | Forward | None]]
-Route = Callable[[RequestHead], Decision | Awaitable[Decision]]
+RoutingFunction = Callable[[RequestHead], Decision | Awaitable[Decision]]

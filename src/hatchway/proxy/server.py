@@ -1,8 +1,7 @@
-"""Listeners: `serve` binds a routing function to a socket.
+"""Listeners: `serve` starts one, with a routing function that decides about each request (`proxy/routing.py`).
 
-A listener speaks HTTP, HTTPS, or both on one port (`sniff_tls`), and carries every exchange as its routing function
-decides (`proxy/routing.py`). Fields that a client lists in `Connection` are gone before the routing function sees
-the request; `Upgrade: h2c` is ignored, as RFC 9110 section 7.8 allows.
+A listener speaks HTTP, HTTPS, or both on one port (`sniff_tls`). Fields that a client lists in `Connection` are removed
+before the routing function gets the request. `Upgrade: h2c` is ignored, as RFC 9110 section 7.8 allows.
 """
 
 from __future__ import annotations
@@ -14,60 +13,70 @@ import socket
 import ssl as ssl_module
 
 from hatchway.errors import ApiError
-from hatchway.proxy.acceptor import Acceptor
+from hatchway.proxy import transports
+from hatchway.proxy.acceptor import Acceptor, TlsChooser
+from hatchway.proxy.clientconnection import ClientConnection
 from hatchway.proxy.context import Context, ErrorBody
 from hatchway.proxy.heap import keep_freed
 from hatchway.proxy.limits import Limits
-from hatchway.proxy.routing import Respond, Route
-from hatchway.proxy.upstream import Pool
+from hatchway.proxy.pool import Pool
+from hatchway.proxy.routing import Respond, RoutingFunction
 
 _REASONS = {
     400: "BadRequest",
     405: "MethodNotAllowed",
     408: "Timeout",
+    414: "URITooLong",
     431: "RequestHeaderFieldsTooLarge",
     500: "InternalError",
+    503: "ServiceUnavailable",
 }
 
 
 def status_body(status: int, message: str) -> Respond:
-    """An engine-level error as a Kubernetes `Status`: the default wording of a listener."""
+    """Return the response for an error of the engine's own, as a Kubernetes `Status`. The default of `serve`."""
     body = json.dumps(ApiError(status, _REASONS.get(status, ""), message).status()).encode()
     return Respond(status, [(b"Content-Type", b"application/json")], body)
 
 
-class Server:
-    """A listener that `serve` has started.
+class Engine:
+    """The engine with a routing function: serves the connections that it is given (`adopt`)."""
 
-    sockets: what it listens on. connections: how many clients are connected.
-    """
-
-    def __init__(self, context: Context, sock: socket.socket, own_pool: bool) -> None:
+    def __init__(self, context: Context, own_pool: bool) -> None:
+        """Make an engine; use `serve` or `serve_adopted`."""
         self._context = context
         self._own_pool = own_pool
-        self._acceptor: Acceptor | None = None
         self._closed = False
-        self.sockets = [sock]
-
-    @property
-    def port(self) -> int:
-        """The TCP port; 0 for a Unix socket."""
-        name = self.sockets[0].getsockname()
-        return int(name[1]) if isinstance(name, tuple) else 0
 
     @property
     def connections(self) -> int:
+        """Return how many clients are connected."""
         return len(self._context.connections)
 
+    def adopt(self, connection: socket.socket, note: object = None) -> None:
+        """Serve a connected socket that another listener has accepted. It belongs to the engine from now on.
+
+        note: for the routing function, which finds it as `RequestHead.peer.note`.
+        """
+        connection.setblocking(False)
+        self._context.spawn(self._adopted(connection, note), "connection")
+
+    async def _adopted(self, connection: socket.socket, note: object) -> None:
+        context = self._context
+        try:
+            await transports.accept(lambda: ClientConnection(context, False, note), connection, context.limits)
+        except BaseException:
+            connection.close()
+            raise
+
     async def close(self, grace: float = 0.0) -> None:
-        """Stop listening, let exchanges finish for up to `grace` seconds, then cut what is left."""
+        """Stop accepting connections, wait up to `grace` seconds for exchanges to end, and close what is left."""
         if self._closed:
             return
         self._closed = True
         context = self._context
         context.closing = True
-        if self._acceptor is not None:
-            self._acceptor.close()
+        self._stop_listening()
         for connection in list(context.connections):
             connection.shut_down()
         with contextlib.suppress(TimeoutError):
@@ -80,24 +89,69 @@ class Server:
         if self._own_pool:
             context.pool.close()
 
+    def _stop_listening(self) -> None:
+        """Stop accepting connections, in a subclass that listens."""
+
+
+class Server(Engine):
+    """A listener that `serve` has started.
+
+    sockets: the sockets on which it listens.
+    """
+
+    def __init__(self, context: Context, sock: socket.socket, own_pool: bool) -> None:
+        super().__init__(context, own_pool)
+        self._acceptor: Acceptor | None = None
+        self.sockets = [sock]
+
+    @property
+    def port(self) -> int:
+        """Return the TCP port; 0 for a Unix socket."""
+        name = self.sockets[0].getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    def _stop_listening(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+
+
+def serve_adopted(
+    route: RoutingFunction, *, limits: Limits | None = None, error_body: ErrorBody = status_body
+) -> Engine:
+    """Return an engine without a listener: `Engine.adopt` gives it connections. Call it in a running event loop."""
+    keep_freed()
+    limits = limits if limits is not None else Limits()
+    return Engine(Context(asyncio.get_running_loop(), route, limits, Pool(limits), error_body), own_pool=True)
+
 
 async def serve(
-    route: Route,
+    route: RoutingFunction,
     *,
     sock: socket.socket | None = None,
     host: str | None = None,
     port: int | None = None,
-    ssl: ssl_module.SSLContext | None = None,
+    ssl: ssl_module.SSLContext | TlsChooser | None = None,
     sniff_tls: bool = False,
     limits: Limits | None = None,
     pool: Pool | None = None,
     error_body: ErrorBody = status_body,
 ) -> Server:
-    """Start a listener on `sock` (bound; it is made to listen) or on `host` and `port` (0: any free one).
+    """Start a listener.
 
-    ssl: answer HTTPS; its verify_mode decides whether client certificates are asked for. sniff_tls: with `ssl`, answer
-    plain HTTP too: a connection's first byte tells. pool: share upstream connections between listeners; whoever made
-    it closes it. error_body: words the errors that the engine itself answers. Raises OSError when it cannot bind.
+    Args:
+        route: the routing function.
+        sock: a bound socket, which does not listen yet; or None, with `host` and `port`.
+        host: the IP address to listen on.
+        port: the TCP port; 0 for any free one.
+        ssl: serve HTTPS. Its verify_mode decides whether clients are asked for certificates. Or a function, which
+            returns the context for the name that a client asks for ("" for none); it must be quick and not raise.
+        sniff_tls: with `ssl`, serve plain HTTP, too; the first byte of a connection tells which of them it is.
+        limits: sizes and times; None for the defaults.
+        pool: connections to upstreams, shared with other listeners; its maker closes it. None for an own one.
+        error_body: returns the response for an error of the engine's own, from its status and message.
+
+    Raises:
+        OSError: it cannot bind.
     """
     if sniff_tls and ssl is None:
         raise ValueError("sniff_tls needs ssl")

@@ -1,57 +1,244 @@
-"""Sockets become transports here: aiofastnet's, on whatever loop runs.
+"""Make transports of sockets, with or without TLS: aiofastnet's transports, on any event loop.
 
-They differ from asyncio's own in what the data path relies on: TLS without a Python call for each record, and a write
-that copies what it cannot send at once, so that the caller's buffer is free again when it returns.
+The data path relies on two things that asyncio's own transports do not do: TLS without a Python call for each record,
+and a `write` that copies what it cannot send at once, so that the caller's buffer is free when it returns. They do not
+notice a reset right after data on uvloop: `proxy/resets.py` does. A protocol that gets a transport from here must call
+`lost` in its `connection_lost`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
+import os
 import socket
 import ssl as ssl_module
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import aiofastnet
 
+from hatchway.proxy.contracts import ProtocolWithTransport
+from hatchway.proxy.handshaketimers import HandshakeTimers
 from hatchway.proxy.limits import Limits
+from hatchway.proxy.resets import ResetWatch
 
 logger = logging.getLogger("hatchway.proxy")
-Factory = Callable[[], asyncio.BaseProtocol]
+
+
+Factory = Callable[[], ProtocolWithTransport]
 
 
 async def connect(
-    protocol: asyncio.BaseProtocol,
-    sock: socket.socket,
+    protocol: ProtocolWithTransport,
+    opened: socket.socket | asyncio.Transport,
     limits: Limits,
     *,
     tls: ssl_module.SSLContext | None = None,
     server_hostname: str | None = None,
 ) -> None:
-    """Give a connected socket to `protocol`, after a TLS handshake as its client with `tls`. Raises OSError."""
+    """Give a connected socket, or a transport of any kind, to `protocol`, after a TLS handshake if that is asked for.
+
+    Args:
+        protocol: gets the transport by `connection_made`.
+        opened: a transport must not read yet; it is aborted when the handshake fails.
+        limits: the listener's.
+        tls: the context of a TLS client; None for no TLS.
+        server_hostname: the name for SNI and for checking the certificate; None for neither.
+
+    Raises:
+        OSError: the handshake has failed, or the peer has closed the connection.
+    """
+    if not isinstance(opened, socket.socket):
+        await _adopt(protocol, opened, limits, tls, server_hostname)
+        return
+    sock = opened
+    sock.setblocking(False)
+    _send_at_once(sock)
     loop = asyncio.get_running_loop()
     _watch(loop)
-    if tls is None:
-        await aiofastnet.create_connection(loop, lambda: protocol, sock=sock)
-    else:
-        await aiofastnet.create_connection(
-            loop,
-            lambda: protocol,
-            sock=sock,
-            # asyncio insists on a name; an address is never sent as SNI (RFC 6066 section 3).
-            server_hostname=server_hostname or "0.0.0.0",
-            **_tls(tls, limits, limits.upstream_tls_timeout),
-        )
+    options = _tls(tls, limits, limits.upstream_tls_timeout)
+    if tls is not None:
+        # asyncio requires a name. An address is never sent as SNI (RFC 6066 section 3).
+        options["server_hostname"] = server_hostname or "0.0.0.0"
+    owner = _Owner(lambda: protocol)
+    timers = HandshakeTimers(loop)
+    making = aiofastnet.create_connection(cast(Any, timers), owner, sock=sock, **options)
+    try:
+        await _make(making, owner, sock, patient=True)
+    finally:
+        timers.end()
 
 
 async def accept(
     factory: Factory, sock: socket.socket, limits: Limits, tls: ssl_module.SSLContext | None = None
 ) -> None:
-    """Give an accepted socket to a protocol, after a TLS handshake as its server with `tls`. Raises OSError."""
+    """Give an accepted socket to a protocol, after a TLS handshake as server if `tls` is given. Raises OSError."""
+    _send_at_once(sock)
     loop = asyncio.get_running_loop()
     _watch(loop)
-    await aiofastnet.connect_accepted_socket(loop, factory, sock, **_tls(tls, limits, limits.head_timeout))
+    owner = _Owner(factory)
+    timers = HandshakeTimers(loop)
+    making = aiofastnet.connect_accepted_socket(
+        cast(Any, timers), owner, sock, **_tls(tls, limits, limits.head_timeout)
+    )
+    try:
+        await _make(making, owner, sock, patient=False)
+    finally:
+        timers.end()
+
+
+def _send_at_once(sock: socket.socket) -> None:
+    """Switch Nagle's algorithm off: with it, a small write waits for the ACK of the last one, often for 40 ms.
+
+    aiofastnet does this only for sockets with a protocol number (`socket.proto`), which most accepted ones lack.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # if the connection is closed already, the first write fails
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def _adopt(
+    protocol: ProtocolWithTransport,
+    transport: asyncio.Transport,
+    limits: Limits,
+    tls: ssl_module.SSLContext | None,
+    server_hostname: str | None,
+) -> None:
+    if tls is None:
+        transport.set_protocol(cast(asyncio.Protocol, protocol))
+        cast(asyncio.Protocol, protocol).connection_made(transport)
+        transport.resume_reading()
+        return
+    protocol.transport = transport  # `connection_lost` needs it, also after a failed handshake
+    timers = HandshakeTimers(asyncio.get_running_loop())
+    options = _tls(tls, limits, limits.upstream_tls_timeout)
+    context = options.pop("ssl")
+    try:
+        made = await aiofastnet.start_tls(
+            cast(Any, timers),
+            cast(Any, _Carrier(transport)),
+            cast(asyncio.Protocol, protocol),
+            context,
+            server_hostname=server_hostname or "0.0.0.0",
+            **options,
+        )
+    except BaseException as error:
+        transport.abort()
+        traceback.clear_frames(error.__traceback__)  # see `_make`
+        raise
+    finally:
+        timers.end()
+    cast(asyncio.Protocol, protocol).connection_made(made)
+
+
+def lost(transport: asyncio.BaseTransport) -> None:
+    """Note that a transport from `connect` or `accept` is closed: its protocol's `connection_lost` was called."""
+    ResetWatch.of(asyncio.get_running_loop()).forget(cast(asyncio.Transport, transport))
+
+
+class _Carrier:
+    """Adds to a transport of any kind the methods that aiofastnet's TLS needs besides asyncio's."""
+
+    def __init__(self, below: asyncio.Transport) -> None:
+        self._below = below
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        # aiofastnet asks for the socket's descriptor, only to show it in debug output.
+        return self if name == "socket" else self._below.get_extra_info(name, default)
+
+    def fileno(self) -> int:
+        return -1
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        # aiofastnet's TLS protocol gives out buffers to read into; a transport of any kind passes bytes.
+        fed = _Feeder(protocol) if isinstance(protocol, asyncio.BufferedProtocol) else protocol
+        self._below.set_protocol(fed)
+
+    def _force_close(self, _error: BaseException | None) -> None:
+        self._below.abort()
+
+
+class _Feeder(asyncio.Protocol):
+    """Copies the bytes that arrive into the buffers of a BufferedProtocol."""
+
+    def __init__(self, fed: asyncio.BufferedProtocol) -> None:
+        self._fed = fed
+
+    def data_received(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            buffer = memoryview(self._fed.get_buffer(len(left)))
+            size = min(len(buffer), len(left))
+            buffer[:size] = left[:size]
+            self._fed.buffer_updated(size)
+            left = left[size:]
+
+    def eof_received(self) -> bool | None:
+        return self._fed.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fed.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._fed.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._fed.resume_writing()
+
+
+class _Owner:
+    """Makes the protocol for a transport, and remembers it."""
+
+    def __init__(self, factory: Factory) -> None:
+        self._factory = factory
+        self._protocol: ProtocolWithTransport | None = None
+
+    def __call__(self) -> asyncio.Protocol:
+        self._protocol = self._factory()
+        return cast(asyncio.Protocol, self._protocol)
+
+    def abort(self) -> None:
+        """Abort the transport, if the protocol has got one."""
+        transport: asyncio.Transport | None = getattr(self._protocol, "transport", None)
+        if transport is not None:
+            transport.abort()
+
+
+async def _make(making: Awaitable[tuple[Any, Any]], owner: _Owner, sock: socket.socket, *, patient: bool) -> None:
+    """Await the transport for `sock`, and watch for a reset of its peer from now on. patient: see `ResetWatch.begin`.
+
+    After an error the caller may close `sock` at once.
+    """
+    watch = ResetWatch.of(asyncio.get_running_loop())
+    fd = sock.fileno()
+    peer = None
+    try:
+        async with asyncio.timeout(None) as opening:
+            peer = watch.begin(fd, opening, patient=patient)
+            transport, _ = await making
+    except BaseException as error:
+        if peer is not None:
+            watch.failed(peer)
+        # A transport that is cancelled in the turn of the loop in which its handshake ended closes later. The caller
+        # closes the socket before that, and the next socket may get the same descriptor: a loop with selectors would
+        # think that it is registered already, and never read it.
+        owner.abort()
+        # A circle: the transport refers to the error, and the error's traceback to the frame with the transport.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, TimeoutError) and opening.expired():
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
+        raise
+    if sock.fileno() == fd:
+        watch.made(peer, transport)
+    else:
+        watch.failed(peer)  # it was closed before this task ran again
 
 
 def _tls(context: ssl_module.SSLContext | None, limits: Limits, timeout: float) -> dict[str, Any]:
@@ -66,10 +253,10 @@ def _tls(context: ssl_module.SSLContext | None, limits: Limits, timeout: float) 
 
 
 def _watch(loop: asyncio.AbstractEventLoop) -> None:
-    """Keep a peer that hangs up during a TLS handshake from being reported as an error of ours.
+    """Set an exception handler on the loop that ignores peers which disconnect during a TLS handshake.
 
-    aiofastnet gives the loop's exception handler the class of that error instead of an instance, which no handler can
-    print. Whoever dials is told by an exception as well, and of who dialed us there is nothing to say.
+    aiofastnet reports these to the loop's exception handler, with the class of the error in place of an instance, which
+    no handler can print. The caller of `connect` gets an exception, too. A client's failed handshake is not reported.
     """
     before = loop.get_exception_handler()
     if isinstance(before, _Handler):
@@ -83,7 +270,7 @@ class _Handler:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if isinstance(context.get("exception"), type):
-            logger.debug("a peer hung up during a TLS handshake")
+            logger.debug("a peer disconnected during its TLS handshake")
         elif self._before is not None:
             self._before(loop, context)
         else:

@@ -1,128 +1,154 @@
-"""The writing half of a client's connection: frames one response at a time.
+"""The writer of a client's responses: heads, bodies and their framing, as bytes.
 
-What is written while one batch of bytes is handled leaves in one write.
+Everything that is written while one batch of bytes is handled is sent in one write.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+from collections.abc import Callable
+from enum import Enum
 from typing import Final
 
-from hatchway.proxy import bodies, fields, heads
+from hatchway.proxy import fields, heads
 from hatchway.proxy.context import Context
-from hatchway.proxy.heads import Request
 from hatchway.proxy.routing import Headers
 
-# From this size on, a chunk is written by itself: copying it beside its head would cost more than a system call.
+# A piece of this size or larger is not joined with others: copying it would cost more than another system call.
 LARGE: Final = 16 * 1024
 
 
-class ResponseWriter(asyncio.Protocol):
-    """What exchanges write responses with; `ClientConnection` adds the reading half.
+class Framing(Enum):
+    """The way in which the end of the current response's body is marked."""
 
-    status: of the response that was begun, 0 before. begun: a response's head was written for the current exchange.
-    request: the current (or last) request. deadline: when `deadline_passed` is due, by the coarse clock.
+    NONE = "no head was written yet"
+    KNOWN = "by Content-Length, by the end of the connection, or there is no body"
+    CHUNKED = "by chunks"
+
+
+_NONE, _KNOWN, _CHUNKED = Framing.NONE, Framing.KNOWN, Framing.CHUNKED
+
+
+class ResponseWriter:
+    """Writes the responses of one client's connection (`contracts.Writer`).
+
+    Attributes:
+        transport: the client's.
+        framing: the framing of the current response.
+        keep: the connection is kept after it.
+        status: the status that was sent; 0 before.
+        sent: the number of bytes of its body.
+        closed: nothing more is written.
+        on_write: called before each write; None for no call.
+        fresh: the state is the one after `start("1.1", True)`, so that call can be left out.
     """
 
     __slots__ = (
-        "_body",
-        "_bytes_in",
-        "_bytes_out",
-        "_chunking",
-        "_closed",
         "_context",
-        "_eof",
-        "_keep",
-        "_limits",
         "_out",
-        "begun",
-        "deadline",
-        "request",
+        "_version",
+        "closed",
+        "framing",
+        "fresh",
+        "keep",
+        "on_write",
+        "sent",
         "status",
         "transport",
     )
 
-    transport: asyncio.Transport
-
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, transport: asyncio.Transport) -> None:
+        """Make the writer of a connection. transport: the transport of the client's connection."""
         self._context = context
-        self._limits = context.limits
-        self._body: bodies.Body | None = None
-        self._bytes_in = 0
-        self._bytes_out = 0
-        self._chunking = False
-        self._closed = False
-        self._eof = False
-        self._keep = True
+        self.transport = transport
         self._out: list[bytes] = []
-        self.begun = False
-        self.deadline = math.inf
-        self.request: Request | None = None
+        self._version = "1.1"
+        self.closed = False
+        self.framing = _NONE
+        self.keep = True
+        self.on_write: Callable[[], None] | None = None
+        self.sent = 0
         self.status = 0
+        self.fresh = True
+
+    @property
+    def begun(self) -> bool:
+        """Return True if the head of the current response was written."""
+        return self.framing is not _NONE
+
+    @property
+    def is_self_delimiting(self) -> bool:
+        """Return True if the client can tell the end of the body from an early end of the connection."""
+        return self._version != "1.0" or self.framing is _CHUNKED
+
+    def start(self, version: str, keep: bool) -> None:
+        """Prepare for a response. version: the request's, "1.0" or "1.1". keep: the connection may be kept after it."""
+        self._version = version
+        self.framing = _NONE
+        self.keep = keep
+        self.status = self.sent = 0
+        self.fresh = keep and version == "1.1"
+
+    def set_keep(self, keep: bool) -> None:
+        """Set whether the connection is kept after the current response. Call it before `begin`."""
+        self.keep = keep
+        self.fresh = self.fresh and keep
 
     def interim(self, status: int, fields: bytes) -> None:
-        """Send an interim response (1xx) at once; HTTP/1.0 clients do not know them."""
-        if self.request is not None and self.request.version == "1.1" and not self._closed:
+        """Send an interim response (1xx) at once, but not to an HTTP/1.0 client."""
+        if self._version == "1.1" and not self.closed:
             self._context.flush()
             self.transport.write(heads.status_line(status) + fields + b"\r\n")
 
     def begin(self, status: int, start: bytes, fields: bytes, framed: bool) -> None:
-        """Write a response's head.
-
-        start: its status line. fields: end-to-end field lines. framed: they tell the body's length, or it has none.
-        """
-        assert self.request is not None
-        self.begun = True
+        """Write a response's head, as `contracts.Writer` says."""
+        self.fresh = False
+        self.framing = _KNOWN
         self.status = status
-        request = self.request
-        if self._context.closing or (request.expects_continue and self._body is not None and not self._bytes_in):
-            # A client that was not told to continue may send its body or not: what follows could be either.
-            self._keep = False
+        if self._context.closing:
+            self.keep = False
         end = b"\r\n"
-        old = request.version == "1.0"
+        old = self._version == "1.0"
         if not framed:
             if old:
-                self._keep = False
+                self.keep = False
             else:
-                self._chunking = True
+                self.framing = _CHUNKED
                 end = b"Transfer-Encoding: chunked\r\n\r\n"
-        if not self._keep:
+        if not self.keep:
             end = b"Connection: close\r\n" + end
         elif old:
             end = b"Connection: keep-alive\r\n\r\n"
         self._out.append(start + fields + end)
 
     def send(self, data: bytes) -> None:
-        """Add a piece of the response's body to what `push` writes."""
+        """Add a piece of the response's body to the bytes that `push` writes."""
         size = len(data)
-        self._bytes_out += size
+        self.sent += size
         out = self._out
-        if self._chunking:
-            out.append(b"%x\r\n" % size)
-            out.append(data)
-            out.append(b"\r\n")
+        if self.framing is _CHUNKED:
+            out += (b"%x\r\n" % size, data, b"\r\n")
         else:
             out.append(data)
 
     def send_now(self, data: memoryview) -> None:
-        """Write a piece of a body of known length, after whatever was gathered before."""
-        self._bytes_out += len(data)
+        """Write a piece of a body of known length at once, after the bytes that were gathered before."""
+        self.sent += len(data)
         if self._out:
             self.push()
-        if not self._closed:
-            if self._eof:
-                self.deadline = self._context.now + self._limits.half_closed_timeout
+        if not self.closed:
+            if self.on_write is not None:
+                self.on_write()
             self._context.flush()
-            if not self.transport.is_closing():  # as one is whose loss has not been reported yet
+            if not self.transport.is_closing():  # it may be closing, with `connection_lost` still to come
                 self.transport.write(data)
 
     def push(self) -> None:
-        """Write what `begin` and `send` have gathered."""
+        """Write the bytes that `begin` and `send` have gathered."""
         out = self._out
-        if out and not self._closed:
-            if self._eof:
-                self.deadline = self._context.now + self._limits.half_closed_timeout
+        if out and not self.closed:
+            if self.on_write is not None:
+                self.on_write()
             if len(out) == 1 and len(out[0]) < LARGE:
                 self._context.write(self.transport, out[0])
             elif len(out[-1]) >= LARGE or (len(out) > 1 and len(out[-2]) >= LARGE):
@@ -133,7 +159,27 @@ class ResponseWriter(asyncio.Protocol):
         out.clear()
 
     def end(self, trailers: Headers | None) -> None:
-        """Finish the response's framing and write what is left of it."""
-        if self._chunking:
+        """Write the rest of the response, and the end of its body."""
+        if self.framing is _CHUNKED:
             self._out.append(b"0\r\n" + (fields.trailer_lines(trailers) if trailers else b"\r\n"))
         self.push()
+
+    def write_whole(self, status: int, head: bytes, body: bytes) -> None:
+        """Write a complete response to an HTTP/1.1 client whose connection is kept. head: with its empty line."""
+        self.fresh = False
+        self.framing = _KNOWN
+        self.status = status
+        self.sent = len(body)
+        self._context.write(self.transport, head + body)
+
+    def switch(self, fields: bytes, rest: bytes) -> None:
+        """Write a 101. fields: its field lines, `Connection` and `Upgrade` included. rest: the bytes after it."""
+        self.fresh = False
+        self.framing = _KNOWN
+        self.status = 101
+        self._context.flush()
+        self.transport.write(heads.STATUS_LINES[101] + fields + b"\r\n" + rest)
+
+    def drop(self) -> None:
+        """Discard the bytes that were gathered and not written."""
+        self._out.clear()

@@ -1,12 +1,12 @@
 """`Set-Cookie` and `Cookie` under a path prefix.
 
 The API server leaves cookies alone, so that a backend's `Path=/` covers every other service on the same host. Here
-the path gets the prefix: two applications behind one API server do not see (or overwrite) each other's cookies.
+the path gets the prefix, so that two applications behind one API server neither see nor overwrite each other's cookies.
 
-`__Host-` cookies are taken by browsers with `Path=/` only, which would make one application's session every other
-application's. So they travel under another name (`__Hatchway-Host-...`), which may have a path, and get their own name
-back before the application sees them; `prefix.js` does the same for scripts. What the name promised (set by a secure
-origin, no Domain) is true without it as well: `Secure` stays, and `Domain` is dropped from all cookies.
+Browsers accept `__Host-` cookies only with `Path=/`, so that all applications would share one session. So these cookies
+get another name in the browser (`__Hatchway-Host-...`), which may have a path, and get their own name back before the
+application sees them; `prefix.js` does the same for scripts. What a `__Host-` name promises (a secure origin, no
+Domain) still holds: `Secure` stays, and `Domain` is dropped from all cookies.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ RENAMED = b"__Hatchway-Host-"
 
 
 def rewrite_set_cookie(value: bytes, *, prefix: bytes) -> bytes:
-    """One `Set-Cookie` field's value with its `Path` attribute under `prefix` (no slash at its end).
+    """Return one `Set-Cookie` field's value with its `Path` attribute under `prefix` (no slash at its end).
 
-    `Path=/` becomes the prefix itself, so that the cookie goes to the address without a slash, too. Unchanged: a path
-    that has the prefix, and a cookie without a path (its default lies under the prefix by itself, RFC 6265 section
-    5.1.4).
+    `Path=/` becomes the prefix itself, so that the cookie is also sent to the address without a slash. A path that
+    already has the prefix is unchanged. So is a cookie without a path: its default path is under the prefix anyway (RFC
+    6265 section 5.1.4).
     """
     host = _HOST.match(value)
     if host is not None:
@@ -41,5 +41,5 @@ def rewrite_set_cookie(value: bytes, *, prefix: bytes) -> bytes:
 
 
 def restore_cookies(value: bytes) -> bytes:
-    """A `Cookie` field's value with the names that the application gave."""
+    """Return a `Cookie` field's value with the names that the application gave."""
     return _RENAMED.sub(b"__Host-", value) if RENAMED in value else value

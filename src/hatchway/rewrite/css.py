@@ -1,7 +1,7 @@
-"""CSS under a path prefix: `url(...)` and `@import "..."`, streaming; and URLs in attributes that hold several.
+"""Rewrites URLs in CSS (`url(...)`, `@import "..."`), streaming, and in attributes with several URLs.
 
-The tokenizer knows comments, strings and unquoted URLs (https://www.w3.org/TR/css-syntax-3/#tokenization); how the
-input is cut makes no difference. Longer URLs than `URL_LIMIT` are `data:` and pass unchanged.
+The tokenizer knows comments, strings and unquoted URLs (https://www.w3.org/TR/css-syntax-3/#tokenization). The result
+does not depend on how the input is cut into pieces. URLs longer than `URL_LIMIT` are `data:` URLs and pass unchanged.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from hatchway.rewrite.rules import Rule
+from hatchway.rewrite.urlrules import UrlRule
 
 URL_LIMIT: Final = 8 * 1024
 
 _STOP = re.compile(rb"/\*|[\"']|(?<![\w-])url\(|@import(?![\w-])", re.IGNORECASE)
-# What may be the beginning of such a mark.
+# Text at the end of the input that may be the beginning of one of these.
 _PARTIAL = re.compile(rb"(?:/|(?<![\w-])u(?:rl?)?|@(?:i(?:m(?:p(?:o(?:rt?)?)?)?)?)?)\Z", re.IGNORECASE)
 _SPACE = re.compile(rb"[\t\n\f\r ]*")
 _STRING_END = {
@@ -26,30 +26,34 @@ _IN_ATTRIBUTE = re.compile(
     rb"(?<![\w-])url\([\t\n\f\r ]*(?:&quot;|&#0*3[49];|&#x0*2[27];|&apos;|[\"'])?", re.IGNORECASE
 )
 _ATTRIBUTE_URL = re.compile(rb"[^\t\n\f\r \"'()&;]*")
-_CANDIDATE = re.compile(rb"([\t\n\f\r ,]*)([^\t\n\f\r ]+)([^,(]*(?:\([^)]*\)[^,(]*)*)")
+_CANDIDATE = re.compile(rb"[\t\n\f\r ,]*([^\t\n\f\r ]+)")
+# Everything up to the next comma; a parenthesis that is not closed contains all the rest.
+_DESCRIPTORS = re.compile(rb"[^,(]*(?:\([^)]*(?:\)|\Z)[^,(]*)*")
 
 _PLAIN, _COMMENT, _STRING, _BARE = range(4)
 
 
 class CssRewriter:
-    """A body transform. rule: what becomes of a URL."""
+    """A body transform that rewrites the URLs of a style sheet. rule: rewrites one URL."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: UrlRule) -> None:
         self._rule = rule
         self._rest = b""
         self._state = _PLAIN
         self._quote = b""
-        self._last = b""  # the byte before the rest: it tells whether a name begins
+        self._last = b""  # the byte before the rest, which shows whether a name begins there
 
     def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return the output that no longer depends on later bytes."""
         return self._run(self._rest + data if self._rest else data, final=False)
 
     def finish(self) -> bytes:
+        """End the input; return the output that was held back."""
         return self._run(self._rest, final=True)
 
     def _run(self, buffer: bytes, *, final: bool) -> bytes:
         out: list[bytes] = []
-        # One byte of context, so that `(?<!...)` sees it.
+        # One byte of context, for `(?<!...)`.
         context = len(self._last)
         buffer = self._last + buffer
         at = context
@@ -73,7 +77,7 @@ class CssRewriter:
         elif self._state == _STRING:
             done = self._skip(_STRING_END[self._quote], buffer, at)
             if done < len(buffer) and not _is_half_escape(buffer, done):
-                done += 1  # its quote, or a line end, which ends it too
+                done += 1  # the string's quote, or a line end, which also ends it
                 self._state = _PLAIN
         elif self._state == _BARE:
             done = self._skip(_BARE_END, buffer, at)
@@ -106,7 +110,7 @@ class CssRewriter:
         return self._url(buffer, at, begin, end, mark == b"url(", out, final)
 
     def _url(self, buffer: bytes, at: int, begin: int, end: int, is_url: bool, out: list[bytes], final: bool) -> int:
-        """A URL after `url(` or `@import`, at `end`."""
+        """Rewrite a URL after `url(` or `@import`, at `end`."""
         space = _SPACE.match(buffer, end)
         start = space.end() if space else end
         if start >= len(buffer) and not final and start - end <= URL_LIMIT:
@@ -120,7 +124,7 @@ class CssRewriter:
             inside = start
             stop = self._skip(_BARE_END, buffer, inside)
         else:
-            out.append(buffer[at:start])  # `@import url(`, or nothing that is known
+            out.append(buffer[at:start])  # `@import url(`, or something unknown
             return start
         complete = stop < len(buffer) and not _is_half_escape(buffer, stop)
         if not complete and not final and len(buffer) - inside <= URL_LIMIT:
@@ -142,11 +146,11 @@ class CssRewriter:
 
 
 def _is_half_escape(buffer: bytes, position: int) -> bool:
-    return buffer[position:] == b"\\"
+    return position == len(buffer) - 1 and buffer[position] == 0x5C
 
 
-def rewrite_style(value: bytes, rule: Rule) -> bytes:
-    """A `style` attribute's value (with character references): its `url(...)` under the rule."""
+def rewrite_style(value: bytes, rule: UrlRule) -> bytes:
+    """Rewrite a `style` attribute's value (with character references): its `url(...)` by the rule."""
     if b"(" not in value:
         return value
     out: list[bytes] = []
@@ -162,17 +166,20 @@ def rewrite_style(value: bytes, rule: Rule) -> bytes:
     return b"".join((*out, value[done:])) if out else value
 
 
-def rewrite_srcset(value: bytes, rule: Rule) -> bytes:
-    """A `srcset` or `imagesrcset` attribute's value: each candidate's URL under the rule."""
+def rewrite_srcset(value: bytes, rule: UrlRule) -> bytes:
+    """Rewrite a `srcset` or `imagesrcset` attribute's value: each candidate's URL by the rule."""
     out: list[bytes] = []
     done = 0
     at = 0
     while (found := _CANDIDATE.match(value, at)) is not None:
-        url = found[2].rstrip(b",")
+        url = found[1].rstrip(b",")
         rewritten = rule(url)
         if rewritten != url:
-            out += (value[done : found.start(2)], rewritten)
-            done = found.start(2) + len(url)
+            out += (value[done : found.start(1)], rewritten)
+            done = found.start(1) + len(url)
+        at = found.end()
         # A comma right after the URL ends the candidate: there is no descriptor.
-        at = found.end() if len(url) == len(found[2]) else found.end(2)
+        descriptors = _DESCRIPTORS.match(value, at) if len(url) == len(found[1]) else None
+        if descriptors is not None:
+            at = descriptors.end()
     return b"".join((*out, value[done:])) if out else value

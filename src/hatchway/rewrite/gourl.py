@@ -1,9 +1,10 @@
-"""URLs as Go's `net/url` and `path` read and write them, as far as a kube-apiserver's proxy verb uses them. Pure.
+"""Parses and formats URLs as Go's `net/url` and `path`, as far as a kube-apiserver's proxy verb uses them. Pure.
 
-Go decodes a path when it reads it and encodes it again when it writes it, with rules of its own: `!` comes out as `%21`,
-`%2F` as `/`, `%7e` as `~`. Where Hatchway does what a kube-apiserver does it must do that, too. The sources of the
-behaviour are Go's `net/url/url.go` (`Parse`, `EscapedPath`, `String`), `path.Clean` and `path.Join`, and apimachinery's
-`pkg/util/net/http.go` (`JoinPreservingTrailingSlash`); tests/unit/rewrite/gourl.json has what Go itself answered.
+Go decodes a path when it parses it and encodes it again when it formats it, with its own rules: `!` becomes `%21`,
+`%2F` becomes `/`, `%7e` becomes `~`. Where Hatchway behaves like a kube-apiserver, it must do that, too. The sources of
+the behaviour are Go's `net/url/url.go` (`Parse`, `EscapedPath`, `String`), `path.Clean` and `path.Join`, and
+apimachinery's `pkg/util/net/http.go` (`JoinPreservingTrailingSlash`); tests/unit/rewrite/gourl.json contains Go's own
+results.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _MARKS: Final = b"-_.~"
 
 
 def _escapes(safe: bytes) -> list[bytes]:
-    """How each byte is written in a part of a URL where these beside letters and digits stand for themselves."""
+    """Return how each byte is written in a part of a URL where letters, digits and these characters need no escape."""
     plain = _ALPHANUMERIC + _MARKS + safe
     return [bytes((byte,)) if byte in plain else b"%%%02X" % byte for byte in range(256)]
 
@@ -27,7 +28,7 @@ _USER: Final = _escapes(b"$&+,;=")
 _HOST: Final = _escapes(b"!$&'()+*,;=:[]<>\"")
 _FRAGMENT: Final = _escapes(b"$&+,/:;=?@!()*")
 _UNSAFE_IN_PATH = re.compile(rb"[^A-Za-z0-9_.~$&+,/:;=@-]")
-# What may stand unescaped in a path or fragment that keeps its own escapes (`validEncoded`).
+# Characters that may be unescaped in a path or fragment that keeps its own escapes (`validEncoded`).
 _KEEPS_PATH = re.compile(rb"[A-Za-z0-9_.~$&+,/:;=@!'()*\[\]%-]*\Z")
 _KEEPS_FRAGMENT = re.compile(rb"[A-Za-z0-9_.~$&+,/:;=@!'()*\[\]%?-]*\Z")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -42,11 +43,11 @@ _NAMED: Final = {7: "\\a", 8: "\\b", 12: "\\f", 10: "\\n", 13: "\\r", 9: "\\t", 
 
 
 class GoURLError(ValueError):
-    """A text that Go takes for no URL; the message is Go's own."""
+    """A text that Go cannot parse as a URL; the message is Go's."""
 
 
 def unescape(text: bytes) -> bytes:
-    """The bytes that a path stands for. Raises GoURLError."""
+    """Return a path without its escapes. Raises GoURLError."""
     if b"%" not in text:
         return text
     if bad := _BAD_ESCAPE.search(text):
@@ -55,14 +56,14 @@ def unescape(text: bytes) -> bytes:
 
 
 def escape_path(path: bytes) -> bytes:
-    """A decoded path as Go writes it when nothing tells how it was written before."""
+    """Return a decoded path as Go writes it when its original spelling is not known."""
     if path == b"*" or not _UNSAFE_IN_PATH.search(path):
         return path
     return b"".join([_PATH[byte] for byte in path])
 
 
 def quoted(text: bytes) -> str:
-    """A text as Go's `%q` shows it."""
+    """Return a text as Go's `%q` shows it."""
     out = []
     for character in text.decode("utf-8", "surrogateescape"):
         number = ord(character)
@@ -80,7 +81,7 @@ def quoted(text: bytes) -> str:
 
 
 def clean(path: bytes) -> bytes:
-    """`path.Clean`: no empty and no dot segments, no slash at the end, b"." for nothing."""
+    """Return a path as `path.Clean` does: no empty and no dot segments, no slash at the end, b"." for nothing."""
     rooted = path.startswith(b"/")
     kept: list[bytes] = []
     for segment in path.split(b"/"):
@@ -96,19 +97,19 @@ def clean(path: bytes) -> bytes:
 
 
 def join(*parts: bytes) -> bytes:
-    """`path.Join`: the parts that are not empty with slashes between them, cleaned; b"" for none."""
+    """Join the parts that are not empty with slashes, and clean the result, as `path.Join` does; b"" for none."""
     found = [part for part in parts if part]
     return clean(b"/".join(found)) if found else b""
 
 
 def join_location(base: bytes, path: bytes) -> bytes:
-    """`JoinPreservingTrailingSlash`: as `join`, but a slash at the end stays."""
+    """Join as `join` does, but keep a slash at the end (`JoinPreservingTrailingSlash`)."""
     found = join(base, path)
     return found + b"/" if (path or base).endswith(b"/") and not found.endswith(b"/") else found
 
 
 class User(NamedTuple):
-    """name, password: decoded; password None where none was said."""
+    """The user information of a URL. name, password: decoded; password is None when the URL has none."""
 
     name: bytes
     password: bytes | None
@@ -116,9 +117,12 @@ class User(NamedTuple):
 
 @dataclass(slots=True)
 class URL:
-    """Go's `url.URL`. path, fragment: decoded; raw_path and raw_fragment tell how they were written, b"" when as Go
-    writes them. opaque: what follows the scheme of a URL without a slash behind it (`mailto:a@b`). force_query: a `?`
-    with nothing behind it. omit_host: there was a scheme and no authority."""
+    """Go's `url.URL`.
+
+    path, fragment: decoded. raw_path, raw_fragment: their original spelling; b"" when it is the one that Go writes.
+    opaque: what follows the scheme in a URL without a slash there (`mailto:a@b`). force_query: whether a `?` was
+    followed by nothing. omit_host: whether there was a scheme and no authority.
+    """
 
     scheme: bytes = b""
     opaque: bytes = b""
@@ -133,13 +137,13 @@ class URL:
     raw_fragment: bytes = b""
 
     def escaped_path(self) -> bytes:
-        """The path as it is sent."""
+        """Return the path as it is sent."""
         if self.raw_path and _KEEPS_PATH.match(self.raw_path) and unescape(self.raw_path) == self.path:
             return self.raw_path
         return escape_path(self.path)
 
     def __bytes__(self) -> bytes:
-        """`String`."""
+        """Return the URL as Go's `URL.String` writes it."""
         out = self.scheme + b":" if self.scheme else b""
         if self.opaque:
             out += self.opaque
@@ -149,7 +153,7 @@ class URL:
             if path and path[:1] != b"/" and self.host:
                 out += b"/"
             if not out and b":" in path.partition(b"/")[0]:
-                out = b"./"  # or its first segment would be taken for a scheme
+                out = b"./"  # else its first segment would look like a scheme
             out += path
         if self.force_query or self.raw_query:
             out += b"?" + self.raw_query
@@ -180,7 +184,7 @@ def _escape(text: bytes, table: list[bytes]) -> bytes:
 
 
 def parse(text: bytes) -> URL:
-    """`Parse`. Raises GoURLError."""
+    """Parse a URL as Go's `url.Parse` does. Raises GoURLError."""
     before, _, fragment = text.partition(b"#")
     try:
         url = _parse(before)
@@ -257,7 +261,7 @@ def _parse_host(host: bytes) -> bytes:
 
 
 def _unescape_host(host: bytes) -> bytes:
-    """Only bytes beyond ASCII may be escaped in a host, and the percent sign before a zone."""
+    """Return a host without its escapes: only bytes beyond ASCII may be escaped, and the percent sign before a zone."""
     position = 0
     while position < len(host):
         if host[position : position + 1] == b"%":

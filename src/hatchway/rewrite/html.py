@@ -1,60 +1,33 @@
-"""HTML under a path prefix: a streaming rewriter of URL attributes.
+"""Rewrites URL attributes in HTML under a path prefix, streaming.
 
-It changes the attribute values that apimachinery's `pkg/util/proxy/transport.go` (`atomsToAttrs`) lists, by a rule of
-`rules.py`, and hands every other byte on as it came: nothing is parsed into a tree and written out again. It works on
-bytes, so the page may have any charset in which ASCII is ASCII. `page.py` builds on it.
+It changes the attributes in apimachinery's list (`pkg/util/proxy/transport.go`, `atomsToAttrs`) by a rule of
+`urlrules.py`. All other bytes pass unchanged: nothing is parsed into a tree and written again. It works on bytes, so
+the page may have any charset that contains ASCII. `page.py` builds on it.
 
 The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that finds attributes:
-text, tags, comments, and the elements whose content is no markup. Every state consumes what it can and keeps at
-most a few bytes, or one attribute's value of up to `VALUE_LIMIT` bytes; a longer value passes unchanged. How the
-input is cut into pieces makes no difference to the output.
+text, tags, comments, and elements whose content is not markup. Every state consumes what it can, and keeps at most a
+few bytes or one attribute's value of up to `VALUE_LIMIT` bytes; longer values pass unchanged. The output does not
+depend on how the input is cut into pieces.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from hatchway.rewrite.rules import Rule
+from hatchway.rewrite.urlrules import UrlRule
+from hatchway.rewrite.vocabulary import KUBERNETES_URLS, attributes
 
 # Longer values are `data:` URLs or hostile.
 VALUE_LIMIT = 64 * 1024
-# No element or attribute of the table has a longer name.
+# No element or attribute in the table has a longer name.
 _NAME_LIMIT = 16
 
-URL_ATTRIBUTES: Mapping[bytes, frozenset[bytes]] = {
-    element: frozenset(attributes.split())
-    for element, attributes in {
-        b"a": b"href",
-        b"applet": b"codebase",
-        b"area": b"href",
-        b"audio": b"src",
-        b"base": b"href",
-        b"blockquote": b"cite",
-        b"body": b"background",
-        b"button": b"formaction",
-        b"command": b"icon",
-        b"del": b"cite",
-        b"embed": b"src",
-        b"form": b"action",
-        b"frame": b"longdesc src",
-        b"head": b"profile",
-        b"html": b"manifest",
-        b"iframe": b"longdesc src",
-        b"img": b"longdesc src usemap",
-        b"input": b"src usemap formaction",
-        b"ins": b"cite",
-        b"link": b"href",
-        b"object": b"classid codebase data usemap",
-        b"q": b"cite",
-        b"script": b"src",
-        b"source": b"src",
-        b"video": b"poster src",
-    }.items()
-}
+URL_ATTRIBUTES = attributes(KUBERNETES_URLS)
 _NO_ATTRIBUTES: frozenset[bytes] = frozenset()
-# Elements whose content is text for a browser, up to their own end tag. `noscript` is markup for those without scripts.
+# Elements whose content is text for a browser, up to their own end tag. `noscript` is not among them: for browsers
+# without scripts it contains markup.
 _RAW_ELEMENTS = frozenset(b"script style textarea title xmp iframe noembed noframes plaintext".split())
 
 _SPACE = b"\t\n\f\r "
@@ -68,28 +41,29 @@ _COMMENT_END = re.compile(rb"--!?>")
 _CDATA_END = re.compile(rb"]]>")
 _BOGUS_END = re.compile(rb">")
 _LETTER = re.compile(rb"[A-Za-z]")
-# A whole start or end tag at once. No part of it can be read in two ways (each ends where a lookahead says so), so that
-# hostile input costs one pass.
+# A whole start or end tag. No part of the pattern can match in two ways (lookaheads say where each one ends), so that
+# hostile input takes linear time.
 WHOLE_TAG = re.compile(
     rb"<(/?)([A-Za-z][^\t\n\f\r />]*)(?=[\t\n\f\r />])"
     rb"(?:[\t\n\f\r /]+(?![\t\n\f\r /])|=?[^\t\n\f\r />=]+(?=[\t\n\f\r />=])"
     rb"(?:[\t\n\f\r ]*=[\t\n\f\r ]*(?:\"[^\"]*\"|'[^']*'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*(?=[\t\n\f\r >]))"
     rb"|(?![\t\n\f\r ]*=)))*>"
 )
-# One attribute of such a tag: its name, and its value in double quotes, in single quotes, or bare.
+# One attribute of such a tag: its name, and its value in double quotes, in single quotes, or without quotes.
 ATTRIBUTE = re.compile(
     rb"(=?[^\t\n\f\r />=]+)(?:[\t\n\f\r ]*=[\t\n\f\r ]*"
     rb"(?:\"([^\"]*)\"|'([^']*)'|(?=>)|([^\t\n\f\r >\"'][^\t\n\f\r >]*)))?"
 )
-# A "<" that may be more than text: only the next character tells, so one at the end of the input counts.
+# A "<" that may begin markup. The next character decides, so a "<" at the end of the input counts, too.
 _MARKUP = re.compile(rb"<(?=[A-Za-z/!?]|\Z)")
 _REFERENCE = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
+_LONG_NUMBER = re.compile(r"&#(?=0*[1-9][0-9]{7}|[0-9]{1000})")
 # Where a script may end or nest: the specification's "script data (double) escaped" states.
 _SCRIPT_MARK = re.compile(rb"<!--|-->|<(/?)script(?=[\t\n\f\r />])", re.IGNORECASE)
 _RAW_END = {
     name: re.compile(rb"</" + name + rb"(?=[\t\n\f\r />])", re.IGNORECASE) for name in _RAW_ELEMENTS - {b"plaintext"}
 }
-# The beginning of such a mark at the end of the input.
+# At most this many bytes at the end of the input may be the beginning of one of the marks above.
 _MARK_TAIL = 12
 _MARK_BEGINS = re.compile(rb"(?:<[!/A-Za-z-]*|--?)\Z")
 _URL_SYNTAX = frozenset("/:.?#")
@@ -98,13 +72,13 @@ _State = Callable[[bytes, int, list[bytes]], int]
 
 
 class HtmlRewriter:
-    """A body transform (`proxy.routing.Transform`, by shape).
+    """A body transform that rewrites URL attributes.
 
-    rule: what becomes of a URL. It must add only characters that stand for themselves in an attribute without quotes.
-    xml: it is XHTML, where `<script/>` has no content.
+    rule: rewrites one URL. It must add only characters that need no escape in an attribute without quotes.
+    xml: True for XHTML, where `<script/>` has no content.
     """
 
-    def __init__(self, rule: Rule, *, xml: bool = False) -> None:
+    def __init__(self, rule: UrlRule, *, xml: bool = False) -> None:
         self._rule = rule
         self._xml = xml
         self._state: _State = self._text
@@ -118,7 +92,7 @@ class HtmlRewriter:
         self._script_depth = 0
 
     def feed(self, data: bytes) -> bytes:
-        """What can be said for certain after these bytes."""
+        """Take the next bytes; return the output that is certain after them."""
         buffer = self._rest + data if self._rest else data
         out: list[bytes] = []
         position = 0
@@ -133,15 +107,15 @@ class HtmlRewriter:
         return b"".join(out)
 
     def finish(self) -> bytes:
-        """What was kept back: the beginning of something that never ended."""
+        """End the input; return the bytes that were held back, which began a construct that did not end."""
         rest, self._rest = self._rest, b""
         return rest
 
-    # Each state takes (buffer, position, out), appends what it is done with and returns the new position. One that
+    # Each state takes (buffer, position, out), appends finished output and returns the new position. A state that
     # neither moves nor changes the state waits for more input.
 
     def _text(self, buffer: bytes, position: int, out: list[bytes]) -> int:
-        """Text, and tags that are here whole; everything else is left to the states."""
+        """Copy text and rewrite complete tags; leave everything else to the states. Return the new position."""
         start = position
         while True:
             found = _MARKUP.search(buffer, position)
@@ -166,7 +140,10 @@ class HtmlRewriter:
                 return position
 
     def _start_tag(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
-        """A start tag that is here whole; up to where `buffer`, from `start` on, is in `out`."""
+        """Rewrite a complete start tag.
+
+        start: `buffer` is in `out` up to this index. Return the index up to which it is in `out` afterwards.
+        """
         attributes = URL_ATTRIBUTES.get(name)
         if attributes is None:
             return start
@@ -175,7 +152,7 @@ class HtmlRewriter:
     def _whole_tag(
         self, buffer: bytes, start: int, position: int, end: int, attributes: frozenset[bytes], out: list[bytes]
     ) -> int:
-        """Rewrite the attributes between `position` and `end`; up to where `buffer`, from `start` on, is in `out`."""
+        """Rewrite the attributes between `position` and `end`. `start` and the result are as in `_start_tag`."""
         for match in ATTRIBUTE.finditer(buffer, position, end):
             if match[1].lower() not in attributes:
                 continue
@@ -191,7 +168,7 @@ class HtmlRewriter:
         return start
 
     def _markup(self, buffer: bytes, found: int, out: list[bytes]) -> int:
-        """After a "<" at `found`: what it begins."""
+        """Choose the state after a "<" at `found`, by what follows it."""
         head = buffer[found : found + 9]
         if head in (b"<", b"</", b"<!") or (head != b"<!--" and b"<!--".startswith(head)):
             return found
@@ -204,7 +181,7 @@ class HtmlRewriter:
             begun = found + 1 + self._end_tag
         elif head.startswith(b"<!--"):
             self._state = self._comment
-            begun = found + 2  # the dashes may belong to the end: <!-->
+            begun = found + 2  # In <!--> the two dashes are also part of the comment's end.
         elif head == b"<![CDATA[":
             self._state = self._cdata
             begun = found + 9
@@ -218,15 +195,15 @@ class HtmlRewriter:
         return begun
 
     def _waits(self, buffer: bytes, found: int) -> bool:
-        """Whether a tag that begins at `found` is to be seen whole or not at all."""
+        """Return True to keep the tag at `found` until all of it has arrived."""
         return False
 
     def _content(self, piece: bytes, out: list[bytes]) -> None:
-        """Some of the content of an element that is no markup."""
+        """Copy some content of an element whose content is not markup."""
         out.append(piece)
 
     def _content_end(self, out: list[bytes]) -> None:
-        """Such an element is over."""
+        """End an element whose content is not markup."""
 
     def _comment(self, buffer: bytes, position: int, out: list[bytes]) -> int:
         return self._until(_COMMENT_END, 3, buffer, position, out)
@@ -238,7 +215,10 @@ class HtmlRewriter:
         return self._until(_BOGUS_END, 0, buffer, position, out)
 
     def _until(self, mark: re.Pattern[bytes], tail: int, buffer: bytes, position: int, out: list[bytes]) -> int:
-        """Skip to the end of `mark` and be in text again; `tail`: how many bytes of it may already be here."""
+        """Copy up to the end of `mark`, and go back to text.
+
+        tail: this many bytes at the end of the input may be the beginning of the mark, so they are not copied yet.
+        """
         found = mark.search(buffer, position)
         if found is not None:
             self._state = self._text
@@ -269,7 +249,7 @@ class HtmlRewriter:
             return self._end_of_tag(buffer, done, out)
         self._name = b""
         self._state = self._attribute_name
-        if buffer[done : done + 1] == b"=":  # here it is the first character of a name
+        if buffer[done : done + 1] == b"=":  # here "=" is the first character of a name
             self._name = b"="
             out.append(b"=")
             done += 1
@@ -333,7 +313,7 @@ class HtmlRewriter:
         return position + 1
 
     def _raw(self, buffer: bytes, position: int, out: list[bytes]) -> int:
-        """The content of an element that is no markup, up to its end tag."""
+        """Copy an element's content that is not markup, up to its end tag."""
         if self._element == b"plaintext":
             self._content(buffer[position:], out)
             return len(buffer)
@@ -370,14 +350,22 @@ class HtmlRewriter:
         return value if rewritten == plain else blank + rewritten
 
 
+def unescape(text: str) -> str:
+    """Resolve character references, except those with too many digits for a character."""
+    return html.unescape(_LONG_NUMBER.sub("&amp;#", text))
+
+
 def _skip(pattern: re.Pattern[bytes], buffer: bytes, position: int) -> int:
     found = pattern.match(buffer, position)
     return found.end() if found else position
 
 
 def _unescape_beginning(url: bytes) -> bytes:
-    """The value with the character references resolved that may hide what kind of URL it is: those before "?" that
-    stand for characters of a URL's own syntax. All others stay, so that the value needs no escaping again."""
+    """Replace the character references that hide whether a URL is absolute or relative.
+
+    These are references before "?" to characters of a URL's syntax, such as `&#47;` for "/". Other references stay, so
+    the value does not need to be escaped again.
+    """
     if b"&" not in url:
         return url
     beginning, question, rest = url.partition(b"?")

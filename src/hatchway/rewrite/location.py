@@ -1,9 +1,9 @@
-"""The URL rule: which URLs of a backend are put under the path prefix, and how.
+"""The URL rule for `Location`: puts a backend's URLs under the path prefix.
 
-The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`): there it serves `Location` and the
-attributes of HTML alike. `rewrite_location` differs where the original breaks URLs: everything beside the path's
-beginning keeps its bytes (escapes are not decoded and encoded again), `..` cannot leave the prefix, and URLs of other
-schemes (`mailto:`, `javascript:`) stay as they are. `rewrite_as_go` writes them as Go does.
+The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`), which uses it for `Location` and for
+attributes of HTML. `rewrite_location` differs where Kubernetes breaks URLs: only the path's beginning is changed
+(escapes are not decoded and encoded again), `..` cannot leave the prefix, and URLs of other schemes (`mailto:`,
+`javascript:`) stay as they are. `rewrite_as_go` writes URLs as Go does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _DOTS = {b".": b".", b"..": b"..", b"%2e": b".", b".%2e": b"..", b"%2e.": b"..",
 
 
 def collapse_path(path: bytes) -> bytes:
-    """The path without dot segments (`%2e` counts as a dot) and without empty segments; it cannot rise above "/".
+    """Return the path without dot segments (`%2e` counts as a dot) and without empty segments.
 
-    As Go's path.Join does it for the API server, a slash at the end stays, and only there: `/a/..` is `/`, `/a/.` is
-    `/a`. All other bytes are kept. "" is "/".
+    The path cannot rise above "/". A slash at the end stays, as with Go's path.Join in the API server, but none is
+    added: `/a/..` becomes `/`, `/a/.` becomes `/a`. All other bytes are kept. "" becomes "/".
     """
     if path[:1] == b"/" and not _NEEDS_COLLAPSE.search(path):
         return path
@@ -40,11 +40,11 @@ def collapse_path(path: bytes) -> bytes:
 
 
 def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
-    """The URL as somebody outside the prefix must see it; unchanged when it is relative, foreign or no URL.
+    """Return the URL under the prefix; unchanged when it is relative, foreign or not a URL.
 
-    prefix: the path under which the backend is seen, without a slash at its end.
-    request_host: the `Host` that the client asked for; such a URL stays absolute. endpoint_host: the backend's own
-    address as `host:port`; such a URL becomes path-absolute.
+    prefix: the path under which the backend is shown, without a slash at its end. request_host: the `Host` of the
+    client's request; a URL of this host stays absolute. endpoint_host: the backend's own address as `host:port`; a URL
+    of it becomes path-absolute.
     """
     match = _URL.match(value)
     if match is None or _CONTROL.search(value):
@@ -67,10 +67,12 @@ def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoi
 
 
 def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
-    """As `rewrite_location`, but read and written as Go does it, which is what clients of a kube-apiserver see: escapes
-    are decoded and encoded again, schemes come out in lower case. `..` cannot leave the prefix here, either.
+    """Return the URL as `rewrite_location` does, but parsed and formatted as by Go.
 
-    Raises GoURLError for what Go takes for no URL.
+    Clients of a kube-apiserver see such URLs: escapes are decoded and encoded again, schemes are in lower case.
+    `..` cannot leave the prefix here, either.
+
+    Raises GoURLError for a text that Go cannot parse.
     """
     url = gourl.parse(value)
     if url.scheme not in _WEB_SCHEMES | {b""}:
@@ -80,6 +82,6 @@ def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_
     if url.host != request_host:
         url.scheme = url.host = b""
     if not url.path.startswith(prefix):
-        # Cleaned before it is joined: dot segments end at the prefix.
+        # Cleaned before it is joined, so that dot segments cannot leave the prefix.
         url.path = gourl.join(prefix, gourl.clean(url.path)) + (b"/" if url.path.endswith(b"/") else b"")
     return bytes(url)

@@ -1,11 +1,11 @@
-"""WebDAV's multi-status answers (RFC 4918 section 13) under a path prefix: the `href` elements, streaming."""
+"""Rewrites `href` elements in WebDAV's multi-status answers (RFC 4918 section 13), streaming."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from hatchway.rewrite.rules import Rule
+from hatchway.rewrite.urlrules import UrlRule
 
 _LIMIT: Final = 8 * 1024
 _HREF = re.compile(rb"(<(?:[A-Za-z_][\w.-]*:)?href(?:\s[^<>]*)?>\s*)([^<\s]*)(?=[<\s]|\Z)")
@@ -13,13 +13,14 @@ _BEGIN = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?href(?=[\s>])[^<]*\Z|<[\w.:-]*\Z")
 
 
 class MultistatusRewriter:
-    """A body transform. An `href` longer than 8 KiB passes unchanged."""
+    """A body transform that rewrites `href` elements; one longer than 8 KiB passes unchanged."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: UrlRule) -> None:
         self._rule = rule
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return the output that is certain after them."""
         buffer = self._rest + data
         begun = _BEGIN.search(buffer, max(0, len(buffer) - _LIMIT))
         done = begun.start() if begun else len(buffer)
@@ -27,6 +28,7 @@ class MultistatusRewriter:
         return self._rewrite(buffer[:done])
 
     def finish(self) -> bytes:
+        """End the input; return the output that was held back."""
         rest, self._rest = self._rest, b""
         return self._rewrite(rest)
 

@@ -1,57 +1,50 @@
-"""A page under a path prefix: HTML with everything in it that a browser loads, and the script that does the rest.
+"""Rewrites a page under a path prefix: everything in its HTML that a browser loads; and adds Hatchway's script.
 
-`HtmlRewriter` knows one list of URL attributes; here are more of them (`srcset`, `style`, SVG's `href` ...), `<meta
-http-equiv=refresh>`, style sheets, import maps and scripts inside the page, and `integrity`, which is dropped where the
-file may have been changed on its way. A start tag is changed when it is whole and no longer than `TAG_LIMIT`.
+`HtmlRewriter` has one list of URL attributes; here are more of them (`srcset`, `style`, SVG's `href` ...), `<meta
+http-equiv=refresh>`, style sheets, import maps and scripts inside the page, and `integrity`, which is dropped when
+Hatchway may change the file. A start tag is changed when it is complete and at most `TAG_LIMIT` bytes long.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
+from hatchway.rewrite.csp import ElementKind, InlinePermissions, rewrite_policy
 from hatchway.rewrite.css import CssRewriter, rewrite_srcset, rewrite_style
-from hatchway.rewrite.encoding import Transform
-from hatchway.rewrite.html import ATTRIBUTE, URL_ATTRIBUTES, HtmlRewriter
+from hatchway.rewrite.encoding import BodyTransform
+from hatchway.rewrite.html import ATTRIBUTE, HtmlRewriter, unescape
 from hatchway.rewrite.javascript import JavaScriptRewriter
-from hatchway.rewrite.rules import Rule
+from hatchway.rewrite.urlrules import UrlRule
+from hatchway.rewrite.vocabulary import ANY_URLS, CANDIDATES, LISTS, STYLES, URLS, attributes, words
 
 TAG_LIMIT: Final = 64 * 1024
 _IMPORT_MAP_LIMIT: Final = 512 * 1024
 
-_MORE: Final[Mapping[bytes, bytes]] = {
-    b"a": b"ping",
-    b"area": b"ping",
-    b"feimage": b"href",
-    b"iframe": b"src",
-    b"image": b"href src",
-    b"menuitem": b"icon",
-    b"portal": b"src",
-    b"table": b"background",
-    b"td": b"background",
-    b"th": b"background",
-    b"tr": b"background",
-    b"track": b"src",
-    b"use": b"href",
-}
-_URLS: Final[Mapping[bytes, frozenset[bytes]]] = {
-    element: URL_ATTRIBUTES.get(element, frozenset()) | frozenset(_MORE.get(element, b"").split())
-    for element in {*URL_ATTRIBUTES, *_MORE}
-}
+_URLS: Final = attributes(URLS)
+_LISTS: Final = attributes(LISTS)
 _NONE: Final[frozenset[bytes]] = frozenset()
-_SRCSETS: Final = frozenset((b"srcset", b"imagesrcset"))
+_ANY_URLS: Final = words(ANY_URLS)
+_CANDIDATES: Final = words(CANDIDATES)
 _WITH_INTEGRITY: Final = frozenset((b"script", b"link"))
-_FOREIGN = re.compile(rb"[\t\n\f\r ]*(?:[A-Za-z][A-Za-z0-9+.-]*:|//)")
-_REFRESH = re.compile(
-    rb"([\t\n\f\r ]*[0-9.]*[\t\n\f\r ]*[;,]?[\t\n\f\r ]*url[\t\n\f\r ]*=[\t\n\f\r ]*['\"]?)(.*)", re.I | re.S
+# Browsers treat backslashes as slashes, and ignore line ends and tabs.
+_FOREIGN = re.compile(rb"[\x00-\x20]*(?:[A-Za-z][A-Za-z0-9+.\t\n\r-]*:|[/\\][\t\n\r]*[/\\])")
+REFRESH = re.compile(
+    rb"([\t\n\f\r ]*(?:[0-9.]+[\t\n\f\r ]*)?(?:[;,][\t\n\f\r ]*)?url[\t\n\f\r ]*=[\t\n\f\r ]*['\"]?)(.*)", re.I | re.S
 )
-_HASH = re.compile(rb"sha(?:256|384|512)-", re.IGNORECASE)
+# An inline script or style that a policy may know by its hash is held back until its end, if it is at most this long.
+_KNOWN_LIMIT: Final = 1024 * 1024
+_HANDLER = re.compile(rb"on[a-z]+\Z")
+_JAVASCRIPT = re.compile(rb"[\x00-\x20]*javascript:", re.IGNORECASE)
+_STYLES: Final = words(STYLES)
 _JAVASCRIPT_TYPES: Final = frozenset(
     b" module text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript"
     b" text/jscript text/livescript text/x-javascript".split(b" ")
 )
+# Characters that may end an attribute, with quotes or without.
+_SPECIAL = re.compile(rb"[&\"'<>`=\t\n\f\r ]")
 _TELLING: Final = {
     b"no-referrer": b"same-origin",
     b"never": b"same-origin",
@@ -63,21 +56,43 @@ _DOCTYPE: Final = b"<!doctype"
 
 
 class PageRewriter(HtmlRewriter):
-    """A body transform.
+    """A body transform that rewrites a page.
 
-    script: an element to put first into the head, or b"". whole: this is a document (True), a fragment (False), or
-    only its beginning tells (None). inline: scripts inside the page may be changed (no policy knows them by hash). xml:
-    it is XHTML.
+    script: an element to put first into the head, or b"". whole: True for a document, False
+    for a fragment, None if its beginning decides. policy: what the response's Content-Security-Policy fields allow; a
+    `<meta>` may add to it. xml: True for XHTML.
     """
 
-    def __init__(self, rule: Rule, script: bytes, *, whole: bool | None, inline: bool, xml: bool = False) -> None:
+    # Hatchway may rewrite the files, whose checksums then differ.
+    drops_integrity = True
+
+    def __init__(
+        self,
+        rule: UrlRule,
+        script: bytes,
+        *,
+        whole: bool | None,
+        policy: InlinePermissions | None = None,
+        xml: bool = False,
+    ) -> None:
         super().__init__(rule, xml=xml)
         self._script = script if whole is not False else b""
         self._document = whole is True
-        self._inline = inline
-        self._inner: Transform | None = None
+        self._policy = policy or InlinePermissions()
+        self._inner: BodyTransform | None = None
+        self._waiting = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return the output that is certain after them."""
+        if self._waiting and b">" not in data and len(self._rest) + len(data) <= TAG_LIMIT:
+            # The tag at the beginning of the rest does not end in these bytes, so it need not be parsed again.
+            self._rest += data
+            return b""
+        self._waiting = False
+        return super().feed(data)
 
     def finish(self) -> bytes:
+        """End the input; return the output that was held back."""
         out: list[bytes] = []
         rest = super().finish()
         if self._inner is not None:
@@ -95,7 +110,8 @@ class PageRewriter(HtmlRewriter):
         return super()._markup(buffer, found, out)
 
     def _waits(self, buffer: bytes, found: int) -> bool:
-        return len(buffer) - found <= TAG_LIMIT
+        self._waiting = len(buffer) - found <= TAG_LIMIT
+        return self._waiting
 
     def _end_of_tag(self, buffer: bytes, position: int, out: list[bytes]) -> int:
         self._inner = None
@@ -103,7 +119,7 @@ class PageRewriter(HtmlRewriter):
 
     def _tag_name(self, buffer: bytes, position: int, out: list[bytes]) -> int:
         done = super()._tag_name(buffer, position, out)
-        self._attributes = _NONE  # too long to be seen whole
+        self._attributes = _NONE  # too long to be changed
         return done
 
     def _start_tag(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
@@ -128,7 +144,7 @@ class PageRewriter(HtmlRewriter):
         return self._attributes_of(buffer, start, tag, name, out)
 
     def _attributes_of(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
-        """Rewrite a start tag's attributes; up to where `buffer`, from `start` on, is in `out`."""
+        """Rewrite a start tag's attributes; return up to where `buffer`, from `start` on, is in `out`."""
         self._inner = None
         urls = _URLS.get(name, _NONE)
         given: dict[bytes, bytes] = {}
@@ -152,7 +168,8 @@ class PageRewriter(HtmlRewriter):
                 own = True
             if new is not value:
                 edits.append((match.start(group), match.end(group), new))
-        if integrity is not None and own:
+        if integrity is not None and own and self.drops_integrity:
+            # It is dropped without a replacement, because the file may be changed, so that the checksum no longer fits.
             edits.append((*integrity, b""))
         if name == b"meta":
             edits += self._meta(buffer, tag, given)
@@ -161,26 +178,50 @@ class PageRewriter(HtmlRewriter):
         for first, last, new in sorted(edits):
             out += (buffer[start:first], new)
             start = last
+        if isinstance(self._inner, KnownElement):
+            out.append(buffer[start : tag.end() - 1])  # the end of the tag comes after the nonce
+            start = tag.end()
         return start
 
     def _value_of(self, name: bytes, attribute: bytes, value: bytes, urls: frozenset[bytes]) -> bytes:
-        if attribute in _SRCSETS:
+        if attribute in _CANDIDATES:
             return rewrite_srcset(value, self._rule)
-        if attribute == b"style":
-            return rewrite_style(value, self._rule)
-        if attribute == b"ping":
+        if attribute in _STYLES:
+            # A style that a policy knows by its hash stays ('unsafe-hashes'); the browser's script changes it.
+            return value if self._policy.has_hashes("style", enforced=True) else rewrite_style(value, self._rule)
+        if _HANDLER.match(attribute):
+            return value if self._policy.has_hashes("script", enforced=True) else self._code(value)
+        if attribute in _LISTS.get(name, _NONE):
             return b" ".join(self._rule(url) for url in value.split()) if b"/" in value else value
-        if attribute in urls or attribute == b"xlink:href":
+        if attribute in urls or attribute in _ANY_URLS:
+            if _JAVASCRIPT.match(value):
+                return self._code(value)
             return self._rewrite(value)
         return value
 
+    def _code(self, value: bytes) -> bytes:
+        """Rewrite JavaScript in an attribute.
+
+        If it changes, all special characters are written as character references.
+        """
+        text = unescape(value.decode("latin-1"))
+        if not text.isascii() and "&" in value.decode("latin-1"):
+            return value  # a reference to a character that the page's charset may encode differently
+        source = text.encode("latin-1", "replace")
+        rewriter = JavaScriptRewriter(self._rule)
+        changed = rewriter.feed(source) + rewriter.finish()
+        if changed == source:
+            return value
+        return _SPECIAL.sub(lambda match: b"&#%d;" % match[0][0], changed)
+
     def _meta(self, buffer: bytes, tag: re.Match[bytes], given: dict[bytes, bytes]) -> list[tuple[int, int, bytes]]:
-        """`http-equiv`: a refresh, or a policy."""
+        """Rewrite a `meta http-equiv`: a refresh, or a policy."""
         kind = given.get(b"http-equiv", b"").lower()
         content = given.get(b"content", b"")
-        if kind == b"content-security-policy" and _HASH.search(content):
-            self._inline = False
-        if kind == b"refresh" and (found := _REFRESH.match(content)) is not None:
+        if kind == b"content-security-policy":
+            self._read_policy(content)
+            rewritten = self._meta_policy(content)
+        elif kind == b"refresh" and (found := REFRESH.match(content)) is not None:
             rewritten = found[1] + self._rewrite(found[2])
         elif given.get(b"name", b"").lower() == b"referrer":
             rewritten = telling_referrer(content)
@@ -191,12 +232,34 @@ class PageRewriter(HtmlRewriter):
                 return [(match.start(match.lastindex), match.end(match.lastindex), rewritten)]
         return []
 
-    def _transform_of(self, name: bytes, given: dict[bytes, bytes]) -> Transform | None:
-        """What changes the content of a `style` or `script` element."""
+    def _read_policy(self, content: bytes) -> None:
+        """Read the policy of a `<meta>`."""
+        self._policy.read(unescape(content.decode("latin-1")).encode("latin-1", "replace"))
+
+    def _meta_policy(self, content: bytes) -> bytes:
+        """Rewrite a policy in the page. It does not concern Hatchway's script, which comes before it."""
+        text = unescape(content.decode("latin-1")).encode("latin-1", "replace")
+        changed = rewrite_policy(text, b"", self._rule, self._policy)
+        return (
+            content
+            if changed.split() == text.split()
+            else html.escape(changed.decode("latin-1").strip()).encode("latin-1")
+        )
+
+    def _transform_of(self, name: bytes, given: dict[bytes, bytes]) -> BodyTransform | None:
+        """Return the transform for the content of a `style` or `script` element."""
+        kind: ElementKind = "style" if name == b"style" else "script"
+        inner = self._inner_of(name, given)
+        nonce = self._policy.nonce_for(kind)
+        if inner is None or not self._policy.has_hashes(kind) or (nonce is not None and given.get(b"nonce") == nonce):
+            return inner
+        return KnownElement(inner, self._policy, kind, nonce if b"nonce" not in given else None)
+
+    def _inner_of(self, name: bytes, given: dict[bytes, bytes]) -> BodyTransform | None:
         if name == b"style":
             return CssRewriter(self._rule)
         kind = given.get(b"type", b"").split(b";", 1)[0].strip().lower()
-        if b"src" in given or not self._inline:
+        if b"src" in given:
             return None
         if kind in (b"importmap", b"speculationrules"):
             return ImportMapRewriter(self._rule)
@@ -211,38 +274,88 @@ class PageRewriter(HtmlRewriter):
             self._inner = None
 
 
-class ImportMapRewriter:
-    """An import map (or speculation rules): every URL in it under the rule, specifiers too, since those in scripts are.
+class KnownElement:
+    """Rewrites an inline script or style that a policy may know by its hash, and the end of its tag.
 
-    `integrity` goes: the files may be changed on their way. What is no JSON object, or is too long, passes unchanged.
+    An element that a policy knows and that changes gets the nonce, so that it stays allowed. All other tags stay as
+    they are.
     """
 
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
-        self._kept: bytes | None = b""
+    def __init__(self, inner: BodyTransform, policy: InlinePermissions, kind: ElementKind, nonce: bytes | None) -> None:
+        self._inner = inner
+        self._policy = policy
+        self._kind: ElementKind = kind
+        self._nonce = nonce
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._passes = False
 
     def feed(self, data: bytes) -> bytes:
-        if self._kept is None:
+        """Hold back the element, up to `_KNOWN_LIMIT` bytes."""
+        if self._passes:
             return data
-        self._kept += data
-        if len(self._kept) <= _IMPORT_MAP_LIMIT:
+        self._kept.append(data)
+        self._size += len(data)
+        if self._size <= _KNOWN_LIMIT:
             return b""
-        passed, self._kept = self._kept, None
-        return passed
+        self._passes = True
+        return b">" + b"".join(self._kept)
 
     def finish(self) -> bytes:
-        text, self._kept = self._kept, None
+        """Return the end of the tag and the element."""
+        if self._passes:
+            return b""
+        text = b"".join(self._kept)
+        if self._nonce is None or not self._policy.allows_by_hash(self._kind, _as_browsers_read(text)):
+            if self._policy.has_hashes(self._kind, enforced=True):
+                return b">" + text
+            return b">" + self._inner.feed(text) + self._inner.finish()
+        changed = self._inner.feed(text) + self._inner.finish()
+        return b">" + text if changed == text else b' nonce="' + self._nonce + b'">' + changed
+
+
+def _as_browsers_read(text: bytes) -> bytes:
+    """Return text with normalized line ends (HTML, 13.2.3.5), from which browsers make hashes."""
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+class ImportMapRewriter:
+    """Rewrites all URLs in an import map (or speculation rules), also specifiers, as in scripts.
+
+    `integrity` is dropped, because the files may be changed. Text that is not a JSON object, or is too long, passes
+    unchanged.
+    """
+
+    def __init__(self, rule: UrlRule) -> None:
+        self._rule = rule
+        self._kept: list[bytes] | None = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Hold back the map, up to `_IMPORT_MAP_LIMIT` bytes."""
+        if self._kept is None:
+            return data
+        self._kept.append(data)
+        self._size += len(data)
+        if self._size <= _IMPORT_MAP_LIMIT:
+            return b""
+        passed, self._kept = self._kept, None
+        return b"".join(passed)
+
+    def finish(self) -> bytes:
+        """Return the rewritten import map."""
+        text, self._kept = b"".join(self._kept or ()), None
         if not text:
             return b""
         try:
             found = json.loads(text)
-        except (ValueError, RecursionError):
+            if not isinstance(found, dict):
+                return text
+            found.pop("integrity", None)
+            # "<" could end the element.
+            return json.dumps(self._under(found), separators=(",", ":")).replace("<", "\\u003c").encode()
+        except (ValueError, RecursionError):  # too deep, or half a surrogate pair
             return text
-        if not isinstance(found, dict):
-            return text
-        found.pop("integrity", None)
-        # "<" could end the element.
-        return json.dumps(self._under(found), separators=(",", ":")).replace("<", "\\u003c").encode()
 
     def _under(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -255,8 +368,8 @@ class ImportMapRewriter:
 
 
 def telling_referrer(value: bytes) -> bytes:
-    """A referrer policy that tells the application's own addresses to itself, and to others no more than it did.
+    """Return a referrer policy that gives a full Referer to the application's own requests, and no more to others.
 
-    `stray.py` knows by the Referer to which application a request without the prefix belongs.
+    `stray.py` uses the Referer to find the application of a request without the prefix.
     """
     return b", ".join(_TELLING.get(one.strip().lower(), one.strip()) for one in value.split(b","))

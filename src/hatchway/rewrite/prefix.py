@@ -1,12 +1,13 @@
-"""The entry to path-prefix mode: what happens to one exchange of an application that is seen under a path prefix.
+"""The entry to path-prefix mode: rewrites one exchange with an application that is shown under a path prefix.
 
-One `PrefixRewriter` for each exchange (it is cheap): `edit_request` before the request is sent on, `edit` when the
-response's head is here. Two modes: `full` makes applications work whose scripts build their own URLs; `kubernetes`
-does what a kube-apiserver does, and no more: `Location` comes out as Go writes URLs.
+Each exchange has a `PrefixRewriter` of its own, which is cheap to make. Call `edit_request` before the request is sent
+on, and `edit_response` when the response's head has arrived. There are two modes. `full` makes applications work whose
+scripts build their own URLs. `kubernetes` does what a kube-apiserver does, and no more: it writes `Location` as Go
+writes URLs.
 
-What full mode changes beside the body (`page.py`, `javascript.py`, `css.py`) is in `_FIELDS`. `Strict-Transport-
-Security` and the like concern a whole host and pass; `Clear-Site-Data` is dropped, since the host belongs to others
-as well.
+Full mode changes bodies (`page.py`, `javascript.py`, `css.py`) and response fields: `_field` and `_URL_FIELDS` say
+which fields it changes, `_DROPPED` which ones it drops. `Strict-Transport-Security` and the like concern a whole host
+and pass; `Clear-Site-Data` is dropped, because other applications use the same host.
 """
 
 from __future__ import annotations
@@ -16,62 +17,66 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import resources
 from typing import Final, Literal
 
 from hatchway.rewrite import encoding
 from hatchway.rewrite.cookies import restore_cookies, rewrite_set_cookie
-from hatchway.rewrite.csp import Policy, read_policy, rewrite_policy
+from hatchway.rewrite.csp import InlinePermissions, read_policy, rewrite_policy
 from hatchway.rewrite.css import CssRewriter
-from hatchway.rewrite.encoding import Transform
+from hatchway.rewrite.encoding import BodyTransform
 from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.javascript import JavaScriptRewriter
 from hatchway.rewrite.location import rewrite_as_go
 from hatchway.rewrite.multistatus import MultistatusRewriter
 from hatchway.rewrite.page import PageRewriter, telling_referrer
-from hatchway.rewrite.rules import KubernetesRule, PrefixRule, Rule, UnprefixRule
+from hatchway.rewrite.script import script
+from hatchway.rewrite.sniff import UNKNOWN, Sniffed, may_be_sniffed
+from hatchway.rewrite.urlrules import KubernetesRule, PrefixRule, UnprefixRule, UrlRule
 
 Mode = Literal["full", "kubernetes"]
 Fields = list[tuple[bytes, bytes]]
 
-# What is true of the bytes that the backend sent, and not of rewritten ones.
+# Fields that describe the original body, and not a rewritten one.
 OF_THE_ORIGINAL: Final = frozenset(
     (b"content-length", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"accept-ranges")
 )
-# A part of a page (206) may begin inside a script, a tag or a coding, so nothing in it can be told apart.
+# Statuses whose bodies are not rewritten. A part of a page (206) may begin inside a script, a tag or a coding.
 UNREADABLE: Final = (204, 206, 304)
 
 _HTML: Final = b"text/html"
 _XHTML: Final = b"application/xhtml+xml"
+HTML_TYPES: Final = (_HTML, _XHTML)
 _CSS: Final = b"text/css"
-_JAVASCRIPT: Final = frozenset(
+JAVASCRIPT_TYPES: Final = frozenset(
     b"text/javascript application/javascript application/x-javascript text/ecmascript application/ecmascript".split()
 )
-# What browsers run as a script whatever it is called, as long as nothing forbids it.
+# Types that browsers run as a script unless `nosniff` forbids it.
 _UNTYPED: Final = frozenset((b"", b"text/plain", b"application/octet-stream"))
 _XML: Final = frozenset((b"text/xml", b"application/xml"))
-_DOCUMENTS: Final = frozenset((b"document", b"iframe", b"frame", b"embed", b"object"))
+DOCUMENTS: Final = frozenset((b"document", b"iframe", b"frame", b"embed", b"object"))
 _WORKERS: Final = frozenset((b"worker", b"sharedworker", b"serviceworker"))
 _SCRIPTS: Final = _WORKERS | {b"script"}
 _URL_FIELDS: Final = frozenset(
-    b"location content-location sourcemap x-sourcemap hx-redirect hx-push-url hx-replace-url turbo-location"
+    b"location content-location destination sourcemap x-sourcemap hx-redirect hx-push-url hx-replace-url turbo-location"
     b" x-inertia-location x-pjax-url operation-location azure-asyncoperation".split()
 )
 _POLICIES: Final = frozenset((b"content-security-policy", b"content-security-policy-report-only"))
-_LINK_TARGET = re.compile(rb"<([^>]*)>")
+_LINK_TARGET = re.compile(rb"<([^<>]*)>")
 _REFRESH = re.compile(rb"([ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?['\"]?)(.*)", re.IGNORECASE | re.DOTALL)
+# Longer fields are not changed, because that would take too long.
+_LONGEST_FIELD: Final = 64 * 1024
 _QUOTED = re.compile(rb'"([^"]*)"')
 _DECODABLE: Final = frozenset((b"gzip", b"x-gzip", b"deflate", b"identity"))
 _REQUEST_URLS: Final = frozenset((b"referer", b"destination", b"hx-current-url", b"turbo-referrer"))
-_TAGGED = re.compile(rb"<([^>]*)>(?=[ \t]*\()")
+_TAGGED = re.compile(rb"<([^<>]*)>(?=[ \t]*\()")
 
 
 class PrefixRewriter:
     """Rewrites one exchange.
 
-    prefix: the path under which the backend is seen, without a slash at its end; only characters that need no escaping
-    in HTML, CSS and JavaScript. request_host: the `Host` that the client asked for. endpoint_host: the backend's own
-    `host:port`. other_hosts: further names by which the backend may call itself. mode: see above.
+    prefix: the path under which the backend is shown, without a slash at its end; only with characters that need no
+    escaping in HTML, CSS and JavaScript. request_host: the `Host` of the client's request. endpoint_host: the backend's
+    own `host:port`. other_hosts: further names that the backend may use for itself. mode: see above.
     """
 
     def __init__(
@@ -85,15 +90,16 @@ class PrefixRewriter:
         self.prefix = prefix
         self.mode = mode
         self._hosts = (request_host, endpoint_host, *other_hosts)
-        self._rule: Rule = (
+        self._rule: UrlRule = (
             PrefixRule(prefix, self._hosts) if mode == "full" else KubernetesRule(prefix, request_host, endpoint_host)
         )
         self._destination: bytes | None = None
         self._service_worker = False
-        self._page_wanted = True
+        # Whether the request's `Accept` names HTML; None without that field.
+        self._accepts_html: bool | None = None
 
     def see_request(self, headers: Fields) -> None:
-        """Remember what the request is for. `edit_request` does it by itself."""
+        """Note what the request is for. `edit_request` calls it."""
         for name, value in headers:
             lower = name.lower()
             if lower == b"sec-fetch-dest":
@@ -101,18 +107,19 @@ class PrefixRewriter:
             elif lower == b"service-worker":
                 self._service_worker = value.strip().lower() == b"script"
             elif lower == b"accept":
-                # What browsers say of a page everywhere; `Sec-Fetch-Dest` only on secure origins.
-                self._page_wanted = b"text/html" in value.lower()
-        if self.mode == "full" and self._destination is None and not self._page_wanted:
-            # A tool: what the API server would say, as long as nothing is lost by it.
+                # Browsers send `Accept: text/html` for pages on any origin, `Sec-Fetch-Dest` only on secure ones.
+                self._accepts_html = b"text/html" in value.lower()
+        if self.mode == "full" and self._destination is None and self._accepts_html is False:
+            # Not a browser: absolute URLs of this host stay absolute (below the prefix), as a kube-apiserver writes
+            # them.
             self._rule = PrefixRule(self.prefix, self._hosts, absolute=self._hosts[0])
 
     def edit_request(self, headers: Fields) -> Fields:
-        """The request's fields as the application must see them: no prefix in `Referer`, `Destination` (WebDAV), `If`,
-        its own names of cookies; and only codings that can be undone in `Accept-Encoding`, where it matters.
+        """Return the request's fields as the application must see them.
 
-        `Origin` and the query are left alone: neither has a path of the page in it, and what a script has put
-        there was read through `prefix.js`, without the prefix.
+        The prefix is removed from `Referer`, `Destination` (WebDAV) and `If`, cookies get their own names back, and
+        `Accept-Encoding` has only codings that can be decoded. `Origin` and the query are not changed: `Origin` has no
+        path, and addresses that scripts put into a query were read through `prefix.js`, without the prefix.
         """
         self.see_request(headers)
         if self.mode != "full":
@@ -132,11 +139,18 @@ class PrefixRewriter:
             edited.append((name, value))
         return edited
 
-    def edit(self, status: int, headers: Fields, *, method: str = "GET", decode: bool = False) -> Transform | None:
-        """Change a response's fields in place, and say what changes its body (None: nothing). Raises GoURLError in
-        Kubernetes mode when Location is no URL for Go.
+    def edit_response(self, status: int, headers: Fields, *, decode: bool = False) -> BodyTransform | None:
+        """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
 
-        decode: the client does not know content codings: a gzip body comes out without one.
+        Call it for HEAD, too: a transform shows that Content-Length does not hold.
+
+        Args:
+            status: the response's status.
+            headers: the response's fields; this list is changed.
+            decode: whether a gzip body is decoded, because the client does not know content codings.
+
+        Raises:
+            GoURLError: in Kubernetes mode, when Go cannot parse Location.
         """
         media_type = coding = b""
         redirect = False
@@ -150,10 +164,10 @@ class PrefixRewriter:
                 redirect = True
         readable = status not in UNREADABLE
         plain = decode and coding.strip().lower() == b"gzip" and readable
-        inner: Transform | None = None
+        inner: BodyTransform | None = None
         known = readable and (plain or encoding.supported(coding))
         if self.mode == "full":
-            # What comes with a redirect is not shown.
+            # The body of a redirect is not shown.
             inner = self._full(status, headers, media_type, known and not (redirect and 300 <= status < 400))
         else:
             prefix, host, endpoint = self.prefix, self._hosts[0], self._hosts[1]
@@ -169,59 +183,76 @@ class PrefixRewriter:
             return None
         gone = OF_THE_ORIGINAL | {b"content-encoding"} if plain else OF_THE_ORIGINAL
         headers[:] = [field for field in headers if field[0].lower() not in gone]
-        if method == "HEAD":
-            return None
         inner = inner or encoding.Unchanged()
         return encoding.decode(inner, coding) if plain else encoding.wrap(inner, coding)
 
-    def _full(self, status: int, headers: Fields, media_type: bytes, known: bool) -> Transform | None:
-        policy = Policy()
-        page = known and media_type in (_HTML, _XHTML)
+    def _full(self, status: int, headers: Fields, media_type: bytes, known: bool) -> BodyTransform | None:
+        policy = InlinePermissions()
+        # A body without a type is a page only if a browser shows it as one.
+        untold = media_type in UNKNOWN and self._shows_page() and may_be_sniffed(headers)
+        page = known and (untold or media_type in HTML_TYPES)
         if page:
-            policy = read_policy([value for name, value in headers if name.lower() == b"content-security-policy"])
+            policy = read_policy(
+                (value for name, value in headers if name.lower() == b"content-security-policy"),
+                (value for name, value in headers if name.lower() == b"content-security-policy-report-only"),
+            )
+        # A 304 repeats the policies; the browser has stored the changed ones together with the page.
+        dropped = _DROPPED | _POLICIES if status == 304 else _DROPPED
+        if policy.adds_nonce:
+            dropped = dropped | _VALIDATORS
         headers[:] = [
-            (name, self._field(name.lower(), value, page)) for name, value in headers if name.lower() not in _DROPPED
+            (name, self._field(name.lower(), value, page, policy))
+            for name, value in headers
+            if name.lower() not in dropped
         ]
         if not known:
             return None
         rule = self._rule
         if page:
             self._vary(headers)
-            whole: bool | None = self._destination in _DOCUMENTS
+            whole: bool | None = self._destination in DOCUMENTS
             if self._destination is None:
-                whole = None if self._page_wanted else False
+                whole = False if self._accepts_html is False else None
             xml = media_type == _XHTML
             element = self.element(policy.nonce, xml=xml)
-            return PageRewriter(rule, element, whole=whole, inline=not policy.hashes, xml=xml)
-        if media_type == _CSS:
+            rewriter = PageRewriter(rule, element, whole=whole, policy=policy, xml=xml)
+            return Sniffed(rewriter) if untold else rewriter
+        if media_type == _CSS or (self._destination == b"style" and not media_type):
             return CssRewriter(rule)
-        if media_type in _JAVASCRIPT or (self._destination in _SCRIPTS and media_type in _UNTYPED):
+        if media_type in JAVASCRIPT_TYPES or (self._destination in _SCRIPTS and media_type in _UNTYPED):
             self._vary(headers)
             worker = self._service_worker or self._destination in _WORKERS
             if self._service_worker:
-                # Within the prefix it may claim what it likes: nothing else of this host is there.
+                # It may claim any path within the prefix, because only this application is there.
                 headers[:] = [field for field in headers if field[0].lower() != b"service-worker-allowed"]
                 headers.append((b"Service-Worker-Allowed", self.prefix + b"/"))
-            inner: Transform = JavaScriptRewriter(rule)
+            inner: BodyTransform = JavaScriptRewriter(rule)
             return _Prepend(self.script() + b"\n", inner) if worker else inner
         if status == 207 and media_type in _XML:
             return MultistatusRewriter(rule)
         return None
 
+    def _shows_page(self) -> bool:
+        """Return True when a browser shows the answer as a document."""
+        return self._accepts_html is True if self._destination is None else self._destination in DOCUMENTS
+
     def _vary(self, headers: Fields) -> None:
-        """The same address gives a worker's script and an element's: a browser's cache must keep them apart."""
+        """Add `Vary`, because a worker and a `<script>` get different content from the same address."""
         if self._destination is not None:
             headers.append((b"Vary", b"Sec-Fetch-Dest, Service-Worker"))
 
-    def _field(self, name: bytes, value: bytes, page: bool) -> bytes:
-        """One response field in full mode."""
+    def _field(self, name: bytes, value: bytes, page: bool, policy: InlinePermissions) -> bytes:
+        """Return a response field's value in full mode."""
         rule = self._rule
-        if name in _URL_FIELDS:
-            return rule(value)
         if name == b"set-cookie":
             return rewrite_set_cookie(value, prefix=self.prefix)
         if name == b"service-worker-allowed":
-            return self.prefix + b"/" if value == b"/" else rule(value)
+            # Also when it is written as `../..`: paths above the prefix belong to other applications.
+            return self.prefix + b"/"
+        if len(value) > _LONGEST_FIELD and name not in _POLICIES:
+            return value
+        if name in _URL_FIELDS:
+            return rule(value)
         if name == b"link":
             return _LINK_TARGET.sub(lambda match: b"<" + rule(match[1]) + b">", value)
         if name == b"refresh":
@@ -232,28 +263,28 @@ class PrefixRewriter:
         if name == b"referrer-policy":
             return telling_referrer(value)
         if name in _POLICIES:
-            return rewrite_policy(value, self._hash() if page else b"", rule)
+            return rewrite_policy(value, self._hash() if page else b"", rule, policy if page else None)
         return value
 
     def script(self) -> bytes:
-        """`prefix.js` for this prefix: a complete script, which works in workers, too."""
-        return _script(self.prefix, tuple(host for host in self._hosts if host))
+        """Return `prefix.js` for this prefix: a complete script, which works in workers, too."""
+        return script(self.prefix, tuple(host for host in self._hosts if host))
 
     def element(self, nonce: bytes | None = None, *, xml: bool = False) -> bytes:
-        """The script as an element of a page. xml: of XHTML."""
+        """Return the script as an element of a page. xml: whether the page is XHTML."""
         attribute = b"" if nonce is None else b' nonce="' + nonce + b'"'
         if xml:
             return b"<script" + attribute + b"><![CDATA[" + self.script() + b"]]></script>"
         return b"<script" + attribute + b">" + self.script() + b"</script>"
 
     def _hash(self) -> bytes:
-        return _source(self.script())
+        return _csp_hash(self.script())
 
 
 class _Prepend:
-    """Something before the body."""
+    """A transform that puts a text before the body."""
 
-    def __init__(self, text: bytes, inner: Transform) -> None:
+    def __init__(self, text: bytes, inner: BodyTransform) -> None:
         self._text = text
         self._inner = inner
 
@@ -265,33 +296,19 @@ class _Prepend:
         return self._text + self._inner.finish()
 
 
-@lru_cache(maxsize=1)
-def _template() -> bytes:
-    """The script without its comments and indentation."""
-    text = resources.files(__package__).joinpath("prefix.js").read_bytes()
-    lines = (line.strip() for line in text.splitlines())
-    return b"\n".join(line for line in lines if line and not line.startswith(b"//"))
-
-
 @lru_cache(maxsize=64)
-def _script(prefix: bytes, hosts: tuple[bytes, ...]) -> bytes:
-    names = b",".join(b'"' + host + b'"' for host in dict.fromkeys(hosts) if _PLAIN_HOST.fullmatch(host))
-    return _template().replace(b'"/__PREFIX__"', b'"' + prefix + b'"').replace(b'["__HOSTS__"]', b"[" + names + b"]")
-
-
-_PLAIN_HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
-
-
-@lru_cache(maxsize=64)
-def _source(script: bytes) -> bytes:
-    """The script's hash as a source of a policy."""
+def _csp_hash(script: bytes) -> bytes:
+    """Return the script's hash as a source of a policy."""
     return b"'sha256-" + base64.b64encode(hashlib.sha256(script).digest()) + b"'"
 
 
 def _decodable(accepted: bytes) -> bytes:
-    """`Accept-Encoding` with what `encoding.py` can undo. Never empty: that would mean something else."""
+    """Return `Accept-Encoding` with the codings that `encoding.py` can decode; never an empty value."""
     kept = [one.strip() for one in accepted.split(b",") if one.split(b";", 1)[0].strip().lower() in _DECODABLE]
     return b", ".join(kept) or b"identity"
 
 
-_DROPPED: Final = frozenset((b"clear-site-data",))
+# Changed files have no checksum, so a policy that demands one would block them.
+_DROPPED: Final = frozenset((b"clear-site-data", b"integrity-policy", b"integrity-policy-report-only"))
+# A page with a nonce must not be combined with the fields of another response, so it gets no validators.
+_VALIDATORS: Final = frozenset((b"etag", b"last-modified"))

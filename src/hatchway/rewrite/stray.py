@@ -1,8 +1,8 @@
-"""Requests that lost their prefix: a page under `/api/v1/.../proxy/` asks for `/logo.png`.
+"""Finds the application of requests without a prefix: a page under `/api/v1/.../proxy/` requests `/logo.png`.
 
-What neither the rewriters nor `prefix.js` could see (a style that a script composed, a WebAssembly module's own loader)
-still says in its `Referer` to which application it belongs. A redirect (307: the method and the body stay) brings it
-there. Nobody but a page under a prefix sends such a Referer.
+The rewriters and `prefix.js` cannot change every address (for example in a style that a script has built, or in a
+WebAssembly module's own loader). But the request's `Referer` shows its application. A redirect (307, so that method and
+body stay) leads it there. Only a page under a prefix sends such a Referer.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _REFERER = re.compile(rb"https?://([^/?#]+)(/[^?#]*)", re.IGNORECASE)
 
 
 def proxy_prefix(path: bytes) -> bytes | None:
-    """The beginning of a proxy path, up to and with `/proxy`; None when it is another path."""
+    """Return the beginning of a proxy path, up to and including `/proxy`; None for another path."""
     match = _PROXY.match(path)
     return match[1] if match else None
 
 
 def stray_target(target: bytes, headers: list[tuple[bytes, bytes]], host: bytes | None = None) -> bytes | None:
-    """Where a request with this request-target belongs: the same under the prefix of the page that sent it.
+    """Return the request target with the prefix of the page that sent the request.
 
-    host: the server's own, by default the request's `Host`. None: it has a prefix already, or no page under a prefix
-    sent it.
+    host: the server's own host; None for the request's `Host`. Return None when the target has a prefix already, or
+    when the request comes from no page under a prefix.
     """
     if target[:1] != b"/" or target[:2] == b"//" or proxy_prefix(target) is not None:
         return None

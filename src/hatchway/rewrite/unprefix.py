@@ -1,8 +1,8 @@
-"""The way back: undoing what a kube-apiserver did to an answer of its proxy verb.
+"""Undoes what a kube-apiserver's proxy verb has changed in an answer.
 
-It put its prefix before URLs in `Location` and in the attributes of HTML that `html.py` lists; who serves the
-application at the root of a host name of its own takes it away again. What an API server does not touch (scripts,
-styles, cookies, HTML in codings other than gzip and deflate) has no prefix and is not touched here.
+A kube-apiserver puts its prefix before URLs in `Location` and in the attributes that `html.py` lists. When the
+application is shown at the root of its own host name, the prefix must be removed again. What an API server does not
+change (scripts, styles, cookies, HTML in codings other than gzip and deflate) is not changed here, either.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hatchway.rewrite import encoding
-from hatchway.rewrite.encoding import Transform
+from hatchway.rewrite.encoding import BodyTransform
 from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.prefix import OF_THE_ORIGINAL, UNREADABLE, Fields
-from hatchway.rewrite.rules import UnprefixRule
+from hatchway.rewrite.urlrules import UnprefixRule
 
 
 class Unprefixer:
     """Undoes the prefix in one exchange.
 
-    prefix: the proxy path up to and with `/proxy`. hosts: the `Host` that the API server was asked with; URLs of these
-    hosts keep their origin.
+    prefix: the proxy path up to and including `/proxy`. hosts: the values of `Host` in the request to the API server;
+    URLs of these hosts keep their origin.
     """
 
     def __init__(self, prefix: bytes, hosts: Iterable[bytes] = ()) -> None:
         self._rule = UnprefixRule(prefix, hosts)
 
-    def edit(self, status: int, headers: Fields, *, method: str = "GET") -> Transform | None:
-        """Change a response's fields in place, and say what changes its body (None: nothing)."""
+    def edit_response(self, status: int, headers: Fields) -> BodyTransform | None:
+        """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
+
+        Call it for HEAD, too: a transform shows that Content-Length does not hold.
+        """
         media_type = coding = b""
         redirect = False
         for at, (name, value) in enumerate(headers):
@@ -42,4 +45,4 @@ class Unprefixer:
         if media_type != b"text/html" or redirect or status in UNREADABLE or not encoding.supported(coding):
             return None
         headers[:] = [field for field in headers if field[0].lower() not in OF_THE_ORIGINAL]
-        return None if method == "HEAD" else encoding.wrap(HtmlRewriter(self._rule), coding)
+        return encoding.wrap(HtmlRewriter(self._rule), coding)

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from hatchway.cluster.api.local import LocalClient
-from hatchway.cluster.api.registry import Registry
-from hatchway.cluster.api.rest import Api
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.operations.local import LocalClient
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.registry.types import Registry
+from hatchway.cluster.api.storage.store import Store
 
 
 async def main(path: Path, prefix: str) -> None:

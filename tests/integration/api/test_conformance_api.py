@@ -1,6 +1,6 @@
 """Replays the recorded exchanges of the REST API, in order, against an API server with its controllers.
 
-As where they were recorded there are neither nodes nor a scheduler.
+As where they were recorded there are neither nodes nor a scheduler, and no load balancers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.registry.types import scalable_resources
+from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.apiserver import ApiServer
-from hatchway.cluster.auth import credentials, pki
-from hatchway.cluster.controllers.base import Context, ControllerConfig, supervise
+from hatchway.cluster.auth import credentialfiles, pki
+from hatchway.cluster.controllers.controller import ControllerConfig, ControllerContext, supervise
+from hatchway.cluster.controllers.loadbalancer import LoadBalancerController
 from hatchway.cluster.controllers.manager import CONTROLLERS
 from hatchway.cluster.controllers.nodelife import NodeLifecycleController
+from hatchway.cluster.controllers.objectcache import ObjectCache
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.state import StateDir
 from hatchway.kube.events import EventRecorder
@@ -26,7 +29,7 @@ from hatchway.proxy.server import serve
 from tests.conformance import replay
 from tests.conformance.backends import dial
 from tests.conformance.cluster import recorded_cluster
-from tests.conformance.deliberate import OBJECTS_DELIBERATE
+from tests.conformance.deliberate import OBJECTS_DELIBERATE, WORKLOADS_DELIBERATE
 from tests.conformance.rest import compare
 from tests.integration.test_conformance_server import GROUPS, fill
 
@@ -51,7 +54,7 @@ class Recorded:
     async def account(self, namespace: str) -> None:
         """Wait until the controllers have made what every namespace has."""
         wanted = (("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             async for event in self.server.client.watch("configmaps", namespace):
                 if all(self.server.api.store.get(resource, namespace, name) for resource, name in wanted):
                     return
@@ -59,14 +62,17 @@ class Recorded:
 
 
 async def _run_controllers(server: ApiServer, config: ControllerConfig) -> None:
-    """All but those whose part is nodes: there are none."""
+    """All but those whose part is nodes or load balancers: there are none."""
     client = server.client
-    context = Context(client, config, lambda component: EventRecorder(client, component))
-    absent = (Scheduler, NodeLifecycleController)
+    context = ControllerContext(client, config, lambda component: EventRecorder(client, component))
+    absent = (Scheduler, NodeLifecycleController, LoadBalancerController)
     controllers = [make(context) for make in CONTROLLERS if make not in absent]
     async with asyncio.TaskGroup() as group:
-        for cache in context.caches.values():
+
+        def start(cache: ObjectCache) -> None:
             group.create_task(supervise(f"watch of {cache.resource}", cache.run))
+
+        context.run_caches(start, lambda resource: None)
         for controller in controllers:
             group.create_task(supervise(controller.name, controller.run))
 
@@ -82,10 +88,11 @@ async def recorded_server(directory: Path) -> AsyncIterator[Recorded]:
     # Without TLS, which would take most of the time.
     listener = socket.create_server(("127.0.0.1", 0))
     listening = await serve(server.filters.route, sock=listener)
-    config = ControllerConfig(ca_certificate=keys.ca_pem.decode())
+    config = ControllerConfig(ca_certificate=keys.ca_pem.decode(), types=server.types, scalable=scalable_resources())
     controllers = asyncio.create_task(_run_controllers(server, config))
     tokens = {
-        user: credentials.mint_token(state, user=user, groups=groups, seconds=600) for user, groups in GROUPS.items()
+        user: credentialfiles.mint_token(state, user=user, groups=groups, seconds=600)
+        for user, groups in GROUPS.items()
     }
     try:
         yield Recorded(server, listener.getsockname()[1], tokens)
@@ -114,3 +121,25 @@ async def test_api_recordings(tmp_path: Path) -> None:
         for recording in replay.load("api.jsonl"):
             found += compare(recording, await made.send(recording))
     assert not found, "\n".join(found)
+
+
+async def test_recorded_workloads(tmp_path: Path) -> None:
+    """Workload types and their statuses; the controllers get the time that they had when it was recorded."""
+    async with recorded_server(tmp_path) as made:
+        await made.server.client.create("namespaces", {"metadata": {"name": "api"}})
+        await made.account("api")
+        found: list[str] = []
+        for recording in replay.load("workloads.jsonl"):
+            found += await _until_alike(made, recording)
+    assert not found, "\n".join(found)
+
+
+async def _until_alike(made: Recorded, recording: replay.Recording) -> list[str]:
+    """Send a recording and return what differs; one that reads is sent again until the controllers have caught up."""
+    found = compare(recording, await made.send(recording), WORKLOADS_DELIBERATE)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            while found and recording["method"] == "GET":
+                await asyncio.sleep(0.02)
+                found = compare(recording, await made.send(recording), WORKLOADS_DELIBERATE)
+    return found

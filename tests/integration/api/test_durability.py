@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.storage.store import Store
 
 WRITER = Path(__file__).with_name("durability_writer.py")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.api.app import RestApp
-from hatchway.cluster.api.rest import Api
+from hatchway.cluster.api.admission.escalation import escalation_check
+from hatchway.cluster.api.http.restapp import RestApp
+from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
-from hatchway.cluster.auth.escalation import check_escalation
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.user import UserInfo
 from tests.integration.api.world import World, world
 
@@ -36,9 +36,9 @@ def _bind(role: str) -> dict[str, Any]:
     }
 
 
-async def _guarded(found: World) -> Rbac:
+async def _guarded(found: World) -> Authorizer:
     """Give the world an authorizer, and Eve the right to write roles and bindings, to view and to update events."""
-    rbac = Rbac(found.store)
+    authorizer = Authorizer(found.store)
     for resource, obj in bootstrap_objects():
         await found.client.create(resource, obj)
     writer = [
@@ -52,9 +52,9 @@ async def _guarded(found: World) -> Rbac:
     )
     for role in ("writer", "view"):
         await found.client.create("clusterrolebindings.rbac.authorization.k8s.io", _bind(role))
-    found.api = Api(found.store, found.registry, partial(check_escalation, rbac), rbac.require)
+    found.api = Api(found.store, found.registry, partial(escalation_check, authorizer), authorizer.require)
     found.app = RestApp(found.api)
-    return rbac
+    return authorizer
 
 
 @pytest.mark.parametrize("dry_run", ["", "?dryRun=All"])
@@ -62,8 +62,8 @@ async def _guarded(found: World) -> Rbac:
 def test_labels_do_not_carry_rights_into_an_aggregated_role(role: str, dry_run: str) -> None:
     async def run() -> None:
         async with world() as found:
-            rbac = await _guarded(found)
-            before = rbac.rules_for(_EVE, "")[0]
+            authorizer = await _guarded(found)
+            before = authorizer.rules_for(_EVE, "")[0]
             target = f"{_ROLES}/{role}"
             current = (await found.send("GET", target)).json
             changed = {**current, "metadata": {**current["metadata"], "labels": _AGGREGATED}}
@@ -75,7 +75,7 @@ def test_labels_do_not_carry_rights_into_an_aggregated_role(role: str, dry_run: 
             for metadata in ({"name": "again"}, {"generateName": "again-"}):
                 again = {"metadata": {**metadata, "labels": _AGGREGATED}, "rules": current["rules"]}
                 assert (await found.send("POST", _ROLES + dry_run, again, user=_EVE)).status == 403
-            assert rbac.rules_for(_EVE, "")[0] == before
+            assert authorizer.rules_for(_EVE, "")[0] == before
 
     asyncio.run(run())
 
@@ -83,7 +83,7 @@ def test_labels_do_not_carry_rights_into_an_aggregated_role(role: str, dry_run: 
 def test_what_one_has_may_be_given_away_and_labelled() -> None:
     async def run() -> None:
         async with world() as found:
-            rbac = await _guarded(found)
+            authorizer = await _guarded(found)
             rule = {"apiGroups": [""], "resources": ["events"], "verbs": ["update"]}
             assert (
                 await found.send("POST", _ROLES, {"metadata": {"name": "mine"}, "rules": [rule]}, user=_EVE)
@@ -99,7 +99,7 @@ def test_what_one_has_may_be_given_away_and_labelled() -> None:
             kind = "application/merge-patch+json"
             reply = await found.send("PATCH", f"{_BINDINGS}/eve-mine", other, {"content-type": kind})
             assert (reply.status, "cannot change roleRef" in reply.json["message"]) == (422, True)
-            assert rbac.rules_for(_EVE, "")[1] == ""
+            assert authorizer.rules_for(_EVE, "")[1] == ""
 
     asyncio.run(run())
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.api import schema
-from hatchway.cluster.api.discovery import Discovery
-from hatchway.cluster.api.documents import Document
-from hatchway.cluster.api.openapi import OpenAPI
-from hatchway.cluster.api.registry import ROWS
+from hatchway.cluster.api.describe.discovery import Discovery
+from hatchway.cluster.api.describe.documents import ServedDocument
+from hatchway.cluster.api.describe.openapi import OpenAPI
+from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.types import ROWS
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, image: i}]}\n"
@@ -39,7 +39,7 @@ class Server:
     address: str = ""
     cache: str = ""
 
-    def document(self, path: str, accept: str) -> Document | None:
+    def document(self, path: str, accept: str) -> ServedDocument | None:
         self.asked.append(path)
         if path == "/openapi/v2":
             return self.openapi.v2(accept)

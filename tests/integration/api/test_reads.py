@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from hatchway.cluster.api import watching
-from hatchway.cluster.api.history import Cursor, History
+from hatchway.cluster.api.operations import watching
+from hatchway.cluster.api.storage.history import Cursor, History
 from hatchway.errors import ApiError
 from tests.integration.api.world import World, world
 
@@ -114,7 +114,7 @@ async def test_an_expired_continue_offers_a_fresh_one(made: World, age: str) -> 
 
 
 async def test_a_version_of_the_future_is_waited_for(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hatchway.cluster.api.rest._FUTURE_WAIT", 0.05)
+    monkeypatch.setattr("hatchway.cluster.api.operations.verbs._FUTURE_WAIT", 0.05)
     now = made.store.revision
     for target in ("configmaps", "configmaps/kube-root-ca.crt", "configmaps?watch=1"):
         mark = "&" if "?" in target else "?"
@@ -125,7 +125,7 @@ async def test_a_version_of_the_future_is_waited_for(made: World, monkeypatch: p
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
             "retryAfterSeconds": 1,
         }
-    monkeypatch.setattr("hatchway.cluster.api.rest._FUTURE_WAIT", 10)
+    monkeypatch.setattr("hatchway.cluster.api.operations.verbs._FUTURE_WAIT", 10)
     asked = asyncio.create_task(made.send("GET", f"{NS}/configmaps?resourceVersion={now + 1}"))
     await asyncio.sleep(0)
     await config_map(made, "it-comes")
@@ -179,7 +179,7 @@ async def test_continue_tokens_that_are_none(made: World, token: str) -> None:
 
 
 async def test_versions_of_lists(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hatchway.cluster.api.rest._FUTURE_WAIT", 0.01)
+    monkeypatch.setattr("hatchway.cluster.api.operations.verbs._FUTURE_WAIT", 0.01)
     now = made.store.revision
     for query, status in (
         ("resourceVersion=0", 200),

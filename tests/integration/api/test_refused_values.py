@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.api.app import RestApp
-from hatchway.cluster.api.registry import Registry, loopback_rows
-from hatchway.cluster.api.rest import Api
+from hatchway.cluster.api.http.restapp import RestApp
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.registry.types import Registry, loopback_rows
 from tests.integration.api.world import World, world
 
 _SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"

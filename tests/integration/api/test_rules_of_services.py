@@ -136,3 +136,147 @@ async def test_warnings_of_services(made: World) -> None:
         'spec.externalName is ignored when spec.type is not "ExternalName"',
         'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"',
     ]
+
+
+# What a change keeps and what it gives back (pkg/registry/core/service/storage/{storage,alloc}.go)
+
+
+async def put(made: World, name: str = "s", **spec: Any) -> dict[str, Any]:
+    """Replace a Service's whole spec, as `kubectl replace` does. Returns the new spec."""
+    reply = await made.send("PUT", f"{SERVICES}/{name}", {"metadata": {"name": name}, "spec": spec})
+    assert reply.status == 200, reply.json
+    found: dict[str, Any] = reply.json["spec"]
+    return found
+
+
+async def is_free(made: World, number: int) -> bool:
+    """Return whether another Service may have a node port; it does not keep it."""
+    reply = await create(made, "probe", type="NodePort", ports=[{"port": 80, "nodePort": number}])
+    if reply.status == 201:
+        await made.send("DELETE", f"{SERVICES}/probe")
+    return reply.status == 201
+
+
+async def test_node_ports_of_a_load_balancer_are_given_back_when_they_are_removed(made: World) -> None:
+    first = (await create(made, type="LoadBalancer")).json["spec"]["ports"][0]["nodePort"]
+    # Switching allocation off leaves what was allocated.
+    kept = await change(made, {"allocateLoadBalancerNodePorts": False})
+    assert kept.json["spec"]["ports"][0]["nodePort"] == first
+    found = await put(made, type="LoadBalancer", allocateLoadBalancerNodePorts=False, ports=PORTS)
+    assert "nodePort" not in found["ports"][0]
+    assert await is_free(made, first)
+    # One that is asked for is respected, and given back in the same way.
+    asked = [{"port": 80, "nodePort": first}]
+    assert (await change(made, {"ports": asked})).json["spec"]["ports"][0]["nodePort"] == first
+    assert not await is_free(made, first)
+    patch = [{"op": "remove", "path": "/spec/ports/0/nodePort"}]
+    json_patch = {"Content-Type": "application/json-patch+json"}
+    reply = await made.send("PATCH", f"{SERVICES}/s", patch, json_patch)
+    assert "nodePort" not in reply.json["spec"]["ports"][0]
+    assert await is_free(made, first)
+    # Allocation again: a port without one gets one.
+    again = await change(made, {"allocateLoadBalancerNodePorts": True})
+    assert again.json["spec"]["ports"][0]["nodePort"]
+
+
+async def test_a_port_keeps_its_node_port_by_its_name(made: World) -> None:
+    ports = [{"name": "web", "port": 80}, {"name": "admin", "port": 81}]
+    before = {
+        port["name"]: port["nodePort"]
+        for port in (await create(made, type="NodePort", ports=ports)).json["spec"]["ports"]
+    }
+    changed = [{"name": "web", "port": 8080}, {"name": "other", "port": 81}]
+    after = {port["name"]: port["nodePort"] for port in (await put(made, type="NodePort", ports=changed))["ports"]}
+    assert after["web"] == before["web"]
+    assert after["other"] not in before.values()
+    assert await is_free(made, before["admin"])
+    # A number that another port takes over is not kept for the old one.
+    swapped = [{"name": "web", "port": 80}, {"name": "other", "port": 81, "nodePort": before["web"]}]
+    found = {port["name"]: port["nodePort"] for port in (await put(made, type="NodePort", ports=swapped))["ports"]}
+    assert found["other"] == before["web"]
+    assert found["web"] not in (before["web"], after["other"])
+    # From NodePort to LoadBalancer and back nothing changes.
+    kinds = [await put(made, type=kind, ports=changed) for kind in ("NodePort", "LoadBalancer", "NodePort")]
+    assert len({tuple(port["nodePort"] for port in spec["ports"]) for spec in kinds}) == 1
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "ExternalName"])
+async def test_a_type_without_node_ports_gives_them_back(made: World, kind: str) -> None:
+    made_spec = (await create(made, type="LoadBalancer", externalTrafficPolicy="Local")).json["spec"]
+    number, health = made_spec["ports"][0]["nodePort"], made_spec["healthCheckNodePort"]
+    more = {"externalName": "db.example"} if kind == "ExternalName" else {}
+    # A port is added in the same step.
+    ports = [{**made_spec["ports"][0], "name": "a"}, {"name": "b", "port": 81}]
+    after = (await change(made, {"type": kind, "ports": ports, **more})).json["spec"]
+    assert not [port for port in after["ports"] if "nodePort" in port]
+    gone = {"healthCheckNodePort", "allocateLoadBalancerNodePorts", "externalTrafficPolicy"}
+    assert not gone & set(after)
+    assert await is_free(made, number) and await is_free(made, health)
+    address = made_spec["clusterIP"]
+    if kind == "ClusterIP":
+        assert after["clusterIP"] == address
+        refused = await create(made, "t", clusterIP=address)
+        assert "provided IP is already allocated" in refused.json["message"]
+        return
+    assert not {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"} & set(after)
+    assert (await create(made, "t", clusterIP=address)).status == 201
+    # Back again: a new address, since the old one is somebody else's now.
+    back = (await change(made, {"type": "ClusterIP", "externalName": None})).json["spec"]
+    assert back["clusterIP"] not in ("", "None", address)
+    assert back["clusterIPs"] == [back["clusterIP"]]
+    assert (back["ipFamilies"], back["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
+
+
+async def test_a_new_node_port_is_no_reason_to_drop_them(made: World) -> None:
+    await create(made, type="NodePort", ports=[{"port": 80, "nodePort": 30100}])
+    refused = await change(made, {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 30101}]})
+    assert refused.status == 422
+    assert "may not be used when `type` is 'ClusterIP'" in refused.json["message"]
+
+
+async def test_a_number_belongs_to_one_service_whatever_the_protocol(made: World) -> None:
+    await create(made, type="NodePort", ports=[{"port": 53, "nodePort": 30053, "protocol": "UDP"}])
+    refused = await create(made, "t", type="NodePort", ports=[{"port": 53, "nodePort": 30053, "protocol": "TCP"}])
+    assert "provided port is already allocated" in refused.json["message"]
+    # The same Service may have it with both.
+    both = [
+        {"name": protocol.lower(), "port": 53, "nodePort": 30053, "protocol": protocol} for protocol in ("UDP", "TCP")
+    ]
+    assert (await change(made, {"ports": both})).status == 200
+
+
+async def test_a_port_that_becomes_external_gets_a_number_of_its_own(made: World) -> None:
+    ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    await create(made, ports=ports)
+    found = (await change(made, {"type": "NodePort"})).json["spec"]["ports"]
+    # Only a new Service's ports share a number.
+    assert found[0]["nodePort"] != found[1]["nodePort"]
+
+
+async def test_a_health_check_port_is_no_ports_node_port(made: World) -> None:
+    health = (await create(made, type="LoadBalancer", externalTrafficPolicy="Local")).json["spec"][
+        "healthCheckNodePort"
+    ]
+    refused = await change(made, {"ports": [{"port": 80, "nodePort": health}]})
+    assert "provided port is already allocated" in refused.json["message"]
+    number = 30200
+    refused = await create(
+        made,
+        "t",
+        type="LoadBalancer",
+        externalTrafficPolicy="Local",
+        healthCheckNodePort=number,
+        ports=[{"port": 80, "nodePort": number}],
+    )
+    assert f"failed to allocate requested HealthCheck NodePort {number}" in refused.json["message"]
+
+
+async def test_a_headless_service_stays_headless(made: World) -> None:
+    await create(made, clusterIP="None", selector={"a": "b"})
+    assert (await put(made, ports=PORTS, selector={"a": "b"}))["clusterIP"] == "None"
+    refused = await change(made, {"type": "NodePort"})
+    assert "may not be set to 'None' for NodePort services" in refused.json["message"]
+    refused = await change(made, {"clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77"]})
+    assert "may not change once set" in refused.json["message"]
+    named = (await change(made, {"type": "ExternalName", "externalName": "db.example"})).json["spec"]
+    assert "clusterIP" not in named

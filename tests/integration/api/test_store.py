@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.api.store import HISTORY, Store
+from hatchway.cluster.api.connect.endpointslices import IndexedObjects
+from hatchway.cluster.api.storage.store import HISTORY, Store
 from hatchway.errors import ApiError, HatchwayError
 
 
@@ -158,15 +159,16 @@ async def test_endpoint_slices_by_service(tmp_path: Path) -> None:
         return {"metadata": {"name": name, "namespace": "ns", "labels": {"kubernetes.io/service-name": service}}}
 
     store = Store.open(tmp_path / "s")
+    objects = IndexedObjects(store)
     one = await store.create(resource, endpoint_slice("one", "web"))
     two = await store.create(resource, endpoint_slice("two", "web"))
-    assert store.endpoint_slices("ns", "web") == [one, two]
+    assert objects.endpoint_slices("ns", "web") == [one, two]
     moved = await store.update(resource, endpoint_slice("one", "other"), one)
     await store.delete(resource, two)
-    assert (store.endpoint_slices("ns", "web"), store.endpoint_slices("ns", "other")) == ([], [moved])
+    assert (objects.endpoint_slices("ns", "web"), objects.endpoint_slices("ns", "other")) == ([], [moved])
     await store.close()
     again = Store.open(tmp_path / "s")
-    assert again.endpoint_slices("ns", "other") == [moved]
+    assert IndexedObjects(again).endpoint_slices("ns", "other") == [moved]
     await again.close()
 
 

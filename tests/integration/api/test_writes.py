@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.api.strategies import events
+from hatchway.cluster.api.registry.strategies import events
 from hatchway.errors import ApiError, forbidden
 from tests.integration.api.world import Reply, World, world
 
@@ -194,6 +194,11 @@ async def test_pods_on_nodes_go_gracefully_others_at_once(made: World) -> None:
 
 async def test_eviction_is_a_deletion(made: World) -> None:
     await made.send("POST", f"{NS}/pods", pod())
+    for metadata in ({}, {"name": ""}, {"name": "q"}):
+        reply = await made.send(
+            "POST", f"{NS}/pods/p/eviction", {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+        )
+        assert refused(reply, 400, "BadRequest") == "name in URL does not match name in Eviction object"
     reply = await made.send("POST", f"{NS}/pods/p/eviction", {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}})  # fmt: skip
     assert (reply.status, reply.json["status"]) == (201, "Success")
     assert made.store.list("pods") == []

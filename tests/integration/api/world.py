@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.api import requestinfo
-from hatchway.cluster.api.app import RestApp
-from hatchway.cluster.api.local import LocalClient
-from hatchway.cluster.api.registry import Registry
-from hatchway.cluster.api.rest import Api
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.http import requestinfo
+from hatchway.cluster.api.http.restapp import RestApp
+from hatchway.cluster.api.operations.local import LocalClient
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.registry.types import Registry
+from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import ApiError
 
@@ -37,6 +37,9 @@ class Reply:
 
 
 class World:
+    # Seconds that a request may take.
+    patience = 20.0
+
     def __init__(self, store: Store) -> None:
         self.store = store
         self.registry = Registry()
@@ -78,6 +81,7 @@ class World:
         )
         messages = [{"type": "http.request", "body": b"" if body is None else data, "more_body": False}]
         reply = Reply()
+        pieces: list[bytes] = []
 
         async def receive() -> dict[str, Any]:
             if messages:
@@ -90,13 +94,14 @@ class World:
                 reply.status = message["status"]
                 reply.headers = [(key.decode(), value.decode()) for key, value in message["headers"]]
             else:
-                reply.body += message["body"]
+                pieces.append(message["body"])
 
         try:
             scope = self.scope(method, target, headers or {}, user)
         except ApiError as error:
             return Reply(error.code, [], json.dumps(error.status()).encode())
-        await asyncio.wait_for(self.app(scope, receive, send), 20)
+        await asyncio.wait_for(self.app(scope, receive, send), self.patience)
+        reply.body = b"".join(pieces)
         return reply
 
     @asynccontextmanager

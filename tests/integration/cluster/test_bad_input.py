@@ -227,10 +227,10 @@ GOOD = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"
         (b"POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nabc", 400),
         (b"POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
         (b"POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-        (b"GET /readyz HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
-        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET /readyz HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 1_100_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 1_100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
         (b"GET /readyz HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000 + b"\r\n", 431),
-        (b"GET /readyz HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 300 + b"\r\n", 431),
+        (b"GET /readyz HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 10_001 + b"\r\n", 431),
     ],
 )
 def test_malformed_http(target: Target, data: bytes, status: int) -> None:
@@ -316,7 +316,8 @@ def test_slow_heads_and_idle_connections_cost_nothing_to_others(target: Target) 
     for number, client in enumerate(slow):
         if number % 2:
             client.send(b"GET /readyz HTTP/1.1\r\nHos")
-    assert target.descriptors() >= before + 200
+    # The cluster's own connections come and go meanwhile.
+    wait_for(lambda: target.descriptors() >= before + 200 - 4)
     assert target.ask("GET", "/readyz").status == 200
     for client in slow:
         client.sock.close()
@@ -459,7 +460,14 @@ def test_bodies_that_are_no_config_map(target: Target, body: bytes, content_type
         (b'[{"op":"add","path":"/metadata/labels/-","value":1}]', JSON_PATCH),
         (b'[{"op":"copy","from":"/metadata","path":"/metadata/x"}]', JSON_PATCH),
         (b'[{"op":"move","from":"/data","path":"/data/x"}]', JSON_PATCH),
-        (b'[{"op":"add","path":"/data","value":{"a":"' + b"a" * 100 + b'"}}' + b',{"op":"copy","from":"/data","path":"/data/b"}' * 40 + b"]", JSON_PATCH),
+        (
+            b'[{"op":"add","path":"/data","value":{"a":"'
+            + b"a" * 100
+            + b'"}}'
+            + b',{"op":"copy","from":"/data","path":"/data/b"}' * 40
+            + b"]",
+            JSON_PATCH,
+        ),
         (b"[" + b",".join([b'{"op":"test","path":"/kind","value":"ConfigMap"}'] * 10_001) + b"]", JSON_PATCH),
         (b"{}", "application/apply-patch+yaml"),
         (b"{}", "application/json"),
@@ -592,7 +600,13 @@ ACCOUNT = {
     "exp": 2**33,
     "kubernetes.io": {"namespace": "default", "serviceaccount": {"name": "default", "uid": "x"}},
 }
-PERSON = {"iss": "https://hatchway.invalid/user-tokens", "aud": ["hatchway"], "sub": "x", "groups": ["system:masters"], "exp": 2**33}  # fmt: skip
+PERSON = {
+    "iss": "https://hatchway.invalid/user-tokens",
+    "aud": ["hatchway"],
+    "sub": "x",
+    "groups": ["system:masters"],
+    "exp": 2**33,
+}
 
 
 @pytest.mark.parametrize(
@@ -727,7 +741,7 @@ def test_proxied_paths(target: Target, rest: str, status: int | None) -> None:
     assert b"SecretList" not in answer.body
     assert b"APIVersions" not in answer.body
     if status is None:
-        assert answer.status in (200, 301, 307, 404, 405, 431), answer
+        assert answer.status in (200, 301, 307, 404, 405, 414, 431), answer
     else:
         assert answer.status == status
         assert answer.body in _PLAIN or answer.message
@@ -775,4 +789,4 @@ def test_time_is_bounded(target: Target) -> None:
     for body, kind in ((BOMB, YAML), (MAP_BOMB, YAML), (nested(b"[", b"]"), YAML), (nested(b'{"a":', b"}"), MERGE)):
         method, path = ("PATCH", f"{MAPS}/kube-root-ca.crt") if kind == MERGE else ("POST", MAPS)
         assert target.ask(method, path, body, kind).status in (400, 422)
-    assert time.monotonic() - begun < 20, "a hang, not a measurement"
+    assert time.monotonic() - begun < 60, "a hang, not a measurement"

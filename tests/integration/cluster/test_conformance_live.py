@@ -21,7 +21,7 @@ from tests.conformance.cluster import NODE, FakeCluster, recorded_cluster
 from tests.conformance.deliberate import DELIBERATE, REST_DELIBERATE, asked
 from tests.conformance.tls import self_signed
 from tests.conftest import Cluster, wait_for
-from tests.integration.test_conformance_server import OBJECTS, REST_DIFFERENCES, RULES
+from tests.integration.test_conformance_server import OBJECTS, RULES
 
 Object = dict[str, Any]
 NAMESPACES = ("default", "team-a", "team-b")
@@ -30,7 +30,7 @@ PODS = {"b10": [("b10", 8080), ("b10alt", 8081), ("b10tls", 8443)], "b11": [("b1
 TLS_PORT = 8443
 BACKEND = Path(replay.__file__).with_name("backend.py")
 
-# What the recorded cluster had no controllers, or other timing, for. id -> (reason, changes as `rest.compare` takes them).
+# What the recorded cluster had no controllers, or other timing, for: id -> (reason, changes for `rest.compare`).
 _KUBELET = "what the scheduler and the kubelet have done by then"
 LIVE: dict[str, tuple[str, dict[str, Any]]] = {
     "109": ("there are nodes here", {"body": None}),
@@ -212,7 +212,7 @@ async def test_the_proxy_verb(live: Live) -> None:
     found: dict[str, list[str]] = {}
     for recording in proxy.load():
         number = recording["id"]
-        _, changes = (DELIBERATE | REST_DIFFERENCES).get(number, ("", {}))
+        _, changes = DELIBERATE.get(number, ("", {}))
         wanted = replay.expected(recording, changes, live.real)
         answer = await live.send(asked(recording))
         if number in OBJECTS:
@@ -240,5 +240,7 @@ async def test_the_rest_api(live: Live) -> None:
             answer.body = answer.body.replace(live.tokens["alice"], "alice-token")
             found += rest.compare(recording, answer, {**REST_DELIBERATE, **LIVE})
     finally:
+        # By force: one pod is bound to a node that does not exist, and its garbage collection would take 40 s.
+        cluster.kubectl("delete", "pods", "--all", "--namespace", "conf", "--force", "--grace-period=0")
         cluster.kubectl("delete", "namespace", "conf", "--ignore-not-found", "--timeout=60s")
     assert not found, "\n".join(found)

@@ -52,6 +52,14 @@ class Small:
             while True:
                 file.write(bytes(4096))
 
+    def hatchway(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run the command line where the small disk is seen."""
+        inside = ("nsenter", f"--target={self.process.pid}", "--user", "--mount", "--preserve-credentials")
+        return subprocess.run([*inside, BIN / "hatchway", *arguments], capture_output=True, text=True, timeout=60)
+
+    def status(self) -> subprocess.CompletedProcess[str]:
+        return self.hatchway("status", "--name", "full", "--state-dir", self.disk)
+
     def make_room(self) -> None:
         (self.seen / "fill").unlink()
 
@@ -80,12 +88,19 @@ def test_writes_fail_clearly_and_reads_go_on(small: Small) -> None:
     assert "configmap/before" in cluster.kubectl("get", "configmaps", "-o", "name")
     assert len(cluster.kubectl("get", "nodes", "-o", "name").split()) == 2
     assert "etcd failed" in cluster.kubectl("get", "--raw", "/readyz", check=False)
+    status = small.status()
+    assert status.returncode == 1
+    assert "disk            0 bytes free: " in status.stdout
+    assert "disk is full" in status.stdout
     small.make_room()
 
     wait_for(lambda: "created" in cluster.kubectl("create", "configmap", "after", large, check=False))
     wait_for(lambda: cluster.kubectl("get", "--raw", "/readyz", check=False) == "ok")
     names = cluster.kubectl("get", "configmaps", "-o", "name").split()
     assert names == ["configmap/after", "configmap/before", "configmap/kube-root-ca.crt"]
+    status = small.status()
+    assert status.returncode == 0
+    assert "MiB free, and changes cannot be stored when it is full" in status.stdout
     cluster.kubectl("run", "pod", "--image=x", "--command", "--", "sleep", "1000")
     cluster.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=30s")
     assert small.close() == 0
@@ -94,16 +109,33 @@ def test_writes_fail_clearly_and_reads_go_on(small: Small) -> None:
 def test_a_start_on_a_full_disk_is_one_line(small: Small) -> None:
     small.fill()
     own = ["--name", "other", "--state-dir", small.disk, "--kubeconfig", small.cluster.kubeconfig]
-    done = subprocess.run(
-        [
-            *("nsenter", f"--target={small.process.pid}", "--user", "--mount", "--preserve-credentials"),
-            *(BIN / "hatchway", "up", "--detach", "--api-port", "0", *own),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = small.hatchway("up", "--detach", "--api-port", "0", *own)
     assert done.returncode == 1
     place = small.disk / "other/cluster.json"
-    assert done.stderr == f"hatchway: cannot write {place}: No space left on device\n"
+    assert done.stderr == (
+        f"hatchway: cannot write {place}: No space left on device\n"
+        "  free some space there, or choose another directory with --state-dir\n"
+    )
     small.make_room()
+
+
+def test_a_cluster_is_ended_and_deleted_on_a_full_disk(small: Small) -> None:
+    own = ["--name", "other", "--state-dir", small.disk]
+    there = small.disk / "kubeconfig"
+    up = ("up", "--detach", *own, "--kubeconfig", there, "--api-port", "0", "--no-addons", "--nodes", "0")
+    started = small.hatchway(*up)
+    assert started.returncode == 0, started.stderr
+    small.fill()
+
+    ended = small.hatchway("down", *own)
+    assert ended.stdout == 'cluster "other" stopped\n'
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"hatchway: cannot write the kubeconfig {there}: No space left on device; "
+        'the context "hatchway-other" is still in it\n  free some space there\n'
+    )
+    deleted = small.hatchway("down", "--delete", *own)
+    assert deleted.returncode == 0, deleted.stderr
+    assert deleted.stdout == f'cluster "other" was not running\nremoved {small.disk}/other\n'
+    assert not (small.seen / "other").exists()
+    assert "hatchway-other" not in (small.seen / "kubeconfig").read_text()

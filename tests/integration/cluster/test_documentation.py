@@ -20,13 +20,25 @@ def test_cluster_info_says_the_same_everywhere(cluster: Cluster) -> None:
     expected = [
         f"Kubernetes control plane is running at {cluster.server}",
         f"elasticsearch-logging is running at {cluster.server}{ELASTIC.format('elasticsearch-logging')}",
+        f"kibana-logging is running at {cluster.server}{ELASTIC.format('kibana-logging')}",
         f"kube-dns is running at {cluster.server}{ELASTIC.format('kube-dns:dns')}",
+        f"metrics-server is running at {cluster.server}{ELASTIC.format('https:metrics-server:https')}",
+        f"monitoring-grafana is running at {cluster.server}{ELASTIC.format('monitoring-grafana')}",
+        f"prometheus is running at {cluster.server}{ELASTIC.format('prometheus')}",
     ]
     assert cluster.hatchway("info").stdout.splitlines() == expected
     said = cluster.kubectl("cluster-info").replace("\x1b[0;32m", "").replace("\x1b[0;33m", "").replace("\x1b[0m", "")
     assert [line for line in said.splitlines() if "is running at" in line] == expected
     as_json = json.loads(cluster.hatchway("info", "-o", "json").stdout)
-    assert [service["name"] for service in as_json["services"]] == ["elasticsearch-logging", "kube-dns"]
+    names = [
+        "elasticsearch-logging",
+        "kibana-logging",
+        "kube-dns",
+        "metrics-server",
+        "monitoring-grafana",
+        "prometheus",
+    ]
+    assert [service["name"] for service in as_json["services"]] == names
 
 
 @pytest.mark.parametrize(

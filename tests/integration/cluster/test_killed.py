@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.report import family
 from hatchway.cluster.state import StateDir
+from hatchway.cluster.statusreport import family
 from tests.conftest import BIN, Cluster, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -88,7 +88,9 @@ def agents(cluster: Cluster) -> list[int]:
     """The node agent's process id, if it runs. On loopback there is no other process in the network."""
     lines, run = dict(command_lines()), cluster.run
     return [
-        pid for pid in family(run["pid"], run["network_pid"]) if lines.get(pid, "").endswith("-m hatchway.cluster.node")
+        pid
+        for pid in family(run["pid"], run["network_pid"])
+        if lines.get(pid, "").endswith("-m hatchway.cluster.nodeagent")
     ]
 
 
@@ -128,11 +130,12 @@ def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: C
         return not running(killed)
 
     wait_for(ended)
+    # Its last words come after it no longer counts as running.
+    wait_for(lambda: not processes(killed))
     said = (killed.state / "server.log").read_text()
-    assert "the cluster cannot go on: the node agent was killed by signal 9" in said
+    assert "the cluster cannot go on: the node agent was killed by signal 9" in said, said
     assert said.count("it is started again") == 3
     assert "killed" not in killed.kubeconfig.read_text()
-    wait_for(lambda: not processes(killed))
     killed.hatchway("up", "--detach")
     assert json.loads(killed.hatchway("status", "-o", "json").stdout)["ready"]
 

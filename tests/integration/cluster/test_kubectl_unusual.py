@@ -44,7 +44,7 @@ class Kubectl:
         begun = time.monotonic()
         with pytest.raises(AssertionError) as raised:
             self(*arguments, stdin=stdin)
-        assert time.monotonic() - begun < 20, "it hung"
+        assert time.monotonic() - begun < 60, "it hung"
         return str(raised.value)
 
 
@@ -61,15 +61,12 @@ def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("exec deploy/web -- ls", "exec (and cp) is not supported by this release of Hatchway"),
-        ("exec -it deploy/web -- sh", "exec (and cp) is not supported by this release of Hatchway"),
-        ("attach deploy/web", "attach is not supported by this release of Hatchway"),
-        ("port-forward deploy/web 0:8080", "port-forward is not supported by this release of Hatchway"),
-        ("top nodes", "Metrics API not available"),
-        ("top pods", "Metrics API not available"),
+        ("exec deploy/web -- no-such-program", "executable file not found in $PATH"),
+        ("exec deploy/web -c nope -- true", "container nope is not valid for pod"),
+        ("exec deploy/web -- false", "command terminated with exit code 1"),
+        ("port-forward deploy/web 0:nope", "nope"),
         ("certificate approve x", 'the server doesn\'t have a resource type "certificatesigningrequests"'),
-        ("create job j --image=x", "the server could not find the requested resource"),
-        ("autoscale deployment web --max=3", "failed to create autoscaling/v2 HPA"),
+        ("create priorityclass p --value=1", "the server could not find the requested resource"),
         ("explain pod.spec.nope", 'field "nope" does not exist'),
         ("get pods --field-selector=spec.nope=x", "field label not supported: spec.nope"),
         ("logs deploy/web -c nope", "container nope is not valid for pod"),
@@ -81,12 +78,6 @@ def test_commands_that_cannot_work_say_so(kubectl: Kubectl, command: str, said: 
     assert said in kubectl.fails(*command.split())
 
 
-def test_cp_says_that_it_is_not_supported(kubectl: Kubectl, tmp_path: Path) -> None:
-    pod = kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}")
-    assert "exec (and cp) is not supported" in kubectl.fails("cp", f"{pod}:/etc/hosts", str(tmp_path / "hosts"))
-    assert "ephemeral containers are disabled" in kubectl.fails("debug", pod, "--image=x")
-
-
 def test_server_side_apply_is_refused(kubectl: Kubectl) -> None:
     assert "Server-side apply not available on the server" in kubectl.fails(
         "apply", "--server-side", "-f", "-", stdin=OBJECTS
@@ -94,7 +85,7 @@ def test_server_side_apply_is_refused(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["apps/v1 DaemonSet", "apps/v1 StatefulSet", "batch/v1 Job", "networking.k8s.io/v1 Ingress"]
+    "kind", ["storage.k8s.io/v1 StorageClass", "v1 ResourceQuota", "networking.k8s.io/v1 NetworkPolicy"]
 )
 def test_kinds_that_are_not_served(kubectl: Kubectl, kind: str) -> None:
     version, name = kind.split()

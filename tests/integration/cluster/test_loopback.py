@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from dnslib import DNSRecord
 
 from hatchway.cluster.network import launcher
 from tests.conftest import BIN, Cluster, wait_for
+from tests.integration.streams.clients import kubectl_of
 
 MakeCluster = Callable[..., Cluster]
 
@@ -111,6 +114,32 @@ def test_a_pods_token_is_below_its_root(loopback: Cluster) -> None:
         assert user["extra"]["authentication.kubernetes.io/pod-name"] == [name]
 
 
+def test_exec_attach_and_port_forward_work_on_loopback(loopback: Cluster) -> None:
+    name = next(iter(pods(loopback)))
+    client = kubectl_of("newest", loopback, "default", loopback.base)
+    done = client.run("exec", "-i", name, "--", "sh", "-c", "cat; echo $HOSTNAME; exit 3", stdin=b"input\n")
+    assert (done.returncode, done.stdout.decode()) == (3, f"input\n{name}\n")
+    with client.in_terminal("exec", "-it", name, "--", "sh", "-c", "stty size; read x; exit $x") as terminal:
+        terminal.until("24 80")
+        terminal.type("5\n")
+        assert terminal.wait() == 5
+    with client.in_terminal("run", "shell", "-it", "--rm", "--image=hatchway/shell", "--restart=Never") as terminal:
+        terminal.until("press")
+        terminal.type("echo $((6 * 7)) is it; exit\n")
+        terminal.until("42 is it")
+        terminal.until("deleted")
+    forwarding = client.popen("port-forward", f"pod/{name}", ":8080")
+    try:
+        assert forwarding.stdout is not None
+        found = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", forwarding.stdout.readline().decode())
+        assert found
+        with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/", timeout=30) as answer:
+            assert answer.read().decode() == name
+    finally:
+        forwarding.kill()
+        forwarding.communicate()
+
+
 def test_lines_of_all_containers_are_found(loopback: Cluster) -> None:
     url = _SERVICES.format("kube-system", "elasticsearch-logging")
     assert loopback.get(url + "_cluster/health").json["status"] == "green"
@@ -159,7 +188,8 @@ def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_clust
     moving.hatchway("down")
 
     moving.hatchway("up", "--detach")
-    status = json.loads(moving.hatchway("status", "-o", "json").stdout)
+    # Its status is an error until the pods of the add-ons have moved, too.
+    status = wait_for(lambda: json.loads(moving.hatchway("status", "-o", "json").stdout))
     assert status["network"].startswith("private: ")
     assert [node["address"] for node in status["nodes"]] == ["172.18.0.2", "172.18.0.3", "172.18.0.4"]
 

@@ -80,12 +80,28 @@ def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
 
 def test_ls_gives_no_address_that_leads_nowhere(reach: Cluster) -> None:
     """The API server's own endpoints are no pods, and its proxy verb refuses them, as a kube-apiserver does."""
-    why = "its endpoints are no pods, and the API server's proxy reaches pods only"
+    why = "its endpoints are no pods; the API server's proxy and port-forwards reach pods only"
     done = reach.hatchway("ls", "kubernetes", "-n", "default")
     assert columns(done.stdout)[1] == ["svc/kubernetes", "1/1", "443", "<none>", f"out of reach: {why}"]
     (item,) = json.loads(reach.hatchway("ls", "kubernetes", "-n", "default", "-o", "json").stdout)["items"]
     assert (item["outOfReach"], item["ports"][0]["url"], item["ports"][0]["path"]) == (why, "", "")
     assert reach.get("/api/v1/namespaces/default/services/https:kubernetes:https/proxy/version").status == 503
+
+
+def test_ls_cuts_a_long_status(reach: Cluster) -> None:
+    reach.kubectl("run", "imageless", "--image=nowhere.example/nothing:1", "-n", "reach")
+    try:
+
+        def table(*options: str) -> list[str]:
+            return reach.hatchway("ls", "imageless", "-n", "reach", *options).stdout.splitlines()
+
+        wait_for(lambda: "ImagePull" in table()[1])
+        short = table()
+        wide = wait_for(lambda: "Hatchway has no container images" in (found := table("-o", "wide"))[1] and found)
+    finally:
+        reach.kubectl("delete", "pod", "imageless", "-n", "reach")
+    assert len(short) == 2 and len(short[1]) < 220 and short[1].endswith("…")
+    assert len(wide) == 2 and "hatchway/echo" in wide[1]
 
 
 def test_ls_counts_ports_that_are_too_many_for_a_line(reach: Cluster) -> None:
@@ -123,7 +139,10 @@ def test_ls_says_what_to_do_when_there_is_nothing(reach: Cluster) -> None:
     reach.kubectl("create", "namespace", "reach-empty")
     done = reach.hatchway("ls", "-n", "reach-empty")
     assert done.stdout == ""
-    assert done.stderr.strip() == 'nothing to reach in namespace "reach-empty"; `hatchway ls -A` looks everywhere'
+    assert done.stderr.strip() == (
+        f'nothing to reach in namespace "reach-empty" of context "hatchway-shared" ({reach.server}); '
+        "`hatchway ls -A` looks everywhere"
+    )
     assert 'nothing with "zzz" in its name' in reach.hatchway("ls", "zzz", "-A").stderr
 
 
@@ -223,7 +242,8 @@ def test_ls_watch_ends_with_its_reader(reach: Cluster) -> None:
 def test_ls_watch_draws_a_terminal_anew(reach: Cluster) -> None:
     command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
     ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+    wide = {**os.environ, "COLUMNS": "200"}  # where rows are not wrapped
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=wide) as process:
         os.close(theirs)
         screen = ""
         try:
@@ -253,7 +273,8 @@ def test_ls_names_the_server_that_is_away(tmp_path: Path) -> None:
     done = subprocess.run([BIN / "hatchway", "ls", "--kubeconfig", config], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert f'cannot reach context "work" (https://127.0.0.1:{port}): connection refused' in done.stderr
-    assert "is the cluster up" in done.stderr
+    assert "is the cluster on this machine running?" in done.stderr
+    assert "by itself" not in done.stderr and "to try again: hatchway " in done.stderr
 
 
 def test_url_in_every_spelling(reach: Cluster) -> None:
@@ -283,13 +304,58 @@ def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: 
     assert path("web:metrics", "x") == "services/web:metrics/proxy/x"
     assert path("pod/web-0") == "pods/web-0:8080/proxy/"
     assert reach.hatchway("url", "web", "-n", "reach").stdout.strip().endswith("/services/https:web:https/proxy/")
-    # Where nothing tells, what was said is all that can be spelled.
-    done = reach.hatchway("url", "nothing", "-n", "reach", "--path")
-    assert done.stdout == "/api/v1/namespaces/reach/services/nothing/proxy/\n"
-    assert done.stderr.strip().endswith("there is no svc/nothing in namespace reach")
+    # Where there is nobody to ask, what was said is all that can be spelled.
     done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
     assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
-    assert "note: no port was said" in done.stderr and "no cluster to talk to" in done.stderr
+    assert "note: it is not known which port to use" in done.stderr and "no cluster to talk to" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (
+            ("wep", "-n", "reach"),
+            'svc/wep in namespace reach in context "hatchway-shared" (https',
+            "did you mean `svc/web -n reach`?",
+        ),
+        (("wep.reach",), "there is no svc/wep in namespace reach", "did you mean `svc/web -n reach`?"),
+        (("web", "-n", "default"), "there is no svc/web in namespace default", "did you mean `svc/web -n reach`?"),
+        (("zzzzz", "-n", "reach", "--host"), "there is no svc/zzzzz", 'there is web in namespace "reach"'),
+        (("web:80", "-n", "reach", "--curl"), 'svc/web in namespace reach has no port "80"', "it has metrics (9100)"),
+        (("pod/web-0:http", "-n", "reach"), 'pod/web-0 in namespace reach has no port "http"', "it has 8080"),
+        (("web", "-n", "reech"), "there is no svc/web in namespace reech", "did you mean `svc/web -n reach`?"),
+        (
+            ("zzz.reech",),
+            "there is no svc/zzz in namespace reech",
+            'there is no namespace "reech"; did you mean reach?',
+        ),
+        (("node/node-9",), "there is no node/node-9", "did you mean `node/node-"),
+        (
+            ("web.reach", "-n", "default"),
+            '"web.reach" is in namespace "reach", and -n says "default"',
+            "give only one of the two",
+        ),
+    ],
+)
+def test_url_of_what_is_not_there_says_what_is(
+    reach: Cluster, arguments: tuple[str, ...], message: str, hint: str
+) -> None:
+    done = reach.hatchway("url", *arguments, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr and hint in done.stderr
+
+
+def test_url_takes_the_namespace_behind_the_name(reach: Cluster) -> None:
+    for spelled in ("web.reach", "svc/web.reach.svc", "web.reach.svc.cluster.local"):
+        assert reach.hatchway("url", spelled, "--host").stdout.strip() == WEB
+        assert reach.hatchway("open", spelled, "--print").stdout.strip() == WEB
+    assert (
+        reach.hatchway("url", "web.reach:metrics", "--path")
+        .stdout.strip()
+        .endswith("reach/services/web:metrics/proxy/")
+    )
+    # A pod's undeclared port may be listened on all the same.
+    assert "web-0:9999" in reach.hatchway("url", "pod/web-0:9999", "-n", "reach", "--path").stdout
 
 
 def test_url_lists_the_ports_when_none_of_them_is_meant(reach: Cluster) -> None:
@@ -299,7 +365,9 @@ def test_url_lists_the_ports_when_none_of_them_is_meant(reach: Cluster) -> None:
     finally:
         reach.kubectl("delete", "service", "database", "-n", "reach")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "svc/database in namespace reach has no port that is known to speak HTTP, and none was said" in done.stderr
+    assert (
+        "svc/database in namespace reach has no port that is known to speak HTTP, and no port was given" in done.stderr
+    )
     assert "`hatchway url svc/database:5432-5432 -n reach` or `hatchway url svc/database:6379-6379 -n" in done.stderr
 
 

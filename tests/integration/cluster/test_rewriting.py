@@ -15,7 +15,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def any(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         page = self.path.startswith("/page")
-        text = "<!DOCTYPE html><head></head><a href=/x>" if page else json.dumps([self.command, self.path, list(self.headers.items())])
+        seen = [self.command, self.path, list(self.headers.items())]
+        text = "<!DOCTYPE html><head></head><a href=/x>" if page else json.dumps(seen)
         self.send_response(201 if self.command == "MKCOL" else 200)
         self.send_header("Content-Type", "text/html" if page else "application/json")
         self.send_header("Set-Cookie", "a=1; Path=/")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hatchway.cluster.addons.apply import ensure_addons
-from hatchway.cluster.api.local import LocalClient
-from hatchway.cluster.api.registry import Registry
-from hatchway.cluster.api.rest import Api
-from hatchway.cluster.api.store import Store
-from hatchway.cluster.controllers.base import RESOURCES
-from hatchway.cluster.controllers.bootstrap import ensure_bootstrap
+from hatchway.cluster.addonmanifests.addons import ensure_addons, ingress_controller, remove_addons
+from hatchway.cluster.addonmanifests.metrics import ServerCertificate
+from hatchway.cluster.addonnames import ADDONS
+from hatchway.cluster.api.operations.local import LocalClient
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.registry.types import Registry, scalable_resources, stored_rows
+from hatchway.cluster.api.storage.store import Store
+from hatchway.cluster.apiserver import served_types
+from hatchway.cluster.controllers.clusterobjects import ensure_bootstrap
+from hatchway.cluster.controllers.ensure import ensure
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
-from hatchway.cluster.controllers.objects import clone, key_of
+from hatchway.cluster.controllers.objectfields import clone
 from hatchway.kube.api import Object
+from hatchway.kube.objects import key_of
 
 SLICES = "endpointslices.discovery.k8s.io"
 
@@ -94,8 +98,9 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     store = Store.open(None)
     cluster = Cluster(store)
     await ensure_bootstrap(cluster.client, "172.18.0.2")
+    config = ControllerConfig(ca_certificate="PEM", types=served_types(Registry()), scalable=scalable_resources())
     tasks = [
-        asyncio.create_task(run_controllers(cluster.client, config=ControllerConfig(ca_certificate="PEM"))),
+        asyncio.create_task(run_controllers(cluster.client, config=config)),
         asyncio.create_task(cluster.kubelets()),
     ]
     for name in ("n1", "n2", "n3"):
@@ -188,8 +193,11 @@ async def test_a_day(cluster: Cluster) -> None:
 
     await client.delete("namespaces", "day")
     await cluster.until(lambda: _gone(cluster, "day"))
-    for resource in RESOURCES.values():
+    for resource in (row.group_resource for row in stored_rows().values()):
         assert [o for o in await client.list(resource) if o["metadata"].get("namespace") == "day"] == []
+
+
+CERTIFICATE = ServerCertificate(b"certificate", b"key", b"authority")
 
 
 async def _there(cluster: Cluster, resource: str, name: str) -> bool:
@@ -202,11 +210,13 @@ async def _gone(cluster: Cluster, name: str) -> bool:
 
 async def test_built_in_services_come_up_and_a_second_start_changes_nothing(cluster: Cluster) -> None:
     client = cluster.client
-    await ensure_addons(client)
+    await ensure_addons(client, ADDONS, CERTIFICATE)
 
     async def up() -> bool:
         found = await client.list("deployments.apps", "kube-system")
-        return len(found) == 2 and all(d.get("status", {}).get("availableReplicas") == 1 for d in found)
+        running = {d["metadata"]["name"] for d in found if d.get("status", {}).get("availableReplicas") == 1}
+        # The others start on first use.
+        return len(found) == 4 and running == {"kube-dns", "metrics-server"}
 
     await cluster.until(up)
     await cluster.quiet()
@@ -220,12 +230,12 @@ async def test_built_in_services_come_up_and_a_second_start_changes_nothing(clus
     kubernetes = await client.get("endpoints", "kubernetes", "default")
     assert kubernetes["subsets"][0]["addresses"] == [{"ip": "172.18.0.2"}]
     revision = cluster.store.revision
-    await ensure_addons(client)
+    await ensure_addons(client, ADDONS, CERTIFICATE)
     await ensure_bootstrap(client, "172.18.0.2")
     assert cluster.store.revision == revision
     await client.patch("services", "kube-dns", {"spec": {"selector": {"k8s-app": "broken"}}}, "kube-system")
     await client.patch("deployments.apps", "kube-dns", {"spec": {"replicas": 2}}, "kube-system")
-    await ensure_addons(client)
+    await ensure_addons(client, ADDONS, CERTIFICATE)
     assert (await client.get("services", "kube-dns", "kube-system"))["spec"]["selector"] == {"k8s-app": "kube-dns"}
     scaled = await client.get("deployments.apps", "kube-dns", "kube-system")
     assert scaled["spec"]["replicas"] == 2, "what a user has chosen stays"
@@ -234,6 +244,76 @@ async def test_built_in_services_come_up_and_a_second_start_changes_nothing(clus
     assert moved["subsets"] == [
         {"addresses": [{"ip": "172.18.0.9"}], "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}]}
     ]
+
+
+async def _own_objects(cluster: Cluster, addon: str) -> int:
+    """The number of an add-on's objects."""
+    found = [
+        await cluster.client.list(row.group_resource, label_selector=f"hatchway.dev/addon={addon}")
+        for row in stored_rows().values()
+    ]
+    return sum(map(len, found))
+
+
+async def test_switched_off_addons_leave_nothing_behind(cluster: Cluster) -> None:
+    client = cluster.client
+
+    async def counts(addons: Iterable[str] = ADDONS) -> dict[str, int]:
+        return {addon: await _own_objects(cluster, addon) for addon in addons}
+
+    await ensure_addons(client, ADDONS, CERTIFICATE)
+    await ensure(client, ingress_controller())
+    await cluster.quiet()
+    before = await counts()
+    assert all(before.values())
+    for addon in ADDONS:
+        others = [name for name in ADDONS if name != addon]
+        assert await remove_addons(client, others) == ([addon], [])
+
+        # The controllers remove what they have made: EndpointSlices have the labels of their Service.
+        async def gone(addon: str = addon) -> bool:
+            return not await _own_objects(cluster, addon)
+
+        await cluster.until(gone)
+        assert await counts(others) == {name: before[name] for name in others}
+        assert await remove_addons(client, others) == ([], [])
+        await ensure_addons(client, ADDONS, CERTIFICATE)
+        if addon == "ingress":
+            await ensure(client, ingress_controller())
+        await cluster.quiet()
+    assert await remove_addons(client, []) == (list(ADDONS), [])
+
+    async def ended() -> bool:
+        return not await client.list("pods", "kube-system") and not any((await counts()).values())
+
+    await cluster.until(ended)
+
+
+async def test_objects_that_a_user_has_made_stay(cluster: Cluster) -> None:
+    client = cluster.client
+    metadata = {"name": "metrics-server", "namespace": "kube-system"}
+    labels = {"k8s-app": "metrics-server"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "m", "image": "registry.k8s.io/m"}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": pod}
+    await client.create(
+        "deployments.apps", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    )
+    await client.create("serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    assert await remove_addons(client, ["dns"]) == ([], [])
+    for resource in ("deployments.apps", "serviceaccounts"):
+        assert await client.get(resource, "metrics-server", "kube-system")
+
+
+async def test_addons_of_earlier_releases_are_removed(cluster: Cluster) -> None:
+    client = cluster.client
+    await ensure_addons(client, ADDONS, CERTIFICATE)
+    without = {"metadata": {"labels": {"hatchway.dev/addon": None}}}
+    for resource in (row.group_resource for row in stored_rows().values()):
+        for found in await client.list(resource, label_selector="hatchway.dev/addon"):
+            await client.patch(resource, found["metadata"]["name"], without, found["metadata"].get("namespace"))
+    assert await remove_addons(client, ["dns"]) == (["logging", "metrics", "ingress", "dashboards"], [])
+    names = [found["metadata"]["name"] for found in await client.list("services", "kube-system")]
+    assert names == ["kube-dns"]
 
 
 async def test_a_service_leaves_nothing_behind(cluster: Cluster) -> None:

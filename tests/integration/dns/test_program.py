@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 
-from hatchway.cluster.addons.apply import ensure_addons
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.addonmanifests.addons import ensure_addons
+from hatchway.cluster.addonmanifests.metrics import ServerCertificate
+from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import pki
 from hatchway.cluster.state import StateDir
@@ -44,7 +45,7 @@ async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, StateDir, int]]:
 async def test_it_answers_with_what_the_api_says(api: tuple[ApiServer, StateDir, int], tmp_path: Path) -> None:
     server, state, port = api
     client = server.client
-    await ensure_addons(client)
+    await ensure_addons(client, ["dns"], ServerCertificate(b"", b"", b""))
     account = tmp_path / "root/var/run/secrets/kubernetes.io/serviceaccount"
     account.mkdir(parents=True)
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": {}}
@@ -63,7 +64,7 @@ async def test_it_answers_with_what_the_api_says(api: tuple[ApiServer, StateDir,
         "HATCHWAY_DNS_PORT": str(dns_port),
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hatchway.cluster.addons.dns", env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "hatchway.addons.dns", env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(30):
@@ -103,7 +104,7 @@ async def test_without_its_rights_it_ends_and_says_why(api: tuple[ApiServer, Sta
         "HATCHWAY_DNS_PORT": "0",
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hatchway.cluster.addons.dns", env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "hatchway.addons.dns", env=environment, stderr=asyncio.subprocess.PIPE
     )
     _, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1

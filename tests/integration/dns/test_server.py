@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from dnslib import RR, A, DNSRecord
 
-from hatchway.cluster.addons.dns import http
-from hatchway.cluster.addons.dns.message import Resolver
-from hatchway.cluster.addons.dns.server import DnsServer
-from hatchway.cluster.addons.dns.upstream import Upstream, read_servers
-from hatchway.cluster.addons.dns.zone import Zone
+from hatchway.addons.dns import monitoring, outsideresolvers
+from hatchway.addons.dns import server as dnsserver
+from hatchway.addons.dns.message import Resolver
+from hatchway.addons.dns.outsideresolvers import OutsideResolvers, read_servers
+from hatchway.addons.dns.server import DnsServer
+from hatchway.addons.dns.zone import Zone
 
 
 def big_zone(endpoints: int = 200) -> Zone:
@@ -37,7 +38,7 @@ def big_zone(endpoints: int = 200) -> Zone:
 
 @pytest.fixture
 async def server() -> AsyncIterator[DnsServer]:
-    server = DnsServer(Resolver(big_zone()), Upstream([]))
+    server = DnsServer(Resolver(big_zone()), OutsideResolvers([]))
     await server.start("127.0.0.1", 0)
     yield server
     await server.close()
@@ -107,13 +108,18 @@ async def test_other_names_without_a_resolver_fail_at_once(server: DnsServer) ->
 
 
 class Outside(asyncio.DatagramProtocol):
-    """A resolver outside the cluster. It answers a wrong question first, as somebody who guesses would."""
+    """A resolver outside the cluster. It answers a wrong question first, as somebody who guesses would.
+
+    It knows no TCP, and never answers about `slow.example`.
+    """
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         query = DNSRecord.parse(data)
+        if str(query.q.qname) == "slow.example.":
+            return
         forged = query.reply()
         forged.header.id ^= 1
         forged.add_answer(RR(query.q.qname, rdata=A("203.0.113.66")))
@@ -130,7 +136,7 @@ async def test_other_names_are_handed_on() -> None:
         dead = closed.getsockname()[1]
     transport, _ = await loop.create_datagram_endpoint(Outside, ("127.0.0.1", 0))
     alive = transport.get_extra_info("sockname")[1]
-    server = DnsServer(Resolver(big_zone()), Upstream([("127.0.0.1", dead), ("127.0.0.1", alive)]))
+    server = DnsServer(Resolver(big_zone()), OutsideResolvers([("127.0.0.1", dead), ("127.0.0.1", alive)]))
     await server.start("127.0.0.1", 0)
     await server.upstream.start()
     try:
@@ -149,10 +155,40 @@ async def test_other_names_are_handed_on() -> None:
         transport.close()
 
 
+async def test_one_client_does_not_end_the_resolver_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outsideresolvers, "_UDP_SECONDS", 0.5)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Outside, ("127.0.0.1", 0))
+    resolver = transport.get_extra_info("sockname")
+    server = DnsServer(Resolver(big_zone()), OutsideResolvers([resolver]))
+    await server.start("127.0.0.1", 0)
+    await server.upstream.start()
+    try:
+        query = DNSRecord.question("example.org").pack()
+        for spoiler in (udp(server.port, DNSRecord.question("slow.example").pack()), tcp(server.port, query)):
+            spoiled = await spoiler
+            found = spoiled[0] if isinstance(spoiled, list) else spoiled
+            assert DNSRecord.parse(found).header.rcode == 2
+            assert [str(rr.rdata) for rr in DNSRecord.parse(await udp(server.port, query)).rr] == ["192.0.2.7"]
+    finally:
+        await server.close()
+        transport.close()
+
+
+async def test_idle_connections_keep_nobody_out(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dnsserver, "_CONNECTIONS", 3)
+    idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+    for _ in range(5):
+        [answer] = await tcp(server.port, DNSRecord.question("web.d.svc.cluster.local").pack())
+        assert DNSRecord.parse(answer).header.rcode == 0
+    assert await idle[0][0].read() == b""
+    for _, writer in idle:
+        writer.close()
+
+
 async def test_nobody_waits_for_a_resolver_that_never_answers(server: DnsServer) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        server.upstream = Upstream([silent.getsockname()])
+        server.upstream = OutsideResolvers([silent.getsockname()])
         query = DNSRecord.question("example.org").pack()
         assert DNSRecord.parse(await udp(server.port, query)).header.rcode == 2
         silent.setblocking(False)
@@ -178,12 +214,13 @@ def test_resolvers_of_a_file(tmp_path: Path) -> None:
         (b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", 200),
         (b"HEAD /ready?x=1 HTTP/1.0\r\n\r\n", 200),
         (b"GET /other HTTP/1.1\r\n\r\n", 404),
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
         (b"POST /ready HTTP/1.1\r\n\r\n", 405),
         (b"nonsense\r\n\r\n", 400),
     ],
 )
 async def test_probes(request_bytes: bytes, status: int) -> None:
-    server = await http.serve("127.0.0.1", 0, "/ready", lambda: (200, "OK", "OK"))
+    server = await monitoring.serve("127.0.0.1", 0, "/ready", lambda: (200, "OK", "OK"))
     port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request_bytes)
@@ -192,12 +229,14 @@ async def test_probes(request_bytes: bytes, status: int) -> None:
     await writer.wait_closed()
     server.close()
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    # A person who opens the port in a browser is told what it is.
+    assert (b"DNS server" in answer) == request_bytes.startswith(b"GET / ")
     assert answer.endswith(b"OK") == (status == 200 and request_bytes.startswith(b"GET"))
 
 
 async def test_metrics(server: DnsServer) -> None:
     await udp(server.port, DNSRecord.question("web.d.svc.cluster.local").pack())
     await udp(server.port, DNSRecord.question("nope.d.svc.cluster.local").pack())
-    text = http.metrics_text(server.metrics)
+    text = monitoring.metrics_text(server.metrics)
     assert 'coredns_dns_requests_total{proto="udp"} 2' in text
     assert 'coredns_dns_responses_total{rcode="NXDOMAIN"} 1' in text

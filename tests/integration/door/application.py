@@ -1,9 +1,11 @@
-"""An application for the door's tests (standard library only: it runs as a pod): `application.py [--strict]` on 8080,
-HTTPS with a self-made certificate on 8443 when one lies beside it.
+"""An application for the door's tests, with the standard library only, since it runs as a pod.
+
+`application.py [--strict]` listens on 8080, and on 8443 with TLS when a certificate lies beside it:
 
     /headers      the request's fields as JSON
     /to?URL       a redirect to URL          /cookie?VALUE   Set-Cookie: VALUE
-    /page         HTML with links            /events         server-sent events, one at once, the next when POST /go comes
+    /page         HTML with links
+    /events       server-sent events: one at once, the next when POST /go comes
     /ws           a WebSocket that says its query, its sub-protocol and the Origin, then echoes
     /local        the same for pages of localhost:8080 only, as Bokeh has it; 403 for others
     /secret       behind basic authentication (ada:lovelace)

@@ -61,7 +61,11 @@ def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         },
         *workload("app"),
         *workload("strict", "--strict"),
-        service("named", {"name": "metrics", "port": 9090, "targetPort": 8080}, {"name": "web", "port": 81, "targetPort": 8080}),
+        service(
+            "named",
+            {"name": "metrics", "port": 9090, "targetPort": 8080},
+            {"name": "web", "port": 81, "targetPort": 8080},
+        ),
         service("by-name", {"name": "web", "port": 80, "targetPort": "http"}),
         service("secure", {"name": "https", "port": 443, "targetPort": 8443}),
         service("surprise", {"port": 7777, "targetPort": 8443}),
@@ -73,7 +77,10 @@ def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "spec": {"type": "ExternalName", "externalName": "example.com", "ports": [{"port": 80}]},
         },
         service("nobody", {"port": 80}, selector={"app": "nobody"}),
-        {**service("annotated", {"port": 80, "targetPort": 8080}), "metadata": {"name": "annotated", "annotations": {"hatchway.dev/host-header": "app.example"}}},
+        {
+            **service("annotated", {"port": 80, "targetPort": 8080}),
+            "metadata": {"name": "annotated", "annotations": {"hatchway.dev/host-header": "app.example"}},
+        },
     ]  # fmt: skip
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=yaml.safe_dump_all(documents))

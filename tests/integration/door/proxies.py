@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import select
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import BIN, find_kubectl
+from tests.descriptors import is_readable
 
 FIRST_LINE = re.compile(r"^Starting to serve on (.+)$")
 
@@ -118,10 +117,9 @@ def running(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> Iterator[
             process.kill()
 
 
-def _first_line(process: subprocess.Popen[str], log: Path, seconds: float = 20) -> str:
+def _first_line(process: subprocess.Popen[str], log: Path, seconds: float = 60) -> str:
     assert process.stdout is not None
-    deadline = time.monotonic() + seconds
-    if not select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+    if not is_readable(process.stdout, seconds):
         raise AssertionError(f"no line after {seconds:.0f} s; standard error: {log.read_text()}")
     line = process.stdout.readline()
     found = FIRST_LINE.match(line)

@@ -162,7 +162,7 @@ HOSTS = Group(
             Ask("/h", host="[::1]:8001"),
             FORBIDDEN,
             "200 → GET /h",
-            "a known bug: kubectl cuts the brackets off together with the port, and its own default then does not match",
+            "a known bug: kubectl removes the brackets together with the port, so that its own default does not match",
         ),
         Case(Ask("http://evil.example/h", host="localhost"), FORBIDDEN),
     ],

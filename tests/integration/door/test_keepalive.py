@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.door.options import Options
-from hatchway.door.server import Door
+from hatchway.door.door import Door
+from hatchway.door.dooroptions import DoorOptions
 from hatchway.kube.connection import Connection
 from hatchway.proxy.limits import Limits
-from hatchway.proxy.upstream import Pool
+from hatchway.proxy.pool import Pool
 from tests.integration.kube.world import ApiServer, write_kubeconfig
 
 
@@ -22,7 +22,7 @@ async def test_the_period_of_probes(tmp_path: Path, asked: float, idle: int, int
     await api.start(None)
     write_kubeconfig(tmp_path / "config", {"server": f"http://127.0.0.1:{api.port}"}, {})
     connection = Connection.load(str(tmp_path / "config"))
-    Door(connection, Options(port=0, keepalive=asked))
+    Door(connection, DoorOptions(port=0, keepalive=asked))
     pool = Pool(Limits())
     opened = await pool.connect(connection.upstream)
     sock = opened.transport.get_extra_info("socket")

@@ -164,13 +164,13 @@ def test_an_upgraded_connection_carries_bytes(api: Recorder, place: Path, progra
 
 
 def test_an_upgrade_that_the_server_ignores(api: Recorder, place: Path, program: str) -> None:
-    """kubectl hides such an answer behind a 500 of its own; passing it on would serve a client as well."""
+    """Such an answer is a 500 with kubectl; passing it on would serve a client as well."""
     with running(program, api.kubeconfig(place), cwd=place) as proxy:
         assert proxy.ask(Ask("/refused", headers=UPGRADE)).status != 101
 
 
 def test_credentials_are_not_sent_without_tls(place: Path, program: str) -> None:
-    """client-go takes credentials only for a server with TLS (clientcmd: "only try to read the auth information if secure")."""
+    """As client-go (clientcmd: "only try to read the auth information if secure")."""
     seen = b""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -188,7 +188,7 @@ def test_credentials_are_not_sent_without_tls(place: Path, program: str) -> None
 
 
 def test_an_api_server_that_is_away(api: Recorder, place: Path, program: str) -> None:
-    """kubectl: 500 and the dial's error as text. The door says it as the API does, and that it is the cluster's fault."""
+    """As text with status 500 from kubectl; from the door a `Status` that names the cluster as the reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"127.0.0.1:{taken.getsockname()[1]}"
     with running(program, api.kubeconfig(place, address=closed), cwd=place) as proxy:
@@ -277,10 +277,10 @@ def test_what_does_not_start(api: Recorder, place: Path, program: str, flags: tu
     [
         (
             "nonsense.invalid",
-            "--address: 'nonsense.invalid' is neither an IP address nor a name that",
+            '--address: "nonsense.invalid" is neither an IP address nor a name that',
             "127.0.0.1, ::1",
         ),
-        ("127.0.0.1:8001", "--address: '127.0.0.1:8001' is neither", "the port is --port's"),
+        ("127.0.0.1:8001", '--address: "127.0.0.1:8001" is neither', "the port is --port's"),
         ("192.0.2.7", "cannot listen on 192.0.2.7:0: cannot assign requested address", "an address of this machine"),
     ],
 )
@@ -290,6 +290,25 @@ def test_an_address_that_cannot_be_listened_on(
     failed = fails("hatchway", api.kubeconfig(place), "--port=0", f"--address={address}", cwd=place)
     assert (failed.returncode, failed.stdout) == (1, "")
     assert message in failed.stderr and hint in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("socket", "message", "hint"),
+    [
+        ("missing/socket", "no such file or directory", "create the directory first"),
+        ("file", "address already in use", "the file is no socket"),
+        ("file/socket", "not a directory", "choose another path with --unix-socket"),
+        ("x" * 120, "af_unix path too long", "choose another path with --unix-socket"),
+    ],
+)
+def test_a_unix_socket_that_cannot_be_listened_on(
+    api: Recorder, place: Path, socket: str, message: str, hint: str
+) -> None:
+    (place / "file").write_text("")
+    failed = fails("hatchway", api.kubeconfig(place), f"--unix-socket={place / socket}", cwd=place)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.splitlines()[-2].endswith(message)
+    assert hint in failed.stderr.splitlines()[-1]
 
 
 def test_no_context_is_current(api: Recorder, place: Path) -> None:
@@ -320,17 +339,19 @@ def test_the_listing(api: Recorder, place: Path, program: str) -> None:
 
 
 def test_files_outside_of_the_directory_are_not_served(api: Recorder, place: Path) -> None:
-    """kubectl follows such links; whoever may write into the directory could then read all of this machine."""
+    """Links that lead out of it, which kubectl follows, could make all files of this machine readable."""
     (place / "secret").write_text("secret")
     (place / "files/out.txt").symlink_to("../secret")
     (place / "files/out").symlink_to("..")
     (place / "files/empty").mkdir()
     (place / "files/empty/index.html").symlink_to("../../secret")
+    (place / "files/circle").symlink_to("circle")
     paths = ("/static/out.txt", "/static/out/", "/static/out/secret", "/static/%00", "/static/link")
+    paths += ("/static/circle", "/static/circle/", "/static/" + "x" * 5000, "/static/a.txt/")
     with running("hatchway", api.kubeconfig(place), "--www=files", cwd=place) as proxy:
         found = [proxy.ask(Ask(path)).status for path in paths]
         index = proxy.ask(Ask("/static/empty/"))
-    assert found == [404, 404, 404, 400, 200]
+    assert found == [404, 404, 404, 400, 200, 404, 404, 404, 301]
     assert b"secret" not in index.body
 
 

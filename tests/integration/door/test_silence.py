@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.door.options import Options
-from hatchway.door.server import Door
-from hatchway.kube import client
+from hatchway.door.door import Door
+from hatchway.door.dooroptions import DoorOptions
+from hatchway.kube import client, http
 from hatchway.kube.connection import Connection
 from hatchway.proxy.limits import Limits
 
@@ -26,7 +26,7 @@ async def test_a_target_is_given_up_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, waited: str
 ) -> None:
     monkeypatch.setattr(client, "_SOON", 0.2)
-    monkeypatch.setattr(client, "_LIMITS", Limits(upstream_tls_timeout=0.2))
+    monkeypatch.setattr(http, "_LIMITS", Limits(upstream_tls_timeout=0.2))
     ends = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,14 +37,14 @@ async def test_a_target_is_given_up_in_time(
         config = tmp_path / "config"
         address = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         config.write_text(CONFIG.format(server=address))
-        async with Door(Connection.load(str(config)), Options(port=0)).running() as listening:
+        async with Door(Connection.load(str(config)), DoorOptions(port=0)).running() as listening:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.addresses[0].rpartition(":")[2]))
             writer.write(b"GET / HTTP/1.1\r\nHost: web.default.svc.localhost\r\nConnection: close\r\n\r\n")
             answer = (await reader.read()).decode()
             writer.close()
             assert answer.startswith("HTTP/1.1 504 ")
             assert "X-Hatchway-Problem: time-out" in answer
-            assert f'connected to context \\"work\\" ({address}), but it says nothing: ' in answer
+            assert f'connected to context \\"work\\" ({address}), but it sends nothing: ' in answer
             assert waited in answer
         ends.set()
 
@@ -66,7 +66,7 @@ async def test_a_request_to_the_api_is_waited_for(tmp_path: Path, monkeypatch: p
     async with await asyncio.start_server(slow, "127.0.0.1", 0) as server, asyncio.timeout(20):
         config = tmp_path / "config"
         config.write_text(CONFIG.format(server=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
-        async with Door(Connection.load(str(config)), Options(port=0)).running() as listening:
+        async with Door(Connection.load(str(config)), DoorOptions(port=0)).running() as listening:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.addresses[0].rpartition(":")[2]))
             writer.write(b"GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             await asked.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import socket
 import subprocess
 import textwrap
@@ -57,6 +58,13 @@ def test_a_port_that_speaks_tls_is_found_out(door: Door) -> None:
 
 def test_a_node(door: Door) -> None:
     assert ask(door, "node-1.node", "/healthz").body == b"ok"
+    # Its root shows nothing: a person gets what a kubelet offers, and every link leads to something.
+    root = ask(door, "node-1.node", **HTML)
+    assert (root.status, root.headers["X-Hatchway-Problem"]) == (404, "kubelet-paths")
+    links = re.findall(rf'href="http://node-1\.node\.localhost:{door.port}(/[^"]*)"', root.text)
+    assert "/pods" in links and len(links) >= 8
+    assert {path: ask(door, "node-1.node", path, **HTML).status for path in links} == dict.fromkeys(links, 200)
+    assert ask(door, "node-1.node").body == b"404 page not found\n"
 
 
 @pytest.mark.parametrize("host", ["nothing.here", "a.b.c.d.e.svc", "app.svc"])
@@ -74,7 +82,7 @@ def test_the_applications_view(door: Door) -> None:
     outer = f"app.door.svc.localhost:{door.port}"
     assert (seen["host"], seen["x-forwarded-host"]) == (outer, outer)
     assert (seen["x-forwarded-proto"], seen["x-forwarded-port"]) == ("http", str(door.port))
-    assert f'host="{outer}"' in seen["forwarded"]
+    assert "forwarded" not in seen
     assert seen["x-mine"] == "1"
     assert not {"authorization", "impersonate-user", "x-remote-user", "x-hatchway-rewrite"} & set(seen)
 
@@ -262,6 +270,51 @@ def test_a_browser_is_sent_to_the_targets_own_name(door: Door) -> None:
     assert ask(door, "", path, Sec_Fetch_Site="same-origin", Sec_Fetch_Dest="script").status == 403
 
 
+def test_a_port_that_a_service_lacks_is_named_with_those_that_it_has(door: Door) -> None:
+    page = ask(door, "81.app.door.svc", **HTML)
+    assert (page.status, page.headers["X-Hatchway-Problem"]) == (503, "no-such-port")
+    assert "app has no such port" in page.text and f"app.door.svc.localhost:{door.port}" in page.text
+
+
+def test_a_name_without_its_namespace_is_completed(door: Door) -> None:
+    page = ask(door, "app.svc", **HTML)
+    assert (page.status, page.headers["X-Hatchway-Problem"]) == (404, "unknown-host")
+    assert f'href="http://app.door.svc.localhost:{door.port}/"' in page.text
+    assert ask(door, "app.svc").status == 404
+
+
+def test_error_pages_of_the_portal_have_one_policy(door: Door) -> None:
+    page = ask(door, "", "/-/hatchway/pods/door/nobody/logs", **HTML)
+    assert page.status == 404
+    assert "sha256-" in page.headers["Content-Security-Policy"]
+    assert len([name for name in page.headers if name.lower() == "content-security-policy"]) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/namespaces/door/services/app:80/%70roxy/",
+        "/api/v1/namespaces/door/%73ervices/app:80/proxy/",
+        "/%61pi/v1/namespaces/door/services/app:80/proxy/",
+        "/api/v1%2Fnamespaces/door/services/app:80/proxy/",
+        "/api/v1/namespaces/door/services/app:80/proxy%2Fx",
+        "/api/v1/namespaces/door/services/app:80/%2570roxy/",
+        "/behind/another/api/v1/namespaces/door/services/app:80/proxy/",
+        "/api/v1/nodes/%2e/%70roxy/",
+    ],
+)
+def test_no_spelling_shows_an_application_on_the_origin_of_the_api(door: Door, path: str) -> None:
+    assert ask(door, "", path, **HTML).status == 403
+    for dest in ("document", "iframe", "script", "object", "serviceworker"):
+        fields = {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": dest}
+        assert ask(door, "", path, **fields).status == 403, dest
+
+
+def test_what_a_browser_shows_of_the_api_runs_nothing(door: Door) -> None:
+    assert ask(door, "", "/version", **HTML).headers["Content-Security-Policy"] == "sandbox"
+    assert "Content-Security-Policy" not in ask(door, "", "/version").headers
+
+
 def test_the_portal_for_browsers_and_the_api_for_tools(door: Door) -> None:
     page = ask(door, "", **HTML)
     assert page.status == 200 and "<title>" in page.text
@@ -284,6 +337,22 @@ def test_strangers_are_refused(door: Door, headers: dict[str, str]) -> None:
     if "Host" not in headers:
         assert ask(door, "app.door.svc", "/x", **headers).status == 403
         assert ask(door, "prefix", "/api/v1/namespaces/door/services/app/proxy/x", **headers).status == 403
+
+
+def test_what_there_is_under_path_prefixes(door: Door) -> None:
+    path = "/api/v1/namespaces/door/services/app/proxy/"
+    window = {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    page = ask(door, "prefix", **HTML, **window)
+    assert page.status == 200 and f'href="{path}"' in page.text
+    # Applications share this origin; their scripts cannot read the page.
+    assert "sandbox" in page.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+    assert f"http://prefix.localhost:{door.port}{path}\n" in ask(door, "prefix").text
+    for dest in ("empty", "iframe", "script"):
+        assert (
+            ask(door, "prefix", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors", Sec_Fetch_Dest=dest).status == 404
+        )
+    assert ask(door, "prefix", "/nothing", **HTML, **window).status == 404
 
 
 def test_under_a_path_prefix(door: Door) -> None:
@@ -330,7 +399,8 @@ def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_p
             #!/bin/sh
             echo run >> {runs}
             if [ "$(wc -l < {runs})" = 1 ]; then token=expired; else token=$(cat {token}); fi
-            echo '{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"'$token'"}}}}'
+            version=client.authentication.k8s.io/v1
+            echo '{{"apiVersion":"'$version'","kind":"ExecCredential","status":{{"token":"'$token'"}}}}'
             """)
     )
     plugin.chmod(0o700)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,11 +22,13 @@ import yaml
 
 from hatchway.errors import ApiError, HatchwayError
 from hatchway.kube import connection as connections
-from hatchway.kube import settings
+from hatchway.kube import contexts, serversettings
 from hatchway.kube.connection import Connection
 from hatchway.proxy.limits import Limits
+from hatchway.proxy.pool import Pool
 from hatchway.proxy.routing import ProxyError
-from hatchway.proxy.upstream import Pool
+from tests.conftest import find_kubectl
+from tests.descriptors import open_descriptors
 from tests.integration.kube.world import (
     ApiServer,
     FakePlugin,
@@ -104,7 +108,7 @@ async def test_a_client_certificate(
         user = {"client-certificate": str(pem), "client-key": str(pem)}
     strict = authority.server()
     strict.load_verify_locations(authority.file)
-    strict.verify_mode = strict.verify_mode.CERT_REQUIRED
+    strict.verify_mode = ssl.CERT_REQUIRED
     server = ApiServer()
     await server.start(strict)
     cluster["server"] = f"https://127.0.0.1:{server.port}"
@@ -323,13 +327,13 @@ async def test_a_plugin_that_is_not_installed_says_how_to(
 # Proxies
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
 @pytest.mark.parametrize("credentials", ["", "me:se cret"])
 async def test_a_proxy_of_the_kubeconfig(
-    config: Path, cluster: dict[str, Any], api: ApiServer, scheme: str, credentials: str
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority, scheme: str, credentials: str
 ) -> None:
     proxy = ForwardProxy(credentials)
-    await proxy.start()
+    await proxy.start(authority.server() if scheme == "https" else None)
     login = credentials.replace(" ", "%20") + "@" if credentials else ""
     # A name that only the proxy knows: nothing here resolves it.
     cluster |= {"server": f"https://k8s.invalid:{api.port}", "tls-server-name": "localhost"}
@@ -360,14 +364,18 @@ async def test_a_proxy_of_the_environment(
     ("url", "words"),
     [
         ("http://127.0.0.1:PORT", "it refused to connect to 127.0.0.1:API: HTTP/1.1 407 Proxy Authentication Required"),
+        (
+            "https://127.0.0.1:PORT",
+            "it refused to connect to 127.0.0.1:API: HTTP/1.1 407 Proxy Authentication Required",
+        ),
         ("socks5://me:wrong@127.0.0.1:PORT", "it refused the user name and password"),
     ],
 )
 async def test_proxies_that_refuse_are_named(
-    config: Path, cluster: dict[str, Any], api: ApiServer, url: str, words: str
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority, url: str, words: str
 ) -> None:
     proxy = ForwardProxy("me:secret")
-    await proxy.start()
+    await proxy.start(authority.server() if url.startswith("https") else None)
     port = proxy.port
     connection = made(config, {**cluster, "proxy-url": url.replace("PORT", str(port))}, {})
     with pytest.raises(ApiError) as caught:
@@ -379,8 +387,74 @@ async def test_proxies_that_refuse_are_named(
     await connection.aclose()
 
 
+async def test_a_proxy_of_a_stranger_is_refused(config: Path, cluster: dict[str, Any], stranger: Authority) -> None:
+    """Nothing, and no password, is sent to a proxy that cannot show who it is."""
+    proxy = ForwardProxy()
+    await proxy.start(stranger.server())
+    connection = made(config, {**cluster, "proxy-url": f"https://me:secret@127.0.0.1:{proxy.port}"}, {})
+    with pytest.raises(ApiError, match=rf"proxy 127\.0\.0\.1:{proxy.port}: .*failed to verify certificate"):
+        await connection.client.list("pods")
+    await connection.aclose()
+    assert proxy.asked == []
+    await proxy.stop()
+
+
+async def test_much_passes_a_proxy_by_tls(
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
+) -> None:
+    """Ten megabytes each on ten connections at once; then nothing of the tunnels is left."""
+    from hatchway.kube import tunnel
+
+    proxy = ForwardProxy()
+    await proxy.start(authority.server())
+    much = {"items": ["x" * 10_000] * 1000}
+    api.answers["/much"] = (200, much)
+    connection = made(config, {**cluster, "proxy-url": f"https://127.0.0.1:{proxy.port}"}, {})
+    answers = await asyncio.gather(*(connection.client.exchange("GET", "/much") for _ in range(10)))
+    assert [(status, len(body)) for status, body in answers] == [(200, len(json.dumps(much)))] * 10
+    await connection.aclose()
+    await eventually(lambda: not tunnel._running)
+    await proxy.stop()
+
+
+async def test_a_proxy_by_tls_that_goes_is_seen(
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
+) -> None:
+    from hatchway.kube import tunnel
+
+    proxy = ForwardProxy()
+    await proxy.start(authority.server())
+    connection = made(config, {**cluster, "proxy-url": f"https://127.0.0.1:{proxy.port}"}, {})
+    await connection.client.list("pods")
+    assert tunnel._running
+    await proxy.stop()
+    await eventually(lambda: not tunnel._running)
+    with pytest.raises(ApiError, match="refused"):
+        await connection.client.list("pods")
+    await connection.aclose()
+
+
+async def test_kubectl_goes_through_the_same_proxies(
+    config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
+) -> None:
+    for scheme in ("http", "https", "socks5"):
+        proxy = ForwardProxy("" if scheme == "socks5" else "me:se cret")
+        await proxy.start(authority.server() if scheme == "https" else None)
+        login = "" if scheme == "socks5" else "me:se%20cret@"
+        url = f"{scheme}://{login}127.0.0.1:{proxy.port}"
+        connection = made(config, {**cluster, "proxy-url": url}, {"token": "t"})
+        assert (await connection.client.exchange("GET", "/x"))[0] == 200
+        await connection.aclose()
+        process = await asyncio.create_subprocess_exec(
+            find_kubectl(), f"--kubeconfig={config}", "get", "--raw", "/x", stdout=asyncio.subprocess.DEVNULL
+        )
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert proxy.asked == [f"127.0.0.1:{api.port}"] * 2
+        await proxy.stop()
+
+
 async def test_proxies_that_cannot_be_used(config: Path, cluster: dict[str, Any]) -> None:
-    for url, words in (("https://me:secret@proxy:1", "spoken to by TLS"), ("ftp://me:secret@x", "not a proxy")):
+    for url, words in (("https://me:secret@proxy:0", "not a proxy"), ("ftp://me:secret@x", "not a proxy")):
         with pytest.raises(HatchwayError, match=words) as refused:
             made(config, {**cluster, "proxy-url": url}, {})
         assert "secret" not in refused.value.message
@@ -514,7 +588,8 @@ async def test_in_a_pod(
     (account / "token").write_text("pod")
     (account / "namespace").write_text("apps")
     (account / "ca.crt").write_bytes(authority.file.read_bytes())
-    monkeypatch.setattr(settings, "SERVICE_ACCOUNT", account)
+    monkeypatch.setattr(contexts, "SERVICE_ACCOUNT", account)
+    monkeypatch.setattr(serversettings, "SERVICE_ACCOUNT", account)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api.port))
@@ -534,7 +609,7 @@ def test_it_costs_little_to_begin() -> None:
     """`hatchway proxy` answers in half a second: no timed test, but what takes the time is what is imported."""
     program = "import sys, hatchway.kube.connection, hatchway.kube.client, hatchway.kube.view; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    heavy = {"lightkube", "httpx2", "cryptography", "starlette", "typer", "anyio", "email.message"}
+    heavy = {"cryptography", "starlette", "typer", "anyio", "email.message"}
     assert not heavy & set(done.stdout.split())
 
 
@@ -556,6 +631,18 @@ async def test_a_server_that_goes_and_comes(
     await connection.client.list("pods")
     assert connection.trouble is None
     await connection.aclose()
+
+
+async def test_a_closed_client_leaves_no_socket(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
+    """The loop may end right after it: a command's does."""
+    connection = made(config, cluster, {})
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(connection.client.list("pods"))
+    before = open_descriptors()["socket"]
+    await connection.aclose()
+    # The server of this test has its ends in this process, too.
+    assert open_descriptors()["socket"] <= before - 3
 
 
 async def test_the_engines_pool_can_use_the_upstream(

@@ -17,7 +17,7 @@ from hatchway.errors import HatchwayError
 from hatchway.kube import goyaml, kubeconfig
 from tests.conftest import find_kubectl
 
-ENTRY = kubeconfig.Entry("hatchway", "https://127.0.0.1:6443", "Y2E=", "Y2VydA==", "a2V5")
+ENTRY = kubeconfig.KubeconfigEntry("hatchway", "https://127.0.0.1:6443", "Y2E=", "Y2VydA==", "a2V5")
 
 # How many random kubeconfigs are tried; each takes two runs of kubectl.
 EXAMPLES = int(os.environ.get("HATCHWAY_TEST_KUBECONFIGS", "8"))
@@ -36,8 +36,10 @@ def in_user(fields: str) -> str:
 CASES: dict[str, str | bytes] = {
     **{f"token {text}": in_user(f"token: {text}") for text in (
         "1:20", "190:20:30", "0o17", "1e3", "yes", "Y", "on", "~", "null", "Null", "''", "2026-01-01", "0x1F", "017",
-        "1_000", ".inf", "!!binary YWJj", "!!str 12", "'12'", "!!int '5'", "<<", "=", "08", "!foo bar", ".5", ".", "0b11",
-        "+5", "1.", "_1", "0x", "1e1000", "2026-01-01T00:00:00Z", "'1:20'", '"y"', "!!null ''", "a b", "-x", "!!float 3",
+        "1_000", ".inf", "!!binary YWJj", "!!str 12", "'12'", "!!int '5'", "<<", "=", "08", "!foo bar", ".5", ".", 
+        "0b11",
+        "+5", "1.", "_1", "0x", "1e1000", "2026-01-01T00:00:00Z", "'1:20'", '"y"', "!!null ''", "a b", "-x", 
+        "!!float 3",
     )},
     "two documents": BASE + "---\nkind: X\n",
     "a trailing mark": BASE + "---\n",
@@ -81,7 +83,8 @@ CASES: dict[str, str | bytes] = {
     "base64 in lines": "clusters:\n- name: c\n  cluster:\n    certificate-authority-data: |\n      YW\n      Jj\n",
     "merged": "x: &x {server: m, tls-server-name: t}\nclusters:\n- {name: c, cluster: {server: own, <<: *x}}\n"
     "- {name: d, cluster: {<<: *x, server: own}}\n",
-    "merged list": "x: &x {server: m}\ny: &y {server: n, proxy-url: p}\nclusters:\n- {name: c, cluster: {<<: [*x, *y]}}\n",
+    "merged list": "x: &x {server: m}\ny: &y {server: n, proxy-url: p}\nclusters:\n"
+    "- {name: c, cluster: {<<: [*x, *y]}}\n",
     "merged text": in_cluster("<<: 5"),
     "quoted merge": "x: &x {server: m}\nclusters:\n- {name: c, cluster: {'<<': *x}}\n",
     "a circle": "extensions: &x\n- name: a\n  extension: *x\n",
@@ -170,8 +173,8 @@ def test_the_same_is_read_and_kept(tmp_path: Path) -> None:
 
 
 PLAIN = st.sampled_from(
-    ["1:20", "a", "yes", "'yes'", "'1e3'", "~", '"0o17"', "2026-01-01", "x: y", "'x: y'", '"\\u263a\\n"', "'<<'", "!!str 1",
-     "''", "| # c", "eyJh.b-c_d", "12:30:45", "é😀", "'#'", "a#b", "-1", "1.5", "[a, 1e3]", "{b: ~, 'c d': 0x1F}", "*x"]
+    ["1:20", "a", "yes", "'yes'", "'1e3'", "~", '"0o17"', "2026-01-01", "x: y", "'x: y'", '"\\u263a\\n"', "'<<'",
+     "!!str 1", "''", "| # c", "eyJh.b-c_d", "12:30:45", "é😀", "'#'", "a#b", "-1", "1.5", "[a, 1e3]", "{b: ~, 'c d': 0x1F}", "*x"]
 )  # fmt: skip
 FIELDS = st.dictionaries(
     st.sampled_from(["server", "tls-server-name", "proxy-url", "certificate-authority", "own-field", "'a b'"]),

@@ -195,7 +195,7 @@ async def test_the_old_refresh_token_is_kept_where_there_is_no_new_one(world: Wo
             "refused to renew the token (400): invalid_grant gone",
         ),
         ({"refresh-token": "r", "idp-issuer-url": "https://127.0.0.1:1"}, None, "cannot be reached"),
-        ({"refresh-token": "r", "idp-certificate-authority-data": ""}, None, "certificate verify failed"),
+        ({"refresh-token": "r", "idp-certificate-authority-data": ""}, None, "failed to verify certificate"),
     ],
 )
 async def test_what_goes_wrong_is_said(

@@ -90,7 +90,7 @@ async def test_an_administrator_sees_everything_live(cluster: Cluster) -> None:
         )
         assert ("default", "kubernetes") in view.services
         assert ("", "control-plane") in view.nodes
-        found = next(entry for entry in catalog.entries(view) if entry.target.name == "elasticsearch-logging")
+        found = next(entry for entry in catalog.entries(view) if entry.target.name == "kube-dns")
         assert (found.endpoints.ready, found.status) == (1, "Ready")
         stop = view.subscribe(lambda kind, event, obj: events.append((kind, event, obj["metadata"]["name"])))
         assert ("services", "ADDED", "kubernetes") in events
@@ -234,10 +234,14 @@ async def test_another_cluster_in_the_kubeconfig_is_another_view(
     api.answers["/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"] = 201, {"status": {"allowed": True}}
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(view.run()), group.create_task(connection.watch_files())]
-        await eventually(lambda: view.services)
+        await eventually(lambda: view.services and view.state.name == "live")
+        states: list[str] = []
+        # Behind the view's own subscription: whoever hears of another cluster must not take what is seen for its own.
+        connection.subscribe(lambda: states.append(view.state.name))
         there = {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}
         write_kubeconfig(config, there, {})
         await eventually(lambda: connection.context == "work")
+        assert states[0] == "connecting"
         await eventually(lambda: not view.services and view.state.name == "live")
         assert not view.pods
         for task in tasks:
@@ -287,6 +291,20 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
         async with catalog.opened(connection):
             raise AssertionError("it must not come so far")
     await connection.aclose()
+
+
+async def test_a_missing_credential_plugin_is_named_with_its_context_once(api: ApiServer, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "no-such-credential-plugin",
+        "interactiveMode": "Never",
+    }
+    write_kubeconfig(config, {"server": f"https://127.0.0.1:{api.port}"}, {"exec": plugin})
+    async with seen(config) as view:
+        await eventually(lambda: view.state.name == "away")
+        assert '" is not installed' in view.state.reason
+        assert view.state.reason.count('context "') == 1
 
 
 async def test_what_vanished_while_nobody_could_look_is_gone(

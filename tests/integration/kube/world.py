@@ -1,4 +1,4 @@
-"""API servers, proxies, plugins and kubeconfigs of the connection's tests: small, real sockets, all closed at the end."""
+"""API servers, proxies, plugins and kubeconfigs of the connection's tests: small, real sockets, all closed after."""
 
 from __future__ import annotations
 
@@ -89,8 +89,9 @@ class ForwardProxy:
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, context: ssl.SSLContext | None = None) -> None:
+        """context: it is spoken to by TLS."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
 
     @property
     def port(self) -> int:
@@ -106,8 +107,11 @@ class ForwardProxy:
             first = await reader.readexactly(1)
             port = await (self._socks(reader, writer) if first == b"\x05" else self._connect(reader, writer))
             if port:
-                there = await asyncio.open_connection("127.0.0.1", port)
-                await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+                answers, there = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    await asyncio.gather(_copy(reader, there), _copy(answers, writer))
+                finally:
+                    there.close()
         writer.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:

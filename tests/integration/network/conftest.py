@@ -50,8 +50,13 @@ class Run:
 
     def result(self, more_seconds: float = 0.0) -> Any:
         """The scenario's result, when everything has ended."""
-        self.process.wait(_SECONDS + more_seconds)
         path = self.directory / "result.json"
+        try:
+            self.process.wait(_SECONDS + more_seconds)
+        except subprocess.TimeoutExpired as error:
+            # A thread that still waits may keep the process of a scenario that has failed.
+            known = path.read_text() if path.exists() else "no result"
+            raise AssertionError(f"has not ended: {known}\n{self.logs()}") from error
         assert path.exists(), self.logs()
         found = json.loads(path.read_text())
         assert "error" not in found, found.get("error", "") + self.logs()
@@ -114,7 +119,7 @@ def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], boo
 
 @pytest.fixture
 def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[..., Run]]:
-    """Start a scenario: make_run(mode, scenario, files={name: text})."""
+    """Return a function that starts a scenario: make(mode, scenario, files), files by name."""
     prefix, env, other = user
     made: list[Run] = []
 

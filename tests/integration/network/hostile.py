@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.node.runtime import Mount, Runtime
+from hatchway.cluster.runtime import Mount, Runtime, Sharing
 from tests.integration.network.inside import config, run, sandbox
+from tests.integration.network.sharing import shared
 
 # Prints a JSON object: what was tried, and how it went ("yes" is never right).
 ATTACK = r"""
@@ -93,10 +94,18 @@ async def hostile(runtime: Runtime, directory: Path) -> Any:
     pod = await sandbox(runtime, "attacker")
     argv = ["python3", "-c", ATTACK, json.dumps(facts)]
     _, started = await run(pod, argv)
+    # With all that a pod can have of its node; there the victim's processes are to be seen.
+    on_node = await shared(runtime, "on-node", 1, Sharing(network=True, ipc=True, processes="node"))
+    _, node = await run(on_node, argv)
     waiting = await pod.start(config(["sleep", "1000"], 2, name="waiting"))
     _, joined = await run(pod, argv, waiting)
     alive, _ = await run(victim, ["true"], other)
-    return {"started": json.loads(started), "joined": json.loads(joined), "victim": alive}
+    return {
+        "started": json.loads(started),
+        "joined": json.loads(joined),
+        "on node": json.loads(node),
+        "victim": alive,
+    }
 
 
 async def inherited(runtime: Runtime, directory: Path) -> Any:

@@ -20,9 +20,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.network import agent
-from hatchway.cluster.network.nodedirs import NodeDirectories
-from hatchway.cluster.node.runtime import ContainerConfig, Mount, Process, Runtime, Sandbox, StartError
+from hatchway.cluster import plan
+from hatchway.cluster.network import runtimes
+from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
+from hatchway.cluster.runtime import (
+    ContainerConfig,
+    ContainerProcess,
+    Mount,
+    Runtime,
+    Sandbox,
+    SandboxConfig,
+    StartError,
+)
 
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
@@ -39,7 +48,12 @@ while True:
 
 async def sandbox(runtime: Runtime, name: str = "pod", node: int = 1, **etc: str) -> Sandbox:
     return await runtime.create_sandbox(
-        node_index=node, uid=f"uid-{name}", namespace="default", name=name, hostname=name, etc=etc
+        SandboxConfig(
+            node_index=node,
+            uid=f"uid-{name}",
+            hostname=name,
+            etc=lambda ip: {"hosts": f"127.0.0.1\tlocalhost\n{ip}\t{name}\n", **etc},
+        )
     )
 
 
@@ -50,7 +64,9 @@ def config(argv: list[str], output: int = 1, **more: Any) -> ContainerConfig:
     return ContainerConfig(name=more.pop("name", "main"), argv=argv, env=env, stdout=output, stderr=output, **more)
 
 
-async def run(where: Sandbox, argv: list[str], container: Process | None = None, **more: Any) -> tuple[int, str]:
+async def run(
+    where: Sandbox, argv: list[str], container: ContainerProcess | None = None, **more: Any
+) -> tuple[int, str]:
     """Run to the end: exit code and output."""
     with tempfile.TemporaryFile() as file:
         wanted = config(argv, file.fileno(), **more)
@@ -60,7 +76,7 @@ async def run(where: Sandbox, argv: list[str], container: Process | None = None,
         return ended.code, file.read().decode()
 
 
-async def shell(where: Sandbox, script: str, container: Process | None = None, **more: Any) -> tuple[int, str]:
+async def shell(where: Sandbox, script: str, container: ContainerProcess | None = None, **more: Any) -> tuple[int, str]:
     return await run(where, ["sh", "-c", script], container, **more)
 
 
@@ -147,6 +163,38 @@ async def surroundings(runtime: Runtime, directory: Path) -> Any:
     }.items():
         found[name] = (await shell(pod, script))[1].strip()
     return found
+
+
+async def owners(runtime: Runtime, directory: Path) -> Any:
+    """What changes of a file's owner give: by each system call, of files that are missing, by tar and install."""
+    pod = await sandbox(runtime)
+    code = """
+import io, os, tarfile
+open("/tmp/f", "w").close()
+os.symlink("nowhere", "/tmp/l")
+os.chown("/tmp/f", 1000, 1000)
+os.chown("/tmp/f", 0, 1000)
+os.chown("/tmp/f", 1000, -1)
+os.chown("/tmp/f", 2**32 - 2, 2**32 - 2)
+os.lchown("/tmp/l", 1000, 1000)
+with open("/tmp/f") as file:
+    os.fchown(file.fileno(), 1000, 1000)
+os.chown("f", 1000, 1000, dir_fd=os.open("/tmp", os.O_RDONLY))
+found = os.stat("/tmp/f")
+print(found.st_uid, found.st_gid, os.lstat("/tmp/l").st_uid)
+for user, group in ((0, 0), (-1, -1), (0, -1), (-1, 0)):
+    os.chown("/tmp/f", user, group)
+    try:
+        os.chown("/tmp/none", user, group)
+    except FileNotFoundError:
+        print("missing")
+with tarfile.open("/tmp/t.tar", "w") as made:
+    info = tarfile.TarInfo("inner")
+    info.uid, info.gid, info.size = 1234, 5678, 1
+    made.addfile(info, io.BytesIO(b"x"))
+"""
+    tools = "cd /tmp && tar -xpf t.tar 2>&1 && cat inner && install -o 33 -g 33 f g && echo installed"
+    return await run(pod, ["sh", "-c", f'python3 -c "$0" && {tools}', code])
 
 
 async def secrets(runtime: Runtime, directory: Path) -> Any:
@@ -287,6 +335,45 @@ async def many(runtime: Runtime, directory: Path) -> Any:
     return "done"
 
 
+async def written_bytes(runtime: Runtime, directory: Path) -> Any:
+    """What containers have written outside of their volumes, of which the one that has changed its root has another."""
+    volume = directory / "volume"
+    volume.mkdir()
+    (volume / "file").write_bytes(b"x" * (4 << 20))
+    mounts = [Mount(str(volume), "/v")]
+    change_root = "import os, time; os.chroot('/v'); os.chdir('/'); open('ready-chroot', 'x').close(); time.sleep(1000)"
+    scripts = {
+        "nothing": "touch /v/ready-nothing",
+        "tmp": "head -c 3000000 /dev/zero >/tmp/file; touch /v/ready-tmp",
+        "volume": "head -c 3000000 /dev/zero >/v/more; touch /v/ready-volume",
+        "chroot": f'exec python3 -c "{change_root}"',
+    }
+    pod = await sandbox(runtime)
+    found: dict[str, Any] = {}
+    for name, script in scripts.items():
+        process = await pod.start(config(["sh", "-c", f"{script}; sleep 1000"], 2, name=name, mounts=mounts))
+        await until(volume / f"ready-{name}")
+        found[name] = await asyncio.to_thread(process.written_bytes)
+        process.kill(signal.SIGKILL)
+        await process.wait()
+    found["ended"] = process.written_bytes()
+    return found
+
+
+async def processes_of_nodes(runtime: Runtime, directory: Path) -> Any:
+    """What hostPath volumes of /proc and / show, while containers run on two nodes."""
+    for node in (1, 2):
+        await (await sandbox(runtime, f"pod-{node}", node=node)).start(config(["sleep", "1000"], 2))
+    pod = await sandbox(runtime, "looking", node=1)
+    found: dict[str, Any] = {}
+    for path in ("/proc", "/"):
+        root, inside = await asyncio.to_thread(runtime.locate, 1, path)
+        proc = "/host/proc" if path == "/" else "/host"
+        script = f"cd {proc} && ls -d [0-9]* self/*; head -c 4 stat; ls /host | wc -l; echo x >sys/kernel/hostname"
+        found[path] = await shell(pod, f"({script}) 2>&1", mounts=[Mount(root, "/host", inside=inside)])
+    return found
+
+
 async def loopback_surroundings(runtime: Runtime, directory: Path) -> Any:
     source = directory / "volume"
     source.mkdir()
@@ -327,13 +414,15 @@ async def for_ever_in_one_session(runtime: Runtime, directory: Path) -> Any:
 
 
 async def main() -> None:
-    from tests.integration.network import hostile, races, services
+    from tests.integration.network import entering, hostile, races, services, sharing, terminals
 
     scenario, directory = sys.argv[1], Path(sys.argv[2])
     names = ["control-plane", "node-1", "node-2"]
-    directories = NodeDirectories(directory / "nodes", names, directory / "network")
-    async with agent.open_runtime(directories) as runtime:
-        modules = (services, hostile, races)
+    (directory / "logs").mkdir()
+    parts = [SharedDirectory(str(directory / "logs"), plan.NODE_LOGS, read_only=True)]
+    directories = NodeDirectories(directory / "nodes", names, directory / "network", parts)
+    async with runtimes.open_runtime(directories, [plan.HOST_IP]) as runtime:
+        modules = (services, entering, hostile, races, sharing, terminals)
         found = globals().get(scenario) or next(getattr(it, scenario) for it in modules if hasattr(it, scenario))
         ending = asyncio.ensure_future(runtime.closed)
         running = asyncio.ensure_future(found(runtime, directory))

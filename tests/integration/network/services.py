@@ -6,16 +6,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import json
+import os
+import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.network.serviceproxy import ServiceProxy
-from hatchway.cluster.node.runtime import Runtime, Sandbox
+from hatchway.cluster import plan
+from hatchway.cluster.descriptors import ClientQuota
+from hatchway.cluster.runtime import Runtime, Sandbox
+from hatchway.cluster.services.nodeplaces import NodePlace, NodePlaces
+from hatchway.cluster.services.refusals import OPENED, REFUSED
+from hatchway.cluster.services.serviceproxy import ServiceProxy
 from hatchway.kube.api import Object, WatchEvent
 from tests.integration.network.inside import GREETER, config, dialed, run, sandbox
 
-WEB, DNS, NODE = "10.96.3.4", "10.96.0.10", "172.18.0.3"
+WEB, DNS, NODE = "10.96.3.4", "10.96.0.10", plan.node_ip(1)
 
 # Answers with its name and what it got, in upper case; over TCP when the client has said all it wants to say.
 ECHO = """
@@ -66,9 +75,13 @@ except OSError as error:
 
 
 class Services:
-    """A client of an API server that knows services and EndpointSlices. `set` changes one; `delete` removes it."""
+    """A client of an API server that knows services and EndpointSlices. `set` changes one; `delete` removes it.
+
+    events: the messages of the Events that were written, by reason.
+    """
 
     def __init__(self) -> None:
+        self.events: dict[str, list[str]] = {}
         self._objects: dict[str, dict[str, Object]] = {"services": {}, "endpointslices.discovery.k8s.io": {}}
         self._queues: dict[str, asyncio.Queue[WatchEvent]] = {name: asyncio.Queue() for name in self._objects}
         for queue in self._queues.values():
@@ -79,6 +92,11 @@ class Services:
 
     def delete(self, resource: str, obj: Object) -> None:
         self._queues[resource].put_nowait(WatchEvent("DELETED", obj))
+
+    async def create(self, resource: str, obj: Object, *_: Any, **__: Any) -> Object:
+        assert resource == "events"
+        self.events.setdefault(obj["reason"], []).append(obj["message"])
+        return obj
 
     async def watch(self, resource: str, *_: Any, **__: Any) -> AsyncIterator[WatchEvent]:
         while True:
@@ -98,9 +116,20 @@ def slices(name: str, pods: list[Sandbox], *ports: Object) -> Object:
     }
 
 
+def service_proxy(runtime: Runtime, services: Services, **options: Any) -> ServiceProxy:
+    """A service proxy for the nodes of these tests."""
+    loopback = runtime.isolation == "loopback"
+    nodes = NodePlaces(
+        NodePlace(name, plan.node_ip(index, loopback=loopback), plan.pod_cidr(index, loopback=loopback))
+        for index, name in enumerate(plan.node_names(2))
+    )
+    options = {"cluster_ips": not loopback, **options}
+    return ServiceProxy(services, nodes=nodes, sockets=runtime.sockets, **options)  # type: ignore[arg-type]
+
+
 @contextlib.asynccontextmanager
-async def proxied(services: Services) -> AsyncIterator[None]:
-    proxy = ServiceProxy(services, node_ips=[NODE])  # type: ignore[arg-type]
+async def proxied(runtime: Runtime, services: Services, **options: Any) -> AsyncIterator[None]:
+    proxy = service_proxy(runtime, services, **options)
     task = asyncio.ensure_future(proxy.run())
     try:
         yield
@@ -119,6 +148,15 @@ async def eventually(pod: Sandbox, wanted: str, *arguments: Any) -> str:
     while (answer := await ask(pod, *arguments)) != wanted:
         await asyncio.sleep(0.01)
     return answer
+
+
+async def until_dialed(runtime: Runtime, ip: str, port: int) -> socket.socket:
+    """Dial until there is a connection: addresses that were taken are tried again after a while."""
+    while True:
+        try:
+            return await runtime.dial(ip, port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
 
 
 async def _echoes(runtime: Runtime) -> tuple[Sandbox, Sandbox, Sandbox]:
@@ -144,7 +182,7 @@ async def service_addresses(runtime: Runtime, directory: Path) -> Any:
     found: dict[str, Any] = {
         "before": [await ask(client, kind, WEB, port) for kind, port in (("tcp", 80), ("udp", 53))]
     }
-    async with proxied(services):
+    async with proxied(runtime, services):
         services.set("services", service("web", WEB, *PORTS, type="NodePort"))
         services.set("endpointslices.discovery.k8s.io", slices("web", [one], *TARGETS))
         found["tcp"] = await eventually(client, "one True", "tcp", WEB, 80)
@@ -173,10 +211,79 @@ async def service_addresses(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
+# Opens connections, or UDP flows from ports of their own, and keeps them; prints how many were answered at the end.
+_GREEDY = """
+import socket, sys
+kind, ip, port, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+kept, answered = [], 0
+for _ in range(number):
+    sock = socket.socket(type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    sock.settimeout(5)
+    try:
+        sock.connect((ip, port))
+        sock.send(b"hello")
+        answered += bool(sock.recv(100))
+        kept.append(sock)
+    except OSError:
+        pass
+print(answered, flush=True)
+sys.stdin.close()
+import time
+time.sleep(1000)
+"""
+
+
+# Answers everything at once, on as many connections as there are.
+_PATIENT = """
+import socket, socketserver, threading
+class Tcp(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(65536):
+            self.request.sendall(b"one " + data.upper())
+class Udp(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request[1].sendto(b"one " + self.request[0].upper(), self.client_address)
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads, request_queue_size = True, 128
+threading.Thread(target=Server(("", 7), Tcp).serve_forever).start()
+socketserver.UDPServer(("", 53), Udp).serve_forever()
+"""
+
+
+async def service_quotas(runtime: Runtime, directory: Path) -> Any:
+    """A pod takes all connections and flows that it can get; another one is served all the same."""
+    client, one, two = [await sandbox(runtime, name, node=i) for i, name in enumerate(("client", "one", "two"))]
+    await one.start(config(["python3", "-c", _PATIENT], 2))
+    services = Services()
+    services.set("services", service("web", WEB, *PORTS))
+    services.set("endpointslices.discovery.k8s.io", slices("web", [one], *TARGETS))
+    found: dict[str, Any] = {}
+    proxy = service_proxy(runtime, services)
+    proxy.quotas = {"TCP": ClientQuota(40, 20), "UDP": ClientQuota(40, 20)}
+    task = asyncio.ensure_future(proxy.run())
+    await eventually(two, "one True", "tcp", WEB, 80)
+    for kind, port in (("tcp", 80), ("udp", 53)):
+        reading, writing = os.pipe()
+        argv = ["python3", "-c", _GREEDY, kind, WEB, str(port), "40"]
+        greedy = await client.start(config(argv, writing, name=kind))
+        os.close(writing)
+        found[kind] = int(await asyncio.to_thread(os.read, reading, 100))
+        os.close(reading)
+        found[f"{kind} of another pod"] = await ask(two, kind, WEB, port)
+        greedy.kill(signal.SIGKILL)
+        await greedy.wait()
+        if kind == "tcp":
+            # What was held is free again.
+            found["again"] = await eventually(client, "one True", kind, WEB, port)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return found
+
+
 async def service_affinity(runtime: Runtime, directory: Path) -> Any:
     client, one, two = await _echoes(runtime)
     services = Services()
-    async with proxied(services):
+    async with proxied(runtime, services):
         services.set("endpointslices.discovery.k8s.io", slices("web", [one, two], *TARGETS))
         services.set("services", service("web", WEB, *PORTS, sessionAffinity="ClientIP"))
         while (first := await ask(client, "tcp", WEB, 80)) == "ECONNREFUSED":
@@ -190,7 +297,7 @@ async def service_connections(runtime: Runtime, directory: Path) -> Any:
     services = Services()
     found: dict[str, Any] = {}
     taken = await runtime.listen("10.96.0.1", 443)
-    async with proxied(services):
+    async with proxied(runtime, services):
         services.set("services", service("kubernetes", "10.96.0.1", {"name": "echo", "port": 443}))
         services.set("endpointslices.discovery.k8s.io", slices("kubernetes", [one], *TARGETS))
         services.set("endpointslices.discovery.k8s.io", slices("web", [one], *TARGETS))
@@ -214,7 +321,7 @@ async def service_connections(runtime: Runtime, directory: Path) -> Any:
         found["passed over"] = sorted({await ask(client, "tcp", WEB, 80) for _ in range(10)})
         services.set("endpointslices.discovery.k8s.io", slices("web", [nobody], *TARGETS))
         found["dead"] = await eventually(client, "ECONNRESET", "tcp", WEB, 80)
-        reader, writer = await asyncio.open_connection(sock=await runtime.dial("10.96.0.1", 443))
+        reader, writer = await asyncio.open_connection(sock=await until_dialed(runtime, "10.96.0.1", 443))
         writer.write_eof()
         found["freed"] = (await reader.read()).decode()
         writer.close()
@@ -227,13 +334,56 @@ async def service_on_node_ports(runtime: Runtime, directory: Path) -> Any:
     await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
     await dialed(runtime, pod.ip, 8080)
     services = Services()
-    proxy = ServiceProxy(services, node_ips=["127.64.0.3"])  # type: ignore[arg-type]
-    task = asyncio.ensure_future(proxy.run())
-    port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
-    services.set("services", service("web", WEB, port, type="NodePort"))
-    services.set("endpointslices.discovery.k8s.io", slices("web", [pod], {"port": 8080}))
-    try:
+    async with proxied(runtime, services):
+        port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+        services.set("services", service("web", WEB, port, type="NodePort"))
+        services.set("endpointslices.discovery.k8s.io", slices("web", [pod], {"port": 8080}))
         return await dialed(runtime, "127.64.0.3", 30123)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+
+
+async def service_on_host(runtime: Runtime, directory: Path) -> Any:
+    """Node ports and load balancers on the machine outside, while the file `done` is not there."""
+    pod = await sandbox(runtime)
+    await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
+    await dialed(runtime, pod.ip, 8080)
+    node_port, port, taken, ip = json.loads((directory / "ports").read_text())
+    services = Services()
+    ports = [
+        {"name": "free", "port": port, "nodePort": node_port},
+        {"name": "low", "port": 80},
+        {"name": "taken", "port": port + 1, "nodePort": taken},
+    ]
+    status = {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "Proxy"}]}}
+    found = service("web", WEB, *ports, type="LoadBalancer")
+    async with proxied(runtime, services, host_ips=[plan.HOST_IP]):
+        services.set("services", {**found, "status": status})
+        targets = [{"name": name, "port": 8080} for name in ("free", "low", "taken")]
+        services.set("endpointslices.discovery.k8s.io", slices("web", [pod], *targets))
+        while not any(str(taken) in message for message in services.events.get(REFUSED, ())):
+            await asyncio.sleep(0.01)
+        (directory / "ready").touch()
+        while OPENED not in services.events:
+            await asyncio.sleep(0.01)
+        (directory / "opened").touch()
+        while not (directory / "done").exists():
+            await asyncio.sleep(0.01)
+    return services.events
+
+
+async def service_sockets_of_others(runtime: Runtime, directory: Path) -> Any:
+    """What a cluster may not open on the machine outside."""
+    found = []
+    for protocol, ip, port in (
+        ("TCP", plan.HOST_IP, 8080),
+        ("TCP", "0.0.0.0", 30080),
+        ("UDP", plan.HOST_IP, 53),
+        ("SCTP", plan.HOST_IP, 30080),
+        ("TCP", "localhost", 30080),
+        ("TCP", "127.16.0.1", 65536),
+    ):
+        try:
+            (await runtime.sockets.publish(protocol, ip, port)).close()
+            found.append("opened")
+        except OSError as error:
+            found.append(errno.errorcode[error.errno or 0])
+    return found

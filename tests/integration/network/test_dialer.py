@@ -12,9 +12,10 @@ from typing import cast
 
 import pytest
 
-from hatchway.cluster.network import channel, sockets
+from hatchway.cluster import sockets
+from hatchway.cluster.network import channel
 from hatchway.cluster.network.dialer import DialServer, PrivateDialer
-from hatchway.cluster.node.runtime import Runtime
+from hatchway.cluster.runtime import Runtime
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SOCK_SEQPACKET is Linux's")
 
@@ -25,6 +26,11 @@ class Inside:
 
     async def listen(self, ip: str, port: int) -> socket.socket:
         return sockets.listen(ip, port)
+
+    def make_pod_sockets(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:
+        if uid != "known":
+            raise OSError(errno.ENETDOWN, "the pod's network is gone")
+        return [sockets.new_stream(family) for _ in range(count)]
 
 
 @asynccontextmanager
@@ -70,3 +76,40 @@ async def test_who_waits_hears_of_the_end() -> None:
         await asyncio.wait_for(waiting, 10)
     assert caught.value.errno == errno.ENETDOWN
     found.close()
+
+
+async def test_sockets_of_pods_come_in_groups() -> None:
+    async with dialer() as outside:
+        pods = outside.pods
+        assert pods is not None
+        assert pods.take_now("known") is None
+        taken = await asyncio.gather(*(pods.take("known") for _ in range(20)))
+        assert len({sock.fileno() for sock in taken}) == 20 and not any(sock.getblocking() for sock in taken)
+        kept = pods.take_now("known")
+        assert kept is not None
+        with await outside.listen("127.0.0.1", 0) as listener:
+            kept.setblocking(True)
+            kept.connect(("127.0.0.1", listener.getsockname()[1]))
+        for sock in (*taken, kept):
+            sock.close()
+
+
+async def test_pod_without_a_network_is_told_to_everybody_who_waits() -> None:
+    async with dialer() as outside:
+        assert outside.pods is not None
+        found = await asyncio.gather(*(outside.pods.take("gone") for _ in range(9)), return_exceptions=True)
+        assert [error.errno for error in found if isinstance(error, OSError)] == [errno.ENETDOWN] * 9
+
+
+async def test_network_that_ends_fails_what_waits_for_sockets() -> None:
+    outer, inner = channel.pair()
+    outside = PrivateDialer(outer)
+    assert outside.pods is not None
+    waiting = asyncio.ensure_future(outside.pods.take("known"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    inner.close()
+    with pytest.raises(OSError) as caught:
+        await waiting
+    assert caught.value.errno == errno.ENETDOWN
+    outside.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatchway.cluster.network.loopback import LoopbackRuntime, LoopbackSandbox
+from hatchway.cluster.runtime import SandboxConfig
 from tests.integration.network.conftest import Run
 from tests.integration.network.test_private import _running
 
@@ -87,7 +88,12 @@ async def test_two_clusters_have_no_address_in_common(tmp_path: Path) -> None:
 
     async def create(runtime: LoopbackRuntime, name: str) -> LoopbackSandbox:
         return await runtime.create_sandbox(
-            node_index=90, uid=f"uid-{name}", namespace="default", name=name, hostname=name, etc={}
+            SandboxConfig(
+                node_index=90,
+                uid=f"uid-{name}",
+                hostname=name,
+                etc=lambda _: {},
+            )
         )
 
     sandboxes = [await create(runtime, f"{number}") for number in range(100) for runtime in runtimes]

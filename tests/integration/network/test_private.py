@@ -71,7 +71,7 @@ def test_a_container_sees_its_pod(make_run: MakeRun) -> None:
 
 def test_secrets_of_the_machine_are_not_there(make_run: MakeRun) -> None:
     home = Path(os.path.expanduser("~"))
-    paths = ["/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/kubernetes"]
+    paths = ["/etc/gshadow", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/kubernetes"]
     paths += [str(home / name) for name in (".ssh", ".kube", ".kube/config", ".aws", ".bash_history", ".profile")]
     paths += ["/root/.bashrc", "/root/.profile", "/proc/kcore", "/boot", "/var/lib/dpkg", "/var/log/dpkg.log"]
     paths += [
@@ -87,6 +87,14 @@ def test_secrets_of_the_machine_are_not_there(make_run: MakeRun) -> None:
     assert found == {"visible": [], "writable": []}
 
 
+def test_the_file_system_of_a_node_shows_no_process(make_run: MakeRun) -> None:
+    found = make_run("private", "processes_of_nodes").result()
+    for path in ("/proc", "/"):
+        _, output = found[path]
+        assert "cannot access '[0-9]*'" in output and "cannot access 'self/*'" in output, output
+        assert "cpu " in output and "sys/kernel/hostname" in output, output
+
+
 def test_what_a_container_writes_stays_its_own(make_run: MakeRun) -> None:
     found = make_run("private", "writes").result()
     assert found["written"] == ["/tmp/x", "/etc/x", "/root/x", "/x", "/var/log/x", "/run/x", "/opt/x"]
@@ -94,6 +102,12 @@ def test_what_a_container_writes_stays_its_own(make_run: MakeRun) -> None:
     assert found["read only"] == ["/dev/shm/x"]
     for path in found["written"]:
         assert not os.path.exists(path)
+
+
+def test_a_change_of_a_file_s_owner_succeeds_and_changes_nothing(make_run: MakeRun) -> None:
+    found = make_run("private", "owners").result()
+    # `kubectl cp` runs tar as root, which gives files their owners.
+    assert found == [0, "0 0 0\n" + 4 * "missing\n" + "xinstalled\n"]
 
 
 def test_volumes_are_where_they_belong(make_run: MakeRun) -> None:
@@ -168,3 +182,11 @@ def _running(marker: str) -> list[str]:
             if marker in line:
                 found.append(f"{entry.name} {line}")
     return found
+
+
+def test_what_a_container_has_written_outside_of_volumes_is_known(make_run: Callable[..., Run]) -> None:
+    found = make_run("private", "written_bytes").result()
+    assert 0 < found["nothing"] < 1 << 20
+    assert 0 < found["volume"] < 1 << 20
+    assert 3_000_000 <= found["tmp"] < 4_000_000
+    assert found["chroot"] == found["ended"] == 0

@@ -12,8 +12,8 @@ from tests.integration.network.conftest import why_not_private
 
 SCRIPT = """
 import os, sys
-from hatchway.cluster.network import namespaces, rootfs, syscalls as linux
-pid = namespaces.enter_namespaces()
+from hatchway.cluster.network import mounts, linuxnamespaces, syscalls as linux
+pid = linuxnamespaces.enter_namespaces()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 place = sys.argv[1]
@@ -23,7 +23,7 @@ os.mkdir(place + "/with space")
 linux.mount("tmpfs", place + "/with space", "tmpfs", kept)
 os.mkdir(place + "-not")
 linux.mount("tmpfs", place + "-not", "tmpfs", kept)
-rootfs.remount_read_only(place)
+mounts.remount_read_only(place)
 for path in (place, place + "/with space"):
     flags = os.statvfs(path).f_flag
     assert flags & os.ST_RDONLY and flags & os.ST_NOSUID and flags & os.ST_NODEV and flags & os.ST_NOEXEC, (path, flags)
@@ -42,18 +42,18 @@ def test_remounting_keeps_the_other_flags(tmp_path: Path) -> None:
 
 _REPLACED = """
 import os, shutil
-from hatchway.cluster.network import rootfs
+from hatchway.cluster.network import mounts
 with open("file", "w") as file:
     file.write("old")
 os.makedirs("directory/sub")
-rootfs._bind("file", "bound")
-rootfs._bind("directory/sub", "bound-directory")
+mounts.bind("file", "bound")
+mounts.bind("directory/sub", "bound-directory")
 with open("new", "w") as file:
     file.write("new")
 os.rename("new", "file")
 shutil.rmtree("directory")
-rootfs._bind("bound", "again")
-rootfs._bind("bound-directory", "again-directory")
+mounts.bind("bound", "again")
+mounts.bind("bound-directory", "again-directory")
 print(open("again").read(), os.path.isdir("again-directory"))
 """
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.cluster.node import backoff, kubelet
-from hatchway.cluster.node.access import Access, Denied
+from hatchway.cluster import trees
+from hatchway.cluster.node import backoff, kubelet, storagewatch
+from hatchway.cluster.node.apiaccess import Access, Denied
+from hatchway.cluster.node.container import ContainerWorker
 from hatchway.cluster.node.projections import PodFacts
 from hatchway.cluster.node.volumes import Volumes
 from hatchway.errors import ApiError
@@ -21,6 +23,13 @@ from tests.integration.node.world import NODE, World, container, eventually, ope
 
 # A shell that ends on SIGTERM at once.
 SERVE = ("sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
+
+_IDLE: Object = {
+    "name": "idle",
+    "image": "x",
+    "command": list(SERVE),
+    "resources": {"limits": {"ephemeral-storage": "1Gi"}},
+}
 
 
 @pytest.fixture
@@ -170,13 +179,16 @@ async def test_a_failed_init_container_fails_a_pod_that_is_never_restarted(world
 
 
 async def test_crash_loop_and_previous_logs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff.BackOff.__init__, "__defaults__", (0.2, 0.2))
-    await world.create("crash", "sh", "-c", "echo attempt; exit 1")
-    pod = await world.pod("crash", lambda pod: waiting("CrashLoopBackOff")(pod) and container(pod)["restartCount"] >= 2)
+    monkeypatch.setattr(backoff.BackOff.__init__, "__defaults__", (0.5, 60.0))
+    count = "echo >> $HATCHWAY_ROOT/v/n; echo attempt $(wc -l < $HATCHWAY_ROOT/v/n); exit 1"
+    volume = {"volumes": [{"name": "v", "emptyDir": {}}], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    await world.create("crash", "sh", "-c", count, **volume)
+    pod = await world.pod("crash", lambda pod: waiting("CrashLoopBackOff")(pod) and container(pod)["restartCount"] == 2)
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 1
     assert pod["status"]["phase"] == "Running"
     assert "restarting failed container=c pod=crash_default(" in container(pod)["state"]["waiting"]["message"]
-    assert (await world.ask("/containerLogs/default/crash/c?previous=true"))[1] == "attempt\n"
+    # Of a container that waits to be started again, the last run is what there is, and the previous one, too.
+    assert (await world.ask("/containerLogs/default/crash/c?previous=true"))[1] == "attempt 3\n"
     assert any(
         message.startswith("Back-off restarting failed container c in pod crash_default(")
         for _, message in await world.events("crash", reason="BackOff")
@@ -197,7 +209,7 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     pod = await world.pod("noconfig", waiting("CreateContainerConfigError"))
     assert container(pod)["state"]["waiting"]["message"] == 'configmap "later" not found'
     status, text = await world.ask("/containerLogs/default/noconfig/c")
-    assert (status, text) == (400, 'container "c" in pod "noconfig" is waiting to start: CreateContainerConfigError\n')
+    assert (status, text) == (400, 'container "c" in pod "noconfig" is waiting to start: CreateContainerConfigError')
     ((_, message),) = await world.events("novolume", reason="FailedMount")
     assert message == 'MountVolume.SetUp failed for volume "v" : secret "later" not found'
     await world.client.create("configmaps", {"metadata": {"name": "later"}, "data": {}}, "default")
@@ -309,8 +321,173 @@ async def test_hooks(world: World) -> None:
 
 async def test_a_deadline_ends_a_pod(world: World) -> None:
     await world.create("late", *SERVE, activeDeadlineSeconds=1)
-    pod = await world.pod("late", phase("Failed"))
-    assert pod["status"]["reason"] == "DeadlineExceeded"
+    await world.create("later", *SERVE)
+    await world.pod("later", ready)
+    # One that is given to a running pod counts from the pod's start.
+    await world.client.patch("pods", "later", {"spec": {"activeDeadlineSeconds": 1}}, "default")
+    for name in ("late", "later"):
+        pod = await world.pod(name, phase("Failed"))
+        assert pod["status"]["reason"] == "DeadlineExceeded"
+
+
+_FILL = "head -c 3000000 /dev/zero > $HATCHWAY_ROOT/{}; trap 'exit 0' TERM; while :; do sleep 0.05; done"
+_FULL = {
+    "volume": (
+        {"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]},
+        "v/file",
+        'Usage of EmptyDir volume "v" exceeds the limit "1Mi". ',
+    ),
+    "container": (
+        {"resources": {"limits": {"ephemeral-storage": "2Mi"}}, "more": [_IDLE]},
+        "file",
+        'Container c exceeded its local ephemeral storage limit "2Mi". ',
+    ),
+    "pod": (
+        {"resources": {"limits": {"ephemeral-storage": "2Mi"}}, "volumes": [{"name": "v", "emptyDir": {}}]},
+        "v/file",
+        "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _FULL)
+async def test_a_pod_with_more_on_disk_than_it_may_have_is_evicted(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(storagewatch, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(storagewatch, "_TIMES_LONGER", 1.0)
+    spec, path, message = _FULL[name]
+    mounts = [{"name": volume["name"], "mountPath": "/v"} for volume in spec.get("volumes", ())]
+    await world.create(name, "sh", "-c", _FILL.format(path), volumeMounts=mounts, **spec)
+    pod = await world.pod(name, phase("Failed"))
+    assert (pod["status"]["reason"], pod["status"]["message"]) == ("Evicted", message)
+    assert ("Evicted", message) in await world.events(name, reason="Evicted")
+    # What it has had on disk is gone, its logs are not.
+    await eventually(lambda: not (world.state.pods / pod["metadata"]["uid"]).exists())
+    assert (await world.ask(f"/containerLogs/default/{name}/c"))[0] == 200
+
+
+async def test_a_pod_within_its_limits_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storagewatch, "INTERVAL_SECONDS", 0.02)
+    measured = asyncio.Semaphore(0)
+    measure_tree = trees.measure_tree
+    loop = asyncio.get_running_loop()
+
+    def count(directory: int) -> int:
+        loop.call_soon_threadsafe(measured.release)
+        return measure_tree(directory)
+
+    monkeypatch.setattr(trees, "measure_tree", count)
+    volumes = [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]
+    await world.create("small", *SERVE, volumes=volumes, volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    await world.pod("small", ready)
+    for _ in range(3):
+        await measured.acquire()
+    assert (await world.client.get("pods", "small", "default"))["status"]["phase"] == "Running"
+
+
+async def test_a_container_starts_when_the_hook_of_the_one_before_is_done(world: World) -> None:
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    second = {"name": "d", "image": "x", "command": ["sh", "-c", "touch $HATCHWAY_ROOT/v/second; sleep 60"]}
+    hook = "touch $HATCHWAY_ROOT/v/hook; until test -e $HATCHWAY_ROOT/v/go; do sleep 0.05; done"
+    await world.create(
+        "ordered",
+        *SERVE,
+        more=[{**second, "volumeMounts": mounts}],
+        volumes=[{"name": "v", "emptyDir": {}}],
+        volumeMounts=mounts,
+        lifecycle={"postStart": {"exec": {"command": ["sh", "-c", hook]}}},
+    )
+    pod = await world.pod("ordered", lambda pod: pod.get("status", {}).get("podIP"))
+    volume = world.volume(pod, "v")
+    await eventually((volume / "hook").exists)
+    pod = await world.client.get("pods", "ordered", "default")
+    assert "waiting" in container(pod)["state"] and pod["status"]["phase"] == "Pending"
+    assert not (volume / "second").exists()
+    (volume / "go").touch()
+    await world.pod("ordered", ready)
+    await eventually((volume / "second").exists)
+
+
+async def test_a_hook_that_fails_ends_its_container_and_tells_no_secret(world: World) -> None:
+    await world.create(
+        "hooked",
+        *SERVE,
+        restartPolicy="Never",
+        lifecycle={"postStart": {"exec": {"command": ["sh", "-c", "echo secret; exit 1"]}}},
+    )
+    await world.pod("hooked", phase("Succeeded"))
+    assert await world.events("hooked", reason="FailedPostStartHook") == [
+        ("FailedPostStartHook", "PostStartHook failed")
+    ]
+
+
+async def test_a_failed_liveness_probe_restarts_what_ends_well(world: World) -> None:
+    probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
+    await world.create("on-failure", *SERVE, livenessProbe=probe, restartPolicy="OnFailure")
+    await world.create("never", *SERVE, livenessProbe=probe, restartPolicy="Never")
+    pod = await world.pod("on-failure", lambda pod: container(pod).get("restartCount"))
+    assert container(pod)["lastState"]["terminated"]["exitCode"] == 0
+    # What fails soon after its start is held back like what crashes, and still not where a new image may mend it.
+    pod = await world.pod("on-failure", waiting("CrashLoopBackOff"))
+    assert container(pod)["restartCount"] == 1
+    mended = [{**pod["spec"]["containers"][0], "image": "y"}]
+    await world.client.patch("pods", "on-failure", {"spec": {"containers": mended}}, "default")
+    await world.pod("on-failure", lambda pod: container(pod)["restartCount"] == 2)
+    await world.pod("never", phase("Succeeded"))
+    assert await world.events("never", reason="Killing") == [("Killing", "Container c failed liveness probe")]
+
+
+async def test_a_pod_that_is_deleted_is_probed_to_its_end_and_ends_as_its_containers_did(world: World) -> None:
+    phases: list[str] = []
+    world.pods.subscribe(lambda _, pod: phases.append((pod.get("status") or {}).get("phase", "")))
+    files = "$HATCHWAY_ROOT/v"
+    await world.create(
+        "web",
+        "sh",
+        "-c",
+        f"trap 'until test -e {files}/go; do sleep 0.05; done; exit 0' TERM; touch {files}/up; "
+        "while :; do sleep 0.05; done",
+        terminationGracePeriodSeconds=30,
+        volumes=[{"name": "v", "emptyDir": {}}],
+        volumeMounts=[{"name": "v", "mountPath": "/v"}],
+        readinessProbe={
+            "exec": {"command": ["sh", "-c", f"test -e {files}/up"]},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
+    )
+    pod = await world.pod("web", ready)
+    volume = world.volume(pod, "v")
+    await world.client.delete("pods", "web", "default")
+    await world.events("web", reason="Killing")
+    # It still serves, and whoever has connections to it may know.
+    assert ready(await world.client.get("pods", "web", "default"))
+    (volume / "up").unlink()
+    await world.pod("web", lambda pod: not ready(pod))
+    (volume / "go").touch()
+    await world.gone("web")
+    assert phases[-1] == "Succeeded"
+
+
+async def test_sidecars_have_what_is_left_of_their_pods_grace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    graces: dict[str, float] = {}
+    stop = ContainerWorker.stop
+
+    async def record(self: ContainerWorker, grace: float) -> None:
+        graces[self.name] = grace
+        await stop(self, grace)
+
+    monkeypatch.setattr(ContainerWorker, "stop", record)
+    sidecar = {"name": "s", "image": "x", "command": list(SERVE), "restartPolicy": "Always"}
+    deaf = ("sh", "-c", "trap 'sleep 0.5; exit 0' TERM; touch $HATCHWAY_ROOT/v/deaf; while :; do sleep 0.05; done")
+    volume = {"volumes": [{"name": "v", "emptyDir": {}}], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    await world.create("web", *deaf, initContainers=[sidecar], terminationGracePeriodSeconds=20, **volume)
+    pod = await world.pod("web", ready)
+    await eventually((world.volume(pod, "v") / "deaf").exists)
+    await world.client.delete("pods", "web", "default")
+    await world.gone("web")
+    assert graces["c"] == 20 and 2 <= graces["s"] <= 19.5
 
 
 async def test_a_new_image_restarts_a_container(world: World) -> None:
@@ -323,24 +500,91 @@ async def test_a_new_image_restarts_a_container(world: World) -> None:
 
 
 async def test_the_kubelets_api(world: World) -> None:
-    await world.create("web", *SERVE)
-    await world.pod("web", ready)
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    spin = (
+        "trap 'exit 0' TERM; echo up; n=0; while test $n -lt 20000; do n=$((n+1)); done; while :; do sleep 0.05; done"
+    )
+    await world.create("web", "sh", "-c", spin, readinessProbe=probe, resources={"limits": {"memory": "64Mi"}})
+    pod = await world.pod("web", ready)
     assert await world.ask("/healthz") == (200, "ok")
+    assert (await world.ask("/healthz?verbose"))[1].endswith("[+]syncloop ok\nhealthz check passed\n")
+    assert (await world.ask("/healthz/nope"))[0] == 404
     assert await world.ask("/nope") == (404, "404 page not found\n")
     status, text = await world.ask("/pods")
     assert status == 200 and [pod["metadata"]["name"] for pod in json.loads(text)["items"]] == ["web"]
+    (running,) = json.loads((await world.ask("/runningpods/"))[1])["items"]
+    assert running["metadata"] == {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
+    assert running["spec"]["containers"] == [{"name": "c", "image": "x", "resources": {}}]
     status, text = await world.ask("/metrics")
     assert status == 200 and "kubelet_running_pods 1\n" in text
-    assert json.loads((await world.ask("/stats/summary"))[1])["pods"][0]["podRef"]["name"] == "web"
+    labels = f'container="c",namespace="default",pod="web",pod_uid="{pod["metadata"]["uid"]}",probe_type="Readiness"'
+    assert f'prober_probe_total{{{labels},result="successful"}} ' in (await world.ask("/metrics/probes"))[1]
+    configuration = json.loads((await world.ask("/configz"))[1])["kubeletconfig"]
+    assert configuration["port"] == world.runtime.ports[-1] and configuration["maxPods"] == 110
     assert (await world.ask("/pods", method="POST"))[0] == 405
+    assert (await world.ask("/logs/"))[0] == 404, "this runtime's nodes have no files"
     assert (await world.ask("/containerLogs/default/none/c"))[0] == 404
     assert (await world.ask("/containerLogs/default/web/none"))[0] == 404
     assert (await world.ask("/containerLogs/default/web/c?tailLines=x"))[0] == 400
+    assert (await world.ask("/containerLogs/default/web/c?limitBytes=0"))[0] == 422
+    assert (await world.ask("/containerLogs/default/web/c?sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z"))[0] == 422
+    assert await world.ask("/containerLogs/default/web/c?tail=1") == (200, "up\n")
     assert (await world.ask("/containerLogs/default/web/c?previous=1"))[0] == 400
     assert (await world.ask("/healthz", token="junk")) == (401, "Unauthorized")
     # A node may not ask another kubelet.
     status, text = await world.ask("/pods", cert=world.keys.kubelet(NODE.name))
     assert status == 403 and text.startswith("Forbidden (user=system:node:node-1, verb=get, resource=nodes")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this platform tells nothing of processes")
+async def test_what_pods_use_is_measured(world: World) -> None:
+    spin = "trap 'exit 0' TERM; n=0; while test $n -lt 60000; do n=$((n+1)); done; while :; do sleep 0.05; done"
+    await world.create("web", "sh", "-c", spin, resources={"limits": {"memory": "64Mi"}})
+    await world.pod("web", ready)
+    labels = '{container="c",namespace="default",pod="web"}'
+
+    async def cpu() -> float:
+        text = (await world.ask("/metrics/resource"))[1]
+        (line,) = [line for line in text.splitlines() if line.startswith(f"container_cpu_usage_seconds_total{labels} ")]
+        value, milliseconds = line.split()[1:]
+        assert int(milliseconds) > 1_700_000_000_000
+        return float(value)
+
+    before = 0.0
+    for _ in range(200):
+        if (before := await cpu()) > 0:
+            break
+        await asyncio.sleep(0.1)
+    assert before > 0
+    text = (await world.ask("/metrics/resource"))[1]
+    assert "resource_scrape_error 0\n" in text and "\nnode_memory_working_set_bytes " in text
+    summary = json.loads((await world.ask("/stats/summary"))[1])
+    assert summary["node"]["memory"]["availableBytes"] > 0 and summary["node"]["fs"]["capacityBytes"] > 0
+    (pod,) = summary["pods"]
+    assert pod["podRef"]["name"] == "web" and pod["process_stats"]["process_count"] >= 1
+    (c,) = pod["containers"]
+    assert c["cpu"]["usageCoreNanoSeconds"] > 0 and c["memory"]["workingSetBytes"] > 100_000
+    text = (await world.ask("/metrics/cadvisor"))[1]
+    assert 'container_spec_memory_limit_bytes{container="c",' in text and 'cpu="total"' in text
+    found = {
+        (line.partition("{")[0], label("container", line), label("pod", line)): float(
+            line.rpartition("}")[2].split()[0]
+        )
+        for line in text.splitlines()
+        if line.startswith("container_")
+    }
+    for name in ("container_memory_working_set_bytes", "container_cpu_usage_seconds_total"):
+        # As in cAdvisor, a pod's series has no container, and the node's has no pod.
+        assert found[name, "c", "web"] <= found[name, "", "web"] <= found[name, "", ""], name
+    usage, kernel = found["container_cpu_usage_seconds_total", "c", "web"], "container_cpu_system_seconds_total"
+    user = found["container_cpu_user_seconds_total", "c", "web"]
+    assert usage == pytest.approx(user + found[kernel, "c", "web"])
+    assert 0 < found["container_memory_rss", "c", "web"] <= found["container_memory_working_set_bytes", "c", "web"]
+    assert "process_resident_memory_bytes " in (await world.ask("/metrics"))[1]
+
+
+def label(name: str, line: str) -> str:
+    return line.partition(f'{name}="')[2].partition('"')[0]
 
 
 async def test_tokens_are_judged_by_the_api_over_http(world: World) -> None:
@@ -401,7 +645,7 @@ async def test_shutting_down_ends_processes_and_keeps_pods(tmp_path: Path) -> No
     async with open_world(tmp_path) as world, world.node() as kubelet:
         await world.create("web", *SERVE)
         await world.pod("web", ready)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await kubelet.shut_down(2)
         assert not kubelet.workers
         pod = await world.client.get("pods", "web", "default")

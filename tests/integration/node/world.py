@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.api.store import Store
+from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import pki
 from hatchway.cluster.auth.pki import KeyPair, Pki
@@ -20,8 +20,10 @@ from hatchway.cluster.node.kubelet import Kubelet
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
-from hatchway.kube.http import HttpClient
+from hatchway.kube.client import ConnectionClient
+from hatchway.kube.connection import Connection
 from hatchway.kube.informer import Informer, running
+from hatchway.kube.serversettings import with_certificate
 from hatchway.proxy.server import serve
 
 NODE = NodeSpec("node-1", 77, "127.0.0.1")
@@ -139,13 +141,13 @@ class World:
                 await asyncio.sleep(0.01)
 
     @contextlib.asynccontextmanager
-    async def over_http(self) -> AsyncIterator[HttpClient]:
+    async def over_http(self) -> AsyncIterator[ConnectionClient]:
         """The node's own client, as the agent has it. After the block nothing answers it any more."""
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{sock.getsockname()[1]}"
         route, context = self.server.filters.route, self.keys.server_context()
         cert = self.keys.kubelet(NODE.name)
-        client = HttpClient(url, self.keys.ca.cert, cert=(str(cert.cert), str(cert.key)))
+        client = Connection.fixed(with_certificate(url, self.keys.ca.cert, cert.cert, cert.key)).client
         listener = await serve(route, sock=sock, ssl=context)
         try:
             yield client
@@ -189,6 +191,7 @@ _OF_CONTAINERS = (
     "lifecycle",
     "ports",
     "workingDir",
+    "resources",
     "terminationMessagePolicy",
 )
 

@@ -1,15 +1,20 @@
-"""Accepting connections when the machine has nothing left to accept them with."""
+"""Accepting connections when the machine has nothing left to accept them with, and from clients that want too many."""
+
+# ruff: noqa: ASYNC110  what is waited for happens in the engine
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from typing import Any
 
 import pytest
 
-from hatchway.proxy import acceptor
+from hatchway.proxy import acceptloop
+from hatchway.proxy.limits import Limits
 from hatchway.proxy.routing import Respond
+from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.wire import GET, World
 
 
@@ -28,7 +33,7 @@ class Poor(socket.socket):
 async def test_a_listener_without_descriptors_tries_again_after_a_pause(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(acceptor, "_PAUSE", 0.02)
+    monkeypatch.setattr(acceptloop, "_PAUSE_SECONDS", 0.02)
     sock = Poor()
     sock.bind(("127.0.0.1", 0))
     server = await world.serve(lambda head: Respond(200, [], b"here"), sock=sock)
@@ -39,8 +44,35 @@ async def test_a_listener_without_descriptors_tries_again_after_a_pause(
     assert sock.asked <= 5  # and not again and again
 
 
+async def test_one_address_has_only_so_many_connections(world: World) -> None:
+    server = await world.serve(lambda head: Respond(200, [], b"here"), limits=Limits(connections_per_address=3))
+    clients = [await world.client(server) for _ in range(3)]
+    for client in clients:
+        assert (await client.ask(GET)).body == b"here"
+    with pytest.raises((ConnectionError, EOFError)):
+        await (await world.client(server)).ask(GET)
+    for client in clients:
+        client.writer.close()
+    async with asyncio.timeout(10):
+        while server.connections:
+            await asyncio.sleep(0)
+    for _ in range(3):
+        assert (await (await world.client(server)).ask(GET)).body == b"here"
+
+
+async def test_handshakes_that_fail_are_not_counted_for_ever(world: World, authority: Authority) -> None:
+    limits = Limits(connections_per_address=2)
+    server = await world.serve(lambda head: Respond(200, [], b"here"), limits=limits, ssl=authority.server())
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"no handshake at all")
+        await reader.read()
+        writer.close()
+    assert (await (await world.client(server, authority.client())).ask(GET)).body == b"here"
+
+
 async def test_a_listener_that_waits_can_be_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor, "_PAUSE", 60.0)
+    monkeypatch.setattr(acceptloop, "_PAUSE_SECONDS", 60.0)
     sock = Poor()
     sock.bind(("127.0.0.1", 0))
     server = await world.serve(lambda head: Respond(200, []), sock=sock)

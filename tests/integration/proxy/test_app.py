@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead, Respond, Route
+from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead, Respond, RoutingFunction
 from tests.integration.proxy.wire import GET, World, until
 
 
-def to(app: Any) -> Route:
+def to(app: Any) -> RoutingFunction:
     application: ASGIApp = app
     return lambda head: App(application)
 

@@ -14,12 +14,13 @@ from typing import cast
 import pytest
 
 from hatchway.proxy.bulk import LONG, BulkReader
-from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.clientconnection import ClientConnection
 from hatchway.proxy.context import Context
 from hatchway.proxy.limits import Limits
+from hatchway.proxy.pool import Pool
 from hatchway.proxy.routing import ResponseHead, Upstream
 from hatchway.proxy.server import status_body
-from hatchway.proxy.upstream import Pool, UpstreamConnection
+from hatchway.proxy.upstream import UpstreamConnection
 from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.wire import GET, OK, Backend, Script, World, forward
 
@@ -303,6 +304,7 @@ async def test_an_answer_whose_last_piece_fills_the_client_does_not_silence_the_
             world.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
             read_in_bulk(world.behind, size)
             assert world.behind.reading
+            world.client.resume_writing()
             await asyncio.sleep(0)
         assert world.behind.written.count(b"GET") == 2
 

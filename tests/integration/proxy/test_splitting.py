@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hatchway.proxy.connection import ClientConnection
+from hatchway.proxy.clientconnection import ClientConnection, Phase
 from hatchway.proxy.context import Context
 from hatchway.proxy.limits import Limits
+from hatchway.proxy.pool import Pool
 from hatchway.proxy.routing import Decision, Forward, ProxyError, RequestHead, Respond, Upstream
 from hatchway.proxy.server import status_body
-from hatchway.proxy.upstream import Pool, UpstreamConnection
+from hatchway.proxy.upstream import UpstreamConnection
 
 
 class Wire:
@@ -97,7 +98,7 @@ def _requests(loop: asyncio.AbstractEventLoop, data: list[bytes]) -> tuple[list[
     for piece in data:
         connection.data_received(piece)
     loop.run_until_complete(context.end_tasks())
-    return seen, bytes(wire.written), connection.lingering or wire.closed
+    return seen, bytes(wire.written), connection.phase is Phase.LINGERING or wire.closed
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

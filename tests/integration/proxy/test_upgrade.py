@@ -10,10 +10,10 @@ import pytest
 
 from hatchway.proxy.context import Context
 from hatchway.proxy.limits import Limits
+from hatchway.proxy.pool import Pool
 from hatchway.proxy.routing import Decision, Forward, RequestHead, Respond
 from hatchway.proxy.server import status_body
 from hatchway.proxy.splice import splice
-from hatchway.proxy.upstream import Pool
 from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.wire import GET, OK, Backend, Script, World, forward, refuse, until
 

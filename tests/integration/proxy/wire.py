@@ -11,8 +11,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hatchway.proxy.routing import Decision, Forward, ProxyError, RequestHead, Respond, Route, Upstream
+from hatchway.proxy.routing import (
+    CachedDecision,
+    Decision,
+    Forward,
+    ProxyError,
+    RequestHead,
+    Respond,
+    RoutingFunction,
+    Upstream,
+)
 from hatchway.proxy.server import Server, serve
+
+# Of a head that tests read.
+LIMIT = 16 * 1024 * 1024
 
 
 @dataclass
@@ -118,7 +130,7 @@ class Backend:
         self.failure: BaseException | None = None
 
     async def start(self, context: ssl.SSLContext | None = None) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=context)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=context, limit=LIMIT)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,17 +182,28 @@ def refuse(error: ProxyError) -> Respond:
     return Respond(503, [(b"X-Stage", error.stage.encode())], f"{error.stage}: {error.message}".encode())
 
 
-def forward(upstream: Upstream, **more: Any) -> Route:
-    """The routing function that forwards everything unchanged; the same way for the same head, unasked.
+class Kept(CachedDecision):
+    """Forwards each request in the same way while `valid` says so. begun: how often it was used."""
 
-    holds=None: asked each time.
-    """
-    more.setdefault("holds", lambda: True)
+    def __init__(self, forward: Forward, valid: Callable[[], bool] = lambda: True) -> None:
+        self._forward = forward
+        self._valid = valid
+        self.begun = 0
+
+    def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
+        if not self._valid():
+            return None
+        self.begun += 1
+        return self._forward
+
+
+def forward(upstream: Upstream, *, keep: bool = True, **more: Any) -> RoutingFunction:
+    """The routing function that forwards everything unchanged. keep: without being asked again about the same head."""
 
     def route(head: RequestHead) -> Decision:
-        if head.memo.value is None:
-            head.memo.value = Forward(upstream, head.target, head.headers, refuse, **more)
-        decision: Forward = head.memo.value
+        decision = Forward(upstream, head.target, head.headers, refuse, **more)
+        if keep:
+            head.cached = Kept(decision)
         return decision
 
     return route
@@ -222,7 +245,7 @@ class World:
 
         return await self.backend(script, context)
 
-    async def serve(self, route: Route, **options: Any) -> Server:
+    async def serve(self, route: RoutingFunction, **options: Any) -> Server:
         server = await serve(route, host="127.0.0.1", port=0, **options)
         self._servers.append(server)
         return server
@@ -230,7 +253,9 @@ class World:
     async def client(self, server: Server, context: ssl.SSLContext | None = None, source: str | None = None) -> Client:
         """source: the address that the client comes from."""
         local = (source, 0) if source is not None else None
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context, local_addr=local)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=context, local_addr=local, limit=LIMIT
+        )
         client = Client(reader, writer)
         self._clients.append(client)
         return client

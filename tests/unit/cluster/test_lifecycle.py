@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,9 +78,9 @@ def test_what_is_left_of_its_network_ends_too(state: StateDir, monkeypatch: pyte
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as left:
         state.note(lock, Holder(Process(2**22 - 1, "gone"), Process.of(left.pid)))
         os.close(lock)
-        monkeypatch.setattr(Process, "wait", lambda self, seconds: not self.alive() or left.poll() is not None)
+        monkeypatch.setattr(Process, "wait", lambda self, seconds: False)
         with pytest.raises(HatchwayError, match="cannot be ended"):
-            # The wait does not wait here: it has been sent a signal all the same.
+            # The wait sees no end here: the process has been sent a signal all the same.
             lifecycle.end_remains(state)
         assert left.wait(10) == -signal.SIGKILL
 
@@ -116,9 +119,51 @@ def test_only_one_starts_a_cluster(state: StateDir) -> None:
             assert not again
     assert state.starter() is None
     assert not state.start_file.exists()
-    with lifecycle.starting(state, lambda: waited.append(1)):
+    with lifecycle.starting(state, waited.append):
         pass
     assert not waited
+
+
+def test_a_start_waits_for_an_end(state: StateDir) -> None:
+    """Whichever of `up` and `down` comes second waits for the other, and none of them waits for itself."""
+    waited = []
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(lifecycle.ending(state))
+        assert state.is_ending()
+        with state.ending() as again:
+            assert not again
+
+        def told(what: str) -> None:
+            waited.append(what)
+            assert state.starter() is None, "an end would take it for a start that is under way"
+            ending.close()
+
+        with lifecycle.starting(state, told):
+            assert not state.is_ending()
+    assert waited == ["it is being stopped"]
+    assert not state.stop_file.exists()
+
+
+def test_a_control_plane_that_has_heard_its_end_does_not_run_already(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.save_run({"pid": 1})
+    lock = state.lock()
+    assert lock is not None
+    holder = Holder(Process.of(os.getpid()))
+    state.note(lock, holder)
+    assert lifecycle.settle(state) == {"pid": 1}
+    state.note(lock, replace(holder, stopping=True))
+    assert state.is_ending()
+    # It ends while it is waited for.
+    monkeypatch.setattr(lifecycle.time, "sleep", lambda _: os.close(lock))
+    assert lifecycle.settle(state) is None
+
+
+def test_a_disk_that_takes_no_lock_keeps_nobody_from_ending(state: StateDir) -> None:
+    state.stop_file = state.path / "nowhere" / "stop"
+    with lifecycle.ending(state):
+        assert not state.is_ending()
 
 
 def test_a_start_that_has_not_got_far_is_waited_for_and_ended(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,5 +209,35 @@ def test_a_configuration_that_no_one_wrote(state: StateDir) -> None:
     assert state.load_config() == ClusterConfig(api_port=None)
     for wrong in ({"workers": "2"}, {"workers": True}, {"network": None}, {"api_port": 1.5}):
         state.config_file.write_text(json.dumps(wrong))
-        with pytest.raises(HatchwayError, match="is not what it should be"):
+        with pytest.raises(HatchwayError, match="has a wrong type"):
             state.load_config()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_hint_names_only_what_is_there(state: StateDir, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ephemeral cluster that cannot start takes its log along."""
+    code = f"""
+import json, shutil
+if not {there}:
+    shutil.rmtree({str(state.path)!r})
+print(json.dumps({{"event": "error", "message": "no", "hint": "see {state.server_log}"}}), flush=True)
+"""
+    program = state.path.parent / "program"
+    program.write_text(f"#!{sys.executable}\n{code}")
+    program.chmod(0o700)
+    monkeypatch.setattr(lifecycle.sys, "executable", str(program))
+    with pytest.raises(HatchwayError, match="no") as caught:
+        lifecycle.start(state, lifecycle.Options(ephemeral=True), attached=False, progress=lambda _: None)
+    assert caught.value.hint == (f"see {state.server_log}" if there else "")
+
+
+def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory that the hint names is there: the cluster's own one has not been made yet."""
+
+    def mkdir(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(HatchwayError) as caught:
+        StateDir(tmp_path / "state" / "c").create()
+    assert caught.value.hint.startswith(f"`ls -ld {tmp_path}` shows its owner")

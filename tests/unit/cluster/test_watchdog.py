@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from hatchway.cluster import watchdog
-from hatchway.cluster.controllers.base import Controller
+from hatchway.cluster.controllers.controller import Controller
 from hatchway.cluster.watchdog import HeldLoop, Watchdog, guarded, section
 from tests.unit.controllers.world import World, pod
 
@@ -141,7 +141,7 @@ async def test_a_reconcile_that_waits_for_ever_is_ended(caplog: pytest.LogCaptur
     controller.workers, controller.deadline = 1, 0.05
     controller.queue.add(("d", "endless"))
     controller.queue.add(("d", "good"))
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         task = group.create_task(controller._work())
         await controller.reached.wait()
         task.cancel()

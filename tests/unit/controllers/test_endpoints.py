@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatchway.cluster.controllers import mirroring, serviceports
 from hatchway.cluster.controllers.endpoints import EndpointsController, make_subsets
 from hatchway.cluster.controllers.endpointslice import EndpointSliceController
 from hatchway.cluster.controllers.mirroring import MirroringController
-from hatchway.cluster.controllers.slices import Group, make_plan
+from hatchway.cluster.controllers.slices import Group, PortKey, make_plan, port_key
 from hatchway.kube.api import Object
 from tests.unit.controllers.world import World, container, pod, service
 
@@ -248,6 +253,36 @@ async def test_hundreds_of_pods_fill_several_slices() -> None:
         assert sum(before[name] != after[name] for name in before) == 1, "one write for one pod"
 
 
+async def test_other_tasks_have_their_turns_while_the_slices_of_many_pods_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn = 0
+    made: Counter[int] = Counter()
+    make = EndpointSliceController._endpoint
+
+    def counted(self: EndpointSliceController, pod: Object, service: Object) -> Object:
+        made[turn] += 1
+        return make(self, pod, service)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(EndpointSliceController, "_endpoint", counted)
+    world = new_world()
+    for number in range(1000):
+        found = await world.client.create("pods", pod(f"p{number:04}", labels={"app": "web"}), "d")
+        await world.set_ready(found, True)
+    await world.client.create("services", service("web", {"app": "web"}), "d")
+    counting = asyncio.create_task(count_turns())
+    async with world.running():
+        assert sum(len(found["endpoints"]) for found in slices(world)) == 1000
+    counting.cancel()
+    assert max(made.values()) <= 200
+
+
 def test_more_than_a_thousand_addresses_are_cut_off_ready_ones_first() -> None:
     def made(number: int) -> Object:
         found = pod(f"p{number}")
@@ -295,3 +330,67 @@ def test_a_plan_reaches_any_state_from_any_other(first: list[int], second: list[
     for found in state:
         assert all(int(e["targetRef"]["uid"]) % 2 == found["ports"][0]["port"] - 1 for e in found["endpoints"])
     assert not make_plan(state, groups(second), {"a": "b"}, {}), "a second look has nothing to do"
+
+
+def test_the_key_of_ports_is_made_once_however_many_addresses_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[PortKey] = []
+
+    def counted(ports: Iterable[Any] | None) -> PortKey:
+        made.append(port_key(ports))
+        return made[-1]
+
+    monkeypatch.setattr(mirroring, "port_key", counted)
+    subset = {
+        "addresses": [{"ip": f"10.0.0.{number}"} for number in range(200)],
+        "ports": [{"name": f"p{number}", "port": number + 1} for number in range(200)],
+    }
+    (group,) = mirroring._groups({"subsets": [subset]}, "IPv4").values()
+    assert len(group.endpoints) == 200
+    assert len(made) == 1
+
+
+class _CountedPorts(list[Any]):
+    """Counts how often it is gone through."""
+
+    def __init__(self, ports: list[Any]) -> None:
+        super().__init__(ports)
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_the_ports_of_a_service_are_resolved_once_for_all_pods_that_serve_the_same() -> None:
+    ports = _CountedPorts([{"name": f"p{number}", "port": number + 1} for number in range(500)])
+    ports.append({"name": "named", "port": 9999, "targetPort": "web"})
+    spec = {"ports": ports}
+    pods = [
+        {
+            "metadata": {"name": f"p{number}", "namespace": "d", "uid": f"u{number}"},
+            "spec": {"containers": [{"name": "c", "ports": [{"name": "web", "containerPort": 80 + number % 2}]}]},
+            "status": {"podIP": f"10.0.{number // 250}.{number % 250}"},
+        }
+        for number in range(1000)
+    ]
+    subsets, over = make_subsets({"metadata": {"name": "web", "namespace": "d"}, "spec": spec}, pods)
+    assert ports.passes <= 2
+    assert [len(subset["notReadyAddresses"]) for subset in subsets] == [500, 500]
+    assert [len(subset["ports"]) for subset in subsets] == [501, 501]
+    assert not over
+
+
+def test_ports_that_differ_from_pod_to_pod_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serviceports, "MAX_PORTS", 100)
+    spec = {"ports": [{"name": f"p{number}", "port": number + 1, "targetPort": "web"} for number in range(30)]}
+    pods = [
+        {
+            "metadata": {"name": f"p{number}", "namespace": "d", "uid": f"u{number}"},
+            "spec": {"containers": [{"name": "c", "ports": [{"name": "web", "containerPort": 1 + number}]}]},
+            "status": {"podIP": f"10.0.0.{number}"},
+        }
+        for number in range(50)
+    ]
+    subsets, over = make_subsets({"metadata": {"name": "web", "namespace": "d"}, "spec": spec}, pods)
+    assert over
+    assert 3 <= len(subsets) <= 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hatchway.cluster.controllers.base import ControllerConfig
+from hatchway.cluster.controllers.controller import ControllerConfig
 from hatchway.cluster.controllers.namespace import NamespaceController
 from hatchway.cluster.controllers.serviceaccount import ServiceAccountController
 from hatchway.errors import ApiError
@@ -82,7 +82,11 @@ async def test_every_namespace_has_its_account_and_the_ca() -> None:
 
 
 async def test_a_namespace_that_goes_gets_nothing_new() -> None:
-    world = World(ServiceAccountController, NamespaceController, config=ControllerConfig(ca_certificate="PEM"))
+    world = World(
+        ServiceAccountController,
+        NamespaceController,
+        config=ControllerConfig(ca_certificate="PEM"),
+    )
     async with world.running():
         await world.client.create("namespaces", namespace("a"))
         await world.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hatchway.cluster.controllers.base import ControllerConfig
+from hatchway.cluster.controllers.controller import ControllerConfig
 from hatchway.cluster.controllers.nodelife import NodeLifecycleController
 from hatchway.cluster.controllers.podgc import PodGarbageCollector
 from hatchway.kube.api import Object

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from hatchway.cluster.controllers.placement import requests, scaled, tolerates
+from hatchway.cluster.controllers import scheduler
+from hatchway.cluster.controllers.placement import NodeState, choose, requests, scaled, tolerates
 from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.kube.api import Object
@@ -195,3 +197,42 @@ async def test_a_node_that_is_not_ready_takes_pods_that_tolerate_it() -> None:
         await world.settle()
         assert placed(world)["agent"] == "new"
         assert not placed(world)["plain"]
+
+
+async def test_a_pod_whose_decision_takes_long_is_not_decided_for_every_pod_that_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decided: list[str] = []
+    seconds = 0.0
+
+    def slowly(wanted: Object, *rest: Any) -> tuple[NodeState | None, str]:
+        nonlocal seconds
+        decided.append(wanted["metadata"]["name"])
+        if wanted["metadata"]["name"] == "picky":
+            seconds += 1
+        return choose(wanted, *rest)
+
+    monkeypatch.setattr(scheduler, "choose", slowly)
+    monkeypatch.setattr(scheduler, "perf_counter", lambda: seconds)
+    world = World(Scheduler)
+    await world.node("only")
+    async with world.running():
+        for number in range(20):
+            await create(world, f"p{number}")
+        terms = [{"matchExpressions": [{"key": f"k{number}", "operator": "Exists"}]} for number in range(200)]
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+        await create(world, "picky", affinity={"nodeAffinity": required})
+        await create(world, "quick", nodeSelector={"no": "where"})
+        await world.settle()
+        before = Counter(decided)
+        for number in range(20):
+            await world.client.delete("pods", f"p{number}", "d", grace_period=0)
+            await world.settle()
+        assert Counter(decided)["picky"] == before["picky"]
+        assert Counter(decided)["quick"] > before["quick"]
+        # A node that fits is found when it is due again.
+        await world.node("better", labels={"k7": ""})
+        for controller in world.controllers:
+            controller.queue.add(("d", "picky"))
+        await world.settle()
+        assert placed(world)["picky"] == "better"

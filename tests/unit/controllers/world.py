@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hatchway.cluster.controllers.base import Context, Controller, ControllerConfig
+from hatchway.cluster.api.registry.types import Registry, scalable_resources
+from hatchway.cluster.apiserver import served_types
+from hatchway.cluster.controllers.controller import Controller, ControllerConfig, ControllerContext
 from hatchway.kube.api import Object
 from tests.unit.fake_client import FakeClient, copied
 
@@ -31,8 +34,12 @@ class World:
         self.client = FakeClient()
         self.recorder = Recorder()
         self.moment = START
-        self.context = Context(
-            self.client, config or ControllerConfig(), lambda _: self.recorder, clock=lambda: self.moment
+        types = config.types if config and config.types.all() else served_types(Registry())
+        self.context = ControllerContext(
+            self.client,
+            replace(config or ControllerConfig(), types=types, scalable=scalable_resources()),
+            lambda _: self.recorder,
+            clock=lambda: self.moment,
         )
         self.controllers = [kind(self.context) for kind in kinds]
         self._next_ip = 10

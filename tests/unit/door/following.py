@@ -25,7 +25,7 @@ class Page:
 
     async def read(self, until: str) -> None:
         """Read events up to one named `until`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while True:
                 event = await anext(self._stream)
                 if event.startswith(b":"):

@@ -46,19 +46,19 @@ def asked(method: str, fields: dict[str, str], upgrade: bool) -> RequestHead:
 @pytest.mark.parametrize(("method", "fields", "upgrade"), FRIENDLY)
 def test_friends(method: str, fields: dict[str, str], upgrade: bool) -> None:
     head = asked(method, fields, upgrade)
-    assert not Sender.of(head).foreign(head, OWN)
+    assert not Sender.of(head).is_foreign(head, OWN)
 
 
 @pytest.mark.parametrize(("method", "fields", "upgrade"), FOREIGN)
 def test_strangers(method: str, fields: dict[str, str], upgrade: bool) -> None:
     head = asked(method, fields, upgrade)
-    assert Sender.of(head).foreign(head, OWN)
+    assert Sender.of(head).is_foreign(head, OWN)
 
 
 def test_two_origins_are_nobodys() -> None:
     head = asked("GET", {"Origin": OWN.decode()}, False)
     head.headers.append((b"origin", OWN))
-    assert Sender.of(head).foreign(head, OWN)
+    assert Sender.of(head).is_foreign(head, OWN)
 
 
 def test_who_navigates() -> None:
@@ -69,8 +69,8 @@ def test_who_navigates() -> None:
     assert sender(Sec_Fetch_Mode="navigate").navigates
     assert not sender(Accept="*/*").navigates
     assert not sender(Accept="text/html", Sec_Fetch_Mode="cors").navigates
-    assert not sender().browser
-    assert sender(Origin="null").browser and sender(Sec_Fetch_Site="none").browser
+    assert not sender().is_browser
+    assert sender(Origin="null").is_browser and sender(Sec_Fetch_Site="none").is_browser
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_who_navigates() -> None:
     [
         ({"Origin": "http://evil.example"}, "a page of http://evil.example"),
         ({"Origin": "null"}, "a page that hides its address"),
-        ({"Sec-Fetch-Site": "same-site"}, "a page of another name here"),
+        ({"Sec-Fetch-Site": "same-site"}, "a page under another name of this door"),
         ({"Sec-Fetch-Site": "cross-site"}, "a page of another site"),
     ],
 )
 def test_who_asks_in_words(fields: dict[str, str], words: str) -> None:
-    assert Sender.of(asked("GET", fields, False)).who == words
+    assert Sender.of(asked("GET", fields, False)).description == words

@@ -8,42 +8,73 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.door import problems
 from hatchway.door.pages import error_answer
-from hatchway.door.problems import Detail, Problem
+from hatchway.door.problems import absent, notfound, refused, unanswered, unreached
+from hatchway.door.problems.problem import (
+    Detail,
+    DoorProblem,
+    as_error,
+    forward_line,
+    from_error,
+    from_status,
+    placed_at,
+)
+from hatchway.door.problems.unanswered import NoAnswer, no_answer
 from hatchway.errors import Cause, invalid
-from hatchway.proxy.routing import Respond, get_header
+from hatchway.kube import trouble
+from hatchway.proxy.routing import ProxyError, Respond, get_header
 from hatchway.target import Target
 
 WEB = Target("services", "web", "shop", port="http")
+DEV = 'context "dev" (https://10.0.0.1:6443)'
 EVERY = [
-    problems.no_endpoints(WEB, [("web-0", "CrashLoopBackOff")], "app=web"),
-    problems.no_endpoints(WEB, []),
-    problems.dial_refused(
+    absent.no_endpoints(WEB, [("web-0", "CrashLoopBackOff")], "app=web"),
+    absent.no_endpoints(WEB, []),
+    unanswered.dial_refused(
         WEB, "connection refused", [("8080", "http://8080.web.shop.svc.localhost/"), ("9", "")], "10.0.0.1:80"
     ),
-    problems.forbidden("ada", "get", "services/proxy", "shop", "web"),
-    problems.certificate("https://10.0.0.1:6443", "self-signed certificate"),
-    problems.timed_out(WEB, 30),
-    problems.cluster_silent("https://10.0.0.1:6443", "no answer in 10 s"),
-    problems.cluster_away("https://10.0.0.1:6443", "no route to host", "10:42"),
-    problems.not_found(Target("pods", "web-9", "shop"), [("web-0", "http://web-0.shop.pod.localhost/")]),
-    problems.not_found(Target("nodes", "n9")),
-    problems.no_namespace(WEB, [("svc/web -n shop", "http://web.shop.svc.localhost/")], ["shop"]),
-    problems.no_namespace(WEB, [], ["shopping"]),
-    problems.unknown_host("x.localhost"),
-    problems.refused_by_guard("its Origin is http://evil.example", "open the address yourself"),
-    problems.credentials_expired("staging", "Unauthorized", "aws sso login"),
-    problems.needs_forward(WEB, "the API server keeps Authorization for itself"),
-    problems.from_status(431, "the head is larger than 65536 bytes"),
-    problems.from_status(799, ""),
-    problems.from_error(invalid("Pod", "x", [Cause("FieldValueRequired", "Required value", "spec.a")])),
+    refused.forbidden("ada", "get", "services/proxy", "shop", "web"),
+    unreached.certificate("https://10.0.0.1:6443", "self-signed certificate"),
+    unanswered.timed_out(WEB, "dial tcp 10.0.0.1:80: i/o timeout"),
+    unreached.cluster_silent("https://10.0.0.1:6443", "no answer in 10 s"),
+    unreached.cluster_away("https://10.0.0.1:6443", "no route to host"),
+    notfound.not_found(Target("pods", "web-9", "shop"), DEV, [("web-0", "http://web-0.shop.pod.localhost/")]),
+    notfound.not_found(Target("nodes", "n9"), DEV),
+    notfound.no_namespace(WEB, DEV, [("svc/web -n shop", "http://web.shop.svc.localhost/")], ["shop"]),
+    notfound.no_namespace(WEB, DEV, [], ["shopping"]),
+    notfound.unknown_host("x.localhost", "localhost"),
+    refused.refused_by_guard("its Origin is http://evil.example", "open the address yourself"),
+    unreached.credentials_expired("staging", "Unauthorized"),
+    refused.needs_forward(WEB, "the API server keeps Authorization for itself"),
+    from_status(431, "the head is larger than 65536 bytes"),
+    from_status(799, ""),
+    from_error(invalid("Pod", "x", [Cause("FieldValueRequired", "Required value", "spec.a")])),
+    absent.external(WEB, "example.com", [("http://example.com/", "http://example.com/")]),
+    absent.external(WEB, "<script>"),
+    absent.foreign_endpoints(WEB, ["192.0.2.1:80", "[2001:db8::1]:80"]),
+    absent.no_selector(WEB),
+    absent.being_made(WEB, ["web-0"]),
+    absent.no_target_port(WEB, "http", ["web (8080)"], ["web-0"]),
+    absent.no_ports(WEB, [("web-0", "http://web-0.shop.pod.localhost/")]),
+    absent.not_told(WEB, 'services "web" not found', "ada"),
+    absent.not_seen(WEB, ["services", "pods"], "ada"),
+    absent.pod_does_not_run(Target("pods", "web-0", "shop"), "Pending", ended=False),
+    absent.pod_does_not_run(Target("pods", "web-0", "shop"), "Evicted", ended=True),
+    absent.node_not_ready(Target("nodes", "n1"), "connection refused", "Kubelet stopped posting node status."),
+    *(no_answer(cause, WEB, "EOF", unready="its probe fails", upgrade_status=200) for cause in NoAnswer),
+    no_answer(NoAnswer.CLOSED, WEB, "EOF", other=[("svc/web", "http://https.web.shop.svc.localhost/")]),
+    unanswered.api_broken("context dev", "the connection ended"),
+    unanswered.api_broken("context dev", "an upgrade was answered with 200", 200),
+    notfound.kubelet_paths(Target("nodes", "n1"), "http://n1.node.localhost:8001"),
+    notfound.no_such_port(WEB, [("web (80)", "http://web.shop.svc.localhost/"), ("9", "")]),
+    refused.bad_annotation(WEB, "hatchway.dev/host-header", "'a b' cannot be a Host", "Write a name."),
 ]
 
 
@@ -78,7 +109,7 @@ def read(answer: Respond) -> _Reader:
 
 
 @pytest.mark.parametrize("problem", EVERY, ids=lambda problem: problem.kind)
-def test_both_forms_say_the_same(problem: Problem) -> None:
+def test_both_forms_say_the_same(problem: DoorProblem) -> None:
     page, status = error_answer(problem, True), error_answer(problem, False)
     assert page.status == status.status == problem.status
     said = json.loads(status.body)
@@ -88,7 +119,9 @@ def test_both_forms_say_the_same(problem: Problem) -> None:
         "Failure",
         problem.status,
     )
-    assert said.get("reason", "") == problem.reason
+    assert said.get("reason", "") == {403: "Forbidden", 404: "NotFound", 503: "ServiceUnavailable"}.get(
+        problem.status, as_error(problem).reason
+    )
     assert said["message"] == problem.message
     text = read(page).text
     assert problem.title in text
@@ -138,8 +171,20 @@ _hostile = st.one_of(
     st.sampled_from(["javascript:alert(1)", "data:text/html,x", "//evil.example", "http://a.example/"]),
 )
 def test_hostile_names_stay_text(one: str, two: str, url: str) -> None:
-    plain = Problem(
-        "k", 500, "", "t", "m", "h", (("f", "v"),), (Detail("d", "x"),), "dt", (("l", "/x"),), "lt", "r", "rt", ("c",)
+    plain = DoorProblem(
+        kind="k",
+        status=500,
+        title="t",
+        message="m",
+        hint="h",
+        facts=(("f", "v"),),
+        details=(Detail("d", "x"),),
+        details_title="dt",
+        links=(("l", "/x"),),
+        links_title="lt",
+        rule="r",
+        rule_title="rt",
+        commands=("c",),
     )
     hostile = replace(
         plain,
@@ -173,43 +218,67 @@ def test_a_link_to_another_host_without_a_scheme_is_none() -> None:
 
 
 def test_the_missing_rule_allows_what_was_refused() -> None:
-    role, binding = yaml.safe_load_all(problems.forbidden("ada", "get", "services/proxy", "shop", "web").rule)
+    role, binding = yaml.safe_load_all(refused.forbidden("ada", "get", "services/proxy", "shop", "web").rule)
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"], "resourceNames": ["web"]}
     ]
     assert role["metadata"]["namespace"] == "shop"
     assert binding["subjects"][0]["name"] == "ada"
-    unknown = problems.forbidden("", "get", "nodes/proxy")
+    unknown = refused.forbidden("", "get", "nodes/proxy")
     assert "THE-USER" in unknown.rule
     assert "User" not in dict(unknown.facts)
 
 
 def test_the_host_names_are_the_doors_own() -> None:
-    problem = problems.needs_forward(WEB, "why", domain="dev.example.com")
+    problem = placed_at(refused.needs_forward(WEB, "why"), "dev.example.com", "http://dev.example.com/", DEV)
+    assert dict(problem.facts)["Cluster"] == DEV
     assert dict(problem.facts)["Host name"] == "port--http.web.shop.svc.dev.example.com"
 
 
 def test_the_page_tries_again_only_where_that_helps() -> None:
-    assert "data-seconds" in error_answer(problems.cluster_away("s", "e"), True).body.decode()
-    assert "data-seconds" not in error_answer(problems.forbidden("a", "get", "pods"), True).body.decode()
+    assert "data-seconds" in error_answer(unreached.cluster_away("s", "e"), True).body.decode()
+    assert "data-seconds" not in error_answer(refused.forbidden("a", "get", "pods"), True).body.decode()
 
 
 def test_tools_get_what_helps_as_causes() -> None:
-    said = json.loads(error_answer(problems.forbidden("ada", "get", "services/proxy", "shop", "web"), False).body)
+    said = json.loads(error_answer(refused.forbidden("ada", "get", "services/proxy", "shop", "web"), False).body)
     causes = {cause["reason"]: cause["message"] for cause in said["details"]["causes"]}
     assert causes["MissingRule"].startswith("apiVersion: rbac")
     assert causes["Hint"]
-    said = json.loads(error_answer(problems.needs_forward(WEB, "why"), False).body)
-    assert {"reason": "Command", "message": "hatchway forward svc/web:http -n shop"} in said["details"]["causes"]
+    said = json.loads(error_answer(refused.needs_forward(WEB, "why"), False).body)
+    assert {"reason": "Command", "message": "hatchway forward svc/web http -n shop"} in said["details"]["causes"]
 
 
 def test_a_status_that_there_is_already_stays_as_it_is() -> None:
     error = invalid("Pod", "x", [Cause("FieldValueRequired", "Required value", "spec.a")])
-    assert json.loads(error_answer(problems.from_error(error), False).body) == error.status()
+    assert json.loads(error_answer(from_error(error), False).body) == error.status()
 
 
-def test_did_you_mean() -> None:
-    known = ["checkout", "check", "cart", "frontend", "checkout-canary"]
-    assert problems.similar_names("chekout", known)[0] == "checkout"
-    assert "checkout-canary" in problems.similar_names("checkout-", known)
-    assert problems.similar_names("zzz", known) == []
+def test_a_port_forward_line_is_one_that_an_ordinary_user_may_type() -> None:
+    assert forward_line(Target("pods", "web-0", "shop", "https", "443")) == ("hatchway forward pod/web-0 :443 -n shop")
+    assert forward_line(Target("services", "web", "shop", "", "http")) == ("hatchway forward svc/web http -n shop")
+
+
+def test_every_kind_of_problem_is_in_the_documentation() -> None:
+    documented = (Path(__file__).parents[3] / "docs/portal.md").read_text()
+    # The kind of any other error of the API server is its own reason.
+    kinds = {problem.kind for problem in EVERY if problem.original is None}
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in documented] == []
+
+
+@pytest.mark.parametrize(("host", "vpn"), [("127.0.0.1", False), ("cluster.example.com", True)])
+def test_a_cluster_on_this_machine_is_not_asked_for_its_vpn(host: str, vpn: bool) -> None:
+    advice = trouble.advice(ProxyError("dial", "connection refused"), host)
+    page = error_answer(
+        unreached.cluster_away(f"https://{host}:6443", "connection refused", advice), True
+    ).body.decode()
+    assert ("VPN" in page) == vpn
+    assert ("`hatchway up`. It is tried again" in page) != vpn
+
+
+@pytest.mark.parametrize("reason", ["certificate is not yet valid", "certificate has expired"])
+def test_a_certificate_out_of_time_is_a_question_about_the_clock(reason: str) -> None:
+    advice = trouble.advice(ProxyError("tls", f"tls: failed to verify certificate: {reason}"), "127.0.0.1")
+    assert re.match(r"this machine's clock says \d{4}-\d\d-\d\d \d\d:\d\d \S+: is that right\?", advice)
+    other = trouble.advice(ProxyError("tls", "tls: failed to verify certificate: unknown authority"), "127.0.0.1")
+    assert "clock" not in other

@@ -39,13 +39,13 @@ def test_the_page_and_its_files(served: Portal) -> None:
     assert page.headers["X-Content-Type-Options"] == "nosniff"
     assert page.headers["Referrer-Policy"] == "no-referrer"
     assert "{{" not in text
-    paths = re.findall(r'(?:src|href)="(/-/hatchway/[^"]+)"', text)
+    paths = re.findall(r'(?:src|href)="(/-/hatchway/static/[^"]+)"', text)
     assert len(paths) >= 6
     for path in paths:
         answer = ask(served, path)
         assert answer.status == 200, path
         assert "immutable" in answer.headers["Cache-Control"]
-        assert answer.headers["Content-Security-Policy"] == policy
+        assert "form-action 'none'" in answer.headers["Content-Security-Policy"]
         assert answer.read()
     assert not re.search(r"(src|href)=\"(https?:)?//", text)
     assert "style=" not in text
@@ -105,6 +105,101 @@ def test_a_head_of_the_events_ends() -> None:
         answer = ask(served, "/-/hatchway/events", "HEAD")
         assert answer.status == 200
         assert answer.read() == b""
+
+
+def test_a_port_that_is_typed_leads_to_its_host_name(served: Portal) -> None:
+    form = "/-/hatchway/open?kind=pods&namespace=shop&name=web.v2-0&port=8123"
+    answer = ask(served, form)
+    port = served.door.port
+    assert (answer.status, answer.headers["Location"]) == (303, f"http://8123.web--v2-0.shop.pod.localhost:{port}/")
+    assert ask(served, form + "&scheme=https").headers["Location"].startswith("http://https.8123.web--v2-0.shop.pod")
+    node = ask(served, "/-/hatchway/open?kind=nodes&name=node-1&port=%209100%20")
+    assert node.headers["Location"] == f"http://9100.node-1.node.localhost:{port}/"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "kind=pods&namespace=shop&name=web&port=",
+        "kind=pods&namespace=shop&name=web&port=0",
+        "kind=pods&namespace=shop&name=web&port=65536",
+        "kind=pods&namespace=shop&name=web&port=%D9%A1%D9%A2",
+        "kind=pods&namespace=shop&name=web&port=80.evil.example",
+        "kind=pods&namespace=evil.example/&name=web&port=80",
+        "kind=pods&namespace=shop&name=..&port=80",
+        "kind=secrets&namespace=shop&name=web&port=80",
+        "kind=pods&namespace=shop&name=web&port=80&scheme=javascript",
+        "",
+    ],
+)
+def test_what_names_no_port_is_said_and_leads_nowhere(served: Portal, query: str) -> None:
+    answer = ask(served, "/-/hatchway/open?" + query)
+    assert answer.status == 400
+    assert answer.headers["Location"] is None
+    assert json.loads(answer.read())["message"]
+
+
+def test_pages_of_an_object(served: Portal) -> None:
+    pod = next(name for space, name in served.view.pods if name.startswith("checkout-"))
+    for path, said in (
+        (f"pods/shop/{pod}/logs", "<select"),
+        (f"pods/shop/{pod}/events", "No events"),
+        (f"pods/shop/{pod}/yaml", "kind: Pod"),
+        ("services/shop/checkout/yaml", "kind: Service"),
+        ("nodes/node-1/events", "No events"),
+        ("nodes/node-1/yaml", "kind: Node"),
+    ):
+        answer = ask(served, "/-/hatchway/" + path)
+        text = answer.read().decode()
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store"), path
+        policy = answer.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert "style=" not in text
+        assert said in text
+    assert ask(served, "/-/hatchway/pods/shop/gone/yaml").status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "secrets/shop/password/yaml",
+        "configmaps/shop/web/yaml",
+        "services/shop/checkout/logs",
+        "nodes/node-1/logs",
+        "pods/shop/web/exec",
+        "pods/web/yaml",
+        "nodes/shop/node-1/yaml",
+        "pods/shop/%2e%2e/yaml",
+        "pods/shop/..%2f..%2fsecrets%2fpassword/yaml",
+    ],
+)
+def test_nothing_else_has_pages(served: Portal, path: str) -> None:
+    answer = ask(served, "/-/hatchway/" + path)
+    assert answer.status == 404
+    assert b"kind:" not in answer.read()
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("", "/"),
+        ("nodes/node-1", "/-/hatchway/nodes/node-1/events"),
+        ("nodes/node-1/", "/-/hatchway/nodes/node-1/events"),
+        ("services/shop/checkout/", "/-/hatchway/services/shop/checkout/events"),
+        ("services/shop/checkout", "/-/hatchway/services/shop/checkout/events"),
+        ("pods/shop/web-1/", "/-/hatchway/pods/shop/web-1/logs"),
+    ],
+)
+def test_an_object_without_a_page_leads_to_its_first_one(served: Portal, path: str, location: str) -> None:
+    answer = ask(served, "/-/hatchway/" + path)
+    assert (answer.status, answer.headers["Location"]) == (307, location)
+
+
+def test_a_path_that_is_no_page_says_so(served: Portal) -> None:
+    for path in ("nonsense", "secrets/shop/", "services/", "nodes/a/b/c/d/"):
+        answer = ask(served, "/-/hatchway/" + path)
+        assert (answer.status, answer.headers["X-Hatchway-Problem"]) == (404, "not-found"), path
 
 
 def test_other_methods_are_refused(served: Portal) -> None:

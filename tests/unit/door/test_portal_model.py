@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatchway.door.portal.feed import Feed
-from hatchway.door.portal.model import Facts, scope_json, state_json
+from hatchway.door.portal.model import TargetFacts, scope_json, state_json
 from hatchway.target import Target, parse_host_name, parse_proxy_path
 from tests.fake_view import FakeDoor, FakeView, Scope, State, make_node, make_pod, make_service, make_slice
 from tests.unit.door.following import items_of
@@ -33,7 +33,7 @@ async def test_a_service_and_its_ways_in() -> None:
     assert "needs" not in http
     assert https["url"] == "http://443.web.shop.svc.localhost:8001/"
     assert https["path"] == "/api/v1/namespaces/shop/services/https:web:https/proxy/"
-    assert redis["forward"] == "hatchway forward svc/web:6379 -n shop"
+    assert redis["forward"] == "hatchway forward svc/web 6379 -n shop"
     assert redis["needs"]
     assert "url" not in redis
     assert udp["note"]
@@ -125,12 +125,28 @@ async def test_services_with_nothing_behind(service: dict[str, Any], summary: st
     view = FakeView()
     view.put(service)
     item = (await shown(view))["services/a/b"]
-    assert (item["state"], item["summary"]) == ("empty", summary)
+    # What selects pods and has none needs attention; what leads elsewhere has nothing to judge.
+    assert (item["state"], item["summary"]) == ("lacking" if said else "empty", summary)
     assert said in str(item.get("reasons"))
     if not said:
         assert "x.example" in item["ports"][0]["needs"]
         assert item["ports"][0]["barred"]
         assert "forward" not in item["ports"][0]
+
+
+async def test_what_starts_on_first_use_needs_no_attention() -> None:
+    view = FakeView()
+    for namespace in ("kube-system", "a"):
+        service = make_service(namespace, "prometheus", 9090)
+        service["metadata"]["annotations"] = {"hatchway.dev/starts-on-first-use": "waiting"}
+        view.put(service)
+    items = await shown(view)
+    item = items["services/kube-system/prometheus"]
+    assert (item["state"], item["summary"]) == ("empty", "Starts on first use")
+    assert "it starts" in item["reasons"][0]["text"]
+    assert item["url"]
+    # Only the cluster's own services are believed.
+    assert items["services/a/prometheus"]["state"] == "lacking"
 
 
 async def test_what_may_not_be_seen_is_not_guessed_at() -> None:
@@ -168,10 +184,10 @@ async def test_what_the_door_has_learned_is_shown() -> None:
     view.put(make_service("shop", "web", 80))
     feed = Feed(view, door)
     assert "needs" not in (await items_of(feed))["services/shop/web"]["ports"][0]
-    door.known[Target("services", "web", "shop")] = Facts(
+    door.known[Target("services", "web", "shop")] = TargetFacts(
         "localhost (a loopback name)", "api", "asks for Authorization"
     )
-    feed.facts_changed("services", "shop", "web")
+    feed.mark_changed("services", "shop", "web")
     item = (await items_of(feed))["services/shop/web"]
     assert item["ports"][0]["needs"] == "asks for Authorization"
     assert ["Host header", "localhost (a loopback name)"] in item["facts"]
@@ -215,6 +231,6 @@ def test_scopes_and_state() -> None:
     assert state_json(State("away", "no route", "VPN?", 5.0)) == {
         "phase": "away",
         "reason": "no route",
-        "hint": "VPN?",
+        "hint": "VPN? it is tried again by itself",
         "since": 5.0,
     }

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from hatchway.door.address import DoorAddress
 from hatchway.door.diagnosis import Diagnosis
-from hatchway.door.hostheader import Settled
-from hatchway.door.lookup import Found, Lookup
+from hatchway.door.hostheader import HostState
+from hatchway.door.knowledge import TargetKnowledge
 from hatchway.door.targetsite import TargetSite
+from hatchway.door.usersession import UserSession
 from hatchway.kube.connection import Connection
-from hatchway.proxy.routing import Forward, Peer, RequestHead, Respond, ResponseHead, Upstream
-from hatchway.route.ways import Carries, Route, Way
+from hatchway.kube.lookup import LookupResult, ObjectLookup
+from hatchway.proxy.routing import CachedDecision, Forward, Peer, RequestHead, Respond, ResponseHead, Upstream
+from hatchway.route.chooser import RouteChoice, RouteChooser
+from hatchway.route.contract import Route, RouteCapabilities, TargetRoute
 from hatchway.target import Target, format_proxy_path
 from tests.fake_view import make_service
 
@@ -29,30 +34,36 @@ SCRIPT = (
 WEB = Target("services", "web", "shop")
 
 
+LOST = RouteCapabilities(authorization=False, methods=False, codings=False, unchanged=False)
+
+
 class ProxyVerb:
-    """A route that loses what a kube-apiserver's proxy verb loses."""
+    """The choice of a route that loses what a kube-apiserver's proxy verb loses."""
 
-    name, generation, ready = "api", 1, True
+    generation = 1
+    _choice = RouteChoice(cast(Route, object()), LOST)
 
-    async def prepare(self) -> None:
-        pass
+    def choice(self, target: Target) -> RouteChoice:
+        return self._choice
 
-    def way(self, target: Target) -> Way:
-        lost = Carries(authorization=False, upgrade_query=False, methods=False, codings=False, unchanged=False)
+    async def prepare(self, target: Target) -> RouteChoice:
+        return self._choice
+
+    def route_to(self, target: Target) -> TargetRoute:
         upstream = Upstream("key", cast(Any, None))
-        return Way(upstream, format_proxy_path(target, "").encode(), [], lost)
+        return TargetRoute("api", upstream, format_proxy_path(target, "").encode(), [], LOST)
 
 
 class Services:
     """A lookup that knows one service."""
 
     def __init__(self, *ports: Any) -> None:
-        self._found = Found(make_service("shop", "web", *ports))
+        self._found = LookupResult(make_service("shop", "web", *ports))
 
-    async def get(self, kind: str, namespace: str, name: str) -> Found:
+    async def get(self, kind: str, namespace: str, name: str) -> LookupResult:
         return self._found
 
-    async def list(self, resource: str, namespace: str, label_selector: str = "") -> list[Any]:
+    async def list_readable(self, resource: str, namespace: str, label_selector: str = "") -> list[Any]:
         return [self._found.object]
 
     def forget(self) -> None:
@@ -62,31 +73,45 @@ class Services:
 class Learning:
     """A site, and what it has told: the target each time."""
 
-    def __init__(self, *ports: Any, prefix: bytes = b"") -> None:
+    def __init__(
+        self, *ports: Any, prefix: bytes = b"", target: Target = WEB, address: DoorAddress | None = None
+    ) -> None:
         self.told: list[Target] = []
-        connection = cast(Connection, SimpleNamespace(trouble=None, context="test"))
-        lookup = cast(Lookup, Services(*(ports or (("http", 80),))))
-        self.site = TargetSite(
-            WEB,
-            b"prefix.dev.example.com" if prefix else HOST,
-            connection=connection,
-            route=cast(Route, ProxyVerb()),
-            lookup=lookup,
-            diagnosis=Diagnosis(connection, lookup, "dev.example.com"),
-            domain="dev.example.com",
-            wanted="auto",
-            prefix=prefix,
-            learned=self.told.append,
+        self.cached: CachedDecision | None = None
+        found = SimpleNamespace(trouble=None, context="test", label='context "test"', fresh_until=math.inf)
+        connection = cast(Connection, found)
+        host = b"prefix.dev.example.com" if prefix else HOST
+        session = UserSession(connection, cast(RouteChooser, ProxyVerb()), "dev.example.com")
+        session.lookup = cast(ObjectLookup, Services(*(ports or (("http", 80),))))
+        address = address or DoorAddress("dev.example.com")
+        self.knowledge = TargetKnowledge(
+            target,
+            host,
+            host_option="auto",
+            own_host_name=HOST if prefix else b"",
+            exact=bool(prefix),
+            on_change=self.told.append,
         )
+        self.prefix = prefix
+        diagnosis = Diagnosis(connection, session.lookup, address)
+        self.site = TargetSite(self.knowledge, session, host=host, prefix=prefix, address=address, diagnosis=diagnosis)
 
     async def ask(self, *fields: tuple[bytes, bytes], page: tuple[tuple[bytes, bytes], ...] = NAVIGATION) -> Forward:
         """A GET by a person's navigation, or what `page` says instead."""
-        path = self.site.prefix + b"/"
+        path = self.prefix + b"/"
         head = RequestHead("GET", path, path, None, [*page, *fields], "1.1", Peer(("127.0.0.1", 1), "http"))
         decision = self.site.route(head)
         found = decision if isinstance(decision, Forward | Respond) else await cast(Any, decision)
         assert isinstance(found, Forward)
+        self.cached = head.cached
         return found
+
+    def repeats(self, forward: Forward) -> bool:
+        """Whether the next request with the last one's head would be forwarded so without a look."""
+        assert self.cached is not None
+        repeated = self.cached.begin(lambda: pytest.fail("no head is needed"))
+        assert repeated is forward or repeated is None
+        return repeated is not None
 
     def news(self) -> list[Target]:
         """What was told since the last time."""
@@ -115,26 +140,40 @@ async def test_a_page_settles_the_host_once() -> None:
     assert learning.news() == []
     answer(forward)
     assert learning.news() == [WEB]
-    assert learning.site.host_header.settled is Settled.taken
-    answer(await learning.ask())
+    assert learning.knowledge.host_choice.state is HostState.ACCEPTED
+    answer(forward := await learning.ask())
     assert learning.news() == []
-    assert forward.holds is not None and forward.holds()
+    assert learning.repeats(forward)
 
 
 async def test_another_host_is_tried_and_told() -> None:
     learning = Learning()
     forward = await learning.ask()
     learning.news()
-    assert forward.holds is not None and forward.holds()
+    assert learning.repeats(forward)
     again = await refuse(forward, 403, b"Forbidden host")
     assert isinstance(again, Forward)
     assert again.headers[0] == (b"Host", b"localhost")
     assert learning.news() == [WEB]
-    assert not forward.holds()
+    assert not learning.repeats(forward)
 
 
-def forwarded(forward: Forward) -> bytes:
-    return dict(forward.headers)[b"X-Forwarded-Host"]
+async def test_a_request_whose_cookies_were_left_out_is_looked_at_again() -> None:
+    """The same bytes go with the cookie as soon as it is known."""
+    learning = Learning()
+    learning.site._cookies.record_set_cookie(b"own=1")
+    for cookie, passed, kept in ((b"own=1; new=2", b"own=1", False), (b"own=1", b"own=1", True)):
+        worker = (*SCRIPT, (b"Sec-Fetch-Dest", b"serviceworker"), (b"Cookie", cookie))
+        forward = await learning.ask(page=worker)
+        assert dict(forward.headers)[b"Cookie"] == passed
+        assert (learning.cached is not None) is kept
+    learning.site._cookies.record_set_cookie(b"new=2")
+    forward = await learning.ask(page=(*SCRIPT, (b"Sec-Fetch-Dest", b"serviceworker"), (b"Cookie", b"own=1; new=2")))
+    assert dict(forward.headers)[b"Cookie"] == b"own=1; new=2" and learning.repeats(forward)
+
+
+def forwarded(forward: Forward) -> bytes | None:
+    return dict(forward.headers).get(b"X-Forwarded-Host")
 
 
 async def test_a_401_without_a_challenge_may_be_about_the_host() -> None:
@@ -147,8 +186,8 @@ async def test_a_401_without_a_challenge_may_be_about_the_host() -> None:
     assert forwarded(again) == HOST + b":8001"
 
 
-async def test_the_forwarded_host_agrees_with_the_host_where_that_is_compared() -> None:
-    """qBittorrent compares Referer, which follows the Host, with X-Forwarded-Host."""
+async def test_no_forwarded_host_where_it_is_compared_with_another_one() -> None:
+    """As qBittorrent does: it compares Referer, which follows the Host, with X-Forwarded-Host."""
     learning = Learning()
     again = await refuse(await learning.ask(), 401, b"")
     assert isinstance(again, Forward)
@@ -156,23 +195,23 @@ async def test_the_forwarded_host_agrees_with_the_host_where_that_is_compared() 
     # Two of the page's files at once: neither waits for what the other one learns.
     for script in [await learning.ask(page=SCRIPT), await learning.ask(page=SCRIPT)]:
         assert forwarded(script) == HOST + b":8001"
-        agreeing = await refuse(script, 401, b"")
-        assert isinstance(agreeing, Forward)
-        assert (b"Host", b"localhost") in agreeing.headers and (b"Referer", b"http://localhost/") in agreeing.headers
-        assert forwarded(agreeing) == b"localhost"
-        assert dict(agreeing.headers)[b"Forwarded"].endswith(b'host="localhost";proto=http')
-        answer(agreeing)
-    assert forwarded(await learning.ask(page=SCRIPT)) == b"localhost"
+        bare = await refuse(script, 401, b"")
+        assert isinstance(bare, Forward)
+        assert (b"Host", b"localhost") in bare.headers and (b"Referer", b"http://localhost/") in bare.headers
+        assert forwarded(bare) is None
+        answer(bare)
+    script = await learning.ask(page=SCRIPT)
+    assert forwarded(script) is None and script.headers[0] == (b"Host", b"localhost")
 
 
-async def test_a_forwarded_host_that_agrees_and_is_refused_is_not_tried_again() -> None:
+async def test_a_request_without_forwarded_fields_that_is_refused_too_is_not_tried_again() -> None:
     learning = Learning()
     again = await refuse(await learning.ask(), 403, b"")
     assert isinstance(again, Forward)
     answer(again)
-    agreeing = await refuse(await learning.ask(page=SCRIPT), 403, b"")
-    assert isinstance(agreeing, Forward)
-    assert await refuse(agreeing, 403, b"") is None
+    bare = await refuse(await learning.ask(page=SCRIPT), 403, b"")
+    assert isinstance(bare, Forward)
+    assert await refuse(bare, 403, b"") is None
     script = await learning.ask(page=SCRIPT)
     assert forwarded(script) == HOST + b":8001"
     assert await refuse(script, 403, b"") is None
@@ -187,7 +226,7 @@ async def test_under_a_prefix_an_application_may_be_at_home_at_its_own_host_name
     assert forward.edit_response is not None
     head = ResponseHead(301, b"", [(b"Location", b"http://" + HOST + b"/"), (b"Cache-Control", b"max-age=60")])
     forward.edit_response(head)
-    assert head.headers == [(b"Location", learning.site.prefix + b"/"), (b"Cache-Control", b"no-store")]
+    assert head.headers == [(b"Location", learning.prefix + b"/"), (b"Cache-Control", b"no-store")]
     assert (await learning.ask(page=page)).headers[0] == (b"Host", HOST)
     # And what refuses the name that all have in common may take its own.
     learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
@@ -203,7 +242,10 @@ async def test_the_scheme_that_is_found_is_told() -> None:
     again = await refuse(forward, 400, b"Client sent an HTTP request to an HTTPS server.")
     assert isinstance(again, Forward)
     assert b"/https:web:odd/proxy" in again.target
+    assert learning.news() == []
+    answer(again, 404)
     assert learning.news() == [WEB]
+    assert b"/https:web:odd/proxy" in (await learning.ask()).target
 
 
 async def test_what_the_route_cannot_carry_is_told_once() -> None:
@@ -218,7 +260,7 @@ async def test_what_the_route_cannot_carry_is_told_once() -> None:
         # The page names the target as this door does.
         assert b"<dd>port--http.web.shop.svc.dev.example.com</dd>" in said.body
         assert learning.news() == news
-    assert "password" in learning.site.needs_forward
+    assert "password" in learning.knowledge.needs_forward
 
 
 @pytest.mark.parametrize("code", [404, 503])
@@ -229,4 +271,39 @@ async def test_the_api_servers_refusal_is_no_news(code: int) -> None:
     status = json.dumps({"kind": "Status", "apiVersion": "v1", "code": code, "message": "no"}).encode()
     await refuse(forward, code, status, (b"Content-Type", b"application/json"))
     assert learning.news() == []
-    assert learning.site.host_header.settled is Settled.open
+    assert learning.knowledge.host_choice.state is HostState.OPEN
+
+
+async def test_the_root_of_a_node_shows_what_a_kubelet_offers() -> None:
+    """A kubelet answers `404 page not found` there, which tells a person nothing."""
+    learning = Learning(target=Target("nodes", "n1"))
+    refusal = 404, b"404 page not found\n", (b"Content-Type", b"text/plain")
+    page = await refuse(await learning.ask(), *refusal)
+    assert isinstance(page, Respond) and page.status == 404
+    assert (b"X-Hatchway-Problem", b"kubelet-paths") in page.headers
+    text = page.body.decode()
+    assert 'href="http://n1.node.dev.example.com/pods"' in text
+    assert 'href="http://n1.node.dev.example.com/metrics/cadvisor"' in text
+    # Programs, and other targets, get the answer as it is.
+    assert await refuse(await learning.ask(page=SCRIPT), *refusal) is None
+    assert await refuse(await Learning().ask(), *refusal) is None
+
+
+async def test_the_root_of_a_node_under_a_prefix_links_below_the_prefix() -> None:
+    learning = Learning(target=Target("nodes", "n1"), prefix=b"/api/v1/nodes/n1/proxy")
+    page = await refuse(await learning.ask(), 404, b"404 page not found\n")
+    assert isinstance(page, Respond)
+    assert 'href="/api/v1/nodes/n1/proxy/pods"' in page.body.decode()
+
+
+async def test_a_door_that_browsers_reach_by_https() -> None:
+    """The scheme is a value from outside: it decides Origin, redirects and what the application is told."""
+    learning = Learning(address=DoorAddress("dev.example.com", "https", 8001))
+    origin = b"https://" + HOST + b":8001"
+    forward = await learning.ask((b"Origin", origin), page=SCRIPT[:1])
+    fields = dict(forward.headers)
+    assert fields[b"X-Forwarded-Proto"] == b"https" and fields[b"Origin"] == origin
+    head = ResponseHead(302, b"", [(b"Location", b"http://web.shop.svc.cluster.local/login")])
+    assert forward.edit_response is not None
+    forward.edit_response(head)
+    assert head.headers == [(b"Location", origin + b"/login")]

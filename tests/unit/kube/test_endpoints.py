@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hatchway.kube.endpoints import (
+from hatchway.kube.readyendpoints import (
     Endpoint,
     Endpoints,
     NotReady,

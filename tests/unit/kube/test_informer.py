@@ -14,7 +14,8 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object, WatchEvent
 from hatchway.kube.http import LineSplitter
 from hatchway.kube.informer import Informer
-from hatchway.kube.relist import differences, key_of
+from hatchway.kube.objects import key_of
+from hatchway.kube.relist import differences
 
 
 def made(name: str, version: int = 1, uid: str = "") -> Object:

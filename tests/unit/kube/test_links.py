@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hatchway.kube.links import links
+from hatchway.kube.portlinks import links
 from hatchway.target import Target
 
 

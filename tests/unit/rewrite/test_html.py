@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hatchway.rewrite import encoding
 from hatchway.rewrite.html import URL_ATTRIBUTES, VALUE_LIMIT, HtmlRewriter
-from hatchway.rewrite.rules import KubernetesRule
+from hatchway.rewrite.urlrules import KubernetesRule
 
 PREFIX = b"/api/v1/namespaces/default/services/web:http/proxy"
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from hatchway.rewrite.csp import rewrite_policy
 from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.prefix import Fields, PrefixRewriter
-from hatchway.rewrite.rules import KubernetesRule, PrefixRule, UnprefixRule
 from hatchway.rewrite.stray import proxy_prefix, stray_target
 from hatchway.rewrite.unprefix import Unprefixer
+from hatchway.rewrite.urlrules import KubernetesRule, PrefixRule, UnprefixRule
 from tests.unit.rewrite.pieces import ENDPOINT, HOST, PREFIX, rule, whole
 
-PAGE = b"<!DOCTYPE html><html><head><title>t</title></head><body><a href=/x>x</a><script>import('/m.js')</script></body></html>"
+PAGE = (
+    b"<!DOCTYPE html><html><head><title>t</title></head><body><a "
+    b"href=/x>x</a><script>import('/m.js')</script></body></html>"
+)
 
 
 def rewriter(mode: str = "full", **request: str) -> PrefixRewriter:
@@ -30,7 +33,7 @@ def rewriter(mode: str = "full", **request: str) -> PrefixRewriter:
 
 def edited(fields: Fields, body: bytes = b"", status: int = 200, **request: str) -> tuple[dict[str, str], bytes]:
     headers = list(fields)
-    transform = rewriter(**request).edit(status, headers)
+    transform = rewriter(**request).edit_response(status, headers)
     if transform is not None:
         body = transform.feed(body) + transform.finish()
     return {name.decode().lower(): value.decode() for name, value in headers}, body
@@ -58,8 +61,11 @@ def html(*fields: tuple[bytes, bytes]) -> Fields:
         ("Refresh", "5; url=/x", "5; url=P/x"),
         ("Refresh", "0;URL='/x'", "0;URL='P/x'"),
         ("Refresh", "5", "5"),
-        ("Link", '</a.js>; rel=preload, <https://e.com/b>; rel="x"', '<P/a.js>; rel=preload, <https://e.com/b>; rel="x"'),
+        ("Link", '</a.js>; rel=preload, <https://e.com/b>; rel="x"', '<P/a.js>; rel=preload, <https://e.com/b>; '
+                                                                     'rel="x"'),
         ("Service-Worker-Allowed", "/", "P/"),
+        ("Service-Worker-Allowed", "../../..", "P/"),
+        ("Service-Worker-Allowed", "/%2e%2e/", "P/"),
         ("SourceMap", "/x.map", "P/x.map"),
         ("HX-Redirect", "/x", "P/x"),
         ("Reporting-Endpoints", 'default="/r", b="https://e.com/r"', 'default="P/r", b="https://e.com/r"'),
@@ -80,9 +86,9 @@ def test_fields(name: str, value: str, expected: str) -> None:
         return re.sub(r"(?<=//)H", HOST.decode(), text).encode()
 
     headers: Fields = [(name.encode(), fill(real(value)))]
-    assert rewriter().edit(302, headers) is None
+    assert rewriter().edit_response(302, headers) is None
     assert headers == [(name.encode(), fill(expected))]
-    rewriter().edit(302, headers)
+    rewriter().edit_response(302, headers)
     assert headers == [(name.encode(), fill(expected))]  # once is enough
 
 
@@ -92,7 +98,9 @@ def test_clear_site_data_is_dropped() -> None:
 
 def test_a_page() -> None:
     headers, body = edited(
-        html((b"Content-Length", b"99"), (b"ETag", b'"x"'), (b"Accept-Ranges", b"bytes")), PAGE, Sec_Fetch_Dest="document"
+        html((b"Content-Length", b"99"), (b"ETag", b'"x"'), (b"Accept-Ranges", b"bytes")),
+        PAGE,
+        Sec_Fetch_Dest="document",
     )  # fmt: skip
     assert headers["etag"] == '"x"' and "content-length" not in headers and "accept-ranges" not in headers
     script = rewriter().element()
@@ -110,7 +118,7 @@ def test_coded_pages() -> None:
     _, body = edited(html((b"Content-Encoding", b"br")), b"\x00 coded")
     assert body == b"\x00 coded"
     headers_list = html((b"Content-Encoding", b"gzip"))
-    transform = rewriter().edit(200, headers_list, decode=True)
+    transform = rewriter().edit_response(200, headers_list, decode=True)
     assert transform is not None
     assert PREFIX + b"/x" in transform.feed(gzip.compress(PAGE)) + transform.finish()
     assert [name for name, _ in headers_list if name == b"Content-Encoding"] == []
@@ -118,7 +126,7 @@ def test_coded_pages() -> None:
 
 @pytest.mark.parametrize("status", [204, 206, 304])
 def test_parts_and_nothing(status: int) -> None:
-    assert rewriter().edit(status, html()) is None
+    assert rewriter().edit_response(status, html()) is None
 
 
 @pytest.mark.parametrize("kind", ["empty", "image", "style"])
@@ -143,7 +151,8 @@ def test_xhtml_stays_well_formed() -> None:
     page = (
         b'<?xml version="1.0"?>\n<!DOCTYPE html [ <!ENTITY nbsp "&#xA0;"> ]>\n'
         b'<html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="/a.js"/></head>'
-        b'<body><a href="/x?a&amp;b">x&nbsp;</a><script><![CDATA[ if (1 < 2) x = location.pathname ]]></script></body></html>'
+        b'<body><a href="/x?a&amp;b">x&nbsp;</a><script><![CDATA[ if (1 < 2) x = location.pathname '
+        b"]]></script></body></html>"
     )
     kind: Fields = [(b"Content-Type", b"application/xhtml+xml; charset=utf-8")]
     headers, body = edited(kind, page, Sec_Fetch_Dest="document")
@@ -187,7 +196,10 @@ def hash_source() -> str:
         ("default-src 'none'", "default-src 'none'; script-src HASH"),
         ("script-src 'nonce-abc' 'strict-dynamic'", "script-src 'nonce-abc' 'strict-dynamic'"),
         ("script-src 'self' 'unsafe-inline'", "script-src 'self' 'unsafe-inline'"),
-        ("script-src 'unsafe-inline' 'sha256-AAAA'", "script-src 'unsafe-inline' 'sha256-AAAA' HASH"),
+        ("script-src 'unsafe-inline' 'sha256-AAAA'", "script-src 'unsafe-inline' 'sha256-AAAA' NONCE HASH"),
+        ("default-src 'sha256-AAAA'", "default-src 'sha256-AAAA' NONCE; script-src 'sha256-AAAA' NONCE HASH"),
+        ("style-src 'sha384-AAAA'", "style-src 'sha384-AAAA' NONCE"),
+        ("trusted-types a; require-sri-for script", "trusted-types a hatchway"),
         ("script-src 'self'; script-src-elem 'self'", "script-src 'self' HASH; script-src-elem 'self' HASH"),
         ("img-src *; report-uri /csp /b", "img-src *; report-uri P/csp P/b"),
         ("script-src 'self', script-src *", "script-src 'self' HASH, script-src * HASH"),
@@ -195,12 +207,23 @@ def hash_source() -> str:
     ],
 )
 def test_policies(policy: str, expected: str) -> None:
-    headers, body = edited(html((b"Content-Security-Policy", policy.encode())), PAGE, Sec_Fetch_Dest="document")
-    wanted = expected.replace("HASH", hash_source()).replace("P/", PREFIX.decode() + "/")
-    assert headers["content-security-policy"].split() == wanted.split()
+    headers, body = edited(
+        html((b"Content-Security-Policy", policy.encode()), (b"ETag", b'"1"')), PAGE, Sec_Fetch_Dest="document"
+    )
+    wanted = expected.replace("P/", PREFIX.decode() + "/").replace("HASH", hash_source())
+    found = headers["content-security-policy"]
+    nonce = re.search(r"'nonce-(?!abc)[\w-]+'", found)
+    assert found.split() == (wanted.replace("NONCE", nonce[0]) if nonce else wanted).split()
+    # Fields of another response would have another nonce.
+    assert ("etag" in headers) is (nonce is None)
     assert rewriter().element(b"abc" if "nonce" in policy else None) in body
     # A script that is known by its hash keeps its text.
     assert (b"import('/m.js')" in body) is ("sha256" in policy)
+
+
+def test_a_304_says_nothing_of_policies() -> None:
+    headers, _ = edited(html((b"Content-Security-Policy", b"script-src 'self'")), b"", status=304)
+    assert "content-security-policy" not in headers
 
 
 def test_policy_is_allowed_once() -> None:
@@ -239,12 +262,12 @@ def test_kubernetes_mode_does_no_more() -> None:
     made = rewriter("kubernetes")
     fields: Fields = html((b"Set-Cookie", b"a=1; Path=/"), (b"Link", b"</x>"), (b"Content-Security-Policy", b"x"))
     headers = list(fields)
-    transform = made.edit(200, headers)
+    transform = made.edit_response(200, headers)
     assert headers == fields
     assert transform is not None
     assert transform.feed(PAGE) + transform.finish() == PAGE.replace(b"=/x", b"=" + PREFIX + b"/x")
     headers = html((b"Location", b"http://" + HOST + b"/x"))
-    assert made.edit(302, headers) is None
+    assert made.edit_response(302, headers) is None
     assert headers[1] == (b"Location", b"http://" + HOST + PREFIX + b"/x")
     sent: Fields = [(b"Accept-Encoding", b"br"), (b"Referer", b"https://" + HOST + PREFIX + b"/")]
     assert made.edit_request(sent) == sent
@@ -257,7 +280,7 @@ def test_multistatus() -> None:
     fields: Fields = [(b"Content-Type", b"application/xml")]
     assert edited(fields, body, 207)[1] == body.replace(b"/dav/x", PREFIX + b"/dav/x")
     assert edited(fields, body, 200)[1] == body
-    transform = rewriter().edit(207, list(fields))
+    transform = rewriter().edit_response(207, list(fields))
     assert transform is not None
     pieces = b"".join(transform.feed(body[at : at + 1]) for at in range(len(body))) + transform.finish()
     assert pieces == body.replace(b"/dav/x", PREFIX + b"/dav/x")
@@ -298,7 +321,7 @@ def test_unprefix_undoes_what_an_api_server_did(parts: list[bytes]) -> None:
     page = b"".join(parts)
     prefixed = whole(lambda: HtmlRewriter(KubernetesRule(PREFIX, HOST, ENDPOINT)), page)
     headers = html((b"Content-Length", b"9"))
-    transform = Unprefixer(PREFIX, (HOST,)).edit(200, headers)
+    transform = Unprefixer(PREFIX, (HOST,)).edit_response(200, headers)
     assert transform is not None
     assert transform.feed(prefixed) + transform.finish() == page
     assert headers == html()
@@ -320,14 +343,14 @@ def test_unprefix_undoes_what_an_api_server_did(parts: list[bytes]) -> None:
 )
 def test_unprefix_location(value: bytes, expected: bytes) -> None:
     headers: Fields = [(b"Location", value), (b"Content-Type", b"text/html")]
-    assert Unprefixer(PREFIX, (HOST,)).edit(302, headers) is None
+    assert Unprefixer(PREFIX, (HOST,)).edit_response(302, headers) is None
     assert headers[0] == (b"Location", expected)
 
 
 def test_unprefix_leaves_what_the_api_server_leaves() -> None:
     for fields in (html((b"Content-Encoding", b"br")), [(b"Content-Type", b"text/css")]):
         headers = list(fields)
-        assert Unprefixer(PREFIX).edit(200, headers) is None
+        assert Unprefixer(PREFIX).edit_response(200, headers) is None
         assert headers == fields
 
 

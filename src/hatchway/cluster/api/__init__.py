@@ -1,0 +1,1 @@
+"""The API server. docs/architecture.md lists its rooms from the top down."""

@@ -1,50 +1,148 @@
-"""Limits of the work that one request makes.
+"""Limits the work of one request, and keeps the event loop free while it is done.
 
-The API server has one event loop. What takes long to read, patch or check is done on a thread, which shares the
-interpreter with the loop a few milliseconds at a time. A single call into C cannot be interrupted so, and its time grows
-with the number of values: therefore a request holds no more of them than MAX_VALUES, far above what any object of
-Kubernetes has within its 1.5 MiB.
+The API server has one event loop. Long work is done in one of two ways:
+
+- on a thread (`run_sized`, `run_apart`), when it uses no shared state that may change. The thread and the loop take
+turns in the interpreter, a few milliseconds each. But a single call into C is not interrupted, and its time grows with
+the number of values. So a request or a stored object has at most MAX_VALUES values, which is far more than Kubernetes'
+objects of up to 1.5 MiB have;
+- on the loop in slices (`Pace`), when it is many small steps, such as encoding the items of a list. Each turn of the
+loop does only one slice of all such work, however many requests there are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from hatchway.errors import ApiError
+import msgspec
+
+from hatchway.errors import ApiError, bad_request
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_VALUES = 100_000
-# From this size on (bytes of JSON) a request or an object is dealt with on the thread.
+MAX_VALUES = 50_000
+# Requests and objects of at least this size (bytes of JSON) are handled on the thread.
 HEAVY = 32 * 1024
+# The largest object (bytes of JSON), which is also the largest body of a request.
+MAX_OBJECT = 3 * 1024 * 1024
 _CHUNK = 64 * 1024
-# One thread: more of them would only share the interpreter with the loop in smaller parts.
+# Seconds of the first slice, which most requests do not use up, and of each further one.
+_FIRST_SLICE, _SLICE = 0.002, 0.005
+# A single thread, because more threads would only divide the interpreter's time further.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="large requests")
+
+_under_way = 0
+
+
+def is_busy() -> bool:
+    """Return True while the thread works."""
+    return _under_way > 0
+
+
+async def run_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function on the thread. It must not use shared state that may change."""
+    global _under_way
+    _under_way += 1
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_thread, lambda: function(*args, **kwargs))
+    finally:
+        _under_way -= 1
 
 
 async def run_sized(size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function that touches nothing that others change: at once for small sizes, else on the thread.
+    """Call a function at once for a small size, else on the thread. It must not use shared state that may change.
 
     size: bytes of JSON that it works on.
     """
     if size < HEAVY:
         return function(*args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_thread, lambda: function(*args, **kwargs))
+    return await run_apart(function, *args, **kwargs)
+
+
+class _Turns:
+    """Gives the event loop to one slice of long work at a time, first come first served."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def next(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # A process has one loop at a time; what waited in a former loop has ended with it.
+            self._loop = loop
+            self._waiting.clear()
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._grant)
+        await waiter
+
+    def _grant(self) -> None:
+        waiting = self._waiting
+        # A cancelled waiter uses no turn.
+        while waiting and waiting[0].done():
+            waiting.popleft()
+        if waiting:
+            waiting[0].set_result(None)
+            waiting.popleft()
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._grant)
+
+
+_turns = _Turns()
+
+
+class Pace:
+    """Measures the slices of one piece of long work on the event loop.
+
+    When `due` returns True, call `rest` at a point where other tasks may run:
+
+        for item in many:
+            if pace.due():
+                await pace.rest()
+            ...
+    """
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = time.perf_counter() + _FIRST_SLICE
+
+    def due(self) -> bool:
+        """Return True when the slice is used up."""
+        return time.perf_counter() >= self._until
+
+    async def rest(self) -> None:
+        """Let other tasks run, then begin a new slice."""
+        await _turns.next()
+        self._until = time.perf_counter() + _SLICE
 
 
 def too_many_values() -> ApiError:
+    """Return the error for a request that holds more than MAX_VALUES values: 413."""
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: it holds more than {MAX_VALUES} values")
 
 
+# Parses a text without making values of it.
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
+
+
 def check_values(body: bytes) -> None:
-    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values. Reads no more than it must."""
+    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 if they are nested too deeply, too.
+
+    Values are counted by commas and opening brackets. The text is parsed only when there are too many of them.
+    """
     if body.count(b",") + body.count(b"[") + body.count(b"{") <= MAX_VALUES:
         return
-    # Commas and brackets inside strings do not count.
+    # Commas and brackets inside strings do not count. A chunk never ends with a backslash, so that no escape sequence
+    # is divided.
     count, inside, at = 0, False, 0
     while at < len(body):
         end = min(at + _CHUNK, len(body))
@@ -59,4 +157,22 @@ def check_values(body: bytes) -> None:
         inside ^= len(parts) % 2 == 0
         count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
         if count > MAX_VALUES:
-            raise too_many_values()
+            raise _refused(body)
+
+
+def _refused(body: bytes) -> ApiError:
+    """Return the error for a JSON text with too many values, or one that is nested too deeply."""
+    try:
+        _skim(body)
+    except RecursionError:
+        return bad_request("json parse error: nested too deep")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    return too_many_values()
+
+
+def check_object(data: bytes) -> None:
+    """Raise ApiError 413 when an object has become too large as JSON, even if only by small changes."""
+    if len(data) > MAX_OBJECT:
+        raise ApiError(413, "RequestEntityTooLarge", f"the object would become too large: limit is {MAX_OBJECT} bytes")
+    check_values(data)

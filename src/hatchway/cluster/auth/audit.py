@@ -1,8 +1,8 @@
-"""The audit log: who asked what, and what came of it, one audit.k8s.io/v1 Event a line, at level Metadata.
+"""The audit log: who asked for what, and with which result. One audit.k8s.io/v1 Event a line, at level Metadata.
 
-Requests leave their event in a bounded queue; a thread of its own writes. When it cannot keep up, events are dropped
-and counted, requests never wait. No bodies and no header values but User-Agent are written, and of a query only what
-the API itself defines: an application behind the proxy may have tokens in its own.
+Requests put their events into a bounded queue; a separate thread writes them. When it cannot keep up, events are
+dropped and counted; requests never wait. Bodies are not written, nor header values other than User-Agent. Only the
+query parameters that the API itself defines are written: those of an application behind the proxy may hold tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from hatchway.proxy.routing import RequestHead
 _log = logging.getLogger(__name__)
 _QUEUE = 16384
 _PACE = 0.1  # seconds
-# Printable, and the same in JSON as it stands.
+_READS = frozenset(("get", "list", "watch"))
+_UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
+# The most characters of a client's text that an event keeps, because the queue bounds only the number of events.
+LONGEST = 8192
+# Printable characters that JSON does not escape.
 _GOOD_ID = re.compile(rb"[ !#-\[\]-~]{1,64}")
 _ENCODER = msgspec.json.Encoder()
 _EVENT = (
@@ -39,16 +43,17 @@ _EVENT = (
 _QUERY = frozenset(
     b"labelSelector fieldSelector watch resourceVersion resourceVersionMatch timeoutSeconds limit continue "
     b"allowWatchBookmarks sendInitialEvents dryRun fieldManager fieldValidation force pretty gracePeriodSeconds "
-    b"propagationPolicy orphanDependents timeout container follow previous tailLines sinceSeconds timestamps limitBytes "
+    b"propagationPolicy orphanDependents timeout container follow previous tailLines sinceSeconds timestamps "
+    b"limitBytes "
     b"verbose exclude".split()
 )
 
 
 @dataclass(slots=True)
-class Record:
-    """What is known of a request when it is authorized; the same for every time that it comes again.
+class AuditRecord:
+    """The facts of a request when it is authorized; shared by repetitions of the same request.
 
-    Not to be changed after its first event: `constant` then holds what all its events have in common, as JSON.
+    Do not change it after its first event: `constant` then holds, as JSON, what all its events have in common.
     """
 
     verb: str
@@ -69,8 +74,8 @@ class Record:
     constant: bytes = b""
 
 
-class _Ids:
-    """UUIDs by form: random bits for this process and a counter, since they are names and not secrets."""
+class _AuditIds:
+    """Makes IDs in the form of UUIDs: random bits of this process and a counter, since they need not be secret."""
 
     def __init__(self) -> None:
         text = os.urandom(16).hex()
@@ -81,13 +86,13 @@ class _Ids:
         return self._form % self._next()
 
 
-_new_id = _Ids().make
+_new_id = _AuditIds().make
 
 
 def audit_id(given: bytes | None) -> bytes:
-    """A request's id: the client's own when it sent a reasonable one (apiserver `filters/audit_init.go`), else a new one.
+    """Return a request's id: the client's own when it sent a reasonable one, else a new one.
 
-    given: the header Audit-ID.
+    given: the header Audit-ID (apiserver `filters/audit_init.go`).
     """
     if given is None:
         return _new_id()
@@ -97,15 +102,16 @@ def audit_id(given: bytes | None) -> bytes:
 
 
 def uri(head: RequestHead, *, proxied: bool) -> bytes:
-    """The request-target as it may be written down."""
+    """Return the part of the request-target that may be logged."""
+    path = head.path[:LONGEST]
     if not head.query or proxied:
-        return head.path
+        return path
     kept = [part for part in head.query.split(b"&") if part.partition(b"=")[0] in _QUERY]
-    return head.path + b"?" + b"&".join(kept) if kept else head.path
+    return (path + b"?" + b"&".join(kept))[:LONGEST] if kept else path
 
 
-def event(record: Record, audit_id: bytes, received: float, status: int, finished: float) -> bytes:
-    """The Event (apiserver `pkg/apis/audit/v1/types.go`) as JSON. received, finished: POSIX seconds."""
+def event(record: AuditRecord, audit_id: bytes, received: float, status: int, finished: float) -> bytes:
+    """Return the Event (apiserver `pkg/apis/audit/v1/types.go`) as JSON. received, finished: POSIX seconds."""
     constant = record.constant
     if not constant:
         constant = record.constant = _encode(_constant(record)).removeprefix(b"{")
@@ -122,8 +128,8 @@ def event(record: Record, audit_id: bytes, received: float, status: int, finishe
     )
 
 
-def _constant(record: Record) -> dict[str, Any]:
-    """What does not depend on when the request came and on what became of it."""
+def _constant(record: AuditRecord) -> dict[str, Any]:
+    """Return the part of an Event that depends neither on the request's time nor on its result."""
     out: dict[str, Any] = {
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
@@ -131,13 +137,13 @@ def _constant(record: Record) -> dict[str, Any]:
         "stage": "ResponseComplete",
         "requestURI": record.uri.decode("utf-8", "backslashreplace"),
         "verb": record.verb,
-        "user": _user(record.user),
+        "user": record.user.as_object() if record.user is not None else {},
     }
     if record.impersonated is not None:
-        out["impersonatedUser"] = _user(record.impersonated)
+        out["impersonatedUser"] = record.impersonated.as_object()
     sources = []
     if record.forwarded_for:
-        sources = [item.strip().decode("latin-1") for item in record.forwarded_for.split(b",")[:8]]
+        sources = [item.strip().decode("latin-1") for item in record.forwarded_for[:1024].split(b",")[:8]]
     if record.source and record.source not in sources:
         sources.append(record.source)
     if sources:
@@ -166,21 +172,8 @@ def _encode(value: dict[str, Any]) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        # Lone surrogates, which a name in a token can have: escaped, they are still JSON.
+        # A name in a token can have lone surrogates; as escapes they are valid JSON.
         return json.dumps(value).encode()
-
-
-def _user(user: UserInfo | None) -> dict[str, Any]:
-    if user is None:
-        return {}
-    out: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        out["uid"] = user.uid
-    if user.groups:
-        out["groups"] = list(user.groups)
-    if user.extra:
-        out["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return out
 
 
 @lru_cache(maxsize=8)
@@ -191,8 +184,8 @@ def _second(seconds: int) -> bytes:
 class AuditLog:
     """Writes events to a file (0600) that is rotated: `audit.log`, `audit.log.1` ... `audit.log.BACKUPS`.
 
-    Events are encoded where they happen, which costs microseconds, and written by a thread that does nothing else, so
-    that it never holds the interpreter's lock while requests wait.
+    Events are encoded on the event loop, which takes microseconds, and written by a thread that does nothing else, so
+    that requests do not wait for the interpreter's lock.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 16 * 1024 * 1024, backups: int = 3) -> None:
@@ -207,8 +200,8 @@ class AuditLog:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
-    def write(self, record: Record, audit_id: bytes, received: float, status: int, finished: float) -> None:
-        """Hand over a finished request. received, finished: POSIX seconds. Never waits."""
+    def write(self, record: AuditRecord, audit_id: bytes, received: float, status: int, finished: float) -> None:
+        """Record a finished request, without waiting. received, finished: POSIX seconds."""
         if len(self._lines) >= _QUEUE:
             self.dropped += 1
             return
@@ -228,7 +221,7 @@ class AuditLog:
         descriptor = -1
         while not (self._closing.is_set() and not self._lines):
             self._some.wait()
-            # Collect for a moment: one wake-up for many events.
+            # Wait a moment, so that many events are written at once.
             self._closing.wait(_PACE)
             self._some.clear()
             self._asleep = True
@@ -244,7 +237,7 @@ class AuditLog:
                     descriptor = -1
                     self._rotate()
             except OSError as error:
-                # A full disk must not end the log for good, nor be silent.
+                # A full disk must not end the audit log; events that cannot be written are counted.
                 self.dropped += len(batch)
                 _log.error("cannot write %s: %s", self.path, error.strerror)
             if self.dropped != reported:
@@ -270,3 +263,19 @@ def _write_all(descriptor: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def is_recorded(record: AuditRecord) -> bool:
+    """Return True when an allowed request is recorded.
+
+    Health checks, the nodes' own frequent requests, and requests for events are not recorded.
+    """
+    if not record.resource:
+        path = record.uri.decode("latin-1")
+        return record.verb != "get" or not path.startswith(_UNRECORDED_PATHS)
+    if record.resource == "events":
+        return False
+    user = record.user
+    if user is None or "system:nodes" not in user.groups:
+        return True
+    return record.verb not in _READS and record.resource != "leases"

@@ -1,8 +1,10 @@
-"""Who are you? Every way to say it, in the order of the API server's `kubeapiserver/authenticator/config.go`:
-client certificate, bearer token (also as a WebSocket's sub-protocol), HTTP basic, nobody.
+"""Authentication: finds the user who sends a request.
 
-A credential that is not good is a 401, never anonymous. What was verified is remembered (bounded, under keyed hashes),
-so that the next request costs a look-up; only a password's first check is asynchronous.
+Credentials are tried in the order of the API server's `kubeapiserver/authenticator/config.go`: client certificate,
+bearer token (also as a WebSocket's sub-protocol), HTTP basic, anonymous.
+
+A bad credential gets a 401; it is never treated as anonymous. A verified credential is remembered (bounded, under keyed
+hashes), so that the next request costs only a look-up. Only a password's first check is asynchronous.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from hatchway.cluster.auth import certificates, tokens
 from hatchway.cluster.auth.basic import BasicAuthenticator
 from hatchway.cluster.auth.pki import Pki, load_key
 from hatchway.cluster.auth.serviceaccounts import API_AUDIENCES, ISSUER, ServiceAccountTokens, VerifiedToken
-from hatchway.cluster.auth.source import ObjectSource
+from hatchway.cluster.auth.source import StoredObjects
 from hatchway.cluster.auth.tokens import InvalidToken, StaticTokens
 from hatchway.cluster.auth.user import ANONYMOUS, UserInfo
 from hatchway.errors import ApiError, HatchwayError, unauthorized
@@ -44,12 +46,13 @@ class Challenge(ApiError):
         super().__init__(401, "Unauthorized", "Unauthorized")
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the header fields of the answer, with the challenge."""
         return [_CHALLENGE, *super().headers()]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUser:
-    """Who a bearer token stands for, and for which of the audiences that were asked for."""
+    """The user of a bearer token, and the audiences for which it was issued."""
 
     user: UserInfo
     audiences: tuple[str, ...]
@@ -57,16 +60,19 @@ class TokenUser:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a request is from. The same request is from the same user until then (POSIX seconds), unless an object of the
-    cluster or a credential file (`Authenticator.version`) changes before."""
+    """The user of a request, and how long this answer is valid.
+
+    until: POSIX seconds. The same request is from the same user until then, unless an object of the cluster or a
+    credential file (`Authenticator.version`) changes before.
+    """
 
     user: UserInfo
     until: float = math.inf
 
 
 @dataclass(slots=True)
-class _Known:
-    """A credential that was verified. expires: POSIX seconds. bound: what must be alive at every use."""
+class _KnownCredential:
+    """A credential that was verified. expires: POSIX seconds. bound: the objects that must exist at every use."""
 
     user: UserInfo
     expires: float
@@ -76,42 +82,38 @@ class _Known:
 class Authenticator:
     """The authenticators of one API server. `close` when it ends.
 
-    file_check_seconds: how often the credential files are looked at for changes.
+    file_check_seconds: how often the credential files are checked for changes.
+    version: a number that changes whenever a changed credential file has been read.
     """
 
     file_check_seconds = 0.25
 
-    def __init__(self, pki: Pki, tokens_file: Path, basic_file: Path, objects: ObjectSource) -> None:
-        """Raises HatchwayError when a key or a file cannot be read."""
-        # Before they are read, so that no change in between is missed.
+    def __init__(self, pki: Pki, tokens_file: Path, basic_file: Path, objects: StoredObjects) -> None:
+        """Read the keys and the files. Raises HatchwayError when one of them cannot be read."""
+        # Noted before the files are read, so that no change in between is missed.
         self._files = {path: _stamp(path) for path in (tokens_file, basic_file)}
         self._next_file_check = 0.0
-        self._version = 0
+        self.version = 0
         self.service_accounts = ServiceAccountTokens(load_key(pki.sa_key), objects)
         self.basic = BasicAuthenticator(basic_file)
         self._static = StaticTokens(tokens_file)
         self._user_tokens = load_key(pki.user_tokens_key).public_key()
         self._secret = os.urandom(32)
-        self._tokens: OrderedDict[bytes, _Known] = OrderedDict()
-        self._certificates: OrderedDict[bytes, _Known] = OrderedDict()
+        self._tokens: OrderedDict[bytes, _KnownCredential] = OrderedDict()
+        self._certificates: OrderedDict[bytes, _KnownCredential] = OrderedDict()
 
     def close(self) -> None:
+        """End the thread that checks passwords."""
         self.basic.close()
 
     # -- requests
 
-    def version(self) -> int:
-        """Another number after every change of a credential file."""
-        if time.monotonic() >= self._next_file_check:
-            self._check_files()
-        return self._version
-
     def authenticate(self, head: RequestHead) -> Identity | Awaitable[UserInfo]:
-        """Who a request is from; an awaitable only when a password must be checked.
+        """Return the user of a request, or an awaitable of it when a password must be checked.
 
         Raises ApiError 401, 403 (a page of another site uses a browser's credentials) and 429 (too many failures).
         """
-        self._check_files()
+        self.reload_changed_files()
         if head.peer.certificate is not None:
             known = self._certificate(head.peer.certificate)
             if known is not None:
@@ -132,7 +134,7 @@ class Authenticator:
             if offered is not None:
                 return self._request_token(offered)
         if head.peer.certificate is not None:
-            # TLS has verified it, but it is nobody's: not for clients, or over.
+            # TLS has verified the certificate, but it names no user: it is not for clients, or has expired.
             raise unauthorized()
         if self.basic.enabled and _can_be_asked(head):
             raise Challenge()
@@ -164,13 +166,13 @@ class Authenticator:
 
     # -- certificates
 
-    def _certificate(self, der: bytes) -> _Known | None:
+    def _certificate(self, der: bytes) -> _KnownCredential | None:
         known = self._certificates.get(der)
         if known is None:
             found = certificates.user_of(der)
             if found is None:
                 return None
-            known = _Known(_authenticated(found.user), found.not_after)
+            known = _KnownCredential(_authenticated(found.user), found.not_after)
             _remember(self._certificates, der, known)
         else:
             self._certificates.move_to_end(der)
@@ -182,11 +184,13 @@ class Authenticator:
     # -- tokens
 
     def authenticate_token(self, token: str, audiences: Sequence[str] = ()) -> TokenUser:
-        """Whom a token stands for (TokenReview). audiences: at least one of them must be meant; none given: the API's.
+        """Return a token's user (TokenReview).
+
+        audiences: the token must be for one of them; when there are none, for the API server's.
 
         Raises InvalidToken.
         """
-        self._check_files()
+        self.reload_changed_files()
         wanted = tuple(audiences) or API_AUDIENCES
         if tokens.issuer_of(token) == ISSUER:
             verified = self.service_accounts.verify(token, wanted)
@@ -194,7 +198,7 @@ class Authenticator:
             return TokenUser(_authenticated(verified.user), verified.audiences)
         meant = tuple(item for item in wanted if item in API_AUDIENCES)
         if not meant:
-            raise InvalidToken("it is for the API server")
+            raise InvalidToken("the token is for the API server, and none of the audiences asked for is")
         return TokenUser(self._token(token.encode("utf-8", "surrogateescape")).user, meant)
 
     def _token(self, token: bytes) -> Identity:
@@ -206,29 +210,32 @@ class Authenticator:
         else:
             self._tokens.move_to_end(key)
             if time.time() >= known.expires:
-                raise InvalidToken("it is over")
+                raise InvalidToken("the token has expired")
         until = known.expires
         if known.bound is not None:
             until = self.service_accounts.check(known.bound)
         return Identity(known.user, until)
 
-    def _verify(self, token: str) -> _Known:
+    def _verify(self, token: str) -> _KnownCredential:
         issuer = tokens.issuer_of(token)
         if issuer == ISSUER:
             verified = self.service_accounts.verify(token)
-            return _Known(_authenticated(verified.user), verified.expires, verified)
+            return _KnownCredential(_authenticated(verified.user), verified.expires, verified)
         if issuer == tokens.USER_ISSUER:
             user, expires = tokens.verify_minted(self._user_tokens, token)
-            return _Known(_authenticated(user), expires)
+            return _KnownCredential(_authenticated(user), expires)
         found = self._static.authenticate(token)
         if found is None:
-            raise InvalidToken("nobody knows it")
-        return _Known(_authenticated(found), float("inf"))
+            raise InvalidToken("unknown token")
+        return _KnownCredential(_authenticated(found), float("inf"))
 
     # -- files
 
-    def _check_files(self) -> None:
-        """Take notice of what `hatchway password` and `hatchway token` have written."""
+    def reload_changed_files(self) -> None:
+        """Read the credential files that `hatchway password` or `hatchway token` has changed.
+
+        They are checked at most once in `file_check_seconds`; calls in between do nothing.
+        """
         now = time.monotonic()
         if now < self._next_file_check:
             return
@@ -238,7 +245,7 @@ class Authenticator:
             if stamp == before:
                 continue
             self._files[path] = stamp
-            self._version += 1
+            self.version += 1
             try:
                 if path == self.basic.path:
                     self.basic.reload()
@@ -246,7 +253,7 @@ class Authenticator:
                     self._static.reload()
                     self._tokens.clear()
             except HatchwayError as error:
-                _log.error("%s; what was known before still holds", error.message)
+                _log.error("%s; its former content stays in use", error.message)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -258,21 +265,24 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _authenticated(user: UserInfo) -> UserInfo:
-    """With the group that everybody is in who is not anonymous (apiserver `group/authenticated_group_adder.go`)."""
+    """Return the user, in the group of all who are not anonymous (apiserver `group/authenticated_group_adder.go`)."""
     if AUTHENTICATED_GROUP in user.groups or user.groups == ANONYMOUS.groups:
         return user
     return UserInfo(user.name, (*user.groups, AUTHENTICATED_GROUP), user.uid, user.extra)
 
 
-def _remember(cache: OrderedDict[bytes, _Known], key: bytes, known: _Known) -> None:
+def _remember(cache: OrderedDict[bytes, _KnownCredential], key: bytes, known: _KnownCredential) -> None:
     cache[key] = known
     if len(cache) > _CACHE_SIZE:
         cache.popitem(last=False)
 
 
 def _protocol_token(head: RequestHead) -> bytes | None:
-    """The token that a WebSocket offers as a sub-protocol, since browsers cannot set its headers (apiserver
-    `request/websocket/protocol.go`). There must be another one, which the server can choose. Raises ApiError 401."""
+    """Return the token that a WebSocket offers as a sub-protocol, since browsers cannot set its headers.
+
+    The client must offer another sub-protocol too, which the server can choose (apiserver
+    `request/websocket/protocol.go`). Raises ApiError 401.
+    """
     offered = [
         protocol.strip()
         for name, value in head.headers
@@ -293,8 +303,10 @@ def _protocol_token(head: RequestHead) -> bytes | None:
 
 
 def _can_be_asked(head: RequestHead) -> bool:
-    """Whether a browser asks its user for a password when this is answered by a challenge: navigations, and what a page
-    of this server loads. Tools are answered as Kubernetes does."""
+    """Return True when a browser asks its user for a password if this request is answered by a challenge.
+
+    These are navigations, and requests by pages of this server. Other clients get no challenge, as in Kubernetes.
+    """
     mode = head.header(b"sec-fetch-mode")
     if mode is not None:
         return mode == b"navigate" or head.header(b"sec-fetch-site") == b"same-origin"
@@ -302,11 +314,13 @@ def _can_be_asked(head: RequestHead) -> bool:
 
 
 def _refuse_foreign_pages(head: RequestHead) -> None:
-    """Browsers add passwords and client certificates by themselves, whoever's page makes the request: take them from
-    other sites only for opening a page. Kubernetes has no such check. Raises ApiError 403.
+    """Raise ApiError 403 for a request that another site's page makes with the browser's own credentials.
 
-    What comes through a proxy (`kubectl proxy`, which sends its own credentials and says X-Forwarded-For) is that
-    proxy's responsibility; a page cannot add the header to a request that a browser sends without asking first.
+    Browsers add passwords and client certificates by themselves to requests of any page. So requests of other sites
+    with these credentials are allowed only to open a page. Kubernetes has no such check.
+
+    Requests through a proxy (`kubectl proxy`, which sends its own credentials and X-Forwarded-For) are that proxy's
+    responsibility. A page cannot add this header without a preflight request.
     """
     site = head.header(b"sec-fetch-site")
     if site is not None:

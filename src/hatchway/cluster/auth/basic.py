@@ -1,10 +1,10 @@
-"""HTTP basic authentication (RFC 7617) against a file of argon2 hashes; off as long as the file names nobody.
+"""HTTP basic authentication (RFC 7617) against a file of argon2 hashes; off as long as the file has no user.
 
 basic.json: `{"users": {NAME: {"hash": "$argon2id$...", "groups": [...]}}}`.
 
-Checking a password is slow on purpose. It happens on a thread of its own, one at a time, and a success is remembered
-under a keyed hash, so that a browser's many requests pay once. Failures are limited per user; names that do not exist
-share one limit and cost as much as those that do.
+Checking a password is slow on purpose. It happens on a separate thread, one at a time. A success is remembered under a
+keyed hash, so that a browser's many requests pay only once. Failures are limited per user; names that do not exist
+share one limit, and checking them takes as long as checking those that do.
 """
 
 from __future__ import annotations
@@ -30,28 +30,30 @@ from hatchway.errors import ApiError, HatchwayError, unauthorized
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _CACHE_SIZE = 1024
 _PENDING = 16
-# A user may fail so often at once, and then once per _REFILL seconds.
+# A user may fail this often in a row, and then once per _REFILL seconds.
 _BURST = 10.0
 _REFILL = 6.0
 _UNKNOWN = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PasswordEntry:
+    """A user of the file: the argon2 hash of the password, and the groups."""
+
     hash: str
     groups: tuple[str, ...]
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash that basic.json holds."""
+    """Return the argon2id hash that basic.json holds."""
     return str(_HASHER.hash(password))
 
 
-def parse(path: Path) -> dict[str, Entry]:
-    """The users of a basic.json; none when there is no file. Raises HatchwayError when it is not understood."""
+def parse(path: Path) -> dict[str, PasswordEntry]:
+    """Return the users of a basic.json; none when there is no file. Raises HatchwayError when it cannot be read."""
     try:
         users = json.loads(path.read_bytes())["users"]
-        return {name: Entry(str(user["hash"]), tuple(user.get("groups", ()))) for name, user in users.items()}
+        return {name: PasswordEntry(str(user["hash"]), tuple(user.get("groups", ()))) for name, user in users.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -59,7 +61,7 @@ def parse(path: Path) -> dict[str, Entry]:
 
 
 def decode_credentials(encoded: str) -> tuple[str, str] | None:
-    """(user, password) of a Basic credential, else None."""
+    """Return (user, password) of a Basic credential, else None."""
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
@@ -79,25 +81,30 @@ class BasicAuthenticator:
         self._failures: dict[str, tuple[float, float]] = {}
         self._running: dict[bytes, asyncio.Task[UserInfo]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
-        self._nobody: str | None = None
+        self._unknown_user_hash: str | None = None
 
     @property
     def enabled(self) -> bool:
+        """Return True when the file has a user."""
         return bool(self._users)
 
     def reload(self) -> None:
-        """Read the file again and forget what was checked. Raises HatchwayError (what was known stays)."""
+        """Read the file again and forget what was checked.
+
+        Raises HatchwayError; then the content that was read before stays in use.
+        """
         self._users = parse(self.path)
         self._known.clear()
         self._failures.clear()
 
     def close(self) -> None:
+        """Cancel the checks that are under way and end their thread."""
         for task in self._running.values():
             task.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def cached(self, encoded: str) -> UserInfo | None:
-        """The user of a credential that was checked before."""
+        """Return the user of a credential that was checked before."""
         key = self._digest(encoded)
         user = self._known.get(key)
         if user is not None:
@@ -105,7 +112,10 @@ class BasicAuthenticator:
         return user
 
     async def authenticate(self, encoded: str) -> UserInfo:
-        """The user of a credential (what follows `Basic `). Raises ApiError 401, or 429 after too many failures."""
+        """Check a credential (the text after `Basic `) and return its user.
+
+        Raises ApiError 401, or 429 after too many failures.
+        """
         user = self.cached(encoded)
         if user is not None:
             return user
@@ -114,7 +124,7 @@ class BasicAuthenticator:
         if task is None:
             if len(self._running) >= _PENDING:
                 raise _too_many(1)
-            # The check goes on when one of those who wait for it hangs up.
+            # The check continues when one of the requests that wait for it is cancelled.
             task = asyncio.create_task(self._check(encoded, key), name="basic authentication")
             self._running[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
@@ -123,7 +133,7 @@ class BasicAuthenticator:
     def _done(self, key: bytes, task: asyncio.Task[UserInfo]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
-            # Seen here, since every waiter may be gone.
+            # The exception is retrieved here, because every waiter may be gone.
             task.exception()
 
     async def _check(self, encoded: str, key: bytes) -> UserInfo:
@@ -134,7 +144,7 @@ class BasicAuthenticator:
         users = self._users
         entry = users.get(name)
         bucket = name if entry is not None else _UNKNOWN
-        # Spent before it is known to fail: attempts at the same time must not share what is left.
+        # Spent before the result is known: checks at the same time must not share one attempt.
         self._spend(bucket)
         good = await asyncio.get_running_loop().run_in_executor(self._thread, self._verify, entry, password)
         if not good or entry is None:
@@ -147,11 +157,11 @@ class BasicAuthenticator:
                 self._known.popitem(last=False)
         return user
 
-    def _verify(self, entry: Entry | None, password: str) -> bool:
+    def _verify(self, entry: PasswordEntry | None, password: str) -> bool:
         if entry is None:
-            if self._nobody is None:
-                self._nobody = hash_password(os.urandom(16).hex())
-            _matches(self._nobody, password)
+            if self._unknown_user_hash is None:
+                self._unknown_user_hash = hash_password(os.urandom(16).hex())
+            _matches(self._unknown_user_hash, password)
             return False
         return _matches(entry.hash, password)
 

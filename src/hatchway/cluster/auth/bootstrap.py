@@ -1,9 +1,9 @@
 """The roles and bindings that every cluster starts with (Kubernetes' `rbac/bootstrappolicy/policy.go`).
 
-Left out are those of parts that an embedded cluster does not have (cloud volumes, certificate signing, the controllers'
-own accounts: here they are one process, in system:masters). As there, system:node is bound to no one: nodes have its
-rights by way of the Node authorizer (`nodes.py`). Different from Kubernetes: system:kube-dns may read EndpointSlices,
-pods and namespaces; and admin, edit and view carry their aggregated rules from the start.
+Left out are roles for what an embedded cluster does not have: cloud volumes, certificate signing, and accounts of
+single controllers (here they are one process, in system:masters). As in Kubernetes, system:node is bound to no one:
+nodes get its rights from the Node authorizer (`nodeauthorizer.py`). Different from Kubernetes: system:kube-dns may read
+EndpointSlices, pods and namespaces; and admin, edit and view carry their aggregated rules from the start.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _WRITE = "create delete deletecollection patch update"
 _ALL = "create delete deletecollection get list patch update watch"
 _EVENTS = "create patch update"
 
-Rule = dict[str, list[str]]
+RuleObject = dict[str, list[str]]
 
 
-def _rule(verbs: str, group: str, resources: str, names: str = "") -> Rule:
-    """A rule; verbs, resources and names are separated by blanks, groups by commas ("" is the core group)."""
+def _rule(verbs: str, group: str, resources: str, names: str = "") -> RuleObject:
+    """Return a rule; verbs, resources and names are separated by blanks, groups by commas ("" is the core group)."""
     rule = {"apiGroups": group.split(","), "resources": resources.split(), "verbs": verbs.split()}
     if names:
         rule["resourceNames"] = names.split()
     return rule
 
 
-def _urls(urls: str) -> Rule:
+def _urls(urls: str) -> RuleObject:
     return {"nonResourceURLs": urls.split(), "verbs": ["get"]}
 
 
@@ -101,7 +101,7 @@ _DELEGATION = [
 _EVENTS_RULE = _rule(_EVENTS, ",events.k8s.io", "events")
 _PROBES = "/healthz /livez /readyz /version /version/"
 
-_CLUSTER_ROLES: dict[str, list[Rule]] = {
+_CLUSTER_ROLES: dict[str, list[RuleObject]] = {
     "cluster-admin": [
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
         {"nonResourceURLs": ["*"], "verbs": ["*"]},
@@ -182,9 +182,9 @@ _CLUSTER_ROLES: dict[str, list[Rule]] = {
         _rule("create", "", "serviceaccounts/token"),
     ],
 }
-# Made of others by label: (into which it goes itself, the rules of all in the order of their names, as the controller
-# finds them).
-_AGGREGATED: dict[str, tuple[str, list[Rule]]] = {
+# Roles that aggregate others by label: (the role into which it is aggregated itself, the rules of all the others in the
+# order of their names, as the controller finds them).
+_AGGREGATED: dict[str, tuple[str, list[RuleObject]]] = {
     "admin": ("", [*_EDIT, *_VIEW, *_ADMIN]),
     "edit": ("admin", [*_EDIT, *_VIEW]),
     "view": ("edit", _VIEW),
@@ -200,7 +200,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:monitoring": [("Group", "system:monitoring")],
     "system:basic-user": [_AUTHENTICATED],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
-    # Without subjects, so that a cluster made by a release before the Node authorizer loses them.
+    # No subjects: a cluster made by a release without Node authorizer loses those that it has.
     "system:node": [],
     "system:node-proxier": [("User", "system:kube-proxy")],
     "system:kube-scheduler": [("User", "system:kube-scheduler")],
@@ -209,13 +209,16 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
 }
 
 
-def node_rules() -> list[Rule]:
-    """The rules of the role system:node."""
+def node_rules() -> list[RuleObject]:
+    """Return the rules of the role system:node."""
     return _CLUSTER_ROLES["system:node"]
 
 
 def bootstrap_objects() -> list[tuple[str, Object]]:
-    """(resource, object) of all default roles and bindings, complete but for what the store adds. Fresh on each call."""
+    """Return (resource, object) of all default roles and bindings, complete except for what the store adds.
+
+    Each call makes new ones.
+    """
     found: list[tuple[str, Object]] = []
     for name, rules in _CLUSTER_ROLES.items():
         found.append((CLUSTER_ROLES, _cluster_role(name, rules)))
@@ -226,7 +229,7 @@ def bootstrap_objects() -> list[tuple[str, Object]]:
         found.append((CLUSTER_ROLES, _cluster_role(f"system:aggregate-to-{name}", _PARTS[name], _into(name))))
     for name, subjects in _CLUSTER_BINDINGS.items():
         found.append((CLUSTER_ROLE_BINDINGS, _binding("ClusterRoleBinding", name, "ClusterRole", name, subjects)))
-    # What programs in every namespace may read of the cluster itself: how its API server's clients are authenticated.
+    # Programs in every namespace may read how the API server's clients are authenticated.
     reader = "extension-apiserver-authentication-reader"
     role = _cluster_role(reader, [_rule(_READ, "", "configmaps", "extension-apiserver-authentication")])
     role["kind"] = "Role"
@@ -244,6 +247,24 @@ def bootstrap_objects() -> list[tuple[str, Object]]:
     return found
 
 
+def extension_authentication(client_ca: str, request_header_ca: str) -> list[tuple[str, Object]]:
+    """Return the ConfigMap from which other API servers learn how this one authenticates, as (resource, object).
+
+    client_ca, request_header_ca: PEM (`controlplane/controller/clusterauthenticationtrust`).
+    """
+    data = {
+        "client-ca-file": client_ca,
+        "requestheader-client-ca-file": request_header_ca,
+        "requestheader-allowed-names": '["front-proxy-client"]',
+        "requestheader-username-headers": '["X-Remote-User"]',
+        "requestheader-uid-headers": '["X-Remote-Uid"]',
+        "requestheader-group-headers": '["X-Remote-Group"]',
+        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+    }
+    metadata = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+    return [("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})]
+
+
 def _into(name: str) -> dict[str, str]:
     return {_AGGREGATE + name: "true"}
 
@@ -252,7 +273,7 @@ def _metadata(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]
     return {"name": name, "labels": {**_LABELS, **(labels or {})}, "annotations": dict(_ANNOTATIONS)}
 
 
-def _cluster_role(name: str, rules: Iterable[Rule], labels: dict[str, str] | None = None) -> Object:
+def _cluster_role(name: str, rules: Iterable[RuleObject], labels: dict[str, str] | None = None) -> Object:
     copies = [{field: list(values) for field, values in rule.items()} for rule in rules]
     return {"apiVersion": _API_VERSION, "kind": "ClusterRole", "metadata": _metadata(name, labels), "rules": copies}
 

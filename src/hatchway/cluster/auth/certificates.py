@@ -1,4 +1,7 @@
-"""Who a client certificate is: CN is the user, every O a group (apiserver `pkg/authentication/request/x509/x509.go`)."""
+"""Users of client certificates: CN is the user, every O a group.
+
+The behaviour is that of apiserver's `pkg/authentication/request/x509/x509.go`.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from hatchway.cluster.auth.user import UserInfo
 
 @dataclass(frozen=True, slots=True)
 class CertificateUser:
-    """The user of a certificate, and until when (POSIX seconds) it is one."""
+    """The user of a certificate, and until when the certificate is valid (POSIX seconds)."""
 
     user: UserInfo
     not_after: float
 
 
 def user_of(der: bytes) -> CertificateUser | None:
-    """The user that a certificate (DER, its chain verified by TLS already) stands for.
+    """Return the user of a certificate (DER), whose chain TLS has verified.
 
-    None when it stands for nobody: it cannot be read, it is not for clients, has no CN, or has not begun or has ended.
+    None when it names no user: it cannot be read, it is not for clients, has no CN, or has not begun or has ended.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -39,7 +42,7 @@ def user_of(der: bytes) -> CertificateUser | None:
     now = datetime.datetime.now(datetime.UTC)
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         return None
-    # With several, the last (most specific) one counts: Go's pkix.Name does the same.
+    # Of several CNs the last (most specific) one counts, as in Go's pkix.Name.
     name = _text(names[-1].value)
     if not name:
         return None

@@ -1,7 +1,7 @@
-"""Acting as somebody else: `Impersonate-User`, `-Group`, `-Uid` and `-Extra-*`, for who may `impersonate` them.
+"""Lets a user act as another one: `Impersonate-User`, `-Group`, `-Uid` and `-Extra-*`, with the right to `impersonate`.
 
-The behaviour is that of apiserver's `pkg/endpoints/filters/impersonation`. Different: headers without a user are a
-400 that says so, where the original answers 500.
+The behaviour is that of apiserver's `pkg/endpoints/filters/impersonation`. One thing differs: the other headers without
+Impersonate-User give a 400 that says so; a kube-apiserver answers 500.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from hatchway.cluster.auth import serviceaccounts
 from hatchway.cluster.auth.authenticators import AUTHENTICATED_GROUP
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.user import ANONYMOUS, Attributes, UserInfo
 from hatchway.errors import bad_request
 from hatchway.proxy.routing import RequestHead
@@ -21,10 +21,10 @@ _GROUP = "authentication.k8s.io"
 _UNAUTHENTICATED_GROUP = ANONYMOUS.groups[0]
 
 
-def impersonate(rbac: Rbac, user: UserInfo, head: RequestHead) -> UserInfo:
-    """The user that the request is to be made as: `user` itself without such headers.
+def impersonate(authorizer: Authorizer, user: UserInfo, head: RequestHead) -> UserInfo:
+    """Return the user that the request acts as: `user` itself when the request has no `Impersonate-*` header.
 
-    Raises ApiError 400 (headers without a user) and 403 (not allowed).
+    Raises ApiError 400 (such headers, but none that names a user) and 403 (not allowed).
     """
     name = uid = ""
     groups: list[str] = []
@@ -53,18 +53,18 @@ def impersonate(rbac: Rbac, user: UserInfo, head: RequestHead) -> UserInfo:
         raise bad_request("impersonating groups, a uid or extras needs the header Impersonate-User")
     account = serviceaccounts.split_username(name)
     if account is not None:
-        rbac.require(_asked(user, "serviceaccounts", account[1], namespace=account[0]))
+        authorizer.require(_asked(user, "serviceaccounts", account[1], namespace=account[0]))
         groups_of = tuple(groups) or serviceaccounts.groups(account[0])
     else:
-        rbac.require(_asked(user, "users", name))
+        authorizer.require(_asked(user, "users", name))
         groups_of = tuple(groups)
     for group in groups:
-        rbac.require(_asked(user, "groups", group))
+        authorizer.require(_asked(user, "groups", group))
     for key, values in extra.items():
         for text in values:
-            rbac.require(_asked(user, "userextras", text, subresource=key, group=_GROUP))
+            authorizer.require(_asked(user, "userextras", text, subresource=key, group=_GROUP))
     if uid:
-        rbac.require(_asked(user, "uids", uid, group=_GROUP))
+        authorizer.require(_asked(user, "uids", uid, group=_GROUP))
     if name == ANONYMOUS.name:
         if _UNAUTHENTICATED_GROUP not in groups_of:
             groups_of += (_UNAUTHENTICATED_GROUP,)

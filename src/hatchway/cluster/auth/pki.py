@@ -11,6 +11,8 @@ cluster's names (a node was added).
 | apiserver-kubelet-client   | CN kube-apiserver-kubelet-client, O system:masters       | client          |
 | admin                      | CN kubernetes-admin, O system:masters                    | client          |
 | kube-proxy                 | CN system:kube-proxy                                     | client          |
+| front-proxy-ca             | CN front-proxy-ca                                        | signs the next  |
+| front-proxy-client         | CN front-proxy-client                                    | client          |
 | kubelet-NODE               | CN system:node:NODE, O system:nodes                      | server, client  |
 | sa.key, sa.pub             | signs service-account tokens                             |                 |
 | user-tokens.key, .pub      | signs the tokens that `hatchway token --user` mints      |                 |
@@ -37,10 +39,12 @@ from hatchway.files import write_private
 
 _CA_LIFE = datetime.timedelta(days=3650)
 _LIFE = datetime.timedelta(days=365)
-# Renewed when less than this is left, so that a cluster that stays up for months does not run into the end.
+# Renewed when less than this is left, so that certificates do not expire in a cluster that stays up for months.
 _MARGIN = datetime.timedelta(days=90)
 _SKEW = datetime.timedelta(minutes=5)
 
+# The name of the API server as the front proxy of other API servers.
+FRONT_PROXY = "front-proxy-client"
 SIGNING_KEYS = ("sa", "user-tokens")
 
 
@@ -63,11 +67,14 @@ class _Subject:
 
 
 class Pki:
-    """The authority of one cluster and what it has signed. Made by `ensure`; `load` serves other processes."""
+    """The certificate authority of one cluster and what it has signed. Made by `ensure`; other processes `load` it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ca = self.pair("ca")
+        # It signs one certificate, by which other API servers know that a request's X-Remote-* fields are this one's.
+        self.front_proxy_ca = self.pair("front-proxy-ca")
+        self.front_proxy_client = self.pair("front-proxy-client")
         self.apiserver = self.pair("apiserver")
         self.kubelet_client = self.pair("apiserver-kubelet-client")
         self.admin = self.pair("admin")
@@ -77,16 +84,16 @@ class Pki:
         self.user_tokens_pub = directory / "user-tokens.pub"
 
     def pair(self, name: str) -> KeyPair:
-        """The files of the pair called `name`, whether they exist or not."""
+        """Return the files of the pair called `name`, whether they exist or not."""
         return KeyPair(self.directory / f"{name}.crt", self.directory / f"{name}.key")
 
     def kubelet(self, node: str) -> KeyPair:
-        """The pair of a node's kubelet: its server certificate and its identity as a client of the API."""
+        """Return the pair of a node's kubelet: its server certificate and its identity as a client of the API."""
         return self.pair(f"kubelet-{node}")
 
     @property
     def ca_pem(self) -> bytes:
-        """The CA's certificate, as pods find it in ca.crt."""
+        """Return the CA's certificate in PEM, as pods find it in ca.crt."""
         return self.ca.cert.read_bytes()
 
     def issue(
@@ -100,14 +107,18 @@ class Pki:
         server: bool = False,
         client: bool = False,
     ) -> KeyPair:
-        """The pair called `name`, made or renewed if need be (an addon's server certificate, say). Raises HatchwayError."""
+        """Return the pair called `name` (an add-on's server certificate, for example); make or renew it when necessary.
+
+        Raises HatchwayError.
+        """
         subject = _Subject(common_name, tuple(organizations), tuple(dns), tuple(ips), server, client)
-        return _ensure_pair(self, name, subject)
+        return _ensure_pair(self, name, subject, self.ca)
 
     def server_context(self, pair: KeyPair | None = None, *, client_certificates: bool = True) -> ssl.SSLContext:
-        """TLS for a listener: `pair` (the API server's by default), TLS 1.2 and newer, HTTP/1.1.
+        """Return the TLS context of a listener: TLS 1.2 and newer, HTTP/1.1, `pair` (the API server's by default).
 
-        client_certificates: ask for one; it is optional, and one that the CA has not signed ends the handshake.
+        client_certificates: whether to request a certificate. Clients may have none; one that the CA has not signed
+        ends the handshake.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -121,7 +132,10 @@ class Pki:
         return context
 
     def client_context(self, pair: KeyPair | None = None) -> ssl.SSLContext:
-        """TLS towards a server whose certificate the CA has signed, with `pair` as client certificate (None: without)."""
+        """Return the TLS context of a client. pair: the client's certificate, or None.
+
+        The server's certificate must be from this CA.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(self.ca.cert)
@@ -132,7 +146,7 @@ class Pki:
 
 
 def load(pki_dir: Path) -> Pki:
-    """The files that `ensure` has made. Raises HatchwayError when the cluster has not been started yet."""
+    """Return the authority that `ensure` has made. Raises HatchwayError when the cluster has not been started yet."""
     pki = Pki(pki_dir)
     if not pki.ca.cert.exists():
         raise HatchwayError(f"{pki_dir} holds no certificates yet", "start the cluster once: `hatchway up`")
@@ -148,16 +162,21 @@ def ensure(
     api_ips: Sequence[str] = (),
     api_names: Sequence[str] = (),
 ) -> Pki:
-    """Make or renew everything. node_names and node_ips go together; api_ips and api_names are further addresses of
-    the API server beside loopback, its cluster address and its service names. Raises HatchwayError."""
+    """Make or renew all keys and certificates of a cluster.
+
+    node_names and node_ips go together. api_ips and api_names are addresses of the API server in addition to loopback,
+    its cluster address and its service names. Raises HatchwayError.
+    """
     pki = Pki(pki_dir)
     try:
         pki_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _ensure_ca(pki, cluster_name)
+        _ensure_ca(pki.ca, f"hatchway-ca-{cluster_name}"[:64])
+        _ensure_ca(pki.front_proxy_ca, "front-proxy-ca")
         for name in SIGNING_KEYS:
             _ensure_signing_key(pki_dir, name)
         for name, subject in _subjects(node_names, node_ips, api_ips, api_names).items():
-            _ensure_pair(pki, name, subject)
+            _ensure_pair(pki, name, subject, pki.ca)
+        _ensure_pair(pki, FRONT_PROXY, _Subject(FRONT_PROXY, client=True), pki.front_proxy_ca)
     except OSError as error:
         raise HatchwayError(f"cannot write the certificates in {pki_dir}: {error.strerror}") from error
     return pki
@@ -200,7 +219,7 @@ def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """An EC private key. Raises HatchwayError when it is not there or is none."""
+    """Return an EC private key. Raises HatchwayError when it does not exist or cannot be read as one."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError as error:
@@ -208,7 +227,7 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise HatchwayError(f"cannot read the key {path}: {error}", _DAMAGED) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise HatchwayError(f"the key {path} is no EC key", _DAMAGED)
+        raise HatchwayError(f"the key {path} is not an EC key", _DAMAGED)
     return key
 
 
@@ -225,25 +244,27 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
 
 
 def _fresh(certificate: x509.Certificate) -> bool:
-    return _now() + _MARGIN < certificate.not_valid_after_utc
+    """Return True when it need not be made anew. It may begin in the future: this machine's clock was set back."""
+    now = _now()
+    return certificate.not_valid_before_utc <= now and now + _MARGIN < certificate.not_valid_after_utc
 
 
 def _same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
     return certificate.public_key() == key.public_key()
 
 
-def _ensure_ca(pki: Pki, cluster_name: str) -> None:
-    certificate = _load_certificate(pki.ca.cert)
+def _ensure_ca(pair: KeyPair, common_name: str) -> None:
+    certificate = _load_certificate(pair.cert)
     if certificate is not None and _fresh(certificate):
-        if not _same_key(certificate, load_key(pki.ca.key)):
-            raise HatchwayError(f"{pki.ca.cert} does not belong to {pki.ca.key}", _DAMAGED)
+        if not _same_key(certificate, load_key(pair.key)):
+            raise HatchwayError(f"{pair.cert} does not belong to {pair.key}", _DAMAGED)
         return
-    key = _new_key(pki.ca.key)
+    key = _new_key(pair.key)
     now = _now()
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "hatchway"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"hatchway-ca-{cluster_name}"[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )
     certificate = (
@@ -259,7 +280,7 @@ def _ensure_ca(pki: Pki, cluster_name: str) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_private(pki.ca.cert, certificate.public_bytes(serialization.Encoding.PEM))
+    write_private(pair.cert, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _ensure_signing_key(directory: Path, name: str) -> None:
@@ -271,24 +292,25 @@ def _ensure_signing_key(directory: Path, name: str) -> None:
         write_private(known, public)
 
 
-def _ensure_pair(pki: Pki, name: str, subject: _Subject) -> KeyPair:
+def _ensure_pair(pki: Pki, name: str, subject: _Subject, authority: KeyPair) -> KeyPair:
+    """Return the pair called `name`, signed by `authority`; make or renew it when necessary."""
     pair = pki.pair(name)
-    ca = _load_certificate(pki.ca.cert)
+    ca = _load_certificate(authority.cert)
     if ca is None:
-        raise HatchwayError(f"{pki.ca.cert} does not exist", "start the cluster once: `hatchway up`")
+        raise HatchwayError(f"{authority.cert} does not exist", "start the cluster once: `hatchway up`")
     certificate = _load_certificate(pair.cert)
     if certificate is not None and pair.key.exists():
         key = load_key(pair.key)
         if _same_key(certificate, key) and _fresh(certificate) and _covers(certificate, subject, ca):
             return pair
     key = _new_key(pair.key)
-    certificate = _sign(key, subject, ca, load_key(pki.ca.key))
+    certificate = _sign(key, subject, ca, load_key(authority.key))
     write_private(pair.cert, certificate.public_bytes(serialization.Encoding.PEM))
     return pair
 
 
 def _covers(certificate: x509.Certificate, subject: _Subject, ca: x509.Certificate) -> bool:
-    """Whether the certificate is the one that would be made now, but for its dates."""
+    """Return True when the certificate is, except for its dates, the one that would be made now."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, ValueError, TypeError):

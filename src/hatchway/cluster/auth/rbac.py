@@ -1,10 +1,11 @@
-"""May they? RBAC over an index of roles and bindings that follows the store.
+"""Authorization: RBAC over an index of roles and bindings that follows the store.
 
-The behaviour is that of Kubernetes' `plugin/pkg/auth/authorizer/rbac/rbac.go` and `pkg/registry/rbac/validation/rule.go`;
-members of system:masters may do everything (`authorizerfactory`'s privileged group). Aggregated ClusterRoles are
-resolved when they are used, so that their rules hold at once.
+The behaviour is that of Kubernetes' `plugin/pkg/auth/authorizer/rbac/rbac.go` and
+`pkg/registry/rbac/validation/rule.go`; members of system:masters may do everything (`authorizerfactory`'s privileged
+group). Aggregated ClusterRoles are resolved when they are used, so that their rules hold at once.
 
-Decisions are remembered until a role or binding changes: asking again costs one look-up in a dictionary.
+What roles allow is remembered until a role or binding changes: the same question then costs one look-up in a
+dictionary. Refusals, and what the Node authorizer decides, are not remembered.
 """
 
 from __future__ import annotations
@@ -15,33 +16,38 @@ from functools import partial
 from typing import Any, Literal
 
 from hatchway.cluster.auth import serviceaccounts, source
-from hatchway.cluster.auth.nodes import NODES_GROUP, NodeAuthorizer, node_of
+from hatchway.cluster.auth.nodeauthorizer import NODES_GROUP, NodeAuthorizer, node_of
 from hatchway.cluster.auth.rules import Rule, quote
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, forbidden
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, key_of
 
 PRIVILEGED_GROUP = "system:masters"
 GROUP = "rbac.authorization.k8s.io"
 _CACHE_SIZE = 8192
-# (namespace, name); namespace "" for cluster-scoped ones.
-Key = tuple[str, str]
+_LONGEST = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """reason: why, as access reviews show it; for a refusal only what went wrong while deciding."""
+class AccessDecision:
+    """The answer of an authorizer.
+
+    reason: why, as access reviews show it. For a refusal: what the Node authorizer says, and errors while deciding.
+    """
 
     allowed: bool
     reason: str = ""
 
 
-_REFUSED = Decision(False)
-_PRIVILEGED = Decision(True)
+_REFUSED = AccessDecision(False)
+_PRIVILEGED = AccessDecision(True)
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRef:
+    """The role that a binding grants. kind: `Role` or `ClusterRole`."""
+
     kind: str
     name: str
 
@@ -57,7 +63,7 @@ class _Role:
 class _Binding:
     key: Key
     role: RoleRef
-    # As an index finds them: ("User", "alice"), ("Group", "devs"); a service account is the user it acts as.
+    # (key, description) of each. Keys are ("User", "alice") or ("Group", "devs"); a service account has its user's key.
     subjects: tuple[tuple[tuple[str, str], str], ...]
 
     def describe(self, subject: str) -> str:
@@ -69,20 +75,20 @@ class _Binding:
 _Index = dict[str, dict[tuple[str, str], dict[Key, _Binding]]]
 
 
-class Rbac:
+class Authorizer:
     """The authorizer of one API server: what the Node authorizer lets nodes do, and what roles let anyone do.
 
     `close` ends its subscriptions.
     """
 
-    def __init__(self, objects: source.ObjectSource) -> None:
+    def __init__(self, objects: source.StoredObjects) -> None:
         self._nodes = NodeAuthorizer(objects)
         self._roles: dict[Key, _Role] = {}
         self._bindings: dict[Key, _Binding] = {}
         # Bindings by namespace and subject.
         self._index: _Index = {}
         self._aggregated: dict[str, tuple[Rule, ...]] = {}
-        self._decisions: dict[tuple[Any, ...], Decision] = {}
+        self._decisions: dict[tuple[Any, ...], AccessDecision] = {}
         followed: list[tuple[str, Callable[[str, Object | None, Object | None], None]]] = [
             (source.CLUSTER_ROLES, self._role_changed),
             (source.ROLES, self._role_changed),
@@ -95,6 +101,7 @@ class Rbac:
                 callback("ADDED", None, obj)
 
     def close(self) -> None:
+        """Stop following the store."""
         for end in self._subscriptions:
             end()
         self._subscriptions = []
@@ -102,8 +109,8 @@ class Rbac:
 
     # -- deciding
 
-    def decide(self, asked: Attributes) -> Decision:
-        """Whether it is allowed, and why."""
+    def decide(self, asked: Attributes) -> AccessDecision:
+        """Decide whether a request is allowed, and say why."""
         user = asked.user
         if PRIVILEGED_GROUP in user.groups:
             return _PRIVILEGED
@@ -111,12 +118,12 @@ class Rbac:
             # Not remembered: it depends on the node's pods.
             problem = self._nodes.problem(node, asked)
             if not problem:
-                return Decision(True)
+                return AccessDecision(True)
             found = self._by_roles(asked)
-            return found if found.allowed else Decision(False, "\n".join(filter(None, (problem, found.reason))))
+            return found if found.allowed else AccessDecision(False, "\n".join(filter(None, (problem, found.reason))))
         return self._by_roles(asked)
 
-    def _by_roles(self, asked: Attributes) -> Decision:
+    def _by_roles(self, asked: Attributes) -> AccessDecision:
         user = asked.user
         key = (
             user.name,
@@ -132,18 +139,20 @@ class Rbac:
         found = self._decisions.get(key)
         if found is None:
             found = self._decide(asked)
-            if len(self._decisions) >= _CACHE_SIZE:
-                self._decisions.clear()
-            self._decisions[key] = found
+            # Refusals and overlong names are not kept: clients could fill the memory with invented ones.
+            if found.allowed and sum(map(len, key[2:])) <= _LONGEST:
+                if len(self._decisions) >= _CACHE_SIZE:
+                    self._decisions.clear()
+                self._decisions[key] = found
         return found
 
     def require(self, asked: Attributes) -> None:
-        """Raises ApiError 403, worded as the API server words it, when it is not allowed."""
+        """Raise ApiError 403, worded as by a kube-apiserver, when a request is not allowed."""
         decision = self.decide(asked)
         if not decision.allowed:
             raise refusal(asked, decision.reason)
 
-    def _decide(self, asked: Attributes) -> Decision:
+    def _decide(self, asked: Attributes) -> AccessDecision:
         problems: list[str] = []
         for binding, subject in self._bindings_of(asked.user, asked.namespace):
             rules = self.rules_of(binding.role, binding.key[0])
@@ -152,15 +161,24 @@ class Rbac:
                 continue
             for rule in rules:
                 if rule.allows(asked):
-                    return Decision(True, binding.describe(subject))
-        return Decision(False, _joined(problems)) if problems else _REFUSED
+                    return AccessDecision(True, binding.describe(subject))
+        return AccessDecision(False, _joined(problems)) if problems else _REFUSED
 
     def rules_for(self, user: UserInfo, namespace: str) -> tuple[list[Rule], str]:
-        """All rules that hold for a user in a namespace ("": the cluster), and what went wrong, "" if nothing did."""
+        """Return all rules for a user in a namespace (the rules of each role only once), and what went wrong.
+
+        namespace: "" for the cluster. The second value is "" when nothing went wrong.
+        """
         found: list[Rule] = []
         problems: list[str] = []
+        known: set[tuple[RoleRef, str]] = set()
         for binding, _ in self._bindings_of(user, namespace):
-            rules = self.rules_of(binding.role, binding.key[0])
+            role = (binding.role, binding.key[0])
+            # Thousands of bindings may give the same role.
+            if role in known:
+                continue
+            known.add(role)
+            rules = self.rules_of(*role)
             if rules is None:
                 problems.append(_missing(binding.role))
             else:
@@ -168,7 +186,7 @@ class Rbac:
         return found, ", ".join(problems)
 
     def rules_of(self, role: RoleRef, namespace: str) -> tuple[Rule, ...] | None:
-        """The rules of a role that a binding in `namespace` names; None when there is no such role."""
+        """Return the rules of a role that a binding in `namespace` names; None when there is no such role."""
         if role.kind == "ClusterRole":
             known = self._roles.get(("", role.name))
             if known is not None and known.selectors is not None:
@@ -178,7 +196,7 @@ class Rbac:
         return None if known is None else known.rules
 
     def _bindings_of(self, user: UserInfo, namespace: str) -> Iterator[tuple[_Binding, str]]:
-        """The cluster's bindings and then the namespace's, each in the order of names, with the subject that matched."""
+        """Return the cluster's bindings and then the namespace's, by name, each with the subject that matched."""
         groups = frozenset(user.groups)
         for where in ("", namespace) if namespace else ("",):
             index = self._index.get(where)
@@ -201,7 +219,10 @@ class Rbac:
         return known
 
     def _aggregate(self, name: str, seen: set[str]) -> list[Rule]:
-        """The rules of all ClusterRoles that the role selects, in the order of names (`clusterroleaggregation`)."""
+        """Return the rules of all ClusterRoles that the role selects, in the order of names.
+
+        The result is that of Kubernetes' controller `clusterroleaggregation`.
+        """
         seen.add(name)
         selectors = self._roles[("", name)].selectors or ()
         found: dict[Rule, None] = {}
@@ -216,18 +237,18 @@ class Rbac:
 
     def _role_changed(self, _type: str, old: Object | None, new: Object | None) -> None:
         if old is not None:
-            self._roles.pop(_key(old), None)
+            self._roles.pop(key_of(old), None)
         if new is not None:
-            self._roles[_key(new)] = _parse_role(new)
+            self._roles[key_of(new)] = _parse_role(new)
         self._aggregated.clear()
         self._decisions.clear()
 
     def _binding_changed(self, _type: str, old: Object | None, new: Object | None) -> None:
         for obj in (old, new):
             if obj is not None:
-                self._forget(_key(obj))
+                self._forget(key_of(obj))
         if new is not None:
-            key = _key(new)
+            key = key_of(new)
             binding = self._bindings[key] = _parse_binding(new)
             index = self._index.setdefault(key[0], {})
             for subject, _ in binding.subjects:
@@ -246,7 +267,7 @@ class Rbac:
 
 
 def refusal(asked: Attributes, reason: str = "") -> ApiError:
-    """The 403 of a refused request (apiserver `handlers/responsewriters/errors.go`)."""
+    """Return the 403 of a refused request (apiserver `handlers/responsewriters/errors.go`)."""
     user = quote(asked.user.name)
     if not asked.resource:
         why = f"User {user} cannot {asked.verb} path {quote(asked.path)}"
@@ -267,7 +288,7 @@ def _joined(problems: list[str]) -> str:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a metav1.LabelSelector selects these labels; the empty one selects everything."""
+    """Return True when a metav1.LabelSelector selects these labels; the empty one selects everything."""
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False
@@ -290,19 +311,14 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def role_ref(obj: Object) -> RoleRef:
-    """The role that a binding names."""
+    """Return the role that a binding names."""
     ref = obj.get("roleRef") or {}
     return RoleRef(ref.get("kind", ""), ref.get("name", ""))
 
 
 def rules_in(obj: Object) -> list[Rule]:
-    """The rules that stand in a Role or ClusterRole."""
+    """Return the rules of a Role or ClusterRole."""
     return [Rule.parse(rule) for rule in obj.get("rules") or ()]
-
-
-def _key(obj: Object) -> Key:
-    meta = obj["metadata"]
-    return meta.get("namespace") or "", meta["name"]
 
 
 def _parse_role(obj: Object) -> _Role:
@@ -312,7 +328,7 @@ def _parse_role(obj: Object) -> _Role:
 
 
 def _parse_binding(obj: Object) -> _Binding:
-    key = _key(obj)
+    key = key_of(obj)
     parse = partial(_parse_subject, namespace=key[0])
     subjects = (parse(subject) for subject in obj.get("subjects") or ())
     return _Binding(key, role_ref(obj), tuple(subject for subject in subjects if subject is not None))
@@ -322,7 +338,7 @@ def _parse_subject(subject: Mapping[str, Any], *, namespace: str) -> tuple[tuple
     kind: Literal["User", "Group", "ServiceAccount"] = subject["kind"]
     name = subject["name"]
     if kind == "ServiceAccount":
-        # A service account of the binding's own namespace need not say so.
+        # Without a namespace, a service account is one of the binding's own namespace.
         home = subject.get("namespace") or namespace
         if not home:
             return None

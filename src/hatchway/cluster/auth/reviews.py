@@ -1,6 +1,6 @@
-"""Reviews: questions about users and rights, answered and not stored; and tokens for service accounts.
+"""Answers reviews (questions about users and rights, which are not stored), and issues service-account tokens.
 
-Every handler takes (user, namespace, name, obj), with obj of the right shape already, and returns the answer.
+Every handler takes (user, namespace, name, obj) and returns the answer. The shape of obj has been checked already.
 The behaviour is that of Kubernetes' `pkg/registry/{authentication,authorization}` and, for tokens,
 `pkg/registry/core/serviceaccount/storage/token.go`.
 """
@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hatchway.cluster.auth.authenticators import Authenticator
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.serviceaccounts import API_AUDIENCES
-from hatchway.cluster.auth.source import ObjectSource
+from hatchway.cluster.auth.source import StoredObjects
 from hatchway.cluster.auth.tokens import InvalidToken
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, Cause, bad_request, conflict, invalid, not_found
@@ -32,9 +32,9 @@ _MAX_SECONDS = 1 << 32
 class Reviews:
     """The handlers of one API server; `handlers` has them by resource."""
 
-    def __init__(self, authenticator: Authenticator, rbac: Rbac, objects: ObjectSource) -> None:
+    def __init__(self, authenticator: Authenticator, authorizer: Authorizer, objects: StoredObjects) -> None:
         self._authenticator = authenticator
-        self._rbac = rbac
+        self._authorizer = authorizer
         self._objects = objects
         self.handlers: dict[str, Handler] = {
             f"tokenreviews.{_AUTHENTICATION}": self.token_review,
@@ -49,7 +49,7 @@ class Reviews:
     # -- who
 
     async def token_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authentication.k8s.io/v1 TokenReview. Raises ApiError 400 without a token."""
+        """Answer a TokenReview (authentication.k8s.io/v1). Raises ApiError 400 without a token."""
         spec = _spec(obj)
         token = spec.get("token") or ""
         if not token:
@@ -58,19 +58,19 @@ class Reviews:
             found = self._authenticator.authenticate_token(token, spec.get("audiences") or ())
         except InvalidToken:
             return _answer(obj, {"user": {}, "error": "invalid bearer token"})
-        status = {"authenticated": True, "user": user_info(found.user), "audiences": list(found.audiences)}
+        status = {"authenticated": True, "user": found.user.as_object(), "audiences": list(found.audiences)}
         return _answer(obj, status)
 
     async def self_subject_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authentication.k8s.io/v1 SelfSubjectReview: what `kubectl auth whoami` shows."""
-        answer = _answer(obj, {"userInfo": user_info(user)})
+        """Answer a SelfSubjectReview (authentication.k8s.io/v1), which `kubectl auth whoami` shows."""
+        answer = _answer(obj, {"userInfo": user.as_object()})
         answer["metadata"] = {**answer["metadata"], "creationTimestamp": _now()}
         return answer
 
     # -- may they
 
     async def subject_access_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authorization.k8s.io/v1 SubjectAccessReview. Raises ApiError 422."""
+        """Answer a SubjectAccessReview (authorization.k8s.io/v1). Raises ApiError 422."""
         spec = _spec(obj)
         causes = _attributes_causes(spec)
         if not spec.get("user") and not spec.get("groups"):
@@ -81,7 +81,7 @@ class Reviews:
         return self._access(obj, _subject(spec))
 
     async def local_subject_access_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authorization.k8s.io/v1 LocalSubjectAccessReview: about one namespace. Raises ApiError 400 and 422."""
+        """Answer a LocalSubjectAccessReview (authorization.k8s.io/v1). Raises ApiError 400 and 422."""
         spec = _spec(obj)
         if spec.get("nonResourceAttributes") is not None:
             problem = "Invalid value: disallowed on this kind of request"
@@ -92,25 +92,28 @@ class Reviews:
         return await self.subject_access_review(user, namespace, name, obj)
 
     async def self_subject_access_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authorization.k8s.io/v1 SelfSubjectAccessReview: what `kubectl auth can-i` asks. Raises ApiError 422."""
+        """Answer a SelfSubjectAccessReview (authorization.k8s.io/v1) of `kubectl auth can-i`. Raises ApiError 422."""
         causes = _attributes_causes(_spec(obj))
         if causes:
             raise invalid("", "", causes, _AUTHORIZATION)
         return self._access(obj, user)
 
     def _access(self, obj: Object, subject: UserInfo) -> Object:
-        decision = self._rbac.decide(_asked(_spec(obj), subject))
+        decision = self._authorizer.decide(_asked(_spec(obj), subject))
         status: dict[str, Any] = {"allowed": decision.allowed}
         if decision.reason:
             status["reason"] = decision.reason
         return _answer(obj, status)
 
     async def self_subject_rules_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authorization.k8s.io/v1 SelfSubjectRulesReview: what `kubectl auth can-i --list` shows. Raises ApiError 400."""
+        """Answer a SelfSubjectRulesReview (authorization.k8s.io/v1), which `kubectl auth can-i --list` shows.
+
+        Raises ApiError 400.
+        """
         wanted = _spec(obj).get("namespace") or ""
         if not wanted:
             raise bad_request("no namespace on request")
-        rules, problems = self._rbac.rules_for(user, wanted)
+        rules, problems = self._authorizer.rules_for(user, wanted)
         status: dict[str, Any] = {"resourceRules": [], "nonResourceRules": [], "incomplete": bool(problems)}
         for rule in rules:
             status["nonResourceRules" if rule.non_resource_urls else "resourceRules"].append(rule.as_dict())
@@ -121,9 +124,9 @@ class Reviews:
     # -- tokens
 
     async def token_request(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
-        """authentication.k8s.io/v1 TokenRequest for the service account `name`.
+        """Answer a TokenRequest (authentication.k8s.io/v1) for the service account `name`.
 
-        Raises ApiError 400, 404, 409 and 422 as the original does.
+        Raises ApiError 400, 404, 409 and 422 as Kubernetes does.
         """
         account = self._objects.get("serviceaccounts", namespace, name)
         if account is None:
@@ -176,18 +179,6 @@ class Reviews:
         return kind.lower(), found
 
 
-def user_info(user: UserInfo) -> dict[str, Any]:
-    """authentication.k8s.io/v1 UserInfo."""
-    out: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        out["uid"] = user.uid
-    if user.groups:
-        out["groups"] = list(user.groups)
-    if user.extra:
-        out["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return out
-
-
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -223,18 +214,18 @@ def _asked(spec: dict[str, Any], user: UserInfo) -> Attributes:
         path = spec["nonResourceAttributes"]
         return Attributes(user, path.get("verb") or "", path=path.get("path") or "")
 
-    def said(field: str) -> str:
+    def text(field: str) -> str:
         return resource.get(field) or ""
 
     return Attributes(
         user,
-        said("verb"),
-        said("resource"),
-        said("subresource"),
-        said("group"),
-        said("version"),
-        said("namespace"),
-        said("name"),
+        text("verb"),
+        text("resource"),
+        text("subresource"),
+        text("group"),
+        text("version"),
+        text("namespace"),
+        text("name"),
     )
 
 

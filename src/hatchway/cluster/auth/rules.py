@@ -1,4 +1,4 @@
-"""RBAC's policy rules as values: what one allows, what a set of them covers, how they are written in messages.
+"""RBAC's policy rules as values: what a rule allows, what a set of rules covers, how messages show them.
 
 Pure. The behaviour is that of Kubernetes' `pkg/apis/rbac/v1/evaluation_helpers.go` and
 `component-helpers/auth/rbac/validation/policy_comparator.go`.
@@ -30,6 +30,8 @@ class Rule:
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Rule:
+        """Return the rule of an object's `rules` item."""
+
         def strings(field: str) -> tuple[str, ...]:
             return tuple(value.get(field) or ())
 
@@ -42,7 +44,7 @@ class Rule:
         )
 
     def as_dict(self) -> dict[str, list[str]]:
-        """As objects and SelfSubjectRulesReviews hold it; empty lists are left out."""
+        """Return the rule as objects and SelfSubjectRulesReviews hold it, without empty lists."""
         fields = {
             "verbs": self.verbs,
             "apiGroups": self.api_groups,
@@ -53,7 +55,7 @@ class Rule:
         return {name: list(values) for name, values in fields.items() if values}
 
     def __str__(self) -> str:
-        """As messages write it (`CompactString`)."""
+        """Return the rule as messages write it (`CompactString`)."""
         fields = (
             ("APIGroups", self.api_groups),
             ("Resources", self.resources),
@@ -64,6 +66,7 @@ class Rule:
         return "{" + ", ".join(f"{name}:{quoted(values)}" for name, values in fields if values) + "}"
 
     def allows(self, asked: Attributes) -> bool:
+        """Return True when the rule alone allows a request."""
         if ALL not in self.verbs and asked.verb not in self.verbs:
             return False
         if not asked.resource:
@@ -79,7 +82,7 @@ class Rule:
         for item in self.resources:
             if item in (ALL, combined):
                 return True
-            # `*/scale` is the subresource of every resource; a plain `pods` never stands for `pods/log`.
+            # `*/scale` means this subresource of every resource; a plain `pods` never means `pods/log`.
             if subresource and item == f"*/{subresource}":
                 return True
         return False
@@ -94,16 +97,16 @@ class Rule:
 
 
 def quote(text: str) -> str:
-    """A text as Go's `%q` prints it."""
+    """Return a text as Go's `%q` prints it."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def quoted(values: Sequence[str]) -> str:
-    """A list as Go's `%q` prints it: `["a" "b"]`."""
+    """Return a list as Go's `%q` prints it: `["a" "b"]`."""
     return "[" + " ".join(map(quote, values)) + "]"
 
 
-# How many combinations of a wanted rule's values are looked at one by one, and how many missing ones are named.
+# At most this many combinations of a rule's values are checked one by one; at most this many missing ones are named.
 _MAX_COMBINATIONS = 50_000
 _MAX_MISSING = 1000
 
@@ -112,11 +115,13 @@ class TooManyCombinations(Exception):
     """A set of rules has more combinations of groups, resources, verbs and names than can be compared."""
 
 
-def covers(owned: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
-    """What of `wanted` no rule of `owned` covers, broken down into the smallest rules: the first 1,000 of them.
+def uncovered(owned: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
+    """Return what of `wanted` no rule of `owned` covers, broken down into the smallest rules: the first 1,000 of them.
 
-    The work does not grow with the product of a rule's lists, which a small role makes huge: values that the same owned
-    rules cover are looked at once. Raises TooManyCombinations when that is not enough.
+    The work does not grow with the product of a rule's lists, which can be huge even in a small role: values that the
+    same owned rules cover are checked together.
+
+    Raises: TooManyCombinations: there are too many combinations even so.
     """
     index = _Owned(owned)
     missing: list[Rule] = []
@@ -131,7 +136,7 @@ def covers(owned: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
     return missing
 
 
-# The values of one list of a rule, by the owned rules that cover them (a bit for each).
+# The values of one list of a rule, by the set of owned rules that cover them (a bit mask).
 _Masks = dict[int, list[str]]
 
 
@@ -167,7 +172,7 @@ class _Owned:
                     prefixes[prefix] = prefixes.get(prefix, 0) | bit
 
     def masks(self, rule: Rule) -> Iterator[tuple[_Masks, _Masks, _Masks, _Masks]]:
-        """(groups, resources or URLs, verbs, names) of a wanted rule, once for its resources, once for its URLs.
+        """Yield (groups, resources or URLs, verbs, names) of a rule, once for its resources, once for its URLs.
 
         Groups are empty for URLs; names hold only "" when the rule is for every name.
         """
@@ -205,7 +210,10 @@ def _combinations(parts: tuple[_Masks, _Masks, _Masks, _Masks]) -> int:
 
 
 def _missing(parts: tuple[_Masks, _Masks, _Masks, _Masks], limit: int) -> list[Rule]:
-    """The combinations that no owned rule covers as a whole, `limit` of them at most."""
+    """Return the combinations of verb, group and resource that no owned rule covers as a whole.
+
+    limit: how many at most.
+    """
     groups, wanted, verbs, names = parts
     uncovered = (
         (group_values, values, verb_values, name_values)

@@ -1,7 +1,8 @@
 """Service-account tokens: issued for a TokenRequest, verified against the objects they are bound to.
 
 The claims are those of Kubernetes' `pkg/serviceaccount/claims.go`: `kubernetes.io` names the namespace, the service
-account and, when the token is bound to one, the pod, secret or node, each with its uid. A token dies with any of them.
+account and, when the token is bound to one, the pod, secret or node, each with its uid. A token is invalid as soon as
+one of them is deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from hatchway.cluster import plan
-from hatchway.cluster.auth.source import ObjectSource
+from hatchway.cluster.auth.source import StoredObjects
 from hatchway.cluster.auth.tokens import ALGORITHM, InvalidToken, verified_claims
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.kube.api import Object
@@ -34,12 +35,12 @@ USERNAME_PREFIX = "system:serviceaccount:"
 _ALL_GROUP = "system:serviceaccounts"
 _EXTRA = "authentication.kubernetes.io/"
 _BOUND = {"pod": "pods", "secret": "secrets", "node": "nodes"}
-# An object that is being deleted still vouches for its tokens for a moment (`claims.go`).
+# Seconds for which the tokens of an object that is being deleted stay valid (`claims.go`).
 _DELETION_LEEWAY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class BoundObject:
     """A name with a uid, as claims hold it."""
 
     name: str
@@ -48,30 +49,31 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """A token whose signature and times are good. `check` says whether its objects still are.
+    """A token whose signature and times are valid. `check` decides whether its objects still exist.
 
-    audiences: those of the token that the verifier accepts. expires: POSIX seconds.
+    audiences: those audiences of the token that the verifier accepts. expires: POSIX seconds.
     """
 
     namespace: str
-    account: Reference
-    bound: tuple[tuple[str, Reference], ...]
+    account: BoundObject
+    bound: tuple[tuple[str, BoundObject], ...]
     user: UserInfo
     audiences: tuple[str, ...]
     expires: float
 
 
 def username(namespace: str, name: str) -> str:
+    """Return the user name of a service account: `system:serviceaccount:NAMESPACE:NAME`."""
     return f"{USERNAME_PREFIX}{namespace}:{name}"
 
 
 def groups(namespace: str) -> tuple[str, ...]:
-    """The groups of every service account of a namespace."""
+    """Return the groups of every service account of a namespace."""
     return (_ALL_GROUP, f"{_ALL_GROUP}:{namespace}")
 
 
 def split_username(user: str) -> tuple[str, str] | None:
-    """(namespace, name) of `system:serviceaccount:NS:NAME`, else None."""
+    """Return (namespace, name) of `system:serviceaccount:NS:NAME`, else None."""
     parts = user.split(":")
     if len(parts) != 4 or not user.startswith(USERNAME_PREFIX) or not parts[2] or not parts[3]:
         return None
@@ -81,7 +83,7 @@ def split_username(user: str) -> tuple[str, str] | None:
 class ServiceAccountTokens:
     """Issues and verifies the tokens of one cluster."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, source: ObjectSource) -> None:
+    def __init__(self, key: ec.EllipticCurvePrivateKey, source: StoredObjects) -> None:
         self._key = key
         self._public = key.public_key()
         self._source = source
@@ -89,7 +91,10 @@ class ServiceAccountTokens:
         self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
 
     def openid_configuration(self) -> dict[str, Any]:
-        """What /.well-known/openid-configuration says, for who verifies tokens elsewhere (`pkg/serviceaccount/openidmetadata.go`)."""
+        """Return the document at /.well-known/openid-configuration, by which others verify tokens.
+
+        Its content is that of Kubernetes' `pkg/serviceaccount/openidmetadata.go`.
+        """
         return {
             "issuer": ISSUER,
             "jwks_uri": f"{ISSUER}/openid/v1/jwks",
@@ -99,7 +104,7 @@ class ServiceAccountTokens:
         }
 
     def jwks(self) -> dict[str, Any]:
-        """What /openid/v1/jwks says (application/jwk-set+json): the public key."""
+        """Return the answer of /openid/v1/jwks (application/jwk-set+json): the public key."""
         key = ECAlgorithm.to_jwk(self._public, as_dict=True)
         return {"keys": [{"use": "sig", "kid": self.key_id, "alg": ALGORITHM, **key}]}
 
@@ -112,7 +117,10 @@ class ServiceAccountTokens:
         bound: tuple[str, Object] | None = None,
         node: Object | None = None,
     ) -> tuple[str, datetime.datetime]:
-        """A token of `account`, and when it ends. bound: ("pod", "secret" or "node", the object). node: the pod's."""
+        """Return a token for `account`, and when it expires.
+
+        bound: ("pod", "secret" or "node", the object). node: the node of the pod.
+        """
         meta = account["metadata"]
         private: dict[str, Any] = {
             "namespace": meta["namespace"],
@@ -174,22 +182,22 @@ class ServiceAccountTokens:
         )
 
     def check(self, token: VerifiedToken) -> float:
-        """Whether the token's objects are still the ones it was issued for. Raises InvalidToken.
+        """Check whether the token's objects are still the ones it was issued for. Raises InvalidToken.
 
-        Returns until when (POSIX seconds) it is good, should no object change any more.
+        Return until when (POSIX seconds) it is valid if no object changes.
         """
         until = min(token.expires, self._alive("serviceaccounts", token.namespace, token.account, "service account"))
         for kind, reference in token.bound:
             until = min(until, self._alive(_BOUND[kind], "" if kind == "node" else token.namespace, reference, kind))
         return until
 
-    def _alive(self, resource: str, namespace: str, reference: Reference, what: str) -> float:
+    def _alive(self, resource: str, namespace: str, reference: BoundObject, what: str) -> float:
         found = self._source.get(resource, namespace, reference.name)
         if found is None:
             raise InvalidToken(f"its {what} is gone")
         meta = found["metadata"]
         if meta.get("uid") != reference.uid:
-            raise InvalidToken(f"its {what} is another one of the same name")
+            raise InvalidToken(f"its {what} was replaced by another one with the same name")
         deleted = meta.get("deletionTimestamp")
         if not deleted:
             return math.inf
@@ -203,10 +211,10 @@ def _reference(obj: Object) -> dict[str, str]:
     return {"name": obj["metadata"]["name"], "uid": obj["metadata"]["uid"]}
 
 
-def _parse_reference(value: object) -> Reference | None:
+def _parse_reference(value: object) -> BoundObject | None:
     if not isinstance(value, dict):
         return None
     name, uid = value.get("name"), value.get("uid")
     if not isinstance(name, str) or not isinstance(uid, str) or not name:
         return None
-    return Reference(name, uid)
+    return BoundObject(name, uid)

@@ -1,10 +1,11 @@
-"""Bearer tokens of people: static ones from tokens.json, and minted ones that the cluster has signed.
+"""Bearer tokens of people: static ones in tokens.json, and minted ones, which the cluster signs.
 
-tokens.json: `{"tokens": [{"user", "uid", "groups", and "token" or "sha256"}]}`. The administrator's own token stands there
-in clear, so that `hatchway token` can print it (the file is 0600 and lies beside the CA's key); others may be hashed.
+tokens.json: `{"tokens": [{"user", "uid", "groups", and "token" or "sha256"}]}`. The administrator's own token is not
+hashed, so that `hatchway token` can print it (the file's mode is 0600, as that of the CA's key next to it); other
+tokens may be hashed.
 
-A minted token is a JWT (ES256) with an issuer and an audience of its own, so that it can be told from, and never taken
-for, a service account's. It is verified without looking anything up and ends by itself; it cannot be revoked.
+A minted token is a JWT (ES256) with an issuer and an audience of its own, so that it cannot be mistaken for a service
+account's token. It is verified without a look-up, and it expires; it cannot be revoked.
 """
 
 from __future__ import annotations
@@ -26,37 +27,38 @@ from hatchway.errors import HatchwayError
 USER_ISSUER = "https://hatchway.invalid/user-tokens"
 USER_AUDIENCE = "hatchway"
 ALGORITHM = "ES256"
-# No honest token is longer; what is longer is not worth parsing.
+# No valid token is longer, so longer texts are not parsed.
 MAX_LENGTH = 16 * 1024
 
 
 class InvalidToken(Exception):
-    """The token is not good; the message says why, without quoting any of it."""
+    """The token is not valid; the message says why, without quoting any part of it."""
 
 
 def sha256(token: str) -> str:
-    """How tokens.json may hold a token: the hexadecimal digest."""
+    """Return the form in which tokens.json holds a token: the hexadecimal digest."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class StaticTokens:
-    """tokens.json, read when it has changed."""
+    """The users of tokens.json, which is read again when it has changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._users = parse_static(path)
 
     def reload(self) -> None:
-        """Read the file again. Raises HatchwayError (what was known stays)."""
+        """Read the file again. Raises HatchwayError; then the content that was read before stays in use."""
         self._users = parse_static(self.path)
 
     def authenticate(self, token: str) -> UserInfo | None:
-        # The look-up goes by a digest, so its timing says nothing about the tokens.
+        """Return the user of a token, or None."""
+        # The look-up uses a digest, so its timing reveals nothing about the tokens.
         return self._users.get(sha256(token))
 
 
 def parse_static(path: Path) -> dict[str, UserInfo]:
-    """Users by digest; none when there is no file. Raises HatchwayError when it is not understood."""
+    """Return users by digest; none when there is no file. Raises HatchwayError when it cannot be parsed."""
     try:
         entries = json.loads(path.read_bytes())["tokens"]
         return {
@@ -73,7 +75,7 @@ def parse_static(path: Path) -> dict[str, UserInfo]:
 
 
 def mint(key: ec.EllipticCurvePrivateKey, *, user: str, groups: Sequence[str], seconds: int) -> str:
-    """A token for `user`, good for `seconds` from now."""
+    """Return a token for `user` that is valid for `seconds` from now."""
     now = int(time.time())
     claims = {
         "iss": USER_ISSUER,
@@ -89,18 +91,18 @@ def mint(key: ec.EllipticCurvePrivateKey, *, user: str, groups: Sequence[str], s
 
 
 def verify_minted(key: ec.EllipticCurvePublicKey, token: str) -> tuple[UserInfo, float]:
-    """The user of a minted token, and when it ends (POSIX seconds). Raises InvalidToken."""
+    """Return the user of a minted token, and when the token expires (POSIX seconds). Raises InvalidToken."""
     claims = verified_claims(key, token, issuer=USER_ISSUER, audiences=[USER_AUDIENCE])
     user, groups = claims.get("sub"), claims.get("groups", [])
     if not isinstance(user, str) or not user:
         raise InvalidToken("it names no user")
     if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
-        raise InvalidToken("its groups are no list of names")
+        raise InvalidToken("its groups are not a list of names")
     return UserInfo(user, tuple(groups)), float(claims["exp"])
 
 
 def issuer_of(token: str) -> str | None:
-    """The issuer that a token claims, unverified, to tell which key to try; None when it is no JWT."""
+    """Return the issuer that a token claims, unverified, to choose the key to try; None when it is not a JWT."""
     if len(token) > MAX_LENGTH or token.count(".") != 2:
         return None
     try:
@@ -113,9 +115,9 @@ def issuer_of(token: str) -> str | None:
 def verified_claims(
     key: ec.EllipticCurvePublicKey, token: str, *, issuer: str, audiences: Sequence[str]
 ) -> dict[str, Any]:
-    """The claims of a JWT whose signature, issuer, audience and times are good. Raises InvalidToken.
+    """Return the claims of a JWT whose signature, issuer, audience and times are valid. Raises InvalidToken.
 
-    The algorithm is fixed: what the token's header says of it (RFC 8725, section 3.1) decides nothing.
+    The algorithm is fixed; the one in the token's header is ignored (RFC 8725, section 3.1).
     """
     try:
         found = jwt.decode(
@@ -130,5 +132,5 @@ def verified_claims(
         raise InvalidToken(f"{type(error).__name__}") from error
     exp = found["exp"]
     if isinstance(exp, bool) or not isinstance(exp, int | float):
-        raise InvalidToken("its end is no number")
+        raise InvalidToken("its expiry is not a number")
     return found

@@ -1,9 +1,10 @@
-"""Who asks, and what for: the values that authentication, authorization and audit share."""
+"""Users and requests as values that authentication, authorization and audit share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,17 @@ class UserInfo:
     uid: str = ""
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def as_object(self) -> dict[str, Any]:
+        """Return the user as authentication.k8s.io/v1 UserInfo, without empty fields."""
+        out: dict[str, Any] = {"username": self.name}
+        if self.uid:
+            out["uid"] = self.uid
+        if self.groups:
+            out["groups"] = list(self.groups)
+        if self.extra:
+            out["extra"] = {key: list(values) for key, values in self.extra.items()}
+        return out
+
 
 ANONYMOUS = UserInfo("system:anonymous", ("system:unauthenticated",))
 # Controllers and other parts of the control plane that call the API in process.
@@ -23,11 +35,11 @@ LOOPBACK_USER = UserInfo("system:apiserver", ("system:masters", "system:authenti
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What an authorizer decides on (apiserver's `authorizer.Attributes`).
+    """The facts on which an authorizer decides (apiserver's `authorizer.Attributes`).
 
-    resource is "" for a non-resource request, which then has `path`. `name` is verbatim, as it stood in the URL after
-    percent-decoding (`https:web:` for the proxy verb). fields: what a list's or a watch's field selector demands, as
-    (field, value).
+    resource is "" for a non-resource request, which then has `path`. `name` is the URL's segment, only percent-decoded
+    (`https:web:` for the proxy verb). fields: the requirements of a list's or a watch's field selector, as (field,
+    value).
     """
 
     user: UserInfo

@@ -1,1 +1,4 @@
-"""What keeps the cluster as its objects ask: one file per controller; `manager.py` runs them all."""
+"""Controllers, which bring the cluster to the state that its objects describe.
+
+Each has a file of its own; `manager.py` runs them all.
+"""

@@ -1,22 +1,23 @@
 """Aggregated ClusterRoles: their stored `rules` follow the roles that their label selectors select.
 
-From kube-controller-manager's `clusterroleaggregation`. Authorization does not wait for it (`auth/rbac.py` resolves
-aggregated roles when they are used); what people read is what holds.
+From kube-controller-manager's `clusterroleaggregation`. Authorization does not wait for it: `auth/rbac.py` resolves
+aggregated roles when they are used. This controller makes the stored rules, which people read, the same.
 """
 
 from __future__ import annotations
 
 from hatchway.cluster.auth.rbac import selects
 from hatchway.cluster.auth.source import CLUSTER_ROLES
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import Key, labels_of
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import labels_of
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key
 
 __all__ = ["ClusterRoleAggregator", "aggregate"]
 
 
 def aggregate(role: Object, others: list[Object]) -> list[Object]:
-    """The rules of all roles that `role` selects, in the order of names, each rule once."""
+    """Return the rules of all roles that `role` selects, in the order of names, each rule once."""
     rules: list[Object] = []
     name = role["metadata"]["name"]
     for other in sorted(others, key=lambda one: str(one["metadata"]["name"])):
@@ -35,22 +36,23 @@ class ClusterRoleAggregator(Controller):
     name = "clusterrole-aggregation-controller"
     workers = 1
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.roles = context.cache(CLUSTER_ROLES)
         self.roles.subscribe(self._changed)
 
     def _changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
-        # Any role may be part of any aggregated one, and those are few.
+        # Any role may be part of any aggregated role; there are few of those.
         for role in self.roles:
             if role.get("aggregationRule"):
                 self.enqueue(role)
 
     async def reconcile(self, key: Key) -> float | None:
+        """Write the rules that the role `key` has now, when they differ from the stored ones."""
         role = self.roles.get(key)
         if role is None or not role.get("aggregationRule"):
             return None
         rules = aggregate(role, list(self.roles))
         if rules != (role.get("rules") or []):
-            await self.roles.shows(await self.client.update(CLUSTER_ROLES, {**role, "rules": rules}))
+            await self.roles.wait_for_write(await self.client.update(CLUSTER_ROLES, {**role, "rules": rules}))
         return None

@@ -1,40 +1,39 @@
 """Rolls Deployments out, back, up and down (kube-controller-manager's `deployment/`).
 
-`rollout.py` holds the arithmetic and `deploymentstatus.py` the words; this file does the reading and writing.
+`rollout.py` computes the sizes and `deploymentstatus.py` the status; this file reads and writes objects.
 """
 
 from __future__ import annotations
 
-from hatchway.cluster.controllers import deploymentstatus as words
-from hatchway.cluster.controllers import rollout
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import (
-    Key,
+from hatchway.cluster.controllers import deploymentstatus, rollout
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.indexes import adopters, by_controller, claimable
+from hatchway.cluster.controllers.objectfields import (
     annotations_of,
     clone,
     controlled_by,
     controller_of,
     controller_reference,
     is_deleting,
-    is_finished,
-    key_of,
-    labels_of,
-    selector_is_empty,
-    selector_matches,
     uid_of,
 )
 from hatchway.cluster.controllers.ownership import claim
+from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, is_finished, key_of
+from hatchway.kube.selectors import selector_is_empty
 
 RESOURCE = "deployments.apps"
 SETS = "replicasets.apps"
 
 
 class DeploymentController(Controller):
+    """Create and size the ReplicaSets of every Deployment, and write the Deployments' statuses."""
+
     name = "deployment-controller"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.deployments = context.cache(RESOURCE)
         self.sets = context.cache(SETS)
@@ -54,13 +53,11 @@ class DeploymentController(Controller):
                 if ref.get("kind") == "Deployment":
                     self.queue.add((namespace, ref["name"]))
                 continue
-            for deployment in self.deployments.in_namespace(namespace):
-                selector = deployment["spec"].get("selector")
-                if not selector_is_empty(selector) and selector_matches(selector, labels_of(seen)):
-                    self.enqueue(deployment)
+            for deployment in adopters(self.deployments, seen):
+                self.enqueue(deployment)
 
     def _pod_changed(self, kind: str, pod: Object, _before: Object | None) -> None:
-        """A Deployment that recreates waits until the last old pod has ended."""
+        """Queue the Deployment of a pod that has ended: one that recreates its pods waits for the last old one."""
         ref = controller_of(pod)
         if ref is None or ref.get("kind") != "ReplicaSet" or not (kind == "DELETED" or is_finished(pod)):
             return
@@ -69,6 +66,10 @@ class DeploymentController(Controller):
             self._set_changed("MODIFIED", found, None)
 
     async def reconcile(self, key: Key) -> float | None:
+        """Move the Deployment `key` one step on.
+
+        Return the seconds until its deadline or minReadySeconds must be checked, or None.
+        """
         deployment = self.deployments.get(key)
         if deployment is None:
             return None
@@ -81,9 +82,12 @@ class DeploymentController(Controller):
                 "This deployment is selecting all pods. A non-empty selector is required.",
             )
             return None
-        found = await claim(self.client, deployment, RESOURCE, selector, self.sets.in_namespace(key[0]), self.sets)
-        # Adoption looks at the Deployment again but does not bring its news: work on one consistent copy.
-        run = _Run(self, clone(deployment), found)
+        candidates = claimable(self.sets, deployment, selector)
+        found = await claim(self.client, deployment, RESOURCE, selector, candidates, self.sets)
+        # Adoption reads the Deployment again, but only to check it: this run works on one consistent copy. Only its
+        # status and its metadata change.
+        copied = {**deployment, "metadata": {**deployment["metadata"]}, "status": clone(deployment.get("status") or {})}
+        run = _DeploymentRun(self, copied, found)
         if is_deleting(deployment):
             run.find_sets()
         else:
@@ -91,8 +95,8 @@ class DeploymentController(Controller):
         return await run.write_status()
 
 
-class _Run:
-    """One reconcile of one Deployment: its copy, its ReplicaSets as they are now, the status that builds up."""
+class _DeploymentRun:
+    """One reconcile of one Deployment: a copy of it, its ReplicaSets as they are now, and the new status."""
 
     def __init__(self, controller: DeploymentController, deployment: Object, sets: list[Object]) -> None:
         self.controller = controller
@@ -101,8 +105,8 @@ class _Run:
         self.sets = {found["metadata"]["name"]: found for found in sets}
         self.new: Object | None = None
         self.old: list[Object] = []  # oldest first
-        # What it said before; only conditions are added to it on the way.
-        self.before: Object = deployment.setdefault("status", {})
+        # The status before; only conditions are added to it on the way.
+        self.before: Object = deployment["status"]
         self.moment = controller.context.now()
         self.problem: ApiError | None = None
         self.in_rollout = False
@@ -110,7 +114,7 @@ class _Run:
     # --- what there is -----------------------------------------------------------------------------------------
 
     def find_sets(self) -> None:
-        """Tell the new ReplicaSet (the oldest one with the Deployment's template) from the old ones."""
+        """Find the new ReplicaSet (the oldest one with the Deployment's template) and the old ones."""
         ordered = sorted(self.sets.values(), key=_age)
         template = self.deployment["spec"]["template"]
         self.new = next((s for s in ordered if rollout.same_template(s["spec"]["template"], template)), None)
@@ -131,14 +135,14 @@ class _Run:
                 await self._scale()
                 if self.deployment["spec"].get("paused"):
                     await self._forget_old()
-            elif rollout.is_rolling(self.deployment):
+            elif rollout.uses_rolling_update(self.deployment):
                 self.in_rollout = True
                 await self._roll()
             else:
                 self.in_rollout = True
                 await self._recreate()
         except ApiError as error:
-            # The status tells what was reached; `write_status` raises it again.
+            # The status shows what was reached; `write_status` raises the error again.
             self.problem = error
 
     async def _roll(self) -> None:
@@ -146,13 +150,13 @@ class _Run:
         desired = rollout.replicas_of(self.deployment)
         size = rollout.replicas_of(new)
         if size != desired:
-            goal = desired if size > desired else rollout.new_set_size(self.deployment, self.everything, size)
+            goal = desired if size > desired else rollout.next_size_of_new_set(self.deployment, self.everything, size)
             if await self._resize(new, goal):
                 return
-        sizes = rollout.old_set_sizes(self.deployment, self.new, self.old)
+        sizes = rollout.next_sizes_of_old_sets(self.deployment, self.new, self.old)
         for name, goal in sizes.items():
             await self._resize(self.sets[name], goal)
-        if not sizes and words.is_complete(self.deployment, self.before):
+        if not sizes and deploymentstatus.is_complete(self.deployment, self.before):
             await self._forget_old()
 
     async def _recreate(self) -> None:
@@ -164,26 +168,25 @@ class _Run:
                 await self._bring_new_up_to_date()
             return
         new = await self._ensure_new()
-        if not await self._resize(new, rollout.replicas_of(self.deployment)) and words.is_complete(
+        if not await self._resize(new, rollout.replicas_of(self.deployment)) and deploymentstatus.is_complete(
             self.deployment, self.before
         ):
             await self._forget_old()
 
     def _old_pods_run(self) -> bool:
-        old = {uid_of(found) for found in self.old}
-        pods = self.controller.pods.in_namespace(self.deployment["metadata"]["namespace"])
-        return any((controller_of(pod) or {}).get("uid") in old and not is_finished(pod) for pod in pods)
+        pods = self.controller.pods.index(by_controller).get(*(uid_of(found) for found in self.old))
+        return any(not is_finished(pod) for pod in pods)
 
     def _was_scaled(self) -> bool:
         desired = str(rollout.replicas_of(self.deployment))
         active = [found for found in self.everything if rollout.replicas_of(found)]
-        if len(active) > 1 and not rollout.is_rolling(self.deployment):
-            # Nothing to scale in proportion: to recreate ends with the right number anyway.
+        if len(active) > 1 and not rollout.uses_rolling_update(self.deployment):
+            # Recreate ends with the right number anyway, so nothing is scaled in proportion.
             return False
         return any(annotations_of(found).get(rollout.DESIRED_REPLICAS, desired) != desired for found in active)
 
     async def _scale(self) -> None:
-        """Follow a new spec.replicas without moving the rollout on."""
+        """Resize the ReplicaSets for a new spec.replicas, without advancing the rollout."""
         desired = rollout.replicas_of(self.deployment)
         active = [found for found in self.everything if rollout.replicas_of(found)]
         if len(active) <= 1:
@@ -200,20 +203,15 @@ class _Run:
         ):
             for found in [found for found in self.old if rollout.replicas_of(found)]:
                 await self._resize(found, 0)
-        elif rollout.is_rolling(self.deployment):
+        elif rollout.uses_rolling_update(self.deployment):
             active.sort(key=_age, reverse=True)
             for name, size in rollout.proportional_sizes(self.deployment, active).items():
                 await self._resize(self.sets[name], size)
 
     async def _forget_old(self) -> None:
-        for found in rollout.sets_to_forget(self.deployment, self.old):
-            namespace, name = key_of(found)
-            try:
-                await self.client.delete(SETS, name, namespace, uid=uid_of(found))
-            except ApiError as error:
-                if error.code not in (404, 409):
-                    raise
-            await self.controller.sets.shows_deletion(found)
+        for found in rollout.sets_to_delete(self.deployment, self.old):
+            await delete_unless_gone(self.client, SETS, found)
+            await self.controller.sets.wait_for_deletion(found)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -223,16 +221,18 @@ class _Run:
         return found
 
     async def _resize(self, found: Object, size: int) -> bool:
-        """Give a ReplicaSet its size, and note the Deployment's on it. False when the size was right already."""
+        """Resize a ReplicaSet, and write the Deployment's size on it. Return False when the size was right already."""
         before = rollout.replicas_of(found)
         annotations = {**annotations_of(found), **rollout.size_annotations(self.deployment)}
         if before == size and annotations == annotations_of(found):
             return False
-        changed = clone(found)
-        changed["spec"]["replicas"] = size
-        changed["metadata"]["annotations"] = annotations
+        changed = {
+            **found,
+            "metadata": {**found["metadata"], "annotations": annotations},
+            "spec": {**found["spec"], "replicas": size},
+        }
         written = await self.client.update(SETS, changed)
-        await self.controller.sets.shows(written)
+        await self.controller.sets.wait_for_write(written)
         self._keep(written)
         if before != size:
             self._say_scaled(written, before, size)
@@ -245,7 +245,7 @@ class _Run:
         self.controller.events.event(self.deployment, "Normal", "ScalingReplicaSet", message)
 
     async def _bring_new_up_to_date(self) -> None:
-        """Revision and annotations of the new ReplicaSet, when there is one already."""
+        """Update the revision and annotations of the new ReplicaSet, if it exists already."""
         new = self.new
         if new is None:
             return
@@ -253,18 +253,20 @@ class _Run:
         annotations = rollout.annotations_of_new_set(self.deployment, annotations_of(new), revision)
         seconds = self.deployment["spec"].get("minReadySeconds", 0)
         if annotations != annotations_of(new) or seconds != new["spec"].get("minReadySeconds", 0):
-            changed = clone(new)
-            changed["metadata"]["annotations"] = annotations
-            changed["spec"]["minReadySeconds"] = seconds
+            changed = {
+                **new,
+                "metadata": {**new["metadata"], "annotations": annotations},
+                "spec": {**new["spec"], "minReadySeconds": seconds},
+            }
             written = await self.client.update(SETS, changed)
-            await self.controller.sets.shows(written)
+            await self.controller.sets.wait_for_write(written)
             new = self._keep(written)
         await self._note_revision(new)
-        if words.find_condition(self.before, "Progressing") is None:
+        if deploymentstatus.find_condition(self.before, "Progressing") is None:
             self._say_progress("True", "FoundNewReplicaSet", f'Found new replica set "{new["metadata"]["name"]}"')
 
     async def _ensure_new(self) -> Object:
-        """The ReplicaSet with the Deployment's template, made when there is none. Raises ApiError."""
+        """Return the ReplicaSet with the Deployment's template; create it when there is none. Raises ApiError."""
         await self._bring_new_up_to_date()
         return self.new or await self._create_new()
 
@@ -276,7 +278,7 @@ class _Run:
         selector = clone(deployment["spec"]["selector"])
         selector["matchLabels"] = {**(selector.get("matchLabels") or {}), rollout.HASH_LABEL: label}
         hashed = rollout.with_hash(template, label)
-        size = rollout.new_set_size(deployment, self.everything, 0)
+        size = rollout.next_size_of_new_set(deployment, self.everything, 0)
         revision = rollout.next_revision(self.old)
         namespace = deployment["metadata"]["namespace"]
         wanted: Object = {
@@ -310,13 +312,13 @@ class _Run:
             self._say_progress("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
             if size:
                 self._say_scaled(made, 0, size)
-        await self.controller.sets.shows(made)
+        await self.controller.sets.wait_for_write(made)
         self._keep(made)
         await self._note_revision(made)
         return made
 
     async def _resolve_collision(self, name: str, error: ApiError) -> Object:
-        """Another ReplicaSet has the name: it is ours when owner and template say so, else the hash is salted."""
+        """Use the ReplicaSet that has this name if its owner and template are right; else change the hash."""
         found = await self.client.get(SETS, name, self.deployment["metadata"]["namespace"])
         if controlled_by(found, self.deployment) and rollout.same_template(
             found["spec"]["template"], self.deployment["spec"]["template"]
@@ -334,8 +336,8 @@ class _Run:
             "metadata": {"uid": uid_of(self.deployment), "annotations": {rollout.REVISION: revision}},
         }
         written = await self.client.patch(RESOURCE, name, patch, namespace)
-        await self.controller.deployments.shows(written)
-        # Whoever changed the spec meanwhile has queued another reconcile; this one finishes what it began.
+        await self.controller.deployments.wait_for_write(written)
+        # A change of the spec has queued another reconcile; this one finishes what it began.
         self.deployment["metadata"] = {
             **clone(written["metadata"]),
             "generation": self.deployment["metadata"].get("generation", 0),
@@ -344,12 +346,14 @@ class _Run:
     # --- status ------------------------------------------------------------------------------------------------
 
     def _say_progress(self, status: str, reason: str, message: str) -> None:
-        if not words.has_deadline(self.deployment):
+        if not deploymentstatus.has_deadline(self.deployment):
             return
-        words.put_condition(self.before, words.condition("Progressing", status, reason, message), self.moment)
+        deploymentstatus.put_condition(
+            self.before, deploymentstatus.condition("Progressing", status, reason, message), self.moment
+        )
 
     def _note_pause(self) -> None:
-        found = words.find_condition(self.before, "Progressing")
+        found = deploymentstatus.find_condition(self.before, "Progressing")
         if found is not None and found.get("reason") == "ProgressDeadlineExceeded":
             return
         noted = found is not None and found.get("reason") == "DeploymentPaused"
@@ -359,14 +363,14 @@ class _Run:
             self._say_progress("Unknown", "DeploymentResumed", "Deployment is resumed")
 
     async def write_status(self) -> float | None:
-        """Write the status when it says something new. Returns seconds after which the deadline is due, or None."""
+        """Write the status if it has changed. Return the seconds until the deadline, or None."""
         deployment = self.deployment
         current = self.controller.deployments.get(key_of(deployment))
         if current is None or uid_of(current) != uid_of(deployment):
             return None
-        status = words.calculate(deployment, self.everything, self.new, self.moment)
+        status = deploymentstatus.calculate(deployment, self.everything, self.new, self.moment)
         if self.in_rollout:
-            words.progress(deployment, status, self.everything, self.new, self.moment)
+            deploymentstatus.update_progress(deployment, status, self.everything, self.new, self.moment)
         if status != {"terminatingReplicas": 0, **(current.get("status") or {})}:
             try:
                 written = await self.client.update(RESOURCE, {**current, "status": status}, subresource="status")
@@ -374,12 +378,12 @@ class _Run:
                 if error.code == 404:
                     return None
                 raise
-            await self.controller.deployments.shows(written)
+            await self.controller.deployments.wait_for_write(written)
         if self.problem is not None:
             raise self.problem
         if deployment["spec"].get("paused"):
             return None
-        left = words.deadline_left(deployment, status, self.moment)
+        left = deploymentstatus.deadline_left(deployment, status, self.moment)
         return left + 1.0 if left else None
 
 

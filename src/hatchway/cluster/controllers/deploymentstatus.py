@@ -1,7 +1,7 @@
-"""What a Deployment says of itself: counts, and the conditions Available, Progressing and ReplicaFailure.
+"""The status of a Deployment: counts, and the conditions Available, Progressing and ReplicaFailure.
 
-Pure. The rules are those of kube-controller-manager's `deployment/progress.go` and `sync.go`; kubectl's `rollout status`
-reads the result.
+Pure. The rules are those of kube-controller-manager's `deployment/progress.go` and `sync.go`; kubectl's `rollout
+status` reads the result.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
-from hatchway.cluster.controllers.objects import clone, get_condition, parse_time, timestamp
+from hatchway.cluster.controllers.objectfields import clone, parse_time, timestamp
 from hatchway.cluster.controllers.rollout import max_unavailable, replicas_of, status_count, total_replicas
 from hatchway.kube.api import Object
+from hatchway.kube.objects import get_condition
 
 
 def condition(kind: str, status: str, reason: str, message: str) -> Object:
+    """Return a condition without its times, which `put_condition` adds."""
     return {"type": kind, "status": status, "reason": reason, "message": message}
 
 
 def put_condition(status: Object, new: Object, moment: datetime) -> None:
-    """Set a condition in `status`; one with the same status and reason stays as it is."""
+    """Set a condition in `status`, unless the present condition has the same status and reason."""
     conditions = status.setdefault("conditions", [])
     old = find_condition(status, new["type"])
     if old is not None and old["status"] == new["status"] and old.get("reason") == new["reason"]:
@@ -32,15 +34,20 @@ def put_condition(status: Object, new: Object, moment: datetime) -> None:
 
 
 def drop_condition(status: Object, kind: str) -> None:
+    """Remove the condition of type `kind` from `status`, when it is there."""
     status["conditions"] = [c for c in status.get("conditions") or () if c["type"] != kind]
 
 
 def find_condition(status: Object, kind: str) -> Object | None:
+    """Return the condition of type `kind` of a status, None when it has none."""
     return get_condition({"status": status}, kind)
 
 
 def calculate(deployment: Object, sets: list[Object], new: Object | None, moment: datetime) -> Object:
-    """The status that these ReplicaSets give; conditions are the old ones with Available brought up to date."""
+    """Return the status that follows from the ReplicaSets. Of the conditions, only Available is new.
+
+    sets: all ReplicaSets of the Deployment. new: the one for its present template; None when there is none yet.
+    """
     old = deployment.get("status") or {}
     available = status_count(sets, "availableReplicas")
     status: Object = {
@@ -66,6 +73,7 @@ def calculate(deployment: Object, sets: list[Object], new: Object | None, moment
 
 
 def is_complete(deployment: Object, status: Object) -> bool:
+    """Return True when all replicas are up to date and available, and no old ones are left (DeploymentComplete)."""
     desired = replicas_of(deployment)
     return all(
         status.get(field, 0) == desired for field in ("updatedReplicas", "replicas", "availableReplicas")
@@ -85,12 +93,12 @@ def _has_progressed(old: Object, new: Object) -> bool:
 
 
 def has_deadline(deployment: Object) -> bool:
-    """The largest number that fits means none, as clients of apps/v1beta1 wrote it."""
+    """Return True when the Deployment has a deadline. The largest int32 means no deadline, as in apps/v1beta1."""
     return deployment["spec"].get("progressDeadlineSeconds") not in (None, 2**31 - 1)
 
 
 def deadline_left(deployment: Object, status: Object, moment: datetime) -> float | None:
-    """Seconds until the rollout counts as stuck (0.0: now); None when there is no deadline or nothing under way."""
+    """Return the seconds until the rollout counts as stuck (0.0: now); None without a deadline or a rollout."""
     found = find_condition(status, "Progressing")
     if not has_deadline(deployment) or found is None or found.get("reason") == "NewReplicaSetAvailable":
         return None
@@ -101,8 +109,10 @@ def deadline_left(deployment: Object, status: Object, moment: datetime) -> float
     return None if since is None else max(0.0, limit - (moment - since).total_seconds())
 
 
-def progress(deployment: Object, status: Object, sets: list[Object], new: Object | None, moment: datetime) -> None:
-    """Bring the conditions Progressing and ReplicaFailure of a calculated `status` up to date."""
+def update_progress(
+    deployment: Object, status: Object, sets: list[Object], new: Object | None, moment: datetime
+) -> None:
+    """Update the conditions Progressing and ReplicaFailure in a calculated `status`. sets, new: as in `calculate`."""
     old = deployment.get("status") or {}
     name = f'ReplicaSet "{new["metadata"]["name"]}"' if new else f'Deployment "{deployment["metadata"]["name"]}"'
     current = find_condition(status, "Progressing")
@@ -117,7 +127,7 @@ def progress(deployment: Object, status: Object, sets: list[Object], new: Object
             message = f"{name} has successfully progressed."
             put_condition(status, condition("Progressing", "True", "NewReplicaSetAvailable", message), moment)
         elif _has_progressed(old, status):
-            # Dropped first, so that lastUpdateTime moves and the deadline starts anew.
+            # The condition is dropped first, so that lastUpdateTime changes and the deadline starts again.
             drop_condition(status, "Progressing")
             put_condition(
                 status, condition("Progressing", "True", "ReplicaSetUpdated", f"{name} is progressing."), moment
@@ -128,11 +138,10 @@ def progress(deployment: Object, status: Object, sets: list[Object], new: Object
             message = f"{name} has timed out progressing."
             put_condition(status, condition("Progressing", "False", "ProgressDeadlineExceeded", message), moment)
     failures = [f for found in sets if (f := get_condition(found, "ReplicaFailure")) is not None]
-    drop = find_condition(status, "ReplicaFailure")
     if failures:
-        # The new set's failure is the one that matters when there are several.
+        # When several sets fail, the new set's failure is shown.
         wanted = get_condition(new, "ReplicaFailure") if new else None
         failure = wanted or failures[0]
         put_condition(status, {key: failure.get(key, "") for key in ("type", "status", "reason", "message")}, moment)
-    elif drop is not None:
+    else:
         drop_condition(status, "ReplicaFailure")

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from typing import Any
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import (
-    Key,
-    annotations_of,
-    clone,
-    is_deleting,
-    is_finished,
-    is_ready,
-    key_of,
-    labels_of,
-)
+import msgspec
+
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import annotations_of, is_deleting, labels_of
 from hatchway.cluster.controllers.serviceports import (
     HEADLESS_LABEL,
     TRIGGER_TIME,
-    endpoint_ports,
+    ServedPorts,
+    ServicePorts,
     has_selector,
     host_name,
     is_headless,
@@ -29,8 +23,10 @@ from hatchway.cluster.controllers.serviceports import (
     target_reference,
     trigger_time,
 )
+from hatchway.cluster.controllers.writes import delete_unless_gone, is_namespace_terminating
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, is_finished, is_ready, key_of
 
 RESOURCE = "endpoints"
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
@@ -39,14 +35,16 @@ MAX_ADDRESSES = 1000
 
 
 class EndpointsController(Controller):
+    """Keep the Endpoints of every Service that has a selector."""
+
     name = "endpoint-controller"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.services = context.cache("services")
         self.pods = context.cache("pods")
         self.endpoints = context.cache(RESOURCE)
-        # Services that were seen to go: their Endpoints go too, even hand-made ones.
+        # Services that were deleted while this controller ran: their Endpoints are deleted too, even hand-made ones.
         self._gone: set[Key] = set()
         self.services.subscribe(self._service_changed)
         self.endpoints.subscribe(self.enqueue_changed)
@@ -62,6 +60,7 @@ class EndpointsController(Controller):
             self.queue.add(key)
 
     async def reconcile(self, key: Key) -> float | None:
+        """Write the Endpoints of the Service `key`, or delete them when the Service is gone."""
         service = self.services.get(key)
         current = self.endpoints.get(key)
         if service is None:
@@ -73,8 +72,11 @@ class EndpointsController(Controller):
         self._gone.discard(key)
         if not has_selector(service):
             return None
+        # A service may have thousands of pods, and thousands of ports: each step is a turn of the event loop.
         pods = selected(service, self.pods)
+        await asyncio.sleep(0)
         subsets, over = make_subsets(service, pods)
+        await asyncio.sleep(0)
         labels = {**labels_of(service), MANAGED_BY: "endpoint-controller"}
         if is_headless(service):
             labels[HEADLESS_LABEL] = ""
@@ -85,6 +87,7 @@ class EndpointsController(Controller):
         annotations.pop(OVER_CAPACITY, None)
         if over:
             annotations[OVER_CAPACITY] = "truncated"
+        await asyncio.sleep(0)
         await self._write(key, current, subsets, labels, annotations)
         return None
 
@@ -102,53 +105,45 @@ class EndpointsController(Controller):
             try:
                 written = await self.client.create(RESOURCE, wanted, key[0])
             except ApiError as error:
-                if any(c.get("reason") == "NamespaceTerminating" for c in (error.details or {}).get("causes") or ()):
+                if is_namespace_terminating(error):
                     return
                 raise
         else:
-            wanted = clone(current)
-            wanted["metadata"]["labels"] = labels
-            wanted["metadata"]["annotations"] = annotations
-            wanted["subsets"] = subsets
+            metadata = {**current["metadata"], "labels": labels, "annotations": annotations}
+            wanted = {**current, "metadata": metadata, "subsets": subsets}
             written = await self.client.update(RESOURCE, wanted)
-        await self.endpoints.shows(written)
+        await self.endpoints.wait_for_write(written)
 
     async def _delete(self, current: Object) -> None:
-        metadata = current["metadata"]
-        try:
-            await self.client.delete(RESOURCE, metadata["name"], metadata["namespace"], uid=metadata["uid"])
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-        await self.endpoints.shows_deletion(current)
+        await delete_unless_gone(self.client, RESOURCE, current)
+        await self.endpoints.wait_for_deletion(current)
 
 
 def make_subsets(service: Object, pods: list[Object]) -> tuple[list[Object], bool]:
-    """The `subsets` of a service's Endpoints, and whether addresses were left out since there are too many.
+    """Return the `subsets` of a service's Endpoints, and whether addresses were left out because there are too many.
 
-    Pods that serve the same ports share a subset; those that are not ready stand under notReadyAddresses.
+    Pods that serve the same ports share a subset; pods that are not ready are in its notReadyAddresses.
     """
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     ports_wanted = bool(service["spec"].get("ports"))
-    groups: dict[str, tuple[list[Object], list[Object], list[Object]]] = {}
+    service_ports = ServicePorts(service)
+    groups: dict[ServedPorts, tuple[list[Object], list[Object]]] = {}
     count, over = 0, False
     for pod in sorted(pods, key=lambda pod: (not is_ready(pod), _ip_key(pod_ip(pod)), pod["metadata"]["name"])):
         if not pod_ip(pod) or is_finished(pod) or (is_deleting(pod) and not publish):
             continue
-        ports = sorted(endpoint_ports(pod, service), key=lambda port: (port["name"], port["port"], port["protocol"]))
-        if not ports and (ports_wanted or not is_headless(service)):
+        served = service_ports.served_by(pod)
+        if served is not None and not served.ports and (ports_wanted or not is_headless(service)):
             continue
-        if count >= MAX_ADDRESSES:
+        if served is None or count >= MAX_ADDRESSES:
             over = True
             break
         count += 1
-        for port in ports:
-            if not port["name"]:
-                del port["name"]
-        _, ready, not_ready = groups.setdefault(json.dumps(ports, sort_keys=True), (ports, [], []))
+        ready, not_ready = groups.setdefault(served, ([], []))
         (ready if publish or is_ready(pod) else not_ready).append(_address(pod, service))
     subsets = []
-    for _, (ports, ready, not_ready) in sorted(groups.items()):
+    shown = [(_shown_ports(served), *addresses) for served, addresses in groups.items()]
+    for ports, ready, not_ready in sorted(shown, key=lambda one: msgspec.json.encode(one[0])):
         subset: Object = {}
         if ready:
             subset["addresses"] = sorted(ready, key=_address_key)
@@ -158,6 +153,12 @@ def make_subsets(service: Object, pods: list[Object]) -> tuple[list[Object], boo
             subset["ports"] = ports
         subsets.append(subset)
     return subsets, over
+
+
+def _shown_ports(served: ServedPorts) -> list[Object]:
+    """Return the ports in a fixed order, each with a name only if it has one."""
+    ordered = sorted(served.ports, key=lambda port: (port["name"], port["port"], port["protocol"]))
+    return [{key: value for key, value in port.items() if value or key != "name"} for port in ordered]
 
 
 def _address(pod: Object, service: Object) -> Object:

@@ -1,18 +1,17 @@
-"""Keeps EndpointSlices: for each Service with a selector, its pods with their conditions (staging `endpointslice/`)."""
+"""Keeps EndpointSlices: for each Service with a selector, its pods with their conditions (`k8s.io/endpointslice`)."""
 
 from __future__ import annotations
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import (
-    Key,
-    is_deleting,
-    is_finished,
-    is_ready,
-    labels_of,
-)
+import asyncio
+import logging
+
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.indexes import by_service
+from hatchway.cluster.controllers.objectfields import is_deleting, labels_of
 from hatchway.cluster.controllers.serviceports import (
     HEADLESS_LABEL,
-    endpoint_ports,
+    ServedPorts,
+    ServicePorts,
     has_selector,
     host_name,
     is_headless,
@@ -23,30 +22,33 @@ from hatchway.cluster.controllers.serviceports import (
     trigger_time,
 )
 from hatchway.cluster.controllers.slices import (
-    MANAGED_BY,
-    RESOURCE,
-    SERVICE_NAME,
     Group,
     carry_out,
     make_plan,
-    port_key,
     slice_annotations,
 )
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, is_finished, is_ready
+from hatchway.kube.wellknown import ENDPOINT_SLICES, MANAGED_BY, SERVICE_NAME, SLICE_CONTROLLER
 
-NAME = "endpointslice-controller.k8s.io"
+log = logging.getLogger(__name__)
+
 ZONE_LABEL = "topology.kubernetes.io/zone"
+# Endpoints that are made in one turn of the event loop.
+_AT_ONCE = 200
 
 
 class EndpointSliceController(Controller):
+    """Keep the EndpointSlices of every Service that has a selector."""
+
     name = "endpointslice-controller"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.services = context.cache("services")
         self.pods = context.cache("pods")
         self.nodes = context.cache("nodes")
-        self.slices = context.cache(RESOURCE)
+        self.slices = context.cache(ENDPOINT_SLICES)
         self.services.subscribe(self.enqueue_changed)
         self.pods.subscribe(self._pod_changed)
         self.slices.subscribe(self._slice_changed)
@@ -57,38 +59,50 @@ class EndpointSliceController(Controller):
 
     def _slice_changed(self, _kind: str, found: Object, before: Object | None) -> None:
         for seen in (found, before):
-            if seen is not None and labels_of(seen).get(MANAGED_BY) == NAME and labels_of(seen).get(SERVICE_NAME):
-                self.queue.add((seen["metadata"]["namespace"], labels_of(seen)[SERVICE_NAME]))
+            labels = labels_of(seen) if seen is not None else {}
+            if seen is not None and labels.get(MANAGED_BY) == SLICE_CONTROLLER and labels.get(SERVICE_NAME):
+                self.queue.add((seen["metadata"]["namespace"], labels[SERVICE_NAME]))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Bring the EndpointSlices of the Service `key` up to date with its pods."""
         service = self.services.get(key)
         if service is None or is_deleting(service):
             # The garbage collector removes what a vanished service owned.
             return None
         existing = [
             found
-            for found in self.slices.in_namespace(key[0])
-            if labels_of(found).get(SERVICE_NAME) == key[1]
-            and labels_of(found).get(MANAGED_BY) == NAME
-            and not is_deleting(found)
+            for found in self.slices.index(by_service).get(key)
+            if labels_of(found).get(MANAGED_BY) == SLICE_CONTROLLER and not is_deleting(found)
         ]
         if not has_selector(service):
             return None
+        # A service may have thousands of pods, and thousands of ports: each step is a turn of the event loop.
         pods = selected(service, self.pods)
-        groups: dict[str, Group] = {}
-        for pod in pods:
+        await asyncio.sleep(0)
+        service_ports = ServicePorts(service)
+        groups: dict[ServedPorts, Group] = {}
+        for number, pod in enumerate(pods):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
             if not pod_ip(pod) or is_finished(pod):
                 continue
-            ports = endpoint_ports(pod, service)
-            group = groups.setdefault(port_key(ports), Group(ports))
+            served = service_ports.served_by(pod)
+            if served is None:
+                log.warning("%s/%s: its pods serve too many different ports; the rest has no endpoints", *key)
+                break
+            group = groups.setdefault(served, Group(served.ports))
             group.endpoints.append(self._endpoint(pod, service))
-        labels = {**labels_of(service), SERVICE_NAME: key[1], MANAGED_BY: NAME}
+        await asyncio.sleep(0)
+        annotations = slice_annotations(trigger_time(service, pods))
+        await asyncio.sleep(0)
+        labels = {**labels_of(service), SERVICE_NAME: key[1], MANAGED_BY: SLICE_CONTROLLER}
         if is_headless(service):
             labels[HEADLESS_LABEL] = ""
         else:
             labels.pop(HEADLESS_LABEL, None)
-        plan = make_plan(existing, groups.values(), labels, slice_annotations(trigger_time(service, pods)))
+        plan = make_plan(existing, groups.values(), labels, annotations)
         if plan:
+            await asyncio.sleep(0)
             await carry_out(self.client, plan, self.slices, service, key[1])
         return None
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any
 
-from hatchway.cluster.controllers.objects import clone
+from hatchway.cluster.controllers.objectfields import clone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 
 log = logging.getLogger(__name__)
 
-# Fields below metadata that are ours to set; the rest of metadata is the server's or the user's.
+# Fields of metadata that are set here; the others belong to the server or the user.
 _OWN_METADATA = ("labels", "annotations")
-# Where lists are sets of whole entries and ours replace what is there.
+# Seconds until an object is read again that another write has changed. Reads see only what is committed, and a write
+# that is under way is committed in a later turn of the event loop: without a pause it would never be.
+_PAUSE = 0.005
+# A resource and an object of it, as `Client` takes them.
 _Wanted = tuple[str, Object]
 
 
 async def ensure(client: Client, wanted: Iterable[_Wanted]) -> None:
-    """Make each (resource, object) exist and say what it says here; fields that it does not name stay as they are.
+    """Create or update each (resource, object); fields that the object does not name stay as they are.
 
     Objects are applied in order. Raises ApiError when the server refuses one.
     """
@@ -28,7 +32,7 @@ async def ensure(client: Client, wanted: Iterable[_Wanted]) -> None:
 
 
 async def ensure_each(client: Client, wanted: Iterable[_Wanted]) -> list[str]:
-    """Like `ensure`, but one that cannot be made as it should be does not keep the others from being made.
+    """Create or update objects as `ensure` does; one that fails does not stop the others.
 
     Returns what is wrong with those, for people; the log has it, too.
     """
@@ -40,7 +44,7 @@ async def ensure_each(client: Client, wanted: Iterable[_Wanted]) -> list[str]:
             metadata = obj["metadata"]
             place = "/".join(filter(None, (resource, metadata.get("namespace"), metadata["name"])))
             problems.append(f"{place}: {error.message}")
-            log.error("%s is not as the cluster needs it: %s", place, error.message)
+            log.error("cannot write %s, which the cluster needs: %s", place, error.message)
     return problems
 
 
@@ -57,6 +61,7 @@ async def _ensure_one(client: Client, resource: str, wanted: Object) -> None:
                 await client.create(resource, clone(wanted), namespace)
             except ApiError as failure:
                 if failure.reason == "AlreadyExists":
+                    await asyncio.sleep(_PAUSE)
                     continue
                 raise
             return
@@ -66,15 +71,19 @@ async def _ensure_one(client: Client, resource: str, wanted: Object) -> None:
         try:
             await client.update(resource, merged)
         except ApiError as error:
-            # Somebody wrote, or deleted it, in between: look again.
+            # It was written or deleted in between: read it again.
             if error.code in (404, 409) and error.reason in ("Conflict", "NotFound"):
+                await asyncio.sleep(_PAUSE)
                 continue
             raise
         return
 
 
 def merge(current: Object, wanted: Object) -> Object:
-    """`current` with what `wanted` names; a list is taken over as a whole unless its entries only lack defaults."""
+    """Return `current` with the fields of `wanted` put in.
+
+    A list is replaced as a whole, unless its entries lack nothing but defaults.
+    """
     out = clone(current)
     for key, value in wanted.items():
         if key == "metadata":
@@ -82,7 +91,7 @@ def merge(current: Object, wanted: Object) -> Object:
                 if field in value:
                     out["metadata"][field] = {**(out["metadata"].get(field) or {}), **value[field]}
         elif key == "rules" and wanted.get("aggregationRule"):
-            # The controller's, who finds the rules of labelled roles (`reconcile_role.go` leaves them, too).
+            # These belong to the controller that aggregates roles (`reconcile_role.go` leaves them, too).
             continue
         elif key not in ("apiVersion", "kind", "status"):
             out[key] = _overlay(out.get(key), value)

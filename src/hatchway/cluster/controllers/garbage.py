@@ -1,8 +1,8 @@
-"""Removes what belonged to something that is gone (`garbagecollector/garbagecollector.go`, `graph_builder.go`).
+"""Deletes objects whose owners are gone (`garbagecollector/garbagecollector.go`, `graph_builder.go`).
 
 Background: an object whose owners are all gone is deleted. Foreground: an owner with the finalizer
-`foregroundDeletion` waits until its blocking dependents are gone. Orphan: an owner with the finalizer `orphan` has
-itself removed from its dependents first. Objects that own each other in a circle stop to block each other.
+`foregroundDeletion` waits until its blocking dependents are gone. Orphan: an owner with the finalizer `orphan` is first
+removed from its dependents' references. Objects that own each other in a circle do not block each other.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hatchway.cluster.controllers.base import Cache, Context, Controller
-from hatchway.cluster.controllers.objects import is_deleting, key_of, owner_references, uid_of
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectcache import ObjectCache
+from hatchway.cluster.controllers.objectfields import is_deleting, owner_references, uid_of
+from hatchway.cluster.controllers.servedtypes import ServedType
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
-from hatchway.kube.paths import parse_resource
+from hatchway.kube.objects import key_of
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
-# Nobody owns an event, and there are many.
+# Events neither own nor are owned, and there are many.
 _IGNORED = frozenset({"events"})
-# An owner that waits for nothing but owners that wait is looked at again after this time (seconds): they may be waiting
-# for each other. Two deletions at once make such circles; others are broken where they close.
+# An owner that waits only for owners that wait themselves is checked again after this time (seconds): two deletions at
+# the same time can make owners wait for each other in a circle. Every other circle is broken when it arises.
 _CIRCLE_SECONDS = 1.5
-# So many objects are visited in search of a circle.
+# At most this many objects are visited in search of a circle.
 _CIRCLE_VISITS = 10_000
-# So many dependents are orphaned at a time.
+# Dependents that are orphaned at a time.
 _AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One object, by place and identity."""
+class ObjectIdentity:
+    """The identity of one object: its resource, namespace, name and uid."""
 
     resource: str
     namespace: str
@@ -41,22 +43,31 @@ class Item:
 
 
 class GarbageCollector(Controller):
+    """Keep a graph of owners and dependents of all resources, and delete dependents whose owners are gone."""
+
     name = "garbage-collector"
     workers = 8
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
-        self._by_uid: dict[str, Item] = {}
+        self._by_uid: dict[str, ObjectIdentity] = {}
         # Dependents by their owner's uid, and those among them whose reference says blockOwnerDeletion.
-        self._dependents: dict[str, set[Item]] = {}
-        self._blocking: dict[str, set[Item]] = {}
-        self._waiting_since: dict[Item, float] = {}
+        self._dependents: dict[str, set[ObjectIdentity]] = {}
+        self._blocking: dict[str, set[ObjectIdentity]] = {}
+        self._waiting_since: dict[ObjectIdentity, float] = {}
         self.events = context.recorder("garbage-collector-controller")
-        for resource in context.config.resources.values():
-            if resource not in _IGNORED:
-                self._follow(context.cache(resource))
+        for served in context.config.types.all():
+            if served.resource not in _IGNORED:
+                self._follow(context.cache(served.resource))
+        context.config.types.subscribe(self._types_changed)
 
-    def _follow(self, cache: Cache) -> None:
+    def _types_changed(self, came: frozenset[ServedType], went: frozenset[ServedType]) -> None:
+        for served in went:
+            self.context.drop_cache(served.resource)
+        for served in came:
+            self._follow(self.context.cache(served.resource))
+
+    def _follow(self, cache: ObjectCache) -> None:
         cache.subscribe(lambda kind, obj, before: self._changed(cache.resource, kind, obj, before))
 
     # --- the graph ---------------------------------------------------------------------------------------------
@@ -89,27 +100,29 @@ class GarbageCollector(Controller):
         ):
             self.queue.add(item)
 
-    def _link(self, owner: str, item: Item, blocks: bool) -> None:
+    def _link(self, owner: str, item: ObjectIdentity, blocks: bool) -> None:
         self._dependents.setdefault(owner, set()).add(item)
         if blocks:
             self._blocking.setdefault(owner, set()).add(item)
         else:
             self._unblock(owner, item)
 
-    def _unlink(self, owner: str, item: Item) -> None:
+    def _unlink(self, owner: str, item: ObjectIdentity) -> None:
         _discard(self._dependents, owner, item)
         self._unblock(owner, item)
 
-    def _unblock(self, owner: str, item: Item) -> None:
-        """An owner that waits for its dependents may be free now."""
+    def _unblock(self, owner: str, item: ObjectIdentity) -> None:
+        """Queue an owner that waits for its dependents: it may have none left now."""
         if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 
-    def _object(self, item: Item) -> Object | None:
-        found = self.context.cache(item.resource).get((item.namespace, item.name))
+    def _object(self, item: ObjectIdentity) -> Object | None:
+        cache = self.context.caches.get(item.resource)
+        found = cache.get((item.namespace, item.name)) if cache is not None else None
         return found if found is not None and uid_of(found) == item.uid else None
 
-    async def reconcile(self, item: Item) -> float | None:
+    async def reconcile(self, item: ObjectIdentity) -> float | None:
+        """Do what has to be done with the object `item`: orphan its dependents, release it, or delete it."""
         obj = self._object(item)
         if obj is None:
             return None
@@ -124,17 +137,16 @@ class GarbageCollector(Controller):
             await self._check_owners(item, obj)
         return None
 
-    # --- owners that go ----------------------------------------------------------------------------------------
+    # --- owners that are being deleted -------------------------------------------------------------------------
 
-    async def _orphan_dependents(self, owner: Item) -> None:
+    async def _orphan_dependents(self, owner: ObjectIdentity) -> None:
         dependents = list(self._dependents.get(owner.uid, ()))
         for start in range(0, len(dependents), _AT_ONCE):
             batch = [(one, obj) for one in dependents[start : start + _AT_ONCE] if (obj := self._object(one))]
             await asyncio.gather(*(self._drop_owners(one, obj, {owner.uid}) for one, obj in batch))
 
-    async def _wait_for_dependents(self, owner: Item, obj: Object) -> float | None:
-        """Let the owner go when nothing blocks it. An object never waits for itself."""
-        # What is being deleted needs no further look: its own change, or end, comes back here.
+    async def _wait_for_dependents(self, owner: ObjectIdentity, obj: Object) -> float | None:
+        """Release the owner when nothing blocks it. An object never waits for itself."""
         blocking = {one: found for one in self._blockers(owner) if (found := self._object(one)) is not None}
         if not blocking:
             self._waiting_since.pop(owner, None)
@@ -142,6 +154,7 @@ class GarbageCollector(Controller):
             return None
         only_waiting = True
         for dependent, found in blocking.items():
+            # When a dependent that is being deleted already changes or is gone, its owner is queued again.
             if not is_deleting(found):
                 self.queue.add(dependent)
             only_waiting = only_waiting and is_waiting(found)
@@ -156,14 +169,18 @@ class GarbageCollector(Controller):
         for dependent in self._circle_through(owner):
             if (found := self._object(dependent)) is not None:
                 await self._unblock_owners(dependent, found)
-        # The dependents' own ends wake this one; whoever deletes one of them in another way closes a new circle.
+        # When a dependent is gone, this owner is queued again. Nothing reports a new circle, which somebody else's
+        # deletion of a dependent can make.
         return 30.0
 
-    def _blockers(self, owner: Item) -> Iterable[Item]:
+    def _blockers(self, owner: ObjectIdentity) -> Iterable[ObjectIdentity]:
         return [one for one in self._blocking.get(owner.uid, ()) if one != owner]
 
-    def _circle_through(self, owner: Item) -> list[Item]:
-        """The blocking dependents of `owner` from which it can be reached again through objects that wait."""
+    def _circle_through(self, owner: ObjectIdentity) -> list[ObjectIdentity]:
+        """Return the blocking dependents of `owner` that are in a circle with it.
+
+        The way from such a dependent leads back to `owner` over blocking dependents that wait.
+        """
         found = []
         for first in self._blockers(owner):
             seen, front = {first}, [first]
@@ -176,13 +193,13 @@ class GarbageCollector(Controller):
                 found.append(first)
         return found
 
-    async def _remove_finalizer(self, item: Item, obj: Object, finalizer: str) -> None:
+    async def _remove_finalizer(self, item: ObjectIdentity, obj: Object, finalizer: str) -> None:
         left = [f for f in obj["metadata"].get("finalizers") or () if f != finalizer]
         await self._patch(item, obj, {"finalizers": left or None})
 
     # --- dependents --------------------------------------------------------------------------------------------
 
-    async def _check_owners(self, item: Item, obj: Object) -> None:
+    async def _check_owners(self, item: ObjectIdentity, obj: Object) -> None:
         solid, gone, waiting = False, set(), set()
         for ref in owner_references(obj):
             state = await self._owner_state(item, obj, ref)
@@ -202,7 +219,7 @@ class GarbageCollector(Controller):
         finalizers = _finalizers(obj)
         if waiting and dependents:
             if any((found := self._object(one)) is not None and is_waiting(found) for one in dependents):
-                # A dependent that waits already may be one of the owners: a circle must not block itself.
+                # A dependent that waits already may be one of the owners; such a circle must not block itself.
                 await self._unblock_owners(item, obj)
             propagation = "Foreground"
         elif ORPHAN in finalizers:
@@ -211,11 +228,11 @@ class GarbageCollector(Controller):
             propagation = "Foreground" if FOREGROUND in finalizers else "Background"
         await self._delete(item, obj, propagation)
 
-    async def _delete(self, item: Item, obj: Object, propagation: str) -> None:
+    async def _delete(self, item: ObjectIdentity, obj: Object, propagation: str) -> None:
         try:
             current = await self.client.get(item.resource, item.name, item.namespace or None)
             if {ref["uid"] for ref in owner_references(current)} != {ref["uid"] for ref in owner_references(obj)}:
-                # It has other owners by now; that change is on its way here.
+                # It has other owners by now; the watch will report that change.
                 return
             await self.client.delete(
                 item.resource, item.name, item.namespace or None, uid=item.uid, propagation=propagation
@@ -224,27 +241,27 @@ class GarbageCollector(Controller):
             if error.code not in (404, 409):
                 raise
 
-    async def _owner_state(self, item: Item, obj: Object, ref: Object) -> str:
-        """`solid`, `waiting` (it is being deleted in the foreground), `gone` or `unknown`."""
+    async def _owner_state(self, item: ObjectIdentity, obj: Object, ref: Object) -> str:
+        """Return `solid`, `waiting` (it is being deleted in the foreground), `gone` or `unknown`."""
         group = ref["apiVersion"].rpartition("/")[0]
-        resource = self.context.config.resources.get((group, ref["kind"]))
+        served = self.context.config.types.find(group, ref["kind"])
         known = self._by_uid.get(ref["uid"])
         if known is not None:
             if known.namespace not in ("", item.namespace):
                 self._report_namespace(item, obj, ref)
-            elif known.name == ref["name"] and known.resource == resource:
+            elif known.name == ref["name"] and served is not None and known.resource == served.resource:
                 owner = self._object(known)
                 if owner is not None:
                     return "waiting" if is_waiting(owner) else "solid"
-        if resource is None:
-            # Nobody here can tell whether it exists: deleting on a guess would be wrong.
+        if served is None:
+            # It is not known whether it exists: deleting on a guess would be wrong.
             return "unknown"
-        if parse_resource(resource).namespaced and not item.namespace:
-            # Not valid, and no look at any namespace could tell that it is gone.
+        if served.namespaced and not item.namespace:
+            # The reference is not valid, so no look-up can show that the owner is gone.
             return "unknown"
-        # The cache may be a moment behind: only the server's word deletes.
+        # The cache may be a moment behind, so ask the server before deleting.
         try:
-            owner = await self.client.get(resource, ref["name"], item.namespace or None)
+            owner = await self.client.get(served.resource, ref["name"], item.namespace or None)
         except ApiError as error:
             if error.code == 404:
                 return "gone"
@@ -253,24 +270,24 @@ class GarbageCollector(Controller):
             return "gone"
         return "waiting" if is_waiting(owner) else "solid"
 
-    def _report_namespace(self, item: Item, obj: Object, ref: Object) -> None:
+    def _report_namespace(self, item: ObjectIdentity, obj: Object, ref: Object) -> None:
         wanted = (
             f"[{ref['apiVersion']}/{ref['kind']}, namespace: {item.namespace}, name: {ref['name']}, uid: {ref['uid']}]"
         )
         text = f'ownerRef {wanted} does not exist in namespace "{item.namespace}"'
         self.events.event(obj, "Warning", "OwnerRefInvalidNamespace", text)
 
-    async def _drop_owners(self, item: Item, obj: Object, uids: set[str]) -> None:
+    async def _drop_owners(self, item: ObjectIdentity, obj: Object, uids: set[str]) -> None:
         left = [ref for ref in owner_references(obj) if ref["uid"] not in uids]
         await self._patch(item, obj, {"ownerReferences": left or None})
 
-    async def _unblock_owners(self, item: Item, obj: Object) -> None:
+    async def _unblock_owners(self, item: ObjectIdentity, obj: Object) -> None:
         references = owner_references(obj)
         if any(ref.get("blockOwnerDeletion") for ref in references):
             free = [{**ref, "blockOwnerDeletion": False} for ref in references]
             await self._patch(item, obj, {"ownerReferences": free})
 
-    async def _patch(self, item: Item, obj: Object, metadata: Object) -> None:
+    async def _patch(self, item: ObjectIdentity, obj: Object, metadata: Object) -> None:
         patch = {
             "metadata": {"uid": item.uid, "resourceVersion": obj["metadata"]["resourceVersion"], **metadata},
         }
@@ -280,7 +297,9 @@ class GarbageCollector(Controller):
             if error.code != 404:
                 raise
             return
-        await self.context.cache(item.resource).shows(written)
+        cache = self.context.caches.get(item.resource)
+        if cache is not None:
+            await cache.wait_for_write(written)
 
 
 def is_waiting(obj: Object) -> bool:
@@ -288,13 +307,13 @@ def is_waiting(obj: Object) -> bool:
     return is_deleting(obj) and FOREGROUND in _finalizers(obj)
 
 
-def _item(resource: str, obj: Object) -> Item:
+def _item(resource: str, obj: Object) -> ObjectIdentity:
     namespace, name = key_of(obj)
-    return Item(resource, namespace, name, uid_of(obj))
+    return ObjectIdentity(resource, namespace, name, uid_of(obj))
 
 
 def _owners(obj: Object) -> dict[str, bool]:
-    """The uids of the owners, and whether a reference to them blocks their deletion."""
+    """Return the uids of the owners, and whether a reference to them blocks their deletion."""
     found: dict[str, bool] = {}
     for ref in owner_references(obj):
         found[ref["uid"]] = found.get(ref["uid"], False) or bool(ref.get("blockOwnerDeletion"))
@@ -305,8 +324,8 @@ def _finalizers(obj: Object) -> set[str]:
     return set(obj["metadata"].get("finalizers") or ())
 
 
-def _discard(graph: dict[str, set[Item]], owner: str, item: Item) -> bool:
-    """Take an edge out of a graph; True when it was there."""
+def _discard(graph: dict[str, set[ObjectIdentity]], owner: str, item: ObjectIdentity) -> bool:
+    """Remove an edge from a graph. Return True when it was there."""
     found = graph.get(owner)
     if found is None or item not in found:
         return False

@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 
 from hatchway.cluster.controllers.aggregation import ClusterRoleAggregator
-from hatchway.cluster.controllers.base import Context, Controller, ControllerConfig, supervise
+from hatchway.cluster.controllers.controller import Controller, ControllerConfig, ControllerContext, supervise
+from hatchway.cluster.controllers.cronjob import CronJobController
+from hatchway.cluster.controllers.daemonset import DaemonSetController
 from hatchway.cluster.controllers.deployment import DeploymentController
+from hatchway.cluster.controllers.disruption import DisruptionController
 from hatchway.cluster.controllers.endpoints import EndpointsController
 from hatchway.cluster.controllers.endpointslice import EndpointSliceController
+from hatchway.cluster.controllers.firstuse import FirstUseController
 from hatchway.cluster.controllers.garbage import GarbageCollector
+from hatchway.cluster.controllers.horizontal import HorizontalController
+from hatchway.cluster.controllers.ingressstart import IngressStartController
+from hatchway.cluster.controllers.job import JobController
+from hatchway.cluster.controllers.jobttl import JobTTLController
+from hatchway.cluster.controllers.loadbalancer import LoadBalancerController
 from hatchway.cluster.controllers.mirroring import MirroringController
 from hatchway.cluster.controllers.namespace import NamespaceController
 from hatchway.cluster.controllers.nodelife import NodeLifecycleController
+from hatchway.cluster.controllers.objectcache import ObjectCache
 from hatchway.cluster.controllers.podgc import PodGarbageCollector
 from hatchway.cluster.controllers.replicaset import ReplicaSetController
+from hatchway.cluster.controllers.replicationcontroller import ReplicationController
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.serviceaccount import ServiceAccountController
+from hatchway.cluster.controllers.statefulset import StatefulSetController
 from hatchway.kube.api import Client
 from hatchway.kube.events import EventRecorder
 
@@ -26,15 +38,26 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ServiceAccountController,
     Scheduler,
     ReplicaSetController,
+    ReplicationController,
+    DisruptionController,
     DeploymentController,
+    StatefulSetController,
+    DaemonSetController,
+    JobController,
+    JobTTLController,
+    CronJobController,
     EndpointsController,
     EndpointSliceController,
     MirroringController,
+    LoadBalancerController,
+    IngressStartController,
+    FirstUseController,
     NamespaceController,
     GarbageCollector,
     NodeLifecycleController,
     PodGarbageCollector,
     ClusterRoleAggregator,
+    HorizontalController,
 )
 
 
@@ -46,12 +69,20 @@ async def run_controllers(client: Client, *, config: ControllerConfig) -> None:
         recorders.append(EventRecorder(client, component))
         return recorders[-1]
 
-    context = Context(client, config, recorder)
+    context = ControllerContext(client, config, recorder)
     controllers = [make(context) for make in CONTROLLERS]
     try:
         async with asyncio.TaskGroup() as group:
-            for cache in context.caches.values():
-                group.create_task(supervise(f"watch of {cache.resource}", cache.run), name=f"watch {cache.resource}")
+            watches: dict[str, asyncio.Task[None]] = {}
+
+            def start(cache: ObjectCache) -> None:
+                work = supervise(f"watch of {cache.resource}", cache.run)
+                watches[cache.resource] = group.create_task(work, name=f"watch {cache.resource}")
+
+            def stop(resource: str) -> None:
+                watches.pop(resource).cancel()
+
+            context.run_caches(start, stop)
             for controller in controllers:
                 group.create_task(supervise(controller.name, controller.run), name=controller.name)
     finally:

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import Key, annotations_of, controlled_by, is_deleting, labels_of
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.indexes import by_service
+from hatchway.cluster.controllers.objectfields import annotations_of, controlled_by, is_deleting, labels_of
 from hatchway.cluster.controllers.serviceports import TRIGGER_TIME, has_selector
 from hatchway.cluster.controllers.slices import (
-    MANAGED_BY,
-    RESOURCE,
-    SERVICE_NAME,
     Group,
     Plan,
+    PortKey,
     address_type,
     carry_out,
     make_plan,
     port_key,
 )
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key
+from hatchway.kube.wellknown import ENDPOINT_SLICES, LAST_APPLIED, MANAGED_BY, SERVICE_NAME, SKIP_MIRROR
 
 NAME = "endpointslicemirroring-controller.k8s.io"
-SKIP_LABEL = "endpointslice.kubernetes.io/skip-mirror"
 LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 # More addresses than this in one subset are not mirrored (mirroring-max-endpoints-per-subset).
 MAX_PER_SUBSET = 1000
-_NOT_COPIED = frozenset({"kubectl.kubernetes.io/last-applied-configuration", TRIGGER_TIME})
+_NOT_COPIED = frozenset({LAST_APPLIED, TRIGGER_TIME})
 
 
 class MirroringController(Controller):
+    """Keep an EndpointSlice mirror of the Endpoints of every Service without a selector."""
+
     name = "endpointslicemirroring-controller"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.services = context.cache("services")
         self.endpoints = context.cache("endpoints")
-        self.slices = context.cache(RESOURCE)
+        self.slices = context.cache(ENDPOINT_SLICES)
         self.services.subscribe(self.enqueue_changed)
         self.endpoints.subscribe(self.enqueue_changed)
         self.slices.subscribe(self._slice_changed)
@@ -43,12 +45,11 @@ class MirroringController(Controller):
             self.queue.add((found["metadata"]["namespace"], labels_of(found)[SERVICE_NAME]))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Bring the mirror of the Endpoints `key` up to date, or delete it when there is nothing to mirror."""
         existing = [
             found
-            for found in self.slices.in_namespace(key[0])
-            if labels_of(found).get(SERVICE_NAME) == key[1]
-            and labels_of(found).get(MANAGED_BY) == NAME
-            and not is_deleting(found)
+            for found in self.slices.index(by_service).get(key)
+            if labels_of(found).get(MANAGED_BY) == NAME and not is_deleting(found)
         ]
         service, endpoints = self.services.get(key), self.endpoints.get(key)
         if service is None or endpoints is None or not _to_mirror(service, endpoints):
@@ -59,13 +60,13 @@ class MirroringController(Controller):
         labels = {k: v for k, v in labels_of(endpoints).items() if not k.startswith("endpointslice.kubernetes.io/")}
         labels |= {SERVICE_NAME: key[1], MANAGED_BY: NAME}
         annotations = {k: v for k, v in annotations_of(endpoints).items() if k not in _NOT_COPIED}
-        # Slices of Endpoints that were made anew belong to the former ones.
+        # Slices that belong to former Endpoints of this name are deleted.
         own = [found for found in existing if controlled_by(found, endpoints)]
         strangers = [found for found in existing if not controlled_by(found, endpoints)]
         for family in ("IPv4", "IPv6"):
             groups = _groups(endpoints, family)
             mine = [found for found in own if found.get("addressType") == family]
-            # A family without addresses has no slices, not even an empty one.
+            # An address family without addresses has no slices, not even an empty one.
             plan = make_plan(mine, groups.values(), labels, annotations) if groups else Plan(delete=mine)
             if plan:
                 await carry_out(self.client, plan, self.slices, endpoints, key[1], family)
@@ -78,14 +79,14 @@ def _to_mirror(service: Object, endpoints: Object) -> bool:
     return (
         not has_selector(service)
         and service["spec"].get("type") != "ExternalName"
-        and labels_of(endpoints).get(SKIP_LABEL) != "true"
+        and labels_of(endpoints).get(SKIP_MIRROR) != "true"
         and LEADER_ANNOTATION not in annotations_of(endpoints)
         and not is_deleting(endpoints)
     )
 
 
-def _groups(endpoints: Object, family: str) -> dict[str, Group]:
-    groups: dict[str, Group] = {}
+def _groups(endpoints: Object, family: str) -> dict[PortKey, Group]:
+    groups: dict[PortKey, Group] = {}
     for subset in endpoints.get("subsets") or ():
         ports = [
             {
@@ -96,11 +97,13 @@ def _groups(endpoints: Object, family: str) -> dict[str, Group]:
             }
             for port in subset.get("ports") or ()
         ]
+        # Computed once for all addresses: there can be thousands of ports and of addresses.
+        ports_key = port_key(ports)
         addresses = [(address, True) for address in subset.get("addresses") or ()]
         addresses += [(address, False) for address in subset.get("notReadyAddresses") or ()]
         for address, ready in addresses[:MAX_PER_SUBSET]:
             if address_type([address["ip"]]) == family:
-                group = groups.setdefault(port_key(ports), Group(ports))
+                group = groups.setdefault(ports_key, Group(ports))
                 group.endpoints.append(_endpoint(address, ready))
     return groups
 

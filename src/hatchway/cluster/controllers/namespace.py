@@ -1,36 +1,41 @@
-"""Empties a namespace that is being deleted, then lets it go (`namespace/deletion/namespaced_resources_deleter.go`)."""
+"""Empties namespaces that are being deleted (`namespace/deletion/namespaced_resources_deleter.go`)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import Key, clone, is_deleting, set_condition, uid_of
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import clone, is_deleting, set_condition, uid_of
+from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
-from hatchway.kube.paths import parse_resource
+from hatchway.kube.objects import Key
 
 RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
-# When something is left that no cache tells of (events, objects with finalizers): how soon to look again.
+# Seconds until the next check when objects are left that no cache shows (events, objects with finalizers).
 _LOOK_AGAIN = 0.5
-_AT_ONCE = 50
+_AT_ONCE = 100
 
 
 class NamespaceController(Controller):
+    """Delete the contents of namespaces that are being deleted, then the namespaces."""
+
     name = "namespace-controller"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.namespaces = context.cache(RESOURCE)
-        self.contents = [
-            resource for resource in context.config.resources.values() if parse_resource(resource).namespaced
-        ]
         self.namespaces.subscribe(self.enqueue_changed)
-        for resource in self.contents:
+        for resource in self._contents():
             if resource != "events":
                 context.cache(resource).subscribe(self._content_changed)
+        # The contents of types that come later are looked for again from time to time (`_LOOK_AGAIN`).
+
+    def _contents(self) -> list[str]:
+        """Return the resources of namespaces."""
+        return [served.resource for served in self.context.config.types.all() if served.namespaced]
 
     def _content_changed(self, kind: str, obj: Object, _before: Object | None) -> None:
         if kind != "DELETED":
@@ -40,16 +45,20 @@ class NamespaceController(Controller):
             self.enqueue(namespace)
 
     async def reconcile(self, key: Key) -> float | None:
+        """Empty the namespace `key` if it is being deleted.
+
+        Returns the seconds after which to look again while something is left, or None.
+        """
         namespace = self.namespaces.get(key)
         if namespace is None or not is_deleting(namespace):
             return None
         finalizers = namespace["spec"].get("finalizers") or ()
         if finalizers and FINALIZER not in finalizers:
             return None
-        # Pods first: what they use must not vanish under them.
+        # Pods first, because they may use the other objects.
         remaining, problems = await self._empty(key[1], ["pods"])
         if not remaining and not problems:
-            remaining, problems = await self._empty(key[1], [r for r in self.contents if r != "pods"])
+            remaining, problems = await self._empty(key[1], [r for r in self._contents() if r != "pods"])
         if remaining or problems:
             await self._tell(namespace, remaining, problems)
             if problems:
@@ -58,46 +67,48 @@ class NamespaceController(Controller):
         if finalizers:
             await self._finalize(key[1], namespace)
         else:
-            await self._remove(key[1], namespace)
+            await self._remove(namespace)
         return None
 
     async def _empty(self, namespace: str, resources: Sequence[str]) -> tuple[dict[str, list[Object]], list[ApiError]]:
-        """Delete all objects of these resources; what is still there afterwards, by resource, and what went wrong."""
+        """Delete all objects of these resources.
+
+        Return those still there afterwards, by resource, and what went wrong.
+        """
         remaining: dict[str, list[Object]] = {}
         problems: list[ApiError] = []
         for resource in resources:
             try:
                 found = await self.client.list(resource, namespace)
-                for start in range(0, len(found), _AT_ONCE):
-                    batch = found[start : start + _AT_ONCE]
-                    results = await asyncio.gather(
-                        *(self._delete(resource, obj) for obj in batch), return_exceptions=True
-                    )
-                    for failure in results:
-                        if isinstance(failure, ApiError):
-                            problems.append(failure)
-                        elif isinstance(failure, BaseException):
-                            raise failure
+                problems += await self._delete_all(resource, found)
                 if found and (left := await self.client.list(resource, namespace)):
                     remaining[resource] = left
             except ApiError as error:
                 problems.append(error)
         return remaining, problems
 
+    async def _delete_all(self, resource: str, objects: list[Object]) -> list[ApiError]:
+        """Delete objects, several at a time: while some are written to disk, the next ones are prepared."""
+        left, problems = iter(objects), []
+
+        async def worker() -> None:
+            for obj in left:
+                try:
+                    await self._delete(resource, obj)
+                except ApiError as error:
+                    problems.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(objects))):
+                group.create_task(worker())
+        return problems
+
     async def _delete(self, resource: str, obj: Object) -> None:
-        if is_deleting(obj):
-            return
-        metadata = obj["metadata"]
-        try:
-            await self.client.delete(
-                resource, metadata["name"], metadata["namespace"], uid=uid_of(obj), propagation="Background"
-            )
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
+        if not is_deleting(obj):
+            await delete_unless_gone(self.client, resource, obj, propagation="Background")
 
     async def _tell(self, namespace: Object, remaining: dict[str, list[Object]], problems: list[ApiError]) -> None:
-        """The conditions by which `kubectl get namespace -o yaml` tells why one does not go."""
+        """Write the conditions that show why a namespace is not gone yet."""
         status = clone(namespace.get("status") or {})
         before = clone(status)
         for condition in _conditions(remaining, problems):
@@ -111,15 +122,11 @@ class NamespaceController(Controller):
             if error.code not in (404, 409):
                 raise
             return
-        await self.namespaces.shows(written)
+        await self.namespaces.wait_for_write(written)
 
-    async def _remove(self, name: str, namespace: Object) -> None:
-        """Of a namespace whose finalizers were taken away: delete it for good, now that it is empty."""
-        try:
-            await self.client.delete(RESOURCE, name, uid=uid_of(namespace))
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
+    async def _remove(self, namespace: Object) -> None:
+        """Delete an empty namespace whose finalizers were removed by another client."""
+        await delete_unless_gone(self.client, RESOURCE, namespace)
 
     async def _finalize(self, name: str, namespace: Object) -> None:
         try:

@@ -1,8 +1,9 @@
-"""Watches over nodes: a node whose kubelet falls silent is marked, tainted and, in the end, emptied
-(`nodelifecycle/node_lifecycle_controller.go`, `tainteviction/taint_eviction.go`).
+"""Watches over nodes: when a kubelet falls silent, its node is marked, tainted and finally emptied.
 
-Silence is counted by this process's own clock from the last change of the node's Lease that it has seen: neither a
-restart of the control plane nor a wrong clock makes nodes unready.
+Behaviour: `nodelifecycle/node_lifecycle_controller.go`, `tainteviction/taint_eviction.go`.
+
+Silence is measured with this process's own clock, from the last change of the node's Lease that it has seen. So neither
+a restart of the control plane nor a wrong clock makes nodes unready.
 """
 
 from __future__ import annotations
@@ -11,37 +12,27 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import (
-    Key,
-    clone,
-    get_condition,
-    is_deleting,
-    is_finished,
-    is_ready,
-    key_of,
-    parse_time,
-    set_condition,
-    timestamp,
-    uid_of,
-)
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import clone, is_deleting, parse_time, set_condition, timestamp, uid_of
 from hatchway.cluster.controllers.placement import tolerates
+from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, get_condition, is_finished, is_ready, key_of
+from hatchway.kube.wellknown import NOT_READY, UNREACHABLE, UNSCHEDULABLE
 
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
-NOT_READY = "node.kubernetes.io/not-ready"
-UNREACHABLE = "node.kubernetes.io/unreachable"
-UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
-# Conditions that a kubelet posts and that nobody knows of when it is silent.
+# Conditions that a kubelet posts; they are unknown while it is silent.
 _POSTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 class NodeLifecycleController(Controller):
+    """Keep the conditions and taints of nodes, and the readiness of pods on nodes that are not ready."""
+
     name = "node-controller"
 
-    def __init__(self, context: Context, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, context: ControllerContext, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(context)
         self.monotonic = monotonic
         self.nodes = context.cache("nodes")
@@ -80,6 +71,7 @@ class NodeLifecycleController(Controller):
         return self.monotonic() - self._heard[name]
 
     async def reconcile(self, key: Key) -> float | None:
+        """Check the node `key`. Return the seconds until it counts as silent, or until the next eviction."""
         node = self.nodes.get(key)
         if node is None or is_deleting(node):
             return None
@@ -94,7 +86,7 @@ class NodeLifecycleController(Controller):
         return min(due) + 0.01 if due else None
 
     async def _mark_unknown(self, node: Object) -> Object:
-        """Say of every condition that nothing is known (`NodeStatusUnknown`)."""
+        """Set every posted condition to Unknown (`NodeStatusUnknown`)."""
         conditions = (node.get("status") or {}).get("conditions") or []
         moment = self.context.now()
         changed = list(conditions)
@@ -118,12 +110,12 @@ class NodeLifecycleController(Controller):
         self.events.event(
             node, "Normal", "NodeNotReady", f"Node {node['metadata']['name']} status is now: NodeNotReady"
         )
-        await self.nodes.shows(written)
+        await self.nodes.wait_for_write(written)
         return written
 
     async def _taint(self, node: Object) -> Object:
-        """Bring the taints that stand for the node's condition and for spec.unschedulable up to date."""
-        # A node that has only just registered has said nothing yet: it keeps the taint that it was made with.
+        """Update the taints that show the node's condition and spec.unschedulable."""
+        # A node that has just registered has posted no condition yet: it keeps the taint that it was created with.
         ready = (get_condition(node, "Ready") or {}).get("status")
         taints: list[Object] = node["spec"].get("taints") or []
         new = ready is None and any((taint["key"], taint["effect"]) == (NOT_READY, "NoSchedule") for taint in taints)
@@ -146,11 +138,11 @@ class NodeLifecycleController(Controller):
         if not kept:
             del changed["spec"]["taints"]
         written = await self.client.update("nodes", changed)
-        await self.nodes.shows(written)
+        await self.nodes.wait_for_write(written)
         return written
 
     async def _care_for_pods(self, node: Object) -> float | None:
-        """Pods of a node that is not ready get no traffic; those that do not tolerate its taints are evicted in time.
+        """Mark pods of a node that is not ready, and evict those that no longer tolerate its taints.
 
         Returns seconds until the next eviction, or None.
         """
@@ -174,7 +166,7 @@ class NodeLifecycleController(Controller):
         return min(due, default=None)
 
     def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
-        """Seconds until these NoExecute taints drive the pod away; None when it may stay."""
+        """Return the seconds until these NoExecute taints evict the pod; None when it may stay."""
         moments = []
         moment = self.context.now()
         for taint in taints:
@@ -185,7 +177,7 @@ class NodeLifecycleController(Controller):
             if matching:
                 seconds = float(max(0, min(limits)))
             elif taint["key"] in (NOT_READY, UNREACHABLE):
-                # What the admission plugin DefaultTolerationSeconds gives every pod.
+                # The tolerations that the admission plugin DefaultTolerationSeconds gives every pod.
                 seconds = self.context.config.eviction_after
             else:
                 seconds = 0.0
@@ -208,17 +200,13 @@ class NodeLifecycleController(Controller):
                 raise
             return
         self.events.event(pod, "Warning", "NodeNotReady", "Node is not ready")
-        await self.pods.shows(written)
+        await self.pods.wait_for_write(written)
 
     async def _evict(self, pod: Object) -> None:
         namespace, name = key_of(pod)
         self.events.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
-        try:
-            await self.client.delete("pods", name, namespace, uid=uid_of(pod))
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-        await self.pods.shows_deletion(pod)
+        await delete_unless_gone(self.client, "pods", pod)
+        await self.pods.wait_for_deletion(pod)
 
 
 def _heartbeat(node: Object) -> str:

@@ -1,32 +1,41 @@
-"""Which objects belong to a controller's object: adoption and release by label selector.
+"""Finds the objects that belong to a controller's object: adopts and releases them by label selector.
 
 The rules are those of kube-controller-manager's `controller_ref_manager.go`: an object is owned through its controller
-reference; one without a controller that the selector matches is adopted; an owned one that no longer matches is
-released.
+reference; an object that has no controller is adopted if the selector matches it; an owned object that the selector no
+longer matches is released.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hatchway.cluster.controllers.base import Cache
-from hatchway.cluster.controllers.objects import (
+from hatchway.cluster.controllers.objectcache import ObjectCache
+from hatchway.cluster.controllers.objectfields import (
     controller_of,
     controller_reference,
     is_deleting,
     labels_of,
     owner_references,
-    selector_matches,
     uid_of,
 )
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
+from hatchway.kube.selectors import selector_matches
 
 
 async def claim(
-    client: Client, owner: Object, owner_resource: str, selector: Object, found: Iterable[Object], cache: Cache
+    client: Client,
+    owner: Object,
+    owner_resource: str,
+    selector: Object,
+    found: Iterable[Object],
+    cache: ObjectCache,
+    *,
+    finalizer: str = "",
 ) -> list[Object]:
-    """Those of `found` that `owner` controls, after adopting and releasing; `cache` is the one they come from.
+    """Return those of `found` that `owner` controls, after adopting and releasing. cache: the cache of `found`.
+
+    finalizer: what an adopted object gets and a released one loses; "" for none.
 
     Raises ApiError when a write is refused for another reason than that the object is gone.
     """
@@ -41,21 +50,30 @@ async def claim(
             if matches:
                 owned.append(obj)
             elif not is_deleting(owner):
-                await _write_owners(
-                    client, obj, [r for r in owner_references(obj) if r.get("uid") != uid_of(owner)], cache
-                )
+                left = [r for r in owner_references(obj) if r.get("uid") != uid_of(owner)]
+                await _write_owners(client, obj, left, cache, _without(finalizer, obj))
             continue
         if not matches or is_deleting(obj) or is_deleting(owner):
             continue
         if not checked:
-            # The cache may not know yet that the owner goes away: ask before the first adoption.
+            # The cache may not show yet that the owner is being deleted: ask the server before the first adoption.
             if not await _still_there(client, owner, owner_resource):
                 return owned
             checked = True
-        adopted = await _write_owners(client, obj, [*owner_references(obj), controller_reference(owner)], cache)
+        owners = [*owner_references(obj), controller_reference(owner)]
+        adopted = await _write_owners(client, obj, owners, cache, _with(finalizer, obj))
         if adopted is not None:
             owned.append(adopted)
     return owned
+
+
+def _with(finalizer: str, obj: Object) -> list[str]:
+    kept = list(obj["metadata"].get("finalizers") or ())
+    return [*kept, finalizer] if finalizer and finalizer not in kept else kept
+
+
+def _without(finalizer: str, obj: Object) -> list[str]:
+    return [one for one in obj["metadata"].get("finalizers") or () if one != finalizer]
 
 
 async def _still_there(client: Client, owner: Object, resource: str) -> bool:
@@ -69,7 +87,9 @@ async def _still_there(client: Client, owner: Object, resource: str) -> bool:
     return uid_of(current) == uid_of(owner) and not is_deleting(current)
 
 
-async def _write_owners(client: Client, obj: Object, references: list[Object], cache: Cache) -> Object | None:
+async def _write_owners(
+    client: Client, obj: Object, references: list[Object], cache: ObjectCache, finalizers: list[str]
+) -> Object | None:
     metadata = obj["metadata"]
     # uid and resourceVersion make the server refuse when the object was replaced or changed meanwhile.
     patch = {
@@ -79,11 +99,13 @@ async def _write_owners(client: Client, obj: Object, references: list[Object], c
             "ownerReferences": references or None,
         }
     }
+    if finalizers != (metadata.get("finalizers") or []):
+        patch["metadata"]["finalizers"] = finalizers or None
     try:
         written = await client.patch(cache.resource, metadata["name"], patch, metadata.get("namespace"))
     except ApiError as error:
         if error.code == 404:
             return None
         raise
-    await cache.shows(written)
+    await cache.wait_for_write(written)
     return written

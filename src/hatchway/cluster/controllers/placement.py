@@ -1,6 +1,6 @@
-"""Which node a pod may and should run on: the scheduler's filters and its preference. Pure.
+"""The nodes on which a pod may and should run: the scheduler's filters and its preference. Pure.
 
-Filters, their order and the words of their refusals are those of kube-scheduler's plugins (`framework/plugins/`:
+The filters, their order and their messages are those of kube-scheduler's plugins (`framework/plugins/`:
 nodename, nodeunschedulable, tainttoleration, nodeaffinity, nodeports, noderesources).
 """
 
@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from hatchway.cluster.controllers.objects import (
-    condition_is,
-    controller_of,
-    labels_of,
-    requirement_matches,
-    subset_matches,
-    uid_of,
-)
-from hatchway.cluster.node.quantity import parse_quantity
+from hatchway.cluster.controllers.objectfields import controller_of, labels_of, uid_of
+from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
+from hatchway.kube.objects import is_ready
+from hatchway.kube.selectors import requirement_matches, subset_matches
+from hatchway.kube.wellknown import NOT_READY, UNSCHEDULABLE
 
-NOT_READY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
-UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_NOT_READY_TAINT = {"key": NOT_READY, "effect": "NoSchedule"}
+_UNSCHEDULABLE_TAINT = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
 
 # `GetNonzeroRequests` (kube-scheduler `util/pod_resources.go`): milli-cpu and bytes.
 _USUAL = {"cpu": 100, "memory": 200 * 1024 * 1024}
 
 
+# A pod with more node terms than this is compared with only one node in each turn of the event loop.
+_MANY_TERMS = 100
+
+
 @dataclass(slots=True)
 class NodeState:
-    """A node and what the pods bound to it take.
+    """A node, and the resources that the pods bound to it use.
 
-    used: what they ask for. load: the same, but a pod that asks for nothing counts with what pods usually take.
+    used: what they request. load: the same, but a pod that requests nothing counts with `_USUAL`.
     """
 
     node: Object
@@ -45,6 +46,7 @@ class NodeState:
 
     @property
     def name(self) -> str:
+        """Return the node's name."""
         return str(self.node["metadata"]["name"])
 
     def add(self, pod: Object) -> None:
@@ -57,20 +59,33 @@ class NodeState:
         self.ports |= host_ports(pod)
 
     def allocatable(self, resource: str) -> int | None:
-        """None when the node does not say: then it does not limit."""
+        """Return how much of a resource the node has for pods; None when the node does not limit it."""
         status = self.node.get("status") or {}
         given = (status.get("allocatable") or status.get("capacity") or {}).get(resource)
         return None if given is None else scaled(resource, given)
 
 
+@dataclass(frozen=True, slots=True)
+class PodDemand:
+    """A pod's demands on its node (see `requests` and `host_ports`), read once and compared with all nodes."""
+
+    requests: dict[str, int]
+    ports: set[tuple[str, str, int]]
+
+    @classmethod
+    def of(cls, pod: Object) -> PodDemand:
+        """Return what a pod needs."""
+        return cls(requests(pod), host_ports(pod))
+
+
 def scaled(resource: str, text: str | int | float) -> int:
-    """A resource's amount as the scheduler counts it: milli-units of cpu, whole units of others, rounded up."""
+    """Return a resource's amount as the scheduler counts it: milli-units of cpu, whole units of others, rounded up."""
     value = parse_quantity(text)
     return math.ceil(value * 1000 if resource == "cpu" else value)
 
 
 def requests(pod: Object) -> dict[str, int]:
-    """What a pod asks for: its containers together, or its largest init container, plus overhead."""
+    """Return what a pod requests: the sum of its containers or its largest init container, plus overhead."""
     total: Counter[str] = Counter()
     for container in pod["spec"].get("containers") or ():
         total.update(_container_requests(container))
@@ -94,13 +109,13 @@ def requests(pod: Object) -> dict[str, int]:
 
 def _container_requests(container: Object) -> dict[str, int]:
     resources = container.get("resources") or {}
-    # What is limited but not requested is requested at its limit (the API server's defaulting).
+    # Without a request, the limit is the request (the API server's defaulting).
     given = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return {resource: scaled(resource, amount) for resource, amount in given.items()}
 
 
 def host_ports(pod: Object) -> set[tuple[str, str, int]]:
-    """(hostIP, protocol, port) of each port that the pod wants on its node."""
+    """Return (hostIP, protocol, port) of each port that the pod needs on its node."""
     return {
         (port.get("hostIP") or "0.0.0.0", port.get("protocol", "TCP"), port["hostPort"])
         for container in pod["spec"].get("containers") or ()
@@ -110,45 +125,64 @@ def host_ports(pod: Object) -> set[tuple[str, str, int]]:
 
 
 def owner_id(pod: Object) -> str:
-    """What pods are spread by: their controller, else themselves."""
+    """Return the identity by which pods are spread over nodes: their controller's, else their own."""
     ref = controller_of(pod)
     return ref["uid"] if ref else uid_of(pod)
 
 
-def is_ready_node(node: Object) -> bool:
-    return condition_is(node, "Ready")
+class NodeFit(NamedTuple):
+    """The result of comparing a pod's selectors and affinity with a node.
+
+    selected: whether the pod may run there. preference: how much it prefers the node.
+    """
+
+    selected: bool
+    preference: int
 
 
-def refusals(pod: Object, state: NodeState) -> list[str]:
-    """Why the pod cannot run on this node, in the scheduler's words; empty when it can."""
+def fit(pod: Object, node: Object) -> NodeFit:
+    """Return how the pod's selectors and affinity match the node."""
+    return NodeFit(node_selected(pod["spec"], node), _preference(pod["spec"], node))
+
+
+def has_many_terms(pod: Object) -> bool:
+    """Return True when `fit` takes long, because the pod has many terms."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = list(required.get("nodeSelectorTerms") or ())
+    terms += [one["preference"] for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()]
+    return sum(1 + len(term.get("matchExpressions") or ()) for term in terms) > _MANY_TERMS
+
+
+def refusals(pod: Object, demand: PodDemand, state: NodeState, known: NodeFit | None) -> list[str]:
+    """Return why the pod cannot run on this node, in kube-scheduler's words; empty when it can."""
     node, spec = state.node, pod["spec"]
     tolerations = spec.get("tolerations") or ()
-    if node["spec"].get("unschedulable") and not tolerated(UNSCHEDULABLE, tolerations):
+    if node["spec"].get("unschedulable") and not tolerated(_UNSCHEDULABLE_TAINT, tolerations):
         return ["node(s) were unschedulable"]
     taint = untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute"))
     if taint is not None:
         return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}"]
-    # Kubernetes says this by a taint alone, which the node life-cycle controller adds a moment later.
-    if not is_ready_node(node) and not tolerated(NOT_READY, tolerations):
+    # Kubernetes relies on the taint alone, which the node life-cycle controller adds a moment later.
+    if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
         return ["node(s) were not ready"]
-    if not node_selected(spec, node):
+    if not (node_selected(spec, node) if known is None else known.selected):
         return ["node(s) didn't match Pod's node affinity/selector"]
-    wanted = host_ports(pod)
-    if any(_ports_clash(port, used) for port in wanted for used in state.ports):
+    if any(_ports_clash(port, used) for port in demand.ports for used in state.ports):
         return ["node(s) didn't have free ports for the requested pod ports"]
-    return _short_of(pod, state)
+    return _short_of(demand, state)
 
 
 def _ports_clash(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
     return one[1:] == other[1:] and (one[0] == other[0] or "0.0.0.0" in (one[0], other[0]))
 
 
-def _short_of(pod: Object, state: NodeState) -> list[str]:
+def _short_of(demand: PodDemand, state: NodeState) -> list[str]:
     out = []
     room = state.allocatable("pods")
     if room is not None and state.pods + 1 > room:
         out.append("Too many pods")
-    for resource, amount in sorted(requests(pod).items()):
+    for resource, amount in sorted(demand.requests.items()):
         free = state.allocatable(resource)
         if free is None and "/" in resource:
             free = 0
@@ -158,11 +192,12 @@ def _short_of(pod: Object, state: NodeState) -> list[str]:
 
 
 def tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
+    """Return True when one of the tolerations tolerates the taint."""
     return any(tolerates(toleration, taint) for toleration in tolerations)
 
 
 def tolerates(toleration: Object, taint: Object) -> bool:
-    """`ToleratesTaint` of api/core/v1/toleration.go."""
+    """Return True when the toleration tolerates the taint (ToleratesTaint of api/core/v1/toleration.go)."""
     if toleration.get("effect") and toleration["effect"] != taint["effect"]:
         return False
     if toleration.get("key") and toleration["key"] != taint["key"]:
@@ -173,12 +208,13 @@ def tolerates(toleration: Object, taint: Object) -> bool:
 
 
 def untolerated(taints: Iterable[Object], tolerations: Iterable[Object], effects: tuple[str, ...]) -> Object | None:
+    """Return the first taint with one of these effects that no toleration tolerates; None when there is none."""
     wanted = list(tolerations)
     return next((t for t in taints if t["effect"] in effects and not tolerated(t, wanted)), None)
 
 
 def node_selected(spec: Object, node: Object) -> bool:
-    """Whether nodeSelector and the required terms of node affinity allow this node."""
+    """Return True when nodeSelector and the required terms of node affinity allow this node."""
     if not subset_matches(spec.get("nodeSelector") or {}, labels_of(node)):
         return False
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
@@ -210,23 +246,29 @@ def _load(state: NodeState) -> float:
     return sum(shares) / len(shares) if shares else 0.0
 
 
-def choose(pod: Object, states: list[NodeState]) -> tuple[NodeState | None, str]:
-    """The node for a pod, or None and the message that tells why there is none.
+def choose(
+    pod: Object, states: list[NodeState], known: Mapping[str, NodeFit] | None = None
+) -> tuple[NodeState | None, str]:
+    """Return the node for a pod, or None and a message that says why none fits.
 
-    Among those that fit: the most preferred, then the one with fewest pods of the same owner, then the least loaded.
+    Of the nodes that fit it is the most preferred one, then the one with the fewest pods of the same owner, then the
+    least loaded.
+
+    known: results of `fit`, by the nodes' names; for other nodes `fit` is called here.
     """
+    found = known or {}
+    demand = PodDemand.of(pod)
     reasons: Counter[str] = Counter()
     fitting = []
     for state in states:
-        refused = refusals(pod, state)
+        refused = refusals(pod, demand, state, found.get(state.name))
         reasons.update(refused)
         if not refused:
             fitting.append(state)
     if fitting:
         owner = owner_id(pod)
-        best = min(
-            fitting, key=lambda s: (-_preference(pod["spec"], s.node), s.owners[owner], _load(s), s.pods, s.name)
-        )
+        wanted = {s.name: (found.get(s.name) or fit(pod, s.node)).preference for s in fitting}
+        best = min(fitting, key=lambda s: (-wanted[s.name], s.owners[owner], _load(s), s.pods, s.name))
         return best, ""
     if not states:
         return None, "no nodes available to schedule pods"

@@ -1,18 +1,24 @@
-"""Removes pods that no kubelet will ever end (`podgc/gc_controller.go`): those of nodes that are gone, and those that
-were deleted before they had a node."""
+"""Removes pods that no kubelet will ever delete.
+
+These are pods of nodes that are gone, and pods that were deleted before they had a node (`podgc/gc_controller.go`).
+"""
 
 from __future__ import annotations
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import Key, is_deleting, is_finished, key_of, uid_of
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import is_deleting, uid_of
+from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, is_finished, key_of
 
 
 class PodGarbageCollector(Controller):
+    """Delete orphaned pods once their node has been missing for `orphan_grace` seconds."""
+
     name = "pod-garbage-collector"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.pods = context.cache("pods")
         self.nodes = context.cache("nodes")
@@ -26,7 +32,7 @@ class PodGarbageCollector(Controller):
             if is_deleting(pod):
                 self.enqueue(pod)
         elif self._orphaned(pod):
-            # A node that registers anew gets the time to do so.
+            # The node may register again in the meantime.
             self.queue.add_after(key_of(pod), self.context.config.orphan_grace)
 
     def _node_changed(self, kind: str, node: Object, _before: Object | None) -> None:
@@ -40,6 +46,7 @@ class PodGarbageCollector(Controller):
         return self.nodes.get(("", pod["spec"]["nodeName"])) is None
 
     async def reconcile(self, key: Key) -> float | None:
+        """Delete the pod `key` if no kubelet can do it."""
         pod = self.pods.get(key)
         if pod is None:
             return None
@@ -65,7 +72,7 @@ class PodGarbageCollector(Controller):
         return True
 
     async def _fail(self, pod: Object) -> None:
-        """Whoever watches learns that the pod has ended, not only that it is gone."""
+        """Mark the pod as failed, so that watchers see that it has ended before it is deleted."""
         namespace, name = key_of(pod)
         patch = {"metadata": {"uid": uid_of(pod)}, "status": {"phase": "Failed", "reason": "NodeLost"}}
         try:
@@ -75,9 +82,4 @@ class PodGarbageCollector(Controller):
                 raise
 
     async def _remove(self, pod: Object) -> None:
-        namespace, name = key_of(pod)
-        try:
-            await self.client.delete("pods", name, namespace, grace_period=0, uid=uid_of(pod))
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
+        await delete_unless_gone(self.client, "pods", pod, grace_period=0)

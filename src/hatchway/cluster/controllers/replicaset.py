@@ -1,50 +1,46 @@
-"""Keeps as many pods as each ReplicaSet asks for (kube-controller-manager's `replicaset/replica_set.go`)."""
+"""Keeps the number of pods that each ReplicaSet specifies (kube-controller-manager's `replicaset/replica_set.go`)."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import datetime
 from typing import Any
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import (
-    Key,
-    annotations_of,
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.indexes import by_controller, claimable, selectors_for
+from hatchway.cluster.controllers.objectfields import (
     available_in,
-    clone,
     controller_of,
     controller_reference,
     is_active,
     is_deleting,
-    is_finished,
-    is_ready,
-    key_of,
     labels_of,
-    parse_time,
-    pod_phase,
-    selector_is_empty,
-    selector_matches,
     set_condition,
-    subset_matches,
     uid_of,
 )
 from hatchway.cluster.controllers.ownership import claim
+from hatchway.cluster.controllers.podcreation import create_pods, delete_pods, pod_prefix
+from hatchway.cluster.controllers.podranks import deletion_order
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
-from hatchway.numerals import parse_int
+from hatchway.kube.objects import Key, is_finished, is_ready
+from hatchway.kube.selectors import selector_is_empty, selector_matches, subset_matches
 
 RESOURCE = "replicasets.apps"
-# At most this many pods are made or deleted in one go (BurstReplicas).
+# At most this many pods are made or deleted in one reconciliation (BurstReplicas).
 BURST = 500
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 class ReplicaSetController(Controller):
-    name = "replicaset-controller"
+    """Create and delete pods until every ReplicaSet has the specified number, and write its status."""
 
-    def __init__(self, context: Context) -> None:
+    name = "replicaset-controller"
+    resource = RESOURCE
+    kind = "ReplicaSet"
+    # Whether the status has the number of pods that are being deleted.
+    counts_terminating = True
+
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
-        self.sets = context.cache(RESOURCE)
+        self.sets = context.cache(self.resource)
         self.pods = context.cache("pods")
         self.events = context.recorder(self.name)
         self.sets.subscribe(self.enqueue_changed)
@@ -56,25 +52,38 @@ class ReplicaSetController(Controller):
                 continue
             ref = controller_of(seen)
             if ref is not None:
-                if ref.get("kind") == "ReplicaSet":
+                if ref.get("kind") == self.kind:
                     self.queue.add((seen["metadata"]["namespace"], ref["name"]))
             elif not is_deleting(seen):
                 self._queue_adopters(seen)
 
     def _queue_adopters(self, pod: Object) -> None:
-        for replica_set in self.sets.in_namespace(pod["metadata"]["namespace"]):
-            selector = replica_set["spec"].get("selector")
-            if not selector_is_empty(selector) and selector_matches(selector, labels_of(pod)):
+        for replica_set in self.possible_owners(pod):
+            selector = self.selector_of(replica_set)
+            if selector and not selector_is_empty(selector) and selector_matches(selector, labels_of(pod)):
                 self.enqueue(replica_set)
 
+    def possible_owners(self, pod: Object) -> list[Object]:
+        """Return the sets whose selector may select a pod."""
+        return selectors_for(self.sets, pod)
+
+    def selector_of(self, replica_set: Object) -> Object | None:
+        """Return the label selector of a set."""
+        found: Object | None = replica_set["spec"].get("selector")
+        return found
+
     async def reconcile(self, key: Key) -> float | None:
+        """Bring the pods of the ReplicaSet `key` to its size.
+
+        Returns the seconds until its next pod counts as available, or None.
+        """
         replica_set = self.sets.get(key)
-        if replica_set is None or selector_is_empty(replica_set["spec"].get("selector")):
+        selector = self.selector_of(replica_set) if replica_set is not None else None
+        if replica_set is None or selector is None or selector_is_empty(selector):
             return None
-        # Finished pods are not counted, and not released either: they keep telling what happened.
-        candidates = [pod for pod in self.pods.in_namespace(key[0]) if not is_finished(pod)]
-        selector = replica_set["spec"]["selector"]
-        claimed = await claim(self.client, replica_set, RESOURCE, selector, candidates, self.pods)
+        # Finished pods are neither counted nor released: people can still see what happened.
+        candidates = [pod for pod in claimable(self.pods, replica_set, selector) if not is_finished(pod)]
+        claimed = await claim(self.client, replica_set, self.resource, selector, candidates, self.pods)
         pods = [pod for pod in claimed if is_active(pod)]
         problem: ApiError | None = None
         reason = ""
@@ -91,79 +100,35 @@ class ReplicaSetController(Controller):
                 problem = error
         written, again = await self._write_status(replica_set, selector, key, reason, problem)
         if written is not None:
-            await self.sets.shows(written)
+            await self.sets.wait_for_write(written)
         if problem is not None:
             raise problem
         return again
 
     async def _create(self, replica_set: Object, count: int) -> None:
-        """Make pods in batches of 1, 2, 4 ...: when all are refused, few requests have been wasted."""
-        batch = 1
-        while count > 0:
-            batch = min(batch, count)
-            results = await asyncio.gather(
-                *(self._create_one(replica_set) for _ in range(batch)), return_exceptions=True
-            )
-            made = [found for found in results if isinstance(found, dict)]
-            for pod in made:
-                self.events.event(replica_set, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-            for pod in made:
-                await self.pods.shows(pod)
-            for failure in results:
-                if isinstance(failure, BaseException):
-                    if isinstance(failure, ApiError):
-                        if _namespace_terminates(failure):
-                            return
-                        self.events.event(replica_set, "Warning", "FailedCreate", f"Error creating: {failure.message}")
-                    raise failure
-            count -= batch
-            batch *= 2
-
-    async def _create_one(self, replica_set: Object) -> Object:
-        template = replica_set["spec"]["template"]
-        metadata: dict[str, Any] = {
-            "generateName": _pod_prefix(replica_set["metadata"]["name"]),
-            "ownerReferences": [controller_reference(replica_set)],
-        }
-        given = template.get("metadata") or {}
-        for field in ("labels", "annotations", "finalizers"):
-            if given.get(field):
-                metadata[field] = clone(given[field])
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": clone(template["spec"])}
-        return await self.client.create("pods", pod, replica_set["metadata"]["namespace"])
+        pods = [_new_pod(replica_set) for _ in range(count)]
+        await create_pods(self.client, self.pods, self.events, replica_set, pods)
 
     async def _delete(self, replica_set: Object, pods: list[Object], count: int, related: list[Object]) -> None:
-        chosen = sorted(pods, key=_deletion_order(related, self.context.now()))[:count]
-        results = await asyncio.gather(*(self._delete_one(replica_set, pod) for pod in chosen), return_exceptions=True)
-        for failure in results:
-            if isinstance(failure, BaseException):
-                raise failure
-
-    async def _delete_one(self, replica_set: Object, pod: Object) -> None:
-        namespace, name = key_of(pod)
-        try:
-            await self.client.delete("pods", name, namespace, uid=uid_of(pod))
-        except ApiError as error:
-            # 409: another pod has the name now, so this one is gone as well.
-            if error.code not in (404, 409):
-                self.events.event(replica_set, "Warning", "FailedDelete", f"Error deleting: {error.message}")
-                raise
-        else:
-            self.events.event(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
-        await self.pods.shows_deletion(pod)
+        chosen = sorted(pods, key=deletion_order(related, self.context.now()))[:count]
+        await delete_pods(self.client, self.pods, self.events, replica_set, chosen)
 
     async def _write_status(
         self, replica_set: Object, selector: Object, key: Key, reason: str, problem: ApiError | None
     ) -> tuple[Object | None, float | None]:
+        """Write the status if it has changed.
+
+        reason, problem: of the condition ReplicaFailure; no condition without a problem.
+
+        Returns (the written ReplicaSet or None, the seconds until its next pod counts as available or None).
+        """
         current = self.sets.get(key)
         if current is None or uid_of(current) != uid_of(replica_set):
             return None, None
         owned = [
             pod
-            for pod in self.pods.in_namespace(key[0])
-            if (controller_of(pod) or {}).get("uid") == uid_of(replica_set)
-            and not is_finished(pod)
-            and selector_matches(selector, labels_of(pod))
+            for pod in self.pods.index(by_controller).get(uid_of(replica_set))
+            if not is_finished(pod) and selector_matches(selector, labels_of(pod))
         ]
         pods = [pod for pod in owned if is_active(pod)]
         moment = self.context.now()
@@ -182,68 +147,34 @@ class ReplicaSetController(Controller):
             "terminatingReplicas": sum(map(is_deleting, owned)),
             "observedGeneration": replica_set["metadata"].get("generation", 0),
         }
-        # As the server would write it: counts of zero are left out, except those that are always shown.
+        # The server leaves out counts of zero, except these.
+        if not self.counts_terminating:
+            del status["terminatingReplicas"]
         shown = ("replicas", "terminatingReplicas", "observedGeneration")
         status = {field: value for field, value in status.items() if value or field in shown}
         if conditions:
             status["conditions"] = conditions
         waiting = [seconds for seconds in until_available if seconds]
         again = min(waiting) + 0.1 if waiting else None
-        if {"terminatingReplicas": 0, **old} == status:
+        if old == status or {"terminatingReplicas": 0, **old} == status:
             return None, again
         updated = {**current, "status": status}
         try:
-            return await self.client.update(RESOURCE, updated, subresource="status"), again
+            return await self.client.update(self.resource, updated, subresource="status"), again
         except ApiError as error:
             if error.code == 404:
                 return None, None
             raise
 
 
-def _pod_prefix(name: str) -> str:
-    return name + "-" if len(name) + 1 <= 58 else name[:57] + "-"
-
-
-def _namespace_terminates(error: ApiError) -> bool:
-    causes = (error.details or {}).get("causes") or ()
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-
-
-def _deletion_order(related: list[Object], moment: datetime) -> Any:
-    """A sort key: which pods go first when there are too many (`ActivePodsWithRanks` of controller_utils.go)."""
-    per_node: dict[str, int] = {}
-    for pod in related:
-        if is_active(pod):
-            node = pod["spec"].get("nodeName", "")
-            per_node[node] = per_node.get(node, 0) + 1
-    phases = {"Pending": 0, "Unknown": 1, "Running": 2}
-
-    def key(pod: Object) -> tuple[Any, ...]:
-        ready_since = next(
-            (
-                parse_time(c.get("lastTransitionTime"))
-                for c in (pod.get("status") or {}).get("conditions") or ()
-                if c.get("type") == "Ready" and c.get("status") == "True"
-            ),
-            None,
-        )
-        statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-        restarts = max((status.get("restartCount", 0) for status in statuses), default=0)
-        created = parse_time(pod["metadata"].get("creationTimestamp")) or moment
-        node = pod["spec"].get("nodeName", "")
-        return (
-            bool(node),
-            phases.get(pod_phase(pod), 0),
-            is_ready(pod),
-            _deletion_cost(pod),
-            -per_node.get(node, 0),
-            -ready_since.timestamp() if ready_since else 0.0,
-            -restarts,
-            -created.timestamp(),
-        )
-
-    return key
-
-
-def _deletion_cost(pod: Object) -> int:
-    return parse_int(annotations_of(pod).get(DELETION_COST)) or 0
+def _new_pod(replica_set: Object) -> Object:
+    template = replica_set["spec"]["template"]
+    metadata: dict[str, Any] = {
+        "generateName": pod_prefix(replica_set["metadata"]["name"]),
+        "ownerReferences": [controller_reference(replica_set)],
+    }
+    given = template.get("metadata") or {}
+    for field in ("labels", "annotations", "finalizers"):
+        if given.get(field):
+            metadata[field] = given[field]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}

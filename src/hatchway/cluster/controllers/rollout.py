@@ -1,17 +1,21 @@
-"""The arithmetic of a Deployment's rollout: how many replicas each of its ReplicaSets should have, and which is which.
+"""The arithmetic of a Deployment's rollout: how many replicas each of its ReplicaSets should have next.
 
-Pure. The rules are those of kube-controller-manager's `deployment/util/deployment_util.go` and `rolling.go`.
+Also revision numbers, and comparing and hashing pod templates. Pure.
+The rules are those of kube-controller-manager's `deployment/util/deployment_util.go` and `rolling.go`.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 from collections.abc import Iterable
 from typing import Any, cast
 
-from hatchway.cluster.controllers.objects import annotations_of, clone, is_deleting
+import msgspec
+
+from hatchway.cluster.controllers.objectfields import annotations_of, is_deleting
 from hatchway.kube.api import Object
+from hatchway.kube.wellknown import LAST_APPLIED
 from hatchway.numerals import is_digits, parse_int
 
 HASH_LABEL = "pod-template-hash"
@@ -19,10 +23,10 @@ REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
 MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
-# Annotations of a Deployment that say nothing about its ReplicaSets.
+# Annotations of a Deployment that are not copied to its ReplicaSets.
 NOT_COPIED = frozenset(
     {
-        "kubectl.kubernetes.io/last-applied-configuration",
+        LAST_APPLIED,
         REVISION,
         REVISION_HISTORY,
         DESIRED_REPLICAS,
@@ -30,67 +34,81 @@ NOT_COPIED = frozenset(
         "deprecated.deployment.rollback.to",
     }
 )
-# No vowels and no digits that look like them: no words by accident (apimachinery's `util/rand`).
+# No vowels, and no digits that look like vowels, so that no word appears by accident (apimachinery's `util/rand`).
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def replicas_of(obj: Object) -> int:
-    """spec.replicas of a Deployment or ReplicaSet."""
+    """Return spec.replicas of a Deployment or ReplicaSet; 1 when it is not set."""
     return cast(int, obj["spec"].get("replicas", 1))
 
 
 def total_replicas(sets: Iterable[Object]) -> int:
+    """Return the sum of spec.replicas."""
     return sum(map(replicas_of, sets))
 
 
 def status_count(sets: Iterable[Object], field: str) -> int:
+    """Return the sum of a counter of the ReplicaSets' statuses (`availableReplicas`)."""
     return sum((found.get("status") or {}).get(field, 0) for found in sets)
 
 
-def is_rolling(deployment: Object) -> bool:
+def uses_rolling_update(deployment: Object) -> bool:
+    """Return True when the Deployment's strategy is RollingUpdate, the default; False for Recreate."""
     kind: str = (deployment["spec"].get("strategy") or {}).get("type", "RollingUpdate")
     return kind == "RollingUpdate"
 
 
 def max_surge(deployment: Object) -> int:
+    """Return the number of pods allowed above spec.replicas during a rollout."""
     return _limits(deployment)[0]
 
 
 def max_unavailable(deployment: Object) -> int:
+    """Return the number of pods that may be missing from spec.replicas during a rollout."""
     return min(_limits(deployment)[1], replicas_of(deployment))
 
 
 def _limits(deployment: Object) -> tuple[int, int]:
-    """(maxSurge rounded up, maxUnavailable rounded down); never both zero, which could not move."""
-    if not is_rolling(deployment):
+    """Return (maxSurge rounded up, maxUnavailable rounded down).
+
+    For RollingUpdate at least one is above zero, otherwise the rollout could not proceed; for Recreate (0, 0).
+    """
+    if not uses_rolling_update(deployment):
         return 0, 0
     given = (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
     total = replicas_of(deployment)
-    surge = _scaled(given.get("maxSurge", "25%"), total, up=True)
-    unavailable = _scaled(given.get("maxUnavailable", "25%"), total, up=False)
+    surge = resolve_percentage(given.get("maxSurge", "25%"), total, up=True)
+    unavailable = resolve_percentage(given.get("maxUnavailable", "25%"), total, up=False)
     return (surge, unavailable) if surge or unavailable else (0, 1)
 
 
-def _scaled(value: int | str, total: int, *, up: bool) -> int:
+def resolve_percentage(value: int | str, total: int, *, up: bool) -> int:
+    """Return a number, or so many percent of `total`. up: whether a fraction is rounded up."""
     if isinstance(value, int):
         return value
     exact = (parse_int(value.removesuffix("%")) or 0) * total
     return -(-exact // 100) if up else exact // 100
 
 
-def new_set_size(deployment: Object, sets: Iterable[Object], current: int) -> int:
-    """How many replicas the new ReplicaSet, which has `current`, may have now; `sets` are all including it."""
+def next_size_of_new_set(deployment: Object, sets: Iterable[Object], current: int) -> int:
+    """Return the next size of the new ReplicaSet.
+
+    current: its size now.
+    sets: all ReplicaSets, the new one included.
+    """
     desired = replicas_of(deployment)
-    if not is_rolling(deployment):
+    if not uses_rolling_update(deployment):
         return desired
     room = desired + max_surge(deployment) - total_replicas(sets)
     return current if room <= 0 else current + min(room, desired - current)
 
 
-def old_set_sizes(deployment: Object, new: Object | None, old: list[Object]) -> dict[str, int]:
-    """New sizes, by name, of the old ReplicaSets that should shrink now; `old` is sorted oldest first.
+def next_sizes_of_old_sets(deployment: Object, new: Object | None, old: list[Object]) -> dict[str, int]:
+    """Return the new sizes, by name, of the old ReplicaSets that should shrink now. old: sorted oldest first.
 
-    First those replicas go that are not available anyway, then as many others as `maxUnavailable` allows.
+    Unavailable replicas are removed first, then as many others as `maxUnavailable` allows.
     """
     active = [found for found in old if replicas_of(found)]
     if not active:
@@ -107,7 +125,7 @@ def old_set_sizes(deployment: Object, new: Object | None, old: list[Object]) -> 
         cut = max(0, min(budget, unhealthy))
         sizes[found["metadata"]["name"]] -= cut
         budget -= cut
-    # A set that has just been cut may still report more than it is going to have.
+    # The status lags behind: a set that was just scaled down may still count pods that will be deleted.
     spare = sum(min(replicas_of(found), status_count([found], "availableReplicas")) for found in everything) - minimum
     for found in active:
         cut = max(0, min(spare, sizes[found["metadata"]["name"]]))
@@ -121,9 +139,9 @@ def old_set_sizes(deployment: Object, new: Object | None, old: list[Object]) -> 
 
 
 def proportional_sizes(deployment: Object, active: list[Object]) -> dict[str, int]:
-    """Sizes, by name, when a Deployment is scaled in the middle of a rollout: each set grows or shrinks by its share.
+    """Return the sizes, by name, when a Deployment is scaled during a rollout: each set grows or shrinks by its share.
 
-    `active` is sorted newest first.
+    active: the sets that have replicas, sorted newest first.
     """
     desired = replicas_of(deployment)
     allowed = desired + max_surge(deployment) if desired else 0
@@ -159,16 +177,20 @@ def _share(deployment: Object, found: Object, to_add: int, added: int) -> int:
 
 
 def annotation_number(obj: Object, name: str) -> int:
-    """An annotation that holds a number; 0 when it is missing or holds something else."""
+    """Return an annotation that holds a number; 0 when it is missing or holds something else."""
     return parse_int(annotations_of(obj).get(name)) or 0
 
 
 def next_revision(old: Iterable[Object]) -> int:
+    """Return the revision that follows those of the old ReplicaSets; 1 when there are none."""
     return max((annotation_number(found, REVISION) for found in old), default=0) + 1
 
 
 def annotations_of_new_set(deployment: Object, current: dict[str, str], revision: int) -> dict[str, str]:
-    """The annotations of the ReplicaSet that carries a Deployment's present template, which has `current` ones."""
+    """Return the annotations of the ReplicaSet with the Deployment's present template.
+
+    current: the annotations that the ReplicaSet has now; {} when it does not exist yet.
+    """
     out = dict(current)
     out.update({key: value for key, value in annotations_of(deployment).items() if key not in NOT_COPIED})
     before = out.get(REVISION, "")
@@ -181,12 +203,13 @@ def annotations_of_new_set(deployment: Object, current: dict[str, str], revision
 
 
 def size_annotations(deployment: Object) -> dict[str, str]:
+    """Return the annotations that record the Deployment's size in a ReplicaSet (desired-replicas, max-replicas)."""
     desired = replicas_of(deployment)
     return {DESIRED_REPLICAS: str(desired), MAX_REPLICAS: str(desired + max_surge(deployment))}
 
 
-def sets_to_forget(deployment: Object, old: Iterable[Object]) -> list[Object]:
-    """Old ReplicaSets beyond revisionHistoryLimit that hold no pods any more, lowest revision first."""
+def sets_to_delete(deployment: Object, old: Iterable[Object]) -> list[Object]:
+    """Return the old ReplicaSets beyond revisionHistoryLimit that have no pods, lowest revision first."""
     limit = deployment["spec"].get("revisionHistoryLimit", 10)
     alive = sorted((found for found in old if not is_deleting(found)), key=lambda s: annotation_number(s, REVISION))
     surplus = alive[: max(0, len(alive) - limit)]
@@ -203,41 +226,55 @@ def sets_to_forget(deployment: Object, old: Iterable[Object]) -> list[Object]:
 
 
 def same_template(one: Object, other: Object) -> bool:
-    """Whether two pod templates are equal but for the hash label."""
-    return bool(_canonical(one) == _canonical(other))
+    """Return True when two pod templates are equal apart from the hash label."""
+    return _same(_canonical(one), _canonical(other))
 
 
-def _canonical(template: Object) -> Any:
-    copied = _without_empty(template)
-    labels = dict((copied.get("metadata") or {}).get("labels") or {})
+def _canonical(template: Object) -> Object:
+    """Return the template without what says nothing of it. It may hold nulls, which are the same as nothing."""
+    labels = dict((template.get("metadata") or {}).get("labels") or {})
     labels.pop(HASH_LABEL, None)
-    metadata = {**(copied.get("metadata") or {}), "labels": labels}
-    # The server may fill it in; it says nothing in a template.
+    metadata = {**(template.get("metadata") or {}), "labels": labels}
+    # The server may add creationTimestamp; it does not matter here.
     metadata.pop("creationTimestamp", None)
-    return {**copied, "metadata": metadata}
+    return {**template, "metadata": metadata}
 
 
-def _without_empty(value: Any) -> Any:
+def _same(one: Any, other: Any) -> bool:
+    """Return True when two JSON values are equal, where a null is the same as nothing."""
+    # Nearly always decided by this alone, which is quick for large values, too.
+    if one == other:
+        return True
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_same(one.get(key), other.get(key)) for key in {*one, *other})
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(_same(*pair) for pair in zip(one, other, strict=True))
+    return False
+
+
+def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_empty(item) for key, item in value.items() if item is not None}
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_empty(item) for item in value]
+        return [_without_nulls(item) for item in value]
     return value
 
 
 def template_hash(template: Object, collisions: int | None) -> str:
-    """The hash that names a template's ReplicaSet: FNV-1a, 32 bits, over the template and the collision count."""
-    text = json.dumps(_canonical(template), sort_keys=True, separators=(",", ":"))
+    """Return the hash that names a template's ReplicaSet: 32 bits, over the template and the collision count.
+
+    collisions: status.collisionCount; None before the first collision.
+    """
+    text = _encode_sorted(_canonical(template))
+    if b":null" in text:
+        text = _encode_sorted(_without_nulls(msgspec.json.decode(text)))
     if collisions is not None:
-        text += str(collisions)
-    value = 0x811C9DC5
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+        text += str(collisions).encode()
+    value = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
     return "".join(_ALPHABET[int(digit) % len(_ALPHABET)] for digit in str(value))
 
 
 def with_hash(template: Object, value: str) -> Object:
-    copied = clone(template)
-    metadata = copied.setdefault("metadata", {})
-    metadata["labels"] = {**(metadata.get("labels") or {}), HASH_LABEL: value}
-    return copied
+    """Return a copy of a pod template with the hash `value` as its label."""
+    metadata = template.get("metadata") or {}
+    return {**template, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), HASH_LABEL: value}}}

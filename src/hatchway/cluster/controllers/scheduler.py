@@ -1,33 +1,37 @@
 """Binds pending pods to nodes (kube-scheduler's `schedule_one.go`); `placement.py` decides which node.
 
-A decision takes no await, and counts at once in everything that is decided after it; the binding is written after
-that, by as many workers as there are, so that many pods share the store's commits.
+A decision is made without an await, and later decisions take it into account at once. The binding is written
+afterwards, by several workers at the same time, so that many pods share the store's commits.
 """
 
 from __future__ import annotations
 
-from hatchway.cluster.controllers.base import Context, Controller
-from hatchway.cluster.controllers.objects import (
-    Key,
-    get_condition,
-    is_deleting,
-    is_finished,
-    key_of,
-    set_condition,
-    uid_of,
-)
-from hatchway.cluster.controllers.placement import NodeState, choose, is_ready_node
+import asyncio
+from time import perf_counter
+
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import is_deleting, set_condition, uid_of
+from hatchway.cluster.controllers.placement import NodeFit, NodeState, choose, fit, has_many_terms
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, get_condition, is_finished, is_ready, key_of
 
 NAME = "default-scheduler"
+# A decision about a pod is repeated only after this many times the time that it took. So a pod with slow decisions
+# leaves most of the event loop to others, even when other pods end all the time.
+_COST_SHARE = 20
+_AGAIN = 1.0
+# A shorter wait (in seconds) is left out.
+_AT_ONCE = 0.05
 
 
 class Scheduler(Controller):
+    """Bind every pending pod that names this scheduler to a node."""
+
     name = NAME
     workers = 16
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.pods = context.cache("pods")
         self.nodes = context.cache("nodes")
@@ -36,16 +40,20 @@ class Scheduler(Controller):
         # Pods with a node that the cache does not show yet: key → (uid, node).
         self._assumed: dict[Key, tuple[str, str]] = {}
         self._unschedulable: set[Key] = set()
+        self._node_changes = 0
+        # Seconds that the last decision about a pod took.
+        self._cost: dict[Key, float] = {}
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
 
     def _node_changed(self, _kind: str, node: Object, before: Object | None) -> None:
         if before is not None and _schedulable_facts(node) == _schedulable_facts(before):
-            # A heartbeat; the counts are kept, only the object is newer.
+            # A heartbeat: the object is replaced, the counts stay.
             if self._states is not None and node["metadata"]["name"] in self._states:
                 self._states[node["metadata"]["name"]].node = node
             return
         self._states = None
+        self._node_changes += 1
         self._retry_waiting()
 
     def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
@@ -60,29 +68,45 @@ class Scheduler(Controller):
             self._states = None
         if kind == "DELETED" or is_finished(pod):
             self._unschedulable.discard(key)
+            self._cost.pop(key, None)
             if bound:
                 self._states = None
-                # Its room is free now.
+                # Its resources are free now.
                 self._retry_waiting()
         elif not bound:
             self._unschedulable.discard(key)
             self.queue.add(key)
 
     def _retry_waiting(self) -> None:
+        """Decide again about pods that fitted nowhere; where the last decision took long, only after a wait."""
         for key in self._unschedulable:
-            self.queue.add(key)
+            wait = self._cost.get(key, 0.0) * _COST_SHARE
+            if wait > _AT_ONCE:
+                self.queue.add_after(key, wait)
+            else:
+                self.queue.add(key)
         self._unschedulable.clear()
 
     async def reconcile(self, key: Key) -> float | None:
+        """Bind the pod `key`, or write into its status why no node fits."""
         pod = self.pods.get(key)
         if pod is None or not _to_schedule(pod) or self._assumed.get(key, ("",))[0] == uid_of(pod):
             return None
+        known, node_changes = None, self._node_changes
+        if has_many_terms(pod):
+            known = await self._fits(pod)
+            if self.pods.get(key) is not pod or key in self._assumed:
+                # The pod has changed meanwhile; the change has queued it again.
+                return None
+        began = perf_counter()
         states = self._current_states()
-        chosen, message = choose(pod, list(states.values()))
+        chosen, message = choose(pod, list(states.values()), known)
+        self._cost[key] = perf_counter() - began
         if chosen is None:
             self._unschedulable.add(key)
             await self._refuse(pod, message)
-            return None
+            # If a node has changed during the decision, decide again soon.
+            return None if node_changes == self._node_changes else _AGAIN
         chosen.add(pod)
         self._assumed[key] = (uid_of(pod), chosen.name)
         try:
@@ -93,6 +117,14 @@ class Scheduler(Controller):
             self._states = None
             raise
         return None
+
+    async def _fits(self, pod: Object) -> dict[str, NodeFit]:
+        """Return how each node fits a pod with many terms; compare one node in each turn of the event loop."""
+        found = {}
+        for node in list(self.nodes):
+            found[node["metadata"]["name"]] = fit(pod, node)
+            await asyncio.sleep(0)
+        return found
 
     async def _bind(self, pod: Object, node: str) -> None:
         namespace, name = key_of(pod)
@@ -127,7 +159,7 @@ class Scheduler(Controller):
             "status": {"conditions": conditions},
         }
         written = await self.client.patch("pods", name, patch, namespace, subresource="status")
-        await self.pods.shows(written)
+        await self.pods.wait_for_write(written)
 
     def _current_states(self) -> dict[str, NodeState]:
         if self._states is not None:
@@ -159,7 +191,7 @@ def _schedulable_facts(node: Object) -> tuple[object, ...]:
         node["metadata"].get("labels"),
         node["spec"].get("taints"),
         node["spec"].get("unschedulable"),
-        is_ready_node(node),
+        is_ready(node),
         status.get("allocatable") or status.get("capacity"),
         is_deleting(node),
     )

@@ -1,12 +1,17 @@
-"""Gives every namespace its service account `default` and the cluster's CA in the ConfigMap `kube-root-ca.crt`
-(`serviceaccount/serviceaccounts_controller.go`, `certificates/rootcacertpublisher/publisher.go`)."""
+"""Gives every namespace the service account `default`, and the cluster's CA in the ConfigMap `kube-root-ca.crt`.
+
+Behaviour: `serviceaccount/serviceaccounts_controller.go`, `certificates/rootcacertpublisher/publisher.go`.
+"""
 
 from __future__ import annotations
 
-from hatchway.cluster.controllers.base import Cache, Context, Controller
-from hatchway.cluster.controllers.objects import Key, annotations_of, clone, is_deleting
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectcache import ObjectCache
+from hatchway.cluster.controllers.objectfields import annotations_of, clone, is_deleting
+from hatchway.cluster.controllers.writes import is_namespace_terminating
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key
 
 DEFAULT_ACCOUNT = "default"
 ROOT_CA = "kube-root-ca.crt"
@@ -19,9 +24,11 @@ _WORDS = (
 
 
 class ServiceAccountController(Controller):
+    """Create these two objects in every namespace, and restore them when they are deleted or changed."""
+
     name = "serviceaccount-controller"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.namespaces = context.cache("namespaces")
         self.accounts = context.cache("serviceaccounts")
@@ -35,6 +42,7 @@ class ServiceAccountController(Controller):
             self.queue.add(("", obj["metadata"]["namespace"]))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Create those of the two objects that the namespace `key` lacks."""
         namespace = self.namespaces.get(key)
         if namespace is None or is_deleting(namespace):
             return None
@@ -61,13 +69,11 @@ class ServiceAccountController(Controller):
             changed = clone(current)
             changed["data"] = data
             changed["metadata"]["annotations"] = {**annotations_of(current), DESCRIPTION: _WORDS}
-            await self.maps.shows(await self.client.update("configmaps", changed))
+            await self.maps.wait_for_write(await self.client.update("configmaps", changed))
 
-    async def _create(self, resource: str, obj: Object, cache: Cache) -> None:
+    async def _create(self, resource: str, obj: Object, cache: ObjectCache) -> None:
         try:
-            await cache.shows(await self.client.create(resource, obj, obj["metadata"]["namespace"]))
+            await cache.wait_for_write(await self.client.create(resource, obj, obj["metadata"]["namespace"]))
         except ApiError as error:
-            causes = (error.details or {}).get("causes") or ()
-            terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-            if not terminating and error.reason != "AlreadyExists" and error.code != 404:
+            if not is_namespace_terminating(error) and error.reason != "AlreadyExists" and error.code != 404:
                 raise

@@ -1,26 +1,20 @@
-"""From a Service and a pod to an endpoint: what Endpoints and EndpointSlices have in common.
+"""Finds the pods of a Service and the ports that they serve, for the controllers of Endpoints and EndpointSlices.
 
-Behaviour: `endpoint/endpoints_controller.go`, `endpointslice` (staging), `api/v1/pod/util.go FindPort`. Pure, but for the
-caches that `services_of` reads.
+Behaviour: `endpoint/endpoints_controller.go`, `k8s.io/endpointslice`, `api/v1/pod/util.go FindPort`. Pure, except for
+the caches that `services_of` reads.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from hatchway.cluster.controllers.base import Cache
-from hatchway.cluster.controllers.objects import (
-    Key,
-    get_condition,
-    is_deleting,
-    is_finished,
-    is_ready,
-    key_of,
-    labels_of,
-    subset_matches,
-    uid_of,
-)
+from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector, labelled
+from hatchway.cluster.controllers.objectcache import ObjectCache
+from hatchway.cluster.controllers.objectfields import is_deleting, labels_of, uid_of
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, get_condition, is_finished, is_ready, key_of
+from hatchway.kube.selectors import subset_matches
 from hatchway.numerals import is_digits
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
@@ -28,35 +22,38 @@ TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 def has_selector(service: Object) -> bool:
+    """Return True when the control plane makes the Service's endpoints: it has a selector, and is no ExternalName."""
     spec = service["spec"]
     return bool(spec.get("selector")) and spec.get("type") != "ExternalName"
 
 
 def is_headless(service: Object) -> bool:
+    """Return True for a Service with the clusterIP "None"."""
     return bool(service["spec"].get("clusterIP") == "None")
 
 
-def selected(service: Object, pods: Cache) -> list[Object]:
-    """The pods that the service selects, in a stable order."""
-    namespace = service["metadata"]["namespace"]
-    wanted = service["spec"]["selector"]
-    found = [pod for pod in pods.in_namespace(namespace) if subset_matches(wanted, labels_of(pod))]
+def selected(service: Object, pods: ObjectCache) -> list[Object]:
+    """Return the pods that the service selects, sorted by name."""
+    found = labelled(pods, service["metadata"]["namespace"], service["spec"]["selector"])
     return sorted(found, key=lambda pod: pod["metadata"]["name"])
 
 
-def services_of(services: Cache, pod: Object, before: Object | None) -> list[Key]:
-    """The services whose endpoints a pod's change may change; empty when it changed nothing that they show."""
+def services_of(services: ObjectCache, pod: Object, before: Object | None) -> list[Key]:
+    """Return the keys of the services whose endpoints a change of a pod may affect. before: None for a new pod."""
     if before is not None and _shown(pod) == _shown(before):
         return []
-    labels = [labels_of(seen) for seen in (pod, before) if seen is not None]
+    index = services.index(by_plain_selector)
     return [
         key_of(service)
-        for service in services.in_namespace(pod["metadata"]["namespace"])
-        if has_selector(service) and any(subset_matches(service["spec"]["selector"], found) for found in labels)
+        for seen in (pod, before)
+        if seen is not None
+        for service in index.get(*by_labels(seen))
+        if has_selector(service) and subset_matches(service["spec"]["selector"], labels_of(seen))
     ]
 
 
 def _shown(pod: Object) -> tuple[Any, ...]:
+    """Return the parts of a pod that endpoints show."""
     spec = pod["spec"]
     return (
         uid_of(pod),
@@ -72,52 +69,94 @@ def _shown(pod: Object) -> tuple[Any, ...]:
 
 
 def pod_ip(pod: Object) -> str:
+    """Return the pod's address; "" while it has none."""
     return (pod.get("status") or {}).get("podIP") or ""
 
 
 def host_name(pod: Object, service: Object) -> str:
-    """The name that DNS gives the pod below the service: spec.hostname, when spec.subdomain is the service."""
+    """Return the pod's DNS name below the service: its spec.hostname if its spec.subdomain is the service, else ""."""
     spec = pod["spec"]
     return spec.get("hostname") or "" if spec.get("subdomain") == service["metadata"]["name"] else ""
 
 
 def target_reference(pod: Object) -> Object:
+    """Return the targetRef of this pod's endpoint."""
     namespace, name = key_of(pod)
     return {"kind": "Pod", "namespace": namespace, "name": name, "uid": uid_of(pod)}
 
 
-def target_port(pod: Object, port: Object) -> int | None:
-    """The number behind a service port's targetPort in this pod; None when the pod names no such port."""
+# A bound for memory: all `ServedPorts` of one service have about this many ports together, at most.
+MAX_PORTS = 100_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedPorts:
+    """The ports of a service as some of its pods serve them, in the service's order. Many pods share it: do not change.
+
+    ports: name, port, protocol and appProtocol of each port.
+    """
+
+    ports: list[Object]
+
+
+class ServicePorts:
+    """Finds which ports of one service its pods serve. A service may have thousands of ports, and thousands of pods.
+
+    A port's number differs between pods only if its targetPort is a name. So pods that give the same numbers to these
+    names share one result, which is made once.
+    """
+
+    def __init__(self, service: Object) -> None:
+        # Each port with its number, or with the name and the protocol that a pod must offer.
+        self._wanted = [(port, _target(port)) for port in service["spec"].get("ports") or ()]
+        self._named = frozenset(target for _, target in self._wanted if isinstance(target, tuple))
+        self._known: dict[frozenset[tuple[tuple[str, str], int]], ServedPorts] = {}
+        self._left = MAX_PORTS
+
+    def served_by(self, pod: Object) -> ServedPorts | None:
+        """Return the ports that the pod serves, as the same object for equal pods; None beyond MAX_PORTS."""
+        offered = self._offered(pod) if self._named else {}
+        numbers = frozenset(offered.items())
+        found = self._known.get(numbers)
+        if found is None and self._left >= 0:
+            found = self._known[numbers] = ServedPorts(self._resolve(offered))
+            self._left -= len(found.ports)
+        return found
+
+    def _offered(self, pod: Object) -> dict[tuple[str, str], int]:
+        """Return the numbers of the pod's ports whose names the service uses (`FindPort`: the first of a name)."""
+        found: dict[tuple[str, str], int] = {}
+        sidecars = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
+        for container in [*(pod["spec"].get("containers") or ()), *sidecars]:
+            for offered in container.get("ports") or ():
+                named = (offered.get("name") or "", offered.get("protocol", "TCP"))
+                if named in self._named:
+                    found.setdefault(named, offered["containerPort"])
+        return found
+
+    def _resolve(self, offered: dict[tuple[str, str], int]) -> list[Object]:
+        out = []
+        for port, target in self._wanted:
+            number = offered.get(target) if isinstance(target, tuple) else target
+            if number is not None:
+                entry = {"name": port.get("name", ""), "port": number, "protocol": port.get("protocol", "TCP")}
+                if port.get("appProtocol"):
+                    entry["appProtocol"] = port["appProtocol"]
+                out.append(entry)
+        return out
+
+
+def _target(port: Object) -> int | tuple[str, str]:
     target = port.get("targetPort") or port["port"]
     if isinstance(target, int):
         return target
     if is_digits(target):
         return int(target)
-    protocol = port.get("protocol", "TCP")
-    sidecars = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
-    for container in [*(pod["spec"].get("containers") or ()), *sidecars]:
-        for offered in container.get("ports") or ():
-            if offered.get("name") == target and offered.get("protocol", "TCP") == protocol:
-                number: int = offered["containerPort"]
-                return number
-    return None
-
-
-def endpoint_ports(pod: Object, service: Object) -> list[Object]:
-    """The service's ports as this pod serves them: name, port, protocol and appProtocol of each that it has."""
-    out = []
-    for port in service["spec"].get("ports") or ():
-        number = target_port(pod, port)
-        if number is not None:
-            entry = {"name": port.get("name", ""), "port": number, "protocol": port.get("protocol", "TCP")}
-            if port.get("appProtocol"):
-                entry["appProtocol"] = port["appProtocol"]
-            out.append(entry)
-    return out
+    return target, port.get("protocol", "TCP")
 
 
 def trigger_time(service: Object, pods: list[Object]) -> str:
-    """The latest moment at which the service or one of its pods gave reason for a change."""
+    """Return the time of the latest change that can have affected the endpoints, of the service or one of its pods."""
     moments = [service["metadata"].get("creationTimestamp", "")]
     moments += [(get_condition(pod, "Ready") or {}).get("lastTransitionTime", "") for pod in pods]
     # RFC 3339 in UTC sorts as text.

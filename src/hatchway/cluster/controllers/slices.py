@@ -1,26 +1,24 @@
-"""Laying endpoints out over EndpointSlices with as few writes as possible (staging `endpointslice/reconciler.go`)."""
+"""Distributes endpoints over EndpointSlices with few writes (`k8s.io/endpointslice/reconciler.go`)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hatchway.cluster.controllers.base import Cache
-from hatchway.cluster.controllers.objects import annotations_of, clone, controller_reference, labels_of, uid_of
+from hatchway.cluster.controllers.objectcache import ObjectCache
+from hatchway.cluster.controllers.objectfields import annotations_of, controller_reference, labels_of
 from hatchway.cluster.controllers.serviceports import TRIGGER_TIME
+from hatchway.cluster.controllers.writes import delete_unless_gone, is_namespace_terminating
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
+from hatchway.kube.wellknown import ENDPOINT_SLICES
 
-RESOURCE = "endpointslices.discovery.k8s.io"
-SERVICE_NAME = "kubernetes.io/service-name"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MAX_ENDPOINTS = 100
 
 
 @dataclass(slots=True)
 class Group:
-    """Endpoints that serve the same ports and so may share slices."""
+    """Endpoints that serve the same ports, and may therefore be in the same slices."""
 
     ports: list[Object]
     endpoints: list[Object] = field(default_factory=list)
@@ -28,7 +26,7 @@ class Group:
 
 @dataclass(slots=True)
 class Plan:
-    """What to write: new slices, changed copies of existing ones, slices to remove."""
+    """The changes to make: new slices, changed copies of existing ones, slices to remove."""
 
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
@@ -38,25 +36,41 @@ class Plan:
         return bool(self.create or self.update or self.delete)
 
 
-def port_key(ports: Iterable[Object] | None) -> str:
-    """An identity of a set of ports, whatever their order."""
-    return json.dumps(sorted(json.dumps(port, sort_keys=True) for port in ports or ()))
+PortKey = tuple[tuple[str, int, str, str], ...]
+
+
+def port_key(ports: Iterable[Object] | None) -> PortKey:
+    """Return a key that is equal for equal sets of ports, in any order."""
+    return tuple(
+        sorted(
+            (port.get("name") or "", port.get("port") or 0, port.get("protocol") or "", port.get("appProtocol") or "")
+            for port in ports or ()
+        )
+    )
 
 
 def make_plan(
     existing: list[Object], groups: Iterable[Group], labels: dict[str, str], annotations: dict[str, str]
 ) -> Plan:
-    """How to make `existing` slices hold exactly `groups`, each slice with `labels` and (when written) `annotations`.
+    """Plan how to make `existing` slices hold exactly `groups`.
 
-    An endpoint stays in the slice it is in; new ones fill slices with room first. There is always at least one slice.
+    An endpoint stays in its slice; new endpoints first fill slices that have room. The plan leaves at least one slice.
+
+    labels: of every slice.
+    annotations: set on slices that are written for another reason.
     """
     plan = Plan()
-    by_ports: dict[str, list[Object]] = {}
+    by_ports: dict[PortKey, list[Object]] = {}
+    # Nearly all slices have the same ports, of which there can be thousands.
+    ports, key = None, port_key(())
     for found in sorted(existing, key=lambda s: (-len(s.get("endpoints") or ()), s["metadata"]["name"])):
-        by_ports.setdefault(port_key(found.get("ports")), []).append(found)
+        if found.get("ports") != ports:
+            ports = found.get("ports")
+            key = port_key(ports)
+        by_ports.setdefault(key, []).append(found)
     wanted = {port_key(group.ports): group for group in groups if group.endpoints}
     if not wanted:
-        # A slice without endpoints tells watchers that the service is known and empty.
+        # A slice without endpoints shows watchers that the service exists.
         wanted = {port_key(()): Group([])}
     for key, group in wanted.items():
         _plan_group(plan, by_ports.pop(key, []), group, labels, annotations)
@@ -82,7 +96,7 @@ def _plan_group(
         chunks = [[]]
     for chunk in chunks:
         metadata = {"labels": dict(labels), "annotations": dict(annotations)}
-        plan.create.append({"metadata": metadata, "ports": clone(group.ports), "endpoints": chunk})
+        plan.create.append({"metadata": metadata, "ports": group.ports, "endpoints": chunk})
     placeholder_kept = False
     for found, stay in kept:
         if not stay and (group.endpoints or placeholder_kept):
@@ -90,11 +104,9 @@ def _plan_group(
             continue
         placeholder_kept = True
         if stay != (found.get("endpoints") or []) or labels_of(found) != labels:
-            changed = clone(found)
-            changed["metadata"]["labels"] = dict(labels)
-            changed["metadata"]["annotations"] = {**annotations_of(found), **annotations}
-            changed["endpoints"] = stay
-            plan.update.append(changed)
+            metadata = {**found["metadata"], "labels": dict(labels)}
+            metadata["annotations"] = {**annotations_of(found), **annotations}
+            plan.update.append({**found, "metadata": metadata, "endpoints": stay})
 
 
 def _identity(endpoint: Object) -> str:
@@ -103,13 +115,16 @@ def _identity(endpoint: Object) -> str:
 
 
 def address_type(addresses: Iterable[str]) -> str:
+    """Return the addressType of a slice with these addresses: "IPv6" when one is an IPv6 address, else "IPv4"."""
     return "IPv6" if any(":" in address for address in addresses) else "IPv4"
 
 
-async def carry_out(client: Client, plan: Plan, cache: Cache, owner: Object, prefix: str, family: str = "IPv4") -> None:
-    """Write a plan for the slices of `owner`, in its namespace. Raises ApiError.
+async def carry_out(
+    client: Client, plan: Plan, cache: ObjectCache, owner: Object, prefix: str, family: str = "IPv4"
+) -> None:
+    """Write the changes of a plan to the slices of `owner`, in the owner's namespace. Raises ApiError.
 
-    New endpoints are written before old ones go, so that nobody sees a service with none in between.
+    New endpoints are written before old ones are removed, so that the service always has some.
     """
     namespace = owner["metadata"]["namespace"]
     for wanted in plan.create:
@@ -127,21 +142,18 @@ async def carry_out(client: Client, plan: Plan, cache: Cache, owner: Object, pre
             "endpoints": wanted["endpoints"],
         }
         try:
-            await cache.shows(await client.create(RESOURCE, obj, namespace))
+            await cache.wait_for_write(await client.create(ENDPOINT_SLICES, obj, namespace))
         except ApiError as error:
-            if any(c.get("reason") == "NamespaceTerminating" for c in (error.details or {}).get("causes") or ()):
+            if is_namespace_terminating(error):
                 return
             raise
     for changed in plan.update:
-        await cache.shows(await client.update(RESOURCE, changed))
+        await cache.wait_for_write(await client.update(ENDPOINT_SLICES, changed))
     for found in plan.delete:
-        try:
-            await client.delete(RESOURCE, found["metadata"]["name"], namespace, uid=uid_of(found))
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-        await cache.shows_deletion(found)
+        await delete_unless_gone(client, ENDPOINT_SLICES, found)
+        await cache.wait_for_deletion(found)
 
 
 def slice_annotations(moment: str) -> dict[str, str]:
+    """Return the annotation with the time of the event that caused the change (RFC 3339); {} for ""."""
     return {TRIGGER_TIME: moment} if moment else {}

@@ -1,36 +1,47 @@
-"""The node agent as the network's first process sees it: a child, and the channel on which it asks."""
+"""Starts the node agent, and reads the requests that it sends to the network's first process."""
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from hatchway.cluster.network import channel, container
+from hatchway.cluster.network import channel
+from hatchway.cluster.network.forked import child_exits
 
+# The variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES` (descriptors) or
+# `loopback:LIFELINE:DIRECTORY`.
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
 
 class AgentLink:
-    """One agent at a time. argv: its program. dial: the socket on which it answers the control plane's dialer, kept for
-    its successors. asked: called with each of its messages and the message's descriptors, which are closed afterwards.
+    """The current node agent's process and channel. `start` starts the next node agent.
 
-    pid: 0 while there is none.
+    argv: the agent's program and arguments; the first element is an absolute path.
+    dial: the descriptor of the socket on which the agent serves the control plane's dialer. Each new agent gets it.
+    nodes: descriptors of the nodes' network namespaces.
+    poll: the poll object of the caller's loop; the channel is registered there.
+    asked: called with each message of the agent and its descriptors, which are closed afterwards.
+
+    pid: the agent's process id; 0 while no agent runs.
     """
 
     def __init__(
         self,
         argv: Sequence[str],
         dial: int,
+        nodes: Sequence[int],
         poll: select.poll,
         asked: Callable[[channel.Message, list[int]], None],
     ) -> None:
         self._argv = argv
         self._dial = dial
+        self._nodes = nodes
         self._poll = poll
         self._asked = asked
-        self._outgoing: deque[channel.Message] = deque()
+        self._outgoing: deque[tuple[channel.Message, list[int]]] = deque()
         self._channel, theirs = channel.pair()
         theirs.close()
         self._channel.close()
@@ -38,35 +49,41 @@ class AgentLink:
 
     @property
     def running(self) -> bool:
+        """Return True between `start` and `close`."""
         return self.pid != 0
 
     def start(self) -> None:
+        """Start an agent with a new channel. Raises OSError."""
         self._channel, theirs = channel.pair()
         pid = os.fork()
         if pid == 0:
-            with container.child_exits():
-                for descriptor in (theirs.fileno(), self._dial):
+            with child_exits():
+                for descriptor in (theirs.fileno(), self._dial, *self._nodes):
                     os.set_inheritable(descriptor, True)
-                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{self._dial}"}
+                nodes = ",".join(map(str, self._nodes))
+                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{self._dial}:{nodes}"}
                 os.execve(self._argv[0], list(self._argv), env)
         theirs.close()
         self.pid = pid
         self._poll.register(self._channel, select.POLLIN)
 
     def close(self) -> None:
-        """It has ended: what was to be told it is told nobody."""
+        """Close the channel of an agent that has ended, and drop the messages that were not sent."""
         self.pid = 0
-        self._outgoing.clear()
+        self._drop()
         self._forget()
 
-    def tell(self, message: channel.Message) -> None:
-        """Send a message, or keep it until there is room; without an agent nothing happens."""
+    def tell(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        """Send a message with copies of `descriptors`, or queue it while the channel is full. No agent: do nothing.
+
+        When the kernel allows no more descriptors in flight, the message is sent without descriptors.
+        """
         if self._channel.fileno() >= 0:
-            self._outgoing.append(message)
+            self._outgoing.append((message, [os.dup(descriptor) for descriptor in descriptors]))
             self._send()
 
     def handle(self, descriptor: int, events: int) -> bool:
-        """Attend to what poll(2) has found, if it is about this channel."""
+        """Receive and send after an event of poll(2); return False when the event is not about this channel."""
         if descriptor != self._channel.fileno():
             return False
         if events & select.POLLOUT:
@@ -77,16 +94,27 @@ class AgentLink:
 
     def _send(self) -> None:
         while self._outgoing:
+            message, descriptors = self._outgoing[0]
             try:
-                channel.send(self._channel, self._outgoing[0])
+                channel.send(self._channel, message, descriptors)
             except BlockingIOError:
                 break
             except ConnectionError:
-                # It is ending, and its end will be seen.
-                self._outgoing.clear()
+                # The agent is ending; the caller notices its end and calls `close`.
+                self._drop()
                 return
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS or not descriptors:
+                    raise
+                # The user's programs have more descriptors in flight than the kernel allows (unix(7), ETOOMANYREFS).
+                channel.send(self._channel, message)
             self._outgoing.popleft()
+            channel.close_all(descriptors)
         self._poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+
+    def _drop(self) -> None:
+        while self._outgoing:
+            channel.close_all(self._outgoing.popleft()[1])
 
     def _receive(self) -> None:
         while self._channel.fileno() >= 0:

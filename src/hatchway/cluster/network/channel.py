@@ -1,8 +1,8 @@
-"""Messages with descriptors between the processes of a cluster, over a Unix SOCK_SEQPACKET socket pair.
+"""Sends messages with descriptors between processes of a cluster, over a pair of Unix SOCK_SEQPACKET sockets.
 
-A message is a JSON object and up to `MAX_DESCRIPTORS` descriptors (SCM_RIGHTS, unix(7)). One that would not fit a
-datagram travels in a memory file, whose descriptor goes first. `send` and `receive` are for `init.py`, which has no
-event loop; `Channel` is for processes with one.
+A message is a JSON object and up to `MAX_DESCRIPTORS` descriptors (SCM_RIGHTS, unix(7)). A message that is too large
+for a datagram is sent in a memory file, whose descriptor comes first. `send` and `receive` are for `init.py`, which has
+no event loop; `Channel` is for processes with one.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-MAX_DESCRIPTORS = 8
+MAX_DESCRIPTORS = 32
 _INLINE_BYTES = 32768
-_INLINE, _IN_FILE = b"{", b"F"
+_IN_FILE = b"F"
 
 Message = dict[str, Any]
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected, non-blocking sockets."""
+    """Return two connected, non-blocking sockets."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     left.setblocking(False)
     right.setblocking(False)
@@ -40,7 +40,7 @@ def send(sock: socket.socket, message: Message, descriptors: Sequence[int] = ())
     if len(data) <= _INLINE_BYTES:
         _sendmsg(sock, data, descriptors)
         return
-    # The letter cannot start a JSON object, so it tells a message in a file from one that is inline.
+    # No JSON object begins with this letter, so it marks a message that is in a file.
     memory = os.memfd_create("message", os.MFD_CLOEXEC)
     try:
         with open(memory, "wb", closefd=False) as file:
@@ -59,7 +59,7 @@ def _sendmsg(sock: socket.socket, data: bytes, descriptors: Sequence[int]) -> No
 
 
 def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
-    """One message and its descriptors (close-on-exec), or None when the peer is gone. Raises BlockingIOError."""
+    """Return one message and its descriptors (close-on-exec); None when the peer is gone. Raises BlockingIOError."""
     space = socket.CMSG_SPACE((MAX_DESCRIPTORS + 1) * array.array("i").itemsize)
     try:
         data, ancillary, _, _ = sock.recvmsg(_INLINE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
@@ -81,22 +81,23 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
+    """Close every one of the descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
 
 
 def keep_from_children() -> None:
-    """Let no program that this process starts inherit what it has inherited itself, but for its standard streams.
+    """Close inherited descriptors in programs that this process starts, except its standard streams.
 
-    Called first of all where pods are started. Whoever starts a process may leave descriptors open in it: uvloop
-    leaves duplicates of the standard streams, which here are the cluster's own log.
+    Call it first in the processes that start pods. A parent may leave descriptors open: uvloop leaves duplicates of the
+    standard streams, which here are the cluster's own log.
     """
     for name in os.listdir("/dev/fd"):
         try:
             if int(name) > 2:
                 os.set_inheritable(int(name), False)
         except OSError as error:
-            # The descriptor that listed the directory is closed again.
+            # The descriptor with which the directory was listed is closed already.
             if error.errno != errno.EBADF:
                 raise
 
@@ -104,8 +105,8 @@ def keep_from_children() -> None:
 class Channel:
     """One end of a socket pair in an event loop. Must be made inside the loop.
 
-    on_message(message, descriptors) is called for each message and owns the descriptors; on_close() once, when the
-    peer is gone (not after `close`).
+    on_message: called with each message and its descriptors, which it has to close.
+    on_close: called once, when the peer is gone (not after `close`).
     """
 
     def __init__(
@@ -125,7 +126,10 @@ class Channel:
         loop.add_reader(sock.fileno(), self._readable)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send, or keep (with duplicates of the descriptors) until the socket has room. Nothing happens when closed."""
+        """Send a message, or keep it (with duplicates of the descriptors) until the socket has room.
+
+        Nothing happens when the channel is closed.
+        """
         if self.closed:
             return
         if not self._waiting:

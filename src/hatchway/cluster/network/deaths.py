@@ -1,26 +1,26 @@
-"""Whether a node agent that has ended is started again. Pure, but for the clock."""
+"""Decides whether a node agent that has ended is started again. Pure, except for the clock."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# One that ends more often than so many times within so many seconds is not started again: it cannot work here.
+# An agent that ends more than `MOST` times within `SECONDS` is not started again: it cannot work here.
 MOST = 3
 WITHIN = 60.0
 
 
 class Deaths:
-    """The deaths of one cluster's node agents."""
+    """Counts the ends of one cluster's node agents."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: list[float] = []
 
-    def again(self, code: int) -> bool:
-        """An agent has ended with an exit code (negative: a signal): whether another one is to begin.
+    def record(self, code: int) -> bool:
+        """Record that an agent has ended, and return True when another one should be started.
 
-        One that ends without an error was asked to.
+        code: its exit code; 0 when it was asked to end.
         """
         now = self._clock()
         self._known = [*(moment for moment in self._known if now - moment < WITHIN), now]

@@ -1,6 +1,8 @@
-"""How the control plane, which is outside, gets sockets that are inside: the outside's `Dialer`, the inside's `DialServer`.
+"""Opens sockets inside the private network for the control plane outside.
 
-The socket itself comes out (SCM_RIGHTS): what flows over it afterwards has no extra hop.
+`PrivateDialer` is the end outside, `DialServer` the end inside.
+
+The connected socket itself is passed out (SCM_RIGHTS), so its data needs no extra hop.
 """
 
 from __future__ import annotations
@@ -11,54 +13,75 @@ import ipaddress
 import itertools
 import os
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
-from hatchway.cluster import plan
-from hatchway.cluster.network import sockets
-from hatchway.cluster.network.channel import Channel, Message, close_all
-from hatchway.cluster.node.runtime import Runtime
+from hatchway.cluster import plan, sockets
+from hatchway.cluster.network.channel import MAX_DESCRIPTORS, Channel, Message, close_all
+from hatchway.cluster.network.podsockets import PodSockets
+from hatchway.cluster.runtime import Runtime
 
 
-class Dialer(Protocol):
-    """What the control plane needs of the cluster's network."""
+class NetworkDialer(Protocol):
+    """Connects and listens in the cluster's network, for the control plane."""
 
     async def connect(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
-        """A connected, non-blocking TCP socket. Raises OSError (ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT)."""
+        """Return a connected, non-blocking TCP socket. Raises OSError (ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT)."""
+        ...
+
+    @property
+    def pods(self) -> sockets.PodNetworks | None:
+        """The networks of the pods; None in a cluster whose pods use the machine's network."""
         ...
 
     async def listen(self, ip: str, port: int) -> socket.socket:
-        """A listening, non-blocking TCP socket on a node's or service's address. Raises OSError."""
+        """Return a listening, non-blocking TCP socket on a node's or service's address. Raises OSError."""
         ...
 
 
 class PrivateDialer:
-    """The outer end. Must be made in an event loop; any number of requests may wait at once."""
+    """The end outside. Make it in an event loop. Any number of requests may wait at the same time.
 
-    def __init__(self, sock: socket.socket) -> None:
+    publish: opens sockets on addresses of this machine for the inside; see `HostSockets.open`.
+    """
+
+    def __init__(self, sock: socket.socket, publish: Callable[[str, str, int], socket.socket] | None = None) -> None:
+        self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[socket.socket]] = {}
+        self._waiting: dict[int, asyncio.Future[list[socket.socket]]] = {}
+        self._pods = PodSockets(self._make_in_pod)
+        self.pods: sockets.PodNetworks | None = self._pods
         self._channel = Channel(self._loop, sock, self._received, self._lost)
 
     async def connect(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
-        return await self._ask({"op": "dial", "ip": ip, "port": port, "timeout": timeout})
+        """Ask the inside to connect. Raises OSError; ENETDOWN when the network has ended."""
+        (sock,) = await self._ask({"op": "dial", "ip": ip, "port": port, "timeout": timeout})
+        return sock
+
+    async def _make_in_pod(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:
+        return await self._ask({"op": "sockets", "pod": uid, "count": count, "family": family})
 
     async def listen(self, ip: str, port: int) -> socket.socket:
-        return await self._ask({"op": "listen", "ip": ip, "port": port})
+        """Ask the inside to listen. Raises OSError; ENETDOWN when the network has ended."""
+        (sock,) = await self._ask({"op": "listen", "ip": ip, "port": port})
+        return sock
 
     def close(self) -> None:
+        """Close the channel; requests that wait fail with ENETDOWN."""
+        self._pods.close()
         self._channel.close()
         self._lost()
 
     def interrupted(self) -> None:
-        """The inner end is another one now, which knows nothing of what its predecessor was asked for."""
+        """Fail the waiting requests, because a new node agent has the inner end, and does not know of them."""
         self._lost()
 
-    async def _ask(self, message: Message) -> socket.socket:
+    async def _ask(self, message: Message) -> list[socket.socket]:
         if self._channel.closed:
             raise _gone()
         number = next(self._ids)
-        waiting: asyncio.Future[socket.socket] = self._loop.create_future()
+        waiting: asyncio.Future[list[socket.socket]] = self._loop.create_future()
         self._waiting[number] = waiting
         self._channel.send({"id": number, **message})
         try:
@@ -69,15 +92,33 @@ class PrivateDialer:
                 self._channel.send({"op": "cancel", "id": number})
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
+        if "op" in message:
+            close_all(descriptors)
+            self._open_outside(message)
+            return
         waiting = self._waiting.get(message["id"])
         if waiting is None or waiting.done():
             close_all(descriptors)
         elif descriptors:
-            sock = socket.socket(fileno=descriptors[0])
-            sock.setblocking(False)
-            waiting.set_result(sock)
+            found = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+            for sock in found:
+                sock.setblocking(False)
+            waiting.set_result(found)
         else:
             waiting.set_exception(OSError(message["errno"], message["error"]))
+
+    def _open_outside(self, message: Message) -> None:
+        """Answer a request of the inside for a socket on this machine. It belongs to the inside from then on."""
+        answer: Message = {"published": message["id"]}
+        try:
+            if self._publish is None:
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            with self._publish(message["protocol"], message["ip"], message["port"]) as sock:
+                self._channel.send(answer, (sock.fileno(),))
+        except OSError as error:
+            # Nothing was sent. This includes ETOOMANYREFS: too many descriptors are in flight for one user.
+            code = error.errno or errno.EIO
+            self._channel.send({**answer, "errno": code, "error": error.strerror or os.strerror(code)})
 
     def _lost(self) -> None:
         for waiting in self._waiting.values():
@@ -90,31 +131,72 @@ def _gone() -> OSError:
 
 
 class DialServer:
-    """The inner end: answers one socket's requests with what the runtime connects. Must be made in an event loop."""
+    """The end inside: answers requests with sockets that the runtime opens. Make it in an event loop."""
 
     def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
         self._runtime = runtime
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._channel = Channel(self._loop, sock, self._received, self._cancel_all)
+        self._ids = itertools.count(1)
+        self._published: dict[int, asyncio.Future[socket.socket]] = {}
+        self._channel = Channel(self._loop, sock, self._received, self._lost)
 
     async def close(self) -> None:
+        """Stop answering, and cancel what is under way."""
         self._channel.close()
         tasks = list(self._tasks.values())
-        self._cancel_all()
+        self._lost()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _cancel_all(self) -> None:
+    async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:
+        """Ask the outside for a socket on an address of this machine, as `ServiceSockets.publish`. Raises OSError."""
+        if self._channel.closed:
+            raise _gone()
+        number = next(self._ids)
+        waiting: asyncio.Future[socket.socket] = self._loop.create_future()
+        self._published[number] = waiting
+        self._channel.send({"op": "publish", "id": number, "protocol": protocol, "ip": ip, "port": port})
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                waiting.result().close()
+            raise
+        finally:
+            del self._published[number]
+
+    def _lost(self) -> None:
         for task in self._tasks.values():
             task.cancel()
+        for waiting in self._published.values():
+            if not waiting.done():
+                waiting.set_exception(_gone())
+
+    def _was_published(self, message: Message, descriptors: list[int]) -> None:
+        waiting = self._published.get(message["published"])
+        if waiting is None or waiting.done():
+            close_all(descriptors)
+        elif descriptors:
+            sock = socket.socket(fileno=descriptors.pop())
+            close_all(descriptors)
+            sock.setblocking(False)
+            waiting.set_result(sock)
+        else:
+            waiting.set_exception(OSError(message["errno"], message["error"]))
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
+        if "published" in message:
+            self._was_published(message, descriptors)
+            return
         close_all(descriptors)
         number = message["id"]
         if message["op"] == "cancel":
             task = self._tasks.get(number)
             if task is not None:
                 task.cancel()
+            return
+        if message["op"] == "sockets":
+            self._make_in_pod(number, message["pod"], message["count"], socket.AddressFamily(message["family"]))
             return
         self._tasks[number] = task = self._loop.create_task(self._answer(number, message))
         task.add_done_callback(lambda _: self._tasks.pop(number))
@@ -128,27 +210,48 @@ class DialServer:
             with sock:
                 self._channel.send({"id": number}, (sock.fileno(),))
         except OSError as error:
-            # ETOOMANYREFS among them, when more descriptors are on their way than one user may have there.
-            code = error.errno or errno.EIO
-            self._channel.send({"id": number, "errno": code, "error": error.strerror or os.strerror(code)})
+            # This includes ETOOMANYREFS: too many descriptors are in flight for one user.
+            self._send_error(number, error)
         except (OverflowError, ValueError) as error:
-            # A port or an address that is none: whoever asked waits for an answer all the same.
+            # Not a port or an address: the caller waits for a response even so.
             self._channel.send({"id": number, "errno": errno.EINVAL, "error": str(error)})
+
+    def _make_in_pod(self, number: int, uid: str, count: int, family: socket.AddressFamily) -> None:
+        made: list[socket.socket] = []
+        try:
+            made += self._runtime.make_pod_sockets(uid, min(count, MAX_DESCRIPTORS), family)
+            self._channel.send({"id": number}, [sock.fileno() for sock in made])
+        except OSError as error:
+            self._send_error(number, error)
+        finally:
+            for sock in made:
+                sock.close()
+
+    def _send_error(self, number: int, error: OSError) -> None:
+        code = error.errno or errno.EIO
+        self._channel.send({"id": number, "errno": code, "error": error.strerror or os.strerror(code)})
 
 
 class LoopbackDialer:
-    """The dialer where there is no private network: it connects to addresses of the cluster's plan and to no others."""
+    """The dialer where there is no private network.
+
+    It connects only to addresses of the cluster's plan.
+    """
 
     def __init__(self) -> None:
         nodes = plan.LOOPBACK_NODES
         pods = (plan.pod_cidr(index, loopback=True) for index in range(nodes.num_addresses // 2))
         self._networks = (nodes, *pods)
+        # Pods have no networks of their own; only their kubelets know which addresses are theirs.
+        self.pods: sockets.PodNetworks | None = None
 
     async def connect(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
+        """Connect. Raises OSError; EHOSTUNREACH for an address that no cluster has."""
         self._check(ip)
         return await sockets.connect(ip, port, timeout)
 
     async def listen(self, ip: str, port: int) -> socket.socket:
+        """Listen. Raises OSError; EHOSTUNREACH for an address that no cluster has."""
         self._check(ip)
         return sockets.listen(ip, port)
 

@@ -1,16 +1,18 @@
 """The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
 
 It makes the namespaces, builds the nodes' network, starts the node agent (again, when it ends by accident), and then
-forks sandboxes and containers when the agent asks. Everything inside is its descendant and ends when it does, and it
-ends with an agent that has done its work, or as soon as the control plane's end of the lifeline is closed, however that
-came about.
+forks sandboxes and containers for the agent. Everything inside is its descendant and ends with it. It ends when the
+agent ends in order, or as soon as the control plane's end of the lifeline is closed, for whatever reason.
 
-Small, single-threaded, without an event loop: each container begins as a fork of it. A sandbox has no process: its
-namespaces are kept by descriptors here.
+It is small, single-threaded and without an event loop, because each container begins as a fork of it. A sandbox has no
+process: its namespaces are kept open by descriptors here. The mount namespace with which a container was started is
+kept open, too. exec enters this one: a container can make others for itself, in which paths lead anywhere.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import select
@@ -18,116 +20,54 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import channel, container, namespaces, rootfs
+from hatchway.cluster import descriptors
+from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
-from hatchway.cluster.network.netlink import Netlink
+from hatchway.cluster.network.forked import child_exits, report_pair
+from hatchway.cluster.network.pidspace import PidSpace
 from hatchway.cluster.network.programs import StartFailure
-
-BRIDGE = "hw0"
-
-
-class Sandbox:
-    """A pod's namespaces. removing: the request to answer when its last process is gone."""
-
-    def __init__(self, namespaces: container.Namespaces, link: str, etc: dict[str, str]) -> None:
-        self.namespaces = namespaces
-        self.link = link
-        self.etc = etc
-        self.removing: int | None = None
-
-
-class Child:
-    """A process of a sandbox. errors: the pipe that closes when its program runs, or tells why it does not."""
-
-    def __init__(self, key: int, pid: int, sandbox: str, request: int, errors: int, *, is_container: bool) -> None:
-        self.key = key
-        self.pid = pid
-        self.sandbox = sandbox
-        self.request = request
-        self.errors = errors
-        self.is_container = is_container
-
-    def kill(self, number: int) -> None:
-        # The first process of a PID namespace takes everything in it along; an exec's has only its process group.
-        if number == signal.SIGKILL and not self.is_container:
-            try:
-                os.killpg(self.pid, number)
-            except ProcessLookupError:
-                # Forked a moment ago, it leads no group yet.
-                os.kill(self.pid, number)
-        else:
-            os.kill(self.pid, number)
+from hatchway.cluster.network.residents import Child, PodNamespaces
+from hatchway.cluster.network.topology import Topology
 
 
 class Init:
-    """The loop. config: see `launcher.py`."""
+    """The first process: reads messages of the agent and the control plane, and reaps processes.
+
+    config: see `launcher.py`. lifeline: the socket to the control plane.
+    """
 
     def __init__(self, config: dict[str, Any], lifeline: socket.socket) -> None:
-        self._config = config
         self._lifeline = lifeline
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
-        self._sandboxes: dict[str, Sandbox] = {}
+        self._sandboxes: dict[str, PodNamespaces] = {}
         self._by_pid: dict[int, Child] = {}
         self._by_key: dict[int, Child] = {}
-        self._links = 0
+        # Children whose program does not run yet, by number, the earliest deadline first.
+        self._starting: dict[int, Child] = {}
+        self._start_seconds: float = config["start_seconds"]
         self._deaths = Deaths()
         self._deadline: float | None = None
-        self._own = namespaces.own_namespaces()
-        self._own_pids = namespaces.open_namespace("self", "pid")
-        self._netlink = Netlink()
-        self._bridge = self._make_network()
-        self._template = rootfs.prepare(config["scratch"], config["hidden"])
-        self._try_container()
+        self._topology = Topology(config)
         self._wakeup = self._watch_children()
         if not config["agent"]:
             channel.send(lifeline, {"ready": True})
             os._exit(0)
         self._watch(self._lifeline, self._lifeline_readable)
         self._watch(self._wakeup, self._reap)
-        self._agent = AgentLink(config["agent"], config["dial"], self._poll, self._asked)
+        self._agent = AgentLink(
+            config["agent"],
+            config["dial"],
+            [node.namespaces.net for node in self._topology.nodes],
+            self._poll,
+            self._asked,
+        )
         self._agent.start()
-
-    # The node's network
-
-    def _make_network(self) -> int:
-        self._netlink.set_up(loopback := socket.if_nametoindex("lo"))
-        self._netlink.add_bridge(BRIDGE, self._config["addresses"][0][0])
-        bridge = socket.if_nametoindex(BRIDGE)
-        namespaces.set_sysctl(f"net/ipv6/conf/{BRIDGE}/disable_ipv6", "1")
-        for address, prefix in self._config["addresses"]:
-            self._netlink.add_address(bridge, address, prefix)
-        self._netlink.set_up(bridge)
-        for network, prefix in self._config["local"]:
-            self._netlink.add_local_route(loopback, network, prefix)
-        namespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-        return bridge
-
-    def _try_container(self) -> None:
-        """Make a sandbox and a container's root once, and throw them away. Raises OSError when pods could not start."""
-        message = {"hostname": "try", "ip": "169.254.1.2", "prefix": 16, "gateway": "169.254.1.1", "etc": {}}
-        sandbox = self._make_sandbox(message)
-        errors, report = os.pipe()
-        linux.unshare(linux.CLONE_NEWPID)
-        pid = os.fork()
-        if pid == 0:
-            with container.child_exits(report):
-                container.make_root(self._template, sandbox.namespaces, {}, {"mounts": [], "read_only_root": False})
-                os._exit(0)
-        linux.setns(self._own_pids, linux.CLONE_NEWPID)
-        os.close(report)
-        with open(errors, "rb") as file:
-            text = file.read(container.ERROR_BYTES).decode(errors="replace")
-        os.waitpid(pid, 0)
-        self._netlink.delete_link(sandbox.link)
-        sandbox.namespaces.close()
-        if text:
-            raise OSError(text)
 
     # The agent
 
@@ -143,12 +83,12 @@ class Init:
                 self._tell_agent({"id": message["id"], "error": text or repr(error)})
 
     def _agent_ended(self, code: int) -> None:
-        """Without an agent nothing can be done with pods, whose logs it has held: they end, and another one begins."""
-        again = self._deaths.again(code)
+        """End all pods, since the agent held their logs, and start another agent unless the network is ending."""
+        restart = self._deaths.record(code)
         self._agent.close()
-        if self._deadline is not None or not again:
+        if self._deadline is not None or not restart:
             self._end(code)
-        channel.send(self._lifeline, {"again": code})
+        channel.send(self._lifeline, {"restarted": code})
         for sandbox in self._sandboxes.values():
             sandbox.removing = sandbox.removing or 0
         for child in self._by_pid.values():
@@ -157,85 +97,86 @@ class Init:
             self._remove_if_empty(name)
 
     def _start_anew(self) -> None:
-        """Start the agent again when nothing is left of the last one's pods: their names and addresses are free."""
+        """Start the agent again when nothing is left of the last agent's pods, so that names and addresses are free."""
         if not self._agent.running and not self._sandboxes and not self._by_pid:
             self._agent.start()
 
-    # What the agent asks for
+    # Requests of the agent
 
     def _do_sandbox(self, message: channel.Message, _: list[int]) -> None:
-        self._sandboxes[message["sandbox"]] = self._make_sandbox(message)
-        self._tell_agent({"id": message["id"]})
-
-    def _make_sandbox(self, message: channel.Message) -> Sandbox:
-        self._links += 1
-        link = f"hw-{self._links}"
-        own = None
-        try:
-            linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
-            own = namespaces.own_namespaces()
-            self._make_pod_network(message, link)
-        except OSError:
-            if own is not None:
-                own.close()
-            raise
-        finally:
-            self._own.enter()
-        try:
-            namespaces.set_sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "1")
-            self._netlink.set_up(socket.if_nametoindex(link), self._bridge)
-        except OSError:
-            own.close()
-            raise
-        return Sandbox(own, link, message["etc"])
-
-    def _make_pod_network(self, message: channel.Message, link: str) -> None:
-        """Everything inside a pod's namespaces, in which this process is for the length of the call."""
-        socket.sethostname(message["hostname"])
-        with Netlink() as netlink:
-            netlink.set_up(socket.if_nametoindex("lo"))
-            netlink.add_veth("eth0", message["ip"], link, self._own.net)
-            index = socket.if_nametoindex("eth0")
-            # Addresses of IPv6 would only cost start-up time (duplicate detection); ::1 stays.
-            namespaces.set_sysctl("net/ipv6/conf/eth0/disable_ipv6", "1")
-            netlink.add_address(index, message["ip"], message["prefix"])
-            netlink.set_up(index)
-            netlink.add_default_route(message["gateway"])
-        namespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-        namespaces.set_sysctl("net/ipv4/ping_group_range", "0 0")
+        sandbox = self._sandboxes[message["sandbox"]] = self._topology.make_sandbox(message)
+        self._agent.tell({"id": message["id"]}, (sandbox.namespaces.net,))
 
     def _do_start(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
+        config = self._config(message, descriptors)
+        guest = "container" in message
 
-        def choose() -> None:
-            linux.unshare(linux.CLONE_NEWPID)
+        def run(report: socket.socket, *, is_first: bool) -> NoReturn:
+            template, etc = self._topology.template, sandbox.etc
+            containerstart.start(template, sandbox.namespaces, etc, config, report, is_first=is_first)
 
-        def run() -> NoReturn:
-            container.start(self._template, sandbox.namespaces, sandbox.etc, message["config"])
-
-        self._fork(choose, run, message, descriptors, is_container=True)
+        if guest:
+            with self._entering(message["container"]) as (target, pids):
+                start = functools.partial(run, is_first=False)
+                child = self._fork(self._forker_into(pids), start, message, descriptors, is_container=True)
+                child.guest_of = PidSpace(target.pid, os.dup(pids))
+            return
+        fork, shared = self._topology.forker(sandbox)
+        # A shared PID namespace has its limit already.
+        start = functools.partial(run, is_first=shared is None)
+        child = self._fork(fork, start, message, descriptors, is_container=True)
+        child.shared = shared
 
     def _do_exec(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
-        target = self._by_key.get(message["container"])
+        config = self._config(message, descriptors)
+        with self._entering(message["container"]) as (target, pids):
+            if target.mounts < 0:
+                raise StartFailure("the container cannot be entered: the cluster has had too many open files")
+
+            def run(_: socket.socket) -> NoReturn:
+                containerstart.enter(sandbox.namespaces, target.mounts, config)
+
+            self._fork(self._forker_into(pids), run, message, descriptors, is_container=False).container = target
+
+    @contextlib.contextmanager
+    def _entering(self, key: int) -> Iterator[tuple[Child, int]]:
+        """Give a running container and a descriptor of its PID namespace. Raises StartFailure."""
+        target = self._by_key.get(key)
         if target is None:
             raise StartFailure("the container is not running")
-        opened: list[int] = []
         try:
-            opened += [namespaces.open_namespace(str(target.pid), kind) for kind in ("mnt", "pid")]
-            mounts, pids = opened
-
-            def choose() -> None:
-                linux.setns(pids, linux.CLONE_NEWPID)
-
-            def run() -> NoReturn:
-                container.enter(sandbox.namespaces, mounts, message["config"])
-
-            self._fork(choose, run, message, descriptors, is_container=False)
+            # A process never leaves the PID namespace in which it was started.
+            pids = linuxnamespaces.open_namespace(str(target.pid), "pid")
         except FileNotFoundError as error:
             raise StartFailure("the container is not running") from error
+        try:
+            yield target, pids
         finally:
-            channel.close_all(opened)
+            os.close(pids)
+
+    def _forker_into(self, pids: int) -> Callable[[Callable[[], NoReturn]], int]:
+        """Return a function that forks a process into the PID namespace `pids`."""
+
+        def fork(start: Callable[[], NoReturn]) -> int:
+            linux.setns(pids, linux.CLONE_NEWPID)
+            try:
+                pid = linux.fork_without_arguments()
+                if pid == 0:
+                    start()
+                return pid
+            finally:
+                linux.setns(self._topology.own_pids, linux.CLONE_NEWPID)
+
+        return fork
+
+    def _config(self, message: channel.Message, descriptors: list[int]) -> dict[str, Any]:
+        """Return the configuration of a process to start. With a terminal, `console` is a socket's descriptor."""
+        config = {**message["config"], "processes": self._topology.processes}
+        if config["terminal"]:
+            config["console"] = descriptors[0]
+        return config
 
     def _do_kill(self, message: channel.Message, _: list[int]) -> None:
         child = self._by_key.get(message["process"])
@@ -253,7 +194,7 @@ class Init:
                 child.kill(signal.SIGKILL)
         self._remove_if_empty(message["sandbox"])
 
-    def _sandbox(self, message: channel.Message) -> Sandbox:
+    def _sandbox(self, message: channel.Message) -> PodNamespaces:
         sandbox = self._sandboxes.get(message["sandbox"])
         if sandbox is None or sandbox.removing is not None:
             raise StartFailure("the sandbox is gone")
@@ -264,10 +205,13 @@ class Init:
         if sandbox.removing is None or any(child.sandbox == name for child in self._by_pid.values()):
             return
         del self._sandboxes[name]
+        if sandbox.space is not None:
+            sandbox.space.close()
         try:
-            self._netlink.delete_link(sandbox.link)
+            if sandbox.link:
+                self._topology.router.remove(sandbox.link)
         except OSError as error:
-            # It goes with its namespace all the same, only later.
+            # It is deleted with its namespace even so, only later.
             print(f"interface {sandbox.link} is not deleted: {error}", file=sys.stderr)
         sandbox.namespaces.close()
         self._tell_agent({"id": sandbox.removing})
@@ -276,55 +220,75 @@ class Init:
 
     def _fork(
         self,
-        choose: Callable[[], None],
-        run: Callable[[], NoReturn],
+        fork: Callable[[Callable[[], NoReturn]], int],
+        run: Callable[[socket.socket], NoReturn],
         message: channel.Message,
         descriptors: list[int],
         *,
         is_container: bool,
-    ) -> None:
-        """Fork a child that calls `run`. choose: sets the PID namespace for children, which is then set back."""
-        errors, report = os.pipe()
-        pid = -1
-        try:
-            choose()
-            pid = os.fork()
-        except OSError as error:
-            channel.close_all((errors, report))
-            raise StartFailure(f"cannot start a process: {error.strerror}") from error
-        finally:
-            if pid != 0:
-                linux.setns(self._own_pids, linux.CLONE_NEWPID)
-        if pid == 0:
-            with container.child_exits(report):
+    ) -> Child:
+        """Start a child that calls `run` with its end of `report_pair`. fork: forks it into its PID namespace."""
+        report, theirs = report_pair()
+        streams = [] if message["config"]["terminal"] else descriptors
+
+        def start() -> NoReturn:
+            with child_exits(theirs.fileno()):
                 linux.keep_memory_private()
                 os.setsid()
-                for target, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
+                null = os.open(os.devnull, os.O_RDWR)
+                for target, descriptor in enumerate((*[null] * (3 - len(streams)), *streams)):
                     os.dup2(descriptor, target)
-                run()
-        os.close(report)
-        os.set_blocking(errors, False)
-        child = Child(message["process"], pid, message["sandbox"], message["id"], errors, is_container=is_container)
-        self._by_pid[pid] = self._by_key[child.key] = child
-        self._watch(errors, lambda: self._started(child))
+                run(theirs)
 
-    def _started(self, child: Child) -> None:
-        if child.errors < 0:
-            return
         try:
-            text = os.read(child.errors, container.ERROR_BYTES).decode(errors="replace")
-        except BlockingIOError:
-            # What was readable was a pipe that has had this descriptor before.
-            return
-        self._poll.unregister(child.errors)
-        del self._handlers[child.errors]
-        os.close(child.errors)
-        child.errors = -1
-        if text:
+            pid = fork(start)
+        except OSError as error:
+            report.close()
+            raise StartFailure(f"cannot start a process: {error.strerror}") from error
+        finally:
+            theirs.close()
+        child = Child(
+            message["process"],
+            pid,
+            message["sandbox"],
+            message["id"],
+            report,
+            time.monotonic() + self._start_seconds,
+            is_container=is_container,
+        )
+        self._by_pid[pid] = self._by_key[child.key] = self._starting[pid] = child
+        self._watch(report, lambda: self._reported(child))
+        return child
+
+    def _reported(self, child: Child) -> None:
+        # The event may belong to a former socket with the same descriptor.
+        if child.report is not None and (text := child.read_report()) is not None:
+            self._started(child, text)
+
+    def _started(self, child: Child, why_not: str) -> None:
+        """Tell the agent that a child's program runs, or why it does not."""
+        report, child.report = child.report, None
+        assert report is not None
+        del self._starting[child.pid]
+        self._poll.unregister(report)
+        del self._handlers[report.fileno()]
+        report.close()
+        if why_not:
             del self._by_key[child.key]
-            self._tell_agent({"id": child.request, "error": text})
+            self._tell_agent({"id": child.request, "error": why_not})
         else:
             self._tell_agent({"id": child.request, "pid": child.pid})
+
+    def _end_late_starts(self) -> None:
+        """Kill children whose program should run by now: a container can stop (SIGSTOP) what is started in it."""
+        for child in list(self._starting.values()):
+            if child.deadline > time.monotonic():
+                return
+            text = child.read_report()
+            if text is None:
+                child.kill(signal.SIGKILL)
+                text = f"cannot start a process: its program did not run within {self._start_seconds:g} seconds"
+            self._started(child, text)
 
     def _watch_children(self) -> socket.socket:
         wakeup, writer = socket.socketpair()
@@ -352,11 +316,43 @@ class Init:
                 continue
             child = self._by_pid.pop(pid, None)
             if child is None:
+                self._topology.forget_space(pid)
                 continue
-            self._started(child)
+            if child.report is not None:
+                self._started(child, child.read_report() or "")
+            self._end_execs_of(child)
+            if child.shared is not None:
+                self._clear(child)
+            if child.guest_of is not None:
+                self._clear_guest(child, child.guest_of)
+            child.close()
             if self._by_key.pop(child.key, None) is not None:
                 self._tell_agent({"exit": child.key, "status": status})
             self._remove_if_empty(child.sandbox)
+
+    def _end_execs_of(self, ended: Child) -> None:
+        """Kill the processes that exec has started in a container that has ended, in whichever namespace they are."""
+        for child in self._by_pid.values():
+            if child.container is ended:
+                child.kill(signal.SIGKILL)
+
+    def _clear(self, ended: Child) -> None:
+        """Kill what a container leaves behind in a PID namespace that continues without it."""
+        shared = ended.shared
+        assert shared is not None
+        others = {child.pid for child in self._by_pid.values() if child.shared is shared}
+        if not others:
+            # Processes that have hidden their origin end with the last container. (An exec's process is in this
+            # namespace, too, but its container has ended.)
+            shared.sweep(None, set())
+        elif ended.mounts >= 0:
+            shared.sweep(ended.mounts_name(), others)
+
+    def _clear_guest(self, ended: Child, space: PidSpace) -> None:
+        """Kill what a container leaves behind in another container's PID namespace."""
+        if ended.mounts >= 0:
+            space.sweep(ended.mounts_name(), set())
+        space.forget()
 
     # The end
 
@@ -381,10 +377,10 @@ class Init:
         self._poll.register(descriptor, select.POLLIN)
 
     def run(self) -> NoReturn:
+        """Serve until the network ends, then exit."""
         channel.send(self._lifeline, {"ready": True})
         while True:
-            timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000
-            for descriptor, events in self._poll.poll(timeout):
+            for descriptor, events in self._poll.poll(self._timeout()):
                 if self._agent.handle(descriptor, events):
                     continue
                 handler = self._handlers.get(descriptor)
@@ -392,23 +388,36 @@ class Init:
                     handler()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 os._exit(0)
+            self._end_late_starts()
+
+    def _timeout(self) -> float | None:
+        """Return the milliseconds until the next deadline; None when there is none."""
+        first = next(iter(self._starting.values()), None)
+        deadlines = [self._deadline, None if first is None else first.deadline]
+        known = [deadline for deadline in deadlines if deadline is not None]
+        return max(0.0, min(known) - time.monotonic()) * 1000 if known else None
 
 
 def main() -> None:
+    """Make the namespaces and run in them; the configuration is the first argument, JSON."""
     config = json.loads(sys.argv[1])
     lifeline = socket.socket(fileno=config["lifeline"])
     lifeline.setblocking(False)
     channel.keep_from_children()
     try:
-        pid = namespaces.enter_namespaces()
+        config["processes"] = processes.of_cluster()
+        pid = linuxnamespaces.enter_namespaces()
         if pid:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
-        namespaces.leave_keyring()
-        namespaces.raise_descriptor_limit()
+        linuxnamespaces.leave_keyring()
+        # The agent needs a socket for every service and connection; container engines do the same for pods.
+        descriptors.raise_limit()
+        # Containers may see forks of this process before these have become containers.
+        linux.keep_memory_private()
         init = Init(config, lifeline)
     except OSError as error:
-        # Not every machine allows it: whoever started this goes on without, or says why he does not.
+        # Not every machine allows namespaces: `launcher.py` falls back to loopback, or reports the error.
         channel.send(lifeline, {"error": error.strerror or str(error)})
         os._exit(1)
     init.run()

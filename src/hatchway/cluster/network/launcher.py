@@ -1,11 +1,12 @@
-"""Starting the cluster's network from the control plane: the private one, or loopback where that is not possible.
+"""Starts the cluster's network from the control plane: a private one, or loopback where that is not possible.
 
-    network = await start_private_network(Settings(nodes=3, agent=[sys.executable, "-m", "hatchway.cluster.node"], ...))
+    agent = [sys.executable, "-m", "hatchway.cluster.nodeagent"]
+    network = await start_private_network(NetworkSettings(nodes=3, agent=agent, ...))
     sock = await network.dialer.connect("10.244.1.3", 8080)
     await network.stop()
 
-The node agent runs inside and finds its `Runtime` with `agent.open_runtime`. The network ends with this process,
-however this process ends: its first process holds the other end of a socket pair, the lifeline.
+The node agent runs inside and finds its `Runtime` with `runtimes.open_runtime`. The network ends when this process
+ends, for whatever reason: the network's first process holds the other end of a socket pair, the lifeline.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from typing import Literal, Protocol
 
 from hatchway.cluster import plan
 from hatchway.cluster.network import loopback
+from hatchway.cluster.network.agentlink import ENVIRONMENT
 from hatchway.cluster.network.deaths import Deaths
-from hatchway.cluster.network.dialer import Dialer, LoopbackDialer, PrivateDialer
+from hatchway.cluster.network.dialer import LoopbackDialer, NetworkDialer, PrivateDialer
+from hatchway.cluster.network.hostsockets import HostSockets
 from hatchway.errors import HatchwayError
 
 log = logging.getLogger(__name__)
-
-ENVIRONMENT = "HATCHWAY_NETWORK"
 
 Isolation = Literal["private", "loopback"]
 
@@ -41,29 +42,39 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
 
-class Network(Protocol):
+class ClusterNetwork(Protocol):
     """A running network with the node agent in it.
 
-    closed: done when everything in it has ended; its result says why. limits: why it is no private network, "" if it
-    is one. pid: the process that all others in it descend from.
+    limits: why it is not a private network; "" if it is one.
+    pid: the process from which all others in it descend; 0 while unknown.
+    dialer: connects and listens in it.
+    closed: done when everything in it has ended; its result is a sentence with the reason.
     """
 
     isolation: Isolation
     limits: str
     pid: int
-    dialer: Dialer
+    dialer: NetworkDialer
     closed: asyncio.Future[str]
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Send the node agent SIGTERM; what is left after `grace` seconds is killed. Idempotent."""
+        """Send the node agent SIGTERM, and kill what is left after `grace` seconds. Idempotent."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """nodes: how many, the control plane's included. agent: the node agent's argv. directory: an existing private
-    directory, needed as a mount point. log: what the agent and the network write to. env: the agent's environment
-    (None: this process's). hidden: paths that no pod may see although they lie below a directory that pods see."""
+class NetworkSettings:
+    """The settings with which a network is started.
+
+    nodes: the number of nodes, with the control plane.
+    agent: the node agent's argv; [] only to find out whether a network can be made.
+    directory: an existing private directory, which becomes a mount point.
+    log: the file that the agent and the network write to.
+    env: the agent's environment; None is this process's.
+    hidden: paths that no pod may see although they lie below a directory that pods see.
+    start_seconds: how long the start of a container, or of a process in one, may take in the private network.
+    published: addresses of this machine on which the private network may publish node ports.
+    """
 
     nodes: int
     agent: Sequence[str]
@@ -71,6 +82,8 @@ class Settings:
     log: Path
     env: Mapping[str, str] | None = None
     hidden: Sequence[Path] = ()
+    start_seconds: float = 30.0
+    published: Sequence[str] = ()
 
 
 class Unavailable(HatchwayError):
@@ -78,9 +91,9 @@ class Unavailable(HatchwayError):
 
 
 def available() -> str:
-    """ "" when a private network can be made here (one is made, and thrown away), else a sentence saying why not."""
+    """Return why no private network can be made here; "" when one can be made. It makes one and ends it again."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
-        settings = Settings(1, [], Path(directory), Path(os.devnull))
+        settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
 
         async def attempt() -> None:
             network = await start_private_network(settings)
@@ -94,7 +107,7 @@ def available() -> str:
     return ""
 
 
-async def start_private_network(settings: Settings) -> PrivateNetwork:
+async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
     """Make the private network and start the node agent in it. Raises Unavailable when this machine cannot."""
     if sys.platform != "linux":
         raise Unavailable("private networks need Linux")
@@ -102,18 +115,21 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
 
     lifeline, inner_lifeline = channel.pair()
     dial, inner_dial = channel.pair()
-    addresses = [[plan.node_ip(index), plan.NODE_CIDR.prefixlen] for index in range(settings.nodes)]
-    addresses += [[str(plan.pod_cidr(index)[1]), plan.POD_CIDR.prefixlen] for index in range(settings.nodes)]
     config = {
         "lifeline": inner_lifeline.fileno(),
         "dial": inner_dial.fileno(),
         "scratch": str(settings.directory.resolve()),
         "hidden": [str(path.resolve()) for path in settings.hidden],
-        "addresses": addresses,
+        "nodes": [
+            {"name": name, "ip": plan.node_ip(index), "gateway": plan.gateway(index)}
+            for index, name in enumerate(plan.node_names(settings.nodes - 1))
+        ],
         "local": [[str(plan.SERVICE_CIDR.network_address), plan.SERVICE_CIDR.prefixlen]],
+        "refused": [[str(cidr.network_address), cidr.prefixlen] for cidr in (plan.POD_CIDR, plan.NODE_CIDR)],
         "agent": list(settings.agent),
+        "start_seconds": settings.start_seconds,
     }
-    network = PrivateNetwork(lifeline, dial, settings.log)
+    network = PrivateNetwork(lifeline, dial, settings.log, HostSockets(settings.published))
     try:
         with inner_lifeline, inner_dial, _open_log(settings.log) as log:
             stage = await asyncio.create_subprocess_exec(
@@ -138,28 +154,33 @@ async def start_private_network(settings: Settings) -> PrivateNetwork:
 
 
 class PrivateNetwork:
-    """The outer ends of the lifeline and the dialer's socket."""
+    """The control plane's side of a private network: the outer ends of the lifeline and the dialer's socket.
+
+    host: what the network may open on this machine.
+    """
 
     isolation: Isolation = "private"
     limits = ""
     pid = 0
 
-    def __init__(self, lifeline: socket.socket, dial: socket.socket, log: Path) -> None:
+    def __init__(self, lifeline: socket.socket, dial: socket.socket, log: Path, host: HostSockets) -> None:
         from hatchway.cluster.network import channel
 
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._lost_lifeline = False
         self._why = f"the private network has ended; see {log}"
         self._init: int | None = None
         self.pid = 0
         self._lifeline = channel.Channel(self._loop, lifeline, self._received, self._lost)
-        self._dialer = PrivateDialer(dial)
-        self.dialer: Dialer = self._dialer
+        self._dialer = PrivateDialer(dial, host.open)
+        self.dialer: NetworkDialer = self._dialer
 
     async def wait_ready(self) -> None:
-        """Raises Unavailable with what the kernel refused, HatchwayError when nothing is heard."""
+        """Wait until the node agent can be started.
+
+        Raises Unavailable with what the kernel refused, and HatchwayError when there is no answer in time.
+        """
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await self._ready
@@ -167,9 +188,10 @@ class PrivateNetwork:
             raise HatchwayError(f"the private network was not made in {_START_SECONDS:.0f} s") from None
 
     async def stop(self, grace: float = 5.0) -> None:
+        """End the agent and its pods, then the network; see `ClusterNetwork.stop`."""
         if grace > 0 and not self.closed.done():
             if self._init is not None:
-                # Somebody may have stopped it.
+                # It may have been stopped (SIGSTOP).
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._init, signal.SIGCONT)
             self._lifeline.send({"stop": grace})
@@ -197,14 +219,14 @@ class PrivateNetwork:
         elif "error" in message:
             self._why = explain(str(message["error"]))
             self._fail()
-        elif "again" in message:
-            log.error("%s, and its pods with it; it is started again", _ended(int(str(message["again"]))))
+        elif "restarted" in message:
+            log.error("%s, and its pods with it; it is started again", _ended(int(str(message["restarted"]))))
             self._dialer.interrupted()
         elif "agent" in message:
             self._why = _ended(int(str(message["agent"])))
 
     def _follow(self, pid: int) -> None:
-        """Learn when the first process is gone, which the kernel lets happen after everything in the network is."""
+        """Wait for the end of the first process, which is after the end of everything else in the network."""
         self.pid = pid
         try:
             self._init = os.pidfd_open(pid)
@@ -227,7 +249,7 @@ class PrivateNetwork:
     def _fail(self) -> None:
         if not self._ready.done():
             self._ready.set_exception(Unavailable(self._why))
-            # Whoever does not wait for it any more knows of another error.
+            # A caller that no longer waits has another error: mark this one as retrieved.
             self._ready.exception()
 
     def _end(self) -> None:
@@ -237,7 +259,7 @@ class PrivateNetwork:
 
 
 def explain(error: str) -> str:
-    """Why a private network cannot be made, from what the kernel said and how it is set."""
+    """Explain why a private network cannot be made, from what the kernel said and how it is set."""
     for name, off, sentence in (
         ("kernel/unprivileged_userns_clone", "0", "unprivileged user namespaces are switched off"),
         ("user/max_user_namespaces", "0", "user namespaces are switched off"),
@@ -253,19 +275,22 @@ def explain(error: str) -> str:
     return f"a private network cannot be made: {error}"
 
 
-async def start_loopback_network(settings: Settings, why: str) -> LoopbackNetwork:
-    """Start the node agent outside of any namespace. why: there is no private network; goes into `limits`. Raises HatchwayError."""
+async def start_loopback_network(settings: NetworkSettings, why: str) -> LoopbackNetwork:
+    """Start the node agent outside of any namespace. Raises HatchwayError.
+
+    why: the reason for having no private network, which goes into `limits`.
+    """
     network = LoopbackNetwork(settings, why)
     await network.start()
     return network
 
 
 class LoopbackNetwork:
-    """The node agent as an ordinary child process. It ends when the lifeline does, and its pods end when it does."""
+    """The node agent as an ordinary child process. It ends with the lifeline, and its pods end with it."""
 
     isolation: Isolation = "loopback"
 
-    def __init__(self, settings: Settings, why: str) -> None:
+    def __init__(self, settings: NetworkSettings, why: str) -> None:
         self._settings = settings
         self._deaths = Deaths()
         self._stopping = False
@@ -274,11 +299,11 @@ class LoopbackNetwork:
         self._watcher: asyncio.Task[None] | None = None
         self.pid = 0
         self.limits = f"{why}; {loopback.limits()}"
-        self.dialer: Dialer = LoopbackDialer()
+        self.dialer: NetworkDialer = LoopbackDialer()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
-        """Raises HatchwayError."""
+        """Start the node agent. Raises HatchwayError."""
         process = await self._start_agent()
         self._watcher = asyncio.get_running_loop().create_task(self._watch(process))
 
@@ -309,6 +334,7 @@ class LoopbackNetwork:
         return process
 
     async def stop(self, grace: float = 5.0) -> None:
+        """End the agent and its pods; see `ClusterNetwork.stop`."""
         self._stopping = True
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -331,7 +357,7 @@ class LoopbackNetwork:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         while True:
             code = await process.wait()
-            if self._stopping or not self._deaths.again(code):
+            if self._stopping or not self._deaths.record(code):
                 break
             log.error("%s, and its pods with it; it is started again", _ended(code))
             try:
@@ -340,7 +366,7 @@ class LoopbackNetwork:
                 self.closed.set_result(error.message)
                 return
             if self._stopping:
-                # Asked to end while there was nobody to be told.
+                # `stop` was called while there was no agent.
                 self._signal(signal.SIGTERM)
         self.closed.set_result(_ended(code))
 

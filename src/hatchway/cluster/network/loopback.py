@@ -1,7 +1,7 @@
-"""The `Runtime` where namespaces cannot be made: pods are ordinary processes, told apart by loopback addresses.
+"""The `Runtime` where namespaces cannot be made: pods are ordinary processes with different loopback addresses.
 
-A pod binds to HATCHWAY_POD_IP. Its volumes cannot appear at their mountPath: they are below HATCHWAY_ROOT, a
-directory of the container's own that is also where it starts (`$HATCHWAY_ROOT/var/run/secrets/...`).
+A pod's program must bind to HATCHWAY_POD_IP. Volumes cannot be at their mountPath: they are below HATCHWAY_ROOT, a
+directory of the container, which is also its working directory (`$HATCHWAY_ROOT/var/run/secrets/...`).
 """
 
 from __future__ import annotations
@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import signal as signals
 import socket
 import sys
-from collections.abc import Callable
+import termios
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hatchway.cluster import plan
-from hatchway.cluster.network import sockets
-from hatchway.cluster.network.addresses import Pool, Pools
+from hatchway.cluster import beneath, plan, sockets, trees
 from hatchway.cluster.network.dialer import LoopbackDialer
+from hatchway.cluster.network.loopbacksockets import LoopbackSockets
 from hatchway.cluster.network.nodedirs import NodeDirectories, locate_on_loopback
+from hatchway.cluster.network.podaddresses import AddressPool, AddressPools
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
-from hatchway.cluster.node.runtime import ContainerConfig, Exit, Process, StartError
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError
+from hatchway.cluster.terminalsize import set_terminal_size
 
 POD_IP = "HATCHWAY_POD_IP"
 ROOT = "HATCHWAY_ROOT"
@@ -39,35 +43,62 @@ _LIMITS = (
 
 
 class LoopbackProcess:
-    """A child process that leads a session. When it ends, what is left of its process group is killed."""
+    """A child process that leads a session.
 
-    def __init__(self, process: asyncio.subprocess.Process, root: Path) -> None:
+    When it ends, the rest of its process group is killed, and so are the processes that exec has started in it.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, root: Path, terminal: int) -> None:
         self._process = process
+        self._execs: list[LoopbackProcess] = []
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
         self.root = root
         self.pid = process.pid
+        self.terminal = terminal
 
     @property
     def running(self) -> bool:
+        """Return True until it has ended."""
         return not self._watcher.done()
 
     async def wait(self) -> Exit:
+        """Wait until it has ended."""
         return await asyncio.shield(self._watcher)
 
     def kill(self, signal: int) -> None:
+        """Send the process a signal; SIGKILL goes to its whole process group."""
         if self.running and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 send = os.killpg if signal == signals.SIGKILL else os.kill
                 send(self.pid, signal)
 
-    def hears(self, signal: int) -> bool:
+    def add_exec(self, process: LoopbackProcess) -> None:
+        """Kill `process` when this one ends."""
+        self._execs = [known for known in self._execs if known.running]
+        self._execs.append(process)
+        if not self.running:
+            process.kill(signals.SIGKILL)
+
+    def handles_signal(self, signal: int) -> bool:
+        """Return True: signals that an ordinary process does not handle end it."""
         return True
+
+    def written_bytes(self) -> int:
+        """Measure its root directory, in which volumes are links. What it writes elsewhere is not known."""
+        try:
+            with beneath.opened(beneath.open_directory(self.root)) as root:
+                return trees.measure_tree(root)
+        except OSError:
+            # It has been removed with its sandbox.
+            return 0
 
     async def _watch(self) -> Exit:
         code = await self._process.wait()
-        # PermissionError: macOS says so of a group of zombies.
+        # macOS raises PermissionError for a group of zombies.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signals.SIGKILL)
+        for process in self._execs:
+            process.kill(signals.SIGKILL)
         return Exit(code) if code >= 0 else Exit(128 - code, -code)
 
 
@@ -81,7 +112,8 @@ class LoopbackSandbox:
         self._processes: list[LoopbackProcess] = []
         self._removed = False
 
-    async def start(self, config: ContainerConfig) -> Process:
+    async def start(self, config: ContainerConfig) -> ContainerProcess:
+        """Start a container as a child process of the agent. Raises StartError."""
         if self._removed:
             raise StartError("the sandbox is gone")
         root = self._directory / config.name
@@ -93,10 +125,21 @@ class LoopbackSandbox:
             raise StartError(f"cannot make the container's directory: {reason(error)}") from error
         return await self._spawn(config, root)
 
-    async def exec(self, container: Process, config: ContainerConfig) -> Process:
+    async def exec(self, container: ContainerProcess, config: ContainerConfig) -> ContainerProcess:
+        """Start another process in the container's root directory. Raises StartError."""
         if not isinstance(container, LoopbackProcess):
             raise StartError("the container belongs to another runtime")
-        return await self._spawn(config, container.root)
+        if not container.running:
+            raise StartError("the container is not running")
+        started = await self._spawn(config, container.root)
+        container.add_exec(started)
+        return started
+
+    async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
+        """Connect to a port of its address. Raises OSError."""
+        if self._removed:
+            raise OSError(errno.ENETDOWN, "the pod's network is gone")
+        return await sockets.connect(self.ip, port, timeout)
 
     async def _spawn(self, config: ContainerConfig, root: Path) -> LoopbackProcess:
         if self._removed:
@@ -112,28 +155,47 @@ class LoopbackSandbox:
             raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(f'chdir to cwd ("{config.cwd}") set in config.json failed: {reason(error)}') from error
+        shown, own = -1, -1
         try:
+            if config.terminal:
+                shown, own = os.openpty()
+                os.set_blocking(shown, False)
+                if config.size is not None:
+                    set_terminal_size(shown, *config.size)
+                streams = [own] * 3
+            else:
+                streams = [config.stdin if config.stdin >= 0 else asyncio.subprocess.DEVNULL, config.stdout]
+                streams.append(config.stderr)
             process = await asyncio.create_subprocess_exec(
                 *config.argv,
                 executable=program,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=config.stdout,
-                stderr=config.stderr,
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
                 env=env,
                 cwd=cwd,
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                # A process with a terminal has made its session before.
+                start_new_session=not config.terminal,
+                preexec_fn=partial(_prepare, own),
             )
-        except OSError as error:
-            raise StartError(f"exec {program}: {reason(error)}") from error
-        except ValueError as error:
-            raise StartError(f'exec: "{config.argv[0]}": {error}') from error
-        started = LoopbackProcess(process, root)
+        except BaseException as error:
+            if shown >= 0:
+                os.close(shown)
+            if isinstance(error, OSError):
+                raise StartError(f"exec {program}: {reason(error)}") from error
+            if isinstance(error, ValueError):
+                raise StartError(f'exec: "{config.argv[0]}": {error}') from error
+            raise
+        finally:
+            if own >= 0:
+                os.close(own)
+        started = LoopbackProcess(process, root, shown)
         self._processes = [known for known in self._processes if known.running]
         self._processes.append(started)
         return started
 
     async def remove(self) -> None:
+        """Kill its processes, delete their directories, give the address back. Idempotent."""
         if self._removed:
             return
         self._removed = True
@@ -147,15 +209,21 @@ class LoopbackSandbox:
 
 
 class LoopbackRuntime:
-    """All pods of the cluster as children of this process. directory: for the containers' roots. directories: for the
-    nodes' files."""
+    """The sandboxes of all pods, as children of this process.
+
+    directory: the parent of the containers' roots. directories: what the nodes' file systems are made of; None when
+    nodes have no files.
+    """
 
     isolation: Literal["loopback"] = "loopback"
 
-    def __init__(self, directory: Path, directories: NodeDirectories | None = None) -> None:
+    def __init__(
+        self, directory: Path, directories: NodeDirectories | None = None, published: Sequence[str] = ()
+    ) -> None:
+        self.sockets = LoopbackSockets(published)
         self._directory = directory
         self._directories = directories
-        self._pools = Pools(loopback=True)
+        self._pools = AddressPools(loopback=True)
         self._dialer = LoopbackDialer()
         self._sandboxes: list[LoopbackSandbox] = []
         self.limits = limits()
@@ -166,13 +234,11 @@ class LoopbackRuntime:
         for sandbox in list(self._sandboxes):
             await sandbox.remove()
 
-    async def create_sandbox(
-        self, *, node_index: int, uid: str, namespace: str, name: str, hostname: str, etc: dict[str, str]
-    ) -> LoopbackSandbox:
-        """Raises OSError when it cannot be made (no address is left)."""
-        pool = self._pools.of(node_index)
+    async def create_sandbox(self, config: SandboxConfig) -> LoopbackSandbox:
+        """Create a sandbox; of `config`, only node_index and uid are used. Raises OSError: no address is left."""
+        pool = self._pools.of(config.node_index)
         ip, claim = _claim_address(pool)
-        directory = self._directory / f"{uid}-{ip}"
+        directory = self._directory / f"{config.uid}-{ip}"
         try:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(mode=0o700, parents=True)
@@ -191,25 +257,33 @@ class LoopbackRuntime:
         return sandbox
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        """Return the root directory, and the path in it, of a path of the node. Raises OSError."""
         if self._directories is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return locate_on_loopback(self._directories, node_index, path)
 
     def mount_memory(self, path: str, size: int | None = None) -> bool:
+        """Return False: nothing can be mounted without a mount namespace."""
         return False
 
     def unmount(self, path: str) -> None:
-        """Nothing is mounted."""
+        """Do nothing: nothing is mounted."""
+
+    def make_pod_sockets(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:
+        """Refuse: pods have no network of their own here, and the control plane connects by itself."""
+        raise OSError(errno.ENETDOWN, "pods have no networks here")
 
     async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
+        """Connect to an address of the cluster's plan. Raises OSError."""
         return await self._dialer.connect(ip, port, timeout)
 
     async def listen(self, ip: str, port: int) -> socket.socket:
+        """Listen on an address of the cluster's plan. Raises OSError."""
         return await self._dialer.listen(ip, port)
 
 
-def _claim_address(pool: Pool) -> tuple[str, socket.socket]:
-    """An address that no other cluster on this machine uses: whoever has it keeps one of its ports bound."""
+def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
+    """Return an address that no other cluster on this machine uses. An address's owner keeps one of its ports bound."""
     passed_over: list[str] = []
     try:
         while True:
@@ -222,7 +296,7 @@ def _claim_address(pool: Pool) -> tuple[str, socket.socket]:
                     claim.close()
                     passed_over.append(ip)
                     continue
-                # An address that is not there (macOS) is nobody's; `limits` says what to do about it.
+                # An address that this machine does not have (macOS) has no owner; `limits` explains how to add it.
             return ip, claim
     finally:
         for ip in passed_over:
@@ -247,7 +321,10 @@ def _make_root(root: Path, config: ContainerConfig) -> None:
 
 
 def _working_directory(root: Path, cwd: str | None) -> str:
-    """In the container's own root where it is there, else the machine's, else made in the root."""
+    """Return where `cwd` is: in the container's root, else on the machine.
+
+    Make it in the root when it is at neither.
+    """
     if not cwd:
         return str(root)
     own = root / cwd.lstrip("/")
@@ -257,19 +334,24 @@ def _working_directory(root: Path, cwd: str | None) -> str:
     return cwd
 
 
-def _die_with_parent() -> None:
-    from hatchway.cluster.network import syscalls
+def _prepare(terminal: int) -> None:
+    """Prepare the new process. terminal: the descriptor of its session's controlling terminal; -1 for none."""
+    if terminal >= 0:
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    if sys.platform == "linux":
+        from hatchway.cluster.network import syscalls
 
-    syscalls.set_parent_death_signal(signals.SIGKILL)
+        syscalls.set_parent_death_signal(signals.SIGKILL)
 
 
 def limits() -> str:
-    """One sentence on what does not work on loopback, on this machine."""
+    """Return one sentence about what does not work on loopback on this machine."""
     return _LIMITS + _missing_addresses()
 
 
 def _missing_addresses() -> str:
-    """macOS has only 127.0.0.1 unless told otherwise."""
+    """Return a clause about addresses that must be added first; "" for none (macOS has only 127.0.0.1)."""
     address = plan.node_ip(0, loopback=True)
     try:
         sockets.listen(address, 0).close()

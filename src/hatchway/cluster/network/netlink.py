@@ -1,7 +1,7 @@
-"""Just enough of rtnetlink(7) to build the private network: bridge, veth pairs, addresses, routes.
+"""The part of rtnetlink(7) that builds the private network: veth pairs, addresses, routes.
 
-Written out, since the process that uses it (`init.py`) must stay small: every container starts as a fork of it.
-A socket stays in the network namespace it was made in.
+No library is used, because the process that needs this (`init.py`) must stay small: every container starts as a fork of
+it. A socket stays in the network namespace it was made in.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import struct
 _NLMSG_ERROR = 2
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 _NEW = _NLM_F_CREATE | _NLM_F_EXCL
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_DELROUTE = 16, 17, 20, 24, 25
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 _RTPROT_BOOT = 3
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_HOST = 0, 254
-_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
+_RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE = 1, 2, 7
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -37,9 +37,9 @@ def _name(name: str) -> bytes:
 
 
 def _hardware(address: str) -> bytes:
-    """A locally administered MAC address that follows from the IP address (as the CNI plugins' utils/hwaddr has it).
+    """Return a locally administered MAC address made from the IP address, as in the CNI plugins' utils/hwaddr.
 
-    Whoever has an address in its ARP cache then stays right when the address is given to another interface.
+    So ARP caches stay right when another interface gets the IP address.
     """
     return _attribute(_IFLA_ADDRESS, b"\x0a\x58" + socket.inet_aton(address))
 
@@ -57,6 +57,7 @@ class Netlink:
         self._sequence = 0
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def __enter__(self) -> Netlink:
@@ -78,50 +79,67 @@ class Netlink:
         if number:
             raise OSError(number, f"{what}: {os.strerror(number)}")
 
-    def add_bridge(self, name: str, address: str) -> None:
-        """address: its first IP address. Without a MAC of its own a bridge takes the lowest of its ports', and all
-        traffic to it is lost for a while when a port with a lower one comes."""
-        kind = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"bridge\0"))
-        self._request(_RTM_NEWLINK, _link() + _name(name) + _hardware(address) + kind, f"make the bridge {name}", _NEW)
-
     def add_veth(self, name: str, address: str, peer: str, peer_namespace: int) -> None:
-        """A pair of interfaces: `name` here, which will get the IP address, and `peer` in the network namespace of that
-        descriptor."""
+        """Make a pair of interfaces.
+
+        name: the interface in this namespace. address: the IP address that it will get, from which its MAC address is
+        made. peer: the name of the other interface. peer_namespace: a descriptor of that interface's network namespace.
+        """
         there = _link() + _name(peer) + _attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
         data = _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, there))
         info = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"veth\0") + data)
         body = _link() + _name(name) + _hardware(address) + info
         self._request(_RTM_NEWLINK, body, f"make the veth pair {name}, {peer}", _NEW)
 
-    def set_up(self, index: int, master: int = 0) -> None:
-        """Switch an interface on; attach it to the bridge with the index `master` unless that is 0."""
-        body = _link(index, _IFF_UP, _IFF_UP)
-        if master:
-            body += _attribute(_IFLA_MASTER, struct.pack("=I", master))
-        self._request(_RTM_NEWLINK, body, f"switch interface {index} on")
+    def set_up(self, index: int) -> None:
+        """Switch an interface on."""
+        self._request(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"switch interface {index} on")
 
     def delete_link(self, name: str) -> None:
+        """Delete an interface, and with it the other end of a pair."""
         self._request(_RTM_DELLINK, _link() + _name(name), f"delete interface {name}")
 
-    def add_address(self, index: int, address: str, prefix: int) -> None:
+    def add_address(self, index: int, address: str) -> None:
+        """Give an interface a single address, without a network prefix."""
         packed = socket.inet_aton(address)
-        body = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _RT_SCOPE_UNIVERSE, index)
+        body = struct.pack("=BBBBI", socket.AF_INET, 32, 0, _RT_SCOPE_UNIVERSE, index)
         body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
-        self._request(_RTM_NEWADDR, body, f"add the address {address}/{prefix}", _NEW)
+        self._request(_RTM_NEWADDR, body, f"add the address {address}", _NEW)
+
+    def add_link_route(self, index: int, address: str, source: str) -> None:
+        """Route one address directly to an interface. source: this namespace's address for it."""
+        body = _route(32, _RT_TABLE_MAIN, _RT_SCOPE_LINK, _RTN_UNICAST)
+        body += _attribute(_RTA_DST, socket.inet_aton(address)) + _attribute(_RTA_OIF, struct.pack("=I", index))
+        body += _attribute(_RTA_PREFSRC, socket.inet_aton(source))
+        self._request(_RTM_NEWROUTE, body, f"add the route to {address}", _NEW)
 
     def add_default_route(self, gateway: str) -> None:
-        body = struct.pack(
-            "=BBBBBBBBI",
-            *(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0),
-        )
+        """Send everything that has no other route to `gateway`."""
+        body = _route(0, _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNICAST)
         body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
         self._request(_RTM_NEWROUTE, body, f"add the default route by {gateway}", _NEW)
 
     def add_local_route(self, index: int, network: str, prefix: int) -> None:
-        """Make every address of a network one of this machine's own ("AnyIP")."""
-        body = struct.pack(
-            "=BBBBBBBBI",
-            *(socket.AF_INET, prefix, 0, 0, _RT_TABLE_LOCAL, _RTPROT_BOOT, _RT_SCOPE_HOST, _RTN_LOCAL, 0),
-        )
-        body += _attribute(_RTA_DST, socket.inet_aton(network)) + _attribute(_RTA_OIF, struct.pack("=I", index))
+        """Make every address of a network local ("AnyIP")."""
+        body = _local_route(index, network, prefix)
         self._request(_RTM_NEWROUTE, body, f"make {network}/{prefix} local", _NEW)
+
+    def remove_local_route(self, index: int, network: str, prefix: int) -> None:
+        """Undo `add_local_route`."""
+        body = _local_route(index, network, prefix)
+        self._request(_RTM_DELROUTE, body, f"make {network}/{prefix} local no longer")
+
+    def refuse(self, network: str, prefix: int) -> None:
+        """Refuse connections to a network at once (EHOSTUNREACH), unless another route leads to the address."""
+        body = _route(prefix, _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE)
+        body += _attribute(_RTA_DST, socket.inet_aton(network))
+        self._request(_RTM_NEWROUTE, body, f"refuse {network}/{prefix}", _NEW)
+
+
+def _local_route(index: int, network: str, prefix: int) -> bytes:
+    body = _route(prefix, _RT_TABLE_LOCAL, _RT_SCOPE_HOST, _RTN_LOCAL)
+    return body + _attribute(_RTA_DST, socket.inet_aton(network)) + _attribute(_RTA_OIF, struct.pack("=I", index))
+
+
+def _route(prefix: int, table: int, scope: int, kind: int) -> bytes:
+    return struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, table, _RTPROT_BOOT, scope, kind, 0)

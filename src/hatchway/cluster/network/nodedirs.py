@@ -1,4 +1,4 @@
-"""What the nodes' file systems are made of, and what a path means where none can be put together (loopback)."""
+"""The directories of which nodes' file systems are made, and the meaning of nodes' paths on loopback."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# What is this machine's on loopback, too, where pods are its ordinary processes.
+# Directories that on loopback are this machine's, because pods are ordinary processes there.
 _MACHINE = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/opt", "/proc", "/sbin", "/sys", "/usr")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SharedDirectory:
     """A directory of this machine that nodes have at `path`."""
 
     source: str
@@ -22,27 +22,27 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class NodeDirectories:
-    """What nodes' file systems are made of.
+    """The directories of which nodes' file systems are made.
 
-    base: where each node has a directory of its own. names: the nodes', by index. scratch: the private network's
-    directory. parts: what nodes have of this machine. hidden: paths of this machine that are never shown.
+    base: the parent of the nodes' own directories. names: the nodes' names, by index. scratch: the private network's
+    directory. parts: directories of this machine that nodes have. hidden: paths of this machine that are never shown.
     """
 
     base: Path
     names: Sequence[str]
     scratch: Path
-    parts: Sequence[Part] = ()
+    parts: Sequence[SharedDirectory] = ()
     hidden: Sequence[Path] = ()
 
     def directory(self, index: int) -> Path:
-        """The node's own directory, made when it is missing. Raises OSError."""
+        """Return the node's own directory; make it when it is missing. Raises OSError."""
         path = self.base / self.names[index]
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
         return path
 
 
 def locate_on_loopback(directories: NodeDirectories, index: int, path: str) -> tuple[str, str]:
-    """`NodeRoots.locate` where nothing can be mounted: the directory that takes the root's place for this path."""
+    """Return what `NodeRoots.locate` returns, where nothing can be mounted."""
 
     def inside(tree: str) -> bool:
         return path == tree or path.startswith(tree.rstrip("/") + "/")

@@ -1,11 +1,11 @@
-"""The nodes' own file systems: what hostPath volumes mean.
+"""Builds the nodes' own file systems, to which hostPath volumes lead.
 
-Each node has a directory of its own that lasts (`nodes/NAME` of the state directory). Over it lie, read-only, what
-containers see of this machine, too: its programs, /etc without secrets, /proc, /sys and /dev; the pods' logs where
-Kubernetes has them; and the directories that `hatchway up --host-path` has opened. A root is put together in the mount
-namespace of the private network when it is first needed.
+Each node has a lasting directory of its own (`nodes/NAME` in the state directory). Mounted over it, read-only, are:
+what containers see of this machine (programs, /etc without secrets, /sys, /dev), a /proc without processes, and the
+pods' logs at Kubernetes' path. The directories of `hatchway up --host-path` are mounted, too. A root is built in the
+mount namespace of the private network when it is first needed.
 
-What a pod has left in a node's directory may be anything, links included: mount points are found by `beneath`.
+A pod may have left anything in a node's directory, also links, so `beneath` finds the mount points.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 from hatchway.cluster import beneath
 from hatchway.cluster.network import rootfs
 from hatchway.cluster.network import syscalls as linux
-from hatchway.cluster.network.nodedirs import NodeDirectories, Part
+from hatchway.cluster.network.mounts import make_read_only
+from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
+from hatchway.cluster.network.roottemplate import Template, load_template
 
 
 class NodeRoots:
@@ -29,14 +31,14 @@ class NodeRoots:
         self._prepared = directories.scratch / "nodes"
 
     def locate(self, index: int, path: str) -> tuple[str, str]:
-        """The node's root, and the path in it. Raises OSError."""
+        """Return the node's root, and the path in it. Raises OSError."""
         place = self._prepared / str(index)
         if not os.path.ismount(place):
             self._make(index, place)
         return str(place), path
 
     def _make(self, index: int, place: Path) -> None:
-        template = rootfs.load_template(str(self._directories.scratch))
+        template = load_template(str(self._directories.scratch))
         parts = self._prepare(template)
         own = self._directories.directory(index)
         place.mkdir()
@@ -52,7 +54,7 @@ class NodeRoots:
             place.rmdir()
             raise
 
-    def _fill(self, root: int, template: rootfs.Template) -> None:
+    def _fill(self, root: int, template: Template) -> None:
         for path in (*rootfs.DIRECTORIES, "/root", "/run", "/tmp", "/var/tmp"):
             os.close(beneath.open_in_root(root, path, "directory"))
         for path, to in (*template.links, ("/var/run", "/run"), ("/var/lock", "/run/lock")):
@@ -63,22 +65,22 @@ class NodeRoots:
             ):
                 os.symlink(to, name, dir_fd=parent)
 
-    def _prepare(self, template: rootfs.Template) -> list[tuple[str, str]]:
-        """Mount, once for all nodes, what lies over their directories: (where it is mounted, its path in a node)."""
+    def _prepare(self, template: Template) -> list[tuple[str, str]]:
+        """Mount, once, what is shown over all nodes' directories. Return (mount point, path in a node) of each."""
         found = [(template.programs + tree, tree) for tree in (*template.trees, "/etc")]
         common = self._prepared / "common"
         names = (str(common / str(number)) for number in itertools.count())
         ready = common.is_dir()
         if not ready:
             common.mkdir(parents=True)
-            for name in ("dev", "proc", "sys"):
+            for name in ("dev", "sys"):
                 (common / name).mkdir()
             rootfs.make_devices(str(common))
             linux.mount(f"{common}/dev", f"{common}/dev", None, linux.MS_BIND | linux.MS_REC)
-            rootfs.mount_proc_and_sys(str(common), template.empty)
-            for name in ("dev", "proc"):
-                rootfs.make_read_only(f"{common}/{name}")
-        found += [(f"{common}/{name}", f"/{name}") for name in ("dev", "proc", "sys")]
+            rootfs.mount_sys(str(common), template.empty)
+            make_read_only(f"{common}/dev")
+        found += [(f"{common}/{name}", f"/{name}") for name in ("dev", "sys")]
+        found.append((f"{template.machine}/proc", "/proc"))
         for part, name in zip(self._directories.parts, names, strict=False):
             if not ready:
                 self._mount_part(part, name, template.empty)
@@ -86,9 +88,9 @@ class NodeRoots:
                 found.append((name, part.path))
         return found
 
-    def _mount_part(self, part: Part, name: str, empty: str) -> None:
+    def _mount_part(self, part: SharedDirectory, name: str, empty: str) -> None:
         if not os.path.isdir(part.source):
-            # It was there when the cluster was made; a pod that wants it finds an empty directory of the node.
+            # The directory was deleted after the cluster was made: the node has an empty directory there.
             return
         os.mkdir(name)
         linux.mount(part.source, name, None, linux.MS_BIND | linux.MS_REC)
@@ -98,4 +100,4 @@ class NodeRoots:
                 if os.path.isdir(inner):
                     linux.mount(empty, inner, None, linux.MS_BIND | linux.MS_REC)
         if part.read_only:
-            rootfs.make_read_only(name)
+            make_read_only(name)

@@ -1,4 +1,4 @@
-"""Finding a container's program, worded as runc and Go's os/exec word it."""
+"""Finds a container's program, with the error messages of runc and Go's os/exec."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class StartFailure(Exception):
-    """The process cannot be started; the message says what and why."""
+    """The process cannot be started; the message says why."""
 
 
 def reason(error: OSError) -> str:
-    """The system's words for an error number, in Go's spelling."""
+    """Return the system's message for an error number, in Go's spelling."""
     return os.strerror(error.errno or errno.EIO).lower()
 
 
 def look_up(name: str, path: str) -> str:
-    """The file that `name` means (exec.LookPath). path: a PATH. Raises StartFailure."""
+    """Return the file of the program `name` (exec.LookPath). path: the value of PATH. Raises StartFailure."""
     if "\0" in name:
         raise StartFailure("exec: invalid argument: the command holds a null character")
     if "/" in name:

@@ -1,10 +1,13 @@
-"""The Linux system calls that Python 3.11 has no function for. Linux only; every call raises OSError."""
+"""Linux system calls for which Python 3.11 has no function. Linux only; all functions raise OSError."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import os
 import platform
+import signal
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -12,6 +15,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+_CLONE_PARENT = 0x00008000
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -31,6 +35,7 @@ UMOUNT_NOFOLLOW = 8
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -39,12 +44,17 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 
-# mount_setattr (Linux 5.12) has one number everywhere; keyctl has the old one on x86 and the generic one elsewhere.
+# mount_setattr (Linux 5.12) has the same number on all machines; older calls have different ones on x86.
 _SYS_MOUNT_SETATTR = 442
+_SYS_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "loongarch64": 220}.get(platform.machine())
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "loongarch64": 277}.get(platform.machine())
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219}.get(platform.machine())
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc_with_lock = ctypes.PyDLL(None, use_errno=True)
 
 
 def _check(result: int, what: str) -> int:
@@ -59,14 +69,17 @@ def _encode(text: str | None) -> bytes | None:
 
 
 def unshare(flags: int) -> None:
+    """Move this process into new namespaces (unshare(2)). flags: CLONE_NEW... of each."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
 def setns(descriptor: int, kind: int = 0) -> None:
+    """Move this thread into a namespace (setns(2)). kind: the required CLONE_NEW...; 0 for any."""
     _check(_libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)), "setns")
 
 
 def mount(source: str | None, target: str, filesystem: str | None = None, flags: int = 0, data: str = "") -> None:
+    """Mount a file system, or change a mount (mount(2)). flags: MS_... data: the file system's options."""
     result = _libc.mount(
         _encode(source), _encode(target), _encode(filesystem), ctypes.c_ulong(flags), _encode(data) if data else None
     )
@@ -74,10 +87,12 @@ def mount(source: str | None, target: str, filesystem: str | None = None, flags:
 
 
 def umount(target: str, flags: int = 0) -> None:
+    """Unmount what is mounted at `target` (umount2(2)). flags: MNT_DETACH, UMOUNT_NOFOLLOW."""
     _check(_libc.umount2(_encode(target), ctypes.c_int(flags)), f"umount {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
+    """Make `new_root` the root file system and put the old one at `put_old` (pivot_root(2))."""
     _check(_libc.pivot_root(_encode(new_root), _encode(put_old)), f"pivot_root {new_root}")
 
 
@@ -109,25 +124,111 @@ def _prctl(option: int, value: int) -> int:
     return _check(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), "prctl")
 
 
-def set_parent_death_signal(signal: int) -> None:
-    """Have the kernel send `signal` to this process when its parent dies."""
-    _prctl(_PR_SET_PDEATHSIG, signal)
+def set_parent_death_signal(number: int) -> None:
+    """Have the kernel send the signal `number` to this process when its parent dies."""
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def set_no_new_privileges() -> None:
+    """Disable set-user-ID and the like for this process and its children (PR_SET_NO_NEW_PRIVS)."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def keep_memory_private() -> None:
-    """Let no process without capabilities over this one's first user namespace trace it or look into its /proc files.
+class _FilterProgram(ctypes.Structure):
+    """struct sock_fprog."""
 
-    Holds until the next execve(2).
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def set_filter(program: bytes) -> None:
+    """Have a filter answer or allow the system calls of this process and all that it starts (seccomp(2), Linux 4.17).
+
+    program: the instructions, struct sock_filter. Call it after `set_no_new_privileges`.
     """
-    _prctl(_PR_SET_DUMPABLE, 0)
+    if _SYS_SECCOMP is None:
+        raise OSError(errno.ENOSYS, f"seccomp: unknown machine {platform.machine()}")
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_SECCOMP),
+        ctypes.c_uint(_SECCOMP_SET_MODE_FILTER),
+        # Old kernels would else slow down all that runs below a filter (speculative store bypass).
+        ctypes.c_uint(_SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+        ctypes.byref(_FilterProgram(len(program) // 8, program)),
+    )
+    _check(result, "seccomp")
+
+
+def keep_memory_private(private: bool = True) -> None:
+    """Protect this process's memory and /proc files from processes without capabilities in its first user namespace.
+
+    It holds until the next execve(2).
+    """
+    _prctl(_PR_SET_DUMPABLE, 0 if private else 1)
+
+
+CAN_FORK_SIBLING = _SYS_CLONE is not None
+
+
+def fork_sibling() -> int:
+    """Fork a child of this process's parent (CLONE_PARENT); the return value is that of fork(2).
+
+    Python does not know of this fork. So use it only in single-threaded processes, for children that soon call
+    execve(2) or do nothing any more. Raises OSError (ENOSYS: unknown machine).
+    """
+    if _SYS_CLONE is None:
+        raise OSError(errno.ENOSYS, f"clone: its number on {platform.machine()} is not known")
+    zero = ctypes.c_long(0)
+    # The interpreter's lock stays held meanwhile: in the child, no other thread could release it.
+    result = _libc_with_lock.syscall(
+        ctypes.c_long(_SYS_CLONE), ctypes.c_ulong(_CLONE_PARENT | signal.SIGCHLD), zero, zero, zero, zero
+    )
+    return _check(result, "clone")
+
+
+def set_name(name: str) -> None:
+    """Set the name of this process, in `comm` and in its command line."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(ctypes.c_int(_PR_SET_NAME), buffer, zero, zero, zero), "prctl")
+    start, size = _arguments()
+    if size:
+        ctypes.memset(start, 0, size)
+        ctypes.memmove(start, name.encode(), min(len(name.encode()), size - 1))
+
+
+def fork_without_arguments() -> int:
+    """Fork a child whose command line is empty; the return value is that of fork(2).
+
+    For children that are visible to processes that must not see this process's command line. Raises OSError.
+    """
+    start, size = _arguments()
+    kept = ctypes.string_at(start, size) if size else b""
+    pid = -1
+    if size:
+        # Done before the fork: processes in the child's namespace could stop the child at once, and read it.
+        ctypes.memset(start, 0, size)
+    try:
+        pid = os.fork()
+        return pid
+    finally:
+        if pid != 0 and size:
+            ctypes.memmove(start, kept, size)
+
+
+@functools.cache
+def _arguments() -> tuple[int, int]:
+    """Return the address of this process's arguments in its memory, and their size; 0 when unknown.
+
+    Forks have the same address.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        # The fields after the name in parentheses begin with field 3; arg_start and arg_end are fields 48 and 49.
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    return (start, end - start) if 0 < start < end else (0, 0)
 
 
 def capabilities() -> int:
-    """How many capabilities the kernel knows: it, and no file that a container may have put there, says so."""
+    """Return how many capabilities the kernel has. It asks the kernel, not a file that a container could replace."""
     count = 0
     while True:
         try:
@@ -138,12 +239,12 @@ def capabilities() -> int:
 
 
 def drop_bounding_capability(capability: int) -> None:
-    """Take a capability from everything that this process executes from now on."""
+    """Remove a capability from everything that this process executes from now on."""
     _prctl(_PR_CAPBSET_DROP, capability)
 
 
 def join_new_session_keyring() -> None:
-    """Leave the session keyring of whoever started this process. Does nothing where the call's number is not known."""
+    """Leave the session keyring that this process has inherited. Do nothing where the call's number is not known."""
     if _SYS_KEYCTL is not None:
         result = _libc.syscall(ctypes.c_long(_SYS_KEYCTL), ctypes.c_int(_KEYCTL_JOIN_SESSION_KEYRING), None)
         _check(result, "keyctl")

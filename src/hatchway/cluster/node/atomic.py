@@ -1,9 +1,9 @@
-"""Files that change all at once (`pkg/volume/util/atomic_writer.go`).
+"""Writes a volume's files so that all of them change at once (`pkg/volume/util/atomic_writer.go`).
 
-A volume's directory holds `..data`, a link to a directory with a time for its name, and a link through `..data` for
-each name that is seen. A new payload is written to a directory that no container sees, which is renamed into the
-volume when it is finished; replacing `..data` shows all of it in one step. Everything is found by descriptors, no link
-is followed.
+A volume's directory holds the link `..data`, which leads to a directory whose name is a time, and for each visible name
+a link through `..data`. A new payload is written to a directory that no container sees. When it is complete, it is
+moved into the volume; replacing `..data` then shows all of it in one step. All paths are walked with descriptors, and
+no link is followed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatchway.cluster import beneath
+from hatchway.cluster import beneath, trees
 
 _DATA, _DATA_NEW = "..data", "..data_tmp"
 _PATH_BYTES, _DEPTH = 4096, 256
@@ -26,7 +26,7 @@ _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file: what is in it and its permission bits."""
+    """A file's content and permission bits."""
 
     data: bytes
     mode: int = 0o644
@@ -45,10 +45,10 @@ def check_path(path: str) -> None:
 
 
 def write_payload(directory: Path, payload: Payload, *, staging: Path) -> bool:
-    """Make the volume's `directory` show exactly `payload` (by relative path). Returns whether anything changed.
+    """Make the volume's `directory` show exactly `payload` (by relative path). Return True when anything changed.
 
-    staging: a directory on the same file system, which is made when it is missing. The paths of both are nobody else's
-    to change. Raises ValueError (a path that leaves the volume) or OSError.
+    staging: a directory on the same file system, which is made when it is missing. No other process may change the
+    paths of the two directories. Raises ValueError (a path that leaves the volume) or OSError.
     """
     for path in payload:
         check_path(path)
@@ -62,8 +62,8 @@ def write_payload(directory: Path, payload: Payload, *, staging: Path) -> bool:
             _write(stage, name, payload)
             os.rename(name, name, src_dir_fd=stage, dst_dir_fd=shown)
         finally:
-            beneath.remove_tree(stage, name)
-        beneath.remove_tree(shown, _DATA_NEW)
+            trees.remove_tree(stage, name)
+        trees.remove_tree(shown, _DATA_NEW)
         os.symlink(name, _DATA_NEW, dir_fd=shown)
         os.rename(_DATA_NEW, _DATA, src_dir_fd=shown, dst_dir_fd=shown)
         _show(shown, name, {path.split("/", 1)[0] for path in payload})
@@ -78,7 +78,7 @@ def _directory(path: str | Path, parent: int | None = None) -> Iterator[int]:
 
 
 def _current(shown: int) -> str:
-    """The name of the directory that is shown; "" when there is none."""
+    """Return the name of the directory to which `..data` leads; "" when there is none."""
     try:
         name = os.readlink(_DATA, dir_fd=shown)
     except OSError:
@@ -105,14 +105,14 @@ def _write(stage: int, name: str, payload: Payload) -> None:
 
 
 def _show(shown: int, current: str, names: set[str]) -> None:
-    """Have a link for each of the names, and nothing that earlier or interrupted writes have left."""
+    """Make a link for each of the names; remove what earlier or interrupted writes have left."""
     for name in names:
         if not _is_link(shown, name):
             os.symlink(f"{_DATA}/{name}", name, dir_fd=shown)
     for entry in os.listdir(shown):
         if entry.startswith(".."):
             if entry not in (_DATA, current):
-                beneath.remove_tree(shown, entry)
+                trees.remove_tree(shown, entry)
         elif entry not in names and _is_link(shown, entry):
             os.unlink(entry, dir_fd=shown)
 
@@ -125,7 +125,7 @@ def _is_link(directory: int, name: str) -> bool:
 
 
 def _same(shown: int, current: str, payload: Payload) -> bool:
-    """Whether the files that are shown are those of the payload; what is no plain file or directory never is."""
+    """Return True when the shown files are those of the payload; files other than plain ones never are."""
     try:
         with _directory(current, shown) as directory:
             found = dict(_files(directory, ""))

@@ -1,95 +1,158 @@
-"""One run of a container's process: its hooks, its probes, its end (`kuberuntime_container.go`, `pkg/kubelet/prober`)."""
+"""One attempt of a container: a single run of its process, with its hooks, its probes and its end.
+
+Behaviour: `kuberuntime_container.go`, `pkg/kubelet/prober`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hatchway.cluster.node import probes
-from hatchway.cluster.node.runtime import ContainerConfig, Exit, Process
-from hatchway.cluster.node.status import ContainerState
-from hatchway.cluster.node.surroundings import Surroundings
+from hatchway.cluster.node.checks import Checker
+from hatchway.cluster.node.oomscore import oom_score
+from hatchway.cluster.node.podcontext import PodContext
+from hatchway.cluster.node.podstatus import ContainerState
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit
 from hatchway.kube.api import Object
 
-# A process has at least this long after SIGTERM, even when its preStop hook has used up the pod's grace.
-_LEAST_GRACE = 2.0
-_PROBES: tuple[probes.Kind, ...] = ("startup", "liveness", "readiness")
+log = logging.getLogger(__name__)
+
+# At least this many seconds pass between SIGTERM and SIGKILL, even when the preStop hook has used up the pod's grace
+# period.
+LEAST_GRACE = 2.0
+# The environment of a process with a terminal, as containerd sets it (`pkg/oci/spec_opts.go`, WithTTY).
+TERMINAL_ENVIRONMENT = {"TERM": "xterm"}
+_PROBES: tuple[probes.ProbeKind, ...] = ("startup", "liveness", "readiness")
 
 
 @dataclass(frozen=True, slots=True)
 class EndOrder:
-    """Why a process is to end (the message of its event) and within how many seconds. restart: whatever the policy."""
+    """An order to end a process.
+
+    message: the reason, for the event.
+    grace: seconds until SIGKILL.
+    restart: whether the container starts again, whatever the exit code is.
+    at_once: whether it restarts without back-off.
+    """
 
     message: str
     grace: float
     restart: bool = False
+    at_once: bool = False
 
 
 class Attempt:
-    """A started process. It keeps `state.ready` and `state.started` true and calls `started` when it counts as such."""
+    """A started process of a container. It keeps `state.ready` and `state.started` up to date.
+
+    posted: called after the postStart hook, or at once if there is none.
+    started: called when the container counts as started, after its startup probe.
+    counted: called with the kind and the result of each probe.
+    """
 
     def __init__(
         self,
-        around: Surroundings,
+        context: PodContext,
         spec: Object,
         state: ContainerState,
         environment: Mapping[str, str],
-        process: Process,
+        process: ContainerProcess,
         *,
         may_be_ready: bool,
+        posted: Callable[[], None],
         started: Callable[[], None],
+        counted: Callable[[probes.ProbeKind, probes.Result], None],
     ) -> None:
-        self._around = around
+        self._context = context
         self._spec = spec
         self._state = state
         self._environment = dict(environment)
         self._process = process
         self._may_be_ready = may_be_ready
+        self._is_sidecar = spec.get("restartPolicy") == "Always"
+        self._posted = posted
         self._started = started
+        self._counted = counted
+        self._group: asyncio.TaskGroup | None = None
+        self._readiness: asyncio.Task[None] | None = None
         self._order: asyncio.Future[EndOrder] = asyncio.get_running_loop().create_future()
         self._scope: asyncio.Timeout | None = None
         self._deadline = float("inf")
 
     def end(self, order: EndOrder) -> None:
-        """Ask for its end; the first order stands, though later ones can shorten its grace."""
+        """Order the end of the process. The first order counts; later ones can only shorten its grace period."""
         if not self._order.done():
             self._order.set_result(order)
         self._hurry(order.grace)
 
     @property
-    def deaf(self) -> bool:
-        """Whether its process would take no notice of being asked to end."""
-        return not (self._spec.get("lifecycle") or {}).get("preStop") and not self._process.hears(self._stop_signal())
+    def ignores_stop_signal(self) -> bool:
+        """Return True when the stop signal has no effect on the process and no preStop hook runs."""
+        return not (self._spec.get("lifecycle") or {}).get("preStop") and not self._process.handles_signal(
+            self._stop_signal()
+        )
+
+    async def execute(
+        self,
+        argv: list[str],
+        *,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        terminal: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> ContainerProcess:
+        """Start another process in the container, with its environment and directory. Raises StartError.
+
+        stdin, stdout, stderr: descriptors. terminal: True for a terminal instead. size: the terminal's size, if known.
+        """
+        config = ContainerConfig(
+            name=self._spec["name"],
+            argv=argv,
+            env={**self._environment, **TERMINAL_ENVIRONMENT} if terminal else self._environment,
+            stdout=stdout,
+            stderr=stderr,
+            stdin=stdin,
+            terminal=terminal,
+            size=size,
+            cwd=self._spec.get("workingDir") or None,
+            oom_score=oom_score(self._context.pod, self._spec, self._context.node.allocatable),
+        )
+        return await self._context.sandbox.exec(self._process, config)
 
     def _hurry(self, grace: float) -> None:
         self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(min(self._deadline, self._scope.when() or self._deadline))
 
-    async def run(self) -> tuple[Exit, bool]:
-        """Attend to the process until it has ended: its exit, and whether it must start again in any case."""
-        restart = False
-        async with asyncio.TaskGroup() as group:
-            exiting = group.create_task(self._process.wait())
-            attending = group.create_task(self._attend())
+    async def run(self) -> tuple[Exit, EndOrder | None]:
+        """Run hooks and probes until the process has ended.
+
+        Return (exit, order): the order that ended the process is None when it ended by itself.
+        """
+        order = None
+        async with asyncio.TaskGroup() as self._group:
+            exiting = self._group.create_task(self._process.wait())
+            attending = self._group.create_task(self._attend())
             either: list[asyncio.Future[Any]] = [exiting, self._order]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            # The readiness probe continues: the process may serve requests while it ends.
             attending.cancel()
             if not exiting.done():
                 order = self._order.result()
-                restart = order.restart
                 self._event("Normal", "Killing", order.message)
-                self._state.ready = False
-                self._around.changed()
                 await self._end(exiting)
+            if self._readiness is not None:
+                self._readiness.cancel()
             end = await exiting
-        return end, restart
+        return end, order
 
     async def _end(self, exiting: asyncio.Task[Exit]) -> None:
-        """preStop hook, SIGTERM, and SIGKILL when the grace is over."""
+        """Run the preStop hook, send the stop signal, and SIGKILL when the grace period is over."""
         process, loop = self._process, asyncio.get_running_loop()
         if self._deadline > loop.time():
             hook = (self._spec.get("lifecycle") or {}).get("preStop")
@@ -104,9 +167,9 @@ class Attempt:
                     return
             except TimeoutError:
                 if not signalled:
-                    # The hook has used up all of the grace; the process still gets its signal and a moment.
+                    # The hook has used up the grace period; the process still gets its signal and a moment to end.
                     process.kill(self._stop_signal())
-                    await asyncio.wait([exiting], timeout=_LEAST_GRACE)
+                    await asyncio.wait([exiting], timeout=LEAST_GRACE)
             finally:
                 self._scope = None
         process.kill(signal.SIGKILL)
@@ -119,19 +182,24 @@ class Attempt:
     async def _pre_stop(self, hook: Object, grace: float) -> None:
         result = await self._checker().run_hook(hook, grace)
         if not result.success:
-            self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {result.message}")
+            log.info("preStop hook of %s of pod %s: %s", self._spec["name"], self._context.full_name, result.message)
+            self._event("Warning", "FailedPreStopHook", "PreStopHook failed")
 
     async def _attend(self) -> None:
-        """The postStart hook, then the probes, for as long as the process runs."""
+        """Run the postStart hook, then the probes, while the process runs."""
         checker = self._checker()
         hook = (self._spec.get("lifecycle") or {}).get("postStart")
         if hook:
             result = await checker.run_hook(hook, float("inf"))
             if not result.success:
-                self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {result.message}")
-                self.end(EndOrder("FailedPostStartHook", self._around.grace()))
+                # The hook's output may be secret, and more users may read events than logs.
+                log.info(
+                    "postStart hook of %s of pod %s: %s", self._spec["name"], self._context.full_name, result.message
+                )
+                self._event("Warning", "FailedPostStartHook", "PostStartHook failed")
+                self.end(EndOrder("FailedPostStartHook", self._context.grace()))
                 return
-        self._tell_of_grpc()
+        self._posted()
         startup, liveness, readiness = (self._spec.get(f"{kind}Probe") for kind in _PROBES)
         if startup:
             await self._watch("startup", startup, checker)
@@ -140,58 +208,47 @@ class Attempt:
         self._state.started = True
         self._state.ready = not readiness and self._may_be_ready
         self._started()
-        self._around.changed()
-        async with asyncio.TaskGroup() as group:
-            if liveness:
-                group.create_task(self._watch("liveness", liveness, checker))
-            if readiness:
-                group.create_task(self._watch("readiness", readiness, checker))
+        self._context.mark_changed()
+        if readiness and self._group is not None:
+            self._readiness = self._group.create_task(self._watch("readiness", readiness, checker))
+        if liveness:
+            await self._watch("liveness", liveness, checker)
 
-    async def _watch(self, kind: probes.Kind, probe: Object, checker: probes.Checker) -> None:
-        def observed(result: probes.Result) -> None:
-            if not result.success:
-                self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {result.message}")
+    async def _watch(self, kind: probes.ProbeKind, probe: Object, checker: Checker) -> None:
+        def on_result(result: probes.Result) -> None:
+            self._counted(kind, result)
+            name = f"{kind.capitalize()} probe"
+            if result.errored:
+                why = f"{name} errored and resulted in unknown state: {result.message}"
+                self._event("Warning", "Unhealthy", why)
+            elif not result.success:
+                self._event("Warning", "Unhealthy", f"{name} failed: {result.message}")
+            elif result.warning:
+                self._event("Warning", "ProbeWarning", f"{name} warning: {result.message}")
 
-        def verdict(success: bool, _: probes.Result) -> bool:
+        def on_verdict(success: bool, _: probes.Result) -> bool:
             if kind == "readiness":
                 self._state.ready = success
-                self._around.changed()
+                self._context.mark_changed()
                 return False
             if success:
                 return kind == "startup"
-            grace = probes.Settings.of(probe).grace
-            message = f"Container {self._spec['name']} failed {kind} probe, will be restarted"
-            self.end(EndOrder(message, self._around.grace() if grace is None else grace))
+            grace = probes.ProbeSettings.of(probe).grace
+            restart = self._context.pod["spec"].get("restartPolicy") != "Never" or self._is_sidecar
+            message = f"Container {self._spec['name']} failed {kind} probe{', will be restarted' if restart else ''}"
+            self.end(EndOrder(message, self._context.grace() if grace is None else grace, restart))
             return True
 
-        await probes.watch(probe, checker.check, observed, verdict)
+        await probes.run_probe(probe, checker.check, on_result, on_verdict)
 
-    def _tell_of_grpc(self) -> None:
-        for kind in _PROBES:
-            if "grpc" in (self._spec.get(f"{kind}Probe") or {}):
-                message = (
-                    f"The gRPC {kind} probe only checks that its port accepts connections: Hatchway speaks no gRPC"
-                )
-                self._event("Warning", "UnsupportedProbe", message)
-
-    def _checker(self) -> probes.Checker:
-        spec, sandbox = self._spec, self._around.sandbox
+    def _checker(self) -> Checker:
+        spec, sandbox = self._spec, self._context.sandbox
         ports = {port["name"]: port["containerPort"] for port in spec.get("ports") or () if port.get("name")}
 
-        async def execute(config: ContainerConfig) -> Process:
-            return await sandbox.exec(self._process, config)
+        async def execute(argv: list[str], output: int) -> ContainerProcess:
+            return await self.execute(argv, stdout=output, stderr=output)
 
-        def config(argv: list[str], output: int) -> ContainerConfig:
-            return ContainerConfig(
-                name=spec["name"],
-                argv=argv,
-                env=self._environment,
-                stdout=output,
-                stderr=output,
-                cwd=spec.get("workingDir") or None,
-            )
-
-        return probes.Checker(pod_ip=sandbox.ip, ports=ports, dial=self._around.dial, execute=execute, config=config)
+        return Checker(pod_ip=sandbox.ip, ports=ports, dial=self._context.dial, execute=execute)
 
     def _event(self, type: Any, reason: str, message: str) -> None:
-        self._around.event(type, reason, message, self._spec["name"])
+        self._context.event(type, reason, message, self._spec["name"])

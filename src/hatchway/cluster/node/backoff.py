@@ -1,9 +1,12 @@
-"""When a container that ended may start again (`k8s.io/client-go/util/flowcontrol/backoff.go` as the kubelet uses it)."""
+"""Computes when a container that has ended may start again.
+
+Behaviour: `k8s.io/client-go/util/flowcontrol/backoff.go` as the kubelet uses it.
+"""
 
 from __future__ import annotations
 
 FIRST, LAST = 10.0, 300.0
-# A container that ran for longer than this begins anew with the first delay.
+# A container that ran for longer than this begins again with the first delay.
 RESET_AFTER = 2 * LAST
 
 
@@ -15,7 +18,7 @@ class BackOff:
         self._next = 0.0
 
     def ended(self, ran_for: float) -> float:
-        """The container has ended after `ran_for` seconds: how long to wait, counted from its end."""
+        """Record that the container ended after `ran_for` seconds; return the seconds to wait, counted from its end."""
         if ran_for > RESET_AFTER:
             self._next = 0.0
         delay = self._next

@@ -1,4 +1,4 @@
-"""What a node agent is told when it starts: one JSON file, written by the control plane."""
+"""The node agent's configuration: one JSON file, written by the control plane."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ENVIRONMENT = "HATCHWAY_NODE_CONFIG"
 # The service proxy's certificate.
 PROXY = "kube-proxy"
 
-# How long pods may take to end when the cluster goes down, whatever grace they were promised (seconds): what the
-# kubelet calls shutdownGracePeriod.
+# How long pods may take to end when the cluster goes down, in seconds, even if their grace period is longer (the
+# kubelet's shutdownGracePeriod).
 SHUT_DOWN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One node. index: its place in the address plan (0 is the control plane). ip: its InternalIP."""
+    """One node. index: the node's number in the address plan (0: the control plane). ip: the node's InternalIP."""
 
     name: str
     index: int
@@ -31,16 +31,17 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Everything the agent of all nodes needs to know.
+    """The settings of the node agent, which serves all nodes.
 
-    state_dir: the cluster's (`StateDir`): `pods/` and `logs/` are the agent's to write, `pki/` holds `ca.crt` and each
-        node's `kubelet-NODE.crt` and `.key`, which are its client's and its server's certificate, and the service
+    state_dir: the cluster's state directory (`StateDir`): the agent writes `pods/` and `logs/`; `pki/` holds `ca.crt`,
+        each node's `kubelet-NODE.crt` and `.key` (the certificate of its client and its server), and the service
         proxy's `kube-proxy.crt` and `.key`.
     api_server: the API server's URL as the agent reaches it; pod_api_server: as pods reach it.
-    isolation: "private" or "loopback", as the runtime has it.
-    cluster_dns: the nameserver of pods; "" when there is none. images: shipped images beside those of `images.py`,
-        by name without tag, each with its command.
-    host_paths: directories of this machine that nodes have in their own file systems.
+    isolation: "private" or "loopback", as `Runtime.isolation`.
+    cluster_dns: the nameserver of pods; "" when there is none.
+    images: images in addition to those of `images.py`: the name without a tag, and the command.
+    host_paths: directories of this machine that appear in the nodes' file systems.
+    published: addresses of this machine on which node ports are published.
     """
 
     state_dir: str
@@ -52,25 +53,29 @@ class AgentConfig:
     cluster_domain: str = plan.CLUSTER_DOMAIN
     images: dict[str, list[str]] = field(default_factory=dict)
     host_paths: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=lambda: [plan.HOST_IP])
 
     @property
     def pki(self) -> Path:
+        """Return the directory of certificates and keys."""
         return Path(self.state_dir) / "pki"
 
     @property
     def ca_file(self) -> Path:
+        """Return the path of the certificate of the cluster's CA."""
         return self.pki / "ca.crt"
 
     @property
     def loopback(self) -> bool:
+        """Return True when pods run on loopback addresses, without a private network."""
         return self.isolation == "loopback"
 
     def certificate(self, name: str) -> tuple[str, str]:
-        """The files of the certificate and key called `name` (`kubelet-NODE`, PROXY)."""
+        """Return the paths of the certificate and key called `name` (`kubelet-NODE`, PROXY)."""
         return str(self.pki / f"{name}.crt"), str(self.pki / f"{name}.key")
 
     def save(self, path: Path) -> None:
-        """Write it, 0600."""
+        """Write the configuration to a file of mode 0600. Raises OSError."""
         write_private(path, json.dumps(asdict(self), indent=1).encode())
 
     @classmethod

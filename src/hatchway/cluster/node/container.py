@@ -1,4 +1,4 @@
-"""One container's life: started, watched by its probes, ended, started again or not.
+"""Runs one container: starts it, and starts it again when it has ended and its restart policy says so.
 
 The states, reasons and events are those of `pkg/kubelet/kuberuntime` (`kuberuntime_manager.go`,
 `kuberuntime_container.go`).
@@ -10,23 +10,27 @@ import asyncio
 import logging
 import signal
 import uuid
+from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
-from hatchway.cluster.node import clock, images
-from hatchway.cluster.node.attempt import Attempt, EndOrder
+from hatchway.cluster.node import clock, images, probes
+from hatchway.cluster.node.attempt import TERMINAL_ENVIRONMENT, Attempt, EndOrder
 from hatchway.cluster.node.backoff import BackOff
+from hatchway.cluster.node.containerstreams import ContainerStreams
 from hatchway.cluster.node.env import ConfigError, expand
-from hatchway.cluster.node.logreader import LogOptions, read_log
-from hatchway.cluster.node.logs import LogFile, Output
-from hatchway.cluster.node.runtime import ContainerConfig, Exit, Mount, Process, StartError
-from hatchway.cluster.node.status import ContainerState
-from hatchway.cluster.node.surroundings import Surroundings
+from hatchway.cluster.node.logfiles import ContainerLog
+from hatchway.cluster.node.logreader import LogReadOptions, read_log
+from hatchway.cluster.node.oomscore import oom_score
+from hatchway.cluster.node.podcontext import PodContext
+from hatchway.cluster.node.podstatus import ContainerState
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, Mount, StartError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["init", "sidecar", "main"]
+ContainerKind = Literal["init", "sidecar", "main", "ephemeral"]
 
 _CONFIG_RETRY = 10.0
 _UNKNOWN = 255
@@ -34,19 +38,34 @@ _START_FAILED = 128
 _LAST_LINES, _LAST_BYTES = 80, 2048
 
 
-class Container:
-    """One container of a pod. `run` returns when it has ended for good.
+class ContainerWorker:
+    """One container of a pod. An attempt is one run of its process; `run` returns after the last one.
 
-    state: what the pod's status says of it. live_log: the log of the running or last attempt of this process.
+    state: what the pod's status shows of it. live_log: the log of this agent's running or last attempt. process: the
+    running process. streams: its standard streams. probed: how often each kind of probe had each result.
+
+    find_process: returns the process of a running container of the pod by its name (targetContainerName).
     """
 
-    def __init__(self, around: Surroundings, spec: Object, kind: Kind, known: Object | None) -> None:
-        self._around = around
+    def __init__(
+        self,
+        context: PodContext,
+        spec: Object,
+        kind: ContainerKind,
+        known: Object | None,
+        *,
+        find_process: Callable[[str], ContainerProcess | None] = lambda _: None,
+    ) -> None:
+        self._context = context
+        self._find_process = find_process
         self.spec = spec
         self.kind = kind
         self.name: str = spec["name"]
         self.state = ContainerState.restore(spec, known)
-        self.live_log: LogFile | None = None
+        self.live_log: ContainerLog | None = None
+        self.process: ContainerProcess | None = None
+        self.streams: ContainerStreams | None = None
+        self.probed: Counter[tuple[probes.ProbeKind, str]] = Counter()
         self._attempt: Attempt | None = None
         self._backoff = BackOff()
         self._image_backoff = BackOff()
@@ -60,7 +79,7 @@ class Container:
         self._restore()
 
     def _restore(self) -> None:
-        """Whatever ran when the agent ended has ended with it."""
+        """Record the end of a process that ran when a former agent ended: it has ended with that agent."""
         state = self.state
         if state.running:
             began = state.state["running"].get("startedAt")
@@ -74,36 +93,56 @@ class Container:
             state.state = {"terminated": {key: value for key, value in ended.items() if value}}
         self._started_once = bool(state.state.get("terminated") or state.last)
 
-    # --- what the pod worker asks ----------------------------------------------------------------------------------
+    # --- called by the pod worker -----------------------------------------------------------------------------------
 
-    def finished(self) -> bool:
-        """Whether it has ended and its restart policy does not start it again (asked before `run`)."""
+    def is_finished(self) -> bool:
+        """Return True when it has ended and its restart policy does not start it again (asked before `run`)."""
         return self.state.exit_code is not None and not self._restarts(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
-        """The pod's spec has changed. Only another image concerns a container; it is then started anew."""
+        """Take a changed spec. Only another image has an effect: the container is then restarted."""
         if spec.get("image") == self.spec.get("image"):
             self.spec = spec
             return
-        self.spec = spec
+        self.spec = self.state.spec = spec
         self.state.image = spec.get("image", "")
         self._spec_changed.set()
         if self._attempt is not None:
             message = f"Container {self.name} definition changed, will be restarted"
-            self._attempt.end(EndOrder(message, self._around.grace(), restart=True))
+            self._attempt.end(EndOrder(message, self._context.grace(), restart=True, at_once=True))
 
     @property
-    def deaf(self) -> bool:
-        """Whether it runs and nothing but SIGKILL would end it."""
-        return self._attempt is not None and self._attempt.deaf
+    def ignores_stop_signal(self) -> bool:
+        """Return True while it runs and nothing but SIGKILL would end it."""
+        return self._attempt is not None and self._attempt.ignores_stop_signal
+
+    async def execute(
+        self,
+        argv: list[str],
+        *,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        terminal: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> ContainerProcess:
+        """Start another process in the container, with its environment and directory. Raises StartError.
+
+        stdin, stdout, stderr: descriptors. terminal: whether it gets a terminal instead. size: the terminal's size, if
+        known.
+        """
+        attempt = self._attempt
+        if attempt is None:
+            raise StartError("the container is not running")
+        return await attempt.execute(argv, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, size=size)
 
     async def stop(self, grace: float) -> None:
-        """End it within `grace` seconds and do not start it again; waits until it has ended."""
+        """End the container within `grace` seconds, do not start it again, and wait until it has ended."""
         self.hurry(grace)
         await self._ended.wait()
 
     def hurry(self, grace: float) -> None:
-        """End it within `grace` seconds from now, or sooner when that was asked for before."""
+        """End the container within `grace` seconds, or sooner if that was ordered before, and do not start it again."""
         by = asyncio.get_running_loop().time() + grace
         self._stop_by = by if self._stop_by is None else min(by, self._stop_by)
         self._spec_changed.set()
@@ -117,59 +156,81 @@ class Container:
     def _stop_order(self, grace: float) -> EndOrder:
         return EndOrder(f"Stopping container {self.name}", grace)
 
-    # --- the life ------------------------------------------------------------------------------------------------
+    # --- attempts ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start it, and again as often as its restart policy says. Cancelled: it is killed at once."""
+        """Start the container, and again as often as its restart policy says. When cancelled, kill it at once."""
         while not self._stopping:
             ended = await self._try()
             if ended is None:
                 continue
-            code, ran_for, forced = ended
-            if self._stopping or not (forced or self._restarts(code)):
+            code, ran_for, order = ended
+            if self._stopping or not ((order and order.restart) or self._restarts(code)):
                 return
-            self._await_restart(0.0 if forced else self._backoff.ended(ran_for))
+            self._await_restart(self._delay(ran_for, order))
 
     def _restarts(self, code: int) -> bool:
-        policy = self._around.pod["spec"].get("restartPolicy") or "Always"
+        policy = self._context.pod["spec"].get("restartPolicy") or "Always"
         if self.kind == "sidecar":
             return True
         if self.kind == "init":
             return code != 0 and policy != "Never"
+        if self.kind == "ephemeral":
+            return False
         return policy == "Always" or (policy == "OnFailure" and code != 0)
 
+    def _delay(self, ran_for: float, order: EndOrder | None) -> float:
+        """Return the seconds before the next attempt (doBackOff).
+
+        A container that a probe has ended waits only when it ended soon after its start: the kubelet counts from its
+        previous end.
+        """
+        if order is not None and order.at_once:
+            return 0.0
+        delay = self._backoff.ended(ran_for)
+        return 0.0 if order is not None and order.restart and ran_for >= delay else delay
+
     def _await_restart(self, delay: float) -> None:
-        """Note that the next attempt may begin in `delay` seconds, and say so in the status when that is not at once."""
+        """Record that the next attempt may begin in `delay` seconds; unless that is 0, show it in the status."""
         self._delay_until = asyncio.get_running_loop().time() + delay
         if delay <= 0:
             return
         text = f"{int(delay // 60)}m{int(delay % 60)}s" if delay >= 60 else f"{int(delay)}s"
         self._waiting(
             "CrashLoopBackOff",
-            f"back-off {text} restarting failed container={self.name} pod={self._around.full_name}",
+            f"back-off {text} restarting failed container={self.name} pod={self._context.full_name}",
         )
-        self._around.event(
+        self._context.event(
             "Warning",
             "BackOff",
-            f"Back-off restarting failed container {self.name} in pod {self._around.full_name}",
+            f"Back-off restarting failed container {self.name} in pod {self._context.full_name}",
             self.name,
         )
 
-    async def _try(self) -> tuple[int, float, bool] | None:
-        """One attempt: (exit code, seconds it ran, restart in any case); None when it could not be configured yet."""
+    async def _try(self) -> tuple[int, float, EndOrder | None] | None:
+        """Make one attempt.
+
+        Returns (exit code, seconds it ran, the order that ended it); None when it cannot be configured yet.
+        """
         await self._pause(self._delay_until - asyncio.get_running_loop().time())
-        if self._stopping:
-            return None
-        resolved = await self._image()
-        if resolved is None:
-            return None
-        try:
-            environment = await self._around.environment(self.spec)
-            mounts = self._around.mounts(self.spec, environment)
-        except (ConfigError, ApiError) as error:
-            await self._not_configured(error.message if isinstance(error, ApiError) else str(error))
-            return None
-        return await self._start(resolved, environment, mounts)
+        changed = self._context.sources_changed
+        async with self._context.turn() as end_turn:
+            if self._stopping:
+                return None
+            try:
+                resolved = self._resolve()
+                environment = await self._context.environment(self.spec)
+                mounts = self._context.prepare_mounts(self.spec, environment)
+                self._target()
+            except images.ImageError as error:
+                self._no_image(error)
+                return None
+            except (ConfigError, ApiError) as error:
+                message = error.message if isinstance(error, ApiError) else str(error)
+            else:
+                return await self._start(resolved, environment, mounts, end_turn)
+        await self._not_configured(message, changed)
+        return None
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless the spec changes or the container is stopped."""
@@ -182,29 +243,34 @@ class Container:
         except TimeoutError:
             return
 
-    async def _image(self) -> images.Resolved | None:
-        """What to run; None after the wait that follows a failure."""
-        image = self.spec.get("image", "")
-        try:
-            return images.resolve(
-                image, self.spec.get("command") or (), self.spec.get("args") or (), self._around.node.config.images
-            )
-        except images.ImageError as error:
-            self._waiting(error.reason, str(error))
-            self._around.event("Warning", "Failed", str(error), self.name)
-            self._around.event("Warning", "Failed", f"Error: {error.reason}", self.name)
-            delay = self._image_backoff.ended(0.0)
-            if delay and error.reason == "ErrImagePull":
-                self._around.event("Normal", "BackOff", f'Back-off pulling image "{image}"', self.name)
-                self._around.event("Warning", "Failed", "Error: ImagePullBackOff", self.name)
-                self._waiting("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
-            await self._pause(delay or 1.0)
-            return None
+    def _target(self) -> ContainerProcess | None:
+        """Return the process whose PID namespace an ephemeral container joins. Raises ConfigError."""
+        name = self.spec.get("targetContainerName")
+        process = self._find_process(name) if name else None
+        if name and process is None:
+            raise ConfigError(f"unable to find target container {name}")
+        return process
 
-    async def _not_configured(self, message: str) -> None:
-        changed = self._around.sources_changed
+    def _resolve(self) -> images.ResolvedImage:
+        """Return the command to run. Raises ImageError."""
+        command, args = self.spec.get("command") or (), self.spec.get("args") or ()
+        return images.resolve(self.spec.get("image", ""), command, args, self._context.node.config.images)
+
+    def _no_image(self, error: images.ImageError) -> None:
+        image = self.spec.get("image", "")
+        self._waiting(error.reason, str(error))
+        self._context.event("Warning", "Failed", str(error), self.name)
+        self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
+        delay = self._image_backoff.ended(0.0)
+        if delay and error.reason == "ErrImagePull":
+            self._context.event("Normal", "BackOff", f'Back-off pulling image "{image}"', self.name)
+            self._context.event("Warning", "Failed", "Error: ImagePullBackOff", self.name)
+            self._waiting("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
+        self._delay_until = asyncio.get_running_loop().time() + (delay or 1.0)
+
+    async def _not_configured(self, message: str, changed: asyncio.Event) -> None:
         self._waiting("CreateContainerConfigError", message)
-        self._around.event("Warning", "Failed", f"Error: {message}", self.name)
+        self._context.event("Warning", "Failed", f"Error: {message}", self.name)
         waiting = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._spec_changed.wait())]
         try:
             await asyncio.wait(waiting, timeout=_CONFIG_RETRY, return_when=asyncio.FIRST_COMPLETED)
@@ -213,8 +279,12 @@ class Container:
                 task.cancel()
 
     async def _start(
-        self, resolved: images.Resolved, environment: dict[str, str], mounts: list[Mount]
-    ) -> tuple[int, float, bool]:
+        self,
+        resolved: images.ResolvedImage,
+        environment: dict[str, str],
+        mounts: list[Mount],
+        end_turn: Callable[[], None],
+    ) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
         state = self.state
         if terminated := state.state.get("terminated"):
@@ -225,70 +295,93 @@ class Container:
         state.image_id = resolved.image_id
         state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         state.ready = state.started = False
-        self._around.event("Normal", "Pulled", resolved.note, self.name)
+        self._context.event("Normal", "Pulled", resolved.note, self.name)
         began, began_at = loop.time(), clock.rfc3339(clock.now())
-        file = self.live_log = self._around.log_file(self.name, state.restarts)
+        file = self.live_log = self._context.log_file(self.name, state.restarts)
         self._ended.clear()
-        output: Output | None = None
+        streams: ContainerStreams | None = None
         try:
-            output = self._open_output(file)
+            streams = self._open_streams(file)
             argv = [expand(part, environment) for part in resolved.argv]
-            process = await self._around.sandbox.start(self._config(argv, environment, mounts, output))
-            output.started()
-            self._around.event("Normal", "Created", f"Created container: {self.name}", self.name)
-            self._around.event("Normal", "Started", f"Started container {self.name}", self.name)
-            state.state = {"running": {"startedAt": began_at}}
-            self._around.changed()
-            end, forced = await self._accompany(process, environment)
-            await output.drain()
+            process = await self._context.sandbox.start(self._config(argv, environment, mounts, streams))
+            streams.started(process)
+            self._context.event("Normal", "Created", f"Created container: {self.name}", self.name)
+            self._context.event("Normal", "Started", f"Started container {self.name}", self.name)
+
+            def posted() -> None:
+                # As in Kubernetes, a container counts as running, and the next one starts, after its postStart hook.
+                state.state = {"running": {"startedAt": began_at}}
+                self._context.mark_changed()
+                end_turn()
+
+            end, order = await self._accompany(process, environment, streams, posted)
+            await streams.drain()
             await self._record_end(end, began_at)
         except StartError as error:
             self._start_failed(error, began_at)
-            return _START_FAILED, 0.0, False
+            return _START_FAILED, 0.0, None
         finally:
-            if output is not None:
-                output.abandon()
+            if streams is not None:
+                streams.abandon()
             self._ended.set()
-        return end.code, loop.time() - began, forced
+        return end.code, loop.time() - began, order
 
-    async def _accompany(self, process: Process, environment: dict[str, str]) -> tuple[Exit, bool]:
+    async def _accompany(
+        self,
+        process: ContainerProcess,
+        environment: dict[str, str],
+        streams: ContainerStreams,
+        posted: Callable[[], None],
+    ) -> tuple[Exit, EndOrder | None]:
+        self.process, self.streams = process, streams
         self._attempt = attempt = Attempt(
-            self._around,
+            self._context,
             self.spec,
             self.state,
             environment,
             process,
-            may_be_ready=self.kind != "init",
+            may_be_ready=self.kind not in ("init", "ephemeral"),
+            posted=posted,
             started=self.initialized.set,
+            counted=self._count,
         )
         if self._stop_by is not None:
             attempt.end(self._stop_order(max(0.0, self._stop_by - asyncio.get_running_loop().time())))
         try:
             return await attempt.run()
         finally:
-            self._attempt = None
-            # It has ended already, unless the worker was cut off.
+            self._attempt = self.process = self.streams = None
+            # It has ended already, unless the worker was cancelled.
             process.kill(signal.SIGKILL)
 
-    def _open_output(self, file: LogFile) -> Output:
+    def _count(self, kind: probes.ProbeKind, result: probes.Result) -> None:
+        self.probed[kind, "unknown" if result.errored else "successful" if result.success else "failed"] += 1
+
+    def _open_streams(self, file: ContainerLog) -> ContainerStreams:
         try:
-            return Output(file)
+            return ContainerStreams(
+                file, has_input=bool(self.spec.get("stdin")), has_terminal=bool(self.spec.get("tty"))
+            )
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
 
     def _config(
-        self, argv: list[str], environment: dict[str, str], mounts: list[Mount], output: Output
+        self, argv: list[str], environment: dict[str, str], mounts: list[Mount], streams: ContainerStreams
     ) -> ContainerConfig:
         security = self.spec.get("securityContext") or {}
         return ContainerConfig(
             name=self.name,
             argv=argv,
-            env=environment,
-            stdout=output.stdout,
-            stderr=output.stderr,
+            env={**environment, **TERMINAL_ENVIRONMENT} if streams.has_terminal else environment,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            stdin=streams.stdin,
+            terminal=streams.has_terminal,
             cwd=self.spec.get("workingDir") or None,
             mounts=mounts,
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
+            oom_score=oom_score(self._context.pod, self.spec, self._context.node.allocatable),
+            processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
         )
 
     def _start_failed(self, error: StartError, began_at: str) -> None:
@@ -301,7 +394,7 @@ class Container:
             "finishedAt": clock.rfc3339(clock.now()),
             "containerID": self.state.container_id,
         }
-        self._around.event("Warning", "Failed", f"Error: {message}", self.name)
+        self._context.event("Warning", "Failed", f"Error: {message}", self.name)
         if self._restarts(_START_FAILED):
             self.state.last = {"terminated": ended}
             self._waiting("RunContainerError", message)
@@ -309,7 +402,7 @@ class Container:
             self._terminated(ended)
 
     async def _record_end(self, end: Exit, began_at: str) -> None:
-        message = self._around.volumes.last_words(self.name)
+        message = self._context.volumes.read_termination_log(self.name)
         if not message and end.code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             message = await self._last_lines()
         ended = {
@@ -328,7 +421,7 @@ class Container:
         assert self.live_log is not None
         chunks = []
         try:
-            async for chunk in read_log(self.live_log.path, LogOptions(tail_lines=_LAST_LINES)):
+            async for chunk in read_log(self.live_log.path, LogReadOptions(tail_lines=_LAST_LINES)):
                 chunks.append(chunk)
         except OSError as error:
             log.debug("no last lines of %s: %s", self.name, error)
@@ -345,4 +438,4 @@ class Container:
     def _settle(self) -> None:
         self.state.started = False
         self.state.ready = self.kind == "init" and self.state.exit_code == 0
-        self._around.changed()
+        self._context.mark_changed()

@@ -1,6 +1,6 @@
-"""The image hatchway/echo: an HTTP server for demonstrations that answers with what it was asked, as JSON.
+"""The image hatchway/echo: an HTTP server for demonstrations that answers with a description of the request, as JSON.
 
-`PORT` (8080) says where it listens; it answers every method on every path.
+It listens on `PORT` (8080 by default), and answers every method on every path.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Echo(BaseHTTPRequestHandler):
     server_version = "hatchway-echo"
 
     def __getattr__(self, name: str) -> object:
-        # http.server looks up do_METHOD: every method is answered alike.
+        # http.server looks up do_METHOD: all methods have the same handler.
         if name.startswith("do_"):
             return self._answer
         raise AttributeError(name)
@@ -49,7 +49,8 @@ class Echo(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    # As the first process of a PID namespace it would otherwise not see SIGTERM at all.
+    """Serve until SIGTERM."""
+    # Without a handler, the first process of a PID namespace does not get SIGTERM at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     address = os.environ.get("HATCHWAY_POD_IP", "0.0.0.0")
     with ThreadingHTTPServer((address, int(os.environ.get("PORT", "8080"))), Echo) as server:

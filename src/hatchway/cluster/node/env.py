@@ -1,4 +1,7 @@
-"""A container's environment and the expansion of `$(VAR)` (`third_party/forked/golang/expansion`, `kubelet_pods.go`)."""
+"""Builds a container's environment, and expands `$(VAR)`.
+
+Behaviour: `third_party/forked/golang/expansion`, `kubelet_pods.go`.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from hatchway.cluster.node import fields
+from hatchway.cluster.node import downward
 from hatchway.kube.api import Object
 
 # get(resource, namespace, name): the object, or None when there is none.
 Get = Callable[[str, str, str], Awaitable[Object | None]]
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
-# What Kubernetes takes since 1.32 (relaxed validation): printable ASCII but "=".
+# Names that Kubernetes accepts since 1.32 (relaxed validation): printable ASCII but "=".
 _NAME = re.compile(r"[\x20-\x3c\x3e-\x7e]+\Z")
 _PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -27,7 +30,7 @@ class ConfigError(Exception):
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace `$(NAME)`; `$$` is a `$`; a reference to nothing stays as it is."""
+    """Replace `$(NAME)` by its value; `$$` is a `$`; a reference to an unknown name stays as it is."""
 
     def replace(match: re.Match[str]) -> str:
         name = match[1]
@@ -39,7 +42,10 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def base_environment(hostname: str) -> dict[str, str]:
-    """What an image would bring along, but for HOME, which is the runtime's. The interpreter that runs Hatchway is the last resort for `python`."""
+    """Return the environment that an image would give. The runtime sets HOME.
+
+    The directory of Hatchway's own interpreter is last in PATH, for `python`.
+    """
     path = _PROGRAMS
     own = os.path.dirname(sys.executable)
     if own and own not in path.split(":"):
@@ -50,8 +56,9 @@ def base_environment(hostname: str) -> dict[str, str]:
 def service_environment(
     services: Iterable[Object], namespace: str, *, links: bool, api_server: str = ""
 ) -> dict[str, str]:
-    """The variables of services (`pkg/kubelet/envvars`): of those in the namespace when `links`, always the API's own.
+    """Return the variables of services (`pkg/kubelet/envvars`).
 
+    links: whether all services of the namespace have variables, or only the API server's (enableServiceLinks).
     api_server: the URL that replaces the address of the service `kubernetes`; "" keeps it.
     """
     found: dict[str, str] = {}
@@ -94,7 +101,8 @@ def _links(name: str, address: str, ports: Iterable[Mapping[str, Any]]) -> dict[
 class Environment:
     """Builds the environments of one pod's containers.
 
-    base: what is there before the container's own. skipped(source, keys): told of keys that cannot be variables.
+    base: variables that come before the container's own. skipped(source, keys): called with keys that are not valid
+    names.
     """
 
     def __init__(
@@ -120,7 +128,7 @@ class Environment:
         self._skipped = skipped
 
     async def build(self, container: Object) -> dict[str, str]:
-        """The complete environment of a container. Raises ConfigError."""
+        """Return the complete environment of a container. Raises ConfigError."""
         own: dict[str, str] = {}
         for source in container.get("envFrom") or ():
             own |= await self._from(source)
@@ -152,12 +160,12 @@ class Environment:
         try:
             if "fieldRef" in source:
                 path = source["fieldRef"].get("fieldPath", "")
-                return fields.field_value(self._pod, path, host_ip=self._host_ip, pod_ip=self._pod_ip)
+                return downward.field_value(self._pod, path, host_ip=self._host_ip, pod_ip=self._pod_ip)
             if "resourceFieldRef" in source:
                 reference = source["resourceFieldRef"]
                 of = _named(self._pod, reference.get("containerName")) or container
-                return fields.resource_value(of, reference, self._allocatable)
-        except fields.FieldError as error:
+                return downward.resource_value(of, reference, self._allocatable)
+        except downward.FieldError as error:
             raise ConfigError(str(error)) from error
         for key, kind, spoken in (("configMapKeyRef", "configMap", "ConfigMap"), ("secretKeyRef", "secret", "Secret")):
             if key in source:

@@ -1,6 +1,6 @@
 """hostPath volumes (`pkg/volume/hostpath`): files of the node that runs the pod, in the node's own file system.
 
-All paths are resolved with the node's root as the limit, so that no link in it leads to this machine's files.
+All paths are resolved below the node's root, so that no link in it leads to this machine's files.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CHECKS: dict[str, Callable[[int], bool]] = {
 
 
 class HostPathError(Exception):
-    """The path is not there, or is not what the volume's type says; the message is that of a FailedMount event."""
+    """The path does not exist, or is not of the volume's type; the message is that of a FailedMount event."""
 
 
 def check(source: Mapping[str, str]) -> str:
-    """The path of a volume, normalized. Raises HostPathError."""
+    """Return the normalized path of a volume. Raises HostPathError."""
     path = source.get("path") or ""
     if not path.startswith("/") or ".." in path.split("/"):
         raise HostPathError(f"hostPath {path!r} must be absolute and must not contain ..")
@@ -33,13 +33,13 @@ def check(source: Mapping[str, str]) -> str:
 
 
 def prepare(root: int, inside: str, source: Mapping[str, str]) -> None:
-    """See that a volume's path is what its type says, and make it where the type says so.
+    """Check that a volume's path is of the volume's type; make it when the type says so.
 
-    root, inside: where the node has it. Raises HostPathError, OSError.
+    root, inside: where the path is (`NodeFiles.locate`). Raises HostPathError, OSError.
     """
     path, kind = source.get("path") or "", source.get("type") or ""
     make: beneath.Make | None = None
-    # Without a type a container engine makes the directory.
+    # Without a type, container engines make the directory.
     if kind in ("", "DirectoryOrCreate"):
         make = "directory"
     elif kind == "FileOrCreate":
@@ -56,7 +56,7 @@ def prepare(root: int, inside: str, source: Mapping[str, str]) -> None:
         raise HostPathError(f"hostPath type check failed: {path} is not a {_noun(kind)}{_ON_NODE}")
 
 
-# What a person needs to know who looks for a directory of this machine.
+# The hint for a directory of this machine that a node does not have.
 _ON_NODE = " in the node's own file system (`hatchway up --host-path DIR` opens a directory of this machine)"
 
 

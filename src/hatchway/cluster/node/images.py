@@ -1,4 +1,4 @@
-"""What stands in an image's place: the images that Hatchway ships, and the host's programs for everything else."""
+"""Chooses the program to run for an image: one that Hatchway ships, or a program of this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from dataclasses import dataclass
 
 from hatchway import __version__
 
-# By name without tag and digest.
+# The commands of shipped images, by name without tag and digest.
 SHIPPED: Mapping[str, Sequence[str]] = {
-    "hatchway/dns": (sys.executable, "-m", "hatchway.cluster.addons.dns"),
-    "hatchway/logging": (sys.executable, "-m", "hatchway.cluster.addons.logging"),
+    "hatchway/dns": (sys.executable, "-m", "hatchway.addons.dns"),
+    "hatchway/ingress": (sys.executable, "-m", "hatchway.addons.ingress"),
+    "hatchway/logging": (sys.executable, "-m", "hatchway.addons.logging"),
+    "hatchway/metrics-server": (sys.executable, "-m", "hatchway.addons.metrics"),
+    "hatchway/monitoring": (sys.executable, "-m", "hatchway.addons.monitoring"),
     "hatchway/echo": (sys.executable, "-m", "hatchway.cluster.node.echo"),
+    "hatchway/shell": ("sh",),
 }
+# Images without an entry point, as busybox: arguments take the place of the command, unless they are options for it.
+_WITHOUT_ENTRYPOINT = frozenset({"hatchway/shell"})
 
 
 class ImageError(Exception):
@@ -25,8 +31,13 @@ class ImageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """argv: the whole command, not yet expanded. image_id: the status' imageID. note: what to say of it in an event."""
+class ResolvedImage:
+    """The program to run for an image.
+
+    argv: the whole command, not yet expanded.
+    image_id: the imageID for the status.
+    note: the message of the event.
+    """
 
     argv: list[str]
     image_id: str
@@ -34,7 +45,7 @@ class Resolved:
 
 
 def repository(image: str) -> str:
-    """The name without registry's default, tag and digest: `docker.io/hatchway/dns:1.0` is `hatchway/dns`."""
+    """Return an image's name without default registry, tag and digest: `docker.io/hatchway/dns:1` is `hatchway/dns`."""
     name = image.partition("@")[0]
     head, slash, last = name.rpartition("/")
     name = head + slash + last.partition(":")[0]
@@ -43,8 +54,8 @@ def repository(image: str) -> str:
 
 def resolve(
     image: str, command: Sequence[str], args: Sequence[str], extra: Mapping[str, Sequence[str]] | None = None
-) -> Resolved:
-    """What to run for a container: its command as it is, or the shipped image's with the container's args.
+) -> ResolvedImage:
+    """Return the command for a container: the container's own, or the shipped image's with the container's args.
 
     extra: more shipped images. Raises ImageError.
     """
@@ -55,15 +66,20 @@ def resolve(
     if command:
         if shipped is None:
             note = f'Container image "{image}" is not pulled: the command runs with this machine\'s programs'
-            return Resolved([*command, *args], "hatchway://host-programs", note)
+            return ResolvedImage([*command, *args], "hatchway://host-programs", note)
         argv = [*command, *args]
     elif shipped is not None:
-        argv = [*shipped, *args]
+        replaced = name in _WITHOUT_ENTRYPOINT and args and not args[0].startswith("-")
+        argv = [*args] if replaced else [*shipped, *args]
     else:
+        # `kubectl run NAME --image=IMAGE -- PROGRAM` gives arguments only.
+        how = " (with `kubectl run`: --command before the `--`)" if args else ""
         raise ImageError(
             "ErrImagePull",
             f'Failed to pull image "{image}": Hatchway has no container images: a pod\'s containers are processes of '
-            "this machine's programs. Say what to run in the container's `command`, or use one of the shipped "
+            f"this machine's programs. Say what to run in the container's `command`{how}, or use one of the shipped "
             f"images ({', '.join(sorted({*SHIPPED, *(extra or {})}))})",
         )
-    return Resolved(argv, f"hatchway://{name}@{__version__}", f'Container image "{image}" already present on machine')
+    return ResolvedImage(
+        argv, f"hatchway://{name}@{__version__}", f'Container image "{image}" already present on machine'
+    )

@@ -11,30 +11,38 @@ import time
 from pathlib import Path
 
 from hatchway.cluster import plan
-from hatchway.cluster.node.access import Access
-from hatchway.cluster.node.api import KubeletApi
+from hatchway.cluster.descriptors import limits_for_pods
+from hatchway.cluster.node.apiaccess import Access
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.kubeletapi import KubeletApi
+from hatchway.cluster.node.podcontext import NodeServices
+from hatchway.cluster.node.processusage import Meter
 from hatchway.cluster.node.registration import Registration
-from hatchway.cluster.node.runtime import NodeFiles, Runtime
 from hatchway.cluster.node.sources import Sources
-from hatchway.cluster.node.surroundings import NodeServices
 from hatchway.cluster.node.volumes import remove_files
 from hatchway.cluster.node.worker import PodWorker
+from hatchway.cluster.runtime import NodeFiles, Runtime
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
+from hatchway.kube.client import ConnectionClient
+from hatchway.kube.connection import Connection
 from hatchway.kube.events import EventRecorder
-from hatchway.kube.http import HttpClient
 from hatchway.kube.informer import Informer
+from hatchway.kube.serversettings import with_certificate
 from hatchway.proxy.server import serve
 
 log = logging.getLogger(__name__)
 
+# One meter for all nodes: they are in one process, and their pods are processes of one machine.
+_METER = Meter()
+# A pod whose worker has failed is started again after this many seconds.
 _CRASH_SECONDS = 10.0
-_TELL_SECONDS = 3.0
+# The longest time to wait for the first statuses of pods that were there before the kubelet (seconds).
+_STATUS_SECONDS = 3.0
 
 
 class Kubelet:
-    """Runs the pods of one node. `run` until cancelled; `shut_down` first for a gentle end."""
+    """Runs the pods of one node until `run` is cancelled. To end the pods gracefully, call `shut_down` before that."""
 
     def __init__(
         self,
@@ -75,11 +83,12 @@ class Kubelet:
 
     async def run(self) -> None:
         """Listen, register, run pods. Raises OSError when the node's address cannot be listened on."""
-        api = KubeletApi(self.node.name, self.pods, self.workers, self.shared.logs, self._registration.resources)
+        api = KubeletApi(self.shared, self.pods, self.workers, _METER, lambda: self._registration.port)
         access = Access(self._client, self.node.name)
         sock = await self._listen()
         self._registration.port = sock.getsockname()[1]
-        server = await serve(api.guarded(access), sock=sock, ssl=self._tls())
+        limits = None if self._config.loopback else limits_for_pods()
+        server = await serve(api.guarded(access), sock=sock, ssl=self._tls(), limits=limits)
         try:
             async with asyncio.TaskGroup() as self._group:
                 group = self._group
@@ -87,18 +96,19 @@ class Kubelet:
                 group.create_task(self.pods.run(), name=f"pods of {self.node.name}")
                 await self.pods.synced()
                 self.pods.subscribe(self._pod_event)
-                await self._tell_of_restarts()
+                await self._wait_for_statuses()
                 group.create_task(self._registration.run(), name=f"registration {self.node.name}")
         finally:
             await server.close()
+            await api.close()
             await self._events.aclose()
 
     async def registered(self) -> None:
-        """Wait until the node is registered and says Ready."""
+        """Wait until the node is registered and its status is Ready."""
         await self._registration.registered.wait()
 
     async def shut_down(self, longest: float) -> None:
-        """End all pods' processes, within `longest` seconds and a little; the pods stay in the API."""
+        """End all pods' processes, within about `longest` seconds; the pods stay in the API."""
         self._ending = True
         for worker in self.workers.values():
             worker.shut_down(longest)
@@ -111,14 +121,18 @@ class Kubelet:
         except OSError as error:
             if not self._config.loopback or error.errno != errno.EADDRINUSE:
                 raise
-            # Clusters without networks of their own share their nodes' addresses; the Node says which port it is.
+            # Clusters on loopback share their nodes' addresses, so any free port is taken; the Node object shows it.
             return await self._runtime.listen(self.node.ip, 0)
 
-    async def _tell_of_restarts(self) -> None:
-        """Wait until no pod of an earlier life counts as running: a node that says Ready must not contradict itself."""
-        told = [asyncio.ensure_future(worker.told.wait()) for worker in self.workers.values()]
-        if told:
-            _, late = await asyncio.wait(told, timeout=_TELL_SECONDS)
+    async def _wait_for_statuses(self) -> None:
+        """Wait until each pod has its first status from this kubelet, or for some seconds.
+
+        The processes of an earlier agent's pods have ended, but the API shows these pods as running. The node must not
+        become Ready before their statuses are corrected.
+        """
+        written = [asyncio.ensure_future(worker.status_written.wait()) for worker in self.workers.values()]
+        if written:
+            _, late = await asyncio.wait(written, timeout=_STATUS_SECONDS)
             for task in late:
                 task.cancel()
 
@@ -138,7 +152,7 @@ class Kubelet:
         if kind == "DELETED":
             self._finished.discard(uid)
             if worker is not None:
-                worker.removed()
+                worker.handle_removal()
         elif worker is not None:
             worker.update(pod)
         elif uid not in self._finished and not self._ending:
@@ -149,7 +163,7 @@ class Kubelet:
         try:
             worker = self.workers[uid] = PodWorker(self.shared, pod)
         except (AttributeError, KeyError, TypeError, ValueError):
-            # Anybody with the right to may write a status that makes no sense.
+            # Any user with the right to write statuses may have written an invalid one.
             log.exception("pod %s cannot be run", pod["metadata"]["name"])
             self._finished.add(uid)
             self.shared.events.event(pod, "Warning", "FailedSync", "Error syncing pod: see node.log")
@@ -165,7 +179,7 @@ class Kubelet:
         try:
             await worker.run()
         except Exception:
-            # One pod that breaks its worker must not end all others.
+            # An error in one pod's worker must not end the other pods.
             log.exception("the worker of pod %s has failed", worker.pod["metadata"]["name"])
             failed = True
         finally:
@@ -180,13 +194,13 @@ class Kubelet:
             if current is not None and current["metadata"]["uid"] == uid and uid not in self.workers:
                 self._start(current)
         elif (current := self.pods.items.get(key)) is not None and current["metadata"]["uid"] == uid:
-            # Finalizers may keep the object; its processes are gone for good.
+            # Finalizers may keep the object, but its processes have ended and are not started again.
             self._finished.add(uid)
 
     def _source_changed(self, resource: str, namespace: str, name: str) -> None:
         for worker in self.workers.values():
             if worker.pod["metadata"].get("namespace") == namespace:
-                worker.source_changed(resource, name)
+                worker.handle_source_change(resource, name)
 
 
 def clean_up(state: StateDir, known: set[str], files: NodeFiles, *, older_than: float) -> None:
@@ -209,6 +223,7 @@ def _last_change(path: Path) -> float:
     return max((found.stat().st_mtime for found in (path, *path.glob("*/*.log"))), default=0.0)
 
 
-def open_client(config: AgentConfig, name: str) -> HttpClient:
-    """The client that speaks with the certificate called `name`: a kubelet's, or the service proxy's."""
-    return HttpClient(config.api_server, config.ca_file, cert=config.certificate(name))
+def open_client(config: AgentConfig, name: str) -> ConnectionClient:
+    """Return a client of the API with a certificate of the cluster. name: the certificate's name in `config`."""
+    certificate, key = map(Path, config.certificate(name))
+    return Connection.fixed(with_certificate(config.api_server, config.ca_file, certificate, key)).client

@@ -1,4 +1,7 @@
-"""Reading containers' logs as `kubectl logs` asks for them (`pkg/kubelet/kuberuntime/logs`, `staging/.../cri/client`)."""
+"""Reads containers' logs for `kubectl logs`.
+
+Behaviour: `pkg/kubelet/kuberuntime/logs`, `staging/.../cri/client`.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from hatchway.cluster.node.logs import KEPT_FILES, LogFile
+from hatchway.cluster.node.logfiles import KEPT_FILES, ContainerLog
 
 _BLOCK = 65536
-# How long a follower may be without news before it looks whether its file has been rotated or is still there.
+# A follower that has seen nothing new for this many seconds checks whether its file was rotated or removed.
 _POLL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class LogOptions:
-    """core/v1 PodLogOptions as far as the kubelet needs them. since: an RFC 3339 time in UTC ("" for all lines)."""
+class LogReadOptions:
+    """The fields of core/v1 PodLogOptions that the kubelet needs. since: an RFC 3339 time in UTC ("" for all lines)."""
 
     follow: bool = False
     timestamps: bool = False
@@ -29,9 +32,9 @@ class LogOptions:
 
 
 class _Formatter:
-    """Turns a file's blocks into what the client sees, within its limits."""
+    """Turns blocks of a log file into the client's output, within the client's limits."""
 
-    def __init__(self, options: LogOptions) -> None:
+    def __init__(self, options: LogReadOptions) -> None:
         self._timestamps = options.timestamps
         self._since = _comparable(options.since.encode()) if options.since else b""
         self._left = options.limit_bytes
@@ -43,13 +46,13 @@ class _Formatter:
         return self._left is not None and self._left <= 0
 
     def feed(self, block: bytes) -> bytes:
-        """What the lines that `block` completes show."""
-        # By newline only: a carriage return is the container's own business.
+        """Take a block of the file; return the output of the lines that it completes."""
+        # Lines end only at a newline: a carriage return is part of the container's text.
         *lines, self._rest = (self._rest + block).split(b"\n")
         return b"".join(map(self._format, lines))
 
     def _format(self, line: bytes) -> bytes:
-        """What one line shows; b"" for one that does not parse (torn by a full disk) or is too old."""
+        """Return the output of one line, and count it; b"" if it is incomplete (the disk was full) or too old."""
         parts = line.split(b" ", 3)
         if len(parts) < 4:
             return b""
@@ -68,19 +71,22 @@ class _Formatter:
 
 
 def _comparable(moment: bytes) -> bytes:
-    """Both are UTC; only the fraction's length may differ."""
+    """Return a time in UTC, of a log or of `sinceTime`, with nine digits of a second, for comparing as text."""
     whole, _, fraction = moment.rstrip(b"Z").partition(b".")
     return whole + b"." + fraction.ljust(9, b"0")
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The files of one attempt that exist, oldest first."""
+    """Return the files of one attempt that exist, oldest first."""
     older = [path.with_name(f"{path.name}.{number}") for number in range(KEPT_FILES - 1, 0, -1)]
     return [part for part in (*older, path) if part.exists()]
 
 
 def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
-    """Where the last `lines` lines of a file begin, and how many were found (a last line without newline counts not)."""
+    """Return the offset where the last `lines` lines of a file begin, and their number.
+
+    A last line without a newline does not count.
+    """
     if lines <= 0:
         return file.seek(0, os.SEEK_END), 0
     position = file.seek(0, os.SEEK_END)
@@ -92,18 +98,21 @@ def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
         block = file.read(size)
         index = len(block)
         while (index := block.rfind(b"\n", 0, index)) >= 0:
-            # The newline that ends the last line begins no further one.
+            # No line begins after the newline at the end of the file.
             if found == lines:
                 return position + index + 1, lines
             found += 1
     return 0, found
 
 
-async def read_log(path: Path, options: LogOptions, live: LogFile | None = None) -> AsyncGenerator[bytes, None]:
-    """The log at `path` and its rotated parts, as chunks.
+async def read_log(
+    path: Path, options: LogReadOptions, live: ContainerLog | None = None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the log at `path`, with its rotated parts, as chunks.
 
-    live: the file while a container writes it; needed to follow. Ends when the log is at its end and `live` is closed
-    (or None), the limit is reached, or following was not asked for. Raises FileNotFoundError when there is no log.
+    live: the log while a container writes it; it is needed to follow. The log ends at its present end when following
+    was not asked for or there is no `live`; else when `live` is closed. It also ends when a limit is reached. Raises
+    FileNotFoundError when there is no log.
     """
     formatter = _Formatter(options)
     current: BinaryIO | None = None
@@ -117,7 +126,7 @@ async def read_log(path: Path, options: LogOptions, live: LogFile | None = None)
         if left is not None:
             left -= skipped
         while opened or (options.follow and live is not None):
-            # Taken before reading, so that what is written meanwhile is not missed.
+            # Read before the file is, so that what is written meanwhile is not missed.
             changed, ended = (live.changed, live.closed) if live is not None else (None, True)
             if current is None and not opened:
                 opened = _newer(path, None)
@@ -148,7 +157,7 @@ async def read_log(path: Path, options: LogOptions, live: LogFile | None = None)
 
 
 def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
-    """The log's files that came after `current`, opened; all of them when it is None or gone."""
+    """Open and return the log's files that are newer than `current`; all of them when it is None or was deleted."""
     parts = parts_of(path)
     if current is not None:
         own = os.fstat(current.fileno())
@@ -160,7 +169,7 @@ def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
 
 
 def _seek(files: list[BinaryIO], lines: int | None) -> int:
-    """Move the files to where the last `lines` lines begin, counted over all of them; how many bytes come before."""
+    """Seek to where the last `lines` lines of all files together begin. Return the number of bytes before it."""
     if lines is None:
         return 0
     wanted, skipped = lines, 0

@@ -1,4 +1,4 @@
-"""What the files of configMap, secret, downwardAPI and projected volumes hold."""
+"""Makes the contents of configMap, secret, downwardAPI and projected volumes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hatchway.cluster.node import clock, fields
+from hatchway.cluster.node import clock, downward
 from hatchway.cluster.node.atomic import Content, check_path
 from hatchway.cluster.node.env import Get
 from hatchway.kube.api import Client, Object
 
 _TOKEN_MODE = 0o600
-# A token is renewed when a fifth of its life is left, and after a day at the latest (pkg/kubelet/token).
+# A token is renewed when a fifth of its lifetime is left, and after a day at the latest (pkg/kubelet/token).
 _RENEW_AT = 0.8
 _RENEW_AFTER = 24 * 3600.0
 _DEFAULT_MODE = 0o644
@@ -25,14 +25,14 @@ class ProjectionError(Exception):
 
 
 @dataclass(slots=True)
-class _Token:
+class _BoundToken:
     text: str
     renew: float
 
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What the downward API needs beside the pod. host_ip and pod_ip may be unknown yet ("")."""
+    """The values that the downward API needs in addition to the pod. host_ip and pod_ip are "" while unknown."""
 
     host_ip: str
     pod_ip: str
@@ -45,15 +45,15 @@ class Projector:
     def __init__(self, client: Client, get: Get) -> None:
         self._client = client
         self._get = get
-        self._tokens: dict[tuple[str, str, int], _Token] = {}
+        self._tokens: dict[tuple[str, str, int], _BoundToken] = {}
 
     @property
     def renew(self) -> float | None:
-        """When (time.time()) the first token must be renewed; None when there are none."""
+        """Return the time (time.time()) when the first token must be renewed; None when there are no tokens."""
         return min((token.renew for token in self._tokens.values()), default=None)
 
     async def render(self, pod: Object, volume: Object, facts: PodFacts) -> dict[str, Content]:
-        """The files of a volume, by path. Raises ProjectionError, ApiError."""
+        """Return the files of a volume, by path. Raises ProjectionError, ApiError."""
         for kind in ("configMap", "secret", "downwardAPI"):
             if kind in volume:
                 source = volume[kind] or {}
@@ -117,7 +117,7 @@ class Projector:
         )
         status = answer["status"]
         life = clock.parse(status["expirationTimestamp"]).timestamp() - now
-        self._tokens[key] = _Token(status["token"], now + min(life * _RENEW_AT, _RENEW_AFTER))
+        self._tokens[key] = _BoundToken(status["token"], now + min(life * _RENEW_AT, _RENEW_AFTER))
         return str(status["token"])
 
 
@@ -129,7 +129,7 @@ def _data(kind: str, obj: Object) -> dict[str, bytes]:
 
 
 def _pick(data: dict[str, bytes], items: Sequence[Mapping[str, Any]], mode: int, optional: bool) -> dict[str, Content]:
-    """All keys, or the `items` with their paths (MakePayload)."""
+    """Return the files of all keys, or of the `items` with their paths (MakePayload)."""
     if not items:
         return {key: Content(value, mode) for key, value in data.items()}
     files: dict[str, Content] = {}
@@ -151,7 +151,7 @@ def _downward(pod: Object, items: Sequence[Mapping[str, Any]], mode: int, facts:
         _check(path)
         try:
             if "fieldRef" in item:
-                text = fields.field_value(
+                text = downward.field_value(
                     pod, item["fieldRef"].get("fieldPath", ""), host_ip=facts.host_ip, pod_ip=facts.pod_ip
                 )
             else:
@@ -160,8 +160,8 @@ def _downward(pod: Object, items: Sequence[Mapping[str, Any]], mode: int, facts:
                 named = [found for found in containers if found["name"] == reference.get("containerName")]
                 if not named:
                     raise ProjectionError(f"unable to find container {reference.get('containerName')!r}")
-                text = fields.resource_value(named[0], reference, facts.allocatable)
-        except fields.FieldError as error:
+                text = downward.resource_value(named[0], reference, facts.allocatable)
+        except downward.FieldError as error:
             raise ProjectionError(str(error)) from error
         files[path] = Content(text.encode(), _mode(item.get("mode"), mode))
     return files

@@ -16,6 +16,7 @@ from hatchway.cluster.node.config import NodeSpec
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
+from hatchway.kube.wellknown import CONTROL_PLANE
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +24,16 @@ KUBELET_VERSION = f"v1.37.0+hatchway.{__version__}"
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 MAX_PODS = 110
-_LEASE_SECONDS = 40
-_RENEW_SECONDS = 10.0
+LEASE_SECONDS = 40
+RENEW_SECONDS = 10.0
 # An unchanged status is reported again after this time (nodeStatusReportFrequency).
-_REPORT_SECONDS = 300.0
+REPORT_SECONDS = 300.0
 _RETRY_SECONDS = 0.2
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
 
 
 def capacity() -> dict[str, str]:
-    """What this machine has, as quantities. All nodes share it."""
+    """Return the capacity of this machine, as quantities. All nodes share it."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     disk = os.statvfs("/")
     return {
@@ -45,12 +45,12 @@ def capacity() -> dict[str, str]:
 
 
 def architecture() -> str:
-    """As Go calls it."""
+    """Return the machine's architecture as Go names it (`amd64`)."""
     return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def labels(node: NodeSpec) -> dict[str, str]:
-    """The labels that a kubelet gives its node; which role it has is not for it to say."""
+    """Return the labels that a kubelet gives its node; only the control plane sets the role's label."""
     return {
         "beta.kubernetes.io/arch": architecture(),
         "beta.kubernetes.io/os": platform.system().lower(),
@@ -61,11 +61,11 @@ def labels(node: NodeSpec) -> dict[str, str]:
 
 
 def node_object(node: NodeSpec, *, loopback: bool) -> Object:
-    """The Node as it is created; its status is written apart."""
+    """Return the Node as it is created; its status is written separately."""
     cidr = str(plan.pod_cidr(node.index, loopback=loopback))
     spec: Object = {"podCIDR": cidr, "podCIDRs": [cidr], "providerID": f"hatchway://{node.name}"}
     if node.index == 0:
-        spec["taints"] = [{"key": _CONTROL_PLANE_LABEL, "effect": "NoSchedule"}]
+        spec["taints"] = [{"key": CONTROL_PLANE, "effect": "NoSchedule"}]
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -75,16 +75,19 @@ def node_object(node: NodeSpec, *, loopback: bool) -> Object:
 
 
 def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
-    """The control plane's own Node as the control plane makes it: with its role, which no node may claim by itself."""
+    """Return the control plane's own Node as the control plane makes it.
+
+    It has the label of its role, which no node may give itself.
+    """
     found = node_object(node, loopback=loopback)
-    found["metadata"]["labels"][_CONTROL_PLANE_LABEL] = ""
+    found["metadata"]["labels"][CONTROL_PLANE] = ""
     return found
 
 
 def node_status(
     node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str, port: int = plan.KUBELET_PORT
 ) -> Object:
-    """The complete status but for the conditions' transition times. port: where its kubelet listens."""
+    """Return the complete status, except the conditions' transition times. port: the port of its kubelet."""
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
         "allocatable": dict(resources),
@@ -114,7 +117,7 @@ def _condition(kind: str, status: str, reason: str, message: str, now: str) -> O
 
 
 def machine_facts() -> dict[str, str]:
-    """`status.nodeInfo`: all nodes are this machine."""
+    """Return `status.nodeInfo`, which describes this machine, for all nodes."""
     return {
         "architecture": architecture(),
         "bootID": _read("/proc/sys/kernel/random/boot_id"),
@@ -144,8 +147,11 @@ def _os_image() -> str:
         return f"{platform.system()} {platform.release()}"
 
 
-def with_transitions(known: Object, wanted: Object, report_after: float = _REPORT_SECONDS) -> Object:
-    """`wanted` with the transition times (and, while nothing else changes, heartbeats) of the status that is known."""
+def with_transitions(known: Object, wanted: Object, report_after: float = REPORT_SECONDS) -> Object:
+    """Return `wanted`, with the times of the known status for conditions that have not changed.
+
+    Their transition times are kept; their heartbeat times are replaced only when they are `report_after` seconds old.
+    """
     old = {condition["type"]: condition for condition in known.get("conditions") or ()}
     conditions = []
     for condition in wanted["conditions"]:
@@ -157,14 +163,14 @@ def with_transitions(known: Object, wanted: Object, report_after: float = _REPOR
                 if 0 <= age.total_seconds() < report_after:
                     condition["lastHeartbeatTime"] = before["lastHeartbeatTime"]
             except (KeyError, ValueError, TypeError):
-                # Somebody else's condition: the new time stands.
+                # A condition of another component: the new time stays.
                 pass
         conditions.append(condition)
     return {**wanted, "conditions": [*conditions, *old.values()]}
 
 
 class Registration:
-    """Keeps one node registered, its status true and its lease fresh. port: where its kubelet listens."""
+    """Keeps one node registered, its status up to date and its lease fresh. port: the port of its kubelet."""
 
     def __init__(self, client: Client, node: NodeSpec, events: EventRecorder, *, loopback: bool) -> None:
         self._client = client
@@ -177,13 +183,13 @@ class Registration:
         self.registered = asyncio.Event()
 
     async def run(self) -> None:
-        """Register, then renew until cancelled. A server that is away is asked again."""
+        """Register, then renew until cancelled. Retries while the API server does not answer."""
         while True:
             try:
-                # The lease comes first: whoever judges nodes by it must not find an old one beside a Ready status.
+                # The lease comes first: controllers must not see an old lease together with a Ready status.
                 await self._renew_lease()
                 await self._report()
-                wait = _RENEW_SECONDS
+                wait = RENEW_SECONDS
             except (ApiError, OSError) as error:
                 log.warning("node %s: %s", self._node.name, error)
                 wait = _RETRY_SECONDS if not self.registered.is_set() else 1.0
@@ -194,21 +200,21 @@ class Registration:
         now = clock.rfc3339(clock.now())
         wanted = node_status(self._node, self.resources, self._facts, now, self.port)
         first = not self.registered.is_set()
-        merged = with_transitions(node.get("status") or {}, wanted, 0.0 if first else _REPORT_SECONDS)
+        merged = with_transitions(node.get("status") or {}, wanted, 0.0 if first else REPORT_SECONDS)
         known = node.get("status") or {}
         changes = {key: value for key, value in merged.items() if known.get(key) != value}
         if changes:
             await self._client.patch("nodes", self._node.name, {"status": changes}, subresource="status")
         if first:
             self.registered.set()
-            # Nodes' events bear the name as their uid: the kubelet may not know the object yet.
+            # Events of nodes have the node's name as uid, because the kubelet may not know the object yet.
             about = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._node.name, "uid": self._node.name}}
             self._events.event(about, "Normal", "Starting", "Starting kubelet.")
             message = f"Node {self._node.name} status is now: NodeReady"
             self._events.event(about, "Normal", "NodeReady", message)
 
     async def _ensure(self) -> Object:
-        """The Node, made when it is missing, with the labels and the pod range that it must have."""
+        """Create the Node, or correct its labels and its pod range, and return it."""
         wanted = node_object(self._node, loopback=self._loopback)
         try:
             node = await self._client.get("nodes", self._node.name)
@@ -244,7 +250,7 @@ class Registration:
                 "spec": {
                     **renewed["spec"],
                     "acquireTime": renewed["spec"]["renewTime"],
-                    "leaseDurationSeconds": _LEASE_SECONDS,
+                    "leaseDurationSeconds": LEASE_SECONDS,
                 },
             }
             await self._client.create(LEASES, lease, LEASE_NAMESPACE)

@@ -1,6 +1,6 @@
-"""The ConfigMaps and Secrets that pods refer to: read afresh for a start, watched for live volumes.
+"""Reads the ConfigMaps and Secrets of pods when containers start, and watches them to update volumes.
 
-A node may read no more than these, one by one (the Node authorizer), so each is watched by itself, as the kubelet does
+The Node authorizer lets a node read only these objects, by name, so each object has its own watch, as in the kubelet
 (`pkg/kubelet/util/manager/watch_based_manager.go`).
 """
 
@@ -17,28 +17,29 @@ from hatchway.kube.informer import Informer
 
 log = logging.getLogger(__name__)
 
-# Objects of one node that are watched at once: each is a connection. What is beyond is looked at now and then.
+# At most this many objects of one node are watched, because each watch is a connection. Others are reported as changed
+# at this interval (seconds), so that their pods read them again.
 _MAX_WATCHED = 256
 _LOOK_SECONDS = 60.0
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 
 # (resource, namespace, name)
-Key = tuple[str, str, str]
+SourceKey = tuple[str, str, str]
 
 
 class Sources:
-    """What the environments and volumes of one node's pods are made of. `run` until cancelled; then follow pods."""
+    """The ConfigMaps and Secrets of one node's pods. `run` watches those of all pods that `follow` has named."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._subscribers: list[Callable[[str, str, str], None]] = []
-        self._pods: dict[str, frozenset[Key]] = {}
-        self._wanted: Counter[Key] = Counter()
-        self._watching: dict[Key, asyncio.Task[None]] = {}
+        self._pods: dict[str, frozenset[SourceKey]] = {}
+        self._wanted: Counter[SourceKey] = Counter()
+        self._watching: dict[SourceKey, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Watch what the pods that are followed refer to, until cancelled."""
+        """Watch the objects of the followed pods until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._watch_more()
             while True:
@@ -47,7 +48,7 @@ class Sources:
                     self._changed(key)
 
     async def fresh(self, resource: str, namespace: str, name: str) -> Object | None:
-        """The object as the server has it now; None when there is none. Raises ApiError."""
+        """Read the object from the server and return it; None when it does not exist. Raises ApiError."""
         try:
             return await self._client.get(resource, name, namespace)
         except ApiError as error:
@@ -56,11 +57,11 @@ class Sources:
             raise
 
     def subscribe(self, changed: Callable[[str, str, str], None]) -> None:
-        """Call `changed(resource, namespace, name)` for each change from now on."""
+        """Call `changed(resource, namespace, name)` from now on for each object that may have changed."""
         self._subscribers.append(changed)
 
     def follow(self, uid: str, namespace: str, found: Iterable[tuple[str, str]]) -> None:
-        """Watch the (resource, name) that the pod `uid` refers to, until `release`."""
+        """Watch the objects to which the pod `uid` refers, given as (resource, name), until `release`."""
         if uid in self._pods:
             return
         keys = self._pods[uid] = frozenset((resource, namespace, name) for resource, name in found)
@@ -68,7 +69,7 @@ class Sources:
         self._watch_more()
 
     def release(self, uid: str) -> None:
-        """Watch no longer what only this pod refers to."""
+        """Stop watching the objects to which only this pod refers."""
         for key in self._pods.pop(uid, ()):
             self._wanted[key] -= 1
             if not self._wanted[key]:
@@ -85,7 +86,7 @@ class Sources:
         for key in sorted(self._wanted.keys() - self._watching.keys())[: max(0, room)]:
             self._watching[key] = self._group.create_task(self._watch(key), name="watch " + "/".join(key))
 
-    async def _watch(self, key: Key) -> None:
+    async def _watch(self, key: SourceKey) -> None:
         resource, namespace, name = key
         informer = Informer(self._client, resource, namespace, field_selector=f"metadata.name={name}")
         informer.subscribe(lambda _type, _obj: self._changed(key))
@@ -94,18 +95,18 @@ class Sources:
             try:
                 await informer.run()
             except (ApiError, OSError) as error:
-                # The pod may have gone to another node, or the server away; whoever still wants it asks again.
+                # The pod may be on another node now, or the server does not answer. It is tried again.
                 log.debug("cannot watch %s %s/%s: %s", resource, namespace, name, error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
 
-    def _changed(self, key: Key) -> None:
+    def _changed(self, key: SourceKey) -> None:
         for changed in self._subscribers:
             changed(*key)
 
 
 def references(pod: Object) -> set[tuple[str, str]]:
-    """The (resource, name) of every ConfigMap and Secret in the pod's volumes and environments."""
+    """Return the (resource, name) of every ConfigMap and Secret in the pod's volumes and environments."""
     found: set[tuple[str, str]] = set()
 
     def add(kind: str, name: str | None) -> None:
@@ -131,7 +132,7 @@ def references(pod: Object) -> set[tuple[str, str]]:
 
 
 def wants_address(pod: Object) -> bool:
-    """Whether a volume of the pod shows its IP address."""
+    """Return True when a downward API volume of the pod contains the pod's IP address."""
     for volume in pod["spec"].get("volumes") or ():
         for source in [volume, *((volume.get("projected") or {}).get("sources") or ())]:
             for item in (source.get("downwardAPI") or {}).get("items") or ():

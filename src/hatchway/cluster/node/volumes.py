@@ -1,8 +1,9 @@
-"""A pod's volumes: directories of the node agent's, and where containers see them.
+"""A pod's volumes: the directories in which the node agent keeps them, and the paths where containers see them.
 
-`pods/UID/volumes/NAME` of the state directory is an emptyDir or a ConfigMap's files; whatever may hold a secret lies
-below a directory in memory of the same shape. What a container can change is never resolved by its path: see
-`cluster/beneath.py`, and `open_source` in `cluster/network/rootfs.py`, which does it again when a volume is mounted.
+`pods/UID/volumes/NAME` in the state directory holds an emptyDir or a ConfigMap's files. Volumes that may hold secrets
+have the same layout below a second directory, which is in memory (on loopback: on disk). Paths that a container can
+change are walked with descriptors (`cluster/beneath.py`); `open_source` in `cluster/network/volumemounts.py` walks them
+again at mount time.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hatchway.cluster import beneath
+from hatchway.cluster import beneath, trees
 from hatchway.cluster.node import hostpath
 from hatchway.cluster.node.atomic import write_payload
 from hatchway.cluster.node.env import ConfigError, expand
 from hatchway.cluster.node.hostpath import HostPathError
 from hatchway.cluster.node.projections import PodFacts, ProjectionError, Projector
-from hatchway.cluster.node.quantity import parse_quantity
-from hatchway.cluster.node.runtime import Mount, NodeFiles
+from hatchway.cluster.node.resourcelimits import memory_limit
+from hatchway.cluster.runtime import Mount, NodeFiles
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
-_PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
+# Kinds of volumes whose files the node agent makes from objects of the API.
+_RENDERED = ("configMap", "secret", "downwardAPI", "projected")
 _SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]*\Z")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,37 +36,40 @@ _TERMINATION_LOG = "termination-log"
 
 
 class MountError(Exception):
-    """A volume cannot be set up; the message is that of a FailedMount event."""
+    """A volume cannot be set up. The message becomes the text of a FailedMount event."""
 
 
 def pod_directory(pods: Path, uid: str) -> Path:
-    """Where a pod's files are. Raises ValueError for a uid that cannot be a directory's name."""
+    """Return the directory of a pod's files. Raises ValueError for a uid that cannot be a directory's name."""
     if not _UID.match(uid):
-        raise ValueError(f"{uid!r} is no pod's uid")
+        raise ValueError(f"{uid!r} is not a pod's uid")
     return pods / uid
 
 
-def remove_files(directory: Path, files: NodeFiles) -> None:
-    """Delete a pod's directory, and unmount what is mounted in it. Raises OSError."""
+def remove_files(directory: Path, node_files: NodeFiles) -> None:
+    """Unmount the volumes in a pod's directory, then delete the directory. Raises OSError."""
     try:
         with os.scandir(directory / "volumes") as volumes:
             for volume in volumes:
                 if volume.is_dir(follow_symlinks=False):
-                    files.unmount(volume.path)
+                    node_files.unmount(volume.path)
     except FileNotFoundError:
-        # It has no volumes, or is gone.
+        # The pod has no volumes, or the directory is deleted already.
         pass
     try:
         with beneath.opened(beneath.open_directory(directory.parent)) as parent:
-            beneath.remove_tree(parent, directory.name)
+            trees.remove_tree(parent, directory.name)
     except FileNotFoundError:
         return
 
 
 class Volumes:
-    """The volumes of one pod. directory: the pod's own (`pod_directory`); memory: another one, in memory.
+    """The volumes of one pod.
 
-    files, node_index: the node's own file system, and which node it is.
+    directory: the pod's directory (`pod_directory`).
+    memory: the pod's second directory, for secrets.
+    files: access to the node's file system.
+    node_index: the node's number.
     """
 
     def __init__(
@@ -75,10 +80,10 @@ class Volumes:
         self._projector = projector
         self._files = files
         self._node_index = node_index
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, _MountSource] = {}
 
     async def set_up(self, pod: Object, facts: PodFacts) -> None:
-        """Make every volume. Idempotent. Raises MountError."""
+        """Make all volumes. Idempotent. Raises MountError."""
         for volume in pod["spec"].get("volumes") or ():
             name = volume["name"]
             try:
@@ -87,9 +92,9 @@ class Volumes:
                 raise MountError(f'MountVolume.SetUp failed for volume "{name}" : {_message(error)}') from error
 
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
-        """Bring the files of ConfigMaps, Secrets, tokens and the downward API up to date. Raises MountError."""
+        """Update the files of ConfigMaps, Secrets, tokens and the downward API. Raises MountError."""
         for volume in pod["spec"].get("volumes") or ():
-            if volume["name"] not in self._sources or not any(kind in volume for kind in _PROJECTED):
+            if volume["name"] not in self._sources or not any(kind in volume for kind in _RENDERED):
                 continue
             try:
                 await self._write(pod, volume, facts)
@@ -99,12 +104,12 @@ class Volumes:
                 ) from error
 
     def next_refresh(self) -> float | None:
-        """Seconds until a token must be renewed; None when there are no tokens."""
+        """Return the seconds until a token must be renewed; None when there are no tokens."""
         renew = self._projector.renew
         return None if renew is None else max(1.0, renew - time.time())
 
-    def mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
-        """What a container sees of the volumes. Raises ConfigError."""
+    def prepare_mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
+        """Create missing subPath directories and return the container's mounts. Raises ConfigError."""
         found = []
         for mount in container.get("volumeMounts") or ():
             source = self._sources.get(mount["name"])
@@ -127,13 +132,13 @@ class Volumes:
             )
         return found
 
-    def termination_log(self, container: str, path: str) -> Mount:
-        """An empty file for the container's last words, to be shown at `path`. Raises ConfigError."""
+    def make_termination_log(self, container: str, path: str) -> Mount:
+        """Replace the termination log by an empty file; return its mount at `path`. Raises ConfigError."""
         directory = self._directory / "containers" / container
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with beneath.opened(os.open(directory, _DIRECTORY)) as parent:
-                beneath.remove_tree(parent, _TERMINATION_LOG)
+                trees.remove_tree(parent, _TERMINATION_LOG)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 with beneath.opened(os.open(_TERMINATION_LOG, flags, 0o600, dir_fd=parent)) as file:
                     os.fchmod(file, 0o666)
@@ -141,8 +146,8 @@ class Volumes:
             raise ConfigError(f"cannot make the termination log: {error.strerror}") from error
         return Mount(str(directory / _TERMINATION_LOG), path)
 
-    def last_words(self, container: str, limit: int = 4096) -> str:
-        """What the container has written to its termination log, its end when that is long."""
+    def read_termination_log(self, container: str, limit: int = 4096) -> str:
+        """Return the text of the container's termination log, at most its last `limit` bytes."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with open(os.open(self._directory / "containers" / container / _TERMINATION_LOG, flags), "rb") as file:
@@ -150,24 +155,32 @@ class Volumes:
                 file.seek(max(0, size - limit))
                 return file.read(limit).decode("utf-8", "replace")
         except OSError:
-            # The file is a courtesy; a container that has replaced it by something else has said nothing.
+            # The log is optional: if the container replaced the file, return an empty text.
             return ""
 
+    def measure(self, name: str) -> int:
+        """Return how many bytes an emptyDir uses on disk; 0 when it does not exist. Blocks. Raises OSError."""
+        return _measure(self._directory / "volumes" / name)
+
+    def measure_termination_logs(self) -> int:
+        """Return how many bytes the containers' termination logs use on disk. Blocks. Raises OSError."""
+        return _measure(self._directory / "containers")
+
     def remove(self) -> None:
-        """Delete the pod's files. Raises OSError; the agent's clean-up then tries it again."""
+        """Delete the pod's files. Raises OSError; the node agent's clean-up then tries again."""
         for directory in (self._memory, self._directory):
             remove_files(directory, self._files)
 
-    async def _make(self, pod: Object, volume: Object, facts: PodFacts) -> _Source:
+    async def _make(self, pod: Object, volume: Object, facts: PodFacts) -> _MountSource:
         name = volume["name"]
         if "hostPath" in volume:
             source = volume["hostPath"] or {}
             root, inside = self._files.locate(self._node_index, hostpath.check(source))
             with beneath.opened(beneath.open_directory(root)) as top:
                 hostpath.prepare(top, inside, source)
-            return _Source(Path(root), inside=inside)
+            return _MountSource(Path(root), inside=inside)
         kind: str = next((key for key in volume if key != "name"), "emptyDir")
-        if kind not in ("emptyDir", *_PROJECTED):
+        if kind not in ("emptyDir", *_RENDERED):
             raise MountError(
                 f'volume "{name}" : {kind} volumes are not supported by Hatchway: it has emptyDir, hostPath, '
                 "configMap, secret, downwardAPI and projected volumes"
@@ -175,7 +188,7 @@ class Volumes:
         if not _SAFE.match(name):
             raise ProjectionError(f"invalid volume name {name!r}")
         if kind != "emptyDir":
-            return _Source(await self._write(pod, volume, facts), read_only=True)
+            return _MountSource(await self._write(pod, volume, facts), read_only=True)
         path = self._directory / "volumes" / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = volume["emptyDir"] or {}
@@ -183,13 +196,14 @@ class Volumes:
             self._files.mount_memory(str(path), memory_limit(pod, source.get("sizeLimit"), facts.allocatable))
         with beneath.opened(os.open(path, _DIRECTORY)) as directory:
             os.fchmod(directory, 0o777)
-        return _Source(path)
+        return _MountSource(path)
 
     async def _write(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
-        """Bring the files of a projected volume up to date; returns its directory."""
+        """Write the present files of a `_RENDERED` volume and return its directory."""
         name = volume["name"]
         payload = await self._projector.render(pod, volume, facts)
-        # Kubernetes keeps all of these but ConfigMaps in memory (each plugin's wrappedVolumeSpec).
+        # Like Kubernetes, keep on disk only ConfigMaps; keep Secret, downwardAPI and projected volumes in memory
+        # (each plugin's wrappedVolumeSpec).
         base = self._directory if "configMap" in volume else self._memory
         path: Path = base / "volumes" / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -201,8 +215,8 @@ class Volumes:
         return path
 
 
-class _Source:
-    """A volume as mounts name it; see `Mount`."""
+class _MountSource:
+    """The source of a `Mount`: its directory, the path inside it, and whether it is read-only."""
 
     def __init__(self, path: Path, *, inside: str = "", read_only: bool = False) -> None:
         self.path = path
@@ -219,23 +233,11 @@ class _Source:
                 yield found
 
 
-def memory_limit(pod: Object, size_limit: str | None, allocatable: Mapping[str, str]) -> int | None:
-    """Bytes that an emptyDir in memory may hold (emptydir.calculateEmptyDirMemorySize); None where nothing limits it.
-
-    The least of its sizeLimit, of the containers' memory limits (when all have one), and of the node's memory.
-    """
-    limits = [size_limit, allocatable.get("memory")]
-    containers = pod["spec"].get("containers") or ()
-    own = [((container.get("resources") or {}).get("limits") or {}).get("memory") for container in containers]
-    sizes = [int(parse_quantity(limit)) for limit in limits if limit]
-    if own and all(own):
-        sizes.append(sum(int(parse_quantity(str(limit))) for limit in own))
-    # A file system of size 0 would be one without a limit.
-    return min((size for size in sizes if size > 0), default=None)
-
-
 def _nested_mount_points(pod: Object, name: str) -> set[str]:
-    """Where other volumes are mounted in this one, which is read-only to those who mount them (MakeNestedMountpoints)."""
+    """Return the mount points of other volumes inside this volume (MakeNestedMountpoints).
+
+    This volume is read-only in containers, so these directories must exist before.
+    """
     found: set[str] = set()
     for container in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]:
         mounts = container.get("volumeMounts") or ()
@@ -245,13 +247,21 @@ def _nested_mount_points(pod: Object, name: str) -> set[str]:
                 continue
             own = os.path.normpath("/" + mount["mountPath"]) + "/"
             inner = {path for path in paths if path.startswith(own)}
-            # What lies in a nested volume is a matter of that one.
+            # Only the outermost mount points: a deeper one belongs to the nested volume.
             found |= {
                 path.removeprefix(own)
                 for path in inner
                 if not any(path.startswith(other + "/") for other in inner) and not path[len(own) :].startswith("..")
             }
     return found
+
+
+def _measure(path: Path) -> int:
+    try:
+        with beneath.opened(os.open(path, _DIRECTORY)) as directory:
+            return trees.measure_tree(directory)
+    except FileNotFoundError:
+        return 0
 
 
 def _message(error: Exception) -> str:
@@ -275,8 +285,8 @@ def _expand_strictly(expression: str, environment: Mapping[str, str]) -> str:
     return expanded
 
 
-def _make_sub_path(source: _Source, below: str, name: str) -> None:
-    """See that a path is inside a volume, and make it when it is missing (pkg/volume/util/subpath). Raises ConfigError."""
+def _make_sub_path(source: _MountSource, below: str, name: str) -> None:
+    """Make a directory below a volume unless it exists (pkg/volume/util/subpath). Raises ConfigError."""
     failure = f'failed to prepare subPath for volumeMount "{name}"'
     if below.startswith("/") or ".." in below.split("/"):
         raise ConfigError(f"{failure}: {below!r} must be relative and must not contain ..")

@@ -1,128 +1,149 @@
-"""A pod's worker: from its first sight to its removal (`pkg/kubelet/pod_workers.go`, `kubelet.go` SyncPod).
+"""A pod's worker, which runs the pod until it is removed (`pkg/kubelet/pod_workers.go`, `kubelet.go` SyncPod).
 
 A worker sets up volumes and a sandbox, runs the init containers in order and then the others, writes the pod's status
-whenever it changes, and ends the pod when it is deleted, has outlived its deadline or the agent goes.
+whenever it changes, and ends the pod when it is deleted, exceeds its deadline, or the agent ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from hatchway.cluster.node import clock, sources, status
-from hatchway.cluster.node.container import Container, Kind
-from hatchway.cluster.node.logs import LogFile
-from hatchway.cluster.node.surroundings import NodeServices, Surroundings
+from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
+from hatchway.cluster.node.attempt import LEAST_GRACE
+from hatchway.cluster.node.container import ContainerKind, ContainerWorker
+from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
+from hatchway.cluster.node.logfiles import ContainerLog
+from hatchway.cluster.node.podcontext import NodeServices, PodContext
+from hatchway.cluster.node.podobject import PodObjectWriter, version_of
+from hatchway.cluster.node.storagewatch import StorageWatch
 from hatchway.cluster.node.volumes import MountError
-from hatchway.errors import ApiError
 from hatchway.kube.api import Object
-from hatchway.numerals import parse_int
 
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
-_STATUS_RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """Why the pod ends. deleted: it is deleted in the API when done. gone: it is not in the API any more. leaving: the
-    whole cluster goes down."""
+    """An order to end the pod.
+
+    grace: the grace period of its containers, in seconds.
+
+    deleted: whether it is deleted in the API when it has ended. gone: whether it is no longer in the API. leaving:
+    whether the whole cluster goes down.
+    """
 
     grace: float
     deleted: bool = False
     gone: bool = False
     leaving: bool = False
 
-    def grace_of(self, container: Container) -> float:
-        """A cluster that goes down does not wait for programs that do not listen."""
-        return 0.0 if self.leaving and container.deaf else self.grace
+    def grace_of(self, container: ContainerWorker) -> float:
+        """Return the container's grace period in seconds.
+
+        It is 0 for a program that ignores the stop signal when the cluster goes down.
+        """
+        return 0.0 if self.leaving and container.ignores_stop_signal else self.grace
 
 
 class PodWorker:
-    """Runs one pod. `run` returns when nothing of it is left to do.
-
-    told: set when the pod's status has been brought up to date for the first time.
-    """
+    """Runs one pod. `run` returns when nothing is left to do."""
 
     def __init__(self, shared: NodeServices, pod: Object) -> None:
-        self._around = Surroundings(shared, pod)
-        self.uid = self._around.uid
+        self._context = PodContext(shared, pod)
+        self.uid = self._context.uid
         self.references = sources.references(pod)
         self._refresh = asyncio.Event()
         self._stop: _Stop | None = None
         self._stopped = asyncio.Event()
-        self.told = asyncio.Event()
+        self._deadline_changed = asyncio.Event()
         known = pod.get("status") or {}
         self.init = self._containers("initContainers", known.get("initContainerStatuses"))
         self.main = self._containers("containers", known.get("containerStatuses"))
-        self._state = status.PodState(
+        self._ephemeral = EphemeralContainers(
+            self._context, known.get("ephemeralContainerStatuses") or (), [*self.init, *self.main]
+        )
+        self._state = podstatus.PodState(
             init=[container.state for container in self.init],
             containers=[container.state for container in self.main],
+            ephemeral=self._ephemeral.states,
             host_ip=shared.node.ip,
             start_time=known.get("startTime") or clock.rfc3339(clock.now()),
             sidecars=frozenset(container.name for container in self.init if container.kind == "sidecar"),
         )
+        self._object = PodObjectWriter(self._context, self._state)
         if known.get("phase") == "Failed" and known.get("reason"):
             self._state.reason, self._state.message = known["reason"], known.get("message", "")
 
-    def _containers(self, key: str, known: list[Object] | None) -> list[Container]:
+    def _containers(self, key: str, known: list[Object] | None) -> list[ContainerWorker]:
         remembered = {item["name"]: item for item in known or ()}
         found = []
         for spec in self.pod["spec"].get(key) or ():
-            kind: Kind = "main"
+            kind: ContainerKind = "main"
             if key == "initContainers":
                 kind = "sidecar" if spec.get("restartPolicy") == "Always" else "init"
-            found.append(Container(self._around, spec, kind, remembered.get(spec["name"])))
+            found.append(ContainerWorker(self._context, spec, kind, remembered.get(spec["name"])))
         return found
 
     @property
     def pod(self) -> Object:
-        """The object as it is known now."""
-        return self._around.pod
+        """Return the pod's object as it is known now."""
+        return self._context.pod
 
-    # --- what the node asks ----------------------------------------------------------------------------------------
+    @property
+    def status_written(self) -> asyncio.Event:
+        """Return an event that is set when the pod's status has been written for the first time."""
+        return self._object.status_written
+
+    # --- called by the kubelet -------------------------------------------------------------------------------------
 
     def update(self, pod: Object) -> None:
-        """The pod as the API has it now. One that is older than what is known is ignored."""
-        if _version(pod) < _version(self.pod):
+        """Take the pod's present object in the API; an object older than the known one is ignored."""
+        if version_of(pod) < version_of(self.pod):
             return
-        old, self._around.pod = self.pod, pod
+        old, self._context.pod = self.pod, pod
         if old["metadata"].get("labels") != pod["metadata"].get("labels") or old["metadata"].get("annotations") != pod[
             "metadata"
         ].get("annotations"):
             self._refresh.set()
+        if old["spec"].get("activeDeadlineSeconds") != pod["spec"].get("activeDeadlineSeconds"):
+            self._deadline_changed.set()
         specs = {
             spec["name"]: spec
             for spec in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
         }
-        for container in [*self.init, *self.main]:
+        for container in self.all:
             if container.name in specs:
                 container.update(specs[container.name])
-        self._around.dirty.set()
+        self._ephemeral.update(pod)
+        self._context.dirty.set()
         if pod["metadata"].get("deletionTimestamp"):
-            self._end(_Stop(self._around.grace(), deleted=True))
+            self._end(_Stop(self._context.grace(), deleted=True))
 
-    def removed(self) -> None:
-        """The pod is not in the API any more: kill what is left of it."""
+    def handle_removal(self) -> None:
+        """Kill what is left of the pod, which is no longer in the API."""
         self._end(_Stop(0.0, gone=True))
 
     def shut_down(self, longest: float) -> None:
-        """The agent ends: end the containers within `longest` seconds; the pod stays in the API."""
-        self._end(_Stop(min(self._around.grace(), longest), leaving=True))
+        """End the containers within `longest` seconds, because the agent ends. The pod stays in the API."""
+        self._end(_Stop(min(self._context.grace(), longest), leaving=True))
 
-    def source_changed(self, resource: str, name: str) -> None:
-        """A ConfigMap or Secret in the pod's namespace has changed."""
+    def handle_source_change(self, resource: str, name: str) -> None:
+        """Update what shows this ConfigMap or Secret of the pod's namespace, if the pod refers to it."""
         if (resource, name) in self.references:
-            self._around.sources_changed.set()
-            self._around.sources_changed = asyncio.Event()
+            self._context.sources_changed.set()
+            self._context.sources_changed = asyncio.Event()
             self._refresh.set()
 
     def _end(self, stop: _Stop) -> None:
-        """End the pod. Asked again, the more impatient wish counts."""
+        """End the pod. Of several calls the shortest grace period counts."""
         first = self._stop
         if first is None:
             self._stop = stop
@@ -134,74 +155,130 @@ class PodWorker:
                 first.gone or stop.gone,
                 first.leaving or stop.leaving,
             )
-            for container in [*self.init, *self.main]:
+            for container in self.all:
                 if (grace := stop.grace_of(container)) < first.grace:
                     container.hurry(grace)
 
-    def live_log(self, container: str) -> LogFile | None:
-        """The log of the container's current attempt in this agent's life."""
-        for found in [*self.init, *self.main]:
+    def live_log(self, container: str) -> ContainerLog | None:
+        """Return the log of the container's current attempt, if this agent has started it."""
+        for found in self.all:
             if found.name == container:
                 return found.live_log
         return None
 
+    def is_waiting(self, container: str) -> bool:
+        """Return True when the container waits to be started again."""
+        return any(found.name == container and "waiting" in found.state.state for found in self.all)
+
+    @property
+    def all(self) -> list[ContainerWorker]:
+        """Return the containers, in the order of their start, and the ephemeral ones."""
+        return [*self.init, *self.main, *self._ephemeral.containers]
+
+    @property
+    def name(self) -> str:
+        """Return the pod's name."""
+        return self._context.name
+
+    async def dial(self, port: int) -> socket.socket:
+        """Return a connected socket to a port of the pod's own loopback. Raises OSError."""
+        if not self._context.has_sandbox:
+            raise OSError(errno.ENETDOWN, "the pod's network is gone")
+        return await self._context.sandbox.dial(port)
+
+    @property
+    def has_sandbox(self) -> bool:
+        """Return True while the pod has a sandbox."""
+        return self._context.has_sandbox
+
     @property
     def running_containers(self) -> int:
-        return sum(container.state.running for container in [*self.init, *self.main])
+        """Return the number of the pod's containers that run."""
+        return sum(container.state.running for container in self.all)
 
-    # --- the life --------------------------------------------------------------------------------------------------
+    # --- running ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Run the pod to its end. Cancelled: everything of it is killed at once."""
+        """Run the pod to its end. When cancelled, kill everything at once."""
         try:
             async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(self._write_status()), group.create_task(self._keep_volumes_fresh())]
+                helpers = [group.create_task(self._object.run()), group.create_task(self._keep_volumes_fresh())]
                 living = group.create_task(self._live())
                 asked = group.create_task(self._stopped.wait())
                 await asyncio.wait([living, asked], return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():
-                    # It has come to its end by itself; its status stays until somebody deletes it.
-                    await self._around.remove_sandbox()
+                    # It has ended by itself: its status and logs stay until it is deleted; its files are removed now
+                    # (syncTerminatedPod).
+                    helpers[1].cancel()
+                    await asyncio.wait([helpers[1]])
+                    await self._context.remove_sandbox()
+                    await self._remove_files()
                     await asked
                 assert self._stop is not None
                 if not self._stop.deleted:
-                    # Of a pod that the API does not have any more, or that runs again when the agent does, the
-                    # last moments are nobody's business.
+                    # The last status is not written when the pod is no longer in the API, or when it will run again
+                    # with the next agent.
                     helpers[0].cancel()
                 await self._stop_containers(self._stop.grace_of)
                 living.cancel()
                 await asyncio.wait([living])
-                await self._around.remove_sandbox()
+                await self._context.remove_sandbox()
                 for helper in helpers:
                     helper.cancel()
             await self._finish()
         finally:
-            await self._around.remove_sandbox()
+            await self._context.remove_sandbox()
 
     async def _live(self) -> None:
-        """Everything from set-up to the last container's end. A pod that has ended already does nothing."""
+        """Set up the pod, and run it until its last container ends. Do nothing for a pod that has ended already."""
         known = (self.pod.get("status") or {}).get("phase")
         if known in ("Succeeded", "Failed") or self.pod["metadata"].get("deletionTimestamp"):
             self._state.initialized = True
-            self.told.set()
+            self._object.status_written.set()
             return
-        self._around.changed()
+        if self._reject():
+            return
+        if self.init:
+            for container in [*self._state.init, *self._state.containers]:
+                if "waiting" in container.state and not container.last:
+                    container.wait("PodInitializing")
+        self._context.mark_changed()
         if self._ended_already():
             return
-        self._warn_of_unsupported()
+        for message in unsupported.messages(self.pod, loopback=self._context.node.config.loopback):
+            self._context.event("Warning", "Unsupported", message)
         async with asyncio.TaskGroup() as group:
             working = group.create_task(self._work())
-            deadline = group.create_task(self._keep_deadline(working))
+            limits = [
+                group.create_task(self._keep_deadline(working)),
+                group.create_task(self._keep_storage_limits(working)),
+            ]
             await asyncio.wait([working])
-            deadline.cancel()
-        self._around.changed()
+            for limit in limits:
+                limit.cancel()
+        self._context.mark_changed()
+
+    def _reject(self) -> bool:
+        """Reject the pod if this node must not run it (rejectPod). Return True when it was rejected."""
+        found = admission.refusal(self.pod)
+        if found is None:
+            return False
+        reason, message = found
+        self._state.reason, self._state.message = reason, f"Pod was rejected: {message}"
+        self._state.rejected = True
+        self._context.event("Warning", reason, message)
+        self._context.mark_changed()
+        return True
 
     def _ended_already(self) -> bool:
-        """Whether what ended with an earlier agent was all, or all that the restart policy allows."""
+        """Return True when no container has to run again after an earlier agent ended.
+
+        Such a pod counts as initialized.
+        """
         never = self.pod["spec"].get("restartPolicy") == "Never"
         if never and any(c.kind == "init" and c.state.exit_code not in (None, 0) for c in self.init):
             return True
-        if not all(container.finished() for container in self.main):
+        if not all(container.is_finished() for container in self.main):
             return False
         self._state.initialized = True
         return True
@@ -209,40 +286,24 @@ class PodWorker:
     async def _work(self) -> None:
         await self._retry(self._set_up_volumes)
         await self._retry(self._make_sandbox)
-        async with asyncio.TaskGroup() as sidecars:
-            if await self._initialize(sidecars):
+        async with asyncio.TaskGroup() as beside:
+            ephemeral = beside.create_task(self._ephemeral.run())
+            if await self._initialize(beside):
                 self._state.initialized = True
-                self._around.changed()
+                self._context.mark_changed()
                 async with asyncio.TaskGroup() as containers:
                     for container in self.main:
-                        if not container.finished():
+                        if not container.is_finished():
                             containers.create_task(container.run())
+            await asyncio.gather(*(one.stop(self._context.grace()) for one in self._ephemeral.containers))
+            ephemeral.cancel()
             await self._end_sidecars(self._grace_of)
 
-    def _warn_of_unsupported(self) -> None:
-        spec = self.pod["spec"]
-        for field in ("hostNetwork", "hostPID", "hostIPC"):
-            if spec.get(field):
-                message = f"{field} is not supported by Hatchway: the pod has namespaces of its own"
-                self._around.event("Warning", "Unsupported", message)
-        contexts = [found for c in self.main if (found := c.spec.get("securityContext"))]
-        if any(context.get("privileged") for context in contexts):
-            message = (
-                "privileged is not supported by Hatchway: capabilities hold in the container's own namespaces only"
-            )
-            self._around.event("Warning", "Unsupported", message)
-        if any(
-            context.get("runAsUser") or context.get("runAsNonRoot")
-            for context in (spec.get("securityContext") or {}, *contexts)
-        ):
-            message = "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
-            self._around.event("Warning", "Unsupported", message)
-
     async def _retry(self, step: Callable[[], Awaitable[bool]]) -> None:
-        """Call `step` until it returns True, with back-off, at once when a ConfigMap or Secret has changed."""
+        """Call `step` until it returns True: with back-off, or at once when a ConfigMap or Secret has changed."""
         wait = _FIRST_RETRY
         while True:
-            changed = self._around.sources_changed
+            changed = self._context.sources_changed
             if await step():
                 return
             with contextlib.suppress(TimeoutError):
@@ -252,33 +313,31 @@ class PodWorker:
 
     async def _set_up_volumes(self) -> bool:
         try:
-            await self._around.volumes.set_up(self.pod, self._around.facts())
+            await self._context.volumes.set_up(self.pod, self._context.facts())
         except MountError as error:
-            for container in self._state.containers:
-                container.wait("ContainerCreating")
-            self._around.event("Warning", "FailedMount", str(error))
-            self._around.changed()
+            self._context.event("Warning", "FailedMount", str(error))
+            self._context.mark_changed()
             return False
         return True
 
     async def _make_sandbox(self) -> bool:
         try:
-            await self._around.make_sandbox()
+            await self._context.make_sandbox()
         except OSError as error:
-            self._around.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            why = error.strerror or str(error)
+            self._context.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {why}")
             return False
-        self._state.ip = self._around.sandbox.ip
+        self._state.ip = self._context.sandbox.ip
         if sources.wants_address(self.pod):
             # Its files were written before the address was known.
             self._refresh.set()
         return True
 
     async def _initialize(self, group: asyncio.TaskGroup) -> bool:
-        """Run the init containers in order; a sidecar only has to be started. Returns whether the others may start."""
-        reason = "PodInitializing" if self.init else "ContainerCreating"
-        for container in self.main:
-            if "waiting" in container.state.state and not container.state.last:
-                container.state.wait(reason)
+        """Run the init containers in order.
+
+        A sidecar only has to be started. Return whether the other containers may start.
+        """
         for container in self.init:
             if container.kind == "sidecar":
                 running = group.create_task(container.run())
@@ -296,118 +355,84 @@ class PodWorker:
                     return False
         return True
 
-    def _grace_of(self, _: Container) -> float:
-        return self._around.grace()
+    def _grace_of(self, _: ContainerWorker) -> float:
+        return self._context.grace()
 
-    async def _end_sidecars(self, grace_of: Callable[[Container], float]) -> None:
-        """In the reverse order of their start."""
+    async def _end_sidecars(self, grace_of: Callable[[ContainerWorker], float], waited: float = 0.0) -> None:
+        """End the sidecars in reverse order. waited: seconds of the grace period that other containers have used up."""
+        loop = asyncio.get_running_loop()
+        began = loop.time() - waited
         for container in reversed(self.init):
             if container.kind == "sidecar":
-                await container.stop(grace_of(container))
+                grace = grace_of(container)
+                left = grace - (loop.time() - began)
+                await container.stop(max(left, min(grace, LEAST_GRACE)))
 
     async def _keep_deadline(self, working: asyncio.Task[None]) -> None:
-        seconds = self.pod["spec"].get("activeDeadlineSeconds")
-        if seconds is None:
-            return
+        """End the pod at its deadline, which may be set, or moved forward, while it runs."""
         began = clock.parse(self._state.start_time)
-        await asyncio.sleep(max(0.0, float(seconds) - (clock.now() - began).total_seconds()))
-        self._state.reason = "DeadlineExceeded"
-        self._state.message = "Pod was active on the node longer than the specified deadline"
-        self._around.event("Normal", "DeadlineExceeded", self._state.message)
-        await self._stop_containers(self._grace_of)
+        while True:
+            self._deadline_changed.clear()
+            seconds = self.pod["spec"].get("activeDeadlineSeconds")
+            left = None if seconds is None else max(0.0, float(seconds) - (clock.now() - began).total_seconds())
+            try:
+                async with asyncio.timeout(left):
+                    await self._deadline_changed.wait()
+            except TimeoutError:
+                break
+        message = "Pod was active on the node longer than the specified deadline"
+        self._context.event("Normal", "DeadlineExceeded", message)
+        await self._fail("DeadlineExceeded", message, self._context.grace(), working)
+
+    async def _keep_storage_limits(self, working: asyncio.Task[None]) -> None:
+        """Evict the pod when it exceeds its limits of disk use."""
+        watch = StorageWatch(self._context, self.all)
+        if not watch.is_needed:
+            return
+        message = await watch.until_exceeded()
+        self._context.event("Warning", eviction.REASON, message)
+        await self._fail(eviction.REASON, message, eviction.GRACE_SECONDS, working)
+
+    async def _fail(self, reason: str, message: str, grace: float, working: asyncio.Task[None]) -> None:
+        """End the pod as failed. grace: the grace period of its containers, in seconds."""
+        self._state.reason, self._state.message = reason, message
+        await self._stop_containers(lambda _: grace)
         working.cancel()
 
-    async def _stop_containers(self, grace_of: Callable[[Container], float]) -> None:
-        """End all containers: sidecars when the others have ended."""
-        ordinary = [container for container in [*self.init, *self.main] if container.kind != "sidecar"]
+    def _is_gone(self) -> bool:
+        return self._stop is not None and self._stop.gone
+
+    async def _stop_containers(self, grace_of: Callable[[ContainerWorker], float]) -> None:
+        """End all containers; the sidecars when the others have ended."""
+        ordinary = [container for container in self.all if container.kind != "sidecar"]
+        began = asyncio.get_running_loop().time()
         await asyncio.gather(*(container.stop(grace_of(container)) for container in ordinary))
-        await self._end_sidecars(grace_of)
+        await self._end_sidecars(grace_of, asyncio.get_running_loop().time() - began)
 
     async def _finish(self) -> None:
-        """After the last process: the last status, the object, the files."""
+        """Delete a deleted pod's object and files after its last process has ended."""
         assert self._stop is not None
         if self._stop.deleted or self._stop.gone:
-            await self._delete()
-            await asyncio.to_thread(self._around.volumes.remove)
+            await self._object.delete(self._is_gone)
+            await self._remove_files()
 
-    async def _delete(self) -> None:
-        assert self._stop is not None
-        metadata = self.pod["metadata"]
-        wait = _FIRST_RETRY
+    async def _remove_files(self) -> None:
         try:
-            if not self._stop.gone:
-                await self._patch_status()
-        except (ApiError, OSError) as error:
-            # Its last words are of less use than its end.
-            log.info("last status of pod %s is not written: %s", metadata["name"], error)
-        while not self._stop.gone:
-            try:
-                await self._around.node.client.delete(
-                    "pods", metadata["name"], metadata.get("namespace"), grace_period=0, uid=self.uid
-                )
-                return
-            except (ApiError, OSError) as error:
-                # 404 and 409: it is gone, or another pod has its name by now.
-                if isinstance(error, ApiError) and error.code in (404, 409):
-                    return
-                log.warning("pod %s cannot be deleted yet: %s", metadata["name"], error)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LAST_RETRY)
+            await asyncio.to_thread(self._context.volumes.remove)
+        except OSError as error:
+            log.warning("files of pod %s cannot be removed yet: %s", self.pod["metadata"]["name"], error)
 
-    # --- helpers that run beside it -----------------------------------------------------------------------------
+    # --- tasks that run meanwhile -------------------------------------------------------------------------------
 
     async def _keep_volumes_fresh(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._around.volumes.next_refresh()):
+                async with asyncio.timeout(self._context.volumes.next_refresh()):
                     await self._refresh.wait()
             self._refresh.clear()
             try:
-                await self._around.volumes.refresh(self.pod, self._around.facts())
+                await self._context.volumes.refresh(self.pod, self._context.facts())
             except MountError as error:
-                # What the volume shows stays as it is: a Secret that was deleted does not take its files along.
-                self._around.event("Warning", "FailedMount", str(error))
+                # The volume's files stay as they are, also when their Secret was deleted.
+                self._context.event("Warning", "FailedMount", str(error))
                 await asyncio.sleep(_FIRST_RETRY)
-
-    async def _write_status(self) -> None:
-        while True:
-            await self._around.dirty.wait()
-            self._around.dirty.clear()
-            try:
-                await self._patch_status()
-                self.told.set()
-            except (ApiError, OSError) as error:
-                if isinstance(error, ApiError) and error.code == 404:
-                    # The watch will say so too.
-                    self.told.set()
-                    continue
-                log.warning("status of pod %s cannot be written yet: %s", self.pod["metadata"]["name"], error)
-                await asyncio.sleep(_STATUS_RETRY)
-                self._around.dirty.set()
-
-    async def _patch_status(self) -> None:
-        self._state.has_sandbox = self._around.has_sandbox
-        wanted = status.build(self.pod, self._state, clock.rfc3339(clock.now()))
-        changes = status.patch(self.pod.get("status") or {}, wanted)
-        if not changes:
-            return
-        metadata = self.pod["metadata"]
-        about: Object = {"uid": self.uid}
-        if "conditions" in changes and self.pod["spec"].get("readinessGates"):
-            # Others write conditions too, which a patch of the whole list must not undo.
-            about["resourceVersion"] = metadata["resourceVersion"]
-        written = await self._around.node.client.patch(
-            "pods",
-            metadata["name"],
-            {"metadata": about, "status": changes},
-            metadata.get("namespace"),
-            subresource="status",
-        )
-        if _version(written) > _version(self.pod):
-            self._around.pod = {"apiVersion": "v1", "kind": "Pod", **written}
-
-
-def _version(obj: Object) -> int:
-    """Hatchway's API numbers versions; one that does not counts as newest."""
-    found = parse_int(obj["metadata"].get("resourceVersion"))
-    return 1 << 62 if found is None else found

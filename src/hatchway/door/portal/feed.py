@@ -1,7 +1,7 @@
-"""Versions and deltas of what the portal shows, for the pages that follow it.
+"""Keeps versions and deltas of the portal's content, and sends them to open pages.
 
-Nothing runs while nobody looks: the view's callback only notes which items are out of date, and a page that asks makes
-the feed bring them up to date. Items are kept as encoded JSON, so that a snapshot of thousands costs a join.
+While no page is open, the view's callback only notes which items are out of date; an open page makes the feed update
+them. Items are kept as encoded JSON, so that a snapshot of thousands of items only needs a join.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from itertools import islice
 
 import msgspec
 
-from hatchway.door.portal.index import Index
 from hatchway.door.portal.model import (
     KINDS,
-    Door,
+    ClusterView,
+    DoorInfo,
     Item,
-    View,
     node_item,
     pod_item,
     scope_json,
     service_item,
     state_json,
 )
+from hatchway.door.portal.serviceindex import ServiceIndex
 from hatchway.kube.api import Object
-from hatchway.kube.relist import Key, key_of
+from hatchway.kube.objects import Key, key_of
 from hatchway.target import Target, TargetError
 
 logger = logging.getLogger("hatchway.door")
 
-# Items that are made before the event loop gets its turn: two milliseconds of work.
+# How many items are made in one turn of the event loop: two milliseconds of work.
 _BATCH = 25
-# Items in one message: a page shows the first while the rest is being made.
+# The most items in one message: a page shows the first ones while the others are made.
 _SEND = 400
-# Changes that are remembered one by one; a page that is further behind gets everything again.
+# How many changes are remembered one by one; a page that has missed more gets everything again.
 _HISTORY = 20_000
 
 INTERVAL = 0.2
@@ -49,12 +49,15 @@ _encoder = msgspec.json.Encoder()
 
 
 class Feed:
-    """What pages follow. version: grows with every change of an item."""
+    """The state of the cluster that pages follow.
 
-    def __init__(self, view: View, door: Door) -> None:
+    version: grows with every change of an item.
+    """
+
+    def __init__(self, view: ClusterView, door: DoorInfo) -> None:
         self._view = view
         self._door = door
-        self._index = Index()
+        self._index = ServiceIndex()
         self._items: dict[str, bytes] = {}
         self._dirty: dict[tuple[str, Key], None] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=_HISTORY)
@@ -84,8 +87,8 @@ class Feed:
             self._dirty["services", key] = None
         self._wake()
 
-    def facts_changed(self, kind: str, namespace: str, name: str) -> None:
-        """The door has learned something of a target (`Door.facts` answers differently from now on)."""
+    def mark_changed(self, kind: str, namespace: str, name: str) -> None:
+        """Note that an item must be made again, because `DoorInfo.facts` has changed for it."""
         self._dirty[kind, (namespace, name)] = None
         self._wake()
 
@@ -94,7 +97,7 @@ class Feed:
             waker.set()
 
     async def refresh(self, limit: float = math.inf) -> None:
-        """Bring every item up to date, or about `limit` of them, a batch at a time."""
+        """Update every item, or about `limit` of them, one batch at a time."""
         done = 0
         while self._dirty and done < limit:
             batch = list(islice(self._dirty, _BATCH))
@@ -121,7 +124,7 @@ class Feed:
         try:
             return self._shown(kind, key)
         except (LookupError, TypeError, ValueError, AttributeError, TargetError) as error:
-            # No API server stores such an object; if one does, the others are shown all the same.
+            # No API server should store such an object; if one does, the others are shown even so.
             logger.warning("%s %s/%s cannot be shown: %r", kind, *key, error)
             return None
 
@@ -137,7 +140,10 @@ class Feed:
         return None if node is None else node_item(node, self._door)
 
     def about(self) -> Item:
-        """What is said of the cluster as a whole: {"context", "server", "example", "state", "scopes"}."""
+        """Return the state of the cluster as a whole.
+
+        {"context", "server", "example", "state", "scopes"}; example: the URL of a service as a pattern.
+        """
         scopes = self._view.scopes
         return {
             "context": self._door.context,
@@ -148,9 +154,9 @@ class Feed:
         }
 
     async def snapshot(self) -> bytes:
-        """Everything as one JSON object: `about`, and {"version", "items"}.
+        """Return everything as one JSON object: `about`, and {"version", "items"}.
 
-        Who asks before the cluster has answered for the first time waits for that, for `FIRST_ANSWERS` seconds at most.
+        Before the cluster has answered for the first time, this waits for `FIRST_ANSWERS` seconds at most.
         """
         await self._first_answers()
         await self.refresh()
@@ -166,15 +172,16 @@ class Feed:
                     waker.clear()
                     await waker.wait()
         except TimeoutError:
-            return  # `state` says that it is still asking
+            return  # `state` says that the cluster has not answered yet
         finally:
             self._wakers.discard(waker)
 
     async def follow(self) -> AsyncGenerator[bytes]:
-        """Server-sent events for one page, for ever.
+        """Yield server-sent events for one page, for ever.
 
-        `about` (as above) first and whenever it changes; `items` {"put": [item], "gone": [key]}. Between `begin` and
-        `synced` {"version"} comes everything that there is: what a page has beside that is gone. A comment is the heartbeat.
+        `about` (as above) comes first, and whenever it changes. `items` has {"put": [item], "gone": [key]}. Between
+        `begin` and `synced` {"version"} all items are sent, and the page removes every other item. Comments are
+        heartbeats.
         """
         waker = asyncio.Event()
         self._wakers.add(waker)
@@ -212,7 +219,10 @@ class Feed:
             self._wakers.discard(waker)
 
     def _since(self, version: int | None) -> list[str] | None:
-        """The items that changed after `version`, each once; None when that is not remembered (or nothing was sent)."""
+        """Return the items that changed after `version`, each once; None when all must be sent.
+
+        version: None when nothing was sent before.
+        """
         if version is None:
             return None
         if version == self.version:

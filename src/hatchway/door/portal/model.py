@@ -1,34 +1,39 @@
-"""From the objects of a live view to what the portal shows. Pure: values in, JSON values out.
+"""Makes the content of the portal from the objects of a live view. Pure: values in, JSON values out.
 
-An item, one for each service, pod and node (fields that are empty are left out):
+There is an item for each service, pod and node; fields that are empty are left out:
 
     key         "services/NAMESPACE/NAME"
     kind, namespace, name, created
-    title, about    what its labels and annotations call it
-    state       "ready" | "partly" | "down" | "empty": the colour of its dot
-    lacking     true where pods are selected and there is not one: a service that should have endpoints and has none
+    title, about    its name and description in labels and annotations
+    state       "ready" | "partly" | "down" | "lacking" | "empty": the shape and colour of its mark. lacking: it selects
+                pods, and there are none. empty: nothing to judge (ended, an external name, not known).
     summary     "2/3 ready"
-    reasons     [{"name": pod, "text": why it is not ready}]; name "" for what is said of the item itself
+    reasons     [{"name": pod, "text": why it is not ready}]; name is "" for reasons of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
     ports       [{"name", "number", "protocol", "scheme" ("" when not HTTP), "url", "path", "forward", "needs",
                 "barred", "note"}]
-                url: its host name's. path: its proxy path. forward: the command line for what is not HTTP, and
-                for what the route cannot carry. needs: why it needs that; shown as "needs forward".
-                barred: true where forward does not help either; shown as "out of reach". note: what else to know.
-    url         the first port's that has one
+                url: the URL of its host name. path: its proxy path. forward: a command line of `hatchway forward`, for
+                ports without HTTP and for what the route cannot carry. needs: why it needs port-forward (shown as
+                "needs port-forward"). barred: true where port-forward does not help either (shown as "out of reach").
+                note: anything else worth knowing.
+    url         the URL of the first port that has one
     facts       [[label, text]]: type, addresses, route, Host header ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from hatchway.door.portal.index import Index
-from hatchway.door.problems import forward_line
+from hatchway.door.portal.serviceindex import ServiceIndex
+from hatchway.door.problems.problem import forward_line
 from hatchway.kube.api import Object
-from hatchway.kube.endpoints import (
+from hatchway.kube.firstuse import first_use_state
+from hatchway.kube.objects import Key, key_of
+from hatchway.kube.portlinks import PortLink, links
+from hatchway.kube.ports import why_no_http
+from hatchway.kube.readyendpoints import (
     NOT_SEEN,
     Endpoint,
     endpoints_of,
@@ -40,12 +45,10 @@ from hatchway.kube.endpoints import (
     why_not_ready,
     why_out_of_reach,
 )
-from hatchway.kube.links import Link, links
-from hatchway.kube.relist import Key, key_of
+from hatchway.kube.view import ViewCallback
 from hatchway.target import Target, TargetError
 
 Item = dict[str, Any]
-Callback = Callable[[str, str, Object], None]
 
 MAX_ENDPOINTS = 50
 MAX_REASONS = 20
@@ -57,35 +60,54 @@ _ABOUT = ("hatchway.dev/description", "kubernetes.io/description", "description"
 KINDS = ("services", "pods", "nodes")
 
 
-class View(Protocol):
-    """A live view of the cluster; objects are plain JSON dictionaries by (namespace, name), shared: never changed here.
-
-    scopes: what this user may list, by kind: see `scope_json`; empty until it is known. state: see `state_json`.
-    subscribe: from now on, and at once for what is known already, ("services" | "slices" | "pods" | "nodes",
-    "ADDED" | "MODIFIED" | "DELETED", object), or ("state", its name, {}) when `state` or `scopes` has changed.
-    """
+class ClusterView(Protocol):
+    """A live view of the cluster (`kube.view.View`); its objects are shared: never change them."""
 
     @property
-    def services(self) -> Mapping[Key, Object]: ...
+    def services(self) -> Mapping[Key, Object]:
+        """Return the services by (namespace, name)."""
+        ...
+
     @property
-    def slices(self) -> Mapping[Key, Object]: ...
+    def slices(self) -> Mapping[Key, Object]:
+        """Return the EndpointSlices by (namespace, name)."""
+        ...
+
     @property
-    def pods(self) -> Mapping[Key, Object]: ...
+    def pods(self) -> Mapping[Key, Object]:
+        """Return the pods by (namespace, name)."""
+        ...
+
     @property
-    def nodes(self) -> Mapping[Key, Object]: ...
+    def nodes(self) -> Mapping[Key, Object]:
+        """Return the nodes by ("", name)."""
+        ...
+
     @property
-    def scopes(self) -> Mapping[Any, Any]: ...
+    def scopes(self) -> Mapping[Any, Any]:
+        """Return the scopes that this user may list, by kind, for `scope_json`; empty while unknown."""
+        ...
+
     @property
-    def state(self) -> Any: ...
-    def subscribe(self, callback: Callback) -> object: ...
+    def state(self) -> Any:
+        """Return the state of the view, for `state_json`."""
+        ...
+
+    def subscribe(self, callback: ViewCallback) -> object:
+        """Call `callback` for each object that is known, and after each change.
+
+        It gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", its
+        name, {}) when `state` or `scopes` has changed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the door has learned of a target.
+class TargetFacts:
+    """The facts that the door has learned about a target from its answers.
 
-    host_header: what it sends as Host, and why; "" when nothing was tried yet. route: how bytes get there.
-    needs_forward: why the route cannot carry all that the application asks for; "" when it can.
+    host_header: the Host that it is sent, and why; "" when nothing was tried yet.
+    route: the name of the route to it.
+    needs_forward: why the route cannot carry everything that the application needs; "" when it can.
     """
 
     host_header: str = ""
@@ -93,26 +115,50 @@ class Facts:
     needs_forward: str = ""
 
 
-class Door(Protocol):
-    """What the portal asks of the door. host_url may raise TargetError for names that no host name can carry."""
+class DoorInfo(Protocol):
+    """The door as the portal uses it."""
 
     @property
-    def context(self) -> str: ...
+    def context(self) -> str:
+        """The name of the kubeconfig's context."""
+        ...
+
     @property
-    def server(self) -> str: ...
-    def host_url(self, target: Target) -> str: ...
-    def facts(self, target: Target) -> Facts: ...
+    def server(self) -> str:
+        """The API server's URL."""
+        ...
+
+    def host_url(self, target: Target) -> str:
+        """Return the URL of a target's host name.
+
+        Raises:
+            TargetError: no host name can carry the target's name.
+        """
+        ...
+
+    def facts(self, target: Target) -> TargetFacts:
+        """Return what is known of a target."""
+        ...
 
 
-def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door: Door) -> Item:
-    """The item of a service. index: its slices and pods; pods: what is known of pods, for the reasons."""
+def service_item(service: Object, index: ServiceIndex, pods: Mapping[Key, Object], door: DoorInfo) -> Item:
+    """Return the item of a service.
+
+    Args:
+        service: the object.
+        index: finds its slices and pods.
+        pods: all known pods, to find out why endpoints are not ready.
+        door: provides addresses and facts.
+    """
     metadata, spec = service["metadata"], service.get("spec") or {}
     namespace, name = key_of(service)
     item = _head("services", service)
     endpoints = _endpoints(service, index, pods)
     slices = index.slices(key_of(service))
     _judge(item, endpoints, service, known=slices is not None or index.sees_pods(namespace))
-    item["lacking"] = not endpoints and bool(selector_of(service)) and slices is not None
+    starts = bool(first_use_state(service))
+    if item["state"] == "empty" and not endpoints and selector_of(service) and slices is not None and not starts:
+        item["state"] = "lacking"
     facts = door.facts(Target("services", name, namespace))
     barred = _sentence(why_out_of_reach(service, slices))
     needs = barred or facts.needs_forward
@@ -130,7 +176,8 @@ def service_item(service: Object, index: Index, pods: Mapping[Key, Object], door
     return _finish(item, rows)
 
 
-def pod_item(pod: Object, door: Door) -> Item:
+def pod_item(pod: Object, door: DoorInfo) -> Item:
+    """Return the item of a pod."""
     namespace, name = key_of(pod)
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
     item = _head("pods", pod)
@@ -163,7 +210,16 @@ def pod_item(pod: Object, door: Door) -> Item:
     return _finish(item, rows)
 
 
-def node_item(node: Object, door: Door) -> Item:
+def bare_item(service: Object, door: DoorInfo) -> Item:
+    """Return the item of a service without its pods: names and links."""
+    item = _head("services", service)
+    item["ports"] = [_port_item(link, door, "") for link in links("services", service)]
+    item["summary"] = (service.get("spec") or {}).get("type") or "ClusterIP"
+    return _finish(item, [])
+
+
+def node_item(node: Object, door: DoorInfo) -> Item:
+    """Return the item of a node."""
     name = node["metadata"]["name"]
     status, labels = node.get("status") or {}, node["metadata"].get("labels") or {}
     item = _head("nodes", node)
@@ -190,16 +246,18 @@ def node_item(node: Object, door: Door) -> Item:
 
 
 def scope_json(scopes: Mapping[Any, Any], kind: str) -> Item:
-    """What a user may list of one kind: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
+    """Return what a user may list of one kind: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
 
-    scopes: by kind, with `namespaces` (None: in all; () nothing), `reason` and `missing_rule`. A kind that is left out
-    of scopes that are known is not looked at.
+    Args:
+        scopes: by kind, each with `namespaces` (None: in all; (): in none), `reason` and `missing_rule`. A missing kind
+            is not watched. Empty: not known yet.
+        kind: one of `KINDS`.
     """
     if not scopes:
         return {"mode": "all"}
     scope = scopes.get(kind)
     if scope is None:
-        return {"mode": "none", "reason": f"{kind} are left out while only some namespaces are looked at"}
+        return {"mode": "none", "reason": f"{kind} are left out while only some namespaces are shown"}
     if scope.namespaces is None:
         return {"mode": "all"}
     names = sorted(scope.namespaces)
@@ -208,11 +266,14 @@ def scope_json(scopes: Mapping[Any, Any], kind: str) -> Item:
 
 
 def state_json(state: Any) -> Item:
-    """{"phase": "connecting" | "live" | "away", "reason", "hint", "since"} of a view's state (`name` there).
+    """Return a view's state: {"phase": "connecting" | "live" | "away", "reason", "hint", "since"}.
 
-    since: seconds since the epoch.
+    since: in seconds since the epoch.
     """
-    return {"phase": state.name, "reason": _text(state.reason), "hint": _text(state.hint), "since": state.since}
+    hint = state.hint
+    if state.name == "away":
+        hint += (" " if hint.endswith(("?", ".")) else "; " if hint else "") + "it is tried again by itself"
+    return {"phase": state.name, "reason": _text(state.reason), "hint": _text(hint), "since": state.since}
 
 
 def _text(value: Any, limit: int = MAX_TEXT) -> str:
@@ -220,15 +281,20 @@ def _text(value: Any, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _line(text: str) -> str:
+    """Return text as one line, without characters that control the display (line ends, direction marks)."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
 def _head(kind: str, obj: Object) -> Item:
     metadata = obj["metadata"]
     namespace, name = key_of(obj)
     item: Item = {"key": f"{kind}/{namespace}/{name}", "kind": kind, "namespace": namespace, "name": name}
-    said = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    title = next((said[key] for key in _TITLES if said.get(key)), "")
+    texts = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    title = next((title for key in _TITLES if (title := _line(texts.get(key) or ""))), "")
     if title.lower() != name.lower():
         item["title"] = _text(title, 120)
-    item["about"] = _text(next((said[key] for key in _ABOUT if said.get(key)), ""))
+    item["about"] = _text(next((about for key in _ABOUT if (about := _line(texts.get(key) or ""))), ""))
     item["created"] = metadata.get("creationTimestamp") or ""
     return item
 
@@ -239,11 +305,11 @@ def _finish(item: Item, rows: list[tuple[str, str]]) -> Item:
     return {key: value for key, value in item.items() if value or key in ("key", "kind", "namespace", "name", "ports")}
 
 
-def _port_item(link: Link, door: Door, needs: str, *, barred: bool = False) -> Item:
+def _port_item(link: PortLink, door: DoorInfo, needs: str, *, barred: bool = False) -> Item:
     port, target = link.port, link.target
     out: Item = {"name": port.name, "number": port.number, "protocol": port.protocol, "scheme": ""}
     if link.http is not False:
-        # What nothing tells of is tried, as the door does: with HTTP first.
+        # Without any hint the door tries HTTP first.
         out["scheme"] = link.scheme or "http"
         try:
             out["url"] = door.host_url(target)
@@ -252,7 +318,7 @@ def _port_item(link: Link, door: Door, needs: str, *, barred: bool = False) -> I
         out["path"] = link.path
         out["needs"] = needs
     elif port.protocol == "TCP":
-        out["needs"] = "It does not speak HTTP, so the API server's proxy cannot carry it."
+        out["needs"] = f"{_sentence(why_no_http(port))} The API server's proxy carries HTTP only."
     else:
         out["note"] = f"{port.protocol}: no way through the API server carries it."
     if barred:
@@ -266,7 +332,7 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def _door_rows(facts: Facts) -> list[tuple[str, str]]:
+def _door_rows(facts: TargetFacts) -> list[tuple[str, str]]:
     return [("Host header", facts.host_header), ("Route", facts.route)]
 
 
@@ -276,7 +342,7 @@ def _ingress(service: Object) -> list[str]:
 
 
 def _failing(pod: Object) -> bool:
-    """Whether a pod is past waiting: a container crashed, or cannot be started."""
+    """Return True when waiting does not help: a container has crashed, or cannot be started."""
     status = pod.get("status") or {}
     for found in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         state = found.get("state") or {}
@@ -287,7 +353,7 @@ def _failing(pod: Object) -> bool:
     return False
 
 
-def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> list[Endpoint]:
+def _endpoints(service: Object, index: ServiceIndex, pods: Mapping[Key, Object]) -> list[Endpoint]:
     slices, namespace = index.slices(key_of(service)), key_of(service)[0]
     entries = [entry for found in slices or () for entry in found.get("endpoints") or ()]
     behind = {(namespace, (entry.get("targetRef") or {}).get("name", "")) for entry in entries}
@@ -295,7 +361,7 @@ def _endpoints(service: Object, index: Index, pods: Mapping[Key, Object]) -> lis
 
 
 def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: bool) -> None:
-    """Fill state, summary, reasons and endpoints. known: what would tell may be seen."""
+    """Fill in state, summary, reasons and endpoints. known: whether the user may read what they depend on."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         item["state"], item["summary"] = "empty", "External name"
@@ -304,6 +370,10 @@ def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: boo
     if not known:
         item["state"], item["summary"] = "empty", "Not known"
         item["reasons"] = [_reason("", NOT_SEEN)]
+        return
+    if not total and first_use_state(service):
+        item["state"], item["summary"] = "empty", "Starts on first use"
+        item["reasons"] = [_reason("", "Open it, and it starts; that takes some seconds.")]
         return
     if not total:
         item["state"], item["summary"] = "empty", "No endpoints"

@@ -7,7 +7,8 @@ import tornado.websocket
 CHAT = """<!doctype html><title>closed</title><h1>Chat of {{ user }}</h1>
 <form><input name=text><button>Say</button></form><ul></ul>
 <script>
-  const socket = new WebSocket((location.protocol === "https:" ? "wss://" : "ws://") + location.host + "/socket?from=page");
+  const socket = new WebSocket((location.protocol === "https:" ? "wss://" : "ws://") + location.host +
+    "/socket?from=page");
   socket.onopen = () => (document.title = "open");
   socket.onmessage = event =>
     document.querySelector("ul").append(Object.assign(document.createElement("li"), { textContent: event.data }));

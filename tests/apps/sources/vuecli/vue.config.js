@@ -1,6 +1,6 @@
-// webSocketURL: as for webpack-dev-server; by default the page connects to the server's own address.
+// Its own default for the WebSocket of changes: the address of the machine that it runs on, here the pod's.
 module.exports = {
   parallel: false,
   chainWebpack: (config) => config.resolve.symlinks(false),
-  devServer: { client: { webSocketURL: "auto://0.0.0.0:0/ws", progress: false } },
+  devServer: { client: { progress: false } },
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from typing import Any
 
@@ -10,10 +11,12 @@ from dnslib import DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.cluster.addons.dns.message import Message, Resolver, failure, refusal
-from hatchway.cluster.addons.dns.query import BadQuery, deserves_answer, parse_query
-from hatchway.cluster.addons.dns.zone import Zone
+from hatchway.addons.dns.dnsquery import BadDnsQuery, deserves_answer, parse_query
+from hatchway.addons.dns.message import DnsAnswer, Resolver, failure, refusal
+from hatchway.addons.dns.zone import MAX_SRV, Zone
 from hatchway.kube.api import Object
+
+OWN_RANGES = [ipaddress.IPv4Network(one) for one in ("10.96.0.0/16", "10.244.0.0/16")]
 
 
 def service(name: str, namespace: str = "d", **spec: Any) -> Object:
@@ -56,7 +59,7 @@ def zone() -> Zone:
 
 def ask(zone: Zone, name: str, kind: str = "A", **more: Any) -> DNSRecord:
     data = DNSRecord.question(name, kind).pack()
-    answer = Resolver(zone).answer(parse_query(data))
+    answer = Resolver(zone, own_ranges=OWN_RANGES).answer(parse_query(data))
     assert answer is not None, "not a name of the cluster"
     return DNSRecord.parse(answer.pack(more.get("limit", 65535)))
 
@@ -147,7 +150,7 @@ def test_what_is_not_there(zone: Zone, name: str, kind: str, expected: int) -> N
     data = DNSRecord.question(name, kind if not kind.startswith("TYPE") else "A").pack()
     if kind.startswith("TYPE"):
         data = data[:-4] + struct.pack("!HH", int(kind[4:]), 1)
-    answer = Resolver(zone).answer(parse_query(data))
+    answer = Resolver(zone, own_ranges=OWN_RANGES).answer(parse_query(data))
     assert answer is not None
     found = DNSRecord.parse(answer.pack(512))
     assert code(found) == expected
@@ -165,7 +168,7 @@ def test_a_chain_of_aliases_ends(zone: Zone) -> None:
 @pytest.mark.parametrize("name", ["example.org", "cluster.local.org", "notcluster.local", "", "8.8.8.8.in-addr.arpa"])
 def test_other_names_are_somebody_elses(zone: Zone, name: str) -> None:
     data = DNSRecord.question(name).pack()
-    assert Resolver(zone).answer(parse_query(data)) is None
+    assert Resolver(zone, own_ranges=OWN_RANGES).answer(parse_query(data)) is None
 
 
 def test_what_changes(zone: Zone) -> None:
@@ -203,13 +206,13 @@ def edns(size: int = 4096, version: int = 0) -> bytes:
 def test_edns(zone: Zone) -> None:
     query = parse_query(edns())
     assert (query.payload, query.edns) == (4096, 0)
-    answer = Resolver(zone).answer(query)
+    answer = Resolver(zone, own_ranges=OWN_RANGES).answer(query)
     assert answer is not None
     packed = DNSRecord.parse(answer.pack(65535))
     [option] = packed.ar
     assert (option.rtype, option.edns_len, option.edns_ver) == (41, 1232, 0)
     assert parse_query(edns(size=100)).payload == 512
-    newer = Resolver(zone).answer(parse_query(edns(version=1)))
+    newer = Resolver(zone, own_ranges=OWN_RANGES).answer(parse_query(edns(version=1)))
     assert newer is not None
     [option] = DNSRecord.parse(newer.pack(65535)).ar
     assert option.edns_rcode == 1, "BADVERS"
@@ -223,7 +226,7 @@ def test_answers_that_do_not_fit_are_cut_off(count: int, limit: int) -> None:
     zone.slice_changed("ADDED", endpoint_slice("s", "db", endpoints))
     for kind in ("A", "SRV"):
         name = "db.d.svc.cluster.local" if kind == "A" else "_sql._tcp.db.d.svc.cluster.local"
-        answer = Resolver(zone).answer(parse_query(DNSRecord.question(name, kind).pack()))
+        answer = Resolver(zone, own_ranges=OWN_RANGES).answer(parse_query(DNSRecord.question(name, kind).pack()))
         assert answer is not None
         packed = answer.pack(limit)
         assert len(packed) <= limit
@@ -249,10 +252,10 @@ def _survives(data: bytes) -> None:
     if not deserves_answer(data):
         assert len(data) < 12 or data[2] & 0x80
         return
-    answer: Message | None
+    answer: DnsAnswer | None
     try:
         query = parse_query(data)
-    except BadQuery as error:
+    except BadDnsQuery as error:
         answer = refusal(data, error.rcode)
     else:
         answer = Resolver(Zone()).answer(query) or failure(query, "SERVFAIL")
@@ -279,7 +282,17 @@ def _survives(data: bytes) -> None:
     ],
 )
 def test_what_is_no_query(data: bytes, rcode: str) -> None:
-    with pytest.raises(BadQuery) as caught:
+    with pytest.raises(BadDnsQuery) as caught:
         parse_query(data)
     assert caught.value.rcode == rcode
     assert refusal(data, rcode).rcode == rcode
+
+
+def test_a_service_with_many_endpoints_and_ports_makes_no_endless_answer(zone: Zone) -> None:
+    ports = [{"name": f"p{number}", "port": number + 1, "protocol": "TCP"} for number in range(1000)]
+    many = [endpoint(f"10.244.{number // 250}.{number % 250}") for number in range(1000)]
+    zone.service_changed("ADDED", service("many", clusterIP="None", ports=ports))
+    zone.slice_changed("ADDED", endpoint_slice("many-1", "many", many, ports))
+    answer = zone.lookup(["many", "d", "svc"])
+    assert len(answer.records) <= 1000 + MAX_SRV
+    assert ask(zone, "many.d.svc.cluster.local", "SRV").header.tc == 1

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatchway.cluster.api import work
-from hatchway.cluster.api.negotiation import decode_body
-from hatchway.cluster.api.patch import json_patch, parse_patch
+from hatchway.cluster.api.http.negotiation import decode_body
+from hatchway.cluster.api.patch.patches import json_patch, parse_patch
 from hatchway.errors import ApiError
 
 _MIB = 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hatchway.cluster.auth.source import Callback
+from hatchway.cluster.auth.source import StoreCallback
 from hatchway.kube.api import Object
 from hatchway.proxy.routing import Headers, Peer, RequestHead
 
@@ -17,7 +17,7 @@ class FakeSource:
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[tuple[str, str], Object]] = {}
-        self.callbacks: dict[str, list[Callback]] = {}
+        self.callbacks: dict[str, list[StoreCallback]] = {}
         self.revision = 0
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
@@ -27,7 +27,7 @@ class FakeSource:
         found = self.objects.get(resource, {}).items()
         return [obj for (where, _), obj in found if namespace is None or where == namespace]
 
-    def subscribe(self, resource: str, callback: Callback) -> Callable[[], None]:
+    def subscribe(self, resource: str, callback: StoreCallback) -> Callable[[], None]:
         callbacks = self.callbacks.setdefault(resource, [])
         callbacks.append(callback)
         return lambda: callbacks.remove(callback)

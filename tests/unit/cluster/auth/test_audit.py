@@ -18,8 +18,8 @@ from hatchway.cluster.auth.user import UserInfo
 from .fakes import request
 
 
-def record(**changes: Any) -> audit.Record:
-    return audit.Record(**({"verb": "get", "uri": b"/x"} | changes))
+def record(**changes: Any) -> audit.AuditRecord:
+    return audit.AuditRecord(**({"verb": "get", "uri": b"/x"} | changes))
 
 
 def write(log: audit.AuditLog, status: int, audit_id: bytes = b"id-1", **changes: Any) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
-from hatchway.cluster.auth.noderestriction import NodeRestriction
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError
 
@@ -32,10 +32,12 @@ def source() -> FakeSource:
     return found
 
 
-def may(rbac: Rbac, user: UserInfo, verb: str, what: str, name: str = "", namespace: str = "ns", **more: Any) -> bool:
+def may(
+    authorizer: Authorizer, user: UserInfo, verb: str, what: str, name: str = "", namespace: str = "ns", **more: Any
+) -> bool:
     resource, _, subresource = what.partition("/")
     asked = Attributes(user, verb, resource, subresource, namespace=namespace, name=name, **more)
-    return rbac.decide(asked).allowed
+    return authorizer.decide(asked).allowed
 
 
 def test_a_node_reads_what_its_pods_name(source: FakeSource) -> None:
@@ -49,48 +51,48 @@ def test_a_node_reads_what_its_pods_name(source: FakeSource) -> None:
         "initContainers": [{"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "variable"}}}]}],
         "containers": [{"envFrom": [{"configMapRef": {"name": "whole"}}, {"secretRef": {"name": "whole"}}]}],
     }
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     named = [("secrets", one) for one in ("pull", "volume", "part", "variable", "whole")]
     named += [("configmaps", "part"), ("configmaps", "whole")]
-    assert not any(may(rbac, N1, "get", *one) for one in named)
+    assert not any(may(authorizer, N1, "get", *one) for one in named)
     source.put("pods", pod(**spec))
     for resource, name in named:
         for verb in ("get", "list", "watch"):
-            assert may(rbac, N1, verb, resource, name)
-            assert not may(rbac, N2, verb, resource, name)
-        assert not may(rbac, N1, "get", resource, name, "other")
-        assert not may(rbac, N1, "update", resource, name)
-        assert not may(rbac, N1, "delete", resource, name)
+            assert may(authorizer, N1, verb, resource, name)
+            assert not may(authorizer, N2, verb, resource, name)
+        assert not may(authorizer, N1, "get", resource, name, "other")
+        assert not may(authorizer, N1, "update", resource, name)
+        assert not may(authorizer, N1, "delete", resource, name)
     for resource in ("secrets", "configmaps"):
-        assert not may(rbac, N1, "list", resource)
-        assert not may(rbac, N1, "list", resource, namespace="")
-        assert not may(rbac, N1, "watch", resource, namespace="")
-        assert not may(rbac, N1, "get", resource, "robot")
-    assert may(rbac, N1, "create", "serviceaccounts/token", "robot")
-    assert not may(rbac, N2, "create", "serviceaccounts/token", "robot")
-    assert not may(rbac, N1, "create", "serviceaccounts/token", "default")
-    assert not may(rbac, N1, "get", "serviceaccounts", "robot")
+        assert not may(authorizer, N1, "list", resource)
+        assert not may(authorizer, N1, "list", resource, namespace="")
+        assert not may(authorizer, N1, "watch", resource, namespace="")
+        assert not may(authorizer, N1, "get", resource, "robot")
+    assert may(authorizer, N1, "create", "serviceaccounts/token", "robot")
+    assert not may(authorizer, N2, "create", "serviceaccounts/token", "robot")
+    assert not may(authorizer, N1, "create", "serviceaccounts/token", "default")
+    assert not may(authorizer, N1, "get", "serviceaccounts", "robot")
     # Another pod of the node names one of them, too; the first goes, and its rights with it.
     source.put("pods", pod("q", imagePullSecrets=[{"name": "pull"}]))
     source.remove("pods", "ns", "p")
-    assert may(rbac, N1, "get", "secrets", "pull")
-    assert not may(rbac, N1, "get", "secrets", "volume")
+    assert may(authorizer, N1, "get", "secrets", "pull")
+    assert not may(authorizer, N1, "get", "secrets", "volume")
     source.remove("pods", "ns", "q")
-    assert not may(rbac, N1, "get", "secrets", "pull")
+    assert not may(authorizer, N1, "get", "secrets", "pull")
 
 
 def test_what_a_node_makes_itself_gives_it_nothing(source: FakeSource) -> None:
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     made = pod(imagePullSecrets=[{"name": "s"}])
     made["metadata"]["annotations"] = MIRROR
     source.put("pods", made)
-    assert not may(rbac, N1, "get", "secrets", "s")
+    assert not may(authorizer, N1, "get", "secrets", "s")
 
 
 def test_a_refusal_says_why(source: FakeSource) -> None:
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     with pytest.raises(ApiError) as caught:
-        rbac.require(Attributes(N1, "list", "secrets"))
+        authorizer.require(Attributes(N1, "list", "secrets"))
     assert caught.value.message == (
         'secrets is forbidden: User "system:node:n1" cannot list resource "secrets" in API group "" at the cluster '
         "scope: can only read namespaced object of this type"
@@ -98,21 +100,21 @@ def test_a_refusal_says_why(source: FakeSource) -> None:
 
 
 def test_nodes_and_pods_that_a_node_reads(source: FakeSource) -> None:
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     source.put("pods", pod())
-    assert may(rbac, N1, "get", "nodes", "n1", "")
-    assert not may(rbac, N1, "get", "nodes", "n2", "")
-    assert not may(rbac, N1, "list", "nodes", namespace="")
-    assert not may(rbac, N1, "delete", "nodes", "n1", "")
-    assert not may(rbac, N1, "get", "nodes/proxy", "n1", "")
-    assert may(rbac, N1, "watch", "pods", namespace="", fields=(("spec.nodeName", "n1"),))
-    assert not may(rbac, N1, "watch", "pods", namespace="", fields=(("spec.nodeName", "n2"),))
-    assert not may(rbac, N1, "list", "pods", namespace="")
-    assert may(rbac, N1, "get", "pods", "p")
-    assert not may(rbac, N2, "get", "pods", "p")
-    assert not may(rbac, N1, "patch", "pods", "p")
-    assert not may(rbac, N1, "create", "pods/binding", "p")
-    assert not may(rbac, N1, "get", "pods/log", "p")
+    assert may(authorizer, N1, "get", "nodes", "n1", "")
+    assert not may(authorizer, N1, "get", "nodes", "n2", "")
+    assert not may(authorizer, N1, "list", "nodes", namespace="")
+    assert not may(authorizer, N1, "delete", "nodes", "n1", "")
+    assert not may(authorizer, N1, "get", "nodes/proxy", "n1", "")
+    assert may(authorizer, N1, "watch", "pods", namespace="", fields=(("spec.nodeName", "n1"),))
+    assert not may(authorizer, N1, "watch", "pods", namespace="", fields=(("spec.nodeName", "n2"),))
+    assert not may(authorizer, N1, "list", "pods", namespace="")
+    assert may(authorizer, N1, "get", "pods", "p")
+    assert not may(authorizer, N2, "get", "pods", "p")
+    assert not may(authorizer, N1, "patch", "pods", "p")
+    assert not may(authorizer, N1, "create", "pods/binding", "p")
+    assert not may(authorizer, N1, "get", "pods/log", "p")
 
 
 @pytest.mark.parametrize(
@@ -126,21 +128,21 @@ def test_nodes_and_pods_that_a_node_reads(source: FakeSource) -> None:
     ],
 )
 def test_leases(source: FakeSource, verb: str, namespace: str, name: str, allowed: bool) -> None:
-    found = may(Rbac(source), N1, verb, "leases", name, namespace, api_group="coordination.k8s.io")
+    found = may(Authorizer(source), N1, verb, "leases", name, namespace, api_group="coordination.k8s.io")
     assert found == allowed
 
 
 def test_who_is_no_node_has_none_of_its_rights(source: FakeSource) -> None:
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     source.put("pods", pod(imagePullSecrets=[{"name": "s"}]))
     for user in (
         UserInfo("system:node:n1", ("system:authenticated",)),
         UserInfo("n1", ("system:nodes", "system:authenticated")),
         UserInfo("system:node:", ("system:nodes",)),
     ):
-        assert not may(rbac, user, "get", "secrets", "s")
-        assert not may(rbac, user, "list", "secrets", namespace="")
-        assert not may(rbac, user, "update", "nodes/status", "n1", "")
+        assert not may(authorizer, user, "get", "secrets", "s")
+        assert not may(authorizer, user, "list", "secrets", namespace="")
+        assert not may(authorizer, user, "update", "nodes/status", "n1", "")
 
 
 # -- what it writes

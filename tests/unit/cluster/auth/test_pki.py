@@ -155,6 +155,17 @@ def test_what_ends_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     handshake_subject.verify_directly_issued_by(read(renewed.ca))
 
 
+def test_what_begins_in_the_future_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock was set back since the last start."""
+    earlier = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
+    ensure(tmp_path)
+    monkeypatch.setattr(pki, "_now", lambda: earlier)
+    made = ensure(tmp_path)
+    for pair in (made.ca, made.admin, made.kubelet("node-1")):
+        assert read(pair).not_valid_before_utc < earlier
+    read(made.admin).verify_directly_issued_by(read(made.ca))
+
+
 def test_a_key_without_its_certificate_is_made_anew(tmp_path: Path) -> None:
     """As a crash between the two writes leaves it."""
     found = ensure(tmp_path)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
-from hatchway.cluster.auth.escalation import check_escalation
-from hatchway.cluster.auth.rbac import Rbac, selects
-from hatchway.cluster.auth.rules import Rule, covers
+from hatchway.cluster.auth.rbac import Authorizer, selects
+from hatchway.cluster.auth.rules import Rule, uncovered
 from hatchway.cluster.auth.user import ANONYMOUS, LOOPBACK_USER, Attributes, UserInfo
 from hatchway.errors import ApiError
 
@@ -19,6 +19,19 @@ from .fakes import FakeSource, rule
 
 ALICE = UserInfo("alice", ("system:authenticated",))
 BOB = UserInfo("bob", ("devs", "system:authenticated"))
+
+
+def check_escalation(
+    authorizer: Authorizer,
+    user: UserInfo,
+    resource: str,
+    namespace: str,
+    obj: dict[str, Any],
+    old: dict[str, Any] | None = None,
+) -> None:
+    compare = escalation_check(authorizer, user, resource, namespace, obj, old)
+    if compare is not None:
+        compare()
 
 
 @pytest.fixture
@@ -29,9 +42,11 @@ def source() -> FakeSource:
     return found
 
 
-def allowed(rbac: Rbac, user: UserInfo, verb: str, what: str = "", namespace: str = "", **more: str) -> bool:
+def allowed(
+    authorizer: Authorizer, user: UserInfo, verb: str, what: str = "", namespace: str = "", **more: str
+) -> bool:
     resource, _, subresource = what.partition("/")
-    return rbac.decide(Attributes(user, verb, resource, subresource, namespace=namespace, **more)).allowed
+    return authorizer.decide(Attributes(user, verb, resource, subresource, namespace=namespace, **more)).allowed
 
 
 # -- matching
@@ -93,13 +108,13 @@ def test_a_rule_allows_what_its_documentation_says(rule: Rule, asked: Attributes
 @given(st.lists(RULES, max_size=4), RULES, REQUESTS)
 def test_what_is_covered_gives_nothing_new(owned: list[Rule], wanted: Rule, asked: Attributes) -> None:
     """Who holds `owned` may give away `wanted`: then nothing that `wanted` allows is news."""
-    if not covers(owned, [wanted]) and wanted.allows(asked):
+    if not uncovered(owned, [wanted]) and wanted.allows(asked):
         assert any(rule.allows(asked) for rule in owned)
 
 
 @given(st.lists(RULES, max_size=4))
 def test_rules_cover_themselves(rules: list[Rule]) -> None:
-    assert covers(rules, rules) == []
+    assert uncovered(rules, rules) == []
 
 
 # -- deciding
@@ -117,7 +132,7 @@ def test_decisions_follow_every_change(
 ) -> None:
     """Bindings of the cluster and of the request's namespace count, however they came and went."""
     source = FakeSource()
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     asked = Attributes(
         user, asked.verb, asked.resource, asked.subresource, asked.api_group, "v1", namespace, asked.name
     )
@@ -135,13 +150,13 @@ def test_decisions_follow_every_change(
             for where, subjects, rules in live.values()
         )
 
-    assert rbac.decide(asked).allowed == wanted()
+    assert authorizer.decide(asked).allowed == wanted()
     for number in random.sample(sorted(live), len(live)):
         where, _, _ = live.pop(number)
         source.remove(
             f"{'rolebindings' if where else 'clusterrolebindings'}.rbac.authorization.k8s.io", where, f"b{number}"
         )
-        assert rbac.decide(asked).allowed == wanted()
+        assert authorizer.decide(asked).allowed == wanted()
 
 
 def test_reasons_and_refusals(source: FakeSource) -> None:
@@ -149,27 +164,27 @@ def test_reasons_and_refusals(source: FakeSource) -> None:
     source.bind("alice-web-proxy", "web-proxy", "User:alice", namespace="team-a")
     source.bind("devs-edit", "edit", "Group:devs", namespace="team-b", kind="ClusterRole")
     source.bind("robot", "view", "ServiceAccount:ci/robot")
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     asked = Attributes(ALICE, "get", "services", "proxy", namespace="team-a", name="web")
     assert (
-        rbac.decide(asked).reason
+        authorizer.decide(asked).reason
         == 'RBAC: allowed by RoleBinding "alice-web-proxy/team-a" of Role "web-proxy" to User "alice"'
     )
     asked = Attributes(BOB, "get", "pods", namespace="team-b")
     assert (
-        rbac.decide(asked).reason
+        authorizer.decide(asked).reason
         == 'RBAC: allowed by RoleBinding "devs-edit/team-b" of ClusterRole "edit" to Group "devs"'
     )
     robot = UserInfo("system:serviceaccount:ci:robot", ())
     asked = Attributes(robot, "list", "pods", namespace="any")
     assert (
-        rbac.decide(asked).reason
+        authorizer.decide(asked).reason
         == 'RBAC: allowed by ClusterRoleBinding "robot" of ClusterRole "view" to ServiceAccount "robot/ci"'
     )
 
     def refused(user: UserInfo, **asked: str) -> dict[str, Any]:
         with pytest.raises(ApiError) as caught:
-            rbac.require(Attributes(user, **asked))
+            authorizer.require(Attributes(user, **asked))
         return caught.value.status()
 
     found = refused(ANONYMOUS, verb="list", resource="namespaces")
@@ -188,42 +203,51 @@ def test_reasons_and_refusals(source: FakeSource) -> None:
 
 def test_a_binding_of_a_missing_role_says_so(source: FakeSource) -> None:
     source.bind("broken", "nope", "User:alice", namespace="n", kind="ClusterRole")
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     with pytest.raises(ApiError) as caught:
-        rbac.require(Attributes(ALICE, "get", "pods", namespace="n"))
+        authorizer.require(Attributes(ALICE, "get", "pods", namespace="n"))
     problem = 'in the namespace "n": RBAC: clusterrole.rbac.authorization.k8s.io "nope" not found'
     assert caught.value.message.endswith(problem)
     # The role's coming is noticed.
     source.role("nope", rule("get", "pods"))
-    assert allowed(rbac, ALICE, "get", "pods", "n")
+    assert allowed(authorizer, ALICE, "get", "pods", "n")
+
+
+def test_a_role_counts_once_however_many_bindings_give_it(source: FakeSource) -> None:
+    source.role("reader", rule("get", "pods"))
+    for number in range(20):
+        source.bind(f"b{number}", "reader", "User:alice")
+    rules, problems = Authorizer(source).rules_for(ALICE, "n")
+    assert problems == ""
+    assert rules.count(Rule.parse(rule("get", "pods"))) == 1
 
 
 def test_default_roles(source: FakeSource) -> None:
     source.bind("ada", "admin", "User:alice", namespace="n", kind="ClusterRole")
     source.bind("viewer", "view", "User:bob", namespace="n", kind="ClusterRole")
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     node = UserInfo("system:node:node-1", ("system:nodes", "system:authenticated"))
     rbac_group = {"api_group": "rbac.authorization.k8s.io"}
-    assert allowed(rbac, ALICE, "create", "rolebindings", "n", **rbac_group)
-    assert allowed(rbac, ALICE, "create", "services/proxy", "n")
-    assert not allowed(rbac, ALICE, "create", "services/proxy", "other")
-    assert not allowed(rbac, ALICE, "get", "nodes/proxy")
-    assert allowed(rbac, BOB, "list", "pods", "n")
-    assert not allowed(rbac, BOB, "get", "secrets", "n")
-    assert not allowed(rbac, BOB, "get", "services/proxy", "n")
-    assert allowed(rbac, node, "patch", "pods/status", "n")
+    assert allowed(authorizer, ALICE, "create", "rolebindings", "n", **rbac_group)
+    assert allowed(authorizer, ALICE, "create", "services/proxy", "n")
+    assert not allowed(authorizer, ALICE, "create", "services/proxy", "other")
+    assert not allowed(authorizer, ALICE, "get", "nodes/proxy")
+    assert allowed(authorizer, BOB, "list", "pods", "n")
+    assert not allowed(authorizer, BOB, "get", "secrets", "n")
+    assert not allowed(authorizer, BOB, "get", "services/proxy", "n")
+    assert allowed(authorizer, node, "patch", "pods/status", "n")
     proxy = UserInfo("system:kube-proxy", ("system:authenticated",))
-    assert allowed(rbac, proxy, "watch", "endpointslices", api_group="discovery.k8s.io")
-    assert not allowed(rbac, node, "watch", "endpointslices", api_group="discovery.k8s.io")
-    assert not allowed(rbac, node, "create", "rolebindings", "n", **rbac_group)
-    assert allowed(rbac, LOOPBACK_USER, "anything", "at-all")
+    assert allowed(authorizer, proxy, "watch", "endpointslices", api_group="discovery.k8s.io")
+    assert not allowed(authorizer, node, "watch", "endpointslices", api_group="discovery.k8s.io")
+    assert not allowed(authorizer, node, "create", "rolebindings", "n", **rbac_group)
+    assert allowed(authorizer, LOOPBACK_USER, "anything", "at-all")
     for path in ("/healthz", "/version", "/livez", "/readyz"):
-        assert allowed(rbac, ANONYMOUS, "get", path=path)
-    assert not allowed(rbac, ANONYMOUS, "get", path="/api")
-    assert allowed(rbac, ALICE, "get", path="/api")
-    assert allowed(rbac, ALICE, "get", path="/openapi/v3")
-    assert not allowed(rbac, ALICE, "get", path="/metrics")
-    assert allowed(rbac, ALICE, "create", "selfsubjectreviews", api_group="authentication.k8s.io")
+        assert allowed(authorizer, ANONYMOUS, "get", path=path)
+    assert not allowed(authorizer, ANONYMOUS, "get", path="/api")
+    assert allowed(authorizer, ALICE, "get", path="/api")
+    assert allowed(authorizer, ALICE, "get", path="/openapi/v3")
+    assert not allowed(authorizer, ALICE, "get", path="/metrics")
+    assert allowed(authorizer, ALICE, "create", "selfsubjectreviews", api_group="authentication.k8s.io")
 
 
 def test_default_objects_are_valid_and_fresh() -> None:
@@ -245,19 +269,19 @@ def test_default_objects_are_valid_and_fresh() -> None:
 
 def test_aggregation_follows_labels_and_survives_cycles(source: FakeSource) -> None:
     source.bind("viewer", "view", "User:alice", namespace="n", kind="ClusterRole")
-    rbac = Rbac(source)
-    assert not allowed(rbac, ALICE, "get", "widgets", "n")
+    authorizer = Authorizer(source)
+    assert not allowed(authorizer, ALICE, "get", "widgets", "n")
     label = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
     source.role("widgets", rule("get", "widgets"), labels=label)
-    assert allowed(rbac, ALICE, "get", "widgets", "n")
+    assert allowed(authorizer, ALICE, "get", "widgets", "n")
     source.role("widgets", rule("get", "widgets"), labels={})
-    assert not allowed(rbac, ALICE, "get", "widgets", "n")
+    assert not allowed(authorizer, ALICE, "get", "widgets", "n")
     selector = {"clusterRoleSelectors": [{"matchLabels": {"ring": "1"}}]}
     source.role("one", labels={"ring": "1"}, aggregationRule=selector)
     source.role("two", labels={"ring": "1"}, aggregationRule=selector)
     source.role("three", rule("get", "rings"), labels={"ring": "1"})
     source.bind("ring", "one", "User:alice")
-    assert allowed(rbac, ALICE, "get", "rings")
+    assert allowed(authorizer, ALICE, "get", "rings")
 
 
 @pytest.mark.parametrize(
@@ -280,15 +304,15 @@ def test_label_selectors(operator: str, values: list[str], labels: dict[str, str
 
 
 def test_many_decisions_do_not_pile_up(source: FakeSource) -> None:
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     for number in range(20_000):
-        rbac.decide(Attributes(ALICE, "get", path=f"/{number}"))
-    assert len(rbac._decisions) <= 8192
+        authorizer.decide(Attributes(ALICE, "get", path=f"/{number}"))
+    assert len(authorizer._decisions) <= 8192
 
 
 def test_close_ends_the_subscriptions(source: FakeSource) -> None:
-    rbac = Rbac(source)
-    rbac.close()
+    authorizer = Authorizer(source)
+    authorizer.close()
     assert not any(source.callbacks.values())
 
 
@@ -300,23 +324,23 @@ ROLE = {"metadata": {"name": "esc", "namespace": "n"}, "rules": [rule("get list"
 def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
     source.role("some", rule("get list", "pods"), rule("create", "roles", "rbac.authorization.k8s.io"), namespace="n")
     source.bind("some", "some", "User:alice", namespace="n")
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     with pytest.raises(ApiError) as caught:
-        check_escalation(rbac, ALICE, "roles", "n", ROLE)
+        check_escalation(authorizer, ALICE, "roles", "n", ROLE)
     assert caught.value.message == (
         'roles.rbac.authorization.k8s.io "esc" is forbidden: user "alice" (groups=["system:authenticated"]) is attempting '
         'to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}'
     )
     # What one has may be granted.
-    check_escalation(rbac, ALICE, "roles", "n", {"metadata": {"name": "x"}, "rules": [rule("get", "pods")]})
+    check_escalation(authorizer, ALICE, "roles", "n", {"metadata": {"name": "x"}, "rules": [rule("get", "pods")]})
     # Members of system:masters, and who may escalate, are free.
-    check_escalation(rbac, LOOPBACK_USER, "roles", "n", ROLE)
+    check_escalation(authorizer, LOOPBACK_USER, "roles", "n", ROLE)
     source.role("free", rule("escalate", "roles", "rbac.authorization.k8s.io", names="esc"), namespace="n")
     source.bind("free", "free", "User:alice", namespace="n")
-    check_escalation(rbac, ALICE, "roles", "n", ROLE, {**ROLE, "rules": []})
+    check_escalation(authorizer, ALICE, "roles", "n", ROLE, {**ROLE, "rules": []})
     # On create there is no name yet that a right could be limited to.
     with pytest.raises(ApiError):
-        check_escalation(rbac, ALICE, "roles", "n", ROLE)
+        check_escalation(authorizer, ALICE, "roles", "n", ROLE)
 
 
 @pytest.mark.parametrize(
@@ -329,39 +353,39 @@ def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
 )
 def test_every_change_of_a_role_needs_its_rights(source: FakeSource, metadata: dict[str, Any]) -> None:
     """Its labels decide into which aggregated roles its rules go."""
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     old = source.objects["clusterroles.rbac.authorization.k8s.io"]["", "cluster-admin"]
     with pytest.raises(ApiError) as caught:
-        check_escalation(rbac, ALICE, "clusterroles", "", {**old, "metadata": metadata}, old)
+        check_escalation(authorizer, ALICE, "clusterroles", "", {**old, "metadata": metadata}, old)
     assert caught.value.code == 403
     # What the garbage collector changes gives nothing away.
     collected = {**old["metadata"], "finalizers": ["a/b"], "ownerReferences": [{"uid": "x"}], "resourceVersion": "7"}
-    check_escalation(rbac, ALICE, "clusterroles", "", {**old, "metadata": collected}, old)
+    check_escalation(authorizer, ALICE, "clusterroles", "", {**old, "metadata": collected}, old)
 
 
 def test_aggregation_needs_everything(source: FakeSource) -> None:
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     role = {"metadata": {"name": "all"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
     plain = {"metadata": {"name": "all"}}
     for new, old in ((role, None), (role, plain), (plain, role)):
         with pytest.raises(ApiError, match="must have cluster-admin privileges to use the aggregationRule"):
-            check_escalation(rbac, ALICE, "clusterroles", "", new, old)
+            check_escalation(authorizer, ALICE, "clusterroles", "", new, old)
     source.bind("root", "cluster-admin", "User:alice")
-    check_escalation(rbac, ALICE, "clusterroles", "", role)
+    check_escalation(authorizer, ALICE, "clusterroles", "", role)
 
 
 def test_the_work_of_a_check_does_not_grow_with_the_product_of_lists(source: FakeSource) -> None:
     source.role("some", rule("get list", "pods"))
     source.bind("some", "some", "User:alice")
-    rbac = Rbac(source)
+    authorizer = Authorizer(source)
     values = [f"v{number}" for number in range(2000)]
     huge = {"apiGroups": values, "resources": values, "verbs": values, "resourceNames": values}
     role = {"metadata": {"name": "huge"}, "rules": [huge]}
     with pytest.raises(ApiError, match="not currently held") as caught:
-        check_escalation(rbac, ALICE, "clusterroles", "", role)
+        check_escalation(authorizer, ALICE, "clusterroles", "", role)
     assert len(caught.value.message) < 200_000
     source.bind("root", "cluster-admin", "User:alice")
-    check_escalation(rbac, ALICE, "clusterroles", "", role)
+    check_escalation(authorizer, ALICE, "clusterroles", "", role)
 
 
 def binding(role: str, kind: str = "ClusterRole", **more: Any) -> dict[str, Any]:
@@ -375,27 +399,27 @@ def binding(role: str, kind: str = "ClusterRole", **more: Any) -> dict[str, Any]
 
 def test_binding_a_role_needs_its_rights_or_bind(source: FakeSource) -> None:
     source.bind("editor", "edit", "User:alice", namespace="n", kind="ClusterRole")
-    rbac = Rbac(source)
-    check_escalation(rbac, ALICE, "rolebindings", "n", binding("view"))
+    authorizer = Authorizer(source)
+    check_escalation(authorizer, ALICE, "rolebindings", "n", binding("view"))
     with pytest.raises(ApiError) as caught:
-        check_escalation(rbac, ALICE, "rolebindings", "n", binding("cluster-admin"))
+        check_escalation(authorizer, ALICE, "rolebindings", "n", binding("cluster-admin"))
     assert caught.value.code == 403
     with pytest.raises(ApiError) as caught:
-        check_escalation(rbac, ALICE, "rolebindings", "n", binding("nope", "Role"))
+        check_escalation(authorizer, ALICE, "rolebindings", "n", binding("nope", "Role"))
     assert caught.value.message == 'roles.rbac.authorization.k8s.io "nope" not found'
     with pytest.raises(ApiError):
-        check_escalation(rbac, ALICE, "clusterrolebindings", "", binding("view"))
+        check_escalation(authorizer, ALICE, "clusterrolebindings", "", binding("view"))
     source.role(
         "binder", rule("bind", "clusterroles", "rbac.authorization.k8s.io", names="cluster-admin"), namespace="n"
     )
     source.bind("binder", "binder", "User:alice", namespace="n")
-    check_escalation(rbac, ALICE, "rolebindings", "n", binding("cluster-admin"))
+    check_escalation(authorizer, ALICE, "rolebindings", "n", binding("cluster-admin"))
     old = binding("admin")
     finalized = {**old, "metadata": {**old["metadata"], "finalizers": ["a/b"]}}
-    check_escalation(rbac, ALICE, "rolebindings", "n", finalized, old)
+    check_escalation(authorizer, ALICE, "rolebindings", "n", finalized, old)
     for change in (
         {"subjects": [{"kind": "User", "name": "alice"}]},
         {"metadata": {"name": "rb", "labels": {"x": "y"}}},
     ):
         with pytest.raises(ApiError):
-            check_escalation(rbac, ALICE, "rolebindings", "n", {**old, **change}, old)
+            check_escalation(authorizer, ALICE, "rolebindings", "n", {**old, **change}, old)

@@ -9,7 +9,7 @@ import pytest
 
 from hatchway.cluster.auth.authenticators import Authenticator, Identity
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
-from hatchway.cluster.auth.rbac import Rbac
+from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
 from hatchway.cluster.auth.serviceaccounts import ISSUER
 from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
@@ -46,7 +46,7 @@ def reviews(authenticator: Authenticator, source: FakeSource) -> Reviews:
         },
     )
     source.put("nodes", {"metadata": {"name": "node-1", "uid": "n1"}})
-    return Reviews(authenticator, Rbac(source), source)
+    return Reviews(authenticator, Authorizer(source), source)
 
 
 async def ask(

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hatchway.cluster.auth import credentials, tokens
+from hatchway.cluster.auth import credentialfiles, tokens
 from hatchway.cluster.auth.authenticators import Authenticator
 from hatchway.cluster.auth.pki import Pki, load_key
 from hatchway.cluster.auth.serviceaccounts import ISSUER, ServiceAccountTokens, split_username
@@ -175,8 +175,8 @@ def test_a_long_token_is_not_looked_at() -> None:
 
 
 def test_the_administrators_token_is_kept(state: StateDir) -> None:
-    token = credentials.admin_token(state)
-    assert credentials.admin_token(state) == token
+    token = credentialfiles.ensure_admin_token(state)
+    assert credentialfiles.ensure_admin_token(state) == token
     assert state.tokens_file.stat().st_mode & 0o777 == 0o600
     assert tokens.parse_static(state.tokens_file)[tokens.sha256(token)] == UserInfo(
         "kubernetes-admin", ("system:masters",)
@@ -185,15 +185,15 @@ def test_the_administrators_token_is_kept(state: StateDir) -> None:
 
 def test_minting_needs_a_started_cluster(state: StateDir) -> None:
     with pytest.raises(HatchwayError, match="no certificates"):
-        credentials.mint_token(state, user="ada", groups=[], seconds=60)
+        credentialfiles.mint_token(state, user="ada", groups=[], seconds=60)
 
 
 def test_minting(state: StateDir, authenticator: Authenticator) -> None:
-    token = credentials.mint_token(state, user="ada", groups=["devs"], seconds=60)
+    token = credentialfiles.mint_token(state, user="ada", groups=["devs"], seconds=60)
     found = authenticator.authenticate_token(token)
     assert found.user == UserInfo("ada", ("devs", "system:authenticated"))
     with pytest.raises(HatchwayError):
-        credentials.mint_token(state, user="", groups=[], seconds=60)
+        credentialfiles.mint_token(state, user="", groups=[], seconds=60)
 
 
 @pytest.mark.parametrize(

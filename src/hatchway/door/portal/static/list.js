@@ -128,8 +128,7 @@ const synced = (kind) => arrived && (complete || items[kind].size);
 // Searching
 
 const words = () => search.value.toLowerCase().split(/\s+/).filter(Boolean);
-// Before everything was listed once a service may only seem to have no endpoints.
-const needsAttention = (item) => item.state === "partly" || item.state === "down" || (item.lacking && complete);
+const needsAttention = (item) => ["partly", "down", "lacking"].includes(stateOf(item));
 const matches = (item, wanted) => wanted.every((word) => hay.get(item.key).includes(word));
 
 /** Show what matches, count, and say so where nothing does. */
@@ -162,13 +161,33 @@ function refresh() {
     group.section.hidden = !shown;
     group.count.textContent = shown;
     group.bad.hidden = !trouble;
-    group.bad.textContent = `${trouble} not ready`;
+    group.bad.textContent = `${trouble} need${trouble === 1 ? "s" : ""} attention`;
   }
+  widths();
   byId("attention-count").textContent = bad;
   byId("attention").hidden = !bad && !attention;
   notices();
   empty(counts);
   return counts[tab];
+}
+
+// Pixels that a character of a name and of a host name takes, and what the columns of both may take at most.
+const NAME_PIXELS = 7.9, HOST_PIXELS = 7.3, NAME_MOST = 420, HOST_MOST = 720;
+
+// The few that are longer than so large a part of all do not take the room of the others: they are wrapped.
+const FITTING = 0.93;
+
+/** Give names and host names the room that they need, as far as there is any; nothing is cut. */
+function widths() {
+  const names = [], hosts = [];
+  for (const item of items[tab].values()) {
+    names.push(item.name.length + (item.title ? item.title.length + 1 : 0));
+    const shown = item.url ? shortUrl(item.url) : forwardOf(item) && "$ " + forwardOf(item);
+    if (shown) hosts.push(shown.length + (item.ports.some((port) => port.url === item.url && port.needs) ? 20 : 0));
+  }
+  const fitting = (lengths) => lengths.sort((a, b) => a - b)[Math.ceil(lengths.length * FITTING) - 1] || 0;
+  list.style.setProperty("--who", Math.min(NAME_MOST, Math.ceil(fitting(names) * NAME_PIXELS) + 8) + "px");
+  list.style.setProperty("--where", Math.min(HOST_MOST, Math.ceil(fitting(hosts) * HOST_PIXELS) + 4) + "px");
 }
 
 function refreshSoon() {

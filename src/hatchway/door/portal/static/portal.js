@@ -6,10 +6,10 @@ function alerts() {
   const state = about?.state;
   const out = [];
   if (doorAway) {
-    out.push(h("div", { "data-k": "door" }, h("p", {}, h("span.dot.down"), h("b", {}, "The door does not answer."), h("span", {}, "Is ", h("code", {}, "hatchway proxy"), " still running? This page tries again by itself."))));
+    out.push(h("div", { "data-k": "door" }, h("p", {}, h("span.dot.down", { "aria-hidden": "true" }), h("b", {}, "The door does not answer."), h("span", {}, "Is ", h("code", {}, "hatchway proxy"), " still running? This page tries again by itself."))));
   } else if (state?.phase === "away") {
     const since = state.since ? ` What you see is from ${new Date(state.since * 1000).toLocaleTimeString()}.` : "";
-    out.push(h("div", { "data-k": "away" }, h("p", {}, h("span.dot.down"), h("b", {}, "The cluster does not answer."), h("span", {}, `Trying again by itself.${since}`), state.reason && h("code.reason", {}, state.reason), state.hint && h("span", {}, state.hint))));
+    out.push(h("div", { "data-k": "away" }, h("p", {}, h("span.dot.down", { "aria-hidden": "true" }), h("b", {}, "The cluster does not answer."), h("span", {}, `Trying again by itself.${since}`), state.reason && h("code.reason", {}, state.reason), state.hint && h("span", {}, state.hint))));
   }
   morph(byId("alerts"), h("div.alerts", { id: "alerts", role: "alert" }, ...out));
 }
@@ -59,9 +59,12 @@ function follow() {
   source?.close();
   source = new EventSource("/-/hatchway/events");
   source.addEventListener("about", (event) => {
+    const before = complete;
     about = JSON.parse(event.data);
     // One that is away has what it saw before.
     if (about.state.phase !== "away") complete = about.state.phase === "live";
+    // Rows that were made before look different now.
+    if (before !== complete) for (const item of items[tab].values()) show(item);
     doorAway = false;
     wait = 500;
     header();
@@ -136,6 +139,12 @@ function toggle(element, open = !opened.has(element.dataset.key)) {
   show(items[tab].get(key));
 }
 
+/** Open a row's details at the field for a port. */
+function typePort(element) {
+  toggle(element, true);
+  element.querySelector(".openport input:not([type=hidden])")?.focus();
+}
+
 function select(kind, focus = false) {
   if (kind === tab) return;
   tab = kind;
@@ -155,7 +164,7 @@ function setAttention(value) {
   attention = value;
   byId("attention").setAttribute("aria-pressed", value);
   const count = refresh();
-  say(value ? `${count} ${tab} not ready` : `${count} ${tab}`);
+  say(value ? `${count} ${tab} that need attention` : `${count} ${tab}`);
 }
 
 function clear() {
@@ -214,11 +223,11 @@ document.addEventListener("focusout", () => showTip(null));
 document.addEventListener("scroll", () => tipFor && showTip(tipFor.matches(":hover, :focus-visible") ? tipFor : null), { passive: true });
 
 document.addEventListener("click", (event) => {
-  const hit = event.target.closest("[data-copy],[data-toggle],[data-fold],[data-tab],[data-clear],[data-goto]");
+  const hit = event.target.closest("[data-copy],[data-toggle],[data-fold],[data-tab],[data-clear],[data-goto],[data-openport]");
   if (!hit) {
     const line = event.target.closest(".line");
     // A click on a row's empty parts opens it; one that ends a selection of text does not.
-    if (line && !event.target.closest("a, button") && getSelection().isCollapsed) toggle(line.parentElement);
+    if (line && !event.target.closest("a, button, input, select, label") && getSelection().isCollapsed) toggle(line.parentElement);
     return;
   }
   const { copy: text, fold, tab: kind, goto } = hit.dataset;
@@ -231,6 +240,7 @@ document.addEventListener("click", (event) => {
     hit.setAttribute("aria-expanded", String(!folded.has(fold)));
   } else if (kind) select(kind);
   else if (goto) select(goto, true);
+  else if (hit.dataset.openport !== undefined) typePort(hit.closest("li.row"));
   else if (hit.dataset.clear !== undefined) { clear(); search.focus(); }
   else toggle(hit.closest("li.row"));
 });
@@ -253,6 +263,11 @@ document.addEventListener("keydown", (event) => {
   const at = target.closest?.("li.row") || null;
   const typing = target === search;
   const main = target.classList?.contains("main");
+  // A field of a row takes its keys; Escape leaves it.
+  if (target.matches?.("li.row :is(input, select)")) {
+    if (key === "Escape") focusRow(at);
+    return;
+  }
   let done = true;
   if (key === "Escape") {
     if (search.value || attention) clear();
@@ -281,6 +296,8 @@ document.addEventListener("keydown", (event) => {
   else if (key === "ArrowRight" && at) toggle(at, true);
   else if (key === "ArrowLeft" && at) { toggle(at, false); if (!main) focusRow(at); }
   else if (key === "c" && at) copyFrom(linkOf(items[tab].get(at.dataset.key)));
+  else if (key === "o" && at) typePort(at);
+  else if (key === "l" && at) at.querySelector(".logs")?.click();
   else if (key === "p" && at) {
     const path = items[tab].get(at.dataset.key).ports.find((port) => port.path)?.path;
     if (path) copyFrom(path);

@@ -1,0 +1,12 @@
+"""The cluster's name server: the image `hatchway/dns` (`python -m hatchway.addons.dns`).
+
+zone.py              the names that exist, from Services, EndpointSlices and Namespaces; pure
+dnsquery.py          parses a query; pure
+message.py           makes the answer to a query; pure
+server.py            UDP and TCP sockets
+outsideresolvers.py  forwards queries for names outside the cluster
+monitoring.py        /health, /ready, /metrics
+
+Behaviour: the specification "Kubernetes DNS-Based Service Discovery" 1.1.0 and, where it is silent, CoreDNS'
+`plugin/kubernetes`.
+"""

@@ -1,0 +1,157 @@
+"""Forwards names outside the cluster to the resolvers of /etc/resolv.conf, as CoreDNS' `forward . /etc/resolv.conf`.
+
+Pods in a private network have no route to the outside, and their programs should get an error at once. So no query
+waits for a resolver that may be unreachable: each resolver is probed in the background, before its first query and
+after a failure. Only resolvers that have answered their last probe get queries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_UDP_SECONDS, _TCP_SECONDS = 1.5, 3.0
+_PROBE_AGAIN_SECONDS = 5.0
+_AT_ONCE = 200
+# A query for the root's name servers, which every resolver knows.
+_PROBE = bytes.fromhex("0000 0100 0001 0000 0000 0000 00 0002 0001")
+
+
+class NoResolver(Exception):
+    """No resolver outside the cluster has answered."""
+
+
+@dataclass(slots=True)
+class _OutsideResolver:
+    address: tuple[str, int]
+    up: bool = False
+    # The time of the last probe (the event loop's clock), and the task of a probe.
+    probed: float = float("-inf")
+    probe: asyncio.Task[None] | None = None
+
+
+class OutsideResolvers:
+    """Resolvers outside the cluster, used in the given order; call `close` at the end.
+
+    Args:
+        servers: addresses with ports.
+    """
+
+    def __init__(self, servers: Iterable[tuple[str, int]]) -> None:
+        self._servers = [_OutsideResolver(address) for address in servers]
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def start(self) -> None:
+        """Probe all resolvers; this takes at most as long as one query."""
+        await asyncio.gather(*(self._probe(server) for server in self._servers))
+
+    async def close(self) -> None:
+        """End the probes that are under way."""
+        tasks = [server.probe for server in self._servers if server.probe is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ask(self, query: bytes, *, tcp: bool) -> bytes:
+        """Send a query to the resolvers, one after the other; return the first answer. Raises NoResolver."""
+        if self._slots.locked():
+            raise NoResolver("too many queries are under way")
+        async with self._slots:
+            for server in self._servers:
+                if not server.up:
+                    self._probe_soon(server)
+                    continue
+                try:
+                    answer = await (_ask_tcp if tcp else _ask_udp)(server.address, query)
+                except (OSError, EOFError, TimeoutError):
+                    # Only a probe decides whether the resolver is up. Otherwise one client could disable it for all
+                    # others, by a name whose own servers are slow, or by TCP where the resolver does not accept it.
+                    self._probe_soon(server)
+                    continue
+                return query[:2] + answer[2:]
+        raise NoResolver("no resolver outside the cluster can be reached")
+
+    def _probe_soon(self, server: _OutsideResolver) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - server.probed >= _PROBE_AGAIN_SECONDS and (server.probe is None or server.probe.done()):
+            server.probe = loop.create_task(self._probe(server), name=f"probe of {server.address[0]}")
+
+    async def _probe(self, server: _OutsideResolver) -> None:
+        server.probed = asyncio.get_running_loop().time()
+        try:
+            await _ask_udp(server.address, _PROBE)
+        except (OSError, TimeoutError):
+            server.up = False
+        else:
+            server.up = True
+
+
+def read_servers(path: Path, own: str = "") -> list[tuple[str, int]]:
+    """Return the nameservers of a resolv.conf, without this server's own address, to avoid a loop."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        # Without the file there is no resolver.
+        return []
+    words = (line.split() for line in text.splitlines())
+    return [(found[1], 53) for found in words if len(found) > 1 and found[0] == "nameserver" and found[1] != own]
+
+
+class _UdpLookup(asyncio.DatagramProtocol):
+    def __init__(self, wanted: bytes) -> None:
+        self._wanted = wanted
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        # Only an answer with this id and this question counts; upper and lower case do not matter.
+        length = len(self._wanted)
+        genuine = len(data) >= length and data[:2] == self._wanted[:2] and data[2] & 0x80
+        if genuine and data[12:length].lower() == self._wanted[12:].lower() and not self.answer.done():
+            self.answer.set_result(data)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(exc)
+
+
+async def _ask_udp(server: tuple[str, int], query: bytes) -> bytes:
+    asked = secrets.token_bytes(2) + query[2:]
+    loop = asyncio.get_running_loop()
+    transport, exchange = await loop.create_datagram_endpoint(
+        lambda: _UdpLookup(asked[: _question_end(asked)]), remote_addr=server
+    )
+    try:
+        transport.sendto(asked)
+        async with asyncio.timeout(_UDP_SECONDS):
+            return await exchange.answer
+    finally:
+        transport.close()
+
+
+async def _ask_tcp(server: tuple[str, int], query: bytes) -> bytes:
+    asked = secrets.token_bytes(2) + query[2:]
+    async with asyncio.timeout(_TCP_SECONDS):
+        reader, writer = await asyncio.open_connection(*server)
+        try:
+            writer.write(len(asked).to_bytes(2, "big") + asked)
+            length = int.from_bytes(await reader.readexactly(2), "big")
+            answer = await reader.readexactly(length)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+    if len(answer) < 12 or answer[:2] != asked[:2]:
+        raise EOFError("the answer belongs to another question")
+    return answer
+
+
+def _question_end(query: bytes) -> int:
+    """Return the offset where the question of a well-formed query ends."""
+    offset = 12
+    while query[offset]:
+        offset += 1 + query[offset]
+    return offset + 5

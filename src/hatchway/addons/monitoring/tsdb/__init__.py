@@ -1,0 +1,1 @@
+"""The time-series store: series by labels, samples in compressed chunks, a journal that survives `kill -9`."""

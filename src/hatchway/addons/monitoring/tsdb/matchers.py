@@ -1,0 +1,80 @@
+"""Label matchers: `=`, `!=`, `=~`, `!~` (`model/labels/matcher.go` of Prometheus)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hatchway.goregexp import Expression, ExpressionError
+
+MatchType = Literal["=", "!=", "=~", "!~"]
+# `goregexp` limits the memory of an expression, and matching is linear in the text; this limits the time to compile it.
+_LONGEST = 16 * 1024
+
+__all__ = ["ExpressionError", "MatchType", "Matcher"]
+
+
+# RE2's messages: (Go's message, True if Go shows the whole expression).
+_GO_WORDS = {
+    "missing )": ("missing closing )", True),
+    "unexpected )": ("unexpected )", True),
+    "missing ]": ("missing closing ]", False),
+    "no argument for repetition operator": ("missing argument to repetition operator", False),
+    "bad repetition operator": ("invalid nested repetition operator", False),
+    "invalid repetition size": ("invalid repeat count", False),
+    "invalid perl operator": ("invalid or unsupported Perl syntax", False),
+}
+
+
+def whole_expression(source: str, *, capture: bool = False) -> Expression:
+    """Return an expression that matches only whole texts. Raises ExpressionError with Go's message."""
+    if len(source) > _LONGEST:
+        raise ExpressionError(f"the expression is longer than {_LONGEST} characters")
+    found = _compiled(f"^(?:{source})$", capture)
+    # Compile the source without the group, too: `a)(b` is an error, but inside the group it would not be.
+    _compiled(source, False)
+    return found
+
+
+def _compiled(text: str, capture: bool) -> Expression:
+    try:
+        return Expression(text, capture=capture)
+    except ExpressionError as error:
+        words, _, where = str(error).partition(": ")
+        shown, all_of_it = _GO_WORDS.get(words, (words, False))
+        raise ExpressionError(f"{shown}: `{text if all_of_it else where}`") from error
+
+
+class Matcher:
+    """Matches the value of a label. A missing label has the value "".
+
+    Regular expressions have Go's syntax and match whole values.
+
+    Raises:
+        ExpressionError: the expression is malformed.
+    """
+
+    __slots__ = ("_expression", "matches_empty", "name", "type", "value")
+
+    def __init__(self, type: MatchType, name: str, value: str) -> None:
+        self.type: MatchType = type
+        self.name = name
+        self.value = value
+        self._expression: Expression | None = None
+        if type in ("=~", "!~"):
+            self._expression = whole_expression(value)
+        self.matches_empty = self.matches("")
+
+    def matches(self, value: str) -> bool:
+        """Return True when the value matches."""
+        match self.type:
+            case "=":
+                return value == self.value
+            case "!=":
+                return value != self.value
+            case "=~":
+                return self._expression is not None and self._expression.matches(value)
+            case "!~":
+                return self._expression is None or not self._expression.matches(value)
+
+    def __repr__(self) -> str:
+        return f"Matcher({self.name}{self.type}{self.value!r})"

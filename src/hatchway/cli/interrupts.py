@@ -1,0 +1,39 @@
+"""Ctrl-C while a command is still being imported.
+
+Python raises KeyboardInterrupt wherever it is. In the midst of an import that can be a callback whose exceptions are
+printed and lost. Nothing has been begun yet at that time, so the process may end on the spot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+# As shells have it: 128 + SIGINT.
+EXIT_CODE = 130
+
+
+def _quit(_number: int, _frame: FrameType | None) -> None:
+    os._exit(EXIT_CODE)
+
+
+@contextlib.contextmanager
+def quitting() -> Iterator[None]:
+    """Let Ctrl-C end the process at once while the block runs, unless it is ignored (in a background job)."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _quit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def leave_quietly() -> None:
+    """Make another Ctrl-C end the process silently, for a command that has finished its work."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,58 @@
+"""Asks before it makes a relay pod: no pod is made in somebody's cluster without consent."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import click
+
+from hatchway.errors import HatchwayError
+from hatchway.kube.overrides import ChosenCluster
+from hatchway.printable import printable
+from hatchway.route.relayoptions import ORPHAN_SECONDS, RIGHTS, RelayOptions
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRequest:
+    """The options of the command line. namespace: "" for the targets'; yes: nothing is asked."""
+
+    image: str
+    namespace: str
+    yes: bool
+
+
+def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -> RelayOptions:
+    """Say which pod is made where and with which rights, and ask whether it may be.
+
+    namespace: of the option -n; None without that option.
+
+    Raises:
+        HatchwayError: no person can be asked, because there is no terminal.
+        click.Abort: the answer is no.
+    """
+    from hatchway.kube import contexts
+
+    found = contexts.load(*cluster)
+    options = RelayOptions(wanted.image, wanted.namespace or namespace or found.namespace)
+    for line in describe(options, found.label):
+        click.echo(printable(line), err=True)
+    if not wanted.yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise HatchwayError("a relay pod is made only with the user's consent", "add --yes to give it")
+        click.confirm("Make it?", abort=True, err=True)
+    click.echo("Starting it ...", err=True)
+    return options
+
+
+def describe(options: RelayOptions, label: str) -> list[str]:
+    """Return the lines that are printed before the question. label: the cluster, for people."""
+    rights = "; ".join(
+        f"{', '.join(verbs)} on {resource}{f'/{part}' if part else ''}" for verbs, resource, part in RIGHTS
+    )
+    return [
+        f"--relay makes a pod in namespace {options.namespace} of {label}:",
+        f"  image   {options.image}, unprivileged, without an account of the API",
+        f"  rights  yours: {rights}",
+        f"  end     with this command; {ORPHAN_SECONDS} s after this command was killed or has lost the cluster",
+    ]

@@ -1,0 +1,202 @@
+"""The shapes that the objects of all add-ons have in common.
+
+Names, labels and ports are those of kubeadm's CoreDNS and of the cluster add-ons fluentd-elasticsearch and
+cluster-monitoring, so that `kubectl cluster-info` and the documentation's examples find them. `kubernetes.io/name` is
+what cluster-info prints. Fields are left out when a user's change of them should stay after a restart (a Service's
+type or a Deployment's number of replicas, for example).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hatchway import __version__
+from hatchway.kube.api import Object
+from hatchway.kube.clusterinfo import NAMESPACE
+from hatchway.kube.wellknown import CONTROL_PLANE
+
+__all__ = [
+    "APP",
+    "DEPLOYMENTS",
+    "NAMESPACE",
+    "RBAC",
+    "READ",
+    "WATCH",
+    "Manifest",
+    "account_with_role",
+    "built_in_service",
+    "cluster_role",
+    "container",
+    "deployment",
+    "first_use_role",
+    "http_probe",
+    "pod_spec",
+    "port",
+    "role_binding",
+    "rule",
+    "service",
+]
+
+DEPLOYMENTS: Final = "deployments.apps"
+RBAC: Final = "rbac.authorization.k8s.io"
+# The label by which Services and Deployments find the pods of an add-on.
+APP: Final = "k8s-app"
+READ: Final = ["get", "list", "watch"]
+WATCH: Final = ["list", "watch"]
+_TOLERATIONS: Final = [
+    {"key": "CriticalAddonsOnly", "operator": "Exists"},
+    {"key": CONTROL_PLANE, "effect": "NoSchedule"},
+]
+
+# A resource, as `Client` spells it, and an object of it.
+Manifest = tuple[str, Object]
+
+
+def container(name: str, image: str, memory: str, ports: list[Object], probe: Object, **fields: object) -> Object:
+    """Return an add-on's only container.
+
+    image: without its registry path and tag: those of this release. memory: what it requests. fields: more fields.
+    """
+    return {
+        "name": name,
+        "image": f"hatchway/{image}:{__version__}",
+        "imagePullPolicy": "IfNotPresent",
+        "resources": {"requests": {"cpu": "100m", "memory": memory}},
+        "ports": ports,
+        "readinessProbe": probe,
+        **fields,
+    }
+
+
+def port(number: int, name: str = "", protocol: str = "TCP") -> Object:
+    """Return a container's port."""
+    found: Object = {"containerPort": number, "protocol": protocol}
+    return {"name": name, **found} if name else found
+
+
+def http_probe(path: str, number: int, scheme: str = "HTTP") -> Object:
+    """Return a probe that is run every second, because `hatchway up` and first users wait until add-ons are ready."""
+    return {
+        "httpGet": {"path": path, "port": number, "scheme": scheme},
+        "periodSeconds": 1,
+        "timeoutSeconds": 2,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+    }
+
+
+def pod_spec(only: Object, *, account: str = "", **fields: object) -> Object:
+    """Return the spec of an add-on's pod, which may run on every node.
+
+    only: its container. account: its service account; "" for a pod that does not use the API. fields: more fields.
+    """
+    identity: Object = {"serviceAccountName": account} if account else {"automountServiceAccountToken": False}
+    return {**identity, "tolerations": _TOLERATIONS, "containers": [only], **fields}
+
+
+def deployment(name: str, pod: Object, **strategy: object) -> Manifest:
+    """Return a Deployment. strategy: the fields of its rolling update; none: one pod ends before the next starts."""
+    labels = {APP: name}
+    how = {"type": "RollingUpdate", "rollingUpdate": strategy} if strategy else {"type": "Recreate"}
+    return DEPLOYMENTS, {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "strategy": how,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def service(
+    name: str,
+    ports: list[Object],
+    *,
+    app: str = "",
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    **spec: str,
+) -> Manifest:
+    """Return a Service. app: the value of the pods' label APP; "" for the name. spec: more fields."""
+    metadata: Object = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "labels": {APP: app or name} if labels is None else labels,
+    }
+    if annotations:
+        metadata["annotations"] = annotations
+    return "services", {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"selector": {APP: app or name}, "ports": ports, **spec},
+    }
+
+
+def built_in_service(
+    name: str, ports: list[Object], *, app: str = "", annotations: dict[str, str] | None = None, **spec: str
+) -> Manifest:
+    """Return a Service that cluster-info lists. Parameters: as those of `service`."""
+    labels = {APP: name, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": name}
+    return service(name, ports, app=app, labels=labels, annotations=annotations, **spec)
+
+
+def rule(group: str, resources: list[str], verbs: list[str]) -> Object:
+    """Return a rule of a role. group: the API group."""
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+
+
+def account_with_role(
+    account: str, roles: dict[str, list[Object]], labels: dict[str, str] | None = None
+) -> list[Manifest]:
+    """Return a service account, ClusterRoles, and the binding of each to the account. roles: their rules, by name."""
+    metadata: Object = {"name": account, "namespace": NAMESPACE, **({"labels": labels} if labels else {})}
+    return [
+        ("serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
+        *(cluster_role(role, rules, labels) for role, rules in roles.items()),
+        *(role_binding(role, account, labels) for role in roles),
+    ]
+
+
+def cluster_role(name: str, rules: list[Object], labels: dict[str, str] | None = None) -> Manifest:
+    """Return a ClusterRole."""
+    metadata = {"name": name, **({"labels": labels} if labels else {})}
+    return f"clusterroles.{RBAC}", {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": metadata,
+        "rules": rules,
+    }
+
+
+def first_use_role(name: str) -> list[Manifest]:
+    """Return what lets the service proxy start a Deployment that starts on first use (`cluster/firstuse.py`)."""
+    role, proxy = f"system:{name}-first-use", "system:kube-proxy"
+    metadata: Object = {"name": role, "namespace": NAMESPACE, "labels": {APP: name}}
+    rules = [{**rule("apps", ["deployments/scale"], ["patch"]), "resourceNames": [name]}]
+    reference = {"apiGroup": RBAC, "kind": "Role", "name": role}
+    subjects = [{"apiGroup": RBAC, "kind": "User", "name": proxy}]
+    kinds = {"apiVersion": f"{RBAC}/v1", "metadata": metadata}
+    return [
+        (f"roles.{RBAC}", {"kind": "Role", **kinds, "rules": rules}),
+        (f"rolebindings.{RBAC}", {"kind": "RoleBinding", **kinds, "roleRef": reference, "subjects": subjects}),
+    ]
+
+
+def role_binding(role: str, account: str, labels: dict[str, str] | None = None, *, name: str = "") -> Manifest:
+    """Return what gives a service account a role.
+
+    name: of a RoleBinding in the add-ons' namespace, to a Role there; "" for a ClusterRoleBinding with the role's name.
+    """
+    metadata: Object = {"name": name or role, **({"namespace": NAMESPACE} if name else {})}
+    if labels:
+        metadata["labels"] = labels
+    return f"{'rolebindings' if name else 'clusterrolebindings'}.{RBAC}", {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding" if name else "ClusterRoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": "Role" if name else "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+    }

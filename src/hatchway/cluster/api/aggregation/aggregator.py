@@ -1,0 +1,132 @@
+"""The aggregator's one class for the API server and the controllers; the other files of this folder are its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from hatchway.cluster.api.aggregation.availability import AvailabilityChecks
+from hatchway.cluster.api.aggregation.backends import RemoteBackends
+from hatchway.cluster.api.aggregation.localapis import ensure_local_apis
+from hatchway.cluster.api.aggregation.remoteanswers import decode
+from hatchway.cluster.api.aggregation.remoteapis import RemoteApi, RemoteApis
+from hatchway.cluster.api.aggregation.remoteclient import RemoteClient, RemoteError
+from hatchway.cluster.api.aggregation.remoteproxy import PreparedRemote, RemoteProxy
+from hatchway.cluster.api.connect.endpointslices import IndexedObjects
+from hatchway.cluster.api.connect.resourcelocation import Locator
+from hatchway.cluster.api.describe.remoteversions import RemoteVersion
+from hatchway.cluster.auth.source import StoredObjects
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.errors import service_unavailable
+from hatchway.kube.api import Client
+from hatchway.proxy.routing import RequestHead, Respond
+
+__all__ = ["Aggregator"]
+
+_Answer = TypeVar("_Answer")
+
+_log = logging.getLogger(__name__)
+
+
+class Aggregator:
+    """Routes requests for API groups that other servers serve, and checks which of these servers are available.
+
+    Call `start` in an event loop.
+
+    Args:
+        source: stores the APIServices.
+        objects: reads services and their EndpointSlices.
+        locator: finds the endpoints of services.
+        client: writes APIServices and their conditions.
+        served: returns the (group, version) pairs that this API server serves itself.
+        certificate, key: the files of the front proxy's client certificate.
+        publish: called with all remote versions when one of them has changed.
+    """
+
+    def __init__(
+        self,
+        source: StoredObjects,
+        objects: IndexedObjects,
+        locator: Locator,
+        client: Client,
+        *,
+        served: Callable[[], Iterable[tuple[str, str]]],
+        certificate: Path,
+        key: Path,
+        publish: Callable[[Iterable[RemoteVersion]], None],
+    ) -> None:
+        self._served = served
+        self._client = client
+        self._apis = RemoteApis(source, served())
+        backends = RemoteBackends(locator, certificate, key)
+        self._proxy = RemoteProxy(backends)
+        self._remote = RemoteClient(backends)
+        self._checks = AvailabilityChecks(source, self._apis, objects, self._remote, client, publish)
+        self._task: asyncio.Task[None] | None = None
+        self._local_changed = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to check the remote APIs."""
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._checks.run(), name="APIServices")
+        self._keeping = loop.create_task(self._keep_local(), name="local APIServices")
+
+    def served_changed(self) -> None:
+        """Note that this server serves other versions than before."""
+        self._apis.set_local(self._served())
+        self._local_changed.set()
+
+    async def _keep_local(self) -> None:
+        while True:
+            await self._local_changed.wait()
+            self._local_changed.clear()
+            for problem in await ensure_local_apis(self._client, self._served()):
+                _log.warning("%s", problem)
+
+    async def ensure_local(self) -> list[str]:
+        """Create the APIServices of the groups that this server serves. Return messages about failed writes."""
+        return await ensure_local_apis(self._client, self._served())
+
+    def find(self, group: str, version: str) -> RemoteApi | None:
+        """Return the remote API that serves a version of a group, or None."""
+        return self._apis.find(group, version)
+
+    def find_path(self, path: str) -> RemoteApi | None:
+        """Return the remote API that serves a path without a resource, or None."""
+        return self._apis.find_path(path)
+
+    def prepare(self, head: RequestHead, api: RemoteApi, user: UserInfo) -> PreparedRemote | Respond:
+        """Return how to forward an authorized request to a remote API, or an error answer. Raises nothing."""
+        return self._proxy.prepare(head, api, user)
+
+    async def get_answer(self, group: str, version: str, path: str, user: UserInfo, kind: type[_Answer]) -> _Answer:
+        """Read an object from a remote API as `user`.
+
+        path: below the version, with its query. kind: a type of `remoteanswers`.
+
+        Raises ApiError 503 when the server does not answer, or not with an object.
+        """
+        api = self._apis.find(group, version)
+        if api is None or not api.available:
+            raise service_unavailable("the server is currently unable to handle the request")
+        try:
+            answer = await self._remote.get(api, f"{api.root}{path}", user)
+            if answer.status == 200:
+                return decode(answer.body, kind)
+        except RemoteError as error:
+            raise service_unavailable(f"{api.name}: {error}") from error
+        raise service_unavailable(f"{api.name} answers {answer.status}")
+
+    async def aclose(self) -> None:
+        """End the checks and close all connections."""
+        for task in (self._task, self._keeping):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        await self._remote.aclose()

@@ -1,0 +1,102 @@
+"""Requests for Services that start on first use: they are held until there is an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Protocol
+
+from hatchway.cluster.firstuse import HELD_AT_MOST, HELD_SECONDS, deployment_to_start
+from hatchway.kube.api import Object
+from hatchway.proxy.routing import ProxyError
+
+__all__ = ["FirstStart", "ServiceEndpoints"]
+
+
+class ServiceEndpoints(Protocol):
+    """Reads committed Services and their EndpointSlices, and tells when a slice has changed."""
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """Return an object, or None."""
+        ...
+
+    def endpoint_slices(self, namespace: str, service: str) -> list[Object]:
+        """Return the EndpointSlices of a Service."""
+        ...
+
+    async def wait_for_change(self) -> None:
+        """Return after the next change of any EndpointSlice."""
+        ...
+
+
+class FirstStart:
+    """Starts Services on first use, and holds requests: at most `most`, each for `seconds` at most.
+
+    objects: where Services and their endpoints are looked up. report_use: starts a Deployment, given its name.
+    """
+
+    def __init__(
+        self,
+        objects: ServiceEndpoints,
+        report_use: Callable[[str], None],
+        *,
+        most: int = HELD_AT_MOST,
+        seconds: float = HELD_SECONDS,
+    ) -> None:
+        self._objects = objects
+        self._report_use = report_use
+        self._most = most
+        self._seconds = seconds
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Return how many requests are held."""
+        return self._count
+
+    async def wait_for_port_forward(self, namespace: str, name: str) -> None:
+        """Start a Service that a port-forward is about to use, and return when it has pods that run, or in time.
+
+        Returns at once for all other Services.
+        """
+
+        objects = self._objects
+
+        def is_ready() -> bool:
+            service = objects.get("services", namespace, name)
+            # Its pods are there before the annotation goes.
+            return (
+                service is None
+                or not deployment_to_start(service)
+                or any(
+                    (one.get("conditions") or {}).get("ready")
+                    for piece in objects.endpoint_slices(namespace, name)
+                    for one in piece.get("endpoints") or ()
+                )
+            )
+
+        service = objects.get("services", namespace, name)
+        if service is None or is_ready():
+            return
+        with contextlib.suppress(ProxyError):  # the client then sees that there is no pod
+            await self.wait(deployment_to_start(service), is_ready)
+
+    async def wait(self, deployment: str, is_ready: Callable[[], bool]) -> None:
+        """Start a Deployment, and wait until it is ready.
+
+        Raises:
+            ProxyError: it is not ready in time, or too many requests are held.
+        """
+        self._report_use(deployment)
+        if self._count >= self._most:
+            raise ProxyError("dial", f"{deployment} is being started, and {self._most} requests wait for it already")
+        self._count += 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                while not is_ready():
+                    await self._objects.wait_for_change()
+        except TimeoutError:
+            message = f"{deployment} starts on first use, and is not ready after {self._seconds:.0f} s"
+            raise ProxyError("dial", message) from None
+        finally:
+            self._count -= 1

@@ -1,0 +1,1 @@
+"""Serves the types of CustomResourceDefinitions: their rows follow the stored definitions."""

@@ -1,0 +1,1 @@
+"""Discovery, OpenAPI, and objects shown as tables; imports the registry."""

@@ -1,0 +1,431 @@
+"""The filters that every request to the API server passes before it is answered.
+
+Their order: a request id, the request's meaning, authentication, impersonation, authorization, the limit of requests in
+flight; at the end, the audit log. Requests for connecting subresources (proxy, log) then go to their handlers, those
+for API groups of other servers to these servers, all others to the REST application.
+
+The order is that of apiserver's `pkg/server/config.go` (`DefaultBuildHandlerChain`). Only the first check of a password
+waits here. Nothing is dialed or read from the store before the request is authorized.
+
+A request's `state` holds "user" (UserInfo), "info" (RequestInfo) and "audit_id" for the handlers.
+
+Clients send the same head again and again. A head that was admitted is admitted again without a new check (the
+engine keeps an `AdmittedRequest`, which only requests of the same client share), as long as nothing has changed on
+which the decision depends: no object of the cluster, no credential file, and the credential has not expired. So a
+removed right, a deleted token or an endpoint that is not ready any more takes effect with the next request.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hatchway.cluster.api.aggregation.aggregator import Aggregator
+from hatchway.cluster.api.aggregation.remoteapis import RemoteApi
+from hatchway.cluster.api.connect.answers import status_response
+from hatchway.cluster.api.connect.handler import ConnectRequest, RepeatableForward
+from hatchway.cluster.api.http import requestinfo
+from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
+from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
+from hatchway.cluster.api.http.requestinfo import RequestInfo
+from hatchway.cluster.api.http.watchsocket import accept_watch, is_watch_socket
+from hatchway.cluster.auth import audit
+from hatchway.cluster.auth.authenticators import Authenticator, Identity
+from hatchway.cluster.auth.impersonation import impersonate
+from hatchway.cluster.auth.rbac import PRIVILEGED_GROUP, Authorizer, refusal
+from hatchway.cluster.auth.user import Attributes, UserInfo
+from hatchway.errors import ApiError
+from hatchway.proxy.routing import (
+    AcceptUpgrade,
+    App,
+    ASGIApp,
+    CachedDecision,
+    Decision,
+    Forward,
+    RequestHead,
+    Respond,
+)
+from hatchway.rewrite.stray import stray_target
+
+# Requests that may last for any time are not counted as being in flight (`BasicLongRunningRequestCheck`), nor are those
+# of connecting subresources.
+_LONG_VERBS = frozenset(("watch", "proxy"))
+
+
+class Filters:
+    """The API server's routing function (`route`).
+
+    revision: a function that returns the number of the cluster's last change. Without it, every head is checked anew.
+    connections: the connecting subresources and their handlers. app: serves the REST API. aggregator: finds the API
+    groups of other servers; None when there are none. log, metrics: None to record nothing. max_in_flight: how many
+    requests may be under way at once, not counting long-running ones and those of members of system:masters.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        connections: ConnectRoutes,
+        app: ASGIApp,
+        aggregator: Aggregator | None = None,
+        revision: Callable[[], int] | None = None,
+        log: audit.AuditLog | None = None,
+        metrics: RequestMetrics | None = None,
+        max_in_flight: int = 400,
+    ) -> None:
+        self.authenticator = authenticator
+        self._authorizer = authorizer
+        self._connections = connections
+        self._aggregator = aggregator
+        self._app = App(_stamping(app))
+        self._revision = revision if revision is not None else itertools.count().__next__
+        self._log = log
+        self._metrics = metrics
+        self._max_in_flight = max_in_flight
+        self.in_flight = 0
+
+    def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
+        """Decide on a request.
+
+        The result is an awaitable only when a password must be checked. Clients cause no exceptions.
+        """
+        record, given_id, impersonates = _describe(head)
+        exchange = _FilteredRequest(self, head, record, given_id, time.time())
+        if requestinfo.has_bad_escape(head.path):
+            # Go's HTTP server answers so, before it reads the rest of the request.
+            return exchange.stamp(Respond(400, [(b"Content-Type", b"text/plain; charset=utf-8")], b"400 Bad Request"))
+        try:
+            info = requestinfo.parse(head.method, head.path, head.query)
+            if info.subresource != "proxy" and (belongs := stray_target(head.target, head.headers)) is not None:
+                return exchange.stamp(Respond(307, [(b"Location", belongs)]))
+            _describe_target(record, head, info)
+            identity = self.authenticator.authenticate(head)
+            if isinstance(identity, Identity):
+                admitted = self._admit(exchange, info, identity.user, impersonates)
+                admitted.until = identity.until
+                admitted.revision = self._revision()
+                admitted.credentials = self.authenticator.version
+                decision = self._pass(exchange, admitted)
+                if isinstance(decision, App) and is_watch_socket(head, info.verb):
+                    return accept_watch(decision, head)
+                head.cached = admitted
+                return decision
+        except ApiError as error:
+            return exchange.refuse(error)
+        return self._admit_later(exchange, info, identity, impersonates)
+
+    async def _admit_later(
+        self, exchange: _FilteredRequest, info: RequestInfo, user: Awaitable[UserInfo], impersonates: bool
+    ) -> Decision:
+        try:
+            decision = self._pass(exchange, self._admit(exchange, info, await user, impersonates))
+            if isinstance(decision, App) and is_watch_socket(exchange.head, info.verb):
+                return await accept_watch(decision, exchange.head)
+            return decision
+        except ApiError as error:
+            return exchange.refuse(error)
+
+    def _admit(
+        self, exchange: _FilteredRequest, info: RequestInfo, user: UserInfo, impersonates: bool
+    ) -> AdmittedRequest:
+        """Authorize a request. Raises ApiError 403."""
+        head, record = exchange.head, exchange.record
+        connection = self._connections.find(info)
+        remote = self._remote_api(info)
+        long_running = connection is not None or (info.is_resource and info.verb in _LONG_VERBS)
+        kind = None
+        if self._metrics is not None:
+            kind = self._metrics.kind(info, long_running=long_running)
+            exchange.begin(kind)
+        record.user = user
+        acting = user
+        if impersonates:
+            acting = impersonate(self._authorizer, user, head)
+            if acting is not user:
+                record.impersonated = acting
+        asked = _attributes(info, acting, head, connection)
+        decision = self._authorizer.decide(asked)
+        record.reason = decision.reason
+        if not decision.allowed:
+            record.decision = "forbid"
+            raise refusal(asked, decision.reason)
+        also = connection.connect.also_verb if connection is not None else ""
+        if also and also != asked.verb:
+            asked = replace(asked, verb=also)
+            decision = self._authorizer.decide(asked)
+            if not decision.allowed:
+                record.decision, record.reason = "forbid", decision.reason
+                raise refusal(asked, decision.reason)
+        record.decision = "allow"
+        exchange.recorded = audit.is_recorded(record)
+        limited = not long_running and PRIVILEGED_GROUP not in acting.groups
+        if connection is not None and not connection.serves(info):
+            connection = None
+        return AdmittedRequest(
+            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote
+        )
+
+    def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
+        """Return the API of another server that the request is for; None for one of this server."""
+        if self._aggregator is None:
+            return None
+        if info.is_resource:
+            return self._aggregator.find(info.api_group, info.api_version) if info.api_prefix == "apis" else None
+        return self._aggregator.find_path(info.path)
+
+    def is_unchanged(self, revision: int, credentials: int) -> bool:
+        """Return True while no object has changed since `revision`, and no credential file since `credentials`."""
+        return revision == self._revision() and credentials == self.authenticator.version
+
+    def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
+        """Decide on another request with a head whose admission is still valid."""
+        exchange = _FilteredRequest(self, head, admitted.record, admitted.given_id, time.time())
+        exchange.recorded = admitted.recorded
+        try:
+            if admitted.kind is not None:
+                exchange.begin(admitted.kind)
+            return self._pass(exchange, admitted)
+        except ApiError as error:
+            return exchange.refuse(error)
+
+    def _pass(self, exchange: _FilteredRequest, admitted: AdmittedRequest) -> Decision:
+        """Do what is done for every request, admitted anew or again. Raises ApiError 429."""
+        if admitted.limited:
+            if self.in_flight >= self._max_in_flight:
+                raise _busy()
+            exchange.count()
+        head = exchange.head
+        prepared = admitted.prepared
+        if prepared is not None:
+            head.answer_field = (b"Audit-Id", exchange.audit_id)
+            return prepared.forward()
+        info = admitted.info
+        head.state["user"] = admitted.user
+        head.state["info"] = info
+        if admitted.remote is not None and self._aggregator is not None:
+            return self._prepared(exchange, admitted, self._aggregator.prepare(head, admitted.remote, admitted.user))
+        if admitted.connection is None:
+            return self._app
+        request = ConnectRequest(
+            info.resource, info.namespace, info.name, info.prefix, info.rest, head.method, head.query
+        )
+        return self._prepared(exchange, admitted, admitted.connection.handler.prepare(head, request))
+
+    def _prepared(
+        self,
+        exchange: _FilteredRequest,
+        admitted: AdmittedRequest,
+        found: RepeatableForward | Forward | AcceptUpgrade | Respond,
+    ) -> Decision:
+        """Return a handler's decision with the request's id, and keep what can be used again."""
+        if isinstance(found, (Respond, Forward, AcceptUpgrade)):
+            return exchange.stamp(found)
+        admitted.prepared = found
+        return exchange.stamp(found.forward())
+
+    def finish(self, exchange: _FilteredRequest, status: int) -> None:
+        """Count and record an exchange that is over. status: the status of its answer; 0 without an answer."""
+        now = time.time()
+        if exchange.counted:
+            self.in_flight -= 1
+        if exchange.kind is not None:
+            exchange.kind.end(status, now - exchange.received)
+        elif self._metrics is not None:
+            self._metrics.refused(status)
+        if self._log is not None and exchange.recorded:
+            self._log.write(exchange.record, exchange.audit_id, exchange.received, status, now)
+
+
+@dataclass(slots=True)
+class AdmittedRequest(CachedDecision):
+    """The filters' results for a request, kept for further requests with the same head (see the top of this file).
+
+    Attributes:
+        filters: the filters that admitted it.
+        info: the request's meaning.
+        user: the user for whom it is made.
+        record: its facts for the audit log.
+        given_id: the header Audit-ID of the request.
+        recorded: whether the audit log gets a line for each such request.
+        kind: the series of metrics in which it is counted; None without metrics.
+        limited: whether it counts for the limit of requests in flight.
+        connection: the connecting subresource that it is for, None for the REST application.
+        remote: the API of another server that it is for, or None.
+        prepared: how it is forwarded; None while unknown, and for requests that are not forwarded.
+        until: when the credential expires, in POSIX seconds.
+        revision: the number of the cluster's last change when it was admitted.
+        credentials: the version of the credential files at that time.
+    """
+
+    filters: Filters
+    info: RequestInfo
+    user: UserInfo
+    record: audit.AuditRecord
+    given_id: bytes | None
+    recorded: bool
+    kind: RequestKind | None
+    limited: bool
+    connection: ConnectRoute | None
+    remote: RemoteApi | None = None
+    prepared: RepeatableForward | None = None
+    until: float = 0.0
+    revision: int = 0
+    credentials: int = 0
+
+    def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
+        """Admit the request once more, with an exchange and an audit id of its own (`CachedDecision`)."""
+        filters = self.filters
+        filters.authenticator.reload_changed_files()
+        if time.time() < self.until and filters.is_unchanged(self.revision, self.credentials):
+            return filters.repeat(self, make_head())
+        return None
+
+
+class _FilteredRequest:
+    """One request on its way through the filters. given_id: the header Audit-ID. received: POSIX seconds."""
+
+    __slots__ = (
+        "_filters",
+        "audit_id",
+        "counted",
+        "given_id",
+        "head",
+        "kind",
+        "over",
+        "received",
+        "record",
+        "recorded",
+    )
+
+    def __init__(
+        self, filters: Filters, head: RequestHead, record: audit.AuditRecord, given_id: bytes | None, received: float
+    ) -> None:
+        self._filters = filters
+        self.over = False
+        self.counted = False
+        # A refusal is written to the audit log.
+        self.recorded = True
+        self.kind: RequestKind | None = None
+        self.head = head
+        self.record = record
+        self.given_id = given_id
+        self.received = received
+        self.audit_id = head.state["audit_id"] = audit.audit_id(given_id)
+        head.on_complete = self.complete
+
+    def begin(self, kind: RequestKind) -> None:
+        """Count the request in its series."""
+        if not self.over:
+            self.kind = kind
+            kind.begin()
+
+    def count(self) -> None:
+        if not self.over:
+            self.counted = True
+            self._filters.in_flight += 1
+
+    def complete(self, status: int, _bytes_in: int, _bytes_out: int) -> None:
+        if not self.over:
+            self.over = True
+            self._filters.finish(self, status)
+
+    def refuse(self, error: ApiError) -> Respond:
+        answer = status_response(error)
+        if error.code == 403:
+            answer.headers.append((b"X-Content-Type-Options", b"nosniff"))
+        return self._stamped(answer)
+
+    def _stamped(self, answer: Respond) -> Respond:
+        answer.headers.append((b"Audit-Id", self.audit_id))
+        return answer
+
+    def stamp(self, decision: Decision) -> Decision:
+        """Put the request's id into the answer."""
+        if isinstance(decision, Forward):
+            self.head.answer_field = (b"Audit-Id", self.audit_id)
+        elif isinstance(decision, Respond):
+            self._stamped(decision)
+        elif isinstance(decision, AcceptUpgrade):
+            decision.headers.append((b"Audit-Id", self.audit_id))
+        return decision
+
+
+def _describe(head: RequestHead) -> tuple[audit.AuditRecord, bytes | None, bool]:
+    """Return the audit record of a request, its own Audit-ID, and whether it asks to act as another user."""
+    given_id = user_agent = forwarded_for = None
+    impersonates = False
+    # One pass, since this is done for every request.
+    for name, value in head.headers:
+        lower = name.lower()
+        if lower == b"user-agent":
+            user_agent = value
+        elif lower == b"audit-id":
+            given_id = value
+        elif lower == b"x-forwarded-for":
+            forwarded_for = value
+        elif lower.startswith(b"impersonate-"):
+            impersonates = True
+    record = audit.AuditRecord(
+        head.method.lower(),
+        head.path[: audit.LONGEST],
+        source=head.peer.address[0] if head.peer.address else "",
+        forwarded_for=forwarded_for[: audit.LONGEST] if forwarded_for is not None else None,
+        user_agent=user_agent[: audit.LONGEST] if user_agent is not None else None,
+    )
+    return record, given_id, impersonates
+
+
+def _describe_target(record: audit.AuditRecord, head: RequestHead, info: RequestInfo) -> None:
+    record.verb = info.verb
+    record.uri = audit.uri(head, proxied=info.subresource == "proxy")
+    if info.is_resource:
+        longest = audit.LONGEST
+        record.resource = info.resource[:longest]
+        record.subresource = info.subresource[:longest]
+        record.namespace = info.namespace[:longest]
+        record.name = info.name[:longest]
+        record.api_group = info.api_group[:longest]
+        record.api_version = info.api_version[:longest]
+
+
+def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead, connection: ConnectRoute | None) -> Attributes:
+    if not info.is_resource:
+        return Attributes(user, info.verb, path=info.path)
+    verb = info.verb
+    if head.upgrade is not None and connection is not None:
+        verb = connection.connect.upgrade_verb or verb
+    return Attributes(
+        user,
+        verb,
+        info.resource,
+        info.subresource,
+        info.api_group,
+        info.api_version,
+        info.namespace,
+        info.name,
+        fields=info.fields,
+    )
+
+
+def _busy() -> ApiError:
+    return ApiError(429, "TooManyRequests", "Too many requests, please try again later.", {"retryAfterSeconds": 1})
+
+
+def _stamping(app: ASGIApp) -> ASGIApp:
+    """Return the application, with the request's id in its answers."""
+
+    async def stamped(scope: Any, receive: Any, send: Any) -> None:
+        field = (b"audit-id", scope["state"]["audit_id"])
+
+        async def stamping_send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), field]}
+            await send(message)
+
+        await app(scope, receive, stamping_send)
+
+    return stamped

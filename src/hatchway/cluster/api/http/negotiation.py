@@ -1,0 +1,323 @@
+"""Decodes request bodies and chooses the media types of responses.
+
+From apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON or YAML; a client that also accepts
+protobuf gets JSON. Clients request Tables and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from hatchway.cluster.api.registry.schema import decode_protobuf
+from hatchway.cluster.api.work import MAX_VALUES, check_values
+from hatchway.errors import ApiError, bad_request, unsupported_media_type
+
+MAX_BODY = 3 * 1024 * 1024
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+_ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
+# Limits of a YAML body. Reading YAML is slow, aliases and merges let few bytes mean many values, and for nested values
+# libyaml recurses on the C stack without a limit.
+_MAX_NODES = MAX_VALUES
+# Longer numbers are refused: the time to parse digits grows with the square of their number.
+_MAX_DIGITS = 64
+_MAX_DEPTH = 500
+
+As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """The form of a response: its media type, and `as`: Table, metadata only, or "" for the object as it is."""
+
+    media_type: str = JSON
+    as_: As = ""
+    pretty: bool = False
+
+
+def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the media ranges of an Accept header with their parameters, the most wanted first."""
+    found = []
+    for order, clause in enumerate(header.split(",")):
+        name, *rest = (part.strip() for part in clause.split(";"))
+        parameters = {}
+        for part in rest:
+            key, _, value = part.partition("=")
+            parameters[key.strip().lower()] = value.strip().strip('"')
+        try:
+            quality = float(parameters.pop("q", "1"))
+        except ValueError:
+            quality = 0.0
+        if name and quality > 0:
+            found.append((-quality, order, name.lower(), parameters))
+    return [(name, parameters) for _, _, name, parameters in sorted(found, key=lambda one: one[:2])]
+
+
+def negotiate(accept: str, *, transforms: bool = True, streams: bool = False) -> AnswerFormat:
+    """Return the first acceptable format.
+
+    transforms: whether this answer can be a Table or metadata only. streams: whether it can be a watch.
+
+    Raises ApiError 406 when nothing fits.
+    """
+    if not accept:
+        return AnswerFormat()
+    for name, parameters in _clauses(accept[:8192]):
+        if name in (JSON, "*/*", "application/*"):
+            media_type = JSON
+        elif name in (YAML, "application/x-yaml", "text/yaml"):
+            media_type = YAML
+        else:
+            continue
+        wanted = parameters.get("as", "")
+        if not wanted:
+            return AnswerFormat(media_type)
+        if not transforms or parameters.get("g") != "meta.k8s.io" or parameters.get("v", "v1") not in ("v1", "v1beta1"):
+            continue
+        for known in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList"):
+            if wanted == known:
+                return AnswerFormat(media_type, known)
+    raise not_acceptable(streams=streams)
+
+
+def not_acceptable(*, streams: bool = False) -> ApiError:
+    """Return the error 406, which names the formats there are (apiserver's `negotiation/errors.go`)."""
+    available = _ACCEPTED + (f", {JSON};stream=watch, {PROTOBUF};stream=watch" if streams else "")
+    message = f"406: Not Acceptable\n\nAvailable representations: {available}"
+    return ApiError(406, "NotAcceptable", message, {})
+
+
+def media_type(content_type: str) -> str:
+    """Return a Content-Type without parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def decode_body(content_type: str, body: bytes, kind: str) -> Any:
+    """Return a request body as JSON-like values. kind: the type that is expected, for messages.
+
+    Raises ApiError 400 when it does not parse, 415 for other media types than JSON, YAML and protobuf.
+    """
+    found = media_type(content_type) or JSON
+    if found == JSON:
+        return decode_json(body, kind)
+    if found == YAML:
+        return decode_yaml(body, kind)
+    if found == PROTOBUF:
+        return decode_protobuf(body)
+    raise unsupported_media_type(
+        f"the body of the request was in an unknown format - accepted media types include: {_ACCEPTED}"
+    )
+
+
+def _unrecognized(kind: str, why: str) -> ApiError:
+    return bad_request(
+        f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}"
+    )
+
+
+def decode_json(body: bytes, kind: str) -> Any:
+    """Decode a JSON body. kind: the expected one, for messages. Raises ApiError 400, or 413 for too many values."""
+    check_values(body)
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _unrecognized(kind, f"json parse error: {error}") from None
+    except RecursionError:
+        raise _unrecognized(kind, "json parse error: nested too deep") from None
+
+
+class _YamlInput:
+    """Gives a body to libyaml in pieces, so that other threads can run in between."""
+
+    name = "<byte string>"
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        begin, self._at = self._at, self._at + size
+        return self._body[begin : self._at]
+
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """A loader of safe YAML without timestamps, which are strings in JSON."""
+
+    _merged = 0
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """Return the tag of a node. A long scalar is a string, so no pattern is tried on it."""
+        if kind is yaml.ScalarNode and implicit[0] and len(value) > _MAX_DIGITS:
+            if ":" not in value and not value.strip("+-.0123456789_eExXoabcdfABCDF"):
+                raise ValueError("a number is too long")
+            return "tag:yaml.org,2002:str"
+        return super().resolve(kind, value, implicit)
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Merge what `<<` names. The result is limited, because each level can multiply it."""
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > _MAX_NODES:
+            raise ValueError("document contains excessive merging")
+
+
+def _number(loader: Any, node: Any, construct: Callable[[Any, Any], Any]) -> Any:
+    text = loader.construct_scalar(node)
+    if ":" in text:
+        # YAML 1.1's numbers in base 60 are strings for Go.
+        return text
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a number is too long")
+    return construct(loader, node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: _number(loader, node, _Base.construct_yaml_int))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda loader, node: _number(loader, node, _Base.construct_yaml_float)
+)
+# As in Go, timestamps and "=" are strings.
+_STRINGS = frozenset(("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _STRINGS]
+    for first, resolvers in _Base.yaml_implicit_resolvers.items()
+}
+
+
+def decode_yaml(body: bytes, kind: str) -> Any:
+    """Return the first document of a YAML body."""
+    loader = None
+    try:
+        _check_yaml(body)
+        loader = _Loader(_YamlInput(body))
+        found = loader.get_data() if loader.check_data() else None
+        return _plain(found, [0])
+    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError) as error:
+        raise _unrecognized(kind, f"yaml parse error: {error}") from None
+    except RecursionError:
+        raise _unrecognized(kind, "yaml parse error: nested too deep") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _check_yaml(body: bytes) -> None:
+    """Raise ValueError for a first document that is too deep or too large to be composed, YAMLError as the loader."""
+    parser = _Loader(_YamlInput(body))
+    depth = count = 0
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            count += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _MAX_DEPTH:
+                    raise ValueError("nested too deep")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentEndEvent):
+                return
+            if count > _MAX_NODES:
+                raise ValueError("document holds too many values")
+    finally:
+        parser.dispose()
+
+
+def yaml_duplicates(body: bytes) -> tuple[str, ...]:
+    """Return messages about keys that a map of a YAML body has twice, in the words of sigs.k8s.io/yaml.
+
+    body: a body that can be parsed.
+    """
+    parser = _Loader(_YamlInput(body))
+    found: list[str] = []
+    # For each open collection: a map's keys, and whether a key comes next; None for a list.
+    levels: list[tuple[set[str], list[str | None]] | None] = []
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            if isinstance(event, yaml.CollectionEndEvent):
+                levels.pop()
+                continue
+            if isinstance(event, yaml.DocumentEndEvent):
+                break
+            level = levels[-1] if levels else None
+            if level is not None and isinstance(event, yaml.NodeEvent):
+                keys, state = level
+                if state and state[0] is not None:
+                    if state[0] in keys:
+                        line = event.start_mark.line + 1 if event.start_mark is not None else 0
+                        found.append(f"  line {line}: key {json.dumps(state[0])} already set in map")
+                    keys.add(state[0])
+                    state.clear()
+                elif state:
+                    state.clear()
+                else:
+                    state.append(event.value if isinstance(event, yaml.ScalarEvent) else None)
+            if isinstance(event, yaml.MappingStartEvent):
+                levels.append((set(), []))
+            elif isinstance(event, yaml.SequenceStartEvent):
+                levels.append(None)
+    except yaml.YAMLError:
+        return ()
+    finally:
+        parser.dispose()
+    return ("\n".join(["yaml: unmarshal errors:", *found[:100]]),) if found else ()
+
+
+def _plain(value: Any, count: list[int]) -> Any:
+    # Aliases let few bytes mean many values, or a value contain itself. So values are counted, and copied, not shared.
+    count[0] += 1
+    if count[0] > _MAX_NODES:
+        raise ValueError("document contains excessive aliasing")
+    if isinstance(value, dict):
+        return {_key(key): _plain(one, count) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one, count) for one in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"a {type(value).__name__} has no JSON form")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, int | float):
+        return str(key)
+    raise ValueError("a key is not a scalar")
+
+
+def encode(value: Any, view: AnswerFormat) -> bytes:
+    """Return an answer's body in the form of a view."""
+    if view.media_type == YAML:
+        return dump_yaml(value)
+    body = msgspec.json.encode(value)
+    if view.pretty:
+        body = msgspec.json.format(body, indent=2)
+    return body + b"\n"
+
+
+def dump_yaml(value: Any) -> bytes:
+    """Return a value as a YAML document, keys in their order. Slow: about a megabyte a second."""
+    text: str = yaml.dump(
+        value, Dumper=_YamlDumper, default_flow_style=False, allow_unicode=True, sort_keys=True, width=10**6
+    )
+    return text.encode()
+
+
+_BaseDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _YamlDumper(_BaseDumper):  # type: ignore[misc]
+    """A dumper without anchors: shared parts of objects are written out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,129 @@
+"""Encodes lists and tables a few items at a time, so that long ones hold neither the event loop nor much memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hatchway.cluster.api.http.negotiation import YAML, AnswerFormat, dump_yaml
+from hatchway.cluster.api.work import HEAVY, Pace, run_apart
+
+__all__ = ["FEW", "list_pieces"]
+
+Json = dict[str, Any]
+
+# Lists of at most this many items are encoded at once, unless an item is large.
+FEW = 32
+# How many pieces are made between two checks of the clock.
+_STEP = 16
+_PIECE = 128 * 1024
+_encode = msgspec.json.Encoder().encode
+
+
+async def list_pieces(
+    head: Json,
+    key: str,
+    items: Sequence[Json],
+    show: Callable[[Json], Any],
+    weight: Callable[[Json], int] | None,
+    view: AnswerFormat,
+) -> AsyncIterator[bytes]:
+    """Yield the document `{**head, key: [show(item), ...]}` in pieces of some 128 KiB.
+
+    show: returns what is written for an item; it may run on a thread. weight: returns an item's bytes of JSON, 0 for a
+    small one; None when all are small.
+    """
+    if view.media_type == YAML:
+        writer: _Json | _Yaml = _Yaml(head, key)
+    else:
+        writer = _PrettyJson(head, key) if view.pretty else _Json(head, key)
+    pace = Pace()
+    held: list[bytes] = [writer.begin(bool(items))]
+    size = 0
+
+    def write(batch: Sequence[Json], first: bool) -> bytes:
+        return writer.items([show(one) for one in batch], first)
+
+    at = 0
+    while at < len(items):
+        if pace.due():
+            await pace.rest()
+        end, heavy = (at + _STEP, False) if weight is None else _batch(items, at, weight)
+        if heavy or writer.slow:
+            found = await run_apart(write, items[at:end], not at)
+        else:
+            found = write(items[at:end], not at)
+        held.append(found)
+        size += len(found)
+        at = end
+        if size >= _PIECE:
+            yield b"".join(held)
+            held, size = [], 0
+    held.append(writer.end(bool(items)))
+    yield b"".join(held)
+
+
+def _batch(items: Sequence[Json], at: int, weight: Callable[[Json], int]) -> tuple[int, bool]:
+    """Return the index where the next few items end, and True if it is a single large one."""
+    end = at
+    while end < len(items) and end < at + _STEP:
+        if weight(items[end]) >= HEAVY:
+            return (end, False) if end > at else (end + 1, True)
+        end += 1
+    return end, False
+
+
+class _Json:
+    slow = False
+
+    def __init__(self, head: Json, key: str) -> None:
+        self._head, self._key = head, key
+
+    def begin(self, _any: bool) -> bytes:
+        return _encode(self._head)[:-1] + b"," + _encode(self._key) + b":["
+
+    def items(self, items: list[Any], first: bool) -> bytes:
+        text = _encode(items)[1:-1]
+        return text if first else b"," + text
+
+    def end(self, _any: bool) -> bytes:
+        return b"]}\n"
+
+
+class _PrettyJson(_Json):
+    """JSON with the layout of `msgspec.json.format`."""
+
+    def begin(self, any: bool) -> bytes:
+        head = msgspec.json.format(_encode(self._head), indent=2)[:-2]
+        return head + b",\n  " + _encode(self._key) + (b": [\n" if any else b": [")
+
+    def items(self, items: list[Any], first: bool) -> bytes:
+        # A string of JSON contains no line break, so every line can be indented.
+        text = b"  " + msgspec.json.format(_encode(items), indent=2)[2:-2].replace(b"\n", b"\n  ")
+        return text if first else b",\n" + text
+
+    def end(self, any: bool) -> bytes:
+        return b"\n  ]\n}\n" if any else b"]\n}\n"
+
+
+class _Yaml:
+    """YAML with sorted keys, as `dump_yaml` writes them."""
+
+    slow = True
+
+    def __init__(self, head: Json, key: str) -> None:
+        self._key = key
+        self._before = {name: value for name, value in head.items() if name < key}
+        self._after = {name: value for name, value in head.items() if name > key}
+
+    def begin(self, any: bool) -> bytes:
+        before = dump_yaml(self._before) if self._before else b""
+        return before + self._key.encode() + (b":\n" if any else b": []\n")
+
+    def items(self, items: list[Any], _first: bool) -> bytes:
+        return dump_yaml(items)
+
+    def end(self, _any: bool) -> bytes:
+        return dump_yaml(self._after) if self._after else b""

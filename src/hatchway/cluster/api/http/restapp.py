@@ -1,0 +1,298 @@
+"""The REST API as an ASGI application: runs the operation of a request, and answers.
+
+It is called after the filters (`filters.py`), which leave `user` and `info` in the scope's state. Every error is a
+`Status`. Unexpected exceptions are logged and answered as a 500 without a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from hatchway.cluster.api.http.call import Call
+from hatchway.cluster.api.http.health import store_health
+from hatchway.cluster.api.http.negotiation import (
+    AnswerFormat,
+    decode_body,
+    media_type,
+)
+from hatchway.cluster.api.http.nonresource import NonResource
+from hatchway.cluster.api.http.requestinfo import RequestInfo
+from hatchway.cluster.api.http.watchstream import Receive, Send, stream
+from hatchway.cluster.api.operations import deletion, subresources
+from hatchway.cluster.api.operations.listing import matcher
+from hatchway.cluster.api.operations.operation import Operation
+from hatchway.cluster.api.operations.requestoptions import ListOptions, delete_options, list_options
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.watching import watch
+from hatchway.cluster.api.patch import patches
+from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.selectors import FieldSelector, FieldTerm
+from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
+from hatchway.errors import ApiError, bad_request, internal, no_such_path
+from hatchway.kube.api import Object
+
+logger = logging.getLogger(__name__)
+
+
+def _not_allowed() -> ApiError:
+    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+
+
+class RestApp:
+    """An ASGI 3 application (http scope): the verbs of `api` and the paths without a resource.
+
+    nonresource: answers paths without a resource; by default health (of the store), version, discovery and OpenAPI.
+    before_port_forward: called with namespace and name of a Service that `kubectl port-forward` reads.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        nonresource: NonResource | None = None,
+        before_port_forward: Callable[[str, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._api = api
+        self._before_port_forward = before_port_forward
+        self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request; every ApiError becomes a Status."""
+        call = _Verbs(self._api, scope, receive, send)
+        try:
+            try:
+                if call.info.is_resource and self._is_served(call.info):
+                    if self._before_port_forward is not None and call.is_port_forward:
+                        await self._before_port_forward(call.info.namespace, call.info.name)
+                    await call.resource()
+                else:
+                    await self._other(call)
+            except ApiError as error:
+                await call.error(error)
+            except RecursionError:
+                await call.error(bad_request("the object is nested too deep"))
+        except OSError:
+            raise  # the client has gone
+        except Exception as error:  # a bug must not leave a client waiting, nor show it our insides
+            logger.exception("%s %s failed", scope["method"], call.info.path)
+            if call.begun:
+                raise
+            await call.error(internal(type(error).__name__))
+
+    def _is_served(self, info: RequestInfo) -> bool:
+        """Return True when an API group owns the path: all others are plain pages that do not exist."""
+        return info.api_prefix == "api" or self._nonresource.is_rest(f"/apis/{info.api_group}")
+
+    async def _other(self, call: _Verbs) -> None:
+        if call.method not in ("GET", "HEAD") and self._nonresource.is_rest(call.info.path.rstrip("/")):
+            raise _not_allowed()
+        accept, known = call.header(b"accept"), call.header(b"if-none-match")
+        answer = partial(self._nonresource.answer, call.info.path, call.query, accept, known, pretty=call.pretty())
+        # Making an OpenAPI document, and writing it as YAML, takes up to half a second.
+        found = await run_apart(answer) if call.info.path.startswith("/openapi/") else answer()
+        await call.send(found.status, found.headers, found.body)
+
+
+class _Verbs(Call):
+    """Runs the operation of a path and a method."""
+
+    @property
+    def is_port_forward(self) -> bool:
+        """Return True when `kubectl port-forward svc/NAME` reads its Service; it looks for the pods only afterwards.
+
+        kubectl sends the name of its command with each request (KEP-859).
+        """
+        info = self.info
+        asked = (info.verb, info.api_prefix, info.resource, info.subresource) == ("get", "api", "services", "")
+        return asked and self.header(b"kubectl-command") == "kubectl port-forward"
+
+    async def resource(self) -> None:
+        info = self.info
+        if info.verb == "proxy":
+            raise no_such_path()  # `/api/v1/proxy/...`, which Kubernetes gave up in 1.10
+        row = self.row
+        if info.subresource:
+            await self._subresource(row, info.subresource)
+            return
+        if row.strategy.deprecation:
+            self.warnings.append(row.strategy.deprecation)
+        verb = info.verb
+        if verb not in row.verbs:
+            raise _not_allowed()
+        if row.namespaced and not info.namespace and verb not in ("list", "watch"):
+            raise _not_allowed() if verb == "create" else no_such_path()
+        self.negotiated()
+        await _VERBS[verb](self)
+
+    async def get(self) -> None:
+        info, row = self.info, self.row
+        await self._reach()
+        await self.answer_object(200, self.api.get(row, info.namespace if row.namespaced else "", info.name))
+
+    async def _reach(self) -> None:
+        """Wait for the resourceVersion that a GET names."""
+        wanted = {key: self.query[key] for key in ("resourceVersion",) if key in self.query}
+        await self.api.reach(list_options(wanted, watch=False).revision)
+
+    async def list(self) -> None:
+        row = self.row
+        options = await self._list_options(watch=False)
+        if not options.continue_token:
+            await self.api.reach(options.revision)
+        await self.answer_page(await self.api.list(row, self._space(row), options))
+
+    async def _list_options(self, *, watch: bool) -> ListOptions:
+        # Parsing a selector takes much time for its length.
+        if len(self._query_string) < HEAVY // 8:
+            return list_options(self.query, watch=watch)
+        return await run_apart(list_options, self.query, watch=watch)
+
+    def _space(self, row: Resource) -> str | None:
+        return (self.info.namespace or None) if row.namespaced else None
+
+    async def watch(self) -> None:
+        row, view = self.row, self.negotiated()
+        options = await self._list_options(watch=True)
+        name = self.info.name
+        if name:
+            # The old form of a watch, /api/v1/watch/namespaces/NS/pods/NAME: only this name was authorized, whatever
+            # the field selector says.
+            fields = FieldSelector((*options.fields.terms, FieldTerm("metadata.name", name, False)))
+            options = replace(options, fields=fields)
+        await self.api.reach(options.revision)
+        matcher(row, self._space(row), options)
+        include = self.include_object()
+        self.begun = True
+        await stream(
+            self.receive,
+            self.send_message,
+            watch(self.api, row, self._space(row), options),
+            row=row,
+            view=view,
+            include_object=include,
+            timeout=options.timeout,
+            headers=self.warning_headers(),
+        )
+
+    async def create(self) -> None:
+        if self.info.name:
+            raise _not_allowed()
+        request = self.request("create")
+        obj = await self.object(request, request.row.gvk)
+        await self.answer_object(201, await self.api.create(request, obj))
+
+    async def update(self) -> None:
+        if not self.info.name:
+            raise _not_allowed()
+        request = self.request("update")
+        obj = await self.object(request, request.row.gvk)
+        stored, created = await self.api.update(request, obj)
+        await self.answer_object(201 if created else 200, stored)
+
+    def _patch_type(self, row: Resource) -> str:
+        """Return the media type of the patch. Raises ApiError 415 for one that cannot be applied to the type."""
+        found = media_type(self.header(b"content-type"))
+        if found == patches.STRATEGIC_MERGE_PATCH and not row.schema.merges_strategically:
+            accepted = f"{patches.JSON_PATCH}, {patches.MERGE_PATCH}"
+            message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+            raise ApiError(415, "UnsupportedMediaType", message, {})
+        if found not in (patches.JSON_PATCH, patches.MERGE_PATCH, patches.STRATEGIC_MERGE_PATCH):
+            raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+        return found
+
+    async def _patch_function(self, request: Operation, gvk: tuple[str, str, str]) -> Callable[[Object], Any]:
+        found = self._patch_type(request.row)
+        body = await self.body()
+        parsed = await run_sized(len(body), patches.parse_patch, found, body)
+        request.size = self.size = request.row.work(parsed.size)
+        if request.field_validation != "Ignore" and parsed.duplicates:
+            request.patch_errors, request.patch_body = parsed.duplicates, body
+        return lambda obj: parsed.apply(gvk, obj)
+
+    async def patch(self) -> None:
+        if not self.info.name:
+            raise _not_allowed()
+        # Checked before the options: `force` belongs to server-side apply, and kubectl learns from the 415 that there
+        # is none.
+        self._patch_type(self.row)
+        request = self.request("patch")
+        apply = await self._patch_function(request, request.row.gvk)
+        await self.answer_object(200, await self.api.patch(request, apply))
+
+    async def _delete_options(self) -> Any:
+        body = await self.body()
+        if not body:
+            return None
+        content_type = self.header(b"content-type")
+        size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
+        obj = await run_sized(size, decode_body, content_type, body, "DeleteOptions")
+        if not isinstance(obj, dict):
+            raise bad_request("the object provided is unrecognized (must be of type DeleteOptions)")
+        if obj.get("kind", "DeleteOptions") != "DeleteOptions":
+            raise bad_request(f"the object provided is a {obj['kind']}, not DeleteOptions")
+        return (await run_sized(size, schema.check, ("meta.k8s.io", "v1", "DeleteOptions"), obj)).object
+
+    async def delete(self) -> None:
+        info, row = self.info, self.row
+        options = delete_options(self.query, await self._delete_options())
+        namespace = info.namespace if row.namespaced else ""
+        request = Operation(self.user, row, namespace, info.name, options.dry_run, warnings=self.warnings)
+        obj, gone = await deletion.delete(self.api, request, options)
+        await self.answer_object(202 if options.orphan is False and not gone else 200, obj)
+
+    async def deletecollection(self) -> None:
+        row = self.row
+        options = delete_options(self.query, await self._delete_options())
+        selection = await self._list_options(watch=False)
+        request = Operation(self.user, row, self._space(row) or "", "", options.dry_run, warnings=self.warnings)
+        await self.answer_page(await deletion.delete_collection(self.api, request, options, selection))
+
+    # Subresources
+
+    async def _subresource(self, row: Resource, name: str) -> None:
+        found = row.subresource(name)
+        if found is None or not self.info.name or (row.namespaced and not self.info.namespace):
+            raise no_such_path()
+        verb = self.info.verb
+        if verb not in found.verbs:
+            raise _not_allowed()
+        verbs = subresources.verbs_of(self.api, row, found)
+        if verbs is None:
+            raise no_such_path()
+        self.negotiated()
+        gvk = row.subresource_gvk(found)
+        if verb == "get":
+            await self._reach()
+            request = Operation(self.user, row, self.info.namespace if row.namespaced else "", self.info.name)
+            result = verbs.get(self.api, request)
+        elif verb == "patch":
+            self._patch_type(row)
+            request = self.request("patch")
+            result = await verbs.patch(self.api, request, await self._patch_function(request, gvk))
+        elif verb == "update":
+            request = self.request("update")
+            result = await verbs.update(self.api, request, await self.object(request, gvk))
+        else:
+            request = self.request("create")
+            result = await verbs.create(self.api, request, await self.object(request, gvk))
+        status = 201 if verb == "create" else 200
+        if found.kind:
+            await self.answer(status, result, AnswerFormat(self.negotiated().media_type, "", self.pretty()))
+        else:
+            await self.answer_object(status, result)
+
+
+_VERBS: dict[str, Callable[[_Verbs], Any]] = {
+    "get": _Verbs.get,
+    "list": _Verbs.list,
+    "watch": _Verbs.watch,
+    "create": _Verbs.create,
+    "update": _Verbs.update,
+    "patch": _Verbs.patch,
+    "delete": _Verbs.delete,
+    "deletecollection": _Verbs.deletecollection,
+}

@@ -1,0 +1,114 @@
+"""A watch over HTTP: one JSON object a line, until the client goes, the time-out, or a gap in the history.
+
+From apiserver's `endpoints/handlers/watch.go`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from hatchway.cluster.api.describe import tables
+from hatchway.cluster.api.http.negotiation import JSON, AnswerFormat
+from hatchway.cluster.api.operations.watching import Change
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.work import Pace
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+# --min-request-timeout: a watch without timeoutSeconds ends after a random time between this and twice this (seconds).
+_TIMEOUT = 1800
+_PIECE = 64 * 1024
+_encode = msgspec.json.Encoder().encode
+
+
+def frame(change: Change, row: Resource, view: AnswerFormat, include_object: tables.IncludeObject) -> bytes:
+    """Return the line of the stream for one event. The plain form of an event is encoded once for all watches."""
+    if view.as_ == "Table":
+        metadata = {"resourceVersion": change.object["metadata"]["resourceVersion"]}
+        shown = tables.to_table(row, [change.object], include_object=include_object, list_meta=metadata)
+    elif view.as_:
+        shown = tables.partial_object(change.object)
+    elif change.source is not None:
+        key = (change.type, row.api_version)
+        cached = change.source.encoded.get(key)
+        if cached is None:
+            cached = change.source.encoded[key] = _line(change.type, change.object)
+        return cached
+    else:
+        shown = change.object
+    return _line(change.type, shown)
+
+
+def _line(type: str, obj: Object) -> bytes:
+    return _encode({"type": type, "object": obj}) + b"\n"
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield joined lines, each time as many as one write takes. The next are made when the client has read these."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        piece.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)
+
+
+async def stream(
+    receive: Receive,
+    send: Send,
+    batches: AsyncGenerator[list[Change], None],
+    *,
+    row: Resource,
+    view: AnswerFormat,
+    include_object: tables.IncludeObject,
+    timeout: int | None,
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    """Send the events of `batches`. timeout: seconds; None or 0 for the server's choice."""
+    seconds = timeout if timeout and timeout > 0 else random.uniform(_TIMEOUT, 2 * _TIMEOUT)
+    headers = [(b"content-type", JSON.encode()), (b"cache-control", b"no-cache, private"), *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    async def pump() -> None:
+        pace = Pace()
+        try:
+            async for batch in batches:
+                for lines in _pieces(frame(change, row, view, include_object) for change in batch):
+                    if pace.due():
+                        # Other tasks get their turn even when the client reads quickly.
+                        await pace.rest()
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+        except ApiError as error:
+            line = _encode({"type": "ERROR", "object": error.status()}) + b"\n"
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = {asyncio.ensure_future(pump()), asyncio.ensure_future(gone())}
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await batches.aclose()
+    for task in done:
+        with contextlib.suppress(OSError):  # the client has closed the connection
+            task.result()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

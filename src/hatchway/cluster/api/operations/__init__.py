@@ -1,0 +1,1 @@
+"""The verbs on stored objects, for HTTP and for controllers; imports patch, registry and storage."""

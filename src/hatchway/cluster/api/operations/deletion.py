@@ -1,0 +1,160 @@
+"""DELETE: at once, gracefully, or after finalizers.
+
+The behaviour is that of apiserver's `registry/rest/delete.go` and `registry/generic/registry/store.go`. An object with
+finalizers, or one that must end first (a pod on a node, a namespace), is only marked with a deletionTimestamp. It is
+removed together with its last finalizer, or by a delete with grace period 0, by which the kubelet confirms its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hatchway.cluster.api.operations.listing import Page
+from hatchway.cluster.api.operations.metadata import timestamp
+from hatchway.cluster.api.operations.operation import Operation
+from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.errors import ApiError, conflict, not_found
+from hatchway.kube.api import Object
+
+_ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+
+
+async def delete(api: Api, request: Operation, options: DeleteOptions) -> tuple[Object, bool]:
+    """Delete one object. Return the answer (the object or a Status), and whether the object is removed already.
+
+    Raises ApiError: 403 (must stay), 404, 409 (a precondition fails).
+    """
+    row = request.row
+    old = api.store.latest(row.stored_as, request.namespace, request.name)
+    if old is None:
+        raise not_found(row.plural, request.name, row.group)
+    check_preconditions(row, old, options)
+    api.admit(request, "DELETE", None, old)
+    row.strategy.check_deletion(old)
+    warning = row.strategy.propagation_warning
+    if warning and not options.propagation and options.orphan is None and warning not in request.warnings:
+        request.warnings.append(warning)
+    obj, at_once = _marked(row, old, options)
+    if not at_once:
+        if obj == old:
+            return _shown(row, old), False
+        if not options.dry_run:
+            obj = await api.store.update(row.stored_as, obj, old, bounded=False)
+        return _shown(row, obj), False
+    if not options.dry_run:
+        await api.store.delete(row.stored_as, old)
+    if row.strategy.return_deleted:
+        return _shown(row, obj), True
+    return _gone(row, old), True
+
+
+async def delete_collection(api: Api, request: Operation, options: DeleteOptions, selection: ListOptions) -> Page:
+    """Delete all matching objects, one by one, and return them. Other requests may delete some of them first."""
+    page = await api.list(request.row, request.namespace or None, replace(selection, limit=0, continue_token=""))
+    for obj in page.items:
+        metadata = obj["metadata"]
+        one = replace(request, namespace=metadata.get("namespace") or "", name=metadata["name"])
+        try:
+            await delete(api, one, options)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+    return page
+
+
+def _shown(row: Resource, obj: Object) -> Object:
+    return row.from_storage(obj) if row.from_storage else obj
+
+
+def _gone(row: Resource, old: Object) -> Object:
+    details: dict[str, Any] = {"name": old["metadata"]["name"]}
+    if row.group:
+        details["group"] = row.group
+    details["kind"] = row.plural
+    details["uid"] = old["metadata"]["uid"]
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+def check_preconditions(row: Resource, old: Object, options: DeleteOptions) -> None:
+    """Raise ApiError 409 when the object is not the one that the client means."""
+    metadata = old["metadata"]
+    for wanted, found, what in (
+        (options.uid, metadata["uid"], "UID"),
+        (options.resource_version, metadata["resourceVersion"], "ResourceVersion"),
+    ):
+        if wanted and wanted != found:
+            why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). "
+            why += (
+                "The object might have been deleted and then recreated"
+                if what == "UID"
+                else "The object might have been modified"
+            )
+            raise conflict(row.kind, metadata["name"], why, row.group)
+
+
+def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object, bool]:
+    """Return the object as the deletion changes it, and whether it is removed at once."""
+    metadata = dict(old["metadata"])
+    obj = {**old, "metadata": metadata}
+    finalizers = _finalizers(metadata, options, row.strategy.default_propagation)
+    if finalizers != (metadata.get("finalizers") or []):
+        metadata["finalizers"] = finalizers
+        if not finalizers:
+            del metadata["finalizers"]
+
+    grace = row.strategy.grace_period(old, options.grace_period)
+    if metadata.get("deletionTimestamp"):
+        return _shortened(row, old, obj, options, grace)
+    now = datetime.now(UTC)
+    stays = row.strategy.begin_deletion(obj)
+    waits = bool(grace) or bool(finalizers) or stays
+    if grace is not None or waits:
+        metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace or 0))
+        if stays:
+            return obj, False
+        metadata["deletionGracePeriodSeconds"] = grace or 0
+        if metadata.get("generation"):
+            metadata["generation"] += 1
+    return obj, not waits
+
+
+def _shortened(
+    row: Resource, old: Object, obj: Object, options: DeleteOptions, grace: int | None
+) -> tuple[Object, bool]:
+    """Return an object that is already being deleted as another DELETE changes it.
+
+    It may only shorten the grace period.
+    """
+    metadata = obj["metadata"]
+    held = row.strategy.is_held(obj)
+    former = metadata.get("deletionGracePeriodSeconds") or 0
+    if former == 0:
+        return obj, not held
+    if options.grace_period is None or grace is None or grace >= former:
+        return obj if held else old, False
+    began = datetime.fromisoformat(metadata["deletionTimestamp"]) - timedelta(seconds=former)
+    metadata["deletionTimestamp"] = timestamp(began + timedelta(seconds=grace))
+    metadata["deletionGracePeriodSeconds"] = grace
+    return obj, grace == 0 and not held
+
+
+def _finalizers(metadata: dict[str, Any], options: DeleteOptions, default: str) -> list[str]:
+    """Return the finalizers for the propagation policy (`deletionFinalizersForGarbageCollection`).
+
+    default: the type's policy when the client asks for none, "" for Background.
+    """
+    found: list[str] = list(metadata.get("finalizers") or ())
+    policy = options.propagation
+    if not policy and options.orphan is not None:
+        policy = "Orphan" if options.orphan else "Background"
+    if not policy and not {_ORPHAN, _FOREGROUND} & set(found):
+        policy = default
+    if not policy:
+        return found
+    wanted = {"Orphan": _ORPHAN, "Foreground": _FOREGROUND}.get(policy)
+    kept = [one for one in found if one not in (_ORPHAN, _FOREGROUND) or one == wanted]
+    return [*kept, wanted] if wanted and wanted not in kept else kept

@@ -1,0 +1,187 @@
+"""A client of the API server in the same process: `kube/api.py`'s `Client` over function calls, as LOOPBACK_USER."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from hatchway.cluster.api.operations import deletion
+from hatchway.cluster.api.operations.operation import Operation, decode, encode
+from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
+from hatchway.cluster.api.operations.subresources import SubresourceVerbs, verbs_of
+from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.watching import watch
+from hatchway.cluster.api.patch.patches import merge_patch
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.selectors import parse_field_selector, parse_label_selector
+from hatchway.cluster.api.work import HEAVY, Pace
+from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
+from hatchway.errors import ApiError, no_such_path
+from hatchway.kube.api import Object, WatchEvent
+from hatchway.kube.objects import Key, key_of
+from hatchway.kube.relist import differences
+
+_Objects = list[Object]
+
+
+class LocalClient:
+    """Implements `Client`. Objects that it returns are the store's own, so never change them in place.
+
+    Objects that it is given are copied, so the caller may go on using them.
+    """
+
+    def __init__(self, api: Api, user: UserInfo = LOOPBACK_USER) -> None:
+        self._api = api
+        self._user = user
+
+    def _row(self, resource: str) -> Resource:
+        row = self._api.registry.by_name(resource)
+        if row is None:
+            raise no_such_path()
+        return row
+
+    def _request(self, row: Resource, namespace: str | None, name: str = "", size: int = 0) -> Operation:
+        size = row.work(size)
+        return Operation(self._user, row, (namespace or "") if row.namespaced else "", name, size=size)
+
+    def _verbs(self, row: Resource, subresource: str) -> SubresourceVerbs:
+        found = row.subresource(subresource)
+        verbs = verbs_of(self._api, row, found) if found is not None else None
+        if verbs is None:
+            raise no_such_path()
+        return verbs
+
+    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
+        """Return an object. Raises ApiError 404."""
+        row = self._row(resource)
+        return self._api.get(row, (namespace or "") if row.namespaced else "", name)
+
+    async def list(
+        self,
+        resource: str,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> _Objects:
+        """Return all matching objects. namespace: None for all namespaces."""
+        row = self._row(resource)
+        return (await self._api.list(row, _space(row, namespace), _selection(label_selector, field_selector))).items
+
+    async def create(
+        self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
+    ) -> Object:
+        """Create an object, or POST to a subresource of the object `name`. Return what is stored or answered."""
+        row = self._row(resource)
+        obj, size = await _copied(obj)
+        request = self._request(row, namespace or (obj.get("metadata") or {}).get("namespace"), name, size)
+        if not subresource:
+            return await self._api.create(request, obj)
+        return await self._verbs(row, subresource).create(self._api, request, obj)
+
+    async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
+        """Replace an object, or a subresource of it. Raises ApiError like `Api.update`."""
+        row = self._row(resource)
+        obj, size = await _copied(obj)
+        metadata = obj["metadata"]
+        request = self._request(row, metadata.get("namespace"), metadata["name"], size)
+        if subresource:
+            return await self._verbs(row, subresource).update(self._api, request, obj)
+        return (await self._api.update(request, obj))[0]
+
+    async def patch(
+        self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
+        """Apply a merge patch to an object, or to a subresource of it. Raises ApiError like `Api.patch`."""
+        row = self._row(resource)
+        change, size = await _copied(patch)
+        request = self._request(row, namespace, name, size)
+
+        def apply(current: Object) -> Object:
+            found: Object = merge_patch(current, change)
+            return found
+
+        if subresource:
+            return await self._verbs(row, subresource).patch(self._api, request, apply)
+        return await self._api.patch(request, apply)
+
+    async def delete(
+        self,
+        resource: str,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_period: int | None = None,
+        uid: str = "",
+        propagation: str = "",
+    ) -> None:
+        """Delete an object.
+
+        grace_period: seconds; None for the type's default. uid: a precondition; "" for none. propagation: Background,
+        Foreground, Orphan, or "" for the type's default.
+        """
+        options = DeleteOptions(grace_period, propagation, None, uid)
+        await deletion.delete(self._api, self._request(self._row(resource), namespace, name), options)
+
+    async def watch(
+        self,
+        resource: str,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield all matching objects as ADDED, then SYNCED, then every change.
+
+        When the history no longer reaches back far enough, it lists again and yields the differences. It ends when the
+        store closes.
+        """
+        row = self._row(resource)
+        selection = _selection(label_selector, field_selector)
+        known: dict[Key, Object] = {}
+        synced = False
+        while True:
+            page = await self._api.list(row, _space(row, namespace), selection)
+            pace = Pace()
+            for event in differences(known, page.items):
+                if pace.due():
+                    await pace.rest()
+                yield event
+            if not synced:
+                synced = True
+                yield WatchEvent("SYNCED", {})
+            options = ListOptions(selection.labels, selection.fields, resource_version=str(page.revision))
+            try:
+                async with aclosing(watch(self._api, row, _space(row, namespace), options)) as batches:
+                    async for batch in batches:
+                        for change in batch:
+                            key = key_of(change.object)
+                            if change.type == "DELETED":
+                                known.pop(key, None)
+                                yield WatchEvent("DELETED", change.object)
+                            else:
+                                known[key] = change.object
+                                yield WatchEvent("ADDED" if change.type == "ADDED" else "MODIFIED", change.object)
+                return
+            except ApiError as error:
+                if error.code != 410:
+                    raise
+
+
+async def _copied(obj: Object) -> tuple[Object, int]:
+    """Return a copy of an object that a controller passed, and its size.
+
+    Controllers may pass many large objects at once: each is copied in a turn of the event loop of its own.
+    """
+    data = encode(obj)
+    if len(data) >= HEAVY:
+        await Pace().rest()
+    return decode(data), len(data)
+
+
+def _selection(label_selector: str, field_selector: str) -> ListOptions:
+    return ListOptions(parse_label_selector(label_selector), parse_field_selector(field_selector))
+
+
+def _space(row: Resource, namespace: str | None) -> str | None:
+    return (namespace or None) if row.namespaced else None

@@ -1,0 +1,61 @@
+"""One call of a verb: its user, type, object and options, and the warnings of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hatchway.cluster.api.operations.requestoptions import FieldValidation
+from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.kube.api import Object
+
+__all__ = ["Operation", "clone", "decode", "encode"]
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder().decode
+
+
+def clone(obj: Object) -> Object:
+    """Return a deep copy, made by JSON, which is several times as fast as copy.deepcopy."""
+    found: Object = decode(encode(obj))
+    return found
+
+
+@dataclass(slots=True)
+class Operation:
+    """One call of a verb.
+
+    namespace, name: "" for none. warnings: texts that are sent in addition to the answer; the verbs add to them. size:
+    bytes of JSON of the object or the patch, 0 when it is small; it decides whether work is done on the thread.
+    """
+
+    user: UserInfo
+    row: Resource
+    namespace: str = ""
+    name: str = ""
+    dry_run: bool = False
+    field_validation: FieldValidation = "Ignore"
+    warnings: list[str] = field(default_factory=list)
+    size: int = 0
+    # What strict decoding finds in the document itself. For JSON it replaces the messages about the types; for other
+    # formats it comes before them.
+    document_errors: tuple[str, ...] = ()
+    yaml_errors: tuple[str, ...] = ()
+    # What strict decoding finds in a patch itself, and the patch.
+    patch_errors: tuple[str, ...] = ()
+    patch_body: bytes = b""
+
+    def check_strict(self, checked: schema.CheckedObject, gvk: tuple[str, str, str]) -> None:
+        """Warn of unknown and repeated fields. Raises ShapeError 400 when the client asked for strict validation."""
+        # Strict decoding of a document finds unknown fields of built-in types, but not those of custom types.
+        of_type = tuple(dict.fromkeys((*self.document_errors, *checked.unknown)))
+        errors = (*self.patch_errors, *self.yaml_errors, *of_type)
+        if not errors:
+            return
+        if self.field_validation == "Strict":
+            checked.strict(gvk, errors)
+        elif self.field_validation == "Warn":
+            self.warnings.extend(errors)

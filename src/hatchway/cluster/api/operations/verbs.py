@@ -1,0 +1,401 @@
+"""The verbs on stored objects: get, list, create, update, patch.
+
+The other verbs are in `deletion.py`, `watching.py` and `subresources.py`.
+
+The order within a write is that of apiserver's generic registry store (`registry/generic/registry/store.go`,
+`registry/rest`): decode → defaults → admission → the strategy's preparation → allocation → validation → storage.
+For ordinary objects everything between reading the current object and handing the new one to the store happens in one
+turn of the event loop, so that a change is always based on the latest state and needs no retry. For a large object, the
+steps that use only the object (`writesteps.py`) run on a thread (`work.py`), and other requests run meanwhile. Before
+the object is stored, one turn of the loop checks that the object that was read is still the latest, that the namespace
+still accepts objects, and that allocated addresses are still free. If the object has changed, the write starts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+
+from hatchway.cluster.api.operations import metadata as meta
+from hatchway.cluster.api.operations import writesteps as steps
+from hatchway.cluster.api.operations.listing import Page, list_page
+from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.requestoptions import ListOptions, too_large_version
+from hatchway.cluster.api.registry import validation
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.schema import ShapeError
+from hatchway.cluster.api.registry.strategies.base import WriteContext
+from hatchway.cluster.api.registry.strategies.namespaces import admit_to_namespace
+from hatchway.cluster.api.registry.types import Registry
+from hatchway.cluster.api.storage.store import Store
+from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
+from hatchway.cluster.auth.user import Attributes, UserInfo
+from hatchway.errors import ApiError, Cause, bad_request, conflict, invalid, method_not_allowed, not_found
+from hatchway.kube.api import Object
+
+__all__ = ["AccessCheck", "Admission", "Api", "Authorize", "bad_result"]
+
+# check(user, plural, namespace, object, old): checks whether the user may store such rights. Returns None, or a
+# function for the rest of the check, which may run on a thread. Both raise ApiError 403.
+AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], Callable[[], None] | None]
+# admit(user, operation, resource, subresource, namespace, name, object, old): raises ApiError 403 when the user may not
+# write this content.
+Admission = Callable[
+    [UserInfo, Literal["CREATE", "UPDATE", "DELETE"], str, str, str, str, Object | None, Object | None], None
+]
+# authorize(attributes): raises ApiError 403 when the user may not do that.
+Authorize = Callable[[Attributes], None]
+# Seconds that a read waits for a resourceVersion that does not exist yet (`storage/cacher`: blockTimeout).
+_FUTURE_WAIT = 3.0
+# When the result of a patch is refused, the error quotes this many characters of it at most.
+_MAX_SHOWN = 4096
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+# How often a write of a large object is tried while other requests change it (`handlers/patch.go`).
+_ATTEMPTS = 5
+_encode = msgspec.json.Encoder().encode
+
+
+_Objects = list[Object]
+
+
+class Api:
+    """The API's verbs over a store and a registry.
+
+    access_check: the escalation check of RBAC objects; None for no check.
+    authorize: checks a right that an operation needs in addition, as a PUT that creates its object needs `create`.
+    admission: checks the contents of writes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        access_check: AccessCheck | None = None,
+        authorize: Authorize | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.access_check = access_check
+        self._authorize = authorize
+        self._admission = admission
+
+    # Reading
+
+    def get(self, row: Resource, namespace: str, name: str) -> Object:
+        """Return the committed object. Raises ApiError 404."""
+        found = self.store.get(row.stored_as, namespace, name)
+        if found is None:
+            raise not_found(row.plural, name, row.group)
+        return row.from_storage(found) if row.from_storage else found
+
+    async def list(self, row: Resource, namespace: str | None, options: ListOptions) -> Page:
+        """Return a page of the matching objects, in the order of namespace and name. Raises ApiError 400, 410, 504."""
+        page = await list_page(self.store, row, namespace, options)
+        convert = row.from_storage
+        if convert is None:
+            return page
+        shown: _Objects = []
+        pace = Pace()
+        for obj in page.items:
+            if pace.due():
+                await pace.rest()
+            shown.append(convert(obj))
+        return replace(page, items=shown)
+
+    async def reach(self, revision: int | None) -> None:
+        """Wait up to `_FUTURE_WAIT` seconds for a revision that does not exist yet. Raises ApiError 504."""
+        if revision is not None and not await self.store.reach(revision, _FUTURE_WAIT):
+            raise too_large_version(revision, self.store.revision)
+
+    # Writing
+
+    def context(self, request: Operation) -> WriteContext:
+        """Return the context of an operation for its strategy."""
+        return WriteContext(
+            self.store,
+            request.user,
+            request.row.group,
+            request.row.plural,
+            request.namespace,
+            meta.timestamp(),
+            request.dry_run,
+            request.warnings,
+        )
+
+    def decode(self, request: Operation, obj: Any, *, row: Resource | None = None) -> Object:
+        """Decode an object from a client: check its kind and its shape, and set defaults.
+
+        The caller may change the result. row: the object's type, if it is not the operation's.
+
+        Raises ApiError 400.
+        """
+        row = row or request.row
+        obj = self.check_kind(row, obj)
+        checked = row.schema.check(obj)
+        request.check_strict(checked, row.gvk)
+        found = row.schema.apply_defaults(checked.object)
+        if row.to_storage:
+            found = row.to_storage(found)
+        found.setdefault("metadata", {})
+        return found
+
+    @staticmethod
+    def check_kind(row: Resource, obj: Any) -> Object:
+        """Check that an object is of the URL's type, and return it. Raises ApiError 400."""
+        if not isinstance(obj, dict):
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {row.kind}): couldn't get version/kind"
+            )
+        version, kind = obj.get("apiVersion") or row.api_version, obj.get("kind") or row.kind
+        if version == row.api_version and kind == row.kind:
+            return obj
+        if not isinstance(version, str) or not isinstance(kind, str):
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {row.kind}): couldn't get version/kind"
+            )
+        bare = version.rpartition("/")[2]
+        why = f'no kind "{kind}" is registered for version "{version}"'
+        if kind != row.kind:
+            why = f"the object is a {kind}, not a {row.kind}"
+        raise bad_request(f'{kind} in version "{bare}" cannot be handled as a {row.kind}: {why}')
+
+    async def create(self, request: Operation, obj: Any) -> Object:
+        """Create an object and return it as stored; call the handler of a virtual type and return its answer.
+
+        Raises ApiError: 400 (not decodable), 403 (admission), 404 (namespace), 409 (exists), 422 (invalid).
+        """
+        row = request.row
+        if row.virtual:
+            return await self.create_virtual(request, row.group_resource, row, obj)
+        obj = await run_sized(request.size, self.decode, request, obj)
+        meta.match_namespace(row, obj, request.namespace)
+        ctx = self.context(request)
+        await row.strategy.before_create(ctx, obj)
+        return await self._create(request, ctx, obj)
+
+    async def _create(self, request: Operation, ctx: WriteContext, obj: Object) -> Object:
+        row, strategy = request.row, request.row.strategy
+        size = request.size
+        await run_sized(size, steps.default_created, request.row, ctx, obj)
+        if row.namespaced:
+            admit_to_namespace(ctx, obj["metadata"].get("name") or "")
+        self.admit(request, "CREATE", obj, None)
+        version = await run_sized(size, steps.prepare_created, request.row, ctx, obj)
+        strategy.allocate(ctx, obj, None)
+        causes, warnings = await run_sized(size, steps.judge_created, row, obj)
+        name = obj["metadata"].get("name") or ""
+        if causes:
+            raise invalid(row.kind, name, causes, row.group)
+        request.warnings += warnings
+        interrupted = await self._check_access(request, obj, None) or size >= HEAVY
+        if version:
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        if interrupted:
+            # Other requests ran meanwhile.
+            if row.namespaced:
+                admit_to_namespace(ctx, name)
+            strategy.allocate(ctx, obj, None)
+        if request.dry_run:
+            if self.store.latest(row.stored_as, obj["metadata"].get("namespace") or "", name) is not None:
+                raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
+            stored = obj
+        else:
+            stored = await self.store.create(row.stored_as, obj)
+        return row.from_storage(stored) if row.from_storage else stored
+
+    async def create_virtual(self, request: Operation, key: str, row: Resource, obj: Any) -> Object:
+        """Call the handler of a computed type or subresource and return its answer. Raises ApiError 405."""
+        handler = self.registry.virtual.get(key)
+        if handler is None:
+            raise method_not_allowed(row.plural, "create", row.group)
+        obj = await run_sized(request.size, partial(self.decode, request, obj, row=row))
+        if request.namespace:
+            obj["metadata"].setdefault("namespace", request.namespace)
+        self.admit(request, "CREATE", obj, None, key.partition("/")[2])
+        return await handler(request.user, request.namespace, request.name, obj)
+
+    async def update(self, request: Operation, obj: Any, *, status: bool = False) -> tuple[Object, bool]:
+        """Replace an object, or only its status. Return (object, True if this PUT created it).
+
+        Raises ApiError: 400, 404, 409 (resourceVersion or uid is not the current one), 422.
+        """
+        obj = await run_sized(request.size, self.decode, request, obj)
+        meta.match_name(obj, request.name)
+        meta.match_namespace(request.row, obj, request.namespace)
+        row = request.row
+        for _ in range(_ATTEMPTS):
+            old = self.store.latest(row.stored_as, request.namespace, request.name)
+            if old is None:
+                if row.strategy.create_on_update and not status:
+                    self._require_create(request)
+                    obj["metadata"].pop("resourceVersion", None)
+                    return await self._create(request, self.context(request), obj), True
+                raise not_found(row.plural, request.name, row.group)
+            if not row.strategy.unconditional_update and obj["metadata"].get("resourceVersion") in (None, "", "0"):
+                causes = [validation.invalid("metadata.resourceVersion", 0, "must be specified for an update")]
+                raise invalid(row.kind, request.name, causes, row.group)
+            size = self._size(request)
+            # A second attempt needs the object as the client sent it: the first attempt changes its copy.
+            once = size < HEAVY and not row.strategy.gives_rights
+            mine = obj if once else await run_sized(size, clone, obj)
+            stored = await self._replace(request, mine, old, status, size)
+            if stored is not None:
+                return stored, False
+        raise conflict(row.plural, request.name, _MODIFIED, row.group)
+
+    async def patch(self, request: Operation, apply: Callable[[Object], Any], *, status: bool = False) -> Object:
+        """Replace an object by the result of a function. Raises like `update`.
+
+        apply: called with a copy of the current object; its result must not contain parts of shared objects.
+        """
+        row = request.row
+        warned = len(request.warnings)
+        for _ in range(_ATTEMPTS):
+            old = self.store.latest(row.stored_as, request.namespace, request.name)
+            if old is None:
+                raise not_found(row.plural, request.name, row.group)
+            size = self._size(request)
+            del request.warnings[warned:]
+            obj = await run_sized(size, self._patched, request, apply, old)
+            meta.match_name(obj, request.name)
+            meta.match_namespace(row, obj, request.namespace)
+            stored = await self._replace(request, obj, old, status, size)
+            if stored is not None:
+                return stored
+        raise conflict(row.plural, request.name, _MODIFIED, row.group)
+
+    def _size(self, request: Operation) -> int:
+        """Return the bytes of JSON that a change handles: the larger of what the client sent and what is stored."""
+        return max(request.size, self.store.weight(request.row.stored_as, request.namespace, request.name))
+
+    def _patched(self, request: Operation, apply: Callable[[Object], Any], old: Object) -> Object:
+        row = request.row
+        patched = apply(clone(row.from_storage(old) if row.from_storage else old))
+        try:
+            return self.decode(request, patched)
+        except ApiError as error:
+            raise bad_result(request, patched, error) from None
+
+    async def _replace(self, request: Operation, obj: Object, old: Object, status: bool, size: int) -> Object | None:
+        """Check and store a changed object, and return it; None when another request changed the stored one meanwhile.
+
+        size: bytes of JSON that the write handles. A small one gives no other request a turn before the store has it.
+        """
+        row, strategy = request.row, request.row.strategy
+        ctx = self.context(request)
+        self.check_identity(row, obj, old)
+        await run_sized(size, steps.default_updated, strategy, obj, old)
+        self.admit(request, "UPDATE", obj, old, "status" if status else "")
+        await run_sized(size, steps.prepare_updated, request.row, ctx, obj, old, status)
+        if not status:
+            strategy.allocate(ctx, obj, old)
+        causes, warnings = await run_sized(size, steps.judge_updated, row, obj, old, status)
+        if causes:
+            raise invalid(row.kind, request.name, causes, row.group)
+        interrupted = size >= HEAVY
+        if not status:
+            interrupted = await self._check_access(request, obj, old) or interrupted
+        if interrupted:
+            # Other requests ran meanwhile.
+            if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
+                return None
+            if not status:
+                strategy.allocate(ctx, obj, old)
+        request.warnings += warnings
+        stored = await self.store_change(request, obj, old)
+        return row.from_storage(stored) if row.from_storage else stored
+
+    async def store_change(self, request: Operation, obj: Object, old: Object) -> Object:
+        """Store a changed object, or delete it if it was waiting only for its finalizers; return it.
+
+        Nothing is written in a dry run, or when nothing changed.
+        """
+        metadata = obj["metadata"]
+        metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if request.dry_run or obj == old:
+            return obj if request.dry_run else old
+        row = request.row
+        if (
+            metadata.get("deletionTimestamp")
+            and not metadata.get("finalizers")
+            and not metadata.get("deletionGracePeriodSeconds")
+            and not row.strategy.stays(obj, old)
+        ):
+            await self.store.delete(row.stored_as, old)
+            return obj
+        return await self.store.update(row.stored_as, obj, old)
+
+    def check_identity(self, row: Resource, obj: Object, old: Object) -> None:
+        """Raise ApiError 409 when a client's object has another UID or resourceVersion than the stored one."""
+        metadata, former = obj["metadata"], old["metadata"]
+        name = former["name"]
+        if metadata.get("uid") and metadata["uid"] != former["uid"]:
+            path = "/".join(filter(None, (row.plural, former.get("namespace"), name)))
+            raise conflict(
+                row.plural,
+                name,
+                f"StorageError: invalid object, Code: 4, Key: /registry/{path}, ResourceVersion: 0, "
+                f"AdditionalErrorMsg: Precondition failed: UID in precondition: {metadata['uid']}, "
+                f"UID in object meta: {former['uid']}",
+                row.group,
+            )
+        version = metadata.get("resourceVersion")
+        if version and version != "0" and version != former["resourceVersion"]:
+            raise conflict(row.plural, name, _MODIFIED, row.group)
+
+    def admit(
+        self,
+        request: Operation,
+        operation: Literal["CREATE", "UPDATE", "DELETE"],
+        obj: Object | None,
+        old: Object | None,
+        subresource: str = "",
+    ) -> None:
+        """Raise ApiError 403 when admission refuses the contents of a write."""
+        if self._admission is not None:
+            name = request.name or (obj or {}).get("metadata", {}).get("name") or ""
+            resource = request.row.group_resource
+            self._admission(request.user, operation, resource, subresource, request.namespace, name, obj, old)
+
+    def _require_create(self, request: Operation) -> None:
+        """Raise ApiError 403 unless the user may create the object (for a PUT; apiserver's `handlers/update.go`)."""
+        if self._authorize is not None:
+            row = request.row
+            self._authorize(
+                Attributes(
+                    request.user,
+                    "create",
+                    row.plural,
+                    api_group=row.group,
+                    api_version=row.version,
+                    namespace=request.namespace,
+                    name=request.name,
+                )
+            )
+
+    async def _check_access(self, request: Operation, obj: Object, old: Object | None) -> bool:
+        """Check the rights that an object grants; return True if other requests ran meanwhile. Raises ApiError 403."""
+        if self.access_check is None or not request.row.strategy.gives_rights:
+            return False
+        compare = self.access_check(request.user, request.row.plural, request.namespace, obj, old)
+        if compare is None:
+            return False
+        # The check may be long even for a small binding: its role, or the rules of its writer, may be large.
+        await run_apart(compare)
+        return True
+
+
+def bad_result(request: Operation, patched: Any, error: ApiError) -> ApiError:
+    """Return the error 422 for a patch whose result cannot be decoded (apiserver's `endpoints/handlers/patch.go`)."""
+    why = error.why if isinstance(error, ShapeError) else error.message
+    only_patch = why == f"strict decoding error: {', '.join(request.patch_errors)}"
+    shown = request.patch_body.decode(errors="replace") if only_patch else _encode(patched).decode()
+    if len(shown) > _MAX_SHOWN:
+        shown = shown[:_MAX_SHOWN] + "..."
+    cause = Cause("FieldValueInvalid", f"Invalid value: {validation.quote(shown)}: {why}", "patch")
+    return invalid("", "", [cause])

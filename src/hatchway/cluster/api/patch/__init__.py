@@ -1,0 +1,1 @@
+"""Applies patches of all three kinds to objects; imports the registry's schema."""

@@ -1,0 +1,1 @@
+"""The types: their rows, strategies, printers, schema and validation; imports connect and storage."""

@@ -1,0 +1,1 @@
+"""Types that CustomResourceDefinitions define: their schemas, the rules of their objects, and their rows."""

@@ -1,0 +1,180 @@
+"""The schema of one version of a custom type, as the registry's row has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from hatchway.cluster.api.registry.custom.embedded import coerce_metadata
+from hatchway.cluster.api.registry.custom.node import MISSING, SchemaNode, parse_schema
+from hatchway.cluster.api.registry.custom.pruning import drop_nulls, prune, set_defaults
+from hatchway.cluster.api.registry.schema.check import CheckedObject, ShapeError
+from hatchway.cluster.api.registry.schema.strict import strict_errors
+from hatchway.cluster.api.registry.schema.table import GVK
+from hatchway.cluster.api.work import HEAVY
+from hatchway.errors import ApiError
+
+__all__ = ["CustomSchema"]
+
+Json = Any
+
+# A value with more schemas than this in allOf, anyOf, oneOf and not makes a small object much work.
+_FEW_ALTERNATIVES = 4
+# Levels of objects and lists. What could be stored beyond them could not be changed: comparisons are recursive.
+_MOST_LEVELS = 256
+# So does a pattern with a longer program.
+_LONG_PATTERN = 1000
+
+
+class CustomSchema:
+    """The schema of one version of a custom type.
+
+    Attributes:
+        source: its `openAPIV3Schema`, as it is stored.
+        root: the tree of it. At the root, an object has apiVersion, kind and metadata.
+        has_defaults: some field has a default.
+        weight: bytes of JSON of the schema, which is work for every object; 0 for one that is cheap.
+    """
+
+    merges_strategically = False
+
+    def __init__(self, gvk: GVK, source: Mapping[str, Json]) -> None:
+        self.gvk = gvk
+        self.source = source
+        self.node = parse_schema(source)
+        self.root = replace(self.node, embedded=True)
+        self.has_defaults = _has_defaults(self.node)
+        size = len(msgspec.json.encode(source))
+        is_costly = _longest_pattern(self.node) > _LONG_PATTERN or _most_alternatives(self.node) > _FEW_ALTERNATIVES
+        self.weight = size if size >= HEAVY else HEAVY if is_costly else 0
+
+    def check(self, obj: Json) -> CheckedObject:
+        """Return an object with its defaults and without unknown fields. Raises ShapeError 400."""
+        if not isinstance(obj, dict):
+            raise ShapeError(self.gvk, "the object is not a JSON object")
+        if _is_deep(obj):
+            raise ShapeError(self.gvk, f"the object is nested too deep: limit is {_MOST_LEVELS} levels")
+        found: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(obj))
+        unknown: list[str] = []
+        if found.get("metadata") is None:
+            found.pop("metadata", None)
+        drop_nulls(found, self.node)
+        set_defaults(found, self.node)
+        try:
+            coerce_metadata(found, self.root, unknown)
+        except ValueError as error:
+            raise ShapeError(self.gvk, str(error)) from None
+        prune(found, self.root, unknown)
+        found.pop("apiVersion", None)
+        found.pop("kind", None)
+        whole = {"apiVersion": self.gvk.api_version, "kind": self.gvk.kind, **found}
+        return CheckedObject(whole, tuple(sorted(unknown)))
+
+    def apply_defaults(self, obj: dict[str, Json]) -> dict[str, Json]:
+        """Return the object: `check` has set its defaults, because unknown fields are judged after them."""
+        return obj
+
+    def document_errors(self, body: bytes) -> tuple[str, ...]:
+        """Return messages about repeated fields; `check` finds those that are unknown."""
+        return strict_errors(None, body)
+
+    def with_defaults(self, obj: dict[str, Json]) -> dict[str, Json]:
+        """Return a stored object with the defaults that its type has now. The object itself stays unchanged."""
+        if not self.has_defaults or not _lacks_defaults(obj, self.node):
+            return obj
+        found: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(obj))
+        try:
+            set_defaults(found, self.node)
+        except ApiError:
+            # The schema got large defaults after the object was stored.
+            return obj
+        return found
+
+
+def _is_deep(value: Json) -> bool:
+    level, inner = 0, [value]
+    while inner:
+        level += 1
+        if level > _MOST_LEVELS:
+            return True
+        inner = [
+            part
+            for one in inner
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
+    return False
+
+
+def _parts(node: SchemaNode) -> list[SchemaNode]:
+    found = list(node.properties.values())
+    found += [one for one in (node.items, node.rest) if one is not None]
+    return found
+
+
+def _most_alternatives(node: SchemaNode) -> int:
+    """Return the largest number of schemas in allOf, anyOf, oneOf and not that one value is checked with."""
+    most = 0
+    waiting = [(node, 0)]
+    while waiting:
+        one, above = waiting.pop()
+        count = above + _size_of_combinations(one)
+        most = max(most, count)
+        waiting += [(part, count) for part in _parts(one)]
+    return most
+
+
+def _longest_pattern(node: SchemaNode) -> int:
+    most = 0
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if one.pattern is not None:
+            most = max(most, one.pattern.steps)
+        waiting += [*_combined(one), *_parts(one)]
+    return most
+
+
+def _size_of_combinations(node: SchemaNode) -> int:
+    count = 0
+    waiting = _combined(node)
+    while waiting:
+        one = waiting.pop()
+        count += 1
+        waiting += [*_combined(one), *_parts(one)]
+    return count
+
+
+def _combined(node: SchemaNode) -> list[SchemaNode]:
+    found = [*node.all_of, *node.any_of, *node.one_of]
+    return [*found, node.negated] if node.negated is not None else found
+
+
+def _has_defaults(node: SchemaNode) -> bool:
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if one.default is not MISSING:
+            return True
+        waiting += _parts(one)
+    return False
+
+
+def _lacks_defaults(value: Json, node: SchemaNode | None) -> bool:
+    """Return True when `set_defaults` would change the value."""
+    if node is None:
+        return False
+    if isinstance(value, dict):
+        for name, inner in node.properties.items():
+            if inner.default is not MISSING and (name not in value or (value[name] is None and not inner.nullable)):
+                return True
+        return any(_lacks_defaults(one, node.property(name)) for name, one in value.items())
+    if isinstance(value, list) and node.items is not None:
+        items = node.items
+        if items.default is not MISSING and not items.nullable and None in value:
+            return True
+        return any(_lacks_defaults(one, items) for one in value)
+    return False

@@ -1,0 +1,135 @@
+"""Makes an object fit its custom type: defaults are set, unknown fields go.
+
+As in apiextensions-apiserver's `pkg/apiserver/schema/defaulting` and `pruning`. The functions change the object in
+place. They never look into apiVersion, kind and metadata of an object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hatchway.cluster.api.registry.custom.node import META_FIELDS, MISSING, SchemaNode
+from hatchway.cluster.api.registry.schema.check import MAX_STRICT_ERRORS, FieldPath, show_path
+from hatchway.cluster.api.work import MAX_OBJECT
+from hatchway.errors import ApiError
+
+__all__ = ["drop_nulls", "prune", "set_defaults"]
+
+Json = Any
+
+
+def drop_nulls(value: Json, node: SchemaNode | None) -> None:
+    """Remove nulls that are neither allowed nor replaced by a default."""
+    if isinstance(value, dict):
+        for name in list(value):
+            inner = node.property(name) if node is not None else None
+            if value[name] is None:
+                if inner is not None and not inner.nullable and inner.default is MISSING:
+                    del value[name]
+            else:
+                drop_nulls(value[name], inner)
+    elif isinstance(value, list):
+        inner = node.items if node is not None else None
+        for one in value:
+            drop_nulls(one, inner)
+
+
+class _Room:
+    """Limits what defaults add to an object: a large default in each item of a long list could fill the memory."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MAX_OBJECT
+
+    def copy(self, node: SchemaNode) -> Json:
+        """Return a copy of a default, which becomes part of an object. Raises ApiError 413."""
+        self._left -= node.default_size
+        if self._left < 0:
+            message = f"the defaults of its schema would make the object larger than {MAX_OBJECT} bytes"
+            raise ApiError(413, "RequestEntityTooLarge", message)
+        default = node.default
+        return msgspec.json.decode(msgspec.json.encode(default)) if isinstance(default, dict | list) else default
+
+
+def set_defaults(value: Json, node: SchemaNode | None) -> None:
+    """Set the defaults of fields that are missing, or null where null is not allowed.
+
+    Raises ApiError 413 when the defaults are larger than an object may be.
+    """
+    _set_defaults(value, node, _Room())
+
+
+def _set_defaults(value: Json, node: SchemaNode | None, room: _Room) -> None:
+    if node is None:
+        return
+    if isinstance(value, dict):
+        for name, inner in node.properties.items():
+            if inner.default is not MISSING and (name not in value or (value[name] is None and not inner.nullable)):
+                value[name] = room.copy(inner)
+        rest = node.rest
+        for name, one in value.items():
+            known = node.properties.get(name)
+            if known is None and one is None and rest is not None and _replaces_null(rest):
+                value[name] = room.copy(rest)
+            _set_defaults(value[name], known or rest, room)
+    elif isinstance(value, list) and node.items is not None:
+        items = node.items
+        for index, one in enumerate(value):
+            if one is None and _replaces_null(items):
+                value[index] = room.copy(items)
+            _set_defaults(value[index], items, room)
+
+
+def _replaces_null(node: SchemaNode) -> bool:
+    return not node.nullable and node.default is not MISSING
+
+
+def prune(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath = None) -> None:
+    """Remove the fields that the schema does not have.
+
+    node: the value's schema; None: it has none, so all its fields go.
+    unknown: a message for each field that was removed is added, `unknown field "spec.foo"`.
+    """
+    if node is not None and node.preserve:
+        _prune_known(value, node, unknown, path)
+        return
+    if isinstance(value, dict):
+        embedded = node is not None and node.embedded
+        for name in list(value):
+            if embedded and name in META_FIELDS:
+                continue
+            inner = node.properties.get(name) if node is not None else None
+            if inner is not None:
+                prune(value[name], inner, unknown, (path, name))
+            elif node is not None and node.additional is not None:
+                # Without a schema, the value of such a property keeps none of its own fields.
+                prune(value[name], node.rest, unknown, (path, name))
+            else:
+                if len(unknown) < MAX_STRICT_ERRORS:
+                    unknown.append(f'unknown field "{show_path((path, name))}"')
+                del value[name]
+    elif isinstance(value, list):
+        items = node.items if node is not None else None
+        for index, one in enumerate(value):
+            prune(one, items, unknown, (path, index))
+
+
+def _prune_known(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath) -> None:
+    """Prune only what has a schema: the rest is preserved as it is."""
+    if node is None:
+        return
+    if isinstance(value, dict):
+        for name, one in value.items():
+            if node.embedded and name in META_FIELDS:
+                continue
+            inner = node.properties.get(name)
+            if inner is not None:
+                prune(one, inner, unknown, (path, name))
+            elif node.rest is not None:
+                prune(one, node.rest, unknown, (path, name))
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            _prune_known(one, node.items, unknown, (path, index))

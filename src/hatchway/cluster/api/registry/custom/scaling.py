@@ -1,0 +1,109 @@
+"""The scale subresource of custom types, whose fields are named by paths (`pkg/registry/customresource/etcd.go`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+__all__ = ["ScalePaths"]
+
+Json = Any
+
+_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """The paths of the fields that the Scale of a custom type shows.
+
+    spec, status: paths of numbers of replicas, such as `.spec.replicas`. selector: path of a label selector as text, or
+    "".
+    """
+
+    spec: str
+    status: str
+    selector: str = ""
+
+    @classmethod
+    def of(cls, scale: Mapping[str, Json] | None) -> ScalePaths | None:
+        """Return the paths of a definition's `subresources.scale`, or None."""
+        if scale is None:
+            return None
+        return cls(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or "")
+
+    def replicas(self, obj: Object) -> int | None:
+        """Return the wanted number of replicas; None when the object does not say it."""
+        found = _find(obj, self.spec)
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+    def current(self, obj: Object) -> int:
+        """Return the present number of replicas, 0 when the object does not say it."""
+        found = _find(obj, self.status)
+        return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+    def selected(self, obj: Object) -> str:
+        """Return the label selector of the object's pods, or ""."""
+        found = _find(obj, self.selector) if self.selector else ""
+        return found if isinstance(found, str) else ""
+
+    def set_replicas(self, obj: Object, replicas: int) -> None:
+        """Set the wanted number of replicas in an object. Raises ValueError when something else is in its way."""
+        *names, last = _names(self.spec)
+        for name in names:
+            obj = obj.setdefault(name, {})
+            if not isinstance(obj, dict):
+                raise ValueError(f"{self.spec}: {name} is not an object")
+        obj[last] = replicas
+
+    def errors(self, obj: Object, *, spec: bool) -> list[Cause]:
+        """Return what is wrong with the fields of a Scale. spec: check the wanted number, too."""
+        found = [*_number_errors(obj, self.spec)] if spec else []
+        found += _number_errors(obj, self.status)
+        selector = _find(obj, self.selector) if self.selector else None
+        if selector is not None and not isinstance(selector, str):
+            text = f"{self.selector} accessor error: {_shown(selector)} is of the type {_go(selector)}, expected string"
+            found.append(v.invalid(self.selector, "", text))
+        return found
+
+
+def _names(path: str) -> list[str]:
+    return path.removeprefix(".").split(".")
+
+
+def _find(obj: Json, path: str) -> Json:
+    for name in _names(path):
+        if not isinstance(obj, dict) or name not in obj:
+            return None
+        obj = obj[name]
+    return obj
+
+
+def _number_errors(obj: Object, path: str) -> Iterator[Cause]:
+    found = _find(obj, path)
+    if found is None:
+        return
+    if isinstance(found, bool) or not isinstance(found, int):
+        text = f"{path} accessor error: {_shown(found)} is of the type {_go(found)}, expected int64"
+        yield v.invalid(path, 0, text)
+    elif found < 0:
+        yield v.invalid(path, found, "should be a non-negative integer")
+    elif found > _INT32:
+        yield v.invalid(path, found, f"should be less than or equal to {_INT32}")
+
+
+def _shown(value: Json) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _go(value: Json) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    names: dict[type, str] = {int: "int64", float: "float64", str: "string", list: "[]interface {}"}
+    return names.get(type(value), "map[string]interface {}")

@@ -1,0 +1,131 @@
+"""The row of the registry: everything that the server knows about a type."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from hatchway.cluster.api.connect.handler import Connect
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
+from hatchway.cluster.api.registry.custom.scaling import ScalePaths
+from hatchway.cluster.api.registry.printers.base import NAME_ONLY, Printer
+from hatchway.cluster.api.registry.schema.typeschema import TypeSchema, builtin_schema
+from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.cluster.api.work import HEAVY
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.kube.api import Object
+
+__all__ = ["CRUD", "Resource", "Subresource", "VirtualCreate"]
+
+# handler(user, namespace, name, object): answers a POST for a type or subresource that is computed and not stored
+# (reviews, tokens). `name` is "" unless it is for a subresource.
+VirtualCreate = Callable[[UserInfo, str, str, Object], Awaitable[Object]]
+
+CRUD = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+# How many times the work of a built-in object a custom one of the same size is.
+_CUSTOM_WORK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """A subresource, such as `pods/log`.
+
+    verbs: Kubernetes' verbs. kind, group, version: the type of the object that it takes or returns, if not the
+    parent's.
+    connect: the handler and rules of a connecting subresource (`exec`). None for other subresources, whose verbs are in
+    `operations/subresources.py`.
+    scale: where the objects of a custom type keep what their `scale` shows; None for built-in types.
+    """
+
+    name: str
+    verbs: tuple[str, ...]
+    kind: str = ""
+    group: str = ""
+    version: str = ""
+    connect: Connect | None = None
+    scale: ScalePaths | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One served type.
+
+    plural, singular, kind: its names. verbs: Kubernetes' verbs. strategy: its special rules. printer: its table.
+    storage: the group-resource under which its objects are stored. For a type that is served by two groups it is the
+    other row's; to_storage and from_storage then convert the objects.
+    list_kind: the kind of its lists, if it is not the kind with `List`.
+    own_schema: the schema of a custom type; None for a built-in type, whose schema is in the table.
+    """
+
+    group: str
+    version: str
+    plural: str
+    singular: str
+    kind: str
+    namespaced: bool
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = CRUD
+    subresources: tuple[Subresource, ...] = ()
+    strategy: Strategy = field(default_factory=Strategy)
+    printer: Printer = NAME_ONLY
+    storage: str = ""
+    to_storage: Callable[[Object], Object] | None = None
+    from_storage: Callable[[Object], Object] | None = None
+    list_kind: str = ""
+    own_schema: CustomSchema | None = None
+
+    @property
+    def schema(self) -> TypeSchema:
+        """Return the schema of its objects."""
+        return self.own_schema or builtin_schema(self.gvk)
+
+    @property
+    def weight(self) -> int:
+        """Return the bytes of JSON that even a small object counts as, because its checks are much work; 0 if not."""
+        if self.strategy.is_costly:
+            return HEAVY
+        return self.own_schema.weight if self.own_schema is not None else 0
+
+    def work(self, size: int) -> int:
+        """Return the bytes of JSON that an object of this size counts as. size: bytes of JSON, 0 for a small object."""
+        return max(size * _CUSTOM_WORK if self.own_schema is not None else size, self.weight)
+
+    @property
+    def listed_as(self) -> str:
+        """Return the kind of its lists."""
+        return self.list_kind or f"{self.kind}List"
+
+    @property
+    def api_version(self) -> str:
+        """Return the group and version as objects write it: `v1`, `apps/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def group_resource(self) -> str:
+        """Return the resource as clients and error messages spell it: `pods`, `deployments.apps`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def gvk(self) -> tuple[str, str, str]:
+        """Return group, version and kind."""
+        return self.group, self.version, self.kind
+
+    @property
+    def stored_as(self) -> str:
+        """Return the group-resource under which the store keeps its objects."""
+        return self.storage or self.group_resource
+
+    @property
+    def virtual(self) -> bool:
+        """Return True for a type whose objects are only created, and never stored."""
+        return self.verbs == ("create",)
+
+    def subresource(self, name: str) -> Subresource | None:
+        """Return the subresource of this name, or None."""
+        return next((one for one in self.subresources if one.name == name), None)
+
+    def subresource_gvk(self, subresource: Subresource) -> tuple[str, str, str]:
+        """Return group, version and kind of the object that a subresource takes or returns."""
+        return subresource.group or self.group, subresource.version or self.version, subresource.kind or self.kind

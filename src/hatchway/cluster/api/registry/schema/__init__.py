@@ -1,0 +1,33 @@
+"""The schema of the types: one generated table, and everything that reads it.
+
+    check(gvk, obj)            checks the types of fields; reports what is kept, and which fields are unknown
+    apply_defaults(gvk, obj)   the defaults of Kubernetes' `SetDefaults_*` functions
+    decode_protobuf(body)      kubectl's request bodies as JSON-shaped objects
+    load().message(gvk)        the schema itself
+
+Strategic merge patch, OpenAPI and tables (`patch/`, `describe/openapi.py`, `describe/tables.py`) read the same table.
+"""
+
+from hatchway.cluster.api.registry.schema.check import CheckedObject, ShapeError, check
+from hatchway.cluster.api.registry.schema.defaults import apply_defaults
+from hatchway.cluster.api.registry.schema.protobuf import decode_protobuf
+from hatchway.cluster.api.registry.schema.scalars import canonical_quantity, quantity_value
+from hatchway.cluster.api.registry.schema.strict import strict_errors
+from hatchway.cluster.api.registry.schema.table import GVK, Field, Schema, TypeDefinition, UnknownKind, load
+
+__all__ = [
+    "GVK",
+    "CheckedObject",
+    "Field",
+    "Schema",
+    "ShapeError",
+    "TypeDefinition",
+    "UnknownKind",
+    "apply_defaults",
+    "canonical_quantity",
+    "check",
+    "decode_protobuf",
+    "load",
+    "quantity_value",
+    "strict_errors",
+]

@@ -1,0 +1,31 @@
+"""Checks that a stored object has the shape of its type, on which verbs and controllers rely."""
+
+from __future__ import annotations
+
+from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.types import ROWS
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+_ROWS = {row.group_resource: row for row in ROWS if not row.virtual and not row.storage}
+
+
+def shape_fault(resource: str, namespace: str, _name: str, obj: Object) -> str:
+    """Return why the object cannot be used; "" when it can be used, or when its type is not served."""
+    row = _ROWS.get(resource)
+    if row is None:
+        return ""
+    if bool(namespace) != row.namespaced:
+        return f"a {row.kind} is {'' if row.namespaced else 'not '}in a namespace"
+    for key in ("uid", "resourceVersion", "creationTimestamp"):
+        if not isinstance(obj["metadata"].get(key), str):
+            return f"its metadata has no {key}"
+    try:
+        schema.check(row.gvk, obj)
+    except ApiError as error:
+        return error.message
+    except Exception as error:  # noqa: BLE001  whatever it is that cannot be read, the others must be
+        return f"{type(error).__name__}: {error}"
+    if row.strategy.requires_spec and not isinstance(obj.get("spec"), dict):
+        return f"a {row.kind} without spec"
+    return ""

@@ -1,0 +1,191 @@
+"""The rules that a type may override, with the defaults of ordinary types.
+
+A strategy is stateless: one instance per row of the registry. The verbs in `verbs.py` call it in the order of
+kube-apiserver's registry stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare → validate.
+Objects passed as `obj` are the caller's own and may be changed in place; `old` is shared and never changed.
+
+For a large object, all methods except `before_create`, `check_deletion` and `allocate` are called on a thread. There a
+strategy may only look up single objects in the store (`latest`, `get`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.storage.store import Store
+from hatchway.cluster.auth.user import UserInfo
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+# Reads one value of an object for a field selector.
+FieldReader = Callable[[Object], str]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteContext:
+    """The parts of a request that a strategy may use. `now`: RFC 3339 in seconds, UTC. `warnings`: Warning headers."""
+
+    store: Store
+    user: UserInfo
+    group: str
+    plural: str
+    namespace: str
+    now: str
+    dry_run: bool
+    warnings: list[str]
+
+
+def field(*path: str) -> FieldReader:
+    """Return a reader of the scalar at a path of keys; "" where it is missing."""
+
+    def read(obj: Object) -> str:
+        found = obj
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None  # type: ignore[assignment]
+        return "" if found is None else str(found)
+
+    return read
+
+
+def readers(found: dict[str, FieldReader]) -> Mapping[str, FieldReader]:
+    """Return the value of `Strategy.selectable`."""
+    return MappingProxyType(found)
+
+
+class Strategy:
+    """The rules of an ordinary type: nothing is special, and metadata.generation is not kept."""
+
+    # True when metadata.generation counts changes of the spec.
+    generation = False
+    # True when a PUT may create the object (`AllowCreateOnUpdate`).
+    create_on_update = False
+    # True when a PUT may leave out metadata.resourceVersion (`AllowUnconditionalUpdate`).
+    unconditional_update = True
+    # True when DELETE answers with the object instead of a Status (`ReturnDeletedObject`).
+    return_deleted = False
+    # True when every stored object must have a spec, on which its readers rely.
+    requires_spec = False
+    # True when its objects grant rights, which their writer must have (`admission/escalation.py`).
+    gives_rights = False
+    # What happens to dependents when a DELETE does not say (`DefaultGarbageCollectionPolicy`): "" for Background.
+    default_propagation = ""
+    # The warning for a DELETE that leaves that open; "" for none.
+    propagation_warning = ""
+    # True when a finalizer must have a domain, or be one of Kubernetes' own; custom types may have any.
+    qualifies_finalizers = True
+    # True when even a small object can be much work, which must be done on a thread.
+    is_costly = False
+    # The warning that every client of the type gets; "" for none.
+    deprecation = ""
+    # Field selectors beyond metadata.name and metadata.namespace.
+    selectable: Mapping[str, FieldReader] = MappingProxyType({})
+
+    def name_errors(self, name: str, prefix: bool) -> list[str]:
+        """Return the errors in a name. prefix: whether it is a generateName, which may end with a dash."""
+        return v.dns1123_subdomain(_masked(name) if prefix else name)
+
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        """Set defaults that the schema does not have, on create and update."""
+
+    async def before_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Wait for an object that this one needs and that a controller is about to create."""
+
+    def check_deletion(self, obj: Object) -> None:
+        """Raise ApiError 403 when the object must stay."""
+
+    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
+        """Do what admission plugins do, which may need other objects. `old` is None on create. Raises ApiError."""
+
+    def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""
+        if self.has_status(obj):
+            obj.pop("status", None)
+
+    def allocate(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
+        """Claim values that must be unique, and check those that are claimed already.
+
+        `old` is None on create. It must be quick, since it is always done on the event loop. Raises ApiError.
+        """
+
+    def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Keep the status, which only its subresource changes."""
+        keep(obj, old, "status")
+
+    def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Undo a status update's changes outside of status and metadata."""
+        for key in set(obj) | set(old):
+            if key not in ("status", "metadata", "kind", "apiVersion"):
+                keep(obj, old, key)
+
+    def has_status(self, obj: Object) -> bool:
+        """Return True when creating the object drops the status that a client sent."""
+        return True
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return everything that is wrong with the object beyond its metadata and its shape."""
+        return []
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return everything that is wrong with the change; by default, everything that is wrong with the new object."""
+        return self.validate(obj)
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        """Return the warnings about a valid object. `old` is None on create."""
+        return []
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in a change of the status."""
+        return []
+
+    def grace_period(self, obj: Object, asked: int | None) -> int | None:
+        """Return the seconds that a deletion waits to be confirmed; None when it happens at once."""
+        return None
+
+    def begin_deletion(self, obj: Object) -> bool:
+        """Mark `obj` as being deleted, in the type's own way.
+
+        Return True when it stays until another step removes it.
+        """
+        return False
+
+    def is_held(self, obj: Object) -> bool:
+        """Return True while finalizers keep an object that is being deleted."""
+        return bool(obj["metadata"].get("finalizers"))
+
+    def stays(self, obj: Object, old: Object) -> bool:
+        """Return True when a change that leaves a deleted object without metadata.finalizers does not remove it."""
+        return False
+
+    def scale_selector(self, obj: Object) -> Object | None:
+        """Return the label selector of the object's pods, for its Scale."""
+        found: Object | None = obj["spec"].get("selector")
+        return found
+
+    def changed(self, obj: Object, old: Object) -> bool:
+        """Return True when an update counts as a new generation: anything but metadata and status changed."""
+        return any(obj.get(key) != old.get(key) for key in set(obj) | set(old) if key not in ("metadata", "status"))
+
+
+def keep(obj: Object, old: Object, key: str) -> None:
+    """Make `obj[key]` what it was in `old` (absent included)."""
+    if key in old:
+        obj[key] = old[key]
+    else:
+        obj.pop(key, None)
+
+
+_trailing_dash = re.compile("-+$").sub
+
+
+def _masked(prefix: str) -> str:
+    # As in `maskTrailingDash`: a generateName may end with a dash, because the random suffix follows.
+    return _trailing_dash(lambda dashes: "a" * len(dashes[0]), prefix) if len(prefix) > 1 else prefix
+
+
+def label_name_errors(name: str, prefix: bool) -> list[str]:
+    """Return the errors in a name that is one DNS label (namespaces, services)."""
+    return v.dns1123_label(_masked(name) if prefix else name)

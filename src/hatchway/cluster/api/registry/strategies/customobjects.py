@@ -1,0 +1,141 @@
+"""The rules of custom objects (apiextensions-apiserver `pkg/registry/customresource`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
+from hatchway.cluster.api.registry.custom.embedded import embedded_errors
+from hatchway.cluster.api.registry.custom.jsonpath import JSONPath
+from hatchway.cluster.api.registry.custom.listkinds import repeated_items
+from hatchway.cluster.api.registry.custom.node import MISSING
+from hatchway.cluster.api.registry.custom.samevalue import same_value
+from hatchway.cluster.api.registry.custom.scaling import ScalePaths
+from hatchway.cluster.api.registry.custom.valuecheck import check_value
+from hatchway.cluster.api.registry.strategies.base import FieldReader, Strategy, WriteContext, keep
+from hatchway.errors import ApiError, Cause
+from hatchway.kube.api import Object
+
+__all__ = ["CustomStrategy"]
+
+_STANDARD_FINALIZERS = frozenset(("orphan", "foregroundDeletion", "kubernetes"))
+
+
+class CustomStrategy(Strategy):
+    """The rules of one version of a custom type.
+
+    Args:
+        schema: its schema.
+        has_status: whether it has the subresource `status`; then only that changes the status.
+        scale: the paths of its Scale; None without one.
+        selectable: the paths of its selectable fields.
+        deprecation: the warning that every client of the version gets; "" for none.
+        is_ending: the definition is being deleted, so that no objects can be created.
+    """
+
+    generation = True
+    unconditional_update = False
+    qualifies_finalizers = False
+
+    def __init__(
+        self,
+        schema: CustomSchema,
+        *,
+        has_status: bool,
+        scale: ScalePaths | None,
+        selectable: Sequence[str] = (),
+        deprecation: str = "",
+        is_ending: bool = False,
+    ) -> None:
+        self._schema = schema
+        self._has_status = has_status
+        self._scale = scale
+        self._is_ending = is_ending
+        self.deprecation = deprecation
+        self.selectable: Mapping[str, FieldReader] = MappingProxyType(
+            {path.removeprefix("."): _reader(path) for path in selectable}
+        )
+
+    def has_status(self, obj: Object) -> bool:
+        """Return True when the type has the subresource `status`."""
+        return self._has_status
+
+    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
+        """Refuse new objects while the definition is being deleted. Raises ApiError 405."""
+        if old is None and self._is_ending:
+            message = "create not allowed while custom resource definition is terminating"
+            raise ApiError(405, "MethodNotAllowed", message, {"group": ctx.group, "kind": ctx.plural})
+
+    def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Keep the status, if only its subresource may change it."""
+        if self._has_status:
+            keep(obj, old, "status")
+
+    def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Undo every change but that of the status."""
+        for key in set(obj) | set(old):
+            if key != "status":
+                keep(obj, old, key)
+
+    def changed(self, obj: Object, old: Object) -> bool:
+        """Return True when anything but metadata has changed."""
+        return any(not same_value(obj.get(key), old.get(key)) for key in set(obj) | set(old) if key != "metadata")
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return what is wrong with an object: values, the Scale's fields, embedded objects, and repeated items."""
+        causes = check_value(obj, self._schema.node, "")
+        if self._scale is not None:
+            causes += self._scale.errors(obj, spec=True)
+        return causes + embedded_errors(obj, self._schema.node) + repeated_items(obj, self._schema.node)
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return what is wrong with the values that have changed, and with the rest of the object."""
+        causes = check_value(obj, self._schema.node, "", old)
+        if self._scale is not None:
+            causes += self._scale.errors(obj, spec=True)
+        causes += embedded_errors(obj, self._schema.node)
+        return causes + self._new_repetitions(obj, old)
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        """Return what is wrong with a changed status."""
+        causes: list[Cause] = []
+        node = self._schema.node.properties.get("status")
+        if node is not None and "status" in obj:
+            causes += check_value(obj["status"], node, "status", old.get("status", MISSING))
+        if self._scale is not None:
+            causes += self._scale.errors(obj, spec=False)
+        return causes + self._new_repetitions(obj, old)
+
+    def _new_repetitions(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors about repeated items, unless the stored object has such errors already."""
+        found = repeated_items(obj, self._schema.node)
+        return found if found and not repeated_items(old, self._schema.node) else []
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        """Return warnings about new finalizers whose names may collide."""
+        before = set((old or {}).get("metadata", {}).get("finalizers") or ())
+        found = []
+        for name in sorted(set(obj["metadata"].get("finalizers") or ()) - before):
+            at = f"metadata.finalizers: {v.quote(name)}"
+            found += [f"{at}: {message}" for message in v.qualified_name(name)]
+            if "/" not in name and name not in _STANDARD_FINALIZERS:
+                path = " including a path (/)" if "." in name else ""
+                found.append(
+                    f"{at}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other "
+                    "finalizer writers"
+                )
+        return found
+
+
+def _reader(path: str) -> FieldReader:
+    found = JSONPath(path)
+
+    def read(obj: Object) -> str:
+        value = found.first(obj)
+        if value is None:
+            return ""
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return read

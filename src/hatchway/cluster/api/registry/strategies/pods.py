@@ -1,0 +1,289 @@
+"""Pods: admission (service accounts, tolerations, priorities), permitted changes, graceful deletion.
+
+From `pkg/registry/core/pod/strategy.go`, `pkg/apis/core/validation/validation.go` (ValidatePodUpdate) and
+`plugin/pkg/admission/{serviceaccount,defaulttolerationseconds,priority,runtimeclass}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.objectnames import random_suffix
+from hatchway.cluster.api.registry.schema import quantity_value
+from hatchway.cluster.api.registry.strategies.addresses import several_addresses
+from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, field, keep, readers
+from hatchway.cluster.api.registry.strategies.podspec import containers, validate_spec
+from hatchway.cluster.api.registry.strategies.podupdate import validate_pod_change
+from hatchway.cluster.api.registry.strategies.warnings import pod_warnings
+from hatchway.errors import Cause, forbidden
+from hatchway.kube.api import Object
+from hatchway.kube.wellknown import MIRROR_POD, NOT_READY, UNREACHABLE
+
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+# Seconds that the creation of a pod waits for the `default` account of a new namespace.
+_ACCOUNT_WAIT = 1.0
+_PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_SYSTEM_CONDITIONS = frozenset(("PodScheduled", "Ready", "Initialized"))
+
+
+class PodStrategy(Strategy):
+    """Pods (`pkg/registry/core/pod/strategy.go`), and what the admission plugins ServiceAccount and Priority do."""
+
+    requires_spec = True
+    return_deleted = True
+    generation = True
+    selectable = readers(
+        {
+            "spec.nodeName": field("spec", "nodeName"),
+            "spec.restartPolicy": field("spec", "restartPolicy"),
+            "spec.schedulerName": field("spec", "schedulerName"),
+            "spec.serviceAccountName": field("spec", "serviceAccountName"),
+            "spec.hostNetwork": lambda obj: "true" if obj["spec"].get("hostNetwork") else "false",
+            "status.phase": field("status", "phase"),
+            "status.podIP": field("status", "podIP"),
+            "status.podIPs": field("status", "podIP"),
+            "status.nominatedNodeName": field("status", "nominatedNodeName"),
+        }
+    )
+
+    async def before_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Wait a moment for the default service account of a namespace that was just made."""
+        spec = obj.get("spec") or {}
+        name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+        if name != "default" or ctx.store.latest("namespaces", "", ctx.namespace) is None:
+            return
+        cursor = ctx.store.history("serviceaccounts").cursor(ctx.store.revision)
+        try:
+            async with asyncio.timeout(_ACCOUNT_WAIT):
+                while ctx.store.latest("serviceaccounts", ctx.namespace, name) is None and not cursor.closed:
+                    await cursor.wait()
+                    cursor.read()
+        except TimeoutError:
+            return  # the admission below raises the error
+
+    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
+        """Set service account, priority and default tolerations; refuse runtime classes."""
+        spec = obj["spec"]
+        if old is None:
+            _admit_service_account(ctx, obj)
+            _admit_priority(obj)
+            _add_tolerations(spec)
+            _admit_runtime_class(obj)
+            return
+        for key in ("priority", "preemptionPolicy"):
+            if spec.get(key) is None:
+                keep(spec, old["spec"], key)
+        _add_tolerations(spec)
+
+    def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Make the pod Pending, and not scheduled while it has scheduling gates."""
+        spec = obj["spec"]
+        if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+            spec["terminationGracePeriodSeconds"] = 1
+        obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+        if spec.get("schedulingGates"):
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": ctx.now,
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+            obj["status"]["conditions"] = [condition]
+
+    def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Keep everything but the status. The kubelet decides neither about owners nor about the class of service."""
+        super().prepare_status(ctx, obj, old)
+        # The kubelet decides neither about owners nor about the class of service.
+        keep(obj["metadata"], old["metadata"], "ownerReferences")
+        status = obj.setdefault("status", {})
+        status["qosClass"] = (old.get("status") or {}).get("qosClass", qos_class(old["spec"]))
+        _agree_on_address(status)
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return the errors in a new pod."""
+        spec = obj["spec"]
+        causes = validate_spec(spec, "spec", is_pod=True)
+        if spec.get("ephemeralContainers"):
+            causes.append(v.forbidden("spec.ephemeralContainers", "cannot be set on create"))
+        if spec.get("nodeName") and spec.get("schedulingGates"):
+            text = "cannot be set until all schedulingGates have been cleared"
+            causes.append(v.forbidden("spec.nodeName", text))
+        return causes
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        """Return the warnings for the writer of a new pod."""
+        # The writer was warned of the same when the pod was created.
+        return pod_warnings(obj["metadata"], obj["spec"]) if old is None else []
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in a change: few fields of a pod's spec may change."""
+        return validate_spec(obj["spec"], "spec", is_pod=True) + validate_pod_change(obj["spec"], old["spec"])
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in addresses and container states of the status."""
+        status, former = obj.get("status") or {}, old.get("status") or {}
+        causes = []
+        for key in ("podIPs", "hostIPs"):
+            # Only changes are checked, so that an older object does not keep a kubelet from reporting.
+            if status.get(key) != former.get(key):
+                causes += several_addresses(status.get(key) or [], f"status.{key}")
+        hosts = status.get("hostIPs") or []
+        if hosts and hosts[0].get("ip", "") != status.get("hostIP", ""):
+            causes.append(v.invalid("status.hostIPs[0]", hosts[0].get("ip", ""), "must be equal to `hostIP`"))
+        elif not hosts and status.get("hostIP") and v.parse_ip(status["hostIP"]) is None:
+            causes.append(v.invalid("status.hostIP", status["hostIP"], v.IP_ERROR))
+        nominated = status.get("nominatedNodeName")
+        if nominated and nominated != former.get("nominatedNodeName"):
+            causes += v.each("status.nominatedNodeName", nominated, v.dns1123_subdomain(nominated))
+        for index, condition in enumerate(status.get("conditions") or ()):
+            kind = condition.get("type", "")
+            if kind not in _SYSTEM_CONDITIONS:
+                causes += v.each(f"status.conditions[{index}].Type", kind, v.qualified_name(kind))
+        return causes
+
+    def grace_period(self, obj: Object, asked: int | None) -> int | None:
+        """Return the seconds until the pod is killed; 0 for a pod that runs nowhere."""
+        period = asked if asked is not None else obj["spec"].get("terminationGracePeriodSeconds", 30)
+        phase = (obj.get("status") or {}).get("phase")
+        if not obj["spec"].get("nodeName") or phase in ("Failed", "Succeeded"):
+            return 0
+        return 1 if period < 0 else int(period)
+
+
+def _agree_on_address(status: dict[str, Any]) -> None:
+    """Make `podIP` the first of `podIPs`; `podIP` wins where they differ (`Convert_v1_PodStatus_To_core_PodStatus`)."""
+    single, many = status.get("podIP") or "", status.get("podIPs") or []
+    if single and (not many or many[0].get("ip") != single):
+        status["podIPs"] = [{"ip": single}]
+    elif many and not single:
+        status["podIP"] = many[0].get("ip", "")
+
+
+def _add_tolerations(spec: dict[str, Any]) -> None:
+    """Let the pod stay for five minutes on a node that no longer answers (DefaultTolerationSeconds)."""
+    tolerations = list(spec.get("tolerations") or ())
+    for key in (NOT_READY, UNREACHABLE):
+        if not any(
+            one.get("key") in (key, None, "") and one.get("effect") in ("NoExecute", None, "") for one in tolerations
+        ):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+    spec["tolerations"] = tolerations
+
+
+def _admit_priority(obj: Object) -> None:
+    """Set the priority of the pod's class. Only the classes exist that every cluster has."""
+    spec, name = obj["spec"], obj["metadata"].get("name", "")
+    wanted = spec.get("priorityClassName")
+    priority = _PRIORITY_CLASSES.get(wanted, 0) if wanted else 0
+    if wanted and wanted not in _PRIORITY_CLASSES:
+        raise forbidden("pods", name, f"no PriorityClass with name {wanted} was found")
+    for key, value, what in (
+        ("priority", priority, "integer value of priority"),
+        ("preemptionPolicy", "PreemptLowerPriority", "string value of PreemptionPolicy"),
+    ):
+        if spec.get(key) not in (None, value):
+            why = f"the {what} ({spec[key]}) must not be provided in pod spec; priority admission controller computed "
+            raise forbidden("pods", name, f"{why}{value} from the given PriorityClass name")
+        spec[key] = value
+
+
+def _admit_runtime_class(obj: Object) -> None:
+    """Refuse a runtimeClassName: no RuntimeClass exists."""
+    spec, name = obj["spec"], obj["metadata"].get("name", "")
+    if spec.get("runtimeClassName") is not None:
+        why = f"pod rejected: RuntimeClass {v.quote(spec['runtimeClassName'])} not found"
+        raise forbidden("pods", name, why)
+    if spec.get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise forbidden("pods", name, why)
+
+
+def _admit_service_account(ctx: WriteContext, obj: Object) -> None:
+    spec = obj["spec"]
+    if MIRROR_POD in (obj["metadata"].get("annotations") or {}):
+        _check_mirror(obj)
+        return
+    name = spec.get("serviceAccountName") or "default"
+    spec["serviceAccountName"] = spec["serviceAccount"] = name
+    account = ctx.store.latest("serviceaccounts", ctx.namespace, name)
+    if account is None:
+        raise forbidden(
+            "pods",
+            obj["metadata"].get("name", ""),
+            f'error looking up service account {ctx.namespace}/{name}: serviceaccount "{name}" not found',
+        )
+    if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = [dict(one) for one in account["imagePullSecrets"]]
+    mount = spec.get("automountServiceAccountToken")
+    if mount is None:
+        mount = account.get("automountServiceAccountToken")
+    if mount is None or mount:
+        _mount_token(spec)
+
+
+def _check_mirror(obj: Object) -> None:
+    """Raise ApiError 403 when a mirror pod refers to objects of the API (`plugin/pkg/admission/serviceaccount`)."""
+    spec, problem = obj["spec"], ""
+    if spec.get("serviceAccountName"):
+        problem = "a mirror pod may not reference service accounts"
+    for volume in spec.get("volumes") or ():
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
+        if any("secret" in source for source in sources):
+            problem = problem or "a mirror pod may not reference secrets"
+        if any("serviceAccountToken" in source for source in sources):
+            problem = problem or "a mirror pod may not use ServiceAccountToken volume projections"
+    for container in containers(spec):
+        variables = [one.get("valueFrom") or {} for one in container.get("env") or ()]
+        if any("secretKeyRef" in one for one in variables) or any(
+            "secretRef" in one for one in container.get("envFrom") or ()
+        ):
+            problem = problem or "a mirror pod may not reference secrets"
+    if problem:
+        raise forbidden("pods", obj["metadata"].get("name", ""), problem)
+
+
+def _mount_token(spec: dict[str, Any]) -> None:
+    missing = [
+        container
+        for container in containers(spec)
+        if not any(one.get("mountPath") == TOKEN_PATH for one in container.get("volumeMounts") or ())
+    ]
+    if not missing:
+        return
+    name = f"kube-api-access-{random_suffix()}"
+    for container in missing:
+        mounts = list(container.get("volumeMounts") or ())
+        container["volumeMounts"] = [*mounts, {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}]
+    namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+    sources = [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+    volume = {"name": name, "projected": {"sources": sources, "defaultMode": 0o644}}
+    spec["volumes"] = [*(spec.get("volumes") or ()), volume]
+
+
+def qos_class(spec: dict[str, Any]) -> str:
+    """Return `Guaranteed`, `Burstable` or `BestEffort` (`pkg/apis/core/v1/helper/qos`): only cpu and memory matter."""
+    guaranteed, anything = True, False
+    for container in containers(spec):
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for name in ("cpu", "memory"):
+            limit, request = limits.get(name), requests.get(name)
+            has_limit = limit is not None and quantity_value(limit) > 0
+            anything = anything or has_limit or (request is not None and quantity_value(request) > 0)
+            if (
+                limit is None
+                or not has_limit
+                or (request is not None and quantity_value(request) != quantity_value(limit))
+            ):
+                guaranteed = False
+    if not anything:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"

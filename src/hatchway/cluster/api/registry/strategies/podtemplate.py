@@ -1,0 +1,53 @@
+"""Pod templates of workloads (`ValidatePodTemplateSpec` in `pkg/apis/core/validation`, `pkg/apis/apps/validation`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.selectors import label_selector_matches
+from hatchway.cluster.api.registry.strategies.podspec import validate_spec
+from hatchway.errors import Cause
+
+Json = dict[str, Any]
+
+_AT = "spec.template"
+
+
+def validate_template(template: Json, at: str) -> list[Cause]:
+    """Return everything that is wrong with a pod template by itself. at: its path."""
+    metadata = template.get("metadata") or {}
+    causes = v.labels(metadata.get("labels"), f"{at}.metadata.labels")
+    for key in metadata.get("annotations") or ():
+        causes += v.each(f"{at}.metadata.annotations", key, v.qualified_name(key.lower()))
+    pod = template.get("spec") or {}
+    causes += validate_spec(pod, f"{at}.spec")
+    if pod.get("ephemeralContainers"):
+        causes.append(v.forbidden(f"{at}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
+    return causes
+
+
+def validate_match(selector: Json | None, template: Json, at: str = _AT) -> list[Cause]:
+    """Return the error of a template whose labels its workload's selector does not match."""
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    if selector is not None and label_selector_matches(selector, labels):
+        return []
+    return [v.invalid(f"{at}.metadata.labels", labels or None, "`selector` does not match template `labels`")]
+
+
+def validate_always(template: Json, kind: str, at: str = _AT) -> list[Cause]:
+    """Return the errors in a template whose pods must run for ever. kind: the workload's kind."""
+    pod, causes = template.get("spec") or {}, []
+    if pod.get("restartPolicy") in ("OnFailure", "Never"):
+        causes.append(v.not_supported(f"{at}.spec.restartPolicy", pod["restartPolicy"], ["Always"]))
+    if pod.get("activeDeadlineSeconds") is not None:
+        text = f"activeDeadlineSeconds in {kind} is not Supported"
+        causes.append(v.forbidden(f"{at}.spec.activeDeadlineSeconds", text))
+    return causes
+
+
+def validate_template_of(selector: Json | None, template: Json | None, kind: str) -> list[Cause]:
+    """Return everything that is wrong with the template of a workload whose pods run for ever."""
+    if template is None:
+        return [v.required(_AT)]
+    return validate_match(selector, template) + validate_template(template, _AT) + validate_always(template, kind)

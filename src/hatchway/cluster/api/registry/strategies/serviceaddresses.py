@@ -1,0 +1,232 @@
+"""Addresses and ports of Services: families, ClusterIPs, node ports (`pkg/registry/core/service/storage/alloc.go`).
+
+As in Kubernetes, allocation comes before validation, so an error names the allocation alone. What other Services hold
+is read from an index over the store, writes in progress included (`serviceclaims.py`): there is nothing to release or
+to repair.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any
+
+from hatchway.cluster import plan
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.strategies.base import WriteContext
+from hatchway.cluster.api.registry.strategies.serviceclaims import OtherClaims, ServiceClaims, node_ports_of
+from hatchway.cluster.api.registry.strategies.servicevalidation import (
+    EXTERNAL,
+    needs_health_check,
+    validate_cluster_ips,
+)
+from hatchway.errors import Cause, internal, invalid
+from hatchway.kube.api import Object
+
+Spec = dict[str, Any]
+
+# KEP-3070: the lowest min(256, size/16) addresses are kept for Services that name their address.
+_FIRST_DYNAMIC = min(max(16, plan.SERVICE_CIDR.num_addresses // 16), 256)
+_FIRST_DYNAMIC_PORT = min(max(16, len(plan.NODE_PORTS) // 32), 128)
+_FAMILIES = {4: "IPv4", 6: "IPv6"}
+_POLICY = "spec.ipFamilyPolicy"
+
+
+def choose_families(obj: Object, old: Object | None) -> None:
+    """Fill in ipFamilyPolicy and ipFamilies (`initIPFamilyFields`). Raises ApiError 422.
+
+    The cluster has only IPv4; even so, a headless Service without a selector may name both families.
+    """
+    spec = obj["spec"]
+    if spec["type"] == "ExternalName":
+        return
+    before = old["spec"] if old is not None and old["spec"]["type"] != "ExternalName" else None
+    selectorless = spec.get("clusterIP") == "None" and not spec.get("selector")
+    if not spec.get("ipFamilyPolicy"):
+        former = (before or {}).get("ipFamilyPolicy")
+        spec["ipFamilyPolicy"] = former or ("RequireDualStack" if selectorless else "SingleStack")
+    if before is not None and not spec.get("ipFamilies") and before.get("ipFamilies"):
+        spec["ipFamilies"] = list(before["ipFamilies"])
+    causes = validate_cluster_ips(spec)
+    if not causes:
+        causes = _check_policy(spec, before)
+    if causes:
+        raise invalid("Service", obj["metadata"].get("name") or "", causes)
+    families: list[str] = list(spec.get("ipFamilies") or ())
+    if selectorless:
+        families = families or ["IPv4"]
+        if spec["ipFamilyPolicy"] != "SingleStack" and len(families) < 2:
+            families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+    else:
+        causes = []
+        if spec["ipFamilyPolicy"] == "RequireDualStack":
+            text = "this cluster is not configured for dual-stack services"
+            causes.append(v.invalid(_POLICY, "RequireDualStack", text))
+        for index, family in enumerate(families):
+            if family != "IPv4":
+                causes.append(v.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster"))
+        if causes:
+            raise invalid("Service", obj["metadata"].get("name") or "", causes)
+    spec["ipFamilies"] = families or ["IPv4"]
+
+
+def _check_policy(spec: Spec, before: Spec | None) -> list[Cause]:
+    causes = []
+    policy, many = spec["ipFamilyPolicy"], spec.get("clusterIPs") or []
+    if policy == "SingleStack":
+        if before is not None and many == (before.get("clusterIPs") or []):
+            spec["clusterIPs"] = many = many[:1]
+        if before is not None and spec.get("ipFamilies") == before.get("ipFamilies") and before.get("ipFamilies"):
+            spec["ipFamilies"] = spec["ipFamilies"][:1]
+        why = "must be 'RequireDualStack' or 'PreferDualStack' when multiple {} are specified"
+        if len(many) == 2:
+            causes.append(v.invalid(_POLICY, policy, why.format("cluster IPs")))
+        if len(spec.get("ipFamilies") or ()) == 2:
+            causes.append(v.invalid(_POLICY, policy, why.format("IP families")))
+        if not many:
+            spec.pop("clusterIPs", None)
+    elif before is not None and len(spec.get("ipFamilies") or ()) < len(before.get("ipFamilies") or ()):
+        causes.append(v.invalid(_POLICY, policy, "must be 'SingleStack' to release the secondary IP family"))
+    for index, address in enumerate(many):
+        found = v.parse_ip(address)
+        if found is None or index < len(spec.get("ipFamilies") or ()):
+            continue
+        family = _FAMILIES[found.version]
+        if family != "IPv4":
+            causes.append(v.invalid(f"spec.clusterIPs[{index}]", many, f"{family} is not configured on this cluster"))
+    return causes
+
+
+def allocate(ctx: WriteContext, obj: Object, old: Object | None) -> None:
+    """Claim addresses and node ports. Raises ApiError 422, and 500 when a range is used up."""
+    spec = obj["spec"]
+    if spec["type"] == "ExternalName":
+        return
+    name = obj["metadata"].get("name") or ""
+    others = ServiceClaims.of(ctx.store).others(ctx.store, obj)
+    if not spec.get("clusterIP"):
+        address = _free_address(others, obj)
+        spec["clusterIP"], spec["clusterIPs"] = address, [address]
+    elif spec["clusterIP"] != "None" and (old is None or old["spec"]["type"] == "ExternalName"):
+        _claim_address(spec["clusterIP"], others, name)
+    node_ports = _NodePorts(others, old, name)
+    if spec["type"] in EXTERNAL:
+        # Without allocation, node ports that are asked for are claimed even so.
+        node_ports.claim(spec.get("ports") or [], allocate=spec["type"] == "NodePort" or _allocates(spec))
+    if needs_health_check(spec):
+        node_ports.claim_health_check(spec)
+
+
+def _allocates(spec: Spec) -> bool:
+    return bool(spec.get("allocateLoadBalancerNodePorts"))
+
+
+def _free_address(others: OtherClaims, obj: Object) -> str:
+    network = plan.SERVICE_CIDR
+    last = network.num_addresses - 1
+    # Each service begins its search at an offset of its own, so that a freed address is not given away at once.
+    size = last - _FIRST_DYNAMIC
+    start = hash((obj["metadata"].get("namespace"), obj["metadata"].get("name"))) % size
+    order = (_FIRST_DYNAMIC + (start + step) % size for step in range(size))
+    for offset in (*order, *range(1, _FIRST_DYNAMIC)) if others.most_addresses() >= size else order:
+        address = str(network[offset])
+        if not others.has_address(address):
+            return address
+    raise internal("failed to allocate a serviceIP: range is full")
+
+
+def _claim_address(address: str, others: OtherClaims, name: str) -> None:
+    problem = ""
+    found = v.parse_ip(address)
+    network = plan.SERVICE_CIDR
+    if not isinstance(found, ipaddress.IPv4Address) or found not in network:
+        problem = "the provided network does not match the current range"
+    elif found in (network.network_address, network.broadcast_address):
+        problem = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
+    elif others.has_address(address):
+        problem = "provided IP is already allocated"
+    if problem:
+        text = f"failed to allocate IP {address}: {problem}"
+        raise invalid("Service", name, [v.invalid("spec.clusterIPs", [address], text)])
+
+
+class _NodePorts:
+    """The node ports that are in use, by other Services and by this one."""
+
+    def __init__(self, others: OtherClaims, old: Object | None, name: str) -> None:
+        self._name = name
+        self._others = others
+        self._is_new = old is None
+        # The numbers of this Service as it is stored, with any protocol: of its ports, and of its health check.
+        self._stored_health = (old["spec"].get("healthCheckNodePort") or 0) if old is not None else 0
+        self._stored = {number for _, number in node_ports_of(old)} if old is not None else set()
+        # Numbers that this Service holds, or has just been given.
+        self._numbers = set(self._stored)
+        self._stored.discard(self._stored_health)
+        # One iterator for all ports, so that each candidate is tried only once.
+        self._candidates = self._free_numbers()
+
+    def claim(self, ports: list[Spec], *, allocate: bool) -> None:
+        """Claim the node ports that are asked for, and choose the others. allocate: False to choose none."""
+        if allocate and len({port.get("port") for port in ports if not port.get("nodePort")}) > len(plan.NODE_PORTS):
+            raise internal("failed to allocate a nodePort: range is full")
+        given = {port.get("port"): port["nodePort"] for port in ports if port.get("nodePort")}
+        used = {(port.get("protocol"), port["nodePort"]) for port in ports if port.get("nodePort")}
+        for index, port in enumerate(ports):
+            wanted = port.get("nodePort")
+            if not wanted:
+                continue
+            at = f"spec.ports[{index}].nodePort"
+            problem = self._problem(wanted, kept=wanted in self._stored, own=wanted == self._stored_health)
+            if problem:
+                raise invalid("Service", self._name, [v.invalid(at, wanted, problem)])
+            self._numbers.add(wanted)
+        for port in ports if allocate else ():
+            if port.get("nodePort"):
+                continue
+            # In a new Service, ports with the same number and different protocols share a node port.
+            shared = given.get(port.get("port")) if self._is_new else None
+            if shared is not None and (port.get("protocol"), shared) not in used:
+                port["nodePort"] = shared
+            else:
+                port["nodePort"] = given[port.get("port")] = self._free()
+            used.add((port.get("protocol"), port["nodePort"]))
+
+    def claim_health_check(self, spec: Spec) -> None:
+        wanted = spec.get("healthCheckNodePort")
+        if not wanted:
+            spec["healthCheckNodePort"] = self._free()
+            return
+        own = wanted in self._numbers and wanted != self._stored_health
+        problem = self._problem(wanted, kept=wanted == self._stored_health, own=own)
+        if problem:
+            raise internal(f"failed to allocate requested HealthCheck NodePort {wanted}: {problem}")
+        self._numbers.add(wanted)
+
+    def _problem(self, wanted: int, *, kept: bool, own: bool) -> str:
+        """Return why a number cannot be claimed; "" when it can.
+
+        kept: whether this Service has it for the same purpose. own: whether it has it for another one.
+        """
+        if wanted not in plan.NODE_PORTS:
+            low, high = plan.NODE_PORTS[0], plan.NODE_PORTS[-1]
+            return f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
+        # A number belongs to one Service, whatever the protocols are.
+        taken = not kept and (own or self._others.has_number(wanted))
+        return "provided port is already allocated" if taken else ""
+
+    def _free(self) -> int:
+        """Take the next number that is free. Raises ApiError 500 when there is none."""
+        port = next((one for one in self._candidates if one not in self._numbers), None)
+        if port is None:
+            raise internal("failed to allocate a nodePort: range is full")
+        self._numbers.add(port)
+        return port
+
+    def _free_numbers(self) -> Iterator[int]:
+        """Yield the numbers that no other Service holds, in the order in which this Service tries them."""
+        dynamic = plan.NODE_PORTS[_FIRST_DYNAMIC_PORT:]
+        start = hash(self._name) % len(dynamic)
+        order = [*dynamic[start:], *dynamic[:start], *plan.NODE_PORTS[:_FIRST_DYNAMIC_PORT]]
+        taken = set(self._others.node_port_numbers())
+        yield from (port for port in order if port not in taken)

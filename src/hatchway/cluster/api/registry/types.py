@@ -1,0 +1,293 @@
+"""The rows of the built-in types. A type is named in its row only.
+
+Routing, authorization, discovery, OpenAPI, tables and the verbs read these rows. A new built-in type needs one row in
+`ROWS` and, if it has special rules or columns, a strategy and a printer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from hatchway.cluster.api.connect.handler import Backend, Connect
+from hatchway.cluster.api.connect.podlog import PodLog
+from hatchway.cluster.api.connect.podstreams import (
+    PodStreams,
+    StreamQuery,
+    attach_location,
+    exec_location,
+    forward_location,
+)
+from hatchway.cluster.api.connect.proxyverb import ProxyVerb, rewriting_of
+from hatchway.cluster.api.registry.printers import autoscaling, batch, ingresses, network, others, pods, workloads
+from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
+from hatchway.cluster.api.registry.strategies.access import RoleBindingStrategy, RoleStrategy
+from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrategy
+from hatchway.cluster.api.registry.strategies.autoscaling import HorizontalPodAutoscalerStrategy
+from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_to_v1
+from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.cluster.api.registry.strategies.coordination import LeaseStrategy
+from hatchway.cluster.api.registry.strategies.cronjobs import CronJobStrategy
+from hatchway.cluster.api.registry.strategies.customresourcedefinitions import CustomResourceDefinitionStrategy
+from hatchway.cluster.api.registry.strategies.daemonsets import DaemonSetStrategy
+from hatchway.cluster.api.registry.strategies.data import ConfigMapStrategy, SecretStrategy, ServiceAccountStrategy
+from hatchway.cluster.api.registry.strategies.disruptions import PodDisruptionBudgetStrategy
+from hatchway.cluster.api.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
+from hatchway.cluster.api.registry.strategies.events import EventStrategy, events_v1_from_core, events_v1_to_core
+from hatchway.cluster.api.registry.strategies.ingressclasses import IngressClassStrategy
+from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
+from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
+from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
+from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
+from hatchway.cluster.api.registry.strategies.pods import PodStrategy
+from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
+from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
+from hatchway.cluster.api.registry.strategies.workloads import (
+    DeploymentStrategy,
+    ReplicaSetStrategy,
+    ReplicationControllerStrategy,
+)
+from hatchway.kube.api import Object
+
+__all__ = ["ROWS", "Registry", "loopback_rows", "scalable_resources", "stored_rows"]
+
+_STATUS = ("get", "patch", "update")
+_PROXY_VERBS = ("create", "delete", "get", "patch", "update")
+_CONNECT_VERBS = ("create", "get")
+_status = Subresource("status", _STATUS)
+_scale = Subresource("scale", _STATUS, "Scale", "autoscaling", "v1")
+
+
+def _proxy(kind: str, upgrade_verb: str = "") -> Subresource:
+    return Subresource("proxy", _PROXY_VERBS, kind, connect=Connect(_proxy_verb, True, upgrade_verb))
+
+
+def _proxy_verb(backend: Backend) -> ProxyVerb:
+    return ProxyVerb(backend.locator, rewriting_of(backend.rewriting))
+
+
+def _stream(
+    name: str, kind: str, location: Callable[[Object, StreamQuery], str], *, dials: bool = False
+) -> Subresource:
+    """Return a connecting subresource that allows more than reading: it needs `create`, whatever the method is.
+
+    dials: the API server may connect to pods itself, past their kubelets.
+    """
+
+    def make(backend: Backend) -> PodStreams:
+        return PodStreams(backend.objects, backend.locator, location, backend.pod_networks if dials else None)
+
+    return Subresource(name, _CONNECT_VERBS, kind, connect=Connect(make, also_verb="create"))
+
+
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def _review(group: str, plural: str, kind: str, namespaced: bool = False) -> Resource:
+    return Resource(group, "v1", plural, kind.lower(), kind, namespaced, verbs=("create",))
+
+
+ROWS: tuple[Resource, ...] = (
+    Resource("", "v1", "configmaps", "configmap", "ConfigMap", True, ("cm",),
+             strategy=ConfigMapStrategy(), printer=others.CONFIG_MAP),
+    Resource("", "v1", "endpoints", "endpoints", "Endpoints", True, ("ep",),
+             strategy=EndpointsStrategy(), printer=network.ENDPOINTS),
+    Resource("", "v1", "events", "event", "Event", True, ("ev",), strategy=EventStrategy(), printer=others.EVENT),
+    Resource(
+        "", "v1", "namespaces", "namespace", "Namespace", False, ("ns",),
+        verbs=tuple(verb for verb in CRUD if verb != "deletecollection"),
+        subresources=(Subresource("finalize", ("update",)), _status),
+        strategy=NamespaceStrategy(), printer=others.NAMESPACE,
+    ),
+    Resource(
+        "", "v1", "nodes", "node", "Node", False, ("no",),
+        # An upgrade of nodes/proxy reaches a kubelet, which runs commands, so the right to `get` is not enough.
+        subresources=(_proxy("NodeProxyOptions", "create"), _status),
+        strategy=NodeStrategy(), printer=others.NODE,
+    ),
+    Resource(
+        "", "v1", "pods", "pod", "Pod", True, ("po",), ("all",),
+        subresources=(
+            _stream("attach", "PodAttachOptions", attach_location),
+            Subresource("binding", ("create",), "Binding"),
+            Subresource("ephemeralcontainers", _STATUS),
+            Subresource("eviction", ("create",), "Eviction", "policy", "v1"),
+            _stream("exec", "PodExecOptions", exec_location),
+            Subresource("log", ("get",), connect=Connect(lambda backend: PodLog(backend.objects, backend.locator))),
+            _stream("portforward", "PodPortForwardOptions", forward_location, dials=True),
+            _proxy("PodProxyOptions"),
+            _status,
+        ),
+        strategy=PodStrategy(), printer=pods.POD,
+    ),
+    Resource(
+        "", "v1", "replicationcontrollers", "replicationcontroller", "ReplicationController", True, ("rc",), ("all",),
+        subresources=(_scale, _status), strategy=ReplicationControllerStrategy(),
+        printer=workloads.REPLICATION_CONTROLLER,
+    ),
+    Resource("", "v1", "secrets", "secret", "Secret", True, strategy=SecretStrategy(), printer=others.SECRET),
+    Resource(
+        "", "v1", "serviceaccounts", "serviceaccount", "ServiceAccount", True, ("sa",),
+        subresources=(Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1"),),
+        strategy=ServiceAccountStrategy(), printer=others.SERVICE_ACCOUNT,
+    ),
+    Resource(
+        "", "v1", "services", "service", "Service", True, ("svc",), ("all",),
+        subresources=(_proxy("ServiceProxyOptions"), _status),
+        strategy=ServiceStrategy(), printer=network.SERVICE,
+    ),
+    Resource(
+        "apiextensions.k8s.io", "v1", "customresourcedefinitions", "customresourcedefinition",
+        "CustomResourceDefinition", False, ("crd", "crds"), ("api-extensions",),
+        subresources=(_status,), strategy=CustomResourceDefinitionStrategy(),
+    ),
+    Resource(
+        "apiregistration.k8s.io", "v1", "apiservices", "apiservice", "APIService", False, (), ("api-extensions",),
+        subresources=(_status,), strategy=APIServiceStrategy(), printer=others.API_SERVICE,
+    ),
+    Resource("apps", "v1", "controllerrevisions", "controllerrevision", "ControllerRevision", True,
+             strategy=ControllerRevisionStrategy(), printer=workloads.CONTROLLER_REVISION),
+    Resource(
+        "apps", "v1", "daemonsets", "daemonset", "DaemonSet", True, ("ds",), ("all",), subresources=(_status,),
+        strategy=DaemonSetStrategy(), printer=workloads.DAEMON_SET,
+    ),
+    Resource(
+        "apps", "v1", "deployments", "deployment", "Deployment", True, ("deploy",), ("all",),
+        subresources=(_scale, _status), strategy=DeploymentStrategy(), printer=workloads.DEPLOYMENT,
+    ),
+    Resource(
+        "apps", "v1", "replicasets", "replicaset", "ReplicaSet", True, ("rs",), ("all",),
+        subresources=(_scale, _status), strategy=ReplicaSetStrategy(), printer=workloads.REPLICA_SET,
+    ),
+    Resource(
+        "apps", "v1", "statefulsets", "statefulset", "StatefulSet", True, ("sts",), ("all",),
+        subresources=(_scale, _status), strategy=StatefulSetStrategy(), printer=workloads.STATEFUL_SET,
+    ),
+    _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
+    _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
+    _review("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", True),
+    _review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    _review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+    _review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
+    Resource(
+        "autoscaling", "v2", "horizontalpodautoscalers", "horizontalpodautoscaler", "HorizontalPodAutoscaler", True,
+        ("hpa",), ("all",), subresources=(_status,), strategy=HorizontalPodAutoscalerStrategy(),
+        printer=autoscaling.HORIZONTAL_POD_AUTOSCALER,
+    ),
+    Resource(
+        "autoscaling", "v1", "horizontalpodautoscalers", "horizontalpodautoscaler", "HorizontalPodAutoscaler", True,
+        ("hpa",), ("all",), subresources=(_status,), strategy=HorizontalPodAutoscalerStrategy(),
+        printer=autoscaling.HORIZONTAL_POD_AUTOSCALER_V1, storage="horizontalpodautoscalers.autoscaling",
+        to_storage=v1_to_v2, from_storage=v2_to_v1,
+    ),
+    Resource(
+        "batch", "v1", "cronjobs", "cronjob", "CronJob", True, ("cj",), ("all",), subresources=(_status,),
+        strategy=CronJobStrategy(), printer=batch.CRON_JOB,
+    ),
+    Resource(
+        "batch", "v1", "jobs", "job", "Job", True, (), ("all",), subresources=(_status,), strategy=JobStrategy(),
+        printer=batch.JOB,
+    ),
+    Resource("coordination.k8s.io", "v1", "leases", "lease", "Lease", True,
+             strategy=LeaseStrategy(), printer=others.LEASE),
+    Resource(
+        "discovery.k8s.io", "v1", "endpointslices", "endpointslice", "EndpointSlice", True,
+        strategy=EndpointSliceStrategy(), printer=network.ENDPOINT_SLICE,
+    ),
+    Resource(
+        "events.k8s.io", "v1", "events", "event", "Event", True, ("ev",),
+        strategy=EventStrategy(new_api=True), printer=others.EVENT, storage="events",
+        to_storage=events_v1_to_core, from_storage=events_v1_from_core,
+    ),
+    Resource("networking.k8s.io", "v1", "ingressclasses", "ingressclass", "IngressClass", False,
+             strategy=IngressClassStrategy(), printer=ingresses.INGRESS_CLASS),
+    Resource(
+        "networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, ("ing",), subresources=(_status,),
+        strategy=IngressStrategy(), printer=ingresses.INGRESS,
+    ),
+    Resource(
+        "policy", "v1", "poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget", True, ("pdb",),
+        subresources=(_status,), strategy=PodDisruptionBudgetStrategy(), printer=others.DISRUPTION_BUDGET,
+    ),
+    Resource(_RBAC, "v1", "clusterrolebindings", "clusterrolebinding", "ClusterRoleBinding", False,
+             strategy=RoleBindingStrategy(), printer=others.BINDING),
+    Resource(_RBAC, "v1", "clusterroles", "clusterrole", "ClusterRole", False, strategy=RoleStrategy()),
+    Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True,
+             strategy=RoleBindingStrategy(), printer=others.BINDING),
+    Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
+)  # fmt: skip
+
+
+def loopback_rows() -> tuple[Resource, ...]:
+    """Return the rows of a cluster without a network of its own, where endpoints have loopback addresses."""
+    special: dict[str, Strategy] = {
+        "endpoints": EndpointsStrategy(loopback=True),
+        "endpointslices.discovery.k8s.io": EndpointSliceStrategy(loopback=True),
+    }
+    return tuple(replace(row, strategy=special.get(row.group_resource, row.strategy)) for row in ROWS)
+
+
+def stored_rows(rows: Iterable[Resource] = ROWS) -> dict[tuple[str, str], Resource]:
+    """Return the row of each (API group, kind) whose objects are stored: what garbage collection follows.
+
+    A type that two groups serve is followed as the row that stores it. A custom type never replaces a built-in one.
+    """
+    found: dict[tuple[str, str], Resource] = {}
+    for row in rows:
+        if not row.virtual and not row.storage:
+            found.setdefault((row.group, row.kind), row)
+    return found
+
+
+def scalable_resources(rows: Iterable[Resource] = ROWS) -> dict[tuple[str, str], str]:
+    """Return the resource of each (API group, kind) that has a Scale."""
+    return {(row.group, row.kind): row.group_resource for row in rows if row.subresource("scale") is not None}
+
+
+class Registry:
+    """The rows by name, and the handlers of computed types and subresources.
+
+    Rows of custom types come and go. Who builds something on the rows calls `subscribe`.
+
+    Wiring: `registry.virtual["tokenreviews.authentication.k8s.io"] = handler`,
+    `registry.virtual["serviceaccounts/token"] = handler`.
+    """
+
+    def __init__(self, rows: Iterable[Resource] = ROWS) -> None:
+        self._builtin = tuple(rows)
+        self.rows = self._builtin
+        self.virtual: dict[str, VirtualCreate] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._by_path: dict[tuple[str, str, str], Resource] = {}
+        self._by_name: dict[str, Resource] = {}
+        self._index()
+
+    def _index(self) -> None:
+        self._by_path = {(row.group, row.version, row.plural): row for row in reversed(self.rows)}
+        self._by_name = {}
+        for row in self.rows:
+            self._by_name.setdefault(row.group_resource, row)
+            name = f"{row.plural}.{row.version}.{row.group}" if row.group else f"{row.plural}.{row.version}"
+            self._by_name.setdefault(name, row)
+
+    def set_custom(self, rows: Iterable[Resource]) -> None:
+        """Replace the rows of all custom types, and tell it to those who have subscribed.
+
+        A custom type never takes the place of a built-in one.
+        """
+        self.rows = (*self._builtin, *rows)
+        self._index()
+        for listener in self._listeners:
+            listener()
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each change of the rows."""
+        self._listeners.append(listener)
+
+    def find(self, group: str, version: str, plural: str) -> Resource | None:
+        """Return the row that serves a path, or None."""
+        return self._by_path.get((group, version, plural))
+
+    def by_name(self, resource: str) -> Resource | None:
+        """Return the row of `pods`, `deployments.apps` or `deployments.v1.apps`, or None."""
+        return self._by_name.get(resource)

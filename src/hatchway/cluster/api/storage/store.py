@@ -1,0 +1,404 @@
+"""The store of all objects. They are kept in memory; every acknowledged change is in SQLite.
+
+One thread writes. It commits all waiting changes in one transaction (group commit), so that many writers share one
+fsync. A change is acknowledged, shown to readers and sent to watches only after its transaction is on disk (WAL,
+synchronous=FULL), in the order of resourceVersions. Everything but the SQL runs on the event loop.
+
+resourceVersions are one counter for all resources, as etcd's revision. It is stored with every transaction, so that no
+version is used twice, not even after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import msgspec
+
+from hatchway.cluster.api.storage import storefile
+from hatchway.cluster.api.storage.history import Event, EventType, History
+from hatchway.cluster.api.storage.storefile import Fault
+from hatchway.cluster.api.work import HEAVY, check_object
+from hatchway.errors import ApiError, already_exists, bad_request, conflict, internal, not_found
+from hatchway.kube.api import Object
+
+__all__ = ["Event", "Store", "StoreKey"]
+
+StoreKey = tuple[str, str, str]  # (resource, namespace, name); namespace "" for what has none
+StoreCallback = Callable[[EventType, Object | None, Object | None], None]
+
+# At least this many, and at most twice as many, of a resource's latest events are kept; watches from before them
+# expire. An event of a pod takes some 20 KB with both of its objects.
+HISTORY = 1024
+
+
+@dataclass(slots=True)
+class _Write:
+    key: StoreKey
+    type: EventType
+    revision: int
+    old: Object | None
+    new: Object  # of a deletion: the last state with the deletion's resourceVersion
+    data: bytes  # `new` as it is written
+    done: asyncio.Future[Object]
+
+
+_Batch = list[_Write]
+_Objects = list[Object]
+_Names = list[str]
+_encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """The objects of the cluster. Create it with `Store.open`; one event loop uses it.
+
+    Objects that it returns or takes are shared by all readers and must not be changed in place.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        revision: int,
+        objects: dict[str, dict[str, dict[str, Object]]],
+        weights: dict[str, dict[tuple[str, str], int]] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._objects = objects
+        # The sorted names of each namespace, kept from the first time that they are listed.
+        self._names: dict[tuple[str, str], list[str]] = {}
+        # Bytes of JSON of the large objects, by resource and (namespace, name), writes in progress included.
+        self._weights = weights if weights is not None else {}
+        self._allocated = revision
+        self.revision = revision
+        self._started_at = revision
+        # The last write of each object that is not on disk yet.
+        self._pending: dict[StoreKey, _Write] = {}
+        self._queue: _Batch = []
+        self._writing: _Batch = []
+        self._scheduled = False
+        self._closed = False
+        # Why the last write failed; "" while writes succeed (for health checks).
+        self.problem = ""
+        self._histories: dict[str, History] = {}
+        self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._unwatched = False
+        self._subscribers: dict[str, list[StoreCallback]] = {}
+        self._jobs: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def open(cls, path: Path | None, fault: Fault = lambda *_: "") -> Store:
+        """Open or create the store at `path` (None: in memory only) and read everything.
+
+        fault: returns why an object cannot be used, "" when it can; unusable objects are set aside. Raises
+        HatchwayError when the file cannot be opened or is not a store of Hatchway.
+        """
+        loaded = storefile.load(path, fault)
+        return cls(loaded.connection, loaded.revision, loaded.objects, loaded.weights)
+
+    # Reading
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """Return the committed object, or None."""
+        return self._objects.get(resource, {}).get(namespace, {}).get(name)
+
+    def list(self, resource: str, namespace: str | None = None) -> _Objects:
+        """Return the committed objects, sorted by namespace and name. namespace: None for all namespaces."""
+        spaces = self._objects.get(resource)
+        if not spaces:
+            return []
+        chosen = sorted(spaces) if namespace is None else [namespace] if namespace in spaces else []
+        return [spaces[one][name] for one in chosen for name in self._sorted(resource, one, spaces[one])]
+
+    def _sorted(self, resource: str, namespace: str, space: dict[str, Object]) -> _Names:
+        names = self._names.get((resource, namespace))
+        if names is None:
+            names = self._names[resource, namespace] = sorted(space)
+        return names
+
+    def weight(self, resource: str, namespace: str, name: str) -> int:
+        """Return the JSON size of an object's latest state if it is large; 0 if it is small or does not exist."""
+        weights = self._weights.get(resource)
+        return weights.get((namespace, name), 0) if weights else 0
+
+    def has_heavy(self, resource: str) -> bool:
+        """Return True when any object of the resource is large."""
+        return bool(self._weights.get(resource))
+
+    def latest(self, resource: str, namespace: str, name: str) -> Object | None:
+        """Return the object as it will be once all current writes are on disk; None when it will be deleted.
+
+        Changes start from this state.
+        """
+        key = (resource, namespace, name)
+        write = self._pending.get(key)
+        if write is None:
+            return self.get(*key)
+        return None if write.type == "DELETED" else write.new
+
+    def pending(self, resource: str) -> Iterator[tuple[StoreKey, Object | None]]:
+        """Return the keys that are being written, each with the object as it will be; None when it will be deleted."""
+        for key, write in self._pending.items():
+            if key[0] == resource:
+                yield key, None if write.type == "DELETED" else write.new
+
+    def history(self, resource: str) -> History:
+        """Return the latest events of a resource, for watches."""
+        found = self._histories.get(resource)
+        if found is None:
+            # No change of this resource was forgotten since the start, so watches can begin at any version since then.
+            found = self._histories[resource] = History(self._started_at, HISTORY)
+            if self._unwatched:
+                found.close()
+        return found
+
+    async def reach(self, revision: int, seconds: float) -> bool:
+        """Wait until the store has a revision, at most `seconds`. Return whether it has."""
+        if revision <= self.revision:
+            return True
+        waiter = asyncio.get_running_loop().create_future()
+        self._revision_waiters.append((revision, waiter))
+        try:
+            await asyncio.wait_for(waiter, seconds)
+        except TimeoutError:
+            return revision <= self.revision
+        finally:
+            self._revision_waiters = [one for one in self._revision_waiters if one[1] is not waiter]
+        return True
+
+    def end_watches(self) -> None:
+        """End every watch, those that have not begun yet too. Reading and writing go on."""
+        self._unwatched = True
+        for history in self._histories.values():
+            history.close()
+
+    def end_watches_of(self, resource: str) -> None:
+        """End the watches of a resource that is no longer served."""
+        history = self._histories.pop(resource, None)
+        if history is not None:
+            history.close()
+
+    def subscribe(self, resource: str, callback: StoreCallback) -> Callable[[], None]:
+        """Call `callback(type, old, new)` on the event loop after each commit, in order.
+
+        old: None when added. new: None when deleted. The callback must be quick and not raise. Returns a function that
+        ends the subscription.
+        """
+        callbacks = self._subscribers.setdefault(resource, [])
+        callbacks.append(callback)
+        return lambda: callbacks.remove(callback) if callback in callbacks else None
+
+    # Writing
+
+    async def create(self, resource: str, obj: Object) -> Object:
+        """Store a new object under its metadata's namespace and name.
+
+        Raises ApiError 409 when it exists, 413 when it is too large, 500 when it cannot be written.
+        """
+        key = _key(resource, obj)
+        if self.latest(*key) is not None:
+            plural, _, group = resource.partition(".")
+            raise already_exists(plural, key[2], group)
+        return await self._submit(key, "ADDED", None, obj)
+
+    async def update(self, resource: str, obj: Object, old: Object, *, bounded: bool = True) -> Object:
+        """Replace `old` (an object that `latest` gave) with `obj`.
+
+        bounded: False for changes that must be possible at any size, such as marking an object as deleted.
+
+        Raises ApiError 404, 409 when `old` is no longer the latest, 413 when it is too large, 500 when it cannot be
+        written.
+        """
+        key = _key(resource, obj)
+        self._check(key, old)
+        return await self._submit(key, "MODIFIED", old, obj, bounded)
+
+    async def delete(self, resource: str, old: Object) -> Object:
+        """Remove `old` (an object that `latest` gave). Raises like `update`.
+
+        Returns its last state with the resourceVersion of the deletion.
+        """
+        key = _key(resource, old)
+        self._check(key, old)
+        return await self._submit(key, "DELETED", old, old, False)
+
+    def _check(self, key: StoreKey, old: Object) -> None:
+        current = self.latest(*key)
+        if current is old:
+            return
+        plural, _, group = key[0].partition(".")
+        if current is None:
+            raise not_found(plural, key[2], group)
+        raise conflict(
+            plural,
+            key[2],
+            "the object has been modified; please apply your changes to the latest version and try again",
+            group,
+        )
+
+    def _submit(
+        self, key: StoreKey, type: EventType, old: Object | None, obj: Object, bounded: bool = True
+    ) -> asyncio.Future[Object]:
+        if self._closed:
+            raise internal("the store is closed")
+        loop = self._start()
+        revision = self._allocated + 1
+        new = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
+        try:
+            data = _encode(new)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise bad_request(f"the object cannot be stored as JSON: {error}") from error
+        if len(data) >= HEAVY and type != "DELETED":
+            if bounded:
+                check_object(data)
+            self._weights.setdefault(key[0], {})[key[1:]] = len(data)
+        self._allocated = revision
+        write = _Write(key, type, revision, old, new, data, loop.create_future())
+        self._pending[key] = write
+        self._queue.append(write)
+        if not self._writing and not self._scheduled:
+            # Done at the end of this turn of the loop, so that all changes of the turn share a transaction.
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return asyncio.shield(write.done)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread.start()
+        return self._loop
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._queue and not self._writing:
+            self._writing, self._queue = self._queue, []
+            self._jobs.put(self._writing)
+
+    def _write_forever(self) -> None:
+        assert self._loop is not None
+        while (batch := self._jobs.get()) is not None:
+            error = self._commit(batch)
+            try:
+                self._loop.call_soon_threadsafe(self._committed, batch, error)
+            except RuntimeError:
+                return  # the loop was closed without closing the store
+
+    def _commit(self, batch: _Batch) -> Exception | None:
+        execute = self._connection.execute
+        try:
+            execute("begin immediate")
+            for write in batch:
+                if write.type == "DELETED":
+                    execute("delete from objects where resource = ? and namespace = ? and name = ?", write.key)
+                else:
+                    execute(
+                        "insert into objects (resource, namespace, name, revision, data) values (?, ?, ?, ?, ?)"
+                        " on conflict do update set revision = excluded.revision, data = excluded.data",
+                        (*write.key, write.revision, write.data),
+                    )
+            execute(
+                "insert into meta values ('revision', ?) on conflict do update set value = excluded.value",
+                (batch[-1].revision,),
+            )
+            execute("commit")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                try:
+                    execute("rollback")
+                except sqlite3.Error:
+                    # On a full disk, SQLite rolls back by itself; the next "begin" shows whether the file is usable
+                    # again.
+                    return error
+            return error
+        return None
+
+    def _committed(self, batch: _Batch, error: Exception | None) -> None:
+        self._writing = []
+        self.problem = str(error) if error is not None else ""
+        if error is not None:
+            self._fail(batch, error)
+            return
+        for write in batch:
+            self._apply(write)
+            if not write.done.done():
+                write.done.set_result(write.new)
+        for revision, waiter in self._revision_waiters:
+            if revision <= self.revision and not waiter.done():
+                waiter.set_result(None)
+        if self._queue:
+            self._flush()
+
+    def _fail(self, batch: _Batch, error: Exception) -> None:
+        # Waiting changes were built on the one that has failed, so they fail too; memory was not changed.
+        batch = batch + self._queue
+        self._queue = []
+        self._pending.clear()
+        for write in batch:
+            if self.get(*write.key) is None:
+                self._lighten(write.key)
+            if not write.done.done():
+                write.done.set_exception(_storage_error(error))
+
+    def _apply(self, write: _Write) -> None:
+        resource, namespace, name = write.key
+        space = self._objects.setdefault(resource, {}).setdefault(namespace, {})
+        removed = write.type == "DELETED"
+        names = self._names.get((resource, namespace))
+        if removed:
+            if space.pop(name, None) is not None and names is not None:
+                del names[bisect_left(names, name)]
+        else:
+            if name not in space and names is not None:
+                insort(names, name)
+            space[name] = write.new
+        self.revision = write.revision
+        if self._pending.get(write.key) is write:
+            del self._pending[write.key]
+            if len(write.data) < HEAVY or removed:
+                self._lighten(write.key)
+        self.history(resource).append(Event(write.type, write.revision, write.old, write.new, len(write.data)))
+        for callback in tuple(self._subscribers.get(resource, ())):
+            try:
+                callback(write.type, write.old, None if removed else write.new)
+            except Exception:  # noqa: BLE001  an index that fails must not keep others from hearing of the change
+                _log.exception("an index over %s failed", resource)
+
+    def _lighten(self, key: StoreKey) -> None:
+        weights = self._weights.get(key[0])
+        if weights:
+            weights.pop(key[1:], None)
+
+    async def close(self) -> None:
+        """Finish what is being written, then close the file. Writes after this fail."""
+        if self._closed:
+            return
+        self._closed = True
+        self.problem = "the store is closed"
+        if self._loop is not None:
+            while self._queue or self._writing:
+                pending = [write.done for write in (*self._writing, *self._queue)]
+                self._flush()
+                await asyncio.wait(pending)
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self.end_watches()
+        self._connection.close()
+
+
+def _key(resource: str, obj: Object) -> StoreKey:
+    metadata = obj["metadata"]
+    return resource, metadata.get("namespace") or "", metadata["name"]
+
+
+def _storage_error(error: Exception) -> ApiError:
+    full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)
+    return internal("the disk is full: the change was not stored" if full else f"the change was not stored: {error}")

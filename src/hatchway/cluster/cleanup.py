@@ -1,0 +1,37 @@
+"""Cleans up after a cluster has ended: its context in the kubeconfig, and the state that is not kept."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hatchway.cluster import kubecontext, lifecycle
+from hatchway.cluster.state import StateDir
+from hatchway.errors import HatchwayError
+
+
+def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
+    """Take the (stopped) cluster out of the kubeconfig, and remove everything it has kept.
+
+    Neither a full disk nor a damaged kubeconfig prevents the removal: it may be what makes room again.
+
+    delete: False keeps the state.
+
+    Returns why the context is still in the kubeconfig, None when it is not. Raises HatchwayError when something cannot
+    be removed.
+    """
+    failure: HatchwayError | None = None
+    known = None
+    try:
+        known = state.load_kubeconfig()
+        kubecontext.restore_kubeconfig(state)
+    except HatchwayError as error:
+        left = f'; the context "{known["context"]}" is still in it' if known is not None else ""
+        failure = HatchwayError(error.message + left, error.hint)
+    if not delete:
+        return failure
+    lifecycle.delete(state)
+    if failure is not None and known is not None:
+        with contextlib.suppress(HatchwayError):
+            kubecontext.remove_context(known)
+            return None
+    return failure

@@ -1,0 +1,64 @@
+"""The objects that every cluster has from its first moment: its namespaces and the `kubernetes` Service.
+
+kube-apiserver makes them itself (`controlplane/controller/systemnamespaces`, `kubernetesservice`,
+`reconcilers/endpointsadapter.go`).
+"""
+
+from __future__ import annotations
+
+from hatchway.cluster import plan
+from hatchway.cluster.controllers.ensure import ensure_each
+from hatchway.kube.api import Client, Object
+from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME, SKIP_MIRROR
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_COMPONENT = {"component": "apiserver", "provider": "kubernetes"}
+
+
+def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[tuple[str, Object]]:
+    """Return (resource, object) of each of them, in the order in which they must be created.
+
+    api_ip, api_port: where pods reach the API server behind 10.96.0.1:443.
+    """
+    out: list[tuple[str, Object]] = [
+        ("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}) for name in NAMESPACES
+    ]
+    place = {"name": "kubernetes", "namespace": "default"}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**place, "labels": _COMPONENT},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": plan.API_SERVICE_IP,
+            "clusterIPs": [plan.API_SERVICE_IP],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api_port}],
+            "sessionAffinity": "None",
+        },
+    }
+    port = {"name": "https", "port": api_port, "protocol": "TCP"}
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {**place, "labels": {SKIP_MIRROR: "true"}},
+        "subsets": [{"addresses": [{"ip": api_ip}], "ports": [port]}],
+    }
+    endpoint_slice = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {**place, "labels": {SERVICE_NAME: "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [api_ip], "conditions": {"ready": True}}],
+        "ports": [port],
+    }
+    out.append(("services", service))
+    out.append(("endpoints", endpoints))
+    out.append((ENDPOINT_SLICES, endpoint_slice))
+    return out
+
+
+async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[str]:
+    """Create or update these objects. Return messages about those that could not be written."""
+    return await ensure_each(client, bootstrap_objects(api_ip, api_port))

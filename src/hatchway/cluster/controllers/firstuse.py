@@ -1,0 +1,93 @@
+"""Tells on the Services of add-ons whether they start on first use.
+
+The annotation of a Deployment says that it has not run yet: it has no replicas until it is used (`cluster/firstuse.py`)
+or scaled. It is removed when the Deployment has started, so that a user's later `kubectl scale --replicas=0` stays. The
+Services' annotation follows from it, because only Services are known where clients are held, and where they are listed.
+"""
+
+from __future__ import annotations
+
+import time
+
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.firstuse import DEPLOYMENT_OF, DEPLOYMENTS, STARTED_ON_USE
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+from hatchway.kube.clusterinfo import NAMESPACE
+from hatchway.kube.firstuse import STARTS_ON_FIRST_USE, FirstUseState
+from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME
+
+__all__ = ["FirstUseController"]
+
+# For how long endpoints must be ready before the annotations are removed (seconds): the service proxy sees Services and
+# EndpointSlices by two watches, and must not see a Service that is started before its endpoints.
+_SETTLE_SECONDS = 2.0
+
+
+class FirstUseController(Controller):
+    """Keeps the annotations right. Its keys are the names of Deployments."""
+
+    name = "first-use"
+    workers = 1
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self.deployments = context.cache(DEPLOYMENTS)
+        self.services = context.cache("services")
+        self.slices = context.cache(ENDPOINT_SLICES)
+        self._ready_since: dict[str, float] = {}
+        for cache in (self.deployments, self.services, self.slices):
+            cache.subscribe(self._changed)
+
+    def _changed(self, _kind: str, obj: Object, _before: Object | None) -> None:
+        metadata = obj["metadata"]
+        if metadata.get("namespace") != NAMESPACE:
+            return
+        service = (metadata.get("labels") or {}).get(SERVICE_NAME)
+        name = metadata["name"] if service is None else service
+        # A Deployment has the name of one of its Services.
+        if name in DEPLOYMENT_OF:
+            self.queue.add(DEPLOYMENT_OF[name])
+
+    async def reconcile(self, key: str) -> float | None:
+        """Set the annotations of a Deployment's Services, or remove them. Return when to look again."""
+        deployment = self.deployments.get((NAMESPACE, key))
+        state: FirstUseState = ""
+        again: float | None = None
+        if deployment is not None and STARTS_ON_FIRST_USE in (deployment["metadata"].get("annotations") or {}):
+            state = "starting" if deployment["spec"].get("replicas", 1) else "waiting"
+            if state == "starting" and self._is_ready(key):
+                again = self._ready_since.setdefault(key, time.monotonic()) + _SETTLE_SECONDS - time.monotonic()
+                if again <= 0:
+                    state, again = "", None
+                    await self._annotate(DEPLOYMENTS, key, None)
+        if again is None:
+            self._ready_since.pop(key, None)
+        for name in STARTED_ON_USE[key]:
+            service = self.services.get((NAMESPACE, name))
+            if service is not None and _state_of(service) != state:
+                await self._annotate("services", name, state or None)
+        return again
+
+    def _is_ready(self, key: str) -> bool:
+        """Return True when each Service of a Deployment has a ready endpoint."""
+        ready = {
+            (found["metadata"].get("labels") or {}).get(SERVICE_NAME)
+            for found in self.slices.in_namespace(NAMESPACE)
+            if any((one.get("conditions") or {}).get("ready") for one in found.get("endpoints") or ())
+        }
+        return all(name in ready for name in STARTED_ON_USE[key] if self.services.get((NAMESPACE, name)) is not None)
+
+    async def _annotate(self, resource: str, name: str, value: str | None) -> None:
+        change = {"metadata": {"annotations": {STARTS_ON_FIRST_USE: value}}}
+        try:
+            written = await self.client.patch(resource, name, change, NAMESPACE)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return
+        await (self.services if resource == "services" else self.deployments).wait_for_write(written)
+
+
+def _state_of(service: Object) -> str:
+    return str((service["metadata"].get("annotations") or {}).get(STARTS_ON_FIRST_USE) or "")

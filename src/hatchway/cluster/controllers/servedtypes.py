@@ -1,0 +1,47 @@
+"""The types that the API server stores, which come and go with CustomResourceDefinitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["ServedType", "ServedTypes"]
+
+# (API group, kind)
+TypeKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedType:
+    """A stored type. resource: its name as clients spell it, such as `deployments.apps`."""
+
+    resource: str
+    namespaced: bool
+
+
+class ServedTypes:
+    """The stored types by API group and kind, followed by those that keep something for each of them."""
+
+    def __init__(self, types: Mapping[TypeKey, ServedType] | None = None) -> None:
+        self._types = dict(types or {})
+        self._listeners: list[Callable[[frozenset[ServedType], frozenset[ServedType]], None]] = []
+
+    def find(self, group: str, kind: str) -> ServedType | None:
+        """Return a type, or None."""
+        return self._types.get((group, kind))
+
+    def all(self) -> list[ServedType]:
+        """Return all types, each once."""
+        return list(dict.fromkeys(self._types.values()))
+
+    def subscribe(self, changed: Callable[[frozenset[ServedType], frozenset[ServedType]], None]) -> None:
+        """Call `changed(types that came, types that went)` after each change."""
+        self._listeners.append(changed)
+
+    def replace(self, types: Mapping[TypeKey, ServedType]) -> None:
+        """Replace all types."""
+        before, self._types = frozenset(self._types.values()), dict(types)
+        after = frozenset(self._types.values())
+        if before != after:
+            for changed in self._listeners:
+                changed(after - before, before - after)

@@ -1,0 +1,170 @@
+"""Keeps the pods of StatefulSets: stable names, one after the other (kube-controller-manager's `statefulset/`).
+
+`statefulplan.py` decides, `revisions.py` keeps the pod templates; this file reads and writes objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.indexes import adopters, by_controller, claimable
+from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, pod_phase, uid_of
+from hatchway.cluster.controllers.ownership import claim
+from hatchway.cluster.controllers.revisions import HASH, POD_HASH, RevisionHistory
+from hatchway.cluster.controllers.revisions import RESOURCE as REVISIONS
+from hatchway.cluster.controllers.statefulplan import (
+    StatefulPlan,
+    StatefulView,
+    ordinal_of,
+    plan_stateful,
+    stateful_status,
+)
+from hatchway.cluster.controllers.writes import is_namespace_terminating
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, key_of
+from hatchway.kube.selectors import selector_is_empty
+
+RESOURCE = "statefulsets.apps"
+# Pods that a parallel StatefulSet creates or deletes at a time.
+_AT_ONCE = 50
+
+
+class StatefulSetController(Controller):
+    """Create, delete and update the pods of StatefulSets in the order of their ordinals, and write their statuses."""
+
+    name = "statefulset-controller"
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self.sets = context.cache(RESOURCE)
+        self.pods = context.cache("pods")
+        revisions = context.cache(REVISIONS)
+        self.history = RevisionHistory(context.client, revisions, RESOURCE, HASH)
+        self.events = context.recorder(self.name)
+        self.sets.subscribe(self.enqueue_changed)
+        self.pods.subscribe(self._owned_changed)
+        revisions.subscribe(self._owned_changed)
+
+    def _owned_changed(self, _kind: str, owned: Object, before: Object | None) -> None:
+        for seen in (owned, before):
+            if seen is None:
+                continue
+            ref = controller_of(seen)
+            if ref is not None:
+                if ref.get("kind") == "StatefulSet":
+                    self.queue.add((seen["metadata"]["namespace"], ref["name"]))
+            elif not is_deleting(seen):
+                for found in adopters(self.sets, seen):
+                    self.enqueue(found)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Move the StatefulSet `key` one step on. Return the seconds until its next pod is available, or None."""
+        owner = self.sets.get(key)
+        if owner is None or selector_is_empty(owner["spec"].get("selector")):
+            return None
+        selector, name = owner["spec"]["selector"], owner["metadata"]["name"]
+        candidates = [pod for pod in claimable(self.pods, owner, selector) if ordinal_of(name, pod) is not None]
+        pods = await claim(self.client, owner, RESOURCE, selector, candidates, self.pods)
+        revisions = await self.history.revisions(owner)
+        update, collisions = await self.history.current(owner, revisions)
+        wanted = (owner.get("status") or {}).get("currentRevision")
+        current = next((one for one in revisions if one["metadata"]["name"] == wanted), update)
+        view = StatefulView(owner, pods, current, update, self.context.now())
+        plan = plan_stateful(view)
+        problem = None
+        try:
+            await self._carry_out(owner, plan)
+        except ApiError as error:
+            problem = error
+        await self._write_status(view, collisions)
+        if problem is not None:
+            raise problem
+        live = {one["metadata"]["name"] for one in (current, update)}
+        live |= {labels_of(pod).get(POD_HASH, "") for pod in self._owned(owner)}
+        await self.history.truncate(owner, revisions, live)
+        return plan.again
+
+    def _owned(self, owner: Object) -> list[Object]:
+        return self.pods.index(by_controller).get(uid_of(owner))
+
+    # --- pods ----------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, owner: Object, plan: StatefulPlan) -> None:
+        namespace, name = key_of(owner)
+        for pod in plan.recreated:
+            ended = pod["metadata"]["name"]
+            state, reason = ("failed", "RecreatingFailedPod")
+            if pod_phase(pod) == "Succeeded":
+                state, reason = ("terminated", "RecreatingTerminatedPod")
+            text = f"StatefulSet {namespace}/{name} is recreating {state} Pod {ended}"
+            self.events.event(owner, "Warning", reason, text)
+        for work, pods in ((self._fix, plan.fix), (self._delete, plan.delete), (self._create, plan.create)):
+            for start in range(0, len(pods), _AT_ONCE):
+                some = pods[start : start + _AT_ONCE]
+                results = await asyncio.gather(*(work(owner, pod) for pod in some), return_exceptions=True)
+                for failure in results:
+                    if isinstance(failure, BaseException):
+                        raise failure
+
+    async def _create(self, owner: Object, pod: Object) -> None:
+        try:
+            made = await self.client.create("pods", pod, owner["metadata"]["namespace"])
+        except ApiError as error:
+            if is_namespace_terminating(error):
+                return
+            self._say(owner, "create", pod, error)
+            raise
+        self._say(owner, "create", pod)
+        await self.pods.wait_for_write(made)
+
+    async def _delete(self, owner: Object, pod: Object) -> None:
+        namespace, name = key_of(pod)
+        try:
+            await self.client.delete("pods", name, namespace, uid=uid_of(pod))
+        except ApiError as error:
+            if error.code not in (404, 409):
+                self._say(owner, "delete", pod, error)
+                raise
+        else:
+            self._say(owner, "delete", pod)
+        await self.pods.wait_for_deletion(pod)
+
+    async def _fix(self, owner: Object, pod: Object) -> None:
+        try:
+            written = await self.client.update("pods", pod)
+        except ApiError as error:
+            if error.code == 404:
+                return
+            self._say(owner, "update", pod, error)
+            raise
+        self._say(owner, "update", pod)
+        await self.pods.wait_for_write(written)
+
+    def _say(self, owner: Object, verb: str, pod: Object, error: ApiError | None = None) -> None:
+        about = f"{verb} Pod {pod['metadata']['name']} in StatefulSet {owner['metadata']['name']}"
+        if error is None:
+            self.events.event(owner, "Normal", f"Successful{verb.title()}", f"{about} successful")
+        else:
+            self.events.event(owner, "Warning", f"Failed{verb.title()}", f"{about} failed error: {error.message}")
+
+    # --- status --------------------------------------------------------------------------------------------------
+
+    async def _write_status(self, view: StatefulView, collisions: int) -> None:
+        owner = self.sets.get(key_of(view.owner))
+        if owner is None or uid_of(owner) != uid_of(view.owner):
+            return
+        name = owner["metadata"]["name"]
+        pods = [pod for pod in self._owned(owner) if ordinal_of(name, pod) is not None]
+        after = StatefulView(view.owner, pods, view.current, view.update, self.context.now())
+        status = stateful_status(after, collisions)
+        if status == (owner.get("status") or {}):
+            return
+        try:
+            written = await self.client.update(RESOURCE, {**owner, "status": status}, subresource="status")
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return
+        await self.sets.wait_for_write(written)

@@ -1,0 +1,164 @@
+"""A queue of keys, each at most once (client-go's `util/workqueue`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+
+_FIRST_RETRY, _LAST_RETRY = 0.005, 30.0
+# A key that is taken more often than `_WINDOW_RUNS` times in `_WINDOW_SECONDS` is in an endless loop: from then on it
+# waits between two runs.
+_WINDOW_SECONDS, _WINDOW_RUNS = 10.0, 1000
+_SLOWED_SECONDS = 0.5
+# A shorter rest (in seconds) is left out: keys with little work never rest.
+_SHORTEST_REST = 0.02
+
+
+class WorkQueue(Generic[K]):
+    """Keys waiting for a worker, each at most once; a key is never with two workers at a time.
+
+    A key that is queued again and again is slowed down: two controllers that undo each other's work, or objects that
+    point at each other, then cost little and do not hold up other keys.
+
+    name: the controller's name, for logs.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+        self._runs: dict[K, int] = {}
+        self._window = 0.0
+        self._ready: deque[K] = deque()
+        self._waiting: set[K] = set()
+        self._busy: set[K] = set()
+        self._wake = asyncio.Event()
+        self._failures: dict[K, int] = {}
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        # Keys that no worker gets before their timer ends, whether they are queued or not.
+        self._resting: dict[K, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Return True when no key waits and no worker has one (keys due later do not count)."""
+        return not self._waiting and not self._busy
+
+    def add(self, key: K) -> None:
+        """Queue a key now. If a worker has the key, it is queued again when that worker is done."""
+        if self._runs.get(key, 0) > _WINDOW_RUNS and self._slow_down(key):
+            return
+        self._drop_timer(key)
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        self._offer(key)
+
+    def _offer(self, key: K) -> None:
+        if key not in self._busy and key not in self._resting:
+            self._ready.append(key)
+            self._wake.set()
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Queue a key after some seconds, unless it is due earlier already."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None and timer.when() <= loop.time() + seconds:
+            return
+        self._drop_timer(key)
+        self._timers[key] = loop.call_later(seconds, self._due, key)
+
+    def retry(self, key: K) -> float:
+        """Queue a key again after its own back-off, which grows; return the seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        seconds = min(_FIRST_RETRY * 2.0 ** min(failures, 30), _LAST_RETRY)
+        self.add_after(key, seconds)
+        return seconds
+
+    def forget(self, key: K) -> None:
+        """Forget the failures of a key that was reconciled: its back-off starts from the beginning."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> K:
+        """Wait for the next key, take it from the queue and return it. The key is busy until `done`."""
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._busy.add(key)
+        self._count(key)
+        return key
+
+    def _count(self, key: K) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._window > _WINDOW_SECONDS:
+            self._window = now
+            self._runs.clear()
+        self._runs[key] = self._runs.get(key, 0) + 1
+
+    def _slow_down(self, key: K) -> bool:
+        """Delay a key that was taken too often. Return False when it has waited already."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._window > _WINDOW_SECONDS:
+            return False
+        if self._runs[key] == _WINDOW_RUNS + 1:
+            self._runs[key] += 1
+            log.warning(
+                "%s: %s was reconciled %d times in %.0f s; it is slowed down",
+                self._name,
+                key,
+                _WINDOW_RUNS,
+                loop.time() - self._window,
+            )
+        if key not in self._timers and key not in self._waiting:
+            self._timers[key] = loop.call_later(_SLOWED_SECONDS, self._due, key, True)
+        return True
+
+    def _due(self, key: K, slowed: bool = False) -> None:
+        """Queue a key that is due now. slowed: it was delayed, and is not delayed again."""
+        self._timers.pop(key, None)
+        if not slowed:
+            self.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._offer(key)
+
+    def done(self, key: K, rest: float = 0.0) -> None:
+        """Mark a key from `get` as done; queue it again if it was added meanwhile.
+
+        rest: seconds that must pass before a worker gets it again; a short rest is left out.
+        """
+        self._busy.discard(key)
+        if rest > _SHORTEST_REST:
+            self._resting[key] = asyncio.get_running_loop().call_later(rest, self._rested, key)
+        elif key in self._waiting:
+            self._offer(key)
+
+    def _rested(self, key: K) -> None:
+        del self._resting[key]
+        if key in self._waiting:
+            self._offer(key)
+
+    def close(self) -> None:
+        """Forget all keys that are due later."""
+        for timers in (self._timers, self._resting):
+            for timer in timers.values():
+                timer.cancel()
+            timers.clear()
+
+    def _drop_timer(self, key: K) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,78 @@
+"""Limits of open descriptors: how many the cluster's processes have, and how many of these one client can take.
+
+Each connection, UDP flow and address that is listened on needs one or two of them, and each process needs some for
+its other work. So the connections of one client must not take them all.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+
+from hatchway.proxy.limits import Limits
+
+
+def raise_limit() -> None:
+    """Allow this process, and those that it starts, as many descriptors as its user may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # An event loop needs no select(2), which has a limit of its own. macOS refuses "unlimited", its own default.
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 10240), hard))
+
+
+def limits_for_pods() -> Limits:
+    """Return the limits of a listener that pods reach: one address may take an eighth of the descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Limits(connections_per_address=min(max(soft // 8, 64), 4096))
+
+
+def listening_sockets(share: float) -> int:
+    """Return how many sockets may listen: a share (0 to 1) of this process's descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(64, int(min(soft, 1 << 17) * share))
+
+
+class ClientQuota:
+    """Counts what clients hold.
+
+    total: the limit for all clients together. each: the limit for one client (one address). A client never gets more
+    than is still free, so that a few clients cannot take everything: the first one half, the second one a quarter ...
+    (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self.total = total
+        self.each = each
+        self._held: Counter[str] = Counter()
+        self._sum = 0
+
+    @classmethod
+    def of_process(cls, share: float) -> ClientQuota:
+        """Return a quota of a share (0 to 1) of this process's descriptors; half of it for one client."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # With more descriptors, memory would be the limit.
+        total = max(16, int(min(soft, 1 << 18) * share))
+        return cls(total, min(total // 2, 8192))
+
+    @property
+    def held(self) -> int:
+        """Return how much all clients hold."""
+        return self._sum
+
+    def take(self, client: str) -> bool:
+        """Count one more for a client. Return False, and count nothing, when the limit is reached."""
+        if self._held[client] >= min(self.each, self.total - self._sum):
+            return False
+        self._held[client] += 1
+        self._sum += 1
+        return True
+
+    def give_back(self, client: str) -> None:
+        """Count one less for a client, after `take`."""
+        self._sum -= 1
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]

@@ -1,0 +1,80 @@
+"""Collects the control plane's cyclic garbage in small portions, and when no large request is under way.
+
+Python itself searches all objects of the process whenever their number has grown by a quarter. With a cluster's objects
+in memory that holds the event loop for tens of milliseconds, in the middle of a request. The API's objects are trees,
+which Python frees without a search. So here Python collects only the young generations automatically. Objects that
+survive are searched when no large request is under way, and are then set aside (`gc.freeze`), so that the next search
+sees only new ones. Now and then, when the process is nearly idle, all objects are searched: some that were set aside,
+connections above all, may be garbage by now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+
+__all__ = ["GcSchedule"]
+
+# The young generation is collected after this many new objects, the middle one after this many collections of it.
+_YOUNG, _MIDDLE, _NEVER = 700, 10, 1_000_000
+# After `_DUE` collections of the middle generation (7,000 objects each, most of them freed) the old one is searched
+# when no large request is under way; after `_MUST` it is searched in any case.
+_DUE, _MUST = 10, 100
+_INTERVAL = 1.0
+# Seconds between two searches of everything, and the share of a core below which the process counts as idle.
+_EVERYTHING_AFTER = 1800.0
+_LITTLE = 0.1
+# Everything is searched again when the objects that were set aside have grown by this share since the last time: by
+# `_MORE` when the process is idle (as much as Python itself allows), by `_MOST` in any case.
+_MORE, _MOST = 0.25, 1.0
+
+
+class GcSchedule:
+    """Collects the process's cyclic garbage while it runs.
+
+    is_busy: whether a large request is under way.
+    """
+
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        self._is_busy = is_busy
+        self._left = self._aside = 0  # number of objects after the last full search, and now
+        self._threshold = gc.get_threshold()
+        self._everything_at = 0.0
+
+    async def run(self) -> None:
+        """Collect until cancelled; then the collector has its former settings."""
+        gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
+        try:
+            self._collect_everything()
+            used = time.process_time()
+            while True:
+                await asyncio.sleep(_INTERVAL)
+                used, before = time.process_time(), used
+                self._tend(used - before < _LITTLE * _INTERVAL)
+        finally:
+            gc.set_threshold(*self._threshold)
+            gc.unfreeze()
+
+    def _tend(self, idle: bool) -> None:
+        more = self._aside - self._left
+        if idle:
+            due = time.monotonic() >= self._everything_at or more > _MORE * self._left
+        else:
+            due = more > _MOST * self._left and not self._is_busy()
+        if due:
+            self._collect_everything()
+            return
+        grown = gc.get_count()[2]
+        if grown >= _MUST or (grown >= _DUE and not self._is_busy()):
+            gc.collect()
+            gc.freeze()
+            self._aside = gc.get_freeze_count()
+
+    def _collect_everything(self) -> None:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        self._left = self._aside = gc.get_freeze_count()
+        self._everything_at = time.monotonic() + _EVERYTHING_AFTER

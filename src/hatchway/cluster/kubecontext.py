@@ -1,0 +1,49 @@
+"""A cluster's context in the kubeconfig: merged at the start, taken out at the end."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from hatchway.cluster.inventory import context_name
+from hatchway.cluster.state import StateDir
+from hatchway.errors import HatchwayError
+from hatchway.kube import kubeconfig
+
+
+def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
+    """Merge the cluster into a kubeconfig and remember what was current. Returns the context's name."""
+
+    def encoded(name: str) -> str:
+        return base64.b64encode((state.pki / name).read_bytes()).decode()
+
+    context = context_name(state.path.name)
+    entry = kubeconfig.KubeconfigEntry(context, server, encoded("ca.crt"), encoded("admin.crt"), encoded("admin.key"))
+    before = kubeconfig.merge(path, entry)
+    known = state.load_kubeconfig()
+    if before == context:
+        # A cluster that was killed is still merged: keep what was current before that cluster started.
+        before = known["before"] if known else ""
+    state.save_kubeconfig({"path": str(path), "context": context, "before": before})
+    return context
+
+
+def restore_kubeconfig(state: StateDir) -> None:
+    """Take the cluster out of the kubeconfig it was merged into. Idempotent."""
+    known = state.load_kubeconfig()
+    if known is None:
+        return
+    remove_context(known)
+    try:
+        state.kubeconfig_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise HatchwayError(f"cannot remove {state.kubeconfig_file}: {error.strerror}") from error
+
+
+def remove_context(known: dict[str, Any]) -> None:
+    """Take a cluster's context out of a kubeconfig. Idempotent.
+
+    known: what `StateDir.load_kubeconfig` returns.
+    """
+    kubeconfig.remove(Path(known["path"]), known["context"], known["before"])

@@ -1,0 +1,110 @@
+"""The nodes, sandboxes and processes of which the network's first process keeps records (`init.py`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from hatchway.cluster.network.forked import read_report
+from hatchway.cluster.network.linuxnamespaces import Namespaces
+from hatchway.cluster.network.pidspace import PidSpace
+
+
+class NodeNamespaces:
+    """A node's namespaces. space: its PID namespace, which is made with the node's first pod."""
+
+    def __init__(self, namespaces: Namespaces, name: str) -> None:
+        self.namespaces = namespaces
+        self.name = name
+        self.space: PidSpace | None = None
+
+
+class PodNamespaces:
+    """A pod's namespaces.
+
+    link: its interface in this namespace; "" when it uses the node's network. space: the PID namespace that its
+    containers share; None when each has one of its own. removing: the request to answer when its last process has
+    ended.
+    """
+
+    def __init__(self, namespaces: Namespaces, link: str, etc: dict[str, str], node: NodeNamespaces) -> None:
+        self.namespaces = namespaces
+        self.link = link
+        self.etc = etc
+        self.node = node
+        self.shares_node_processes = False
+        self.space: PidSpace | None = None
+        self.removing: int | None = None
+
+
+class Child:
+    """A process of a sandbox.
+
+    report: the socket that is closed when its program runs, or sends why it does not; None afterwards. deadline: when
+    its program must run (time.monotonic). shared: the PID namespace that it is in, if it is not that namespace's first
+    process. mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered
+    since; -1 while unknown. container: for a process of exec, its container. guest_of: the container whose PID
+    namespace it has joined.
+    """
+
+    shared: PidSpace | None = None
+    container: Child | None = None
+    guest_of: PidSpace | None = None
+    mounts = -1
+
+    def __init__(
+        self,
+        key: int,
+        pid: int,
+        sandbox: str,
+        request: int,
+        report: socket.socket,
+        deadline: float,
+        *,
+        is_container: bool,
+    ) -> None:
+        self.key = key
+        self.pid = pid
+        self.sandbox = sandbox
+        self.request = request
+        self.report: socket.socket | None = report
+        self.deadline = deadline
+        self.is_container = is_container
+
+    def read_report(self) -> str | None:
+        """Return the report: an error when the program does not run, "" when it runs, None while there is none."""
+        assert self.report is not None
+        while True:
+            try:
+                text, mounts = read_report(self.report)
+            except BlockingIOError:
+                return None
+            if mounts < 0:
+                return text
+            self.close()
+            self.mounts = mounts
+
+    def mounts_name(self) -> str:
+        """Return the name of the mount namespace `mounts`, as /proc/PID/ns/mnt has it."""
+        return f"mnt:[{os.fstat(self.mounts).st_ino}]"
+
+    def close(self) -> None:
+        """Close the descriptor `mounts`. Idempotent."""
+        if self.mounts >= 0:
+            os.close(self.mounts)
+            self.mounts = -1
+
+    def kill(self, number: int) -> None:
+        """Send it a signal. Raises ProcessLookupError."""
+        # When the first process of a PID namespace is killed, everything in it is; other processes have only their
+        # process group.
+        leads_group = not self.is_container or self.shared is not None or self.guest_of is not None
+        if number == signal.SIGKILL and leads_group:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                # It was forked a moment ago, and leads no group yet.
+                os.kill(self.pid, number)
+        else:
+            os.kill(self.pid, number)

@@ -1,0 +1,106 @@
+"""Gives the node agent the `Runtime` of the network in which it was started.
+
+async with runtimes.open_runtime() as runtime:     # cluster/runtime.py's Runtime
+    ...
+    await runtime.closed                            # done when the control plane has ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hatchway.cluster.network import channel
+from hatchway.cluster.network.agentlink import ENVIRONMENT
+from hatchway.cluster.network.nodedirs import NodeDirectories
+from hatchway.cluster.runtime import Runtime
+from hatchway.errors import HatchwayError
+
+
+class AgentRuntime(Runtime, Protocol):
+    """A `Runtime` that knows when its network, or the control plane, has ended."""
+
+    @property
+    def closed(self) -> asyncio.Future[None]:
+        """Return a future that is done when the network, or the control plane, has ended."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(
+    directories: NodeDirectories | None = None, published: Sequence[str] = ()
+) -> AsyncIterator[AgentRuntime]:
+    """Open, for a block, the runtime of the network in which `launcher.py` has started this process.
+
+    In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
+
+    directories: what nodes' file systems are made of; None: they have none.
+    published: addresses of this machine for node ports; in the private network the control plane has them.
+    """
+    # Removed, so that no child process can mistake itself for the agent.
+    kind, _, rest = os.environ.pop(ENVIRONMENT, "").partition(":")
+    channel.keep_from_children()
+    first, _, second = rest.partition(":")
+    if kind == "private":
+        dial, _, nodes = second.partition(":")
+        namespaces = [int(number) for number in nodes.split(",") if number]
+        async with _private(int(first), int(dial), namespaces, directories) as runtime:
+            yield runtime
+    elif kind == "loopback":
+        async with _loopback(int(first), Path(second), directories, published) as runtime:
+            yield runtime
+    else:
+        raise HatchwayError("the node agent was not started by a control plane", "start a cluster with `hatchway up`")
+
+
+@contextlib.asynccontextmanager
+async def _private(
+    control: int, dial: int, namespaces: list[int], directories: NodeDirectories | None
+) -> AsyncIterator[AgentRuntime]:
+    from hatchway.cluster.network.dialer import DialServer
+    from hatchway.cluster.network.nodenetworks import NodeNetworks
+    from hatchway.cluster.network.private import PrivateRuntime
+
+    networks = NodeNetworks(namespaces)
+    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories)
+    dial_server = DialServer(runtime, socket.socket(fileno=dial))
+    networks.publisher = dial_server.publish
+    try:
+        yield runtime
+    finally:
+        await dial_server.close()
+        runtime.close()
+
+
+@contextlib.asynccontextmanager
+async def _loopback(
+    lifeline: int, directory: Path, directories: NodeDirectories | None, published: Sequence[str]
+) -> AsyncIterator[AgentRuntime]:
+    from hatchway.cluster.network.loopback import LoopbackRuntime
+
+    runtime = LoopbackRuntime(directory, directories, published)
+    with socket.socket(fileno=lifeline) as sock:
+        sock.setblocking(False)
+        watcher = asyncio.get_running_loop().create_task(_until_closed(sock, runtime.closed))
+        try:
+            yield runtime
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+            await runtime.close()
+
+
+async def _until_closed(lifeline: socket.socket, closed: asyncio.Future[None]) -> None:
+    try:
+        while await asyncio.get_running_loop().sock_recv(lifeline, 64):
+            pass
+    except ConnectionError:
+        # A reset means the same as an end: the control plane has ended.
+        pass
+    if not closed.done():
+        closed.set_result(None)

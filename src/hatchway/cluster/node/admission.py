@@ -1,0 +1,16 @@
+"""Decides which of its pods a node refuses to run (`pkg/kubelet/lifecycle`, `pkg/kubelet/sysctl`). Pure."""
+
+from __future__ import annotations
+
+from hatchway.cluster.node import sysctls
+from hatchway.kube.api import Object
+
+
+def refusal(pod: Object) -> tuple[str, str] | None:
+    """Return (reason, message) of the pod's status when this node must not run it; None for a pod that is admitted."""
+    system = (pod["spec"].get("os") or {}).get("name")
+    if system not in (None, "", "linux"):
+        return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if message := sysctls.refusal(pod):
+        return "SysctlForbidden", message
+    return None

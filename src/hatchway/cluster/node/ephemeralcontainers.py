@@ -1,0 +1,56 @@
+"""The ephemeral containers of a pod: added while it runs, started once, and ended with it (`kubectl debug`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from hatchway.cluster.node.container import ContainerWorker
+from hatchway.cluster.node.podcontext import PodContext
+from hatchway.cluster.node.podstatus import ContainerState
+from hatchway.cluster.runtime import ContainerProcess
+from hatchway.kube.api import Object
+
+
+class EphemeralContainers:
+    """The ephemeral containers of one pod.
+
+    known: their statuses in the API. others: the pod's containers, whose processes they may see. states: what the pod's
+    status shows of them, in the spec's order.
+    """
+
+    def __init__(self, context: PodContext, known: Sequence[Object], others: Sequence[ContainerWorker]) -> None:
+        self._context = context
+        self._known = {status["name"]: status for status in known}
+        self._others = others
+        self._added = asyncio.Event()
+        self.containers: list[ContainerWorker] = []
+        self.states: list[ContainerState] = []
+        self.update(context.pod)
+
+    def update(self, pod: Object) -> None:
+        """Take those that were added to the spec. Existing ones are never changed or removed."""
+        names = {container.name for container in self.containers}
+        for spec in pod["spec"].get("ephemeralContainers") or ():
+            if spec["name"] not in names:
+                container = ContainerWorker(
+                    self._context, spec, "ephemeral", self._known.get(spec["name"]), find_process=self._find_process
+                )
+                self.containers.append(container)
+                self.states.append(container.state)
+                self._added.set()
+
+    async def run(self) -> None:
+        """Run each of them as soon as it was added, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            begun = 0
+            while True:
+                self._added.clear()
+                for container in self.containers[begun:]:
+                    if not container.is_finished():
+                        group.create_task(container.run())
+                begun = len(self.containers)
+                await self._added.wait()
+
+    def _find_process(self, name: str) -> ContainerProcess | None:
+        return next((container.process for container in self._others if container.name == name), None)

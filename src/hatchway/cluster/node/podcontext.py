@@ -1,0 +1,280 @@
+"""The things that the containers of one pod share: object, sandbox, volumes, environment, logs and events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hatchway.cluster.node import nameresolution, sysctls
+from hatchway.cluster.node.checkhttp import Dial
+from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.env import Environment, base_environment, service_environment
+from hatchway.cluster.node.logfiles import NODE_FILE, ContainerLog, log_path, pod_log_directory
+from hatchway.cluster.node.projections import PodFacts, Projector
+from hatchway.cluster.node.sources import Sources
+from hatchway.cluster.node.volumes import Volumes, pod_directory
+from hatchway.cluster.runtime import Mount, Runtime, Sandbox, SandboxConfig, Sharing
+from hatchway.kube.api import Client, Object
+from hatchway.kube.events import EventRecorder
+from hatchway.numerals import is_digits
+
+log = logging.getLogger(__name__)
+
+_TERMINATION_LOG = "/dev/termination-log"
+_DEFAULT_GRACE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeServices:
+    """The things that the workers of one node share.
+
+    services: returns all Services. allocatable: the node's resources, as quantities. pods, memory: the parents of the
+    pods' directories, on disk and in memory. logs: the directory of their logs. measuring: a lock, so that one pod's
+    files are measured at a time.
+    """
+
+    config: AgentConfig
+    node: NodeSpec
+    client: Client
+    runtime: Runtime
+    events: EventRecorder
+    sources: Sources
+    services: Callable[[], list[Object]]
+    allocatable: Mapping[str, str]
+    pods: Path
+    memory: Path
+    logs: Path
+    measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+def sharing(pod: Object) -> Sharing:
+    """Return the namespaces that the pod's spec shares: with the node, or among its containers."""
+    spec = pod["spec"]
+    processes: Literal["container", "pod", "node"] = "pod" if spec.get("shareProcessNamespace") else "container"
+    return Sharing(
+        network=bool(spec.get("hostNetwork")),
+        ipc=bool(spec.get("hostIPC")),
+        processes="node" if spec.get("hostPID") else processes,
+    )
+
+
+class PodContext:
+    """The state that the containers of one pod share. Raises ValueError when its uid cannot be a directory's name.
+
+    pod: the object as it is known now.
+    dirty: set when the status may have changed.
+    sources_changed: set, and replaced, when a ConfigMap or Secret that the pod refers to has changed.
+    """
+
+    def __init__(self, node: NodeServices, pod: Object) -> None:
+        self.node = node
+        self.pod = pod
+        self.uid: str = pod["metadata"]["uid"]
+        self.dirty = asyncio.Event()
+        self.sources_changed = asyncio.Event()
+        self.volumes = Volumes(
+            pod_directory(node.pods, self.uid),
+            Projector(node.client, node.sources.fresh),
+            memory=pod_directory(node.memory, self.uid),
+            files=node.runtime,
+            node_index=node.node.index,
+        )
+        self._sandbox: Sandbox | None = None
+        self._starting = asyncio.Lock()
+
+    # --- the pod ---------------------------------------------------------------------------------------------------
+
+    @property
+    def namespace(self) -> str:
+        """Return the pod's namespace."""
+        return str(self.pod["metadata"].get("namespace", ""))
+
+    @property
+    def name(self) -> str:
+        """Return the pod's name."""
+        return str(self.pod["metadata"]["name"])
+
+    @property
+    def full_name(self) -> str:
+        """Return the pod's name for messages (`format.Pod`): NAME_NAMESPACE(UID)."""
+        return f"{self.name}_{self.namespace}({self.uid})"
+
+    def _host(self) -> str:
+        """Return the node's name if the pod uses the node's network, else ""."""
+        on_node = bool(self.pod["spec"].get("hostNetwork")) and not self.node.config.loopback
+        return self.node.node.name if on_node else ""
+
+    def hostname(self) -> str:
+        """Return the pod's host name in the kernel. Raises OSError for a name that is too long."""
+        return self._host() or nameresolution.kernel_hostname(self.pod, self.node.config.cluster_domain)
+
+    def grace(self) -> float:
+        """Return the pod's grace period in seconds."""
+        grace = self.pod["metadata"].get("deletionGracePeriodSeconds")
+        if grace is None:
+            grace = self.pod["spec"].get("terminationGracePeriodSeconds")
+        return _DEFAULT_GRACE if grace is None else float(grace)
+
+    def mark_changed(self) -> None:
+        """Cause the status to be written, because something that it shows has changed."""
+        self.dirty.set()
+
+    def event(self, type: Literal["Normal", "Warning"], reason: str, message: str, container: str = "") -> None:
+        """Report an event of the pod, or of one of its containers."""
+        path = ""
+        if container:
+            kinds = ("initContainers", "ephemeralContainers")
+            named = {spec["name"]: kind for kind in kinds for spec in self.pod["spec"].get(kind) or ()}
+            path = f"spec.{named.get(container, 'containers')}{{{container}}}"
+        self.node.events.event(self.pod, type, reason, message, field_path=path)
+
+    # --- the sandbox -----------------------------------------------------------------------------------------------
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Return the pod's sandbox, which must have been made before."""
+        assert self._sandbox is not None, "containers start after the sandbox"
+        return self._sandbox
+
+    @property
+    def has_sandbox(self) -> bool:
+        """Return True while there is a sandbox: made, and not removed yet."""
+        return self._sandbox is not None
+
+    @property
+    def dial(self) -> Dial:
+        """Return a function that connects to addresses of the pod's network."""
+        return self.node.runtime.dial
+
+    async def make_sandbox(self) -> None:
+        """Make the pod's sandbox. Raises OSError."""
+        config = self.node.config
+        resolv_conf = nameresolution.resolv_conf(
+            self.pod, cluster_dns=config.cluster_dns, cluster_domain=config.cluster_domain
+        )
+
+        def etc(ip: str) -> dict[str, str]:
+            return {
+                "hosts": nameresolution.hosts(self.pod, ip, config.cluster_domain, self._host()),
+                "resolv.conf": resolv_conf,
+            }
+
+        self._sandbox = await self.node.runtime.create_sandbox(
+            SandboxConfig(
+                node_index=self.node.node.index,
+                uid=self.uid,
+                hostname=self.hostname(),
+                etc=etc,
+                sysctls=sysctls.wanted(self.pod),
+                sharing=sharing(self.pod),
+            )
+        )
+        self.mark_changed()
+
+    async def remove_sandbox(self) -> None:
+        """Kill what is in the sandbox and give it back. Idempotent."""
+        if self._sandbox is not None:
+            sandbox, self._sandbox = self._sandbox, None
+            await sandbox.remove()
+            self.mark_changed()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[], None]]:
+        """Wait until no other container of the pod is being started.
+
+        The block gets a function that ends the turn early. The kubelet starts a pod's containers one after another:
+        each starts when the postStart hook of the one before is done.
+        """
+        await self._starting.acquire()
+        held = True
+
+        def end() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._starting.release()
+
+        try:
+            yield end
+        finally:
+            end()
+
+    # --- what a container gets at its start ---------------------------------------------------------------------
+
+    def facts(self) -> PodFacts:
+        """Return the facts of node and sandbox for the downward API; the address is "" before there is one."""
+        ip = self._sandbox.ip if self._sandbox is not None else ""
+        return PodFacts(self.node.node.ip, ip, self.node.allocatable)
+
+    async def environment(self, container: Object) -> dict[str, str]:
+        """Return a container's complete environment. Raises ConfigError, ApiError."""
+        node, pod = self.node, self.pod
+        base = base_environment(self.hostname())
+        if node.config.loopback:
+            base["HATCHWAY_POD_IP"] = self.sandbox.ip
+        links = pod["spec"].get("enableServiceLinks")
+        services = service_environment(
+            node.services(),
+            self.namespace,
+            links=links is None or bool(links),
+            api_server=node.config.pod_api_server,
+        )
+
+        def skipped(source: str, keys: list[str]) -> None:
+            message = (
+                f"Keys [{', '.join(keys)}] from the EnvFrom {source} were skipped since they are considered invalid "
+                "environment variable names."
+            )
+            self.event("Warning", "InvalidEnvironmentVariableNames", message)
+
+        builder = Environment(
+            pod,
+            node.sources.fresh,
+            base=base,
+            services=services,
+            host_ip=node.node.ip,
+            pod_ip=self.sandbox.ip,
+            allocatable=node.allocatable,
+            skipped=skipped,
+        )
+        return await builder.build(container)
+
+    def prepare_mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
+        """Make the container's subPath directories and termination log; return its mounts. Raises ConfigError."""
+        path = container.get("terminationMessagePath") or _TERMINATION_LOG
+        return [
+            *self.volumes.prepare_mounts(container, environment),
+            self.volumes.make_termination_log(container["name"], path),
+        ]
+
+    @property
+    def log_directory(self) -> Path:
+        """Return the directory of the pod's logs."""
+        return pod_log_directory(self.node.logs, self.namespace, self.name, self.uid)
+
+    def log_file(self, container: str, attempt: int) -> ContainerLog:
+        """Return the log of a new attempt.
+
+        The previous attempt's log stays (`kubectl logs --previous`); older ones are deleted.
+        """
+        directory = self.log_directory
+        for old in (directory / container).glob("*.log*"):
+            number = old.name.partition(".")[0]
+            if is_digits(number) and int(number) < attempt - 1:
+                old.unlink(missing_ok=True)
+        self._sign(directory)
+        return ContainerLog(log_path(directory, container, attempt))
+
+    def _sign(self, directory: Path) -> None:
+        """Write the node's name next to the logs, because one directory holds the logs of all nodes' pods."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / NODE_FILE).write_text(self.node.node.name + "\n")
+        except OSError as error:
+            # A full disk: the log reports it, too, and its lines are useful without the node's name.
+            log.warning("cannot write %s: %s", directory / NODE_FILE, error.strerror)

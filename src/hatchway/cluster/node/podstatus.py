@@ -1,0 +1,275 @@
+"""Makes a pod's status from the states of its containers (`kubelet_pods.go`, `pkg/kubelet/status/generate.go`).
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hatchway.kube.api import Object
+
+# Conditions that the kubelet owns; conditions of other components are kept.
+_OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+
+
+@dataclass(slots=True)
+class ContainerState:
+    """The status of one container. state, last: core/v1 ContainerState; {} for none."""
+
+    name: str
+    image: str
+    state: Object = field(default_factory=lambda: {"waiting": {"reason": "ContainerCreating"}})
+    last: Object = field(default_factory=dict)
+    restarts: int = 0
+    ready: bool = False
+    started: bool = False
+    container_id: str = ""
+    image_id: str = ""
+    spec: Object = field(default_factory=dict)
+
+    @classmethod
+    def restore(cls, spec: Object, known: Object | None) -> ContainerState:
+        """Return a container's state from its containerStatus in the API. known: None when it has none."""
+        found = cls(spec["name"], spec.get("image", ""), spec=spec)
+        if known is not None:
+            found.state = known.get("state") or {}
+            found.last = known.get("lastState") or {}
+            found.restarts = known.get("restartCount") or 0
+            found.container_id = known.get("containerID") or ""
+            found.image_id = known.get("imageID") or ""
+        return found
+
+    def wait(self, reason: str, message: str = "") -> None:
+        """Record that it waits for its next start. How it ended before becomes its last state."""
+        if terminated := self.state.get("terminated"):
+            self.last = {"terminated": terminated}
+        self.state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+
+    @property
+    def running(self) -> bool:
+        """Return True while its process runs."""
+        return "running" in self.state
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return its exit code when it has ended and does not wait for another start; else None."""
+        terminated = self.state.get("terminated")
+        return None if terminated is None else int(terminated.get("exitCode", 0))
+
+    def as_dict(self) -> Object:
+        """Return its containerStatus."""
+        out: Object = {
+            "name": self.name,
+            "state": self.state,
+            "lastState": self.last,
+            "ready": self.ready,
+            "restartCount": self.restarts,
+            "image": self.image,
+            "imageID": self.image_id,
+            "started": self.started,
+        }
+        if not self.container_id:
+            return out
+        out["containerID"] = self.container_id
+        resources = self.spec.get("resources") or {}
+        out["resources"] = {key: value for key, value in resources.items() if key != "claims" or value}
+        if requests := resources.get("requests"):
+            out["allocatedResources"] = requests
+        # Containers have one user.
+        out["user"] = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
+        if mounts := self.spec.get("volumeMounts"):
+            out["volumeMounts"] = [_mount(mount) for mount in mounts]
+        return out
+
+
+def _mount(mount: Object) -> Object:
+    """Return a core/v1 VolumeMountStatus.
+
+    Mounts below a read-only volume are read-only, too, even if the pod does not ask for that.
+    """
+    found = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    if mount.get("readOnly"):
+        wanted = mount.get("recursiveReadOnly") or "Disabled"
+        found |= {"readOnly": True, "recursiveReadOnly": "Enabled" if wanted == "IfPossible" else wanted}
+    return found
+
+
+@dataclass(slots=True)
+class PodState:
+    """The facts from which a pod's status is made.
+
+    ip: "" before there is a sandbox.
+    initialized: whether all init containers have ended, and all sidecars have started.
+    reason, message: why the pod failed as a whole (DeadlineExceeded, Evicted); "" when it did not.
+    rejected: whether it was refused, and so never ran. terminal: whether none of its containers will run again.
+    sidecars: the names of init containers that keep running next to the others. ephemeral: the containers that were
+    added to debug it.
+    """
+
+    init: Sequence[ContainerState]
+    containers: Sequence[ContainerState]
+    host_ip: str
+    start_time: str
+    ip: str = ""
+    has_sandbox: bool = False
+    initialized: bool = False
+    reason: str = ""
+    message: str = ""
+    rejected: bool = False
+    terminal: bool = False
+    sidecars: frozenset[str] = frozenset()
+    ephemeral: Sequence[ContainerState] = ()
+
+
+def phase(pod: Object, state: PodState) -> str:
+    """Return the phase that follows from the containers' states and the pod's restart policy (getPhase)."""
+    if state.reason:
+        return "Failed"
+    if state.terminal:
+        # A terminal pod gets a final phase even when its policy would restart containers (since 1.27).
+        return "Succeeded" if all(container.exit_code == 0 for container in state.containers) else "Failed"
+    policy = pod["spec"].get("restartPolicy") or "Always"
+    for init in state.init:
+        if init.name in state.sidecars:
+            continue
+        if init.exit_code not in (None, 0) and policy == "Never":
+            return "Failed"
+    codes = [container.exit_code for container in state.containers]
+    if not state.initialized and all(code is None for code in codes) and not any(c.running for c in state.containers):
+        return "Pending"
+    if all(code is not None for code in codes):
+        if policy == "Always":
+            return "Running"
+        if all(code == 0 for code in codes):
+            return "Succeeded"
+        return "Failed" if policy == "Never" else "Running"
+    if any(_is_fresh(container) for container in state.containers):
+        return "Pending"
+    return "Running"
+
+
+def _is_fresh(container: ContainerState) -> bool:
+    """Return the status of a container that waits for its first start."""
+    return "waiting" in container.state and not container.last
+
+
+def build(pod: Object, state: PodState, now: str) -> Object:
+    """Return the complete status, for a merge patch: fields that are absent in it stay unchanged in the API."""
+    known = pod.get("status") or {}
+    if state.rejected:
+        start = known.get("startTime") or state.start_time
+        return {"phase": "Failed", "reason": state.reason, "message": state.message, "startTime": start}
+    found_phase = phase(pod, state)
+    done = found_phase in ("Succeeded", "Failed")
+    status: Object = {
+        "phase": found_phase,
+        "hostIP": state.host_ip,
+        "hostIPs": [{"ip": state.host_ip}],
+        "startTime": known.get("startTime") or state.start_time,
+        "conditions": _conditions(pod, state, done, found_phase, now),
+        "containerStatuses": [container.as_dict() for container in _sorted(state.containers)],
+    }
+    if state.init:
+        status["initContainerStatuses"] = [container.as_dict() for container in state.init]
+    if state.ephemeral:
+        status["ephemeralContainerStatuses"] = [container.as_dict() for container in state.ephemeral]
+    if state.ip:
+        status["podIP"] = state.ip
+        status["podIPs"] = [{"ip": state.ip}]
+    if pod["metadata"].get("generation"):
+        status["observedGeneration"] = pod["metadata"]["generation"]
+    if state.reason:
+        status["reason"], status["message"] = state.reason, state.message
+    return status
+
+
+def _sorted(containers: Sequence[ContainerState]) -> list[ContainerState]:
+    return sorted(containers, key=lambda container: container.name)
+
+
+def _conditions(pod: Object, state: PodState, done: bool, found_phase: str, now: str) -> list[Object]:
+    old = {condition["type"]: condition for condition in (pod.get("status") or {}).get("conditions") or ()}
+    waiting = [container.name for container in state.containers if not container.ready]
+    incomplete = [
+        container.name
+        for container in state.init
+        if not (container.started if container.name in state.sidecars else container.exit_code == 0)
+    ]
+    unready_sidecars = [c.name for c in state.init if c.name in state.sidecars and not c.ready]
+    gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()]
+    missing = [gate for gate in gates if (old.get(gate) or {}).get("status") != "True"]
+
+    wanted: dict[str, tuple[bool, str, str]] = {
+        "PodReadyToStartContainers": (state.has_sandbox, "", ""),
+        "Initialized": (True, "", ""),
+        "ContainersReady": (True, "", ""),
+        "Ready": (True, "", ""),
+    }
+    if found_phase == "Succeeded":
+        wanted["Initialized"] = (True, "PodCompleted", "")
+        wanted["ContainersReady"] = wanted["Ready"] = (False, "PodCompleted", "")
+    else:
+        if not state.initialized and incomplete:
+            wanted["Initialized"] = (
+                False,
+                "ContainersNotInitialized",
+                f"containers with incomplete status: [{' '.join(incomplete)}]",
+            )
+        unready = [*unready_sidecars, *waiting]
+        if done:
+            wanted["ContainersReady"] = wanted["Ready"] = (False, "PodFailed", "")
+        elif unready:
+            why = f"containers with unready status: [{' '.join(unready)}]"
+            wanted["ContainersReady"] = wanted["Ready"] = (False, "ContainersNotReady", why)
+        elif missing:
+            why = "; ".join(
+                f'corresponding condition of pod readiness gate "{gate}" does not exist.'
+                if gate not in old
+                else f'the status of pod readiness gate "{gate}" is not "True", but {old[gate]["status"]}'
+                for gate in missing
+            )
+            wanted["Ready"] = (False, "ReadinessGatesNotReady", why)
+    conditions = [_condition(old.get(kind), kind, *wanted[kind], pod, now) for kind in _OWNED]
+    others = [condition for kind, condition in old.items() if kind not in _OWNED]
+    if "PodScheduled" not in old:
+        others.append(_condition(None, "PodScheduled", True, "", "", pod, now))
+    return [*conditions, *others]
+
+
+def _condition(
+    old: Mapping[str, Any] | None, kind: str, status: bool, reason: str, message: str, pod: Object, now: str
+) -> Object:
+    text = "True" if status else "False"
+    changed = old is None or old.get("status") != text
+    condition: Object = {
+        "type": kind,
+        "status": text,
+        "lastProbeTime": None,
+        "lastTransitionTime": now if changed or old is None else old.get("lastTransitionTime", now),
+    }
+    if pod["metadata"].get("generation"):
+        condition["observedGeneration"] = pod["metadata"]["generation"]
+    if reason:
+        condition["reason"] = reason
+    if message:
+        condition["message"] = message
+    return condition
+
+
+def patch(current: Object, wanted: Object) -> Object:
+    """Return the merge patch (RFC 7396) of `status` that turns `current` into `wanted`; {} when there is nothing to do.
+
+    Lists are compared without keys whose value is null, because a server need not store these.
+    """
+    return {key: value for key, value in wanted.items() if _plain(current.get(key)) != _plain(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None and item != {}}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,195 @@
+"""Clients' upgraded connections, for protocols on top of them: bytes both ways, flow control, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+Buffers = Sequence[bytes | memoryview]
+
+# After its last bytes, a connection waits this long for the client to close it. When a socket is closed with unread
+# bytes, the kernel resets the connection, and the client loses what it has not read yet.
+_LINGER = 2.0
+# A client that takes none of the last bytes for this long is disconnected.
+_GIVE_UP = 30.0
+# While nothing is read, the client's orderly end is not noticed. So it is probed at this interval: a client that has
+# gone answers with a reset.
+_PROBE = 30.0
+
+
+class LinkUser(Protocol):
+    """The protocol on top of a link."""
+
+    def attach(self, link: ClientLink) -> None:
+        """Take the link, and begin. Called once, before any other method."""
+        ...
+
+    def receive(self, data: bytes) -> None:
+        """Handle bytes from the client.
+
+        It is also called after `ClientLink.finish`, until the client has ended the connection, too.
+        """
+        ...
+
+    def pause_writing(self) -> None:
+        """Write little until `resume_writing`, because the client reads too slowly."""
+        ...
+
+    def resume_writing(self) -> None:
+        """Write as before `pause_writing`: `ClientLink.writable` is True again."""
+        ...
+
+    def lose_client(self) -> None:
+        """End everything: the connection has ended. Called once, after all other methods."""
+        ...
+
+    def probe(self) -> None:
+        """Send something small that changes nothing (a ping)."""
+        ...
+
+
+class ClientLink(Protocol):
+    """A client's connection."""
+
+    @property
+    def writable(self) -> bool:
+        """Return True while there is room for what is written."""
+        ...
+
+    def write(self, buffers: Buffers) -> None:
+        """Send buffers; nothing happens when the connection has ended."""
+        ...
+
+    def hold(self) -> None:
+        """Read nothing until `release`. Idempotent."""
+        ...
+
+    def release(self) -> None:
+        """Read again. Idempotent."""
+        ...
+
+    def finish(self, *, at_once: bool = False) -> None:
+        """End the connection when everything is sent and the client has closed it, or some seconds later.
+
+        at_once: end it as soon as everything is sent. May be called again.
+        """
+        ...
+
+    def abort(self) -> None:
+        """End the connection now."""
+        ...
+
+
+class SocketLink(asyncio.Protocol):
+    """The link over a client's transport, for `AcceptUpgrade.make_protocol`."""
+
+    def __init__(self, user: LinkUser) -> None:
+        self._user: LinkUser | None = user
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._holding = False
+        self._finishing = False
+        self.writable = True
+
+    # Methods that the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the client's transport."""
+        self._transport = cast(asyncio.Transport, transport)
+        if self._user is not None:
+            self._user.attach(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass the bytes that have arrived to the user."""
+        if self._user is not None:
+            self._user.receive(data)
+
+    def eof_received(self) -> bool:
+        """Close the connection: none of the protocols has half-closed connections."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Note that the client reads too slowly."""
+        self.writable = False
+        if self._user is not None and not self._finishing:
+            self._user.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again."""
+        self.writable = True
+        if self._user is not None and not self._finishing:
+            self._user.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Pass on that the connection has ended."""
+        self._stop_timer()
+        user, self._user = self._user, None
+        self._transport = None
+        if user is not None:
+            user.lose_client()
+
+    # Methods that the user calls
+
+    def write(self, buffers: Buffers) -> None:
+        """Send buffers."""
+        if self._transport is not None and buffers and not self._transport.is_closing():
+            self._transport.writelines(buffers)
+
+    def hold(self) -> None:
+        """Read nothing, but probe the client from time to time."""
+        if not self._holding and not self._finishing and self._transport is not None:
+            self._holding = True
+            self._transport.pause_reading()
+            self._timer = asyncio.get_running_loop().call_later(_PROBE, self._probe)
+
+    def release(self) -> None:
+        """Read the connection again."""
+        if self._holding:
+            self._holding = False
+            self._stop_timer()
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def finish(self, *, at_once: bool = False) -> None:
+        """End the connection in an orderly way."""
+        self.release()
+        if self._transport is None:
+            return
+        self._stop_timer()
+        self._finishing = True
+        loop = asyncio.get_running_loop()
+        if at_once:
+            self._transport.close()
+            self._timer = loop.call_later(_GIVE_UP, self.abort)
+        else:
+            self._timer = loop.call_later(_LINGER, self._linger, self._transport.get_write_buffer_size(), _GIVE_UP)
+
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _linger(self, unsent: int, patience: float) -> None:
+        """Wait until the client closes the connection; wait longer while it still reads."""
+        if self._transport is None:
+            return
+        left = self._transport.get_write_buffer_size()
+        if not left:
+            self.finish(at_once=True)
+        elif left >= unsent and patience <= 0:
+            self.abort()
+        else:
+            patience = _GIVE_UP if left < unsent else patience - _LINGER
+            self._timer = asyncio.get_running_loop().call_later(_LINGER, self._linger, left, patience)
+
+    def _probe(self) -> None:
+        if self._user is not None:
+            if self.writable:
+                self._user.probe()
+            self._timer = asyncio.get_running_loop().call_later(_PROBE, self._probe)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

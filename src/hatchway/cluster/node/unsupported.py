@@ -1,0 +1,83 @@
+"""The fields of a pod that this cluster does not honour, in one sentence each, for its events. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hatchway.kube.api import Object
+
+
+def messages(pod: Object, *, loopback: bool) -> list[str]:
+    """Return one sentence for each kind of field that is not honoured. loopback: isolation is off."""
+    spec = pod["spec"]
+    containers = [container for key in ("initContainers", "containers") for container in spec.get(key) or ()]
+    contexts = [found for container in containers if (found := container.get("securityContext"))]
+    return [*_sharing(spec, loopback), *_ports(spec, containers, loopback), *_privileges(spec, contexts)]
+
+
+def _sharing(spec: Object, loopback: bool) -> Iterator[str]:
+    if not loopback:
+        return
+    for field in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
+        if spec.get(field):
+            yield (
+                f"{field} means nothing here: isolation is off, so the pod is an ordinary process of this machine with "
+                "an address of its own"
+            )
+    if (spec.get("securityContext") or {}).get("sysctls"):
+        yield "sysctls are not set here: isolation is off, so the pod has no kernel parameters of its own"
+
+
+def _ports(spec: Object, containers: list[Object], loopback: bool) -> Iterator[str]:
+    if spec.get("hostNetwork") and not loopback:
+        return
+    ports = [
+        f"{port['hostIP']}:{port['hostPort']}"
+        for container in containers
+        for port in container.get("ports") or ()
+        if port.get("hostPort") and port.get("hostIP") not in (None, "", "0.0.0.0", "::")
+    ]
+    if ports:
+        yield (
+            f"hostPort {', '.join(ports)}: host ports are on the node's own address only; with another hostIP a port "
+            "leads nowhere"
+        )
+
+
+def _privileges(spec: Object, contexts: list[Object]) -> Iterator[str]:
+    if any(context.get("privileged") for context in contexts):
+        yield (
+            "privileged gives a container no more than others have: the usual capabilities, in the cluster's own user "
+            "namespace, and nothing of this machine"
+        )
+    added = sorted({str(name) for c in contexts for name in (c.get("capabilities") or {}).get("add") or ()} - _USUAL)
+    if added:
+        yield f"capabilities {', '.join(added)} are not added: containers have the usual ones, in a user namespace only"
+    if any(context.get("procMount") == "Unmasked" for context in contexts):
+        yield "procMount Unmasked is not supported by Hatchway: /proc is masked in every container"
+    if any(
+        context.get("runAsUser") or context.get("runAsNonRoot")
+        for context in (spec.get("securityContext") or {}, *contexts)
+    ):
+        yield "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
+
+
+# Capabilities that every container has (`network/containerstart.py`).
+_USUAL = frozenset(
+    [
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "NET_RAW",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    ]
+)

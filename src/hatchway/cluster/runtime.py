@@ -1,0 +1,276 @@
+"""The contract between what manages pods (`node/`, `services/`) and what runs them (`network/`).
+
+It corresponds to the CRI in Kubernetes. `network/` has two implementations: private (user, network, mount and PID
+namespaces) and loopback (for machines where namespaces cannot be made). Only `isolation` tells the kubelet which one it
+has.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory shown at `path` inside a container.
+
+    source: a path of which no container can change any part.
+    path: absolute, in the container.
+    read_only: whether it, and everything mounted below it, is read-only.
+    inside: a path in `source`, which is resolved at the time of mounting as if `source` were the root directory
+    (hostPath); "" is `source` itself.
+    sub_path: a path below `inside`; its links may not lead out of `inside`. "" is `inside` itself.
+    """
+
+    source: str
+    path: str
+    read_only: bool = False
+    inside: str = ""
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The namespaces that a sandbox shares with its node (hostNetwork, hostIPC, hostPID, shareProcessNamespace).
+
+    network: whether it shares the node's network namespace and host name.
+    ipc: whether it shares the node's IPC namespace.
+    processes: which processes a container sees: its own, its pod's, or those of all pods of the node.
+    """
+
+    network: bool = False
+    ipc: bool = False
+    processes: Literal["container", "pod", "node"] = "container"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """The settings of a pod's sandbox.
+
+    node_index: the node's index in the address plan. The sandbox's address is from that node's pod range, or is the
+    node's own address.
+    uid: the pod's uid, used in names of files. hostname: the host name that the kernel reports, up to 64 characters.
+    etc: a function that takes the sandbox's address and returns files of /etc: their content by their path in /etc.
+    sysctls: parameters of the sandbox's namespaces by name, with dots. sharing: ignored where isolation is off.
+    """
+
+    node_index: int
+    uid: str
+    hostname: str
+    etc: Callable[[str], Mapping[str, str]]
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    sharing: Sharing = field(default_factory=Sharing)
+
+
+@dataclass(slots=True)
+class ContainerConfig:
+    """The settings of one process in a sandbox.
+
+    name: the container's name.
+    argv: already expanded ($(VAR)); argv[0] is looked up in the PATH of `env`.
+    env: the complete environment.
+    stdout, stderr: file descriptors that the process writes to; ignored when it has a terminal.
+    stdin: the file descriptor that it reads from; -1 is /dev/null.
+    terminal: whether its three streams are a new terminal, its controlling one (`ContainerProcess.terminal`).
+    size: the terminal's width and height in characters at the start; None when they are not known.
+    cwd: the working directory, as a path inside the container; None is "/".
+    mounts: in addition to this machine's programs, /proc, /dev, a private /tmp and /run.
+    read_only_root: whether the root file system (without volumes) is read-only.
+    oom_score: oom_score_adj, 0 to 1000: when memory is short, the kernel first ends processes with the highest number.
+    processes_of: a running container whose process namespace it shares, and with which it ends; None:
+    `Sharing.processes` decides.
+    """
+
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    stdout: int
+    stderr: int
+    stdin: int = -1
+    terminal: bool = False
+    size: tuple[int, int] | None = None
+    cwd: str | None = None
+    mounts: list[Mount] = field(default_factory=list)
+    read_only_root: bool = False
+    oom_score: int = 1000
+    processes_of: ContainerProcess | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of a process.
+
+    code: its exit code as a shell shows it (128 + signal when it was killed).
+    signal: the signal that killed it; 0 when it exited itself.
+    """
+
+    code: int
+    signal: int = 0
+
+
+class StartError(Exception):
+    """The process could not be started; the message says why: `exec: "foo": executable file not found in $PATH`."""
+
+
+class ContainerProcess(Protocol):
+    """A started process (a container's first process, or one of an exec)."""
+
+    @property
+    def pid(self) -> int:
+        """Return its process id as the calling process sees it."""
+        ...
+
+    @property
+    def terminal(self) -> int:
+        """Return the descriptor of its terminal's other end, non-blocking; -1 without a terminal. The caller closes it.
+
+        Closing it hangs up the terminal: the process gets SIGHUP (tty_ioctl(4)).
+        """
+        ...
+
+    async def wait(self) -> Exit:
+        """Wait until it has ended. May be called any number of times."""
+        ...
+
+    def kill(self, signal: int) -> None:
+        """Send it a signal; nothing happens when it is gone already. SIGKILL takes its descendants along."""
+        ...
+
+    def handles_signal(self, signal: int) -> bool:
+        """Return True when a signal other than SIGKILL has an effect on it.
+
+        The first process of a PID namespace gets no signal that it neither catches nor blocks (pid_namespaces(7)).
+        """
+        ...
+
+    def written_bytes(self) -> int:
+        """Return the bytes that a container has written outside of its volumes; 0 when it has ended.
+
+        Reads files: not for the event loop.
+        """
+        ...
+
+
+class Sandbox(Protocol):
+    """The things that a pod's containers share: address, host name, namespaces, /etc/hosts and /etc/resolv.conf."""
+
+    @property
+    def ip(self) -> str:
+        """Return its address: from the node's pod range, or the node's own (`Sharing.network`)."""
+        ...
+
+    async def start(self, config: ContainerConfig) -> ContainerProcess:
+        """Start a container. Raises StartError."""
+        ...
+
+    async def exec(self, container: ContainerProcess, config: ContainerConfig) -> ContainerProcess:
+        """Start another process inside a running container; mounts are ignored. Raises StartError.
+
+        It ends with the container at the latest.
+        """
+        ...
+
+    async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
+        """Return a connected, non-blocking TCP socket to a port of the sandbox's own loopback. Raises OSError.
+
+        Where isolation is off, pods share this machine's loopback: the port of the sandbox's own address is meant then.
+        """
+        ...
+
+    async def remove(self) -> None:
+        """Kill everything in it and give the address back. Idempotent."""
+        ...
+
+
+class NodeFiles(Protocol):
+    """The file systems of the nodes, and those that the agent mounts for pods."""
+
+    def locate(self, node_index: int, path: str) -> tuple[str, str]:
+        """Return where a hostPath volume is: a root directory, and the path in it. Raises OSError."""
+        ...
+
+    def mount_memory(self, path: str, size: int | None = None) -> bool:
+        """Mount a file system in memory at `path`, of at most `size` bytes, unless one is mounted there.
+
+        Return False where this machine does not allow that. Raises OSError.
+        """
+        ...
+
+    def unmount(self, path: str) -> None:
+        """Unmount what `mount_memory` has mounted; nothing happens when nothing is. Raises OSError."""
+        ...
+
+
+class Sockets(Protocol):
+    """Sockets on addresses of nodes and services."""
+
+    def listen(self, ip: str, port: int) -> socket.socket:
+        """Return a listening, non-blocking TCP socket. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
+        ...
+
+    def datagram(self, ip: str, port: int) -> socket.socket:
+        """Return a bound, non-blocking UDP socket. Raises OSError."""
+        ...
+
+
+class ServiceSockets(Sockets, Protocol):
+    """Sockets for the addresses of Services: inside the cluster's network, and on this machine outside of it."""
+
+    async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:
+        """Return a socket on an address of this machine: listening for "TCP", bound for "UDP"; it does not block.
+
+        Raises OSError: EACCES also for an address or port that this cluster may not open.
+        """
+        ...
+
+    def add_address(self, ip: str) -> None:
+        """Make an address local to the network that all nodes share, so that one can listen on it.
+
+        Each call needs a call of `remove_address`. Raises OSError: EPERM for addresses that belong to others.
+        """
+        ...
+
+    def remove_address(self, ip: str) -> None:
+        """Undo `add_address`."""
+        ...
+
+
+class Runtime(NodeFiles, Protocol):
+    """The sandboxes of the cluster's nodes on this machine, and the network they are in."""
+
+    @property
+    def isolation(self) -> Literal["private", "loopback"]:
+        """Return the name of the implementation."""
+        ...
+
+    @property
+    def limits(self) -> str:
+        """Return one sentence about what does not work on this platform; "" when everything works."""
+        ...
+
+    @property
+    def sockets(self) -> ServiceSockets:
+        """Return what opens sockets on addresses of nodes and services."""
+        ...
+
+    async def create_sandbox(self, config: SandboxConfig) -> Sandbox:
+        """Return a new sandbox. Raises OSError, among others when no address is left."""
+        ...
+
+    def make_pod_sockets(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:
+        """Return unconnected TCP sockets in the network of the pod with this uid; the caller closes them.
+
+        For the control plane, which connects them to the pod's loopback. Raises OSError: ENETDOWN when it has none.
+        """
+        ...
+
+    async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
+        """Return a connected, non-blocking TCP socket to an address of the private network. Raises OSError."""
+        ...
+
+    async def listen(self, ip: str, port: int) -> socket.socket:
+        """Return a listening, non-blocking TCP socket on a node's or service's address. Raises OSError."""
+        ...

@@ -1,0 +1,291 @@
+"""Serves Services as kube-proxy does, inside the cluster's network and on this machine.
+
+Each ClusterIP and port with endpoints has a listening socket in the network namespace that all nodes share (the whole
+range of cluster addresses is local there, see `network/topology.py`). Each node port has one in each node's namespace.
+Node ports and load balancers have one on addresses of this machine, too. For a Service without endpoints nothing
+listens, so clients are refused at once, as with kube-proxy, except for Services that start on first use. If another
+program listens on an address, the proxy tries it again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from weakref import WeakValueDictionary
+
+from hatchway.cluster.descriptors import ClientQuota, listening_sockets
+from hatchway.cluster.runtime import ServiceSockets
+from hatchway.cluster.services import refusals, tcp, udp
+from hatchway.cluster.services.balancer import AffinityTable, Balancer
+from hatchway.cluster.services.endpointpools import ServiceEndpoint
+from hatchway.cluster.services.healthcheck import HealthListener, open_engine
+from hatchway.cluster.services.heldclients import HeldClients
+from hatchway.cluster.services.nodeplaces import NodePlaces
+from hatchway.cluster.services.ruletable import MOST, RuleTable
+from hatchway.cluster.services.servicerules import OUTSIDE, POD, Frontend, RuleMaker, ServiceRule
+from hatchway.cluster.services.socketpoll import open_poll
+from hatchway.cluster.services.tcp import TcpListener
+from hatchway.cluster.services.udp import UdpListener
+from hatchway.kube.api import Client, Object
+from hatchway.kube.events import EventRecorder
+from hatchway.kube.informer import Informer, running
+from hatchway.kube.objects import Key
+from hatchway.kube.wellknown import ENDPOINT_SLICES
+
+_log = logging.getLogger(__name__)
+
+# The share of this process's file descriptors for listening sockets, and the share of these for one namespace.
+_SHARE = 0.3
+_OF_NAMESPACE = 0.5
+# How many frontends are opened in one turn of the event loop, which the kubelets use, too.
+_AT_ONCE = 50
+# Seconds until frontends that could not be opened are tried again: the first pause, and the longest one.
+_RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
+
+Listener = TcpListener | UdpListener | HealthListener
+
+
+class ServiceProxy:
+    """Serves all Services of a cluster until `run` is cancelled.
+
+    Args:
+        client: reads Services and EndpointSlices.
+        nodes: the nodes; node ports are served on their addresses.
+        sockets: opens the sockets of frontends.
+        host_ips: addresses of this machine on which node ports are published.
+        cluster_ips: False in a network without cluster addresses.
+        pods: informers of the nodes' pods, for host ports.
+        report_use: called with a Deployment's name when a Service that it starts for is used without endpoints.
+
+    Attributes:
+        quotas: limits of connections ("TCP") and flows ("UDP").
+        most: how many frontends there may be.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        nodes: NodePlaces,
+        sockets: ServiceSockets,
+        host_ips: Sequence[str] = (),
+        cluster_ips: bool = True,
+        pods: Sequence[Informer] = (),
+        report_use: Callable[[str], None] = lambda _deployment: None,
+    ) -> None:
+        self._nodes = nodes
+        self._sockets = sockets
+        self._maker = RuleMaker(nodes, host_ips, cluster_ips=cluster_ips)
+        self._events = EventRecorder(client, "service-proxy")
+        self.most = listening_sockets(_SHARE)
+        self.quotas = {"TCP": ClientQuota.of_process(tcp.SHARE), "UDP": ClientQuota.of_process(udp.SHARE)}
+        self._held = HeldClients(report_use)
+        self._services = Informer(client, "services")
+        self._slices = Informer(client, ENDPOINT_SLICES)
+        self._pods = pods
+        self._changed = asyncio.Event()
+        self._listeners: dict[Frontend, Listener] = {}
+        self._retired: list[TcpListener] = []
+        self._wanted: dict[Frontend, ServiceRule] = {}
+        self._refused: dict[Frontend, ServiceRule] = {}
+        self._reported: dict[Frontend, str] = {}
+        self._affinity: WeakValueDictionary[str, AffinityTable] = WeakValueDictionary()
+        self._checks = open_engine()
+        self._poll = open_poll()
+        self._retry_after = _RETRY_SECONDS
+        self._full = False
+
+    async def run(self) -> None:
+        """Follow the API until cancelled; then reset every connection.
+
+        Raises ApiError (in a group) as `Informer.run` does.
+        """
+        most = MOST._replace(frontends=int(self.most * _OF_NAMESPACE))
+        table = RuleTable(self._maker, most=most, on_cut=self._report_cut)
+
+        def follow(note: Callable[[str, Object], None]) -> Callable[[str, Object], None]:
+            def changed(kind: str, obj: Object) -> None:
+                note(kind, obj)
+                if table.has_changes:
+                    self._changed.set()
+
+            return changed
+
+        self._services.subscribe(follow(table.service_changed))
+        self._slices.subscribe(follow(table.slice_changed))
+        for pods in self._pods:
+            pods.subscribe(follow(table.pod_changed))
+        try:
+            async with running(self._services, self._slices):
+                while True:
+                    self._changed.clear()
+                    while table.has_changes or self._wanted:
+                        # Known changes are applied before more addresses are opened, so that a removed endpoint gets
+                        # no more connections.
+                        self._update(table.take_changes())
+                        await self._open_some()
+                        await asyncio.sleep(0)
+                    await self._wait()
+        finally:
+            self.close()
+            self._poll.close()
+            await self._checks.close()
+            await self._events.aclose()
+
+    async def apply(self, changes: Mapping[Frontend, ServiceRule | None]) -> None:
+        """Listen on the frontends that have rules, and stop listening on the others.
+
+        Open connections continue, also on frontends that are closed.
+        """
+        self._update(changes)
+        while self._wanted:
+            await self._open_some()
+
+    def close(self) -> None:
+        """Stop listening and reset every connection."""
+        for listener in (*self._listeners.values(), *self._retired):
+            listener.abort()
+        self._listeners.clear()
+        self._retired.clear()
+
+    async def _wait(self) -> None:
+        """Wait for a change, or until refused frontends are due; then put these among the wanted ones again."""
+        if not self._refused:
+            await self._changed.wait()
+            return
+        try:
+            async with asyncio.timeout(self._retry_after):
+                await self._changed.wait()
+        except TimeoutError:
+            self._retry_after = min(2 * self._retry_after, _RETRY_AT_MOST)
+            self._wanted, self._refused = {**self._refused, **self._wanted}, {}
+
+    def _update(self, changes: Mapping[Frontend, ServiceRule | None]) -> None:
+        """Update and close listeners, and note the frontends that are to be opened."""
+        for frontend, rule in changes.items():
+            listener = self._listeners.get(frontend)
+            if rule is None or (listener is not None and rule.place != listener.balancer.rule.place):
+                self._wanted.pop(frontend, None)
+                self._refused.pop(frontend, None)
+                self._reported.pop(frontend, None)
+                if listener is not None:
+                    self._retire(frontend, self._listeners.pop(frontend))
+            if rule is None:
+                continue
+            if listener is None or frontend not in self._listeners:
+                self._wanted[frontend] = rule
+                refused = self._refused.pop(frontend, None)
+                if refused is not None and refused.key != rule.key:
+                    # The message was reported to another Service, so this one must get it, too.
+                    self._reported.pop(frontend, None)
+            elif listener.balancer.rule != rule:
+                listener.balancer.update(rule)
+                listener.endpoints_changed()
+
+    async def _open_some(self) -> None:
+        """Open some of the wanted frontends, beginning with kube-system's."""
+        chosen = list(self._next_ones())
+        for frontend in chosen:
+            rule = self._wanted.pop(frontend)
+            await self._listen(frontend, rule)
+
+    def _next_ones(self) -> Iterator[Frontend]:
+        first = [frontend for frontend, rule in self._wanted.items() if rule.key[0] == "kube-system"]
+        others = (frontend for frontend, rule in self._wanted.items() if rule.key[0] != "kube-system")
+        for number, frontend in enumerate((*first, *others)):
+            if number == _AT_ONCE:
+                return
+            yield frontend
+
+    def _report_cut(self, key: Key, count: int) -> None:
+        namespace, name = key
+        if not count:
+            _log.info("%s/%s: all of its ports are served again", namespace, name)
+            return
+        message = f"{count} addresses are not served: the Services of this namespace have too many ports or endpoints"
+        _log.warning("%s/%s: %s", namespace, name, message)
+        self._report(key, "Warning", "TooManyPorts", message)
+
+    def _report(self, key: Key, kind: refusals.EventType, reason: str, message: str) -> None:
+        """Write an Event about a Service, or about a pod when the name in `key` begins with POD."""
+        name = key[1].removeprefix(POD)
+        informers, owner = ((self._services,), "Service") if name == key[1] else (self._pods, "Pod")
+        for informer in informers:
+            found = informer.get(name, key[0])
+            if found is not None:
+                self._events.event({"apiVersion": "v1", "kind": owner, **found}, kind, reason, message)
+
+    async def _listen(self, frontend: Frontend, rule: ServiceRule) -> None:
+        if len(self._listeners) >= self.most:
+            if not self._full:
+                _log.warning("%s is not served: this process serves its limit of %d addresses", rule.service, self.most)
+            self._full = True
+            self._refused[frontend] = rule
+            return
+        self._full = False
+        try:
+            sock = await self._open(frontend, rule)
+        except OSError as error:
+            self._refuse(frontend, rule, error)
+            return
+        if self._reported.pop(frontend, ""):
+            self._report(rule.key, "Normal", refusals.OPENED, refusals.opened(frontend, rule))
+        self._listeners[frontend] = self._make_listener(frontend, rule, sock)
+        self._retry_after = _RETRY_SECONDS
+
+    async def _open(self, frontend: Frontend, rule: ServiceRule) -> socket.socket:
+        if rule.place in OUTSIDE:
+            return await self._sockets.publish(frontend.protocol, frontend.ip, frontend.port)
+        if rule.place == "external":
+            self._sockets.add_address(frontend.ip)
+        try:
+            if frontend.protocol == "UDP":
+                return self._sockets.datagram(frontend.ip, frontend.port)
+            return self._sockets.listen(frontend.ip, frontend.port)
+        except OSError:
+            if rule.place == "external":
+                self._sockets.remove_address(frontend.ip)
+            raise
+
+    def _make_listener(self, frontend: Frontend, rule: ServiceRule, sock: socket.socket) -> Listener:
+        # The cluster address, the node ports and the load balancer of one port share one table.
+        table = self._affinity.setdefault(f"{rule.service}/{frontend.protocol}", AffinityTable())
+        balancer = Balancer(rule, self._nodes, table, partial(self._leads_back, frontend.protocol))
+        if rule.place == "health":
+            return HealthListener(balancer, sock, self._checks)
+        if frontend.protocol == "UDP":
+            return UdpListener(balancer, sock, self.quotas["UDP"])
+        return TcpListener(balancer, sock, self._poll, self.quotas["TCP"], self._held)
+
+    def _leads_back(self, protocol: str, rule: ServiceRule, endpoint: ServiceEndpoint) -> bool:
+        """Return True for an endpoint that is a frontend of this proxy: connections could go round in a circle.
+
+        The host port of a pod is allowed as an endpoint, because it leads only to its pod. Also with kube-proxy, the
+        address of an endpoint is not translated a second time on the same node.
+        """
+        listener = self._listeners.get(Frontend(protocol, endpoint.ip, endpoint.port))
+        return listener is not None and not (listener.balancer.rule.place == "pod" != rule.place)
+
+    def _refuse(self, frontend: Frontend, rule: ServiceRule, error: OSError) -> None:
+        """Note that a frontend could not be opened; report it unless the same reason was reported before."""
+        self._refused[frontend] = rule
+        message = refusals.explain(frontend, rule, error)
+        if self._reported.get(frontend) == message:
+            return
+        self._reported[frontend] = message
+        if message:
+            _log.warning("%s: %s", rule.service, message)
+            self._report(rule.key, "Warning", refusals.REFUSED, message)
+        else:
+            _log.debug("%s: %s: %s", rule.service, frontend, error)
+
+    def _retire(self, frontend: Frontend, listener: Listener) -> None:
+        listener.close()
+        if listener.balancer.rule.place == "external":
+            self._sockets.remove_address(frontend.ip)
+        if isinstance(listener, TcpListener):
+            self._retired = [known for known in self._retired if known.busy]
+            self._retired.append(listener)

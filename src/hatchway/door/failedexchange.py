@@ -1,0 +1,39 @@
+"""Handles an exchange without an answer, by a route on which only the application answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hatchway.door.schemechoice import SchemeHint, scheme_hint
+from hatchway.door.sitecontext import SiteContext
+from hatchway.door.targetattempt import REPEATABLE_METHODS, FailedAttempt, Retry, TargetAttempt
+from hatchway.proxy.routing import Forward, ProxyError, Respond
+from hatchway.route.contract import TargetUnreached
+
+
+async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: ProxyError) -> Respond | Forward:
+    """Record the failure; return an attempt with the other scheme where that may help, else a page with the reason."""
+    knowledge, diagnosis = context.knowledge, context.diagnosis
+    target = replace(knowledge.current_target, scheme=attempt.scheme)
+    html = attempt.sender.navigates
+    cause = error.__cause__
+    if isinstance(cause, TargetUnreached):
+        knowledge.expire()
+        context.session.lookup.forget()
+        context.session.routes.forget(target)
+        problem = await diagnosis.of_unreached(cause, target)
+        return diagnosis.answer(problem, attempt.head, html=html)
+    if attempt.failed is not None:
+        # The answer to the first attempt says more than the answer to the second.
+        knowledge.scheme.record_failure()
+        return attempt.failed.answer
+    both = knowledge.scheme.both_failed
+    problem = await diagnosis.of_failure(error, target, both=both)
+    answer = diagnosis.answer(problem, attempt.head, html=html)
+    hint = scheme_hint(error.message, attempt.scheme, upgrade=True)
+    repeatable = attempt.head.method in REPEATABLE_METHODS
+    if hint is SchemeHint.WRONG or (hint is SchemeHint.PERHAPS and repeatable):
+        other = knowledge.scheme.other(attempt.scheme)
+        if other is not None:
+            return context.retry(attempt, Retry(scheme=other, failed=FailedAttempt(attempt.scheme, answer, None)))
+    return answer

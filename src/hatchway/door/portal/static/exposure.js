@@ -1,0 +1,20 @@
+// The page "Exposure": shows only the findings and ways in that have all words of the field.
+"use strict";
+
+const field = document.getElementById("filter");
+document.getElementById("filtering").hidden = false;
+const rows = [...document.querySelectorAll("[data-row]")].map((row) => [row, row.textContent.toLowerCase()]);
+
+function apply() {
+  const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const [row, text] of rows) {
+    row.hidden = !words.every((word) => text.includes(word));
+    if (!row.hidden) shown += 1;
+  }
+  document.getElementById("said").textContent = words.length ? `${shown} shown` : "";
+}
+
+field.addEventListener("input", apply);
+// A browser may keep what was typed when the page is loaded again.
+apply();

@@ -1,0 +1,84 @@
+"""Problems with the API server: it is away, is not trusted, is silent, or refuses the credentials. Pure."""
+
+from __future__ import annotations
+
+from hatchway.door.problems.problem import RETRY_SECONDS, DoorProblem
+
+
+def certificate(server: str, error: str) -> DoorProblem:
+    """Describe a certificate of the API server that was not accepted.
+
+    Args:
+        server: the API server's URL.
+        error: why the certificate was not accepted.
+    """
+    return DoorProblem(
+        kind="certificate",
+        status=502,
+        title="The cluster's certificate is not the one expected",
+        message=f"connecting to {server}: {error}",
+        hint="Either the kubeconfig's certificate authority is out of date, or another server answers at this address "
+        "(another cluster, the login page of a VPN or a proxy). Nothing was sent to it.",
+        facts=(("API server", server),),
+        commands=("kubectl config view --minify", "kubectl cluster-info"),
+    )
+
+
+def cluster_away(server: str, error: str, advice: str = "") -> DoorProblem:
+    """Describe an API server that cannot be reached.
+
+    Args:
+        server: the API server's name for people.
+        error: why connecting failed.
+        advice: what to check, as a question or a sentence without a full stop (`kube.trouble.advice`).
+    """
+    advice = advice or "is the cluster running?"
+    return DoorProblem(
+        kind="cluster-away",
+        status=503,
+        title="The cluster does not answer",
+        message=f"connecting to {server}: {error}",
+        hint=f"{advice[0].upper()}{advice[1:]}{'' if advice.endswith('?') else '.'} It is tried again by itself, "
+        "and what you asked for appears as soon as the cluster is back.",
+        facts=(("API server", server),),
+        retry=RETRY_SECONDS,
+    )
+
+
+def cluster_silent(server: str, error: str) -> DoorProblem:
+    """Describe an API server that accepts connections and sends nothing.
+
+    Args:
+        server: the API server's name for people.
+        error: the message of the time-out: what did not come, in how many seconds.
+    """
+    return DoorProblem(
+        kind="time-out",
+        status=504,
+        title="The cluster did not answer in time",
+        message=f"connected to {server}, but it sends nothing: {error}",
+        hint="Its API server may be overloaded or starting, or a proxy or a VPN on the way may hold the connection and "
+        "pass nothing on. It is tried again by itself.",
+        facts=(("API server", server),),
+        commands=("kubectl get --raw /readyz",),
+        retry=RETRY_SECONDS,
+    )
+
+
+def credentials_expired(context: str, error: str) -> DoorProblem:
+    """Describe credentials that the cluster does not accept (401), also after they were renewed.
+
+    Args:
+        context: the kubeconfig's context.
+        error: the API server's words, or why there are no credentials.
+    """
+    return DoorProblem(
+        kind="credentials-expired",
+        status=401,
+        title="Your credentials are not accepted any more",
+        message=f'the cluster of context "{context}" refuses the credentials: {error}',
+        hint="Log in again as you do for kubectl; the door notices by itself and needs no restart.",
+        facts=(("Context", context),),
+        commands=("kubectl auth whoami",),
+        retry=5,
+    )

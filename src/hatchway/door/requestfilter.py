@@ -1,0 +1,93 @@
+"""The filter of requests to the API: `kubectl proxy`'s, with its flags (kubectl `pkg/proxy/proxy_server.go`).
+
+Two differences are deliberate: `[::1]:8001`, which kubectl's default refuses by mistake, is accepted, and the case of a
+host does not matter (RFC 9110 section 4.2.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from hatchway.errors import HatchwayError
+from hatchway.goregexp import Expression, ExpressionError
+
+ACCEPT_PATHS = "^.*"
+REJECT_PATHS = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach"
+REJECT_METHODS = "^$"
+ACCEPT_HOSTS = r"^localhost$,^127\.0\.0\.1$,^\[::1\]$"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFilter:
+    """Compiled lists of regular expressions in Go's syntax; a list matches when one of its expressions does."""
+
+    accept_paths: tuple[Expression, ...]
+    reject_paths: tuple[Expression, ...]
+    accept_hosts: tuple[Expression, ...]
+    reject_methods: tuple[Expression, ...]
+
+    @classmethod
+    def of(cls, *, accept_paths: str, reject_paths: str, accept_hosts: str, reject_methods: str) -> RequestFilter:
+        """Return the filter of the flags' values, which are lists with commas.
+
+        Raises:
+            HatchwayError: an expression does not compile.
+        """
+        return cls(
+            compile_list("--accept-paths", accept_paths),
+            compile_list("--reject-paths", reject_paths),
+            compile_list("--accept-hosts", accept_hosts),
+            compile_list("--reject-methods", reject_methods),
+        )
+
+    def accepts(self, method: str, path: bytes) -> bool:
+        """Return True when a request may reach the API.
+
+        Args:
+            method: the request's method.
+            path: the path for the API server, with percent-escapes.
+        """
+        # kubectl has removed the API's prefix at this point, so that the root is an empty path.
+        plain = unquote_to_bytes(path).decode("utf-8", "surrogateescape") if path != b"/" else ""
+        if _any(self.reject_paths, plain) or _any(self.reject_methods, method):
+            return False
+        return _any(self.accept_paths, plain)
+
+    def accepts_host(self, host: bytes) -> bool:
+        """Return True when a Host field names the door."""
+        name = host_name(host).decode("latin-1")
+        if not name:
+            return False
+        return _any(self.accept_hosts, name) or (host[:1] == b"[" and _any(self.accept_hosts, f"[{name}]"))
+
+
+def compile_list(flag: str, value: str) -> tuple[Expression, ...]:
+    """Return the regular expressions of a flag's value; no expression for an empty value.
+
+    Raises:
+        HatchwayError: an expression does not compile.
+    """
+    found = []
+    for part in value.split(",") if value else ():
+        try:
+            found.append(Expression(part))
+        except ExpressionError as error:
+            raise HatchwayError(
+                f'{flag}: "{part}" is not a regular expression of Go\'s (RE2) syntax: {error}',
+                "a comma ends an expression of the list",
+            ) from error
+    return tuple(found)
+
+
+def _any(patterns: tuple[Expression, ...], text: str) -> bool:
+    return any(pattern.matches(text) for pattern in patterns)
+
+
+def host_name(host: bytes) -> bytes:
+    """Return the name in a Host field, in lower case, without its port and without the brackets of an IPv6 address."""
+    host = host.lower()
+    if host[:1] == b"[":
+        return host[1:].partition(b"]")[0]
+    name, colon, _ = host.rpartition(b":")
+    return name if colon and b":" not in name else host

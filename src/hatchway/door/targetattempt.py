@@ -1,0 +1,79 @@
+"""One attempt to answer a browser's request by a target: how the request is sent this time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hatchway.door.guard import Sender
+from hatchway.door.hostheader import SentHost
+from hatchway.proxy.routing import RequestHead, Respond
+from hatchway.route.contract import TargetRoute
+
+# Methods that may be sent again even when the first request may have had an effect (RFC 9110 section 9.2.2).
+REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An earlier attempt by the other scheme; its answer is used when this attempt fails, too.
+
+    scheme: the scheme by which it was made.
+    answer: its answer.
+    status: the API server's `Status`; None when the application itself has answered.
+    """
+
+    scheme: str
+    answer: Respond
+    status: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class TargetAttempt:
+    """A request and the way in which it is sent this time. It is never changed.
+
+    head, sender: the browser's request.
+    cookie: the value of Cookie for the target; b"" for none.
+    outer: the `Host` of the browser's request.
+    route: how it reaches the target.
+    scheme: the scheme for the target: "https", or another value for HTTP.
+    sent_host: the choice of Host for this attempt.
+    host: the resulting value of Host.
+    without_forwarded: whether this attempt leaves out X-Forwarded-* fields although the choice has them.
+    renewed: whether the credentials were renewed for it.
+    failed: the attempt by the other scheme before it.
+    authorization: the client's Authorization.
+    """
+
+    head: RequestHead
+    sender: Sender
+    cookie: bytes
+    outer: bytes
+    route: TargetRoute
+    scheme: str
+    sent_host: SentHost
+    host: bytes
+    without_forwarded: bool
+    renewed: bool
+    failed: FailedAttempt | None
+    authorization: bytes | None
+
+    @property
+    def is_browser_page(self) -> bool:
+        """Return True when Origin or Referer shows that a page sends it."""
+        return any(name.lower() in (b"origin", b"referer") for name, _ in self.head.headers)
+
+
+@dataclass(slots=True)
+class Retry:
+    """The differences between the present attempt and the next one.
+
+    renewed: the credentials were renewed for it.
+    sent_host: a Host to send instead of the chosen one.
+    scheme: a scheme to use instead of the present one, after `failed`.
+    """
+
+    renewed: bool = False
+    sent_host: SentHost | None = None
+    scheme: str | None = None
+    failed: FailedAttempt | None = None

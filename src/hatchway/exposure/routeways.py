@@ -1,0 +1,180 @@
+"""Finds the Services behind names and who can reach them: shared by Ingresses and Gateway API routes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hatchway.exposure.backends import (
+    ClusterFacts,
+    PortVerdict,
+    annotations_of,
+    policies_of,
+    reach_of,
+    service_ports,
+    shield_of,
+    workloads_of,
+)
+from hatchway.exposure.findings import MOST_LOCATIONS, ON_PURPOSE, Exposure, Issue, Location
+from hatchway.exposure.ranges import EVERYWHERE, NOWHERE, AddressSet
+from hatchway.exposure.sensitive import sensitive_program
+from hatchway.exposure.serviceways import balancer_admits, balancer_hosts, host_audience
+from hatchway.exposure.snapshot import ObservedPod, key
+from hatchway.exposure.tolerant import mapping, text, texts
+from hatchway.kube.api import Object
+
+
+@dataclass(frozen=True, slots=True)
+class RouteBackend:
+    """A Service to which a name leads, and its port. port: its number or name; 0 for all ports."""
+
+    namespace: str
+    service: str
+    port: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """The controller that publishes names at some addresses.
+
+    sources: the clients that can reach it.
+    pods: its pods; () when they are not known (they may be outside the cluster).
+    """
+
+    sources: AddressSet
+    pods: tuple[ObservedPod, ...] = ()
+
+
+class Publishers:
+    """The Services at whose addresses Ingresses and Gateways are published."""
+
+    def __init__(self, facts: ClusterFacts) -> None:
+        self._facts = facts
+        self._by_host: dict[str, list[Object]] = {}
+        for service in facts.snapshot.services:
+            spec = mapping(service.get("spec"))
+            hosts = [*balancer_hosts(service), *texts(spec.get("externalIPs"))]
+            for host in hosts if text(spec.get("type")) in ("LoadBalancer", "NodePort") else ():
+                self._by_host.setdefault(host.lower(), []).append(service)
+
+    def at(self, hosts: Sequence[str], *, internal: bool) -> Publisher:
+        """Return the controller that publishes names at these addresses and host names.
+
+        internal: True when its load balancer is marked as internal.
+        """
+        services = [service for host in hosts for service in self._by_host.get(host.lower(), ())]
+        pods = tuple(pod for service in services for pod in self._facts.snapshot.pods_of(service))
+        sources: AddressSet = NOWHERE
+        for host in hosts:
+            known = [one for one in self._by_host.get(host.lower(), ()) if balancer_hosts(one)]
+            if known:
+                for service in known:
+                    sources |= balancer_admits(service, self._facts)
+            else:
+                sources |= host_audience((host,), internal=internal)
+        return Publisher(sources, pods)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendVerdict:
+    """The backends of a name.
+
+    verdicts: who can connect to each backend. pods: the pods of all backends.
+    missing: Services that do not exist, or have no endpoints.
+    program: a program that nobody should reach from outside, with its Service, in words; "" for none.
+    """
+
+    verdicts: tuple[PortVerdict, ...]
+    pods: tuple[ObservedPod, ...]
+    missing: tuple[str, ...]
+    program: str
+
+
+def judge_backends(backends: Iterable[RouteBackend], publisher: Publisher, facts: ClusterFacts) -> BackendVerdict:
+    """Return the backends of a name, and whether NetworkPolicies let the publisher connect to them."""
+    verdicts: list[PortVerdict] = []
+    pods: list[ObservedPod] = []
+    missing: list[str] = []
+    program = ""
+    for backend in dict.fromkeys(backends):
+        service = facts.snapshot.services_by_key.get((backend.namespace, backend.service))
+        if service is None or facts.has_nothing_behind(service):
+            if service is not None or facts.snapshot.has_read("services", backend.namespace):
+                missing.append(backend.service)
+            continue
+        for port in service_ports(service):
+            if backend.port and backend.port not in (port.number, port.name):
+                continue
+            behind = facts.snapshot.pods_of(service)
+            passes = not behind or any(
+                _lets_through(facts, pod, pod.find_port(port.target, port.protocol) or port.number, publisher)
+                for pod in behind
+            )
+            numbers = {pod.find_port(port.target, port.protocol) for pod in behind} - {0}
+            called = sensitive_program(*sorted(numbers), port.number)
+            admitted = publisher.sources if passes else NOWHERE
+            policies = {
+                policy
+                for pod in behind
+                for policy in facts.policies.admission(pod, pod.find_port(port.target, port.protocol)).policies
+            }
+            verdicts.append(
+                PortVerdict(
+                    port.number,
+                    port.protocol,
+                    publisher.sources,
+                    admitted,
+                    tuple(sorted(policies)),
+                    0 if passes else len(behind),
+                    False,
+                    called,
+                )
+            )
+            pods += behind
+            if passes and called:
+                program = program or f"{called} of service {backend.service}"
+    return BackendVerdict(tuple(verdicts), tuple(pods), tuple(missing), program)
+
+
+def published_way(
+    obj: Object,
+    kind: str,
+    way: str,
+    found: BackendVerdict,
+    publisher: Publisher,
+    facts: ClusterFacts,
+    locations: Sequence[Location],
+    issues: Sequence[Issue],
+    note: str = "",
+) -> Exposure:
+    """Return the way in that an object opens by publishing Services at names. kind: of the object."""
+    namespace, name = key(obj)
+    return Exposure(
+        kind=kind,
+        namespace=namespace,
+        name=name,
+        way=way,
+        locations=tuple(locations[:MOST_LOCATIONS]),
+        reach=reach_of(found.verdicts),
+        audience=publisher.sources.reach,
+        shield=shield_of(found.verdicts),
+        policies=policies_of(found.verdicts),
+        workloads=workloads_of(found.pods),
+        pods=len(found.pods) if facts.snapshot.has_read("pods", namespace) else None,
+        issues=tuple(issues),
+        accepted=annotations_of(obj).get(ON_PURPOSE, ""),
+        note=note,
+    )
+
+
+def _lets_through(facts: ClusterFacts, pod: ObservedPod, port: int, publisher: Publisher) -> bool:
+    """Return True when a pod's policies admit the publisher. The pod sees the publisher's address, not the client's."""
+    admission = facts.policies.admission(pod, port)
+    if not admission.policies:
+        return True
+    if not publisher.pods:
+        # An unknown controller may be any pod, or a machine outside the cluster.
+        return admission.admits_any_pod() or bool(admission.sources)
+    if any(one.host_network for one in publisher.pods) and admission.sources & facts.node_sources:
+        return True
+    return admission.sources == EVERYWHERE or any(admission.admits(one) for one in publisher.pods)

@@ -1,0 +1,320 @@
+"""Finds the ways in that Services open: node ports, load balancers, external IPs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+from hatchway.exposure import mending
+from hatchway.exposure.backends import (
+    ClusterFacts,
+    PortVerdict,
+    ServicePort,
+    annotations_of,
+    audience_of_all,
+    policies_of,
+    reach_of,
+    service_ports,
+    shield_of,
+    workloads_of,
+)
+from hatchway.exposure.findings import MOST_LOCATIONS, ON_PURPOSE, Exposure, Issue, Location
+from hatchway.exposure.ranges import EVERYWHERE, NOWHERE, PRIVATE, REACHES, AddressSet, audience_of
+from hatchway.exposure.snapshot import ObservedPod, key
+from hatchway.exposure.tolerant import mapping, mappings, text, texts
+from hatchway.kube.api import Object
+
+# Annotations for internal load balancers in clouds, with the values that mean "internal"; () for any value.
+_INTERNAL: Final[dict[str, tuple[str, ...]]] = {
+    "service.beta.kubernetes.io/aws-load-balancer-internal": ("true", "0.0.0.0/0"),
+    "service.beta.kubernetes.io/aws-load-balancer-scheme": ("internal",),
+    "service.beta.kubernetes.io/azure-load-balancer-internal": ("true",),
+    "networking.gke.io/load-balancer-type": ("internal",),
+    "cloud.google.com/load-balancer-type": ("internal",),
+    "service.beta.kubernetes.io/openstack-internal-load-balancer": ("true",),
+    "service.kubernetes.io/qcloud-loadbalancer-internal-subnetid": (),
+    "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type": ("intranet",),
+    "service.beta.kubernetes.io/oci-load-balancer-internal": ("true",),
+    "service.kubernetes.io/ibm-load-balancer-cloud-provider-ip-type": ("private",),
+    "load-balancer.hetzner.cloud/disable-public-network": ("true",),
+    "service.beta.kubernetes.io/do-loadbalancer-network": ("internal",),
+    "service.beta.kubernetes.io/scw-loadbalancer-private": ("true",),
+}
+_AWS_CLASS: Final = "service.k8s.aws/"
+_AWS_TYPE: Final = "service.beta.kubernetes.io/aws-load-balancer-type"
+_AWS_SCHEME: Final = "service.beta.kubernetes.io/aws-load-balancer-scheme"
+_RANGES_ANNOTATION: Final = "service.beta.kubernetes.io/load-balancer-source-ranges"
+# The prefix of the host names of AWS' internal load balancers.
+_INTERNAL_NAME: Final = "internal-"
+
+
+def service_ways(service: Object, facts: ClusterFacts, doors: Collection[str]) -> list[Exposure]:
+    """Return the ways into the cluster that a Service opens.
+
+    doors: the addresses at which Ingresses and Gateways are published. A load balancer with such an address is theirs.
+    """
+    spec = mapping(service.get("spec"))
+    kind = text(spec.get("type"))
+    found = []
+    balancer = None
+    if kind == "LoadBalancer":
+        balancer = _balancer_way(service, facts, doors)
+        found.append(balancer)
+    if kind in ("NodePort", "LoadBalancer") and (way := _node_port_way(service, facts, balancer)):
+        found.append(way)
+    if kind != "ExternalName" and texts(spec.get("externalIPs")):
+        found.append(_external_ip_way(service, facts))
+    return found
+
+
+def balancer_hosts(obj: Object) -> list[str]:
+    """Return the addresses and host names in `status.loadBalancer` of a Service or an Ingress."""
+    entries = mappings(mapping(mapping(obj.get("status")).get("loadBalancer")).get("ingress"))
+    return [host for entry in entries if (host := text(entry.get("ip")) or text(entry.get("hostname")))]
+
+
+def _is_marked_internal(service: Object) -> bool:
+    annotations = annotations_of(service)
+    balancer_class = text(mapping(service.get("spec")).get("loadBalancerClass"))
+    if balancer_class.startswith(_AWS_CLASS) or annotations.get(_AWS_TYPE) in ("external", "nlb-ip"):
+        # Without the annotation, AWS' Load Balancer Controller makes internal load balancers.
+        return annotations.get(_AWS_SCHEME, "internal") == "internal"
+    for name, values in _INTERNAL.items():
+        given = annotations.get(name, "").lower()
+        if given and (not values or given in values):
+            return True
+    return False
+
+
+def _is_local(service: Object) -> bool:
+    return mapping(service.get("spec")).get("externalTrafficPolicy") == "Local"
+
+
+def host_audience(hosts: Iterable[str], *, internal: bool) -> AddressSet:
+    """Return the clients that can reach load balancers' addresses and host names.
+
+    internal: True when they are marked as internal. This decides for host names, whose addresses are not known.
+    """
+    found: AddressSet = NOWHERE
+    for host in hosts:
+        by_address = audience_of(host)
+        if by_address is None:
+            by_address = PRIVATE if internal or host.lower().startswith(_INTERNAL_NAME) else EVERYWHERE
+        found |= by_address
+    return found
+
+
+def _source_ranges(service: Object) -> list[str]:
+    given = texts(mapping(service.get("spec")).get("loadBalancerSourceRanges"))
+    return given or [one for one in annotations_of(service).get(_RANGES_ANNOTATION, "").split(",") if one]
+
+
+def balancer_audience(service: Object) -> AddressSet:
+    """Return the clients whose connections a Service's load balancer accepts."""
+    found = host_audience(balancer_hosts(service), internal=_is_marked_internal(service))
+    ranges = _source_ranges(service)
+    return found & AddressSet.parse(ranges) if ranges else found
+
+
+def balancer_admits(service: Object, facts: ClusterFacts) -> AddressSet:
+    """Return the clients that can reach the pods behind a Service's load balancer."""
+    verdicts, _ = _judge(service, facts, balancer_audience(service), service_ports(service))
+    found: AddressSet = NOWHERE
+    for verdict in verdicts:
+        found |= verdict.admitted
+    return found
+
+
+def _balancer_way(service: Object, facts: ClusterFacts, doors: Collection[str]) -> Exposure:
+    namespace, name = key(service)
+    hosts, audience = balancer_hosts(service), balancer_audience(service)
+    given = _source_ranges(service)
+    ranges = AddressSet.parse(given)
+    verdicts, pods = _judge(service, facts, audience, service_ports(service))
+    notes = [] if hosts else ["it has no address yet"]
+    issues: list[Issue] = []
+    if any(host.lower() in doors for host in hosts):
+        notes = ["it is the way to Ingresses or Gateways"]
+    else:
+        if given and ranges.reach == "internet":
+            rule, message = "wide-source-ranges", f"its source ranges ({ranges.shown()}) let the whole Internet in"
+        elif _is_marked_internal(service) and any(audience_of(host) is EVERYWHERE for host in hosts):
+            rule = "internal-but-public"
+            message = (
+                f"it is marked as internal, but {hosts[0]} is a public address: its controller ignores the annotation"
+            )
+        else:
+            rule, message = "open-load-balancer", f"anyone on the Internet can connect to {', '.join(hosts[:3])}"
+        mend, known = mending.restrict_balancer(namespace, name), facts.knows_policies(namespace)
+        issues = open_issues(verdicts, rule, message, mend, policies=known)
+    locations = (Location(host, port.number, port.protocol) for host in hosts for port in service_ports(service))
+    if given:
+        notes.append(f"source ranges {ranges.shown()}")
+    return _exposure(service, facts, "LoadBalancer", locations, audience, verdicts, pods, issues, "; ".join(notes))
+
+
+def _node_port_way(service: Object, facts: ClusterFacts, balancer: Exposure | None) -> Exposure | None:
+    """Return the way in by node ports; None for a load balancer's that let in no more clients than itself does."""
+    namespace, name = key(service)
+    ports = [port for port in service_ports(service) if port.node_port]
+    if not ports:
+        return None
+    behind = facts.snapshot.pods_of(service)
+    running = [pod.node for pod in behind] if _is_local(service) and behind else None
+    addresses, audience = facts.node_addresses(running), facts.node_audience(running)
+    verdicts, pods = _judge(service, facts, audience, ports)
+    reach = reach_of(verdicts)
+    opened = f"port {', '.join(str(port.node_port) for port in ports[:4])} of the nodes"
+    if not facts.knows_nodes:
+        issues = [unknown_nodes(opened)] if reach == "internet" else []
+    else:
+        rule, message = "open-node-port", f"anyone on the Internet can connect to {opened}' public addresses"
+        mend = mending.only_in_cluster(namespace, name)
+        if balancer is not None and balancer.locations:
+            if balancer.reach == "internet":
+                return None
+            if reach != "internet" and REACHES.index(reach) >= REACHES.index(balancer.reach):
+                return None
+            rule = "node-port-bypasses-load-balancer"
+            message = f"{opened}' public addresses lets in clients that the load balancer refuses"
+            mend = mending.without_node_ports(namespace, name, len(service_ports(service)))
+        issues = open_issues(verdicts, rule, message, mend, policies=facts.knows_policies(namespace))
+    locations = (Location(address, port.node_port, port.protocol) for address in addresses for port in ports)
+    found = _exposure(service, facts, "NodePort", locations, audience, verdicts, pods, issues)
+    return found if facts.knows_nodes else replace(found, reach="unknown", audience="unknown")
+
+
+def unknown_nodes(what: str) -> Issue:
+    """Return the finding for a way in that depends on the nodes' addresses, which could not be read."""
+    return Issue(
+        "unknown-reach",
+        "low",
+        f"{what} may be open to the Internet: the nodes, and so their addresses, could not be read",
+        "kubectl create clusterrole read-nodes --verb=get,list --resource=nodes",
+    )
+
+
+def _external_ip_way(service: Object, facts: ClusterFacts) -> Exposure:
+    namespace, name = key(service)
+    addresses = texts(mapping(service.get("spec")).get("externalIPs"))
+    audience = audience_of_all(addresses)
+    verdicts, pods = _judge(service, facts, audience, service_ports(service))
+    foreign = [address for address in addresses if not facts.owns(address)]
+    if foreign and facts.knows_nodes:
+        issues = [
+            Issue(
+                "external-ip-not-a-node",
+                "medium",
+                f"{foreign[0]} is no address of a node, so pods that connect to its owner reach this Service instead"
+                " (CVE-2020-8554)",
+                mending.without_external_ips(namespace, name),
+            )
+        ]
+    else:
+        issues = open_issues(
+            verdicts,
+            "open-external-ip",
+            f"anyone on the Internet can connect to {', '.join(addresses[:3])}",
+            mending.without_external_ips(namespace, name),
+            policies=facts.knows_policies(namespace),
+        )
+    locations = (
+        Location(address, port.number, port.protocol) for address in addresses for port in service_ports(service)
+    )
+    return _exposure(service, facts, "external IP", locations, audience, verdicts, pods, issues)
+
+
+def _judge(
+    service: Object, facts: ClusterFacts, audience: AddressSet, ports: Iterable[ServicePort]
+) -> tuple[list[PortVerdict], list[ObservedPod]]:
+    pods = facts.snapshot.pods_of(service)
+    verdicts = [
+        facts.judge(pods, audience, port.number, port.target, port.protocol, replaces_clients=not _is_local(service))
+        for port in ports
+    ]
+    return verdicts, pods
+
+
+def open_issues(
+    verdicts: Sequence[PortVerdict], rule: str, message: str, mend: str, *, policies: bool = True
+) -> list[Issue]:
+    """Return the worst finding about open ports, or none.
+
+    Ports of databases and of administrators' interfaces are worse than others. Such ports are also reported when only
+    private networks can reach them.
+
+    Args:
+        verdicts: who can connect to each port.
+        rule: the rule for a port that is open to the Internet and belongs to no such program.
+        message, mend: those of the finding.
+        policies: False when no NetworkPolicy could shield the port, or when policies could not be read.
+    """
+    internet = [verdict for verdict in verdicts if verdict.admitted.reach == "internet"]
+    sensitive = next((verdict for verdict in internet if verdict.program), None)
+    beside = (
+        "" if not policies or any(verdict.policies for verdict in verdicts) else ", and no NetworkPolicy restricts it"
+    )
+    if sensitive is not None:
+        text = f"{message}; behind it is most likely {sensitive.program}, which nobody should reach from outside"
+        return [Issue("sensitive-port", "high", text, mend)]
+    if internet:
+        return [Issue(rule, "medium", message + beside, mend)]
+    private = next(
+        (one for one in verdicts if one.program and one.admitted.reach == "private" and one.shield != "full"), None
+    )
+    if private is not None and not private.policies:
+        text = f"anyone in the private network can connect to it, most likely {private.program}{beside}"
+        return [Issue("sensitive-port", "low", text, mend)]
+    return []
+
+
+def _exposure(
+    service: Object,
+    facts: ClusterFacts,
+    way: str,
+    locations: Iterable[Location],
+    audience: AddressSet,
+    verdicts: Sequence[PortVerdict],
+    pods: Sequence[ObservedPod],
+    issues: list[Issue],
+    note: str = "",
+) -> Exposure:
+    namespace, name = key(service)
+    reach = reach_of(verdicts)
+    if facts.has_nothing_behind(service):
+        issues = [
+            Issue(
+                "no-endpoints",
+                "low",
+                f"it has no endpoints, and its {way} exposes any pod that gets its labels",
+                mending.delete("service", namespace, name),
+            )
+        ]
+    elif not issues and audience.reach == "internet" and any(verdict.doubtful for verdict in verdicts):
+        issues = [
+            Issue(
+                "policy-sees-node-address",
+                "medium",
+                "its NetworkPolicy admits the nodes' addresses, and with externalTrafficPolicy Cluster pods may see"
+                " such an address for every client",
+                mending.patch("service", namespace, name, {"spec": {"externalTrafficPolicy": "Local"}}),
+            )
+        ]
+    return Exposure(
+        kind="Service",
+        namespace=namespace,
+        name=name,
+        way=way,
+        locations=tuple(islice(locations, MOST_LOCATIONS)),
+        reach=reach,
+        audience=audience.reach,
+        shield=shield_of(verdicts),
+        policies=policies_of(verdicts),
+        workloads=workloads_of(pods),
+        pods=facts.pods_behind(service),
+        issues=tuple(issues),
+        accepted=annotations_of(service).get(ON_PURPOSE, ""),
+        note=note,
+    )

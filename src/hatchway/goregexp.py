@@ -1,0 +1,203 @@
+"""Regular expressions in Go's syntax (`regexp/syntax`), which flags of `kubectl proxy` and PromQL take.
+
+RE2 has the same grammar and matches in linear time. Syntax that it reads differently from Go 1.26 is translated, or
+refused where that is not possible, so that an expression never gets another meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import re2
+
+# Go's limit is a program of 128 MiB; this one is large enough for all repetitions (up to 1000) that people write.
+_MEMORY = 64 << 20
+_NAME = re.compile("[0-9A-Za-z_]+")
+_INVALID_UTF8 = re.compile("[\ud800-\udfff]")
+# All general categories except C ("other"): Go counts unassigned code points (Cn) as C, and RE2 does not.
+_ASSIGNED = ("L", "M", "N", "P", "S", "Z")
+_OTHER = ("Cc", "Cf", "Co", "Cs")
+# Names that Go 1.25 and later have and RE2 does not (Unicode's PropertyValueAliases.txt). They are normalized for
+# comparison: only the first letter is a capital; underscores, blanks and hyphens are removed.
+_ALIASES = {
+    "Casedletter": "Lc", "Closepunctuation": "Pe", "Connectorpunctuation": "Pc", "Control": "Cc", "Cntrl": "Cc",
+    "Currencysymbol": "Sc", "Dashpunctuation": "Pd", "Decimalnumber": "Nd", "Digit": "Nd", "Enclosingmark": "Me",
+    "Finalpunctuation": "Pf", "Format": "Cf", "Initialpunctuation": "Pi", "Letter": "L", "Letternumber": "Nl",
+    "Lineseparator": "Zl", "Lowercaseletter": "Ll", "Mark": "M", "Combiningmark": "M", "Mathsymbol": "Sm",
+    "Modifierletter": "Lm", "Modifiersymbol": "Sk", "Nonspacingmark": "Mn", "Number": "N", "Openpunctuation": "Ps",
+    "Other": "C", "Otherletter": "Lo", "Othernumber": "No", "Otherpunctuation": "Po", "Othersymbol": "So",
+    "Paragraphseparator": "Zp", "Privateuse": "Co", "Punctuation": "P", "Punct": "P", "Separator": "Z",
+    "Spaceseparator": "Zs", "Spacingmark": "Mc", "Surrogate": "Cs", "Symbol": "S", "Titlecaseletter": "Lt",
+    "Unassigned": "Cn", "Uppercaseletter": "Lu",
+}  # fmt: skip
+
+
+class ExpressionError(ValueError):
+    """An expression that is malformed or not supported; its text says why."""
+
+
+class Expression:
+    """A compiled expression.
+
+    source: the expression as it was written.
+    steps: the length of the compiled program, which is work for each character.
+    """
+
+    def __init__(self, source: str, *, capture: bool = False, memory: int = _MEMORY) -> None:
+        """Compile an expression.
+
+        Args:
+            source: the expression.
+            capture: keep what its groups match, for `groups`.
+            memory: bytes that it may need. The interpreter stands still while an expression is compiled, for a second
+                with the default of 64 MiB.
+
+        Raises:
+            ExpressionError: it is malformed or not supported.
+        """
+        self.source = source
+        options = re2.Options()
+        options.max_mem = memory
+        options.log_errors = False
+        options.never_capture = not capture
+        try:
+            compiled = re2.compile(_Translation(source).text, options)
+        except re2.error as error:
+            why = error.args[0] if error.args else error
+            raise ExpressionError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+        self._search: Callable[[str], object] = compiled.search
+        self.steps: int = compiled.programsize
+
+    def matches(self, text: str) -> bool:
+        """Return True when it matches somewhere in `text` (Go's MatchString).
+
+        Bytes that are not UTF-8 (surrogate escapes) count as U+FFFD each, as in Go.
+        """
+        if not text.isascii():
+            text = _INVALID_UTF8.sub("�", text)
+        return self._search(text) is not None
+
+    def groups(self, text: str) -> list[tuple[str, str]] | None:
+        """Return the number and the text of each group of the first match, and again by name; None without a match.
+
+        Group 0 is the whole match. A group that took no part has the text "".
+        """
+        found: Any = self._search(_INVALID_UTF8.sub("\ufffd", text))
+        if found is None:
+            return None
+        numbered = [(str(number), found.group(number) or "") for number in range(len(found.groups()) + 1)]
+        return numbered + [(name, value or "") for name, value in found.groupdict().items()]
+
+    def __repr__(self) -> str:
+        return f"Expression({self.source!r})"
+
+
+class _Translation:
+    """Translates an expression from Go's syntax; `text` is the expression in RE2's syntax."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._at = 0
+        self._out: list[str] = []
+        if _INVALID_UTF8.search(source):
+            raise ExpressionError("invalid UTF-8")
+        while self._at < len(source):
+            self._outside()
+        self.text = "".join(self._out)
+
+    def _take(self, length: int) -> None:
+        """Copy the next `length` characters as they are."""
+        self._out.append(self._source[self._at : self._at + length])
+        self._at += length
+
+    def _starts(self, text: str) -> bool:
+        return self._source.startswith(text, self._at)
+
+    def _outside(self) -> None:
+        """Copy one element outside brackets."""
+        if self._starts(r"\Q"):
+            end = self._source.find(r"\E", self._at + 2)
+            self._take((end + 2 if end >= 0 else len(self._source)) - self._at)
+        elif self._starts("\\"):
+            self._escape(bracketed=False)
+        elif self._starts("["):
+            self._brackets()
+        elif self._starts("(?P<") or self._starts("(?<"):
+            self._group()
+        else:
+            self._take(1)
+
+    def _group(self) -> None:
+        begin = self._source.index("<", self._at) + 1
+        name, closed, _ = self._source[begin:].partition(">")
+        if not closed or not _NAME.fullmatch(name):
+            raise ExpressionError(f"invalid named capture or look-behind: {self._source[self._at : begin + len(name)]}")
+        self._take(begin + len(name) + 1 - self._at)
+
+    def _brackets(self) -> None:
+        """Copy a class in brackets, from its first to its last one."""
+        self._take(2 if self._starts("[^") else 1)
+        first = True
+        while self._at < len(self._source) and (first or not self._starts("]")):
+            first = False
+            end = self._source.find(":]", self._at + 2)
+            if self._starts("[:") and end >= 0:
+                self._take(end + 2 - self._at)
+            elif self._starts("\\"):
+                self._escape(bracketed=True)
+            else:
+                self._take(1)
+        self._take(1)
+
+    def _escape(self, *, bracketed: bool) -> None:
+        letter = self._source[self._at + 1 : self._at + 2]
+        if letter == "C":
+            raise ExpressionError(r"invalid escape sequence: \C")
+        if letter not in ("p", "P"):
+            self._take(2)
+            return
+        begin = self._at + 2
+        if self._source[begin : begin + 1] == "{":
+            end = self._source.find("}", begin)
+            name, after = self._source[begin + 1 : end], end + 1
+        else:
+            end, name, after = begin, self._source[begin : begin + 1], begin + 1
+        whole = self._source[self._at : after]
+        if end < 0 or not name:
+            raise ExpressionError(f"invalid character class range: {self._source[self._at :]}")
+        negative = (letter == "P") != name.startswith("^")
+        self._out.append(_unicode_class(name.removeprefix("^"), negative, bracketed, whole))
+        self._at = after
+
+
+def _unicode_class(name: str, negative: bool, bracketed: bool, whole: str) -> str:
+    """Return RE2's spelling of a Unicode class. bracketed: it is inside brackets. whole: as it was written."""
+    folded = re.sub("[-_ ]", "", name).capitalize()
+    folded = _ALIASES.get(folded, folded)
+    members: tuple[str, ...]
+    match folded:
+        case "C":
+            members, negative = _ASSIGNED, not negative
+        case "Cn":
+            members, negative = (*_ASSIGNED, *_OTHER), not negative
+        case "Assigned":
+            members = (*_ASSIGNED, *_OTHER)
+        case "Lc":
+            members = ("Lu", "Ll", "Lt")
+        case "Ascii":
+            return _class("\\x{80}-\\x{10FFFF}" if negative else "\\x00-\\x7F", False, bracketed, whole)
+        case _:
+            # RE2 requires the underscore in the names of scripts with two words. Categories have one or two letters.
+            single = name if "_" in name and len(folded) > 2 else folded
+            return f"\\{'P' if negative else 'p'}{{{single}}}"
+    return _class("".join(f"\\p{{{member}}}" for member in members), negative, bracketed, whole)
+
+
+def _class(items: str, negative: bool, bracketed: bool, whole: str) -> str:
+    if not bracketed:
+        return f"[{'^' if negative else ''}{items}]"
+    if negative:
+        raise ExpressionError(f"{whole} is not supported between brackets; write it outside of them, with |")
+    return items

@@ -1,0 +1,238 @@
+"""Finds the hosts of Ingresses, and for each the Service of the controller that serves it.
+
+A controller writes the address of its own Service into `status.loadBalancer` of the Ingresses that it serves; where
+that is another address (a node's), well-known controllers are found by the labels of their Services. A host is returned
+only when its controller's Service was found, so that a request with this Host can be sent there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+from hatchway.target import DEFAULT_PORTS, Target, TargetError, format_argument
+
+# The label below the door's domain under which hosts of Ingresses are shown.
+LABEL: Final = "ingress"
+# The most objects of a kind that are read, and the most hosts that are returned.
+_MOST_OBJECTS: Final = 20_000
+_MOST_HOSTS: Final = 5_000
+# A host name in lower case (RFC 1123), perhaps with a wildcard in place of its first label.
+_HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z", re.ASCII)
+_LONGEST: Final = 200
+# Labels of the Services of well-known controllers, by `spec.controller` of their classes.
+_CONTROLLERS: Final[Mapping[str, str]] = {
+    "k8s.io/ingress-nginx": "ingress-nginx",
+    "nginx.org/ingress-controller": "nginx-ingress",
+    "traefik.io/ingress-controller": "traefik",
+    "haproxy.org/ingress-controller/haproxy": "kubernetes-ingress",
+    "haproxy-ingress.github.io/controller": "haproxy-ingress",
+}
+# The same for classes without an object, which the old annotation may name.
+_CLASSES: Final[Mapping[str, str]] = {"nginx": "ingress-nginx", "traefik": "traefik", "haproxy": "haproxy-ingress"}
+_NAME_LABEL: Final = "app.kubernetes.io/name"
+_OLD_CLASS: Final = "kubernetes.io/ingress.class"
+_RESOURCES: Final = (
+    "ingresses.networking.k8s.io",
+    "services",
+    "ingressclasses.networking.k8s.io",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IngressHost:
+    """A host of an Ingress.
+
+    host: in lower case; it may begin with "*.".
+    namespace, ingress: the Ingress.
+    target: the port of its controller's Service to which requests for the host are sent.
+    backends: what serves it, as (path, SERVICE:PORT).
+    """
+
+    host: str
+    namespace: str
+    ingress: str
+    target: Target
+    backends: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Return True when the host stands for many, so that no link can lead there."""
+        return self.host.startswith("*.")
+
+    def url(self, port: int = 8001, domain: str = "localhost", scheme: str = "http") -> str:
+        """Return the URL at the door; "" for a wildcard. port: the door's; 0 for the scheme's own."""
+        if self.is_wildcard:
+            return ""
+        number = "" if port in (0, DEFAULT_PORTS[scheme]) else f":{port}"
+        return f"{scheme}://{self.host}.{LABEL}.{domain}{number}/"
+
+    def as_dict(self, port: int = 8001) -> dict[str, Any]:
+        """Return the entry as `hatchway ls -o json` prints it. port: the door's."""
+        return {
+            "host": self.host,
+            "namespace": self.namespace,
+            "ingress": self.ingress,
+            "url": self.url(port),
+            "by": format_argument(self.target),
+            "byNamespace": self.target.namespace,
+            "paths": [{"path": path, "backend": where} for path, where in self.backends],
+        }
+
+
+class IngressPages(Protocol):
+    """The part of a client that is needed (`kube.restclient.RestClient`)."""
+
+    def pages(self, resource: str, namespace: str | None = None) -> AsyncIterator[list[Object]]:
+        """Yield all objects of a resource, page by page. Raises ApiError."""
+        ...
+
+
+async def read_ingress_hosts(client: IngressPages, own_namespace: str, namespace: str = "") -> list[IngressHost]:
+    """Read the hosts of a cluster's Ingresses, as far as the user may list what is needed.
+
+    Args:
+        own_namespace: is looked at when all namespaces together may not be listed.
+        namespace: the only namespace whose Ingresses are wanted; "" for all.
+
+    Raises:
+        ApiError: the API server cannot be reached, or does not know the user.
+    """
+    ingresses = await _list(client, _RESOURCES[0], namespace, own_namespace)
+    if not ingresses:
+        return []
+    services = await _list(client, _RESOURCES[1], "", own_namespace)
+    classes = await _list(client, _RESOURCES[2], "", "")
+    return find_ingress_hosts(ingresses, services, classes)
+
+
+async def _list(client: IngressPages, resource: str, namespace: str, own_namespace: str) -> list[Object]:
+    """Return the objects that may be listed; [] also for a kind that the cluster does not have."""
+    found: list[Object] = []
+    try:
+        async for page in client.pages(resource, namespace or None):
+            found += page
+            if len(found) >= _MOST_OBJECTS:
+                break
+    except ApiError as error:
+        if error.code == 403 and not namespace and own_namespace:
+            return await _list(client, resource, own_namespace, "")
+        if error.code not in (403, 404):
+            raise
+    return found
+
+
+def find_ingress_hosts(
+    ingresses: Iterable[Object], services: Iterable[Object], classes: Iterable[Object]
+) -> list[IngressHost]:
+    """Return the hosts of Ingresses whose controllers are known, sorted; of two Ingresses the older one comes first."""
+    controllers = _Controllers(services, classes)
+    ordered = sorted(ingresses, key=lambda one: str(_mapping(one.get("metadata")).get("creationTimestamp") or ""))
+    found: list[IngressHost] = []
+    for ingress in ordered:
+        for entry in _hosts_of(ingress, controllers):
+            found.append(entry)
+            if len(found) >= _MOST_HOSTS:
+                break
+    return sorted(found, key=lambda one: (one.is_wildcard, one.host))
+
+
+def _hosts_of(ingress: Object, controllers: _Controllers) -> Iterator[IngressHost]:
+    metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
+    name, namespace = str(metadata.get("name") or ""), str(metadata.get("namespace") or "")
+    secure = {host.lower() for entry in _mappings(spec.get("tls")) for host in _texts(entry.get("hosts"))}
+    backends: dict[str, list[tuple[str, str]]] = {}
+    for rule in _mappings(spec.get("rules")):
+        host = rule.get("host")
+        if not isinstance(host, str) or len(host) > _LONGEST or not _HOST.match(host.lower()):
+            continue
+        served = backends.setdefault(host.lower(), [])
+        for path in _mappings(_mapping(rule.get("http")).get("paths")):
+            service = _mapping(_mapping(path.get("backend")).get("service"))
+            port = _mapping(service.get("port"))
+            where = f"{service.get('name') or '?'}:{port.get('name') or port.get('number') or '?'}"
+            served.append((str(path.get("path") or "/"), where))
+    for host, served in backends.items():
+        tls = host in secure or "*." + host.partition(".")[2] in secure
+        target = controllers.target_of(ingress, tls=tls)
+        if target is not None:
+            yield IngressHost(host, namespace, name, target, tuple(served))
+
+
+class _Controllers:
+    """The Services of Ingress controllers."""
+
+    def __init__(self, services: Iterable[Object], classes: Iterable[Object]) -> None:
+        self._by_address: dict[str, list[Object]] = defaultdict(list)
+        self._by_label: dict[str, list[Object]] = defaultdict(list)
+        for service in services:
+            spec = _mapping(service.get("spec"))
+            if spec.get("type") == "ExternalName":
+                continue
+            for address in {*_addresses(service), *_texts(spec.get("externalIPs"))}:
+                self._by_address[address.lower()].append(service)
+            label = _mapping(_mapping(service.get("metadata")).get("labels")).get(_NAME_LABEL)
+            # The Service of an admission webhook has the same label, and no port for HTTP.
+            if label in _CONTROLLERS.values() and _port(spec, "http") and _port(spec, "https"):
+                self._by_label[str(label)].append(service)
+        self._label_of_class = dict(_CLASSES)
+        for one in classes:
+            label = _CONTROLLERS.get(str(_mapping(one.get("spec")).get("controller") or ""))
+            name = str(_mapping(one.get("metadata")).get("name") or "")
+            if label is not None:
+                self._label_of_class[name] = label
+            else:
+                # Somebody else's class may have a well-known name.
+                self._label_of_class.pop(name, None)
+
+    def target_of(self, ingress: Object, *, tls: bool) -> Target | None:
+        """Return the port to which requests for a host of an Ingress are sent; None when it is not known."""
+        metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
+        at_address = [one for address in _addresses(ingress) for one in self._by_address.get(address.lower(), ())]
+        given = spec.get("ingressClassName") or _mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
+        by_class = self._by_label.get(self._label_of_class.get(str(given), ""), [])
+        for service in (*at_address, *by_class):
+            # With TLS the controller may redirect every request by HTTP.
+            for scheme in ("https", "http") if tls else ("http", "https"):
+                port = _port(_mapping(service.get("spec")), scheme)
+                if port:
+                    owner = _mapping(service.get("metadata"))
+                    try:
+                        return Target("services", str(owner["name"]), str(owner["namespace"]), scheme, port)
+                    except (KeyError, TargetError):
+                        break  # no name that an object can have
+        return None
+
+
+def _port(spec: Mapping[str, Any], scheme: str) -> str:
+    """Return the port of a Service for HTTP or HTTPS, in digits; "" for none."""
+    ports = [one for one in _mappings(spec.get("ports")) if one.get("protocol") in (None, "TCP")]
+    standard = next((one for one in ports if one.get("port") == DEFAULT_PORTS[scheme]), None)
+    named = next(
+        (one for one in ports if one.get("name") in (scheme, "web" if scheme == "http" else "websecure")), None
+    )
+    found = standard or named
+    return str(found.get("port")) if found is not None else ""
+
+
+def _addresses(obj: Object) -> list[str]:
+    """Return the addresses and host names in `status.loadBalancer` of a Service or an Ingress."""
+    entries = _mappings(_mapping(_mapping(obj.get("status")).get("loadBalancer")).get("ingress"))
+    return [host for one in entries if isinstance(host := one.get("ip") or one.get("hostname"), str)]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

@@ -1,0 +1,49 @@
+"""Remembers which of several protocols an API server has accepted, to try it first the next time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from hatchway.kube.client import ApiConnection
+from hatchway.kube.streams.upgrade import UpgradeRefused
+
+_T = TypeVar("_T")
+
+
+class KnownProtocols:
+    """The protocol that each server has accepted last, by the connection to it."""
+
+    def __init__(self) -> None:
+        self._last: weakref.WeakKeyDictionary[ApiConnection, tuple[tuple[str, ...], str]] = weakref.WeakKeyDictionary()
+
+    def note(self, connection: ApiConnection, name: str) -> None:
+        """Remember that a server accepts the protocol of this name, and try it first the next time."""
+        self._last[connection] = connection.identity, name
+
+    async def first(self, connection: ApiConnection, ways: Mapping[str, Callable[[], Awaitable[_T]]]) -> _T:
+        """Try protocols in order, and return the result of the first one that the server accepts.
+
+        ways: for each protocol's name a function that tries it, the best one first. The protocol that the server has
+        accepted last is tried before all others.
+
+        Raises UpgradeRefused: the last refusal that is a Kubernetes Status, or else the last refusal. Any other
+        exception of a function is raised at once.
+        """
+        identity, last = self._last.get(connection, ((), ""))
+        if identity != connection.identity:
+            last = ""
+        names = sorted(ways, key=lambda name: name != last)
+        refusals: list[UpgradeRefused] = []
+        for name in names:
+            try:
+                found = await ways[name]()
+            except UpgradeRefused as refusal:
+                refusals.append(refusal)
+                if refusal.final:
+                    break
+            else:
+                self._last[connection] = connection.identity, name
+                return found
+        raise next((refusal for refusal in reversed(refusals) if refusal.reason), refusals[-1])

@@ -1,0 +1,211 @@
+"""Commands in containers at any API server: exec and attach."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from hatchway.kube.client import ApiConnection
+from hatchway.kube.streams import upgrade
+from hatchway.kube.streams.commandlinks import ChannelLink, CommandLink, StreamsLink
+from hatchway.kube.streams.knownprotocols import KnownProtocols
+from hatchway.kube.streams.spdyconnection import SpdyConnection
+from hatchway.wire import channels
+from hatchway.wire.channels import STDERR, STDOUT, CommandResult
+
+# The most bytes of output that wait to be received.
+_UNREAD: Final = 1024 * 1024
+
+# The protocols that servers accept, for commands with input and for others.
+_known = {True: KnownProtocols(), False: KnownProtocols()}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """The streams of a command that are opened.
+
+    container: the container's name; "" for the pod's only or default container.
+    stdin: whether the command gets input. stdout, stderr: whether its output, and its errors, are received.
+    tty: whether the command has a terminal. A terminal has no separate errors, so `stderr` counts as False then.
+    """
+
+    container: str = ""
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    tty: bool = False
+
+    def query(self, command: Sequence[str]) -> str:
+        """Return the query as kubectl writes it, its parameters sorted."""
+        pairs = [("command", word) for word in command]
+        if self.container:
+            pairs.append(("container", self.container))
+        wanted = {
+            "stderr": self.stderr and not self.tty,
+            "stdin": self.stdin,
+            "stdout": self.stdout,
+            "tty": self.tty,
+        }
+        return urlencode([*pairs, *((name, "true") for name, value in wanted.items() if value)])
+
+    @property
+    def outputs(self) -> list[int]:
+        """Return the channels of the command's output."""
+        return [STDOUT] * self.stdout + [STDERR] * (self.stderr and not self.tty)
+
+
+class RemoteCommand:
+    """A command in a container (exec), or the container's own process (attach).
+
+    Read with `receive` until it returns None; then `result` returns how the command has ended. When output is not
+    received, the command has to wait once about 1 MiB is kept here over a WebSocket, or 16 MiB over SPDY.
+    """
+
+    def __init__(self) -> None:
+        """Make a command that is not connected; callers use `exec` or `attach` instead."""
+        self._link: CommandLink | None = None
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._outcome: CommandResult | Exception | None = None
+        self._input_ended = False
+
+    @classmethod
+    async def exec(
+        cls,
+        connection: ApiConnection,
+        namespace: str,
+        pod: str,
+        command: Sequence[str],
+        options: StreamOptions,
+    ) -> RemoteCommand:
+        """Run a command. Raises ApiError: the server's, or 503 when it cannot be reached."""
+        return await cls._open(connection, _path(namespace, pod, "exec", options.query(command)), options)
+
+    @classmethod
+    async def attach(cls, connection: ApiConnection, namespace: str, pod: str, options: StreamOptions) -> RemoteCommand:
+        """Attach to a container's own command. Raises ApiError: the server's, or 503 when it cannot be reached."""
+        return await cls._open(connection, _path(namespace, pod, "attach", options.query(())), options)
+
+    @classmethod
+    async def _open(cls, connection: ApiConnection, path: str, options: StreamOptions) -> RemoteCommand:
+        """Open the command with the first protocol that the server accepts.
+
+        Version 4 over a WebSocket cannot report the end of the input. So for commands with input it is tried only after
+        plain SPDY; kubectl does not offer it at all.
+        """
+        command = cls()
+
+        def over_websocket(*protocols: channels.ChannelProtocol) -> Callable[[], Awaitable[CommandLink]]:
+            async def way() -> CommandLink:
+                upgraded = await upgrade.websocket(connection, path, [protocol.name for protocol in protocols])
+                chosen = next(protocol for protocol in protocols if protocol.name == upgraded.protocol)
+                link = ChannelLink(command, chosen, _UNREAD)
+                upgraded.hand_over(link)
+                return link
+
+            return way
+
+        async def over_spdy() -> CommandLink:
+            upgraded = await upgrade.spdy(connection, path, [channels.V4.name])
+            carrier = SpdyConnection(server=False, tunnel=False)
+            upgraded.hand_over(carrier)
+            return StreamsLink(command, carrier, options.outputs, has_input=options.stdin, has_size=options.tty)
+
+        if options.stdin:
+            ways = {
+                "v5": over_websocket(channels.V5),
+                "spdy": over_spdy,
+                "v4": over_websocket(channels.V4),
+            }
+        else:
+            ways = {"websocket": over_websocket(channels.V5, channels.V4), "spdy": over_spdy}
+        command._link = await _known[options.stdin].first(connection, ways)
+        return command
+
+    @property
+    def can_end_input(self) -> bool:
+        """Return False when the command's input cannot be ended, because the server's protocol has no way to do so."""
+        assert self._link is not None
+        return self._link.can_end_input
+
+    async def write(self, data: bytes) -> None:
+        """Send input, and wait while the connection is full. Raises BrokenPipeError once the command has ended."""
+        assert self._link is not None
+        if self._outcome is not None or self._input_ended:
+            raise BrokenPipeError("the command has ended" if not self._input_ended else "the input was ended")
+        self._link.write(data)
+        if self._link.is_full:
+            self._room.clear()
+            await self._room.wait()
+
+    def end_input(self) -> None:
+        """End the command's input; only where `can_end_input`."""
+        assert self._link is not None
+        if not self._input_ended:
+            self._input_ended = True
+            if self._outcome is None:
+                self._link.end_input()
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size of the terminal, in characters."""
+        assert self._link is not None
+        if self._outcome is None:
+            self._link.resize(width, height)
+
+    async def receive(self) -> tuple[int, bytes] | None:
+        """Return (STDOUT or STDERR, bytes) of the output, waiting for it; None at its end."""
+        while not self._pieces:
+            if self._outcome is not None:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        channel, data = self._pieces.popleft()
+        if self._link is not None and self._outcome is None:
+            self._link.read(channel, len(data))
+        return channel, data
+
+    async def result(self) -> CommandResult:
+        """Return how the command has ended, waiting for it; output that was not received is thrown away.
+
+        Raises ConnectionError, or another OSError, when the connection ended before the server reported the end.
+        """
+        while await self.receive() is not None:
+            pass
+        assert self._outcome is not None
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+    def close(self) -> None:
+        """Close the connection at once. The server decides what happens to the command."""
+        if self._link is not None:
+            self._link.cut()
+        self.ended(ConnectionError("the connection to the command was closed"))
+
+    # What the link calls (`commandlinks.CommandUser`).
+
+    def received(self, channel: int, data: bytes) -> None:
+        """Keep output for `receive`."""
+        self._pieces.append((channel, data))
+        self._changed.set()
+
+    def has_room(self) -> None:
+        """Wake up the writer."""
+        self._room.set()
+
+    def ended(self, outcome: CommandResult | Exception) -> None:
+        """Record how the command has ended."""
+        if self._outcome is None:
+            self._outcome = outcome
+            self._changed.set()
+            self._room.set()
+
+
+def _path(namespace: str, pod: str, subresource: str, query: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/{subresource}?{query}"

@@ -1,0 +1,393 @@
+"""One stream of a SPDY session as a transport of asyncio, so that protocols can use it like a socket's transport."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from hatchway.wire.spdy import SpdySession
+from hatchway.wire.spdyevents import Headers
+from hatchway.wire.spdyheaders import HeaderList
+
+logger = logging.getLogger(__name__)
+
+_R = TypeVar("_R")
+
+# The empty queue of received bytes, shared by all streams that have none: an idle stream should cost little memory.
+_NOTHING: Final[deque[bytes]] = deque(maxlen=0)
+
+
+class StreamOwner(Protocol):
+    """The connection that carries a stream, as the stream uses it (`spdyconnection.py`).
+
+    session: whose stream it is.
+    is_full: the connection takes no more bytes for now.
+    most_unsent: bytes of one stream that may wait for its window before `pause_writing` is called.
+    """
+
+    session: SpdySession
+    is_full: bool
+    most_unsent: int
+
+    def flush_soon(self, stream: SpdyStream | None = None, size: int = 0) -> None:
+        """Send what the session has to send, together with what others write in this turn of the event loop.
+
+        stream: the stream that has written `size` bytes; its protocol is paused if the connection is full then.
+        """
+
+    def wait_for_room(self, stream: SpdyStream) -> None:
+        """Call `stream.resume_writing` once the connection is no longer full."""
+
+    def kept(self, count: int) -> None:
+        """Add `count` to the received bytes that wait for a reader; `count` may be negative."""
+
+    def finished(self, stream_id: int) -> None:
+        """Forget a stream that has ended both ways."""
+
+    def linger(self, stream_id: int) -> None:
+        """Reset a closed stream which the peer does not end in a reasonable time."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return a property of the transport below, as asyncio's transports do."""
+
+
+class SpdyStream(asyncio.Transport):
+    """A stream of a session.
+
+    It does not read before `resume_reading` is called, for which a protocol must have been set; `start` does both.
+    A write never blocks: bytes for which the peer's window or the connection has no room are kept, and the protocol's
+    `pause_writing` is called.
+
+    stream_id: the stream's number.
+    headers: the headers with which the stream was opened.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_drain_scheduled",
+        "_ended",
+        "_eof_reported",
+        "_error",
+        "_failed",
+        "_full",
+        "_kept",
+        "_kept_size",
+        "_lost",
+        "_owner",
+        "_paused",
+        "_peer_ended",
+        "_protocol",
+        "_session",
+        "headers",
+        "stream_id",
+    )
+
+    def __init__(self, owner: StreamOwner, stream_id: int, headers: Headers) -> None:
+        super().__init__()
+        self.stream_id = stream_id
+        self.headers = headers
+        self._owner = owner
+        self._session = owner.session
+        self._protocol: asyncio.Protocol | None = None
+        self._paused = True
+        self._drain_scheduled = False
+        self._kept = _NOTHING
+        self._kept_size = 0
+        self._peer_ended = False
+        self._eof_reported = False
+        self._ended = False
+        self._closing = False
+        self._lost = False
+        self._full = False
+        # An error that is reported after the bytes that arrived before it were read. `_failed`: whether it replaces the
+        # peer's end of the stream.
+        self._error: Exception | None = None
+        self._failed = False
+
+    def start(self, protocol: asyncio.Protocol) -> None:
+        """Give the stream to a protocol, and read."""
+        self._protocol = protocol
+        protocol.connection_made(self)
+        self.resume_reading()
+
+    def accept(self, headers: HeaderList = (), *, silent: bool = False) -> None:
+        """Accept a stream that the peer has opened; it must be done before anything is written.
+
+        silent: as for `SpdySession.accept`; without headers.
+        """
+        self._session.accept(self.stream_id, headers, silent=silent)
+        if not silent:
+            self._owner.flush_soon()
+
+    def refuse(self, headers: HeaderList) -> None:
+        """End a stream that the peer has opened, and on which nothing was sent. headers: the reason, for the peer."""
+        self._session.refuse(self.stream_id, headers)
+        self._owner.flush_soon()
+        self._lose(None)
+
+    # What asyncio's transports do.
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Set another protocol, which must not be a BufferedProtocol."""
+        self._protocol = cast(asyncio.Protocol, protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol."""
+        assert self._protocol is not None
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return a property of the connection's transport, but never its socket, which all streams share."""
+        return default if name == "socket" else self._owner.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Return True after `close` or `abort`, or when the stream has ended."""
+        return self._closing
+
+    def is_reading(self) -> bool:
+        """Return True unless reading is paused."""
+        return not (self._paused or self._closing)
+
+    def pause_reading(self) -> None:
+        """Pass no more bytes to the protocol; bytes that arrive are kept."""
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if not self._paused:
+            return
+        self._paused = False
+        if (self._kept or self._peer_ended or self._error) and not self._drain_scheduled:
+            self._drain_scheduled = True
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes. They are copied unless they are `bytes`, so that the caller's buffer is free again."""
+        if self._closing or not data:
+            return
+        if self._ended:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        self._session.send_data(self.stream_id, data if type(data) is bytes else bytes(data))
+        self._owner.flush_soon(self, len(data))
+        if not self._full and (self._owner.is_full or self._session.unsent(self.stream_id) > self._owner.most_unsent):
+            self.pause_writing()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send several buffers."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """Return True: a stream can be ended in one direction."""
+        return True
+
+    def write_eof(self) -> None:
+        """Send nothing more; what was written before goes out first."""
+        if self._ended or self._closing:
+            return
+        self._end()
+        self._end_if_over()
+
+    def close(self) -> None:
+        """Send what was written, then close. Later bytes of the peer are not read: the stream is reset then."""
+        if self._closing:
+            return
+        self._closing = True
+        self._drop_kept()
+        if not self._ended:
+            self._end()
+        if not self._peer_ended:
+            self._owner.linger(self.stream_id)
+        if not self._session.unsent(self.stream_id):
+            self._lose(None)
+
+    def abort(self) -> None:
+        """End the stream at once, and reset it at the peer."""
+        self._session.reset(self.stream_id)
+        self._owner.flush_soon()
+        self._lose(None)
+
+    def hold(self, count: int) -> None:
+        """Count received bytes that the protocol keeps, like those that wait for it; `count` may be negative."""
+        self._owner.kept(count)
+
+    def may_write(self) -> bool:
+        """Return False for a stream that the peer has opened for its own bytes alone."""
+        return self._session.may_send(self.stream_id)
+
+    def room(self, most: int) -> int:
+        """Return how many bytes, at most `most`, the stream's window lets through now."""
+        return self._session.room(self.stream_id, most)
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes of this stream wait for its window."""
+        return self._session.unsent(self.stream_id)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return (low, high)."""
+        return 0, self._owner.most_unsent
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing: the connection's buffer is shared, and has limits of its own."""
+
+    # What the connection calls (`spdyconnection.StreamReceiver`).
+
+    def replied(self, headers: Headers) -> None:
+        """Do nothing: the headers mean nothing here."""
+
+    def receive(self, data: bytes, fin: bool) -> None:
+        """Take bytes from the peer."""
+        if self._closing:
+            if fin:
+                self._peer_ended = True
+                if not self._session.is_open(self.stream_id):
+                    self._owner.finished(self.stream_id)
+            elif self._session.unsent(self.stream_id):
+                self._session.consumed(self.stream_id, len(data))  # a reset would take what was written before `close`
+            elif data:
+                # The stream was closed here: bytes are answered with a reset, as a closed socket answers them.
+                self._session.reset(self.stream_id)
+                self._owner.finished(self.stream_id)
+            return
+        if data:
+            if self._paused or self._kept:
+                if self._kept is _NOTHING:
+                    self._kept = deque()
+                self._kept.append(data)
+                self._kept_size += len(data)
+                self._owner.kept(len(data))
+            else:
+                self._hand_over(data)
+                self._session.consumed(self.stream_id, len(data), at_once=not self._paused)
+        if fin:
+            self._peer_ended = True
+            if not (self._paused or self._kept):
+                self._report_eof()
+
+    def was_reset(self, status: int) -> None:
+        """End the stream, because the peer has reset it."""
+        self._owner.finished(self.stream_id)
+        self._lose(ConnectionResetError("the stream was reset by the other side"))
+
+    def connection_lost(self, error: Exception) -> None:
+        """End the stream: the connection is lost. A stream that is complete is still read to its end."""
+        if self._peer_ended and self._kept:
+            self._error = error
+        else:
+            self._lose(error)
+
+    def drained(self) -> None:
+        """Let the protocol write again, because all bytes that waited for the window were sent."""
+        if not self._session.is_open(self.stream_id):
+            self._owner.finished(self.stream_id)
+        if self._closing:
+            self._lose(None)
+        else:
+            self._end_if_over()
+            if not self._owner.is_full:
+                self.resume_writing()
+            elif self._full and not self._lost:
+                self._owner.wait_for_room(self)
+
+    def pause_if_full(self) -> bool:
+        """Pause the protocol's writing if the connection is full. Return True while it is paused."""
+        if not self._full and self._owner.is_full:
+            self.pause_writing()
+        return self._full
+
+    def pause_writing(self) -> None:
+        """Call the protocol's `pause_writing`, unless its writing is paused already."""
+        if self._full or self._lost or self._protocol is None:
+            return
+        self._full = True
+        self._owner.wait_for_room(self)
+        self._guard(self._protocol.pause_writing)
+
+    def resume_writing(self) -> None:
+        """Call the protocol's `resume_writing`, if the stream's window allows it."""
+        if self._full and not self._lost and self._session.unsent(self.stream_id) <= self._owner.most_unsent:
+            self._full = False
+            assert self._protocol is not None
+            self._guard(self._protocol.resume_writing)
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with an error, after the bytes that arrived before the error were read."""
+        if self._kept:
+            self._error = error
+            self._failed = True
+        else:
+            self._session.reset(self.stream_id)
+            self._owner.flush_soon()
+            self._lose(error)
+
+    def _hand_over(self, data: bytes) -> None:
+        assert self._protocol is not None
+        self._guard(self._protocol.data_received, data)
+
+    def _guard(self, call: Callable[..., _R], *arguments: object) -> _R | None:
+        """Call a method of the protocol. An exception ends this stream only, and not the whole connection."""
+        try:
+            return call(*arguments)
+        except Exception:
+            logger.exception("a protocol of a stream failed")
+            self.abort()
+            return None
+
+    def _drain(self) -> None:
+        self._drain_scheduled = False
+        while self._kept and not self._paused and not self._closing:
+            data = self._kept.popleft()
+            self._kept_size -= len(data)
+            self._owner.kept(-len(data))
+            self._hand_over(data)
+            # For a reader that keeps up with the peer the window may grow.
+            caught_up = not (self._kept or self._paused)
+            self._session.consumed(self.stream_id, len(data), at_once=caught_up)
+        self._owner.flush_soon()
+        if self._kept or self._paused or self._closing:
+            return
+        if self._peer_ended and not self._failed:
+            self._report_eof()
+        if self._error is not None:
+            self.fail(self._error)
+
+    def _report_eof(self) -> None:
+        if self._eof_reported or self._closing:
+            return
+        self._eof_reported = True
+        assert self._protocol is not None
+        if not self._guard(self._protocol.eof_received):
+            self.close()
+        else:
+            self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """End the stream if both directions have ended and everything was sent."""
+        if self._ended and self._eof_reported and not self._session.unsent(self.stream_id):
+            self._lose(None)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._session.send_data(self.stream_id, b"", fin=True)
+        self._owner.flush_soon()
+
+    def _drop_kept(self) -> None:
+        if self._kept_size:
+            self._owner.kept(-self._kept_size)
+            self._kept_size = 0
+            self._kept = _NOTHING
+
+    def _lose(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = self._closing = True
+        self._drop_kept()
+        if not self._session.is_open(self.stream_id):
+            self._owner.finished(self.stream_id)
+        asyncio.get_running_loop().call_soon(self._report_loss, error)
+
+    def _report_loss(self, error: Exception | None) -> None:
+        if self._protocol is not None:
+            self._protocol.connection_lost(error)

@@ -1,0 +1,75 @@
+"""A tunnel through an HTTP proxy that is reached by TLS (`https://` in proxy-url or HTTPS_PROXY).
+
+The data path needs a socket for the API server's TLS, and a TLS connection is not a socket. So the caller gets one end
+of a pair of sockets, and bytes are copied between the other end and the proxy, with backpressure both ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+# When more bytes than this wait in one direction, its source is not read.
+_BUFFER = 256 * 1024
+_PIECE = 64 * 1024
+_LARGEST_HEAD = 16 * 1024
+
+_running: set[asyncio.Task[None]] = set()
+
+
+async def open_tunnel(
+    sock: socket.socket, context: ssl.SSLContext, name: str, request: bytes
+) -> tuple[socket.socket, str]:
+    """Open a tunnel: start TLS on `sock`, a connection to the proxy `name`, and send the CONNECT `request`.
+
+    Return a socket to the server behind the proxy, and the proxy's status line. The tunnel lives as long as that
+    socket; the socket is closed when the proxy closes. Raises OSError.
+    """
+    reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name, limit=_BUFFER)
+    try:
+        writer.write(request)
+        await writer.drain()
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            raise ConnectionError("it closed the connection") from None
+        except asyncio.LimitOverrunError:
+            raise ConnectionError("its answer has no end") from None
+        if len(head) > _LARGEST_HEAD:
+            raise ConnectionError("its answer has no end")
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        inner = await asyncio.open_connection(sock=theirs, limit=_BUFFER)
+    except BaseException:
+        writer.close()
+        raise
+    task = asyncio.get_running_loop().create_task(_relay((reader, writer), inner), name="tunnel through a proxy")
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    return ours, head.split(b"\r\n", 1)[0].decode("latin-1")
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _relay(outer: Ends, inner: Ends) -> None:
+    """Copy both ways until one side ends, because TLS here has no half-closed connections."""
+    copies = [asyncio.ensure_future(_copy(*pair)) for pair in ((outer[0], inner[1]), (inner[0], outer[1]))]
+    try:
+        await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for copy in copies:
+            copy.cancel()
+        await asyncio.gather(*copies, return_exceptions=True)
+        for _, writer in (outer, inner):
+            writer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await reader.read(_PIECE):
+            writer.write(piece)
+            await writer.drain()

@@ -1,0 +1,29 @@
+"""Names that Kubernetes defines and that several rooms use: labels, annotations, taints, resources.
+
+https://kubernetes.io/docs/reference/labels-annotations-taints/
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
+ENDPOINT_SLICES: Final = "endpointslices.discovery.k8s.io"
+
+# Labels: an EndpointSlice's service, and its writer; the mark of Endpoints that are not mirrored; a namespace's name.
+SERVICE_NAME: Final = "kubernetes.io/service-name"
+MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
+SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
+NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
+# The value of MANAGED_BY in the slices of Services with a selector.
+SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
+
+# Annotations: the mark of a static pod's mirror in the API; what kubectl has applied last.
+MIRROR_POD: Final = "kubernetes.io/config.mirror"
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+# A label and a taint of nodes, and more taints.
+CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
+NOT_READY: Final = "node.kubernetes.io/not-ready"
+UNREACHABLE: Final = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"

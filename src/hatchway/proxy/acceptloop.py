@@ -1,0 +1,78 @@
+"""The accept loop of a listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+logger = logging.getLogger("hatchway.proxy")
+
+# Connections that are accepted in one turn of the event loop: under a flood, other work still gets its turns.
+_AT_ONCE: Final = 64
+_PAUSE_SECONDS: Final = 1.0
+_RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
+
+
+class AcceptLoop:
+    """Accepts connections from a listening socket until `close`.
+
+    sock: listens and does not block; closed by `close`.
+    on_connection: called with the socket of each connection and the client's address, as `socket.accept` returns both.
+        The socket is non-blocking; `on_connection` has to close it.
+    label: what listens, for the log.
+    """
+
+    def __init__(self, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None], label: str) -> None:
+        self._sock = sock
+        self._on_connection = on_connection
+        self._label = label
+        self._loop = asyncio.get_running_loop()
+        self._retry: asyncio.TimerHandle | None = None
+        self._resume()
+
+    def _resume(self) -> None:
+        self._retry = None
+        self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                # The process has no descriptors or no memory left (accept(2)). The connections stay in the queue, so
+                # the socket stays readable: without a pause this would run again at once, and fail again.
+                logger.error(
+                    "%s cannot accept connections (%s); next attempt in %g s", self._label, error, _PAUSE_SECONDS
+                )
+                self._loop.remove_reader(self._sock.fileno())
+                self._retry = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+                return
+            connection.setblocking(False)
+            self._on_connection(connection, address)
+
+    def close(self) -> None:
+        """Stop listening and close the socket. Idempotent."""
+        if self._sock.fileno() == -1:
+            return
+        if self._retry is not None:
+            self._retry.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        # The shutdown stops the listening even when another process still has a copy of the descriptor.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+
+def refuse(connection: socket.socket) -> None:
+    """Close an accepted connection with a reset (RST), so that its client learns at once that it is not served."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    connection.close()

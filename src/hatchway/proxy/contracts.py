@@ -1,0 +1,291 @@
+"""The contracts between the parts of the engine. The contract with routing functions is `routing.py`.
+
+    ClientConnection  →  Dispatcher  →  an exchange  →  UpstreamConnection
+
+    each calls the part on its left by:
+    ClientConnection: ConnectionControl    Dispatcher: ExchangeClient    exchange: Consumer
+
+Each part knows the next one on its right by its class, or by `Exchange`. So no file imports a file that uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from hatchway.proxy.heads import Response
+from hatchway.proxy.routing import Headers, ProxyError, Respond
+
+
+class Exchange(Protocol):
+    """An exchange under way, as the client's connection sees it."""
+
+    @property
+    def takes_bulk(self) -> bool:
+        """Return True if `body_now` may be called in place of `body` and `flush`."""
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the request's body."""
+
+    def body_now(self, data: memoryview) -> None:
+        """Take a piece of a body of known length. `data` is valid only during the call."""
+
+    def body_end(self, trailers: Headers) -> None:
+        """Take the end of the request's body."""
+
+    def flush(self) -> None:
+        """Note that all bytes that have arrived so far were passed to `body`."""
+
+    def client_full(self) -> None:
+        """Stop writing: the client reads too slowly, and the write buffer is full."""
+
+    def client_ready(self) -> None:
+        """Go on writing: the write buffer has drained."""
+
+    def client_lost(self) -> None:
+        """End the exchange: the client has disconnected, or the connection is to close. Write nothing more."""
+
+
+class Writer(Protocol):
+    """The writer of an exchange's response (`writer.py`).
+
+    Attributes:
+        status: the status of the response; 0 before its head is written.
+    """
+
+    status: int
+
+    @property
+    def begun(self) -> bool:
+        """Return True if the head of the current exchange's response was written."""
+
+    def interim(self, status: int, fields: bytes) -> None:
+        """Send an interim response (1xx) at once."""
+
+    def begin(self, status: int, start: bytes, fields: bytes, framed: bool) -> None:
+        """Write a response's head.
+
+        Args:
+            status: its status.
+            start: its status line.
+            fields: end-to-end field lines.
+            framed: `fields` has the body's length, or there is no body.
+        """
+
+    def send(self, data: bytes) -> None:
+        """Add a piece of the body to the bytes that `push` writes."""
+
+    def send_now(self, data: memoryview) -> None:
+        """Write a piece of a body of known length at once."""
+
+    def push(self) -> None:
+        """Write the bytes that `begin` and `send` have gathered."""
+
+
+class ConnectionControl(Protocol):
+    """A client's connection, as the dispatcher controls it (`clientconnection.py`)."""
+
+    def hold(self, pause: bool = False) -> None:
+        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+
+    def release(self) -> None:
+        """Undo `hold`."""
+
+    def allow(self) -> None:
+        """Undo `hold`, but leave it to `resume` to go on."""
+
+    def resume(self) -> None:
+        """Go on with the requests and bodies that wait."""
+
+    def is_full(self) -> bool:
+        """Return True while the write buffer is full: the client reads more slowly than it is written to."""
+
+    def answered(self) -> None:
+        """Note that the response has been written: read the next request, or close."""
+
+    def answered_at_once(self) -> bool:
+        """Do what `answered` does if the connection is idle now; otherwise do nothing and return False."""
+
+    def hand_over(self) -> bytes:
+        """Give up the transport after a 101. Return the bytes that the client sent after its request."""
+
+    def close(self) -> None:
+        """Close the connection once everything that was written has been sent."""
+
+    def abort(self) -> None:
+        """Close the connection at once; an exchange under way ends."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the transport is closed."""
+
+
+class ExchangeClient(Protocol):
+    """The client of an exchange, as the exchange sees it (`dispatch.py`).
+
+    Attributes:
+        transport: the client's.
+        body_begun: the exchange was given a piece of the request's body.
+    """
+
+    transport: asyncio.Transport
+    body_begun: bool
+
+    @property
+    def writer(self) -> Writer:
+        """Return the writer of the response."""
+
+    @property
+    def body_pending(self) -> bool:
+        """Return True if part of the request's body was not read yet."""
+
+    def hold(self, pause: bool = False) -> None:
+        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+
+    def release(self) -> None:
+        """Undo `hold`."""
+
+    def hold_head(self, head: bytes) -> bool:
+        """Reserve memory for a response's head until the exchange ends. Return False when the budget is used up."""
+
+    def release_heads(self) -> None:
+        """Give back the memory that was reserved for heads: none of them is in memory any more."""
+
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
+        """Send a complete response, and end a forwarded exchange whose object can be used again.
+
+        Args:
+            status: the response's status.
+            head: its status line and field lines, Content-Length included, and the empty line.
+            body: its body.
+        """
+
+    def complete(self, trailers: Headers | None = None) -> None:
+        """End the exchange: its response was written, except for trailers."""
+
+    def answer(self, respond: Respond, close: bool = False) -> None:
+        """Send a complete response, and end the exchange. close: close the connection afterwards."""
+
+    def fail(self, status: int, message: str, close: bool = False) -> None:
+        """Answer with an error of the engine's own, or `cut` when a response has begun already."""
+
+    def cut(self) -> None:
+        """Close the connection in such a way that the client sees that the response is incomplete."""
+
+    def abort(self) -> None:
+        """Close the connection at once; an exchange under way ends."""
+
+    def hand_over(self, fields: bytes, rest: bytes) -> bytes:
+        """Send a 101, and give up the transport.
+
+        Args:
+            fields: its field lines, `Connection` and `Upgrade` included.
+            rest: bytes that the upstream sent after its 101.
+
+        Returns:
+            The bytes that the client sent after its request.
+        """
+
+    def handed_back(self, bytes_in: int, bytes_out: int) -> None:
+        """Note that the transport that was given up is closed.
+
+        bytes_in, bytes_out: the number of bytes that came from the client, and that were sent to it, since then.
+        """
+
+
+class Consumer(Protocol):
+    """The exchange that uses an upstream's connection, as that connection sees it.
+
+    The response comes complete (`upstream_whole`), or in pieces: `upstream_interim`, `upstream_head`, `upstream_body`
+    and `upstream_flush`, `upstream_end`; or the connection is lost; or it is switched to another protocol.
+    """
+
+    def upstream_whole(self, response: Response, body: bytes) -> None:
+        """Take a complete response. The connection already belongs to the pool again."""
+
+    def upstream_interim(self, response: Response) -> None:
+        """Take an interim response (1xx, not 101)."""
+
+    def upstream_head(self, response: Response) -> None:
+        """Take the final response's head."""
+
+    def upstream_body(self, data: bytes) -> None:
+        """Take a piece of the response's body."""
+
+    def upstream_bulk(self) -> Callable[[memoryview], None] | None:
+        """Return a function that takes the rest of a long body in place of `upstream_body`, or None."""
+
+    def upstream_flush(self) -> None:
+        """Note that all bytes that have arrived so far were passed to `upstream_body`."""
+
+    def upstream_end(self, trailers: Headers) -> None:
+        """Take the end of the response. The connection already belongs to the pool again."""
+
+    def upstream_switched(self, response: Response, rest: bytes) -> None:
+        """Take over the transport after a 101. rest: the bytes after the head."""
+
+    def upstream_lost(self, error: ProxyError) -> None:
+        """Note that the connection is lost."""
+
+    def upstream_full(self) -> None:
+        """Note that the write buffer is full."""
+
+    def upstream_ready(self) -> None:
+        """Note that the write buffer has drained."""
+
+
+class OpenConnection(Protocol):
+    """A client's connection, as its listener's context sees it.
+
+    Attributes:
+        deadline: the time at which `deadline_passed` is called, by the coarse clock; infinite for never.
+    """
+
+    deadline: float
+
+    def deadline_passed(self) -> None:
+        """End the wait that has lasted too long."""
+
+    def shut_down(self) -> None:
+        """Close after the exchange under way; at once when there is none."""
+
+    def abort(self) -> None:
+        """Close the connection at once; an exchange under way ends."""
+
+
+class BulkConnection(Protocol):
+    """A protocol whose long bodies a `BulkReader` (`bulk.py`) can read."""
+
+    transport: asyncio.Transport
+
+    @property
+    def bulk_left(self) -> int:
+        """Return how many bytes of the body are still to come, at least 1."""
+
+    def bulk_received(self, data: memoryview) -> bool:
+        """Take a piece of the body, and no later byte. `data` is valid only during the call.
+
+        Returns:
+            False when that was the last piece.
+        """
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes. This and the methods below are those of `asyncio.Protocol`."""
+
+    def eof_received(self) -> bool | None:
+        """Note that the peer has shut its sending side."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the transport is closed."""
+
+    def pause_writing(self) -> None:
+        """Note that the write buffer is full."""
+
+    def resume_writing(self) -> None:
+        """Note that the write buffer has drained."""
+
+
+class ProtocolWithTransport(Protocol):
+    """A protocol that `transports.py` gives a socket; its `connection_made` sets `transport`."""
+
+    transport: asyncio.Transport

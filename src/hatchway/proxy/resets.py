@@ -1,0 +1,152 @@
+"""Detect connections that their peers have reset (RST), by an epoll instance of its own beside the event loop's.
+
+Two cases need it:
+
+- **A reset right after data, on uvloop.** libuv reports an error condition of a descriptor (EPOLLERR) once and then
+  stops polling it; uvloop calls the reader once more and closes its poll handle. aiofastnet 1.2 assumes
+  level-triggered readiness: its reader takes the pending data, sees that the read was shorter than its buffer, and
+  returns, because it expects another call for the reset. That call never comes, so `connection_lost` is not called,
+  and the descriptor stays open. (asyncio's selectors are level-triggered; uvloop's own transports do not use poll
+  handles.)
+- **A reset while the transport is not read**, on every loop: a transport that is paused, or whose peer has half-closed,
+  is not registered for reading, so the reset is only noticed at the next write.
+
+Each socket is registered here once, edge-triggered, for no event at all; EPOLLERR is always reported. The kernel
+filters wake-ups by that mask, so ordinary data causes no work here. Without epoll (macOS), libuv reports errors
+level-triggered through kqueue: the first case does not exist, and in the second the next write notices the reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import weakref
+from typing import Final
+
+# Seconds between two looks at a paused transport whose peer has reset.
+_PAUSED: Final = 0.05
+# Turns of the loop in which a TLS handshake may still read what was sent before the reset: an alert tells the reason.
+_TURNS: Final = 3
+
+# Weak references to loops and watches: a loop refers to its watch (by add_reader), a watch to transports, and those to
+# the loop. A strong reference from here would keep all of them for ever.
+_watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[ResetWatch]] = weakref.WeakKeyDictionary()
+
+
+class WatchedSocket:
+    """A socket that is watched.
+
+    fd: its descriptor.
+    opening: the time-out of the task that makes the transport; None after that, since it keeps the whole task alive.
+    patient: see `ResetWatch.begin`.
+    transport: None until it is made.
+    followed: the reset was noticed, and `_follow` handles it.
+    """
+
+    __slots__ = ("fd", "followed", "opening", "patient", "transport")
+
+    def __init__(self, fd: int, opening: asyncio.Timeout, patient: bool) -> None:
+        self.fd = fd
+        self.opening: asyncio.Timeout | None = opening
+        self.patient = patient
+        self.followed = False
+        self.transport: asyncio.Transport | None = None
+
+
+class ResetWatch:
+    """The watch of one event loop. `ResetWatch.of` returns it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._peers: dict[int, WatchedSocket] = {}
+        self._by_transport: dict[asyncio.Transport, WatchedSocket] = {}
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        if self._epoll is not None:
+            loop.add_reader(self._epoll.fileno(), self._ready)
+
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> ResetWatch:
+        """Return the watch of a loop, made at the first call."""
+        known = _watches.get(loop)
+        found = known() if known is not None else None
+        if found is None:
+            found = ResetWatch(loop)
+            _watches[loop] = weakref.ref(found)
+        return found
+
+    def __len__(self) -> int:
+        """Return how many sockets are watched."""
+        return len(self._peers)
+
+    def begin(self, fd: int, opening: asyncio.Timeout, *, patient: bool) -> WatchedSocket:
+        """Watch a socket whose transport is being made.
+
+        Args:
+            fd: its descriptor.
+            opening: made to expire when the peer resets before `made` is called.
+            patient: while reading is paused, bytes that were sent before the reset are still wanted: those of an
+                upstream's response, for instance, whose client reads slowly. Otherwise it is closed at once.
+        """
+        peer = WatchedSocket(fd, opening, patient)
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLET)
+            self._peers[fd] = peer
+        return peer
+
+    def made(self, peer: WatchedSocket, transport: asyncio.Transport) -> None:
+        """Note the transport of a watched socket. After a reset it is read to its end, and closed."""
+        if self._peers.get(peer.fd) is peer:
+            peer.transport = transport
+            peer.opening = None
+            self._by_transport[transport] = peer
+
+    def failed(self, peer: WatchedSocket) -> None:
+        """Stop watching a socket that got no transport, or whose transport is closed."""
+        if self._peers.get(peer.fd) is peer:
+            self._drop(peer)
+
+    def forget(self, transport: asyncio.Transport) -> None:
+        """Stop watching a transport whose `connection_lost` was called."""
+        peer = self._by_transport.pop(transport, None)
+        if peer is not None:
+            self.failed(peer)
+
+    def _drop(self, peer: WatchedSocket) -> None:
+        del self._peers[peer.fd]
+        assert self._epoll is not None
+        with contextlib.suppress(OSError):  # if it is closed, epoll has removed it
+            self._epoll.unregister(peer.fd)
+
+    def _ready(self) -> None:
+        assert self._epoll is not None
+        loop = asyncio.get_running_loop()
+        for fd, events in self._epoll.poll(0):
+            peer = self._peers.get(fd)
+            # EPOLLHUP alone means that both directions have ended in order, which the transport notices.
+            # The kernel may report a reset twice. Two `_follow` at once would undo each other's work for ever.
+            if peer is not None and events & select.EPOLLERR and not peer.followed:
+                peer.followed = True
+                loop.call_soon(self._follow, peer, 1)
+
+    def _follow(self, peer: WatchedSocket, turn: int) -> None:
+        """Make a transport whose peer has reset read the remaining bytes and the error, over some turns of the loop."""
+        if self._peers.get(peer.fd) is not peer:
+            return
+        loop = asyncio.get_running_loop()
+        transport = peer.transport
+        if transport is None:
+            if turn < _TURNS:
+                loop.call_soon(self._follow, peer, turn + 1)
+            elif peer.opening is not None:
+                peer.opening.reschedule(loop.time())
+        elif transport.is_closing() or not (peer.patient or transport.is_reading()):
+            transport.abort()
+        elif not transport.is_reading():
+            loop.call_later(_PAUSED, self._follow, peer, turn)
+        else:
+            # Pausing and resuming registers the reader again, which makes uvloop report the descriptor's state again.
+            # Only in every second turn: asyncio's loop has queued a call of the reader, which pausing would cancel.
+            if turn % 2:
+                transport.pause_reading()
+                transport.resume_reading()
+            loop.call_soon(self._follow, peer, turn + 1)

@@ -1,0 +1,92 @@
+"""An ephemeral container in a running pod: a shell beside a container that has none.
+
+(https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/; it stays in the pod's description as long as
+the pod lives.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from hatchway.errors import ApiError, HatchwayError
+from hatchway.kube.api import Client, Object
+from hatchway.kube.podstart import container_state, random_suffix, wait_until_running
+
+IMAGE_HINT: Final = "--image chooses another image"
+
+# How long to wait for the status of a container that has ended (seconds).
+_STATUS_SECONDS: Final = 3.0
+
+
+async def add_shell_container(
+    client: Client, pod: Object, image: str, target: str, command: list[str], *, tty: bool
+) -> str:
+    """Add an ephemeral container to a pod, and wait until it runs; return its name.
+
+    Args:
+        client: the client of the pod's API server.
+        pod: the pod's object, as it was read.
+        image: the image, which has `command` in it.
+        target: the name of the container whose processes the new one sees.
+        command: the program and its arguments.
+        tty: whether the container has a terminal.
+
+    Raises:
+        ApiError: the user may not do this, or the API server cannot be reached.
+        HatchwayError: the container does not start.
+    """
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    container = f"hatchway-{random_suffix()}"
+    entry = {
+        "name": container,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "stdin": True,
+        "stdinOnce": True,
+        "tty": tty,
+        "targetContainerName": target,
+        "terminationMessagePolicy": "File",
+    }
+    before = (pod.get("spec") or {}).get("ephemeralContainers") or []
+    patch = {
+        # The patch fails when the pod has changed since: it would remove a container that another client has added.
+        "metadata": {"resourceVersion": pod["metadata"].get("resourceVersion")},
+        "spec": {"ephemeralContainers": [*before, entry]},
+    }
+    try:
+        await client.patch("pods", name, patch, namespace, subresource="ephemeralcontainers")
+    except ApiError as error:
+        if error.code == 409:
+            fresh = await client.get("pods", name, namespace)
+            patch["metadata"] = {"resourceVersion": fresh["metadata"].get("resourceVersion")}
+            known = (fresh.get("spec") or {}).get("ephemeralContainers") or []
+            patch["spec"] = {"ephemeralContainers": [*known, entry]}
+            await client.patch("pods", name, patch, namespace, subresource="ephemeralcontainers")
+        elif error.code == 404 and not (error.details or {}).get("name"):
+            raise HatchwayError(
+                "this API server has no ephemeral containers (Kubernetes 1.25 and later have)"
+            ) from error
+        else:
+            raise
+    await wait_until_running(client, namespace, name, container, hint=IMAGE_HINT)
+    return container
+
+
+async def exit_code_of(client: Client, namespace: str, name: str, container: str) -> int:
+    """Return the exit code of a container after attaching to it; 0 while it still runs, or when the code is not known.
+
+    The API reports no exit code on an attached connection.
+    """
+    try:
+        async with asyncio.timeout(_STATUS_SECONDS):
+            async for event in client.watch("pods", namespace, field_selector=f"metadata.name={name}"):
+                ended = container_state(event.object, container).get("terminated")
+                if event.type == "DELETED":
+                    return 0
+                if ended is not None:
+                    return int(ended.get("exitCode") or 0)
+    except (TimeoutError, ApiError):
+        return 0
+    return 0

@@ -1,0 +1,109 @@
+"""The part of YAML in which kubectl and Hatchway write kubeconfigs, read without importing a YAML library.
+
+Block mappings and sequences, `{}` and `[]`, plain and simply quoted scalars on one line. Everything else, and
+everything whose meaning depends on more than its characters (numbers, escapes, anchors, several documents), gives None:
+then `kube/goyaml.py` has to read it. To import that takes longer than all of `hatchway exec` does with this.
+
+Nothing is imported here, for the same reason.
+"""
+
+from __future__ import annotations
+
+_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:@+=-")
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
+# Words that are not strings for some reader of YAML.
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
+class _Unknown(Exception):
+    """The document has more than is known here."""
+
+
+def parse(text: str) -> dict[str, object] | None:
+    """Return a document; None when it has anything that is not certain to be understood here."""
+    lines: list[tuple[int, str]] = []
+    for line in text.split("\n"):
+        content = line.rstrip(" ")
+        if not content or content.lstrip(" ").startswith("#"):
+            continue
+        if not content.isascii() or not content.isprintable():
+            return None
+        stripped = content.lstrip(" ")
+        lines.append((len(content) - len(stripped), stripped))
+    if not lines or lines[0][0]:
+        return None
+    try:
+        found, end = _mapping(lines, 0, 0)
+    except _Unknown:
+        return None
+    return found if end == len(lines) else None
+
+
+def _mapping(lines: list[tuple[int, str]], at: int, indent: int) -> tuple[dict[str, object], int]:
+    found: dict[str, object] = {}
+    while at < len(lines):
+        depth, line = lines[at]
+        if depth < indent:
+            break
+        key, colon, rest = line.partition(":")
+        if depth > indent or not colon or not key or not _KEY.issuperset(key) or key.lower() in _WORDS or key in found:
+            raise _Unknown
+        if rest:
+            if rest[0] != " ":
+                raise _Unknown
+            found[key] = _scalar(rest.lstrip(" "))
+            at += 1
+        else:
+            found[key], at = _below(lines, at + 1, indent)
+    return found, at
+
+
+def _below(lines: list[tuple[int, str]], at: int, indent: int) -> tuple[object, int]:
+    """Return the lines that belong to a key. Those of a sequence may have the same indent as the key."""
+    if at == len(lines) or lines[at][0] < indent:
+        return None, at
+    depth, line = lines[at]
+    if line.startswith("- "):
+        return _sequence(lines, at, depth)
+    return _mapping(lines, at, depth) if depth > indent else (None, at)
+
+
+def _sequence(lines: list[tuple[int, str]], at: int, indent: int) -> tuple[list[object], int]:
+    found: list[object] = []
+    while at < len(lines) and lines[at][0] == indent and lines[at][1].startswith("- "):
+        rest = lines[at][1][2:]
+        content = rest.lstrip(" ")
+        key, colon, value = content.partition(":")
+        if colon and _KEY.issuperset(key) and value[:1] in ("", " "):
+            deeper = indent + 2 + len(rest) - len(content)
+            lines[at] = deeper, content
+            item: object
+            item, at = _mapping(lines, at, deeper)
+        else:
+            item = _scalar(content)
+            at += 1
+        found.append(item)
+    if at < len(lines) and lines[at][0] > indent:
+        raise _Unknown
+    return found, at
+
+
+def _scalar(text: str) -> object:
+    if text in ("{}", "[]"):
+        return {} if text == "{}" else []
+    if text == '""':
+        return ""
+    if len(text) > 2 and text[0] == text[-1] == '"' and _SAFE.issuperset(text[1:-1]):
+        return text[1:-1]
+    if text in ("true", "false"):
+        return text == "true"
+    # What begins with a letter is a string unless it is one of some words, and so is a path.
+    if (
+        (text[0] in _LETTERS or text[0] == "/")
+        and _SAFE.issuperset(text)
+        and text[-1] != ":"
+        and text.lower() not in _WORDS
+    ):
+        return text
+    raise _Unknown

@@ -1,0 +1,106 @@
+// `location`, as the application is to see it.
+
+var wrappers = new WeakMap();
+
+function wrap(location) {
+  var known = wrappers.get(location);
+  if (known) return known;
+  var wrapper = Object.create(Object.getPrototypeOf(location));
+  var methods = {
+    assign: function assign(url) { location.assign(add(String(url))); },
+    replace: function replace(url) { location.replace(add(String(url))); },
+    reload: function reload() { location.reload(); },
+    toString: function toString() { return del(location.href); },
+    valueOf: function valueOf() { return wrapper; },
+  };
+  // As a Location has them: its own, in the same order.
+  Reflect.ownKeys(location).forEach(function (name) {
+    var found = Object.getOwnPropertyDescriptor(location, name);
+    var ours = { enumerable: found.enumerable, configurable: false };
+    if (!found.get) {
+      ours.value = Object.prototype.hasOwnProperty.call(methods, name) ? methods[name] : found.value;
+      ours.writable = false;
+    } else if (name === "href") {
+      ours.get = function () { return del(location.href); };
+      ours.set = function (value) { location.href = add(String(value)); };
+    } else if (name === "pathname") {
+      ours.get = function () { return del(location.pathname); };
+      ours.set = function (value) { location.pathname = under(("/" + value).replace(/^\/+/, "/")); };
+    } else {
+      ours.get = function () { return location[name]; };
+      if (found.set) ours.set = function (value) { location[name] = value; };
+    }
+    Object.defineProperty(wrapper, name, ours);
+  });
+  wrappers.set(location, wrapper);
+  wrappers.set(wrapper, wrapper);
+  return wrapper;
+}
+
+function ownLocation(value) {
+  if (value === null || typeof value !== "object" || (value instanceof Object && value !== place)) return value;
+  if (value === place) return doc ? wrap(place) : place;
+  // A window's of the same origin, perhaps; one of another origin says nothing of itself.
+  try {
+    if (Object.prototype.toString.call(value) === "[object Location]") return wrap(value);
+  } catch (e) {}
+  return value;
+}
+define(global, "__hatchway", ownLocation);
+if (!doc) {
+  // A worker's has its properties on its prototype.
+  accessor("WorkerLocation", "href", del);
+  accessor("WorkerLocation", "pathname", del);
+  if (global.WorkerLocation) define(global.WorkerLocation.prototype, "toString", function toString() { return this.href; });
+}
+
+// `f().location`: what was called, or looked up, may be a window. Every object has these two; those of windows of other
+// origins, and objects without a prototype, have not.
+function shared(name, get, set) {
+  // This may run for another window than the one whose file it is.
+  if (name in global.Object.prototype) return;
+  Object.defineProperty(global.Object.prototype, name, { get: get, set: set, configurable: true });
+}
+shared("__hatchwaySelf", function () { return ownLocation(this); });
+shared("__hatchwayLocation", function () { return ownLocation(this.location); });
+
+// The same by reflection.
+var getOf = global.Reflect.get;
+define(global.Reflect, "get", function get(target, key) {
+  var value = arguments.length > 2 ? getOf(target, key, arguments[2]) : getOf(target, key);
+  return key === "location" ? ownLocation(value) : value;
+});
+function described(found) {
+  if (!found || !found.get || !/^(?:get )?location$/.test(found.get.name)) return found;
+  found.get = new Proxy(found.get, {
+    apply: function (target, self, args) { return ownLocation(Reflect.apply(target, self, args)); },
+  });
+  return found;
+}
+[global.Object, global.Reflect].forEach(function (one) {
+  result(one, "getOwnPropertyDescriptor", function (found, self, args) {
+    return args[1] === "location" ? described(found) : found;
+  });
+});
+result(global.Object, "getOwnPropertyDescriptors", function (all) {
+  if (all.location) described(all.location);
+  return all;
+});
+result(global.Object.prototype, "__lookupGetter__", function (found, self, args) {
+  return args[0] === "location" && found ? described({ get: found }).get : found;
+});
+
+define(global, "__hatchwayImport", function (load, url) {
+  return load(add(url));
+});
+
+// `import.meta`, once for each module.
+var metas = new WeakSet();
+define(global, "__hatchwayMeta", function (meta) {
+  if (metas.has(meta)) return meta;
+  metas.add(meta);
+  var resolve = meta.resolve;
+  if (typeof meta.url === "string") meta.url = del(meta.url);
+  if (typeof resolve === "function") meta.resolve = function (name) { return del(resolve(add(name))); };
+  return meta;
+});

@@ -1,0 +1,28 @@
+"""The options for a relay pod. They are not in `relayroute.py`, so that `--help` does not import the route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Small, known to every registry, and with the program that a relay needs.
+DEFAULT_IMAGE: Final = "python:3-alpine"
+# A relay ends when it was not renewed for this many seconds.
+ORPHAN_SECONDS: Final = 60
+# The rights that it needs in its namespace: (verbs, resource, subresource).
+RIGHTS: Final = (
+    (("create", "get", "list", "watch", "delete"), "pods", ""),
+    (("create", "get"), "pods", "portforward"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """The relay pod that may be made.
+
+    image: has `python3`, 3.8 or later.
+    namespace: where the pod is made.
+    """
+
+    image: str
+    namespace: str

@@ -1,0 +1,443 @@
+"""SPDY/3.1 as Kubernetes uses it: one session of many streams, over any ordered bytes.
+
+Sources: SPDY protocol draft 3.1; moby/spdystream (`connection.go`, `spdy/read.go`), which kubectl, kubelets and
+container runtimes use. That library has no flow control: it sends neither SETTINGS nor WINDOW_UPDATE, and obeys
+neither. So a session announces its windows by SETTINGS, which that library ignores, and it
+limits what it sends only when the peer has announced windows too. No window covers the whole session: the code that
+reads the connection must stop reading when too many bytes of all its streams wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from hatchway.wire import spdyframes
+from hatchway.wire.spdyevents import (
+    LIMITS,
+    DataReceived,
+    Event,
+    GoneAway,
+    HeadersReceived,
+    PingAnswered,
+    SpdyError,
+    SpdyLimits,
+    StreamAccepted,
+    StreamDrained,
+    StreamOpened,
+    StreamReset,
+)
+from hatchway.wire.spdyheaders import HeaderError, HeaderList, HeaderReader, HeaderWriter
+from hatchway.wire.spdystate import StreamState
+
+# Status of RST_STREAM (draft 3.1, section 2.6.3).
+PROTOCOL_ERROR: Final = 1
+INVALID_STREAM: Final = 2
+REFUSED_STREAM: Final = 3
+CANCEL: Final = 5
+INTERNAL_ERROR: Final = 6
+
+# Status of GOAWAY (section 2.6.6).
+GOAWAY_OK: Final = 0
+GOAWAY_PROTOCOL_ERROR: Final = 1
+
+_LARGEST_ID: Final = 0x7FFFFFFF
+_LARGEST_WINDOW: Final = 0x7FFFFFFF
+# At most this many bytes are sent in one DATA frame: a longer one would hold up the other streams.
+_FRAME: Final = 256 * 1024
+# The most frames of the peer that need an answer between two calls of `data_to_send`.
+_ANSWERS: Final = 1000
+
+
+class SpdySession:
+    """One end of a session.
+
+    Pass received bytes to `receive_data`, and send what `data_to_send` returns after each call of any method. Data that
+    arrives counts as unread until it is given to `consumed`.
+
+    server: True at the end that has accepted the connection.
+    limits: what the peer may ask for.
+    """
+
+    def __init__(self, *, server: bool, limits: SpdyLimits = LIMITS) -> None:
+        self._server = server
+        self._limits = limits
+        self._streams: dict[int, StreamState] = {}
+        self._peer_streams = 0
+        self._next_id = 2 if server else 1
+        self._next_ping = self._next_id
+        self._last_peer_id = 0
+        self._sent_goaway = False
+        self._peer_gone = False
+        self._broken = False
+        self._answers = 0
+        self._peer_window: int | None = None
+        self._reader = HeaderReader(limits.header_block, limits.headers)
+        self._writer = HeaderWriter()
+        self._frames = spdyframes.FrameReader(limits.control)
+        self._events: list[Event] = []
+        self._out: list[bytes | memoryview] = [spdyframes.initial_window(limits.window)]
+
+    @property
+    def has_windows(self) -> bool:
+        """Return True when the peer has shown that it takes part in flow control."""
+        return self._peer_window is not None
+
+    @property
+    def stream_count(self) -> int:
+        """Return how many streams are open at this end."""
+        return len(self._streams)
+
+    @property
+    def can_open(self) -> bool:
+        """Return False when no stream can be opened any more: one of the ends goes away, or the numbers are used up."""
+        return not (self._sent_goaway or self._peer_gone or self._broken or self._next_id > _LARGEST_ID)
+
+    def is_open(self, stream_id: int) -> bool:
+        """Return True until a stream has ended both ways."""
+        return stream_id in self._streams
+
+    def unsent(self, stream_id: int) -> int:
+        """Return how many bytes of a stream wait for its window."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.unsent_size
+
+    def may_send(self, stream_id: int) -> bool:
+        """Return True while bytes can be sent on a stream; on one that the peer has opened for itself alone, never."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.sends
+
+    def room(self, stream_id: int, most: int) -> int:
+        """Return how many bytes a stream's window allows now: 0 to `most`; always `most` without windows."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.unsent is not None:
+            return 0
+        if self._peer_window is None:
+            return most
+        return max(0, min(most, self._peer_window - stream.outstanding))
+
+    def data_to_send(self) -> list[bytes | memoryview]:
+        """Take the bytes that must be sent, and return them."""
+        out, self._out = self._out, []
+        self._answers = 0
+        return out
+
+    def open_stream(self, headers: HeaderList, *, fin: bool = False) -> int:
+        """Open a stream, on which data may be sent at once. Raises SpdyError unless `can_open`.
+
+        fin: nothing will be sent on it.
+        """
+        if not self.can_open:
+            raise SpdyError("the session takes no more streams")
+        stream_id = self._next_id
+        self._next_id += 2
+        self._streams[stream_id] = StreamState(True, not fin, True, self._limits.window)
+        self._out.append(spdyframes.syn_stream(stream_id, self._writer.write(headers), fin))
+        return stream_id
+
+    def accept(self, stream_id: int, headers: HeaderList = (), *, fin: bool = False, silent: bool = False) -> None:
+        """Accept a stream that the peer has opened, before anything is sent on it.
+
+        fin: nothing will be sent on it. silent: send no SYN_REPLY; the first bytes show the peer that the stream is
+        accepted. Possible without headers and fin only. Does nothing when the stream is not open any more.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.ours or stream.replied:
+            raise SpdyError(f"stream {stream_id} needs no reply")
+        stream.replied = True
+        if silent:
+            return
+        self._out.append(spdyframes.syn_reply(stream_id, self._writer.write(headers), fin))
+        if fin:
+            self._end_sending(stream_id, stream)
+
+    def refuse(self, stream_id: int, headers: HeaderList) -> None:
+        """Refuse a stream that the peer has opened, with the reason in headers, and end it both ways.
+
+        headers: of the SYN_REPLY; no other may have been sent. Does nothing when the stream is not open any more.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.ours:
+            raise SpdyError(f"stream {stream_id} was opened here")
+        self._out.append(spdyframes.syn_reply(stream_id, self._writer.write(headers), True))
+        self.reset(stream_id)
+
+    def send_data(self, stream_id: int, data: bytes | memoryview, *, fin: bool = False) -> None:
+        """Send bytes on a stream. Those that its window does not allow yet are kept, see `unsent` and `StreamDrained`.
+
+        data: must not change until it was sent. fin: these are the last bytes.
+
+        Does nothing when the stream is not open any more. Raises SpdyError after FIN, and before `accept`.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if not stream.sends or stream.fin:
+            raise SpdyError(f"stream {stream_id} has ended in this direction")
+        if not stream.ours and not stream.replied:
+            raise SpdyError(f"stream {stream_id} has not been accepted")
+        size = len(data)
+        room = size
+        if stream.unsent is not None:
+            room = 0
+        elif self._peer_window is not None:
+            room = max(0, min(size, self._peer_window - stream.outstanding))
+        if room == size and stream.unsent is None:
+            self._send(stream_id, stream, data, fin)
+            return
+        if room:
+            view = memoryview(data)
+            self._send(stream_id, stream, view[:room], False)
+            data = view[room:]
+        if stream.unsent is None:
+            stream.unsent = deque()
+        if len(data):
+            stream.unsent.append(data)
+            stream.unsent_size += len(data)
+        stream.fin = fin
+
+    def consumed(self, stream_id: int, count: int, *, at_once: bool = False) -> None:
+        """Note that `count` received bytes of a stream are no longer kept, so the peer may send as many more.
+
+        WINDOW_UPDATE is sent even to a peer that has announced no windows: it may obey ours.
+
+        at_once: the reader keeps up with the peer. The window then grows, at most to `largest_window`: on a connection
+        with a long delay, a fast reader would wait for bytes that the peer may not send yet.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None or not stream.receives:
+            return
+        stream.owed += count
+        if 2 * stream.owed < stream.window:
+            return
+        delta = stream.owed
+        if at_once:
+            more = min(stream.window, max(0, self._limits.largest_window - stream.window))
+            stream.window += more
+            delta += more
+        stream.owed = 0
+        self._out.append(spdyframes.window_update(stream_id, delta))
+
+    def reset(self, stream_id: int, status: int = CANCEL) -> None:
+        """End a stream both ways at once. Does nothing when it is not open any more."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._forget(stream_id, stream)
+            self._send_reset(stream_id, status)
+
+    def ping(self) -> int:
+        """Send a ping; `PingAnswered` will have the number that is returned."""
+        ping_id = self._next_ping
+        self._next_ping = ping_id + 2 if ping_id + 2 <= _LARGEST_ID else 2 - (ping_id & 1)
+        self._out.append(spdyframes.ping(ping_id))
+        return ping_id
+
+    def go_away(self, status: int = GOAWAY_OK) -> None:
+        """Tell the peer that no more streams are opened or accepted. The open ones continue."""
+        if not self._sent_goaway:
+            self._sent_goaway = True
+            self._out.append(spdyframes.goaway(self._last_peer_id, status))
+
+    def receive_data(self, data: bytes | memoryview) -> list[Event]:
+        """Parse bytes that have arrived, and return the events in them.
+
+        Raises SpdyError when the peer has broken the protocol or a limit. The session can then only be closed;
+        `data_to_send` has a GOAWAY.
+        """
+        if self._broken:
+            raise SpdyError("the session was broken before")
+        events = self._events = []
+        try:
+            self._frames.feed(data, self)
+        except (SpdyError, HeaderError) as error:
+            self._broken = True
+            self.go_away(GOAWAY_PROTOCOL_ERROR)
+            raise SpdyError(str(error)) from None
+        return events
+
+    # What the reader of frames calls (`spdyframes.FrameSink`).
+
+    def take_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Take a piece of a DATA frame."""
+        stream = self._streams.get(stream_id)
+        if stream is None or not stream.receives:
+            # Data of a stream that has ended here may still have been on its way.
+            if stream is None and not self._was_opened(stream_id):
+                self._count_answer()
+                self._send_reset(stream_id, INVALID_STREAM)
+            return
+        if fin:
+            self._end_receiving(stream_id, stream)
+        if data or fin:
+            self._events.append(DataReceived(stream_id, data, fin))
+
+    def _was_opened(self, stream_id: int) -> bool:
+        if stream_id & 1 == self._next_id & 1:
+            return 0 < stream_id < self._next_id
+        return 0 < stream_id <= self._last_peer_id
+
+    def _count_answer(self) -> None:
+        self._answers += 1
+        if self._answers > _ANSWERS:
+            raise SpdyError("too many frames that have to be answered")
+
+    def take_control(self, kind: int, flags: int, body: bytes) -> None:
+        """Take a control frame. Frames of unknown types are ignored (section 2.2.1)."""
+        if kind == spdyframes.SYN_STREAM:
+            self._syn_stream(flags, body)
+        elif kind == spdyframes.SYN_REPLY:
+            self._syn_reply(flags, body)
+        elif kind == spdyframes.RST_STREAM:
+            stream_id, status = spdyframes.words(body, 2)
+            stream = self._streams.get(stream_id)
+            if stream is not None:
+                self._forget(stream_id, stream)
+                self._events.append(StreamReset(stream_id, status))
+        elif kind == spdyframes.SETTINGS:
+            self._settings(body)
+        elif kind == spdyframes.PING:
+            (ping_id,) = spdyframes.words(body, 1)
+            if ping_id & 1 == self._next_ping & 1:
+                self._events.append(PingAnswered(ping_id))
+            else:
+                self._count_answer()
+                self._out.append(spdyframes.ping(ping_id))
+        elif kind == spdyframes.GOAWAY:
+            last, status = spdyframes.words(body, 2)
+            self._peer_gone = True
+            self._events.append(GoneAway(last, status))
+        elif kind == spdyframes.HEADERS:
+            self._headers(flags, body)
+        elif kind == spdyframes.WINDOW_UPDATE:
+            stream_id, delta = spdyframes.words(body, 2)
+            self._window_update(stream_id & _LARGEST_ID, delta & _LARGEST_WINDOW)
+
+    def _syn_stream(self, flags: int, body: bytes) -> None:
+        if len(body) < 10:
+            raise SpdyError("SYN_STREAM is cut off")
+        stream_id = int.from_bytes(body[:4], "big") & _LARGEST_ID
+        headers = self._reader.read(body[10:])
+        if stream_id & 1 == self._next_id & 1 or stream_id <= self._last_peer_id:
+            raise SpdyError(f"stream {stream_id} has a number that it must not have")
+        self._last_peer_id = stream_id
+        if self._sent_goaway:
+            return
+        if self._peer_streams >= self._limits.streams:
+            self._count_answer()
+            self._send_reset(stream_id, REFUSED_STREAM)
+            return
+        fin = bool(flags & spdyframes.FIN)
+        stream = StreamState(False, not flags & spdyframes.UNIDIRECTIONAL, not fin, self._limits.window)
+        if not stream.sends and fin:
+            return
+        self._streams[stream_id] = stream
+        self._peer_streams += 1
+        self._events.append(StreamOpened(stream_id, headers, fin))
+
+    def _syn_reply(self, flags: int, body: bytes) -> None:
+        if len(body) < 4:
+            raise SpdyError("SYN_REPLY is cut off")
+        stream_id = int.from_bytes(body[:4], "big") & _LARGEST_ID
+        headers = self._reader.read(body[4:])
+        stream = self._streams.get(stream_id)
+        if stream is None or not stream.ours or stream.replied:
+            return
+        stream.replied = True
+        fin = bool(flags & spdyframes.FIN)
+        if fin:
+            self._end_receiving(stream_id, stream)
+        self._events.append(StreamAccepted(stream_id, headers, fin))
+
+    def _headers(self, flags: int, body: bytes) -> None:
+        if len(body) < 4:
+            raise SpdyError("HEADERS is cut off")
+        stream_id = int.from_bytes(body[:4], "big") & _LARGEST_ID
+        headers = self._reader.read(body[4:])
+        stream = self._streams.get(stream_id)
+        if stream is None or not stream.receives:
+            return
+        fin = bool(flags & spdyframes.FIN)
+        if fin:
+            self._end_receiving(stream_id, stream)
+        self._events.append(HeadersReceived(stream_id, headers, fin))
+
+    def _settings(self, body: bytes) -> None:
+        for kind, value in spdyframes.settings(body):
+            if kind == spdyframes.INITIAL_WINDOW_SIZE:
+                self._peer_window = min(value, _LARGEST_WINDOW)
+        if self._peer_window is not None:
+            for stream_id in [found for found, stream in self._streams.items() if stream.unsent is not None]:
+                self._send_unsent(stream_id)
+
+    def _window_update(self, stream_id: int, delta: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        stream.outstanding -= delta
+        if stream.outstanding < -_LARGEST_WINDOW:
+            raise SpdyError(f"the window of stream {stream_id} has become too large")
+        if stream.unsent is not None:
+            self._send_unsent(stream_id)
+
+    def _send_unsent(self, stream_id: int) -> None:
+        stream = self._streams[stream_id]
+        unsent = stream.unsent
+        assert unsent is not None and self._peer_window is not None
+        room = self._peer_window - stream.outstanding
+        while unsent and room > 0:
+            data = unsent.popleft()
+            if len(data) > room:
+                view = memoryview(data)
+                unsent.appendleft(view[room:])
+                data = view[:room]
+            room -= len(data)
+            stream.unsent_size -= len(data)
+            self._send(stream_id, stream, data, stream.fin and not unsent)
+        if not unsent:
+            stream.unsent = None
+            if stream.fin and stream.sends:
+                self._send(stream_id, stream, b"", True)
+            self._events.append(StreamDrained(stream_id))
+
+    def _send(self, stream_id: int, stream: StreamState, data: bytes | memoryview, fin: bool) -> None:
+        size = len(data)
+        out = self._out
+        stream.outstanding += size
+        if size > _FRAME:
+            view = memoryview(data)
+            while size > _FRAME:
+                out += (spdyframes.data_header(stream_id, _FRAME, False), view[:_FRAME])
+                view = view[_FRAME:]
+                size -= _FRAME
+            data = view
+        if size or fin:
+            out.append(spdyframes.data_header(stream_id, size, fin))
+            if size:
+                out.append(data)
+        if fin:
+            self._end_sending(stream_id, stream)
+
+    def _send_reset(self, stream_id: int, status: int) -> None:
+        self._out.append(spdyframes.rst_stream(stream_id, status))
+
+    def _end_sending(self, stream_id: int, stream: StreamState) -> None:
+        stream.sends = False
+        if not stream.receives:
+            self._forget(stream_id, stream)
+
+    def _end_receiving(self, stream_id: int, stream: StreamState) -> None:
+        stream.receives = False
+        if not stream.sends:
+            self._forget(stream_id, stream)
+
+    def _forget(self, stream_id: int, stream: StreamState) -> None:
+        stream.sends = stream.receives = False
+        stream.unsent = None
+        stream.unsent_size = 0
+        del self._streams[stream_id]
+        if not stream.ours:
+            self._peer_streams -= 1

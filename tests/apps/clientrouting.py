@@ -1,0 +1,42 @@
+"""Steps in a browser that the applications with a router of their own (single-page applications) share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.apps.app import Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def visit_user_and_return(page: Page, app: Running, *, button: str = "") -> None:
+    """Press the button of the first page, follow its link to /users/ada, go back and forward, and reload there.
+
+    button: its text after going back, which tells whether the page has kept its state; "" not to look at it.
+    """
+    page.goto(app.url)
+    page.get_by_role("heading", name="Home").wait_for()
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="pressed 0").click()
+    page.get_by_role("button", name="pressed 1").wait_for()
+    page.get_by_role("link", name="ada").click()
+    page.get_by_role("heading", name="User ada").wait_for()
+    assert page.url == app.at("users/ada")
+    page.go_back()
+    page.get_by_role("heading", name="Home").wait_for()
+    if button:
+        page.get_by_role("button", name=button).wait_for()
+    page.go_forward()
+    page.get_by_role("heading", name="User ada").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="User ada").wait_for()
+
+
+def send_tea(page: Page, app: Running) -> None:
+    """Send the form of the first page, which the server answers."""
+    page.goto(app.url)
+    page.wait_for_load_state("networkidle")
+    page.locator("input[name=what]").fill("tea")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("received tea").wait_for()

@@ -1,0 +1,67 @@
+"""Measure how long the event loop is held, in CPU time of the whole process.
+
+What other processes do meanwhile does not count, what other threads do with the interpreter locked does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+# Seconds that `unit` takes on a core of the year 2020 that has nothing else to do.
+_USUAL_UNIT = 0.0045
+_SAMPLE = json.dumps([{"name": f"n{index}", "values": [index, "x"]} for index in range(2000)])
+
+
+def unit() -> float:
+    """Seconds of CPU time of a fixed piece of work, now and here."""
+    best = 1.0
+    for _ in range(5):
+        began = time.process_time()
+        for one in json.loads(_SAMPLE):
+            one["values"].append(one["name"].partition("n"))
+        json.dumps(json.loads(_SAMPLE))
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def slowness() -> float:
+    """How many times slower this machine is just now than the one that limits are meant for; at least 1."""
+    return max(1.0, unit() / _USUAL_UNIT)
+
+
+class Gap:
+    """The longest time between two signs of life of the loop. Seconds of CPU time."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+        self._last = time.process_time()
+
+    def beat(self) -> None:
+        now = time.process_time()
+        self.worst = max(self.worst, now - self._last)
+        self._last = now
+
+    def reset(self) -> None:
+        self.worst, self._last = 0.0, time.process_time()
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Gap]:
+    """Watch the running loop while the block runs."""
+    gap = Gap()
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            gap.beat()
+
+    task = asyncio.create_task(beat())
+    await asyncio.sleep(0)
+    try:
+        yield gap
+    finally:
+        task.cancel()

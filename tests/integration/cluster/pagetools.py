@@ -1,0 +1,60 @@
+"""What the tests of the documentation's pages share: curl, addresses as kubectl shows them, Deployments of a script."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cluster
+
+
+def curl(*arguments: str, check: bool = True) -> str:
+    """Return what curl prints, which a bare Debian lacks. check: fail when curl does; otherwise return ""."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    command = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert not check or done.returncode == 0, f"curl {' '.join(arguments)}: {done.stderr}"
+    return done.stdout if done.returncode == 0 else ""
+
+
+def shown_addresses(cluster: Cluster, kind: str, name: str, namespace: str = "") -> list[str]:
+    """Return the addresses of a "node", "pod", "service", or of a Service's "balancer"; an empty list for none yet."""
+    place = ["-n", namespace] if namespace else []
+    what = "service" if kind == "balancer" else kind
+    obj = json.loads(cluster.kubectl("get", what, name, *place, "-o", "json"))
+    spec, status = obj["spec"], obj["status"]
+    if kind == "node":
+        return [one["address"] for one in status["addresses"] if one["type"] == "InternalIP"]
+    if kind == "pod":
+        return [one["ip"] for one in status.get("podIPs") or ()]
+    if kind == "service":
+        return list(spec["clusterIPs"])
+    return [one["ip"] for one in status["loadBalancer"].get("ingress") or ()]
+
+
+def serving(name: str, script: str, *, replicas: int, labels: dict[str, str] | None = None, **pod: Any) -> Any:
+    """Return a Deployment of pods that run a Python script, which serves at port 8080. pod: more of the pods' spec."""
+    labels = labels or {"app": name}
+    container = {
+        "name": name,
+        "image": "python:3",
+        "command": ["python3", "-c", script],
+        "ports": [{"containerPort": 8080}],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }
+    template = {"spec": {"terminationGracePeriodSeconds": 0, "containers": [container], **pod}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, **template},
+        },
+    }

@@ -1,0 +1,63 @@
+"""What a person gets for a mistake that no parser notices: one line that says what is wrong, and one that says what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BIN
+
+
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HATCHWAY_", "KUBE", "XDG_"))}
+    return subprocess.run(
+        [BIN / "hatchway", *arguments],
+        capture_output=True,
+        text=True,
+        env={**kept, "HOME": str(home)},
+        cwd=home,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("forward", "web", "--timeout", "3"), "--timeout is for --wait", "add --wait"),
+        (("forward", "web", "--yes"), "--relay-image, --relay-namespace and --yes go with --relay", "add --relay"),
+        (("forward", "web", "--ssh-jump", "host"), "--ssh-jump needs a node", "add --ssh USER@HOST"),
+        (("logs", "web", "--since", "5"), '--since: "5" is not a duration', "write it like 30s or 1m30s"),
+        (("forward", "web", "--address", "x"), '--address: "x" is not an IP address', "write 127.0.0.1"),
+        (("up", "--state-dir", "file/below"), "cannot use the state directory", "choose another directory"),
+    ],
+    ids=range(6),
+)
+def test_options_that_do_not_fit(tmp_path: Path, arguments: tuple[str, ...], message: str, hint: str) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("hatchway: ") and message in first
+    assert hint in second
+
+
+def test_a_directory_that_cannot_be_made_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".local").write_text("")
+    done = run(tmp_path, "forward", "web", "--detach")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"hatchway: cannot use {tmp_path}/.local/state/hatchway-forward: Not a directory\n"
+        "  a file stands where a directory should be\n"
+    )
+
+
+def test_the_status_of_a_stopped_cluster_says_how_it_is_started(tmp_path: Path) -> None:
+    kept = tmp_path / ".local/state/hatchway/kept"
+    kept.mkdir(parents=True)
+    (kept / "cluster.json").write_text("{}")
+    done = run(tmp_path, "status", "--name", "kept")
+    assert done.returncode == 3
+    assert done.stdout == 'cluster "kept" is not running\n  `hatchway up --name kept` starts it\n'

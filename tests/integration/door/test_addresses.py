@@ -1,0 +1,151 @@
+"""Redirects and other fields with addresses of the application itself, through a kube-apiserver, in both modes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.door.small import Asked, Reply, Small, small
+
+ADMIN: dict[str, object] = {"name": "admin", "port": 9091, "targetPort": 9090, "protocol": "TCP"}
+SECURE: dict[str, object] = {"name": "https", "port": 443, "targetPort": 8443, "protocol": "TCP"}
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[Small]:
+    async with small(tmp_path, ADMIN) as found:
+        yield found
+
+
+async def answered(
+    app: Small, host: str, fields: dict[str, str], path: str = "/dir", status: int = 301
+) -> dict[str, str]:
+    """The fields of an answer; HOST is the host that the application was asked by, without its port."""
+
+    def reply(asked: Asked) -> Reply:
+        own = {"HOST": asked.headers["host"].partition(":")[0], "PORT": str(app.port)}
+        made = dict(fields)
+        for word, value in own.items():
+            made = {name: text.replace(word, value) for name, text in made.items()}
+        return status, made, ""
+
+    app.reply = reply
+    path = app.prefix + path if host == "prefix" else path
+    return (await app.made.ask(host, path)).headers
+
+
+OWN = [
+    "http://HOST:PORT/dir/?a=b",
+    "http://HOST/dir/?a=b",
+    "//HOST:PORT/dir/?a=b",
+    "https://HOST:PORT/dir/?a=b",
+    "http://localhost:PORT/dir/?a=b",
+    "http://0.0.0.0:PORT/dir/?a=b",
+    "http://app/dir/?a=b",
+    "http://app.shop:80/dir/?a=b",
+    "http://app.shop.svc.cluster.local:PORT/dir/?a=b",
+    "http://10.96.7.7/dir/?a=b",
+    "http://app-1:PORT/dir/?a=b",
+    "http://app.shop.svc:30080/dir/?a=b",
+]
+
+
+@pytest.mark.parametrize("location", OWN)
+async def test_redirects_with_ports_of_its_own_come_back(app: Small, location: str) -> None:
+    found = await answered(app, "app.shop.svc", {"Location": location})
+    assert found["location"] == f"http://{app.outer}/dir/?a=b"
+    found = await answered(app, "prefix", {"Location": location})
+    assert found["location"] == app.prefix + "/dir/?a=b"
+
+
+async def test_another_port_has_an_address_of_its_own(app: Small) -> None:
+    for location in ("http://HOST:9090/x", "http://app:9091/x"):
+        found = await answered(app, "app.shop.svc", {"Location": location})
+        assert found["location"] == f"http://admin.{app.outer}/x"
+        found = await answered(app, "prefix", {"Location": location})
+        assert found["location"] == app.prefix.replace("app:http", "app:admin") + "/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("Refresh", "0; url=http://HOST:PORT/next", "0; url=URL/next"),
+        ("Link", "<http://localhost:PORT/a?page=2>; rel=next", "<URL/a?page=2>; rel=next"),
+        ("Content-Location", "http://HOST:PORT/a", "URL/a"),
+        ("Destination", "http://HOST:PORT/a", "URL/a"),
+        ("HX-Redirect", "http://0.0.0.0:PORT/a", "URL/a"),
+    ],
+)
+async def test_other_fields_with_addresses(app: Small, name: str, value: str, expected: str) -> None:
+    found = await answered(app, "app.shop.svc", {name: value}, status=200)
+    assert found[name.lower()] == expected.replace("URL", f"http://{app.outer}")
+    found = await answered(app, "prefix", {name: value}, status=200)
+    assert found[name.lower()] in (
+        expected.replace("URL", url) for url in (app.prefix, f"http://prefix.localhost:{app.made.port}{app.prefix}")
+    )
+
+
+async def test_a_policy_lets_its_own_address_be_asked_at_the_door(app: Small) -> None:
+    found = await answered(
+        app, "app.shop.svc", {"Content-Security-Policy": "connect-src ws://localhost:PORT"}, status=200
+    )
+    assert found["content-security-policy"] == f"connect-src ws://{app.outer}"
+
+
+async def test_destinations_are_told_as_the_host_is(app: Small) -> None:
+    app.reply = lambda asked: (200, {}, "") if asked.headers["host"].startswith("localhost") else (403, {}, "bad host")
+    await app.page()
+    origin = f"http://{app.outer}"
+    await app.script("POST", "/a", Destination=f"{origin}/b", If=f"<{origin}/a> (<urn:x>)")
+    asked = app.seen[-1].headers
+    assert asked["destination"] == f"http://localhost:{app.port}/b"
+    assert asked["if"] == f"<http://localhost:{app.port}/a> (<urn:x>)"
+
+
+# HTTPS that is demanded
+
+
+def demands(asked: Asked) -> Reply:
+    """Django's SECURE_SSL_REDIRECT, Rails' force_ssl."""
+    if asked.headers.get("x-forwarded-proto") == "https":
+        return 200, {"Content-Type": "text/plain"}, "secure"
+    return 301, {"Location": f"https://{asked.headers['host']}{asked.path}", "Cache-Control": "max-age=600"}, ""
+
+
+@pytest.mark.parametrize("host", ["app.shop.svc", "prefix"])
+async def test_who_demands_https_is_told_that_it_is_used(app: Small, host: str) -> None:
+    app.reply = demands
+    path = (app.prefix if host == "prefix" else "") + "/a?b=c"
+    found = await app.made.ask(host, path)
+    assert found.headers["location"] in (f"http://{app.outer}/a?b=c", path)
+    assert found.headers["cache-control"] == "no-store"
+    assert (await app.made.ask(host, path)).status == 200
+    origin = f"http://{host}.localhost:{app.made.port}"
+    await app.made.ask(host, path, "POST", Origin=origin, Referer=origin + path)
+    assert app.seen[-1].headers["origin"].startswith("https://")
+
+
+async def test_who_demands_https_always_is_not_asked_for_ever(app: Small) -> None:
+    app.reply = lambda asked: (301, {"Location": f"https://{asked.headers['host']}{asked.path}"}, "")
+    statuses = [(await app.made.ask("app.shop.svc", "/a")).status for _ in range(4)]
+    assert statuses.count(301) >= 1 and len(app.seen) <= 5
+
+
+async def test_https_has_a_port_of_its_own(tmp_path: Path) -> None:
+    async with small(tmp_path, SECURE) as app:
+        found = await answered(app, "app.shop.svc", {"Location": "https://HOST/dir"})
+        assert found["location"] == f"http://port--https.{app.outer}/dir"
+
+
+@pytest.mark.parametrize(("kind", "length"), [("text/html", None), ("image/png", "7")])
+async def test_head_announces_the_length_that_get_would_have(app: Small, kind: str, length: str | None) -> None:
+    """A page's length is known only when it has been rewritten."""
+    app.reply = lambda asked: (200, {"Content-Type": kind}, "<p>page")
+    for method in ("GET", "HEAD"):
+        found = await app.made.ask("app.shop.svc", "/", method)
+        assert (found.status, found.headers.get("content-length")) == (200, length)
+    # At the API server's own proxy verb, which has the prefix for them, it is the same.
+    found = await app.made.ask("prefix", f"{app.prefix}/", "HEAD")
+    assert (found.status, found.headers.get("content-length")) == (200, length)

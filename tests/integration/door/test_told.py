@@ -1,0 +1,222 @@
+"""What applications are told of their address: those that check Host, Origin or Referer in ways of their own.
+
+Each small server here is a kind of application; the comment names one that does it so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.door.small import Asked, Reply, Small, small
+
+OK: Reply = (200, {"Content-Type": "text/plain"}, "done")
+ACCEPTED: Reply = (101, {}, "")
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[Small]:
+    async with small(tmp_path) as found:
+        yield found
+
+
+def refuses(status: int = 403, body: str = "no", kind: str = "text/plain") -> Reply:
+    return status, {"Content-Type": kind}, body
+
+
+# Who reads which field
+
+
+def forwarded_split_by_hand(asked: Asked) -> str:
+    """code-server's `getHost`: quotes are a part of the name."""
+    for part in re.split("[;,]", asked.headers.get("forwarded", "")):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "host" and value:
+            return value.strip().lower()
+    return asked.headers.get("x-forwarded-host") or asked.headers["host"]
+
+
+def port_appended(asked: Asked) -> str:
+    """The host that was forwarded, and after it the port that was forwarded."""
+    headers = asked.headers
+    return (
+        f"{headers['x-forwarded-host']}:{headers['x-forwarded-port']}"
+        if "x-forwarded-host" in headers
+        else headers["host"]
+    )
+
+
+def host_only(asked: Asked) -> str:
+    return asked.headers["host"]
+
+
+def port_of_the_server(asked: Asked) -> str:
+    """The name that was asked, with the port that it listens on."""
+    return asked.headers["host"].partition(":")[0] + ":PORT"
+
+
+def address_of_the_server(asked: Asked) -> str:
+    """Bokeh and Panel without flags: every Host gets pages, and WebSockets are for pages of localhost only."""
+    return "localhost:PORT"
+
+
+READERS: list[Callable[[Asked], str]] = [
+    forwarded_split_by_hand,
+    port_appended,
+    host_only,
+    port_of_the_server,
+    address_of_the_server,
+]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("status", [400, 401, 403, 421])
+@pytest.mark.parametrize("under_prefix", [False, True])
+async def test_websockets_whose_origin_is_compared(
+    app: Small, reader: Callable[[Asked], str], status: int, under_prefix: bool
+) -> None:
+    def reply(asked: Asked) -> Reply:
+        if not asked.upgrade:
+            return OK
+        return ACCEPTED if reader(asked).replace("PORT", str(app.port)) == asked.browser_address else refuses(status)
+
+    app.reply = reply
+    host = f"prefix.localhost:{app.made.port}" if under_prefix else app.outer
+    start = app.prefix if under_prefix else ""
+    await app.made.ask(host.partition(".localhost")[0], start + "/")
+    assert await app.connect(start + "/ws", host) == 101
+    known = len(app.seen)
+    assert await app.connect(start + "/ws", host) == 101
+    assert len(app.seen) == known + 1, "what was found out is remembered"
+    await app.made.ask(host.partition(".localhost")[0], start + "/")
+    assert app.seen[-1].headers["host"] == host, "pages are still told the outer name"
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_changes_whose_origin_is_compared(app: Small, reader: Callable[[Asked], str], method: str) -> None:
+    def reply(asked: Asked) -> Reply:
+        if asked.method == "GET":
+            return OK
+        return OK if reader(asked).replace("PORT", str(app.port)) == asked.browser_address else refuses()
+
+    app.reply = reply
+    await app.page()
+    tries = 1
+    while await app.script(method, "/save", b"a=1") != 200:
+        tries += 1
+        assert tries < 4
+    sent = [asked for asked in app.seen if asked.method == method]
+    assert len(sent) == tries, "never sent twice by the door"
+    assert await app.script(method, "/save", b"a=2") == 200
+
+
+@pytest.mark.parametrize("configured", ["http://localhost:PORT", "http://app.shop.svc.cluster.local"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refuses(403),
+        refuses(403, "Forbidden - origin invalid"),
+        refuses(400, "Bad Request"),
+        refuses(403, '{"detail": "CSRF Failed: Origin checking failed"}', "application/json"),
+        refuses(400, '{"error": "cross-origin request"}', "application/json"),
+    ],
+    ids=["silent", "gorilla", "nosurf", "django", "json"],
+)
+@pytest.mark.parametrize("field", ["origin", "referer"])
+async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str, refusal: Reply, field: str) -> None:
+    """Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN: pages come to whoever asks."""
+
+    def reply(asked: Asked) -> Reply:
+        if asked.method == "GET":
+            return OK
+        return OK if asked.headers[field].startswith(configured.replace("PORT", str(app.port))) else refusal
+
+    app.reply = reply
+    await app.page()
+    answers = [await app.script("POST", "/save", b"a=1") for _ in range(4)]
+    assert answers[0] == refusal[0] and answers[-1] == 200, answers
+    assert answers.index(200) == (1 if "localhost" in configured else 2)
+    assert [asked.body for asked in app.seen if asked.method == "POST"] == [b"a=1"] * 4
+    # Pages are still told the outer name.
+    await app.page()
+    assert app.seen[-1].headers["host"] == app.outer
+
+
+async def test_a_change_without_a_body_that_was_refused_for_its_origin_is_sent_again(app: Small) -> None:
+    def reply(asked: Asked) -> Reply:
+        ours = asked.headers["host"].startswith("localhost")
+        return OK if asked.method == "GET" or ours else refuses(403, "Cross-origin request blocked")
+
+    app.reply = reply
+    assert await app.script("DELETE", "/item") == 200
+    assert await app.script("DELETE", "/item") == 200
+    assert [asked.method for asked in app.seen] == ["DELETE"] * 3
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refuses(403, "Wrong password"),
+        refuses(400, '{"name": ["This field is required."]}', "application/json"),
+        refuses(401, "who are you?"),
+        refuses(409, "there already"),
+        refuses(422, "no"),
+        refuses(404, "no such item"),
+    ],
+)
+async def test_a_refusal_for_another_reason_teaches_nothing(app: Small, refusal: Reply) -> None:
+    app.reply = lambda asked: OK if asked.method == "GET" else refusal
+    await app.page()
+    for _ in range(3):
+        assert await app.script("POST", "/log-in", b"a=1") == refusal[0]
+    assert {asked.headers["host"] for asked in app.seen} == {app.outer}
+
+
+async def test_an_application_that_took_changes_is_told_the_same_though_it_refuses_one(app: Small) -> None:
+    app.reply = lambda asked: refuses(403) if asked.path == "/admin" else OK
+    assert await app.script("POST", "/save", b"a=1") == 200
+    assert await app.script("POST", "/admin", b"a=1") == 403
+    assert await app.script("POST", "/save", b"a=1") == 200
+    assert {asked.headers["host"] for asked in app.seen} == {app.outer}
+
+
+async def test_tools_teach_nothing(app: Small) -> None:
+    app.reply = lambda asked: refuses(403)
+    for _ in range(2):
+        assert (await app.made.ask("app.shop.svc", "/", "POST", page=False, body=b"x")).status == 403
+    assert {asked.headers["host"] for asked in app.seen} == {app.outer}
+
+
+async def test_who_refuses_forwarded_requests_gets_plain_ones(app: Small) -> None:
+    """The API server's own X-Forwarded-For arrives even so: Home Assistant has to be told of it."""
+    app.reply = lambda asked: refuses(400, "400: Bad Request") if "x-forwarded-host" in asked.headers else OK
+    for _ in range(2):
+        assert (await app.page())[0] == 200
+        assert app.seen[-1].headers["host"] == app.outer
+    known = len(app.seen)
+    assert await app.script("POST", "/auth", b"x") == 200
+    assert len(app.seen) == known + 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "allowed"),
+    [
+        (refuses(400, "<h1>Bad Request (400)</h1>", "text/html"), "localhost"),  # Django's ALLOWED_HOSTS
+        (refuses(403, "Blocked request. This host is not allowed."), "localhost"),  # Vite
+        (refuses(403, "Blocked hosts: app", "text/html"), "app.shop.svc.cluster.local"),  # Rails
+        (refuses(421, "Misdirected Request"), "localhost"),
+        (refuses(200, "Invalid Host header", "text/html"), "localhost"),  # webpack-dev-server up to 3
+    ],
+)
+async def test_lists_of_allowed_hosts(app: Small, refusal: Reply, allowed: str) -> None:
+    app.reply = lambda asked: OK if asked.headers["host"].partition(":")[0] == allowed else refusal
+    for _ in range(2):
+        status, _, body = await app.page()
+        assert (status, body) == (200, b"done")
+    known = len(app.seen)
+    await app.page()
+    assert len(app.seen) == known + 1

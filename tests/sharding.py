@@ -1,0 +1,71 @@
+"""In which order the tests run, and how pytest-xdist divides them among its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+_FAST = "tests/unit/"
+# Its tests need the application of their parameter only, and each application takes long.
+_APPLICATIONS = "tests/apps/test_apps.py"
+# Whatever takes a worker more than about 10 seconds. Those that wait stand between those that compute.
+LONG = (
+    "tests/integration/test_documents.py",
+    "tests/apps/test_apps.py[jupyterlab",
+    "tests/integration/cluster/test_lifecycle.py",
+    "tests/apps/test_apps.py[gradio",
+    "tests/browser/test_hostile_pages.py",
+    "tests/integration/door/test_like_kubectl_proxy.py",
+    "tests/apps/test_apps.py[node-red",
+    "tests/integration/cluster/test_reach.py",
+    "tests/browser/test_prefix_script.py",
+    "tests/integration/network/test_entering.py",
+    "tests/browser/test_dashboards.py",
+    "tests/apps/test_apps.py[streamlit",
+    "tests/integration/monitoring/test_scrapes_like_prometheus.py",
+    "tests/browser/test_portal.py",
+    "tests/integration/network/test_private.py",
+    "tests/apps/test_apps.py[django-admin",
+    "tests/integration/api/test_limits_of_work.py",
+    "tests/browser/test_log_explorer.py",
+    "tests/integration/cluster/test_loopback.py",
+    "tests/browser/test_prefix_applications.py",
+    "tests/integration/cluster/test_rewriting.py",
+    "tests/browser/test_prefix_policies.py",
+    "tests/integration/network/test_races.py",
+    "tests/integration/cluster/test_killed.py",
+    "tests/integration/services/test_kept_settings.py",
+    "tests/integration/cluster/test_command_line.py",
+    "tests/integration/api/test_podforward.py",
+    "tests/browser/test_portal_objects.py",
+    "tests/integration/network/test_serviceproxy.py",
+    "tests/integration/exposure/test_exposure.py",
+    "tests/integration/door/test_targets.py",
+)
+
+
+def unit_of(nodeid: str) -> str:
+    """Return what is run as a whole: the file of a test, for its fixtures; each application is a unit of its own."""
+    path, _, test = nodeid.partition("::")
+    if path == _APPLICATIONS:
+        # test_it_works[MODE-APPLICATION]
+        return f"{path}[{test.partition('-')[2]}".removesuffix("]")
+    return path
+
+
+def ordered_units(units: Iterable[str]) -> list[str]:
+    """Return units in the order in which they run.
+
+    The fast ones come first, for whoever waits for a failure. Then come the longest: were they last, one worker would
+    be at work for long when the others have ended.
+    """
+    long = {unit: place for place, unit in enumerate(LONG)}
+    return sorted(units, key=lambda unit: -1 if unit.startswith(_FAST) else long.get(unit, len(LONG)))
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Give each worker one unit of tests after another, in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)

@@ -1,0 +1,33 @@
+"""Syntax trees of source text, on every supported Python."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import gc
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect no garbage in the block.
+
+    CPython 3.11 raises SystemError while it makes a syntax tree if a finalizer makes one at the same time, which the
+    description of a traceback does (https://github.com/python/cpython/issues/106905).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def syntax_tree(source: str, feature_version: tuple[int, int] | None = None) -> ast.Module:
+    """Return the syntax tree of `source`; tests use this instead of `ast.parse`.
+
+    feature_version: the oldest Python whose syntax is accepted. Raises SyntaxError.
+    """
+    with without_collection():
+        return ast.parse(source, feature_version=feature_version)

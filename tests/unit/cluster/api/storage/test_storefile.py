@@ -1,0 +1,110 @@
+"""What the file of a store may hold without keeping the cluster from coming up."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.api.registry.storedshape import shape_fault
+from hatchway.cluster.api.storage import storefile
+from hatchway.cluster.api.storage.store import Store
+from hatchway.errors import HatchwayError
+
+META = {"namespace": "d", "uid": "u", "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z"}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file, commit what is done to it, and close it."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        yield connection
+
+
+def put(path: Path, resource: str, name: str, data: Any, namespace: Any = "d", revision: Any = 5) -> None:
+    with opened(path) as file:
+        file.execute("insert into objects values (?, ?, ?, ?, ?)", (resource, namespace, name, revision, data))
+
+
+def obj(name: str, **more: Any) -> bytes:
+    return json.dumps({"metadata": {**META, "name": name}, **more}).encode()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    storefile.load(tmp_path / "s", shape_fault).connection.close()
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize(
+    ("resource", "data", "why"),
+    [
+        ("configmaps", b"{no json", "it is no JSON"),
+        ("configmaps", b"\xff\xfe", "it is no JSON"),
+        ("configmaps", b"[" * 100_000, "it is no JSON"),
+        ("configmaps", 7, "it is no JSON"),
+        ("configmaps", b"[]", "no object with metadata"),
+        ("configmaps", b"{}", "no object with metadata"),
+        ("configmaps", obj("other"), "another name"),
+        ("configmaps", json.dumps({"metadata": {"name": "bad", "namespace": "d"}}).encode(), "has no uid"),
+        ("configmaps", obj("bad", data=[1]), "cannot be handled as a ConfigMap"),
+        ("pods", obj("bad"), "a Pod without spec"),
+        ("pods", obj("bad", spec={"containers": "x"}), "cannot be handled as a Pod"),
+        ("nodes", obj("bad"), "a Node is not in a namespace"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_set_aside(
+    path: Path, resource: str, data: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(path, resource, "bad", data)
+    put(path, "configmaps", "good", obj("good", data={"a": "b"}))
+    put(path, "widgets.example.com", "other", obj("other", spec=3))
+    store = Store.open(path, shape_fault)
+    assert store.get(resource, "d", "bad") is None
+    assert store.get("configmaps", "d", "good")
+    # Of a later release, maybe.
+    assert store.get("widgets.example.com", "d", "other")
+    assert f"{resource} d/bad" in caplog.text
+    assert why in caplog.text
+    store._connection.close()
+    with opened(path) as file:
+        [row] = file.execute("select resource, name, data from quarantine")
+    assert row == (resource, "bad", data)
+    caplog.clear()
+    Store.open(path, shape_fault)._connection.close()
+    assert not caplog.text
+
+
+def test_a_version_is_never_given_twice_whatever_the_counter_says(path: Path) -> None:
+    put(path, "configmaps", "new", obj("new"), revision=700)
+    with opened(path) as file:
+        file.execute("insert into meta values ('revision', 3)")
+    store = Store.open(path, shape_fault)
+    assert store.revision == 700
+    store._connection.close()
+
+
+def test_a_store_of_a_later_release_is_not_touched(path: Path) -> None:
+    with opened(path) as file:
+        file.execute("pragma user_version = 99")
+    with pytest.raises(HatchwayError, match="newer release"):
+        Store.open(path)
+
+
+def test_what_is_no_store_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"no database" * 1000)
+    with pytest.raises(HatchwayError, match="not a database") as failure:
+        Store.open(tmp_path / "junk")
+    assert "move the file away" in failure.value.hint
+    with opened(tmp_path / "other") as file:
+        file.execute("create table objects (a, b)")
+    with pytest.raises(HatchwayError, match="no such column"):
+        Store.open(tmp_path / "other")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(HatchwayError, match="unable to open"):
+        Store.open(tmp_path / "directory")

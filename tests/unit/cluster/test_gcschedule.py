@@ -1,0 +1,85 @@
+"""Garbage is collected when it suits, and nothing of it is lost sight of."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from hatchway.cluster import gcschedule
+from hatchway.cluster.gcschedule import GcSchedule
+
+
+class _Circle:
+    def __init__(self) -> None:
+        self.self = self
+
+
+async def _running(made: GcSchedule) -> asyncio.Task[None]:
+    task = asyncio.create_task(made.run())
+    await asyncio.sleep(0)
+    return task
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_everything_is_as_before_afterwards() -> None:
+    threshold = gc.get_threshold()
+    task = await _running(GcSchedule(lambda: False))
+    assert gc.get_threshold()[2] > 1000
+    assert gc.get_freeze_count() > 1000
+    await _end(task)
+    assert gc.get_threshold() == threshold
+    assert gc.get_freeze_count() == 0
+
+
+async def test_circles_that_were_set_aside_go_when_little_is_going_on() -> None:
+    circle = _Circle()
+    gone = weakref.ref(circle)
+    made = GcSchedule(lambda: False)
+    task = await _running(made)
+    del circle
+    gc.collect()
+    assert gone() is not None
+    made._everything_at = 0.0
+    made._tend(True)
+    assert gone() is None
+    await _end(task)
+
+
+async def test_a_large_request_is_waited_for_but_not_for_ever() -> None:
+    busy = True
+    made = GcSchedule(lambda: busy)
+    task = await _running(made)
+    before = gc.get_freeze_count()
+    kept = [_Circle() for _ in range((gcschedule._YOUNG + 1) * (gcschedule._MIDDLE + 1) * (gcschedule._DUE + 2))]
+    made._tend(False)
+    assert gc.get_freeze_count() - before < len(kept)
+    busy = False
+    made._tend(False)
+    assert gc.get_freeze_count() - before >= len(kept)
+    await _end(task)
+
+
+@pytest.mark.parametrize(("idle", "more"), [(True, gcschedule._MORE), (False, gcschedule._MOST)])
+async def test_what_was_set_aside_is_looked_at_again_when_there_is_much_of_it(idle: bool, more: float) -> None:
+    circle = _Circle()
+    gone = weakref.ref(circle)
+    made = GcSchedule(lambda: False)
+    task = await _running(made)
+    del circle
+    kept = [_Circle() for _ in range(int(made._left * more) + 1000)]
+    gc.collect()
+    gc.freeze()
+    made._aside = made._left + int(made._left * more) - 1
+    made._tend(idle)
+    assert gone() is not None
+    made._aside = made._left + len(kept)
+    made._tend(idle)
+    assert gone() is None
+    await _end(task)

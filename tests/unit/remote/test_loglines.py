@@ -1,0 +1,86 @@
+"""Lines of a log: cut anywhere, and each once however often its reading begins anew."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatchway.remote.loglines import PIECE, LineCutter, LogReader, parse_stamp
+
+
+def lines_of(data: bytes, reader: LogReader, cuts: list[int]) -> bytes:
+    out = b""
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for begin, end in itertools.pairwise(edges):
+        out += b"".join(piece for piece, _ in reader.feed(data[begin:end]))
+    return out + b"".join(piece for piece, _ in reader.end())
+
+
+TEXTS = st.binary(max_size=20).map(lambda text: text.replace(b"\n", b""))
+CUTS = st.lists(st.integers(0, 3000), max_size=4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), TEXTS), max_size=12), st.integers(0, 12), CUTS, CUTS)
+def test_after_a_break_every_line_comes_once(
+    log: list[tuple[int, bytes]], broken_at: int, first: list[int], second: list[int]
+) -> None:
+    """Times may be the same for several lines; the log is asked for again from the second of the last line."""
+    log = sorted(log, key=lambda line: line[0])
+    stamped = [b"2026-01-01T00:00:0%d.000000001Z %b\n" % line for line in log]
+    reader = LogReader(keep_stamps=False)
+    found = lines_of(b"".join(stamped[:broken_at]), reader, first)
+    since = log[:broken_at][-1][0] if log[:broken_at] else 0
+    reader.restart()
+    again = [line for line, (second_of, _) in zip(stamped, log, strict=True) if second_of >= since]
+    found += lines_of(b"".join(again), reader, second)
+    assert found == b"".join(text + b"\n" for _, text in log)
+
+
+def test_a_line_that_broke_off_comes_whole() -> None:
+    reader = LogReader(keep_stamps=False)
+    whole = b"2026-01-01T00:00:01Z one\n2026-01-01T00:00:02Z two\n"
+    assert b"".join(piece for piece, _ in reader.feed(whole[:-6])) == b"one\n"
+    assert reader.last_stamp == "2026-01-01T00:00:01Z"
+    reader.restart()
+    assert lines_of(whole, reader, []) == b"two\n"
+
+
+def test_times_are_kept_when_they_are_asked_for() -> None:
+    line = b"2026-01-01T00:00:01.5+02:00 x\n"
+    assert lines_of(line, LogReader(keep_stamps=True), []) == line
+
+
+def test_a_line_without_an_end_is_handed_on_in_pieces() -> None:
+    reader = LogReader(keep_stamps=False)
+    long = b"x" * (3 * PIECE)
+    data = b"2026-01-01T00:00:01Z " + long + b"\nno time\n"
+    found = [piece for start in range(0, len(data), 1000) for piece in reader.feed(data[start : start + 1000])]
+    assert b"".join(piece for piece, _ in found) == long + b"\nno time\n"
+    assert sum(begins for _, begins in found) == 2
+    assert max(len(piece) for piece, _ in found) < PIECE + 2000
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_lines_are_cut_wherever_they_arrive(data: bytes, cut: int) -> None:
+    cutter = LineCutter()
+    found = [*cutter.feed(data[:cut]), *cutter.feed(data[cut:])]
+    assert b"".join(found) + cutter.end() == data
+    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in found)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "found"),
+    [
+        (b"1970-01-01T00:00:01Z", 1_000_000_000),
+        (b"1970-01-01T00:00:01.5Z", 1_500_000_000),
+        (b"1970-01-01T02:00:01.000000001+02:00", 1_000_000_001),
+        (b"1970-01-01T00:00:01", None),
+        (b"2026-13-01T00:00:01Z", None),
+        (b"failed to open log file", None),
+    ],
+)
+def test_stamps(stamp: bytes, found: int | None) -> None:
+    assert parse_stamp(stamp) == found

@@ -1,0 +1,161 @@
+"""What the documents name is there: files, sections, commands and their options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from hatchway.cli.app import app
+from hatchway.cluster.api.registry.types import ROWS
+from hatchway.cluster.node.images import SHIPPED
+
+_ROOT = Path(__file__).parents[2]
+_DOCUMENTS = [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+_FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+_COMMAND = re.compile(r"\bhatchway ([a-z]+)((?: [^`|;&()\n#]*)?)")
+# Options of other programs that the documents name on their own.
+_OTHERS_OPTIONS = {
+    "--cpu-percent",
+    "--previous",
+    "--server-side",
+    "--delete",
+    "--cacert",
+    "--all-apps",
+    "--allowed-unsafe-sysctls",
+}
+# Messages of other programs in the tables of symptoms.
+_OTHERS_MESSAGES = re.compile(
+    r"Name or service not known|\[Errno -2\]|unable to resolve host address|java\.net|getaddrinfo|command not found"
+    r"|connection to the server|doesn't have a resource type|Server-side apply|EXTERNAL-IP|<pending>"
+    r"|curl: |-certificate|malformed HTTP|EOF|ws://|SSL"
+    r"|Operation not permitted|Read-only file system|Forbidden"
+)
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def anchors_of(path: Path) -> set[str]:
+    found: dict[str, int] = {}
+    for heading in _HEADING.findall(_FENCED.sub("", path.read_text())):
+        anchor = anchor_of(heading)
+        found[anchor] = found.get(anchor, -1) + 1
+        if found[anchor]:
+            found[f"{anchor}-{found[anchor]}"] = 0
+    return set(found)
+
+
+def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the command and the options of each `hatchway ...` in code: blocks, and spans between backquotes."""
+    blocks = [match[0].replace("\\\n", " ") for match in _FENCED.finditer(text)]
+    spans = re.findall(r"`([^`]+)`", _FENCED.sub("", text).replace("\n", " "))
+    for code in (*blocks, *spans):
+        for name, rest in _COMMAND.findall(code):
+            try:
+                words = shlex.split(rest)
+            except ValueError:
+                words = rest.split()
+            # What follows belongs to another command.
+            for stop in ("--", "--exec"):
+                words = words[: words.index(stop) + 1] if stop in words else words
+            options = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
+            # `-it` is two of them.
+            yield name, [one for option in options for one in _apart(option)]
+
+
+def _apart(option: str) -> list[str]:
+    return [f"-{letter}" for letter in option[1:]] if re.fullmatch(r"-[a-zA-Z]{2,}", option) else [option]
+
+
+def options_of(command: click.Command) -> set[str]:
+    context = click.Context(command)
+    return {name for found in command.get_params(context) for name in (*found.opts, *found.secondary_opts)}
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    broken = []
+    for link in _LINK.findall(_FENCED.sub("", document.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        if not path.exists() or (anchor and anchor not in anchors_of(path)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_exist(document: Path) -> None:
+    context = click.Context(app)
+    wrong = []
+    for name, options in commands_in(document.read_text()):
+        command = app.get_command(context, name)
+        if command is None:
+            wrong.append(f"hatchway {name}")
+            continue
+        known = options_of(command)
+        wrong += [f"hatchway {name} {option}" for option in options if option not in known]
+    assert not wrong
+
+
+def test_every_document_is_reachable_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in _LINK.findall((_ROOT / "README.md").read_text())}
+    assert {str(path.relative_to(_ROOT)) for path in _DOCUMENTS} - {"README.md"} <= linked
+
+
+def test_every_command_is_named_in_the_readme() -> None:
+    named = {name for name, _ in commands_in((_ROOT / "README.md").read_text())}
+    assert set(app.list_commands(click.Context(app))) <= named | {"version"}
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+def test_options_that_stand_alone_exist(document: Path) -> None:
+    known = {name for command in _commands() for name in options_of(command)}
+    text = _FENCED.sub("", document.read_text()).replace("\n", " ")
+    named = {span.split()[0].partition("=")[0] for span in re.findall(r"`(--[a-z][^`]*)`", text)}
+    assert not {name.partition("/")[0] for name in named} - known - _OTHERS_OPTIONS
+
+
+def _commands() -> list[click.Command]:
+    context = click.Context(app)
+    return [found for name in app.list_commands(context) if (found := app.get_command(context, name))]
+
+
+def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
+    sources = [path.read_text() for path in (_ROOT / "src").rglob("*.py")]
+    sources += [(_ROOT / "scripts" / name).read_text() for name in ("setup", "up")]
+    # Adjacent literals are one text.
+    source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))
+    unknown = []
+    for line in (_ROOT / "docs/troubleshooting.md").read_text().splitlines():
+        if not (row := re.match(r"\| (.+?) \| ", line)) or row[1] == "you see":
+            continue
+        for message in re.findall(r"`([^`]+)`", row[1]):
+            # Names, numbers and what the system says are put in when it is printed: one literal piece must be there.
+            pieces = re.split(r"\.\.\.|: |\d{4,5}|[\"'\\]|\(sysctl.*", message)
+            known = any(piece.strip() in source for piece in pieces if len(piece.strip()) > 8)
+            if not known and not _OTHERS_MESSAGES.search(message):
+                unknown.append(message)
+    assert not unknown, unknown
+
+
+def test_the_readme_names_the_images_and_types_that_there_are() -> None:
+    text = (_ROOT / "README.md").read_text()
+    assert set(re.findall(r"`(hatchway/[a-z-]+)`", text)) == set(SHIPPED)
+    types = re.search(r"^- Types: (.*?)\. No others", text, re.DOTALL | re.MULTILINE)
+    assert types is not None
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+)+(?:APIService)?\b|\bAPIService\b", types[1])) - {"RBAC"}
+    # "the reviews" are questions, not objects.
+    served = {row.kind for row in ROWS if not row.kind.endswith("Review")}
+    assert named == served
