@@ -24,7 +24,7 @@ import pytest
 
 from hatchway.cluster.api.work import MAX_OBJECT, MAX_VALUES
 from hatchway.cluster.gcschedule import GcSchedule
-from tests.integration.api.loopgap import Gap, slowness, watched
+from tests.integration.api.loopgap import Gap, others_set_aside, slowness, watched
 from tests.integration.api.shapes import MERGE, Shape, mutated, shapes
 from tests.integration.api.world import World, world
 
@@ -36,6 +36,12 @@ _SEED = int(os.environ.get("HATCHWAY_FUZZ_SEED", "1"))
 _LIMIT = 0.05
 _TRIES = 3
 _MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+@pytest.fixture(autouse=True)
+def objects_of_other_tests_set_aside() -> Iterator[None]:
+    with others_set_aside():
+        yield
 
 
 @asynccontextmanager
@@ -100,33 +106,46 @@ async def test_no_request_holds_the_loop() -> None:
 
 
 async def test_many_long_lists_at_once_do_not_hold_the_loop() -> None:
+    accepts = ("application/json", "application/json;as=Table;g=meta.k8s.io;v=v1", "application/yaml")
     async with large_world() as made, watched() as gap:
-        accepts = ("application/json", "application/json;as=Table;g=meta.k8s.io;v=v1", "application/yaml")
-        gap.reset()
-        replies = await asyncio.gather(
-            *(made.send("GET", _MAPS, headers={"accept": accepts[index % 3]}) for index in range(12))
-        )
-        assert {reply.status for reply in replies} == {200}
-        assert gap.worst < _LIMIT * slowness()
+
+        async def lists() -> None:
+            replies = await asyncio.gather(
+                *(made.send("GET", _MAPS, headers={"accept": accepts[index % 3]}) for index in range(12))
+            )
+            assert {reply.status for reply in replies} == {200}
+
+        limit = _LIMIT * slowness()
+        assert await gap.least(lists, limit) < limit
 
 
 @pytest.mark.parametrize("target", ["/openapi/v2", "/openapi/v3/api/v1", "/openapi/v3/api/v1?pretty=1"])
 async def test_the_description_of_the_api_does_not_hold_the_loop(target: str) -> None:
     protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-    async with large_world(1) as made, watched() as gap:
-        for accept in ("application/json", protobuf, "application/yaml"):
-            gap.reset()
-            assert (await made.send("GET", target, headers={"accept": accept})).status in (200, 406)
-            assert gap.worst < _LIMIT * slowness(), accept
+    for accept in ("application/json", protobuf, "application/yaml"):
+        least = float("inf")
+        # A world of its own each time: the second answer is the first one's, kept.
+        for _ in range(_TRIES):
+            async with large_world(1) as made, watched() as gap:
+                gap.reset()
+                assert (await made.send("GET", target, headers={"accept": accept})).status in (200, 406)
+                least = min(least, gap.worst)
+                limit = _LIMIT * slowness()
+            if least < limit:
+                break
+        assert least < limit, accept
 
 
 async def test_a_watch_of_many_objects_does_not_hold_the_loop() -> None:
     async with large_world(600) as made, watched() as gap:
-        gap.reset()
-        async with made.watch(f"{_MAPS}?watch=true") as events:
-            found = [await asyncio.wait_for(events.get(), 20) for _ in range(600)]
-        assert {one["type"] for one in found} == {"ADDED"}
-        assert gap.worst < _LIMIT * slowness()
+
+        async def watch() -> None:
+            async with made.watch(f"{_MAPS}?watch=true") as events:
+                found = [await asyncio.wait_for(events.get(), 20) for _ in range(600)]
+            assert {one["type"] for one in found} == {"ADDED"}
+
+        limit = _LIMIT * slowness()
+        assert await gap.least(watch, limit) < limit
 
 
 _GROWING = (
@@ -141,16 +160,6 @@ async def _cost(made: World, shape: Shape) -> float:
     return time.process_time() - began
 
 
-@pytest.fixture
-def others_set_aside() -> Iterator[None]:
-    """Keep the objects of other tests out of collections of garbage, whose time would count as the requests'."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("others_set_aside")
 async def test_time_grows_no_faster_than_the_request() -> None:
     few, many = 20_000, 100_000
     small = {one.name: one for one in shapes(few)}
