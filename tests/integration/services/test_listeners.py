@@ -132,9 +132,14 @@ async def test_a_paused_client_that_ends_costs_no_processor_time() -> None:
                 full += 1
             await asyncio.sleep(0)
         sock.close()
-        before = time.process_time()
-        await asyncio.sleep(0.3)
-        assert time.process_time() - before < 0.2
+        # A loop that turns for nothing does so all the time; something else in this process may take some of it once.
+        for _ in range(5):
+            before = time.process_time()
+            await asyncio.sleep(0.3)
+            spent = time.process_time() - before
+            if spent < 0.2:
+                break
+        assert spent < 0.2
         release.set()
         async with asyncio.timeout(20):
             while listener.busy:
