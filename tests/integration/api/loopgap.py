@@ -49,7 +49,6 @@ class Gap:
     def reset(self) -> None:
         self.worst, self._last = 0.0, time.process_time()
 
-
     async def least(self, act: Callable[[], Awaitable[None]], limit: float, tries: int = 5) -> float:
         """Do something until it holds the loop for less than a time.
 
