@@ -19,7 +19,7 @@ from hatchway.cluster.api.connect.podstreams import (
     forward_location,
 )
 from hatchway.cluster.api.connect.proxyverb import ProxyVerb, rewriting_of
-from hatchway.cluster.api.registry.printers import autoscaling, batch, ingresses, network, others, pods, workloads
+from hatchway.cluster.api.registry.printers import autoscaling, batch, ingresses, network, others, pods, storage, workloads
 from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
 from hatchway.cluster.api.registry.strategies.access import RoleBindingStrategy, RoleStrategy
 from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrategy
@@ -28,6 +28,12 @@ from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_
 from hatchway.cluster.api.registry.strategies.base import Strategy
 from hatchway.cluster.api.registry.strategies.coordination import LeaseStrategy
 from hatchway.cluster.api.registry.strategies.cronjobs import CronJobStrategy
+from hatchway.cluster.api.registry.strategies.csi import (
+    CSIDriverStrategy,
+    CSINodeStrategy,
+    CSIStorageCapacityStrategy,
+    VolumeAttachmentStrategy,
+)
 from hatchway.cluster.api.registry.strategies.customresourcedefinitions import CustomResourceDefinitionStrategy
 from hatchway.cluster.api.registry.strategies.daemonsets import DaemonSetStrategy
 from hatchway.cluster.api.registry.strategies.data import ConfigMapStrategy, SecretStrategy, ServiceAccountStrategy
@@ -39,9 +45,12 @@ from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
 from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
+from hatchway.cluster.api.registry.strategies.persistentvolumeclaims import PersistentVolumeClaimStrategy
+from hatchway.cluster.api.registry.strategies.persistentvolumes import PersistentVolumeStrategy
 from hatchway.cluster.api.registry.strategies.pods import PodStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
+from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy
 from hatchway.cluster.api.registry.strategies.workloads import (
     DeploymentStrategy,
     ReplicaSetStrategy,
@@ -80,7 +89,7 @@ def _stream(
     return Subresource(name, _CONNECT_VERBS, kind, connect=Connect(make, also_verb="create"))
 
 
-_RBAC = "rbac.authorization.k8s.io"
+_RBAC, _STORAGE = "rbac.authorization.k8s.io", "storage.k8s.io"
 
 
 def _review(group: str, plural: str, kind: str, namespaced: bool = False) -> Resource:
@@ -104,6 +113,14 @@ ROWS: tuple[Resource, ...] = (
         # An upgrade of nodes/proxy reaches a kubelet, which runs commands, so the right to `get` is not enough.
         subresources=(_proxy("NodeProxyOptions", "create"), _status),
         strategy=NodeStrategy(), printer=others.NODE,
+    ),
+    Resource(
+        "", "v1", "persistentvolumeclaims", "persistentvolumeclaim", "PersistentVolumeClaim", True, ("pvc",),
+        subresources=(_status,), strategy=PersistentVolumeClaimStrategy(), printer=storage.PERSISTENT_VOLUME_CLAIM,
+    ),
+    Resource(
+        "", "v1", "persistentvolumes", "persistentvolume", "PersistentVolume", False, ("pv",),
+        subresources=(_status,), strategy=PersistentVolumeStrategy(), printer=storage.PERSISTENT_VOLUME,
     ),
     Resource(
         "", "v1", "pods", "pod", "Pod", True, ("po",), ("all",),
@@ -215,6 +232,18 @@ ROWS: tuple[Resource, ...] = (
     Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True,
              strategy=RoleBindingStrategy(), printer=others.BINDING),
     Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
+    Resource(_STORAGE, "v1", "csidrivers", "csidriver", "CSIDriver", False,
+             strategy=CSIDriverStrategy(), printer=storage.CSI_DRIVER),
+    Resource(_STORAGE, "v1", "csinodes", "csinode", "CSINode", False,
+             strategy=CSINodeStrategy(), printer=storage.CSI_NODE),
+    Resource(_STORAGE, "v1", "csistoragecapacities", "csistoragecapacity", "CSIStorageCapacity", True,
+             strategy=CSIStorageCapacityStrategy(), printer=storage.CSI_STORAGE_CAPACITY),
+    Resource(_STORAGE, "v1", "storageclasses", "storageclass", "StorageClass", False, ("sc",),
+             strategy=StorageClassStrategy(), printer=storage.STORAGE_CLASS),
+    Resource(
+        _STORAGE, "v1", "volumeattachments", "volumeattachment", "VolumeAttachment", False,
+        subresources=(_status,), strategy=VolumeAttachmentStrategy(), printer=storage.VOLUME_ATTACHMENT,
+    ),
 )  # fmt: skip
 
 

@@ -248,6 +248,34 @@ def _stateful_set(stateful_set: Json) -> None:
     for field in ("whenDeleted", "whenScaled"):
         if not retention.get(field):
             retention[field] = "Retain"
+    for template in spec.get("volumeClaimTemplates", ()):
+        # Older clients need both (`pkg/apis/apps/v1/conversion.go`).
+        template["apiVersion"], template["kind"] = "v1", "PersistentVolumeClaim"
+        _claim(template)
+
+
+def _claim(claim: Json) -> None:
+    status = claim.setdefault("status", {})
+    if not status.get("phase"):
+        status["phase"] = "Pending"
+
+
+def _volume_object(volume: Json) -> None:
+    status = volume.setdefault("status", {})
+    if not status.get("phase"):
+        status["phase"] = "Pending"
+    volume["spec"].setdefault("persistentVolumeReclaimPolicy", "Retain")
+    volume["spec"].setdefault("volumeMode", "Filesystem")
+
+
+def _csi_driver(driver: Json) -> None:
+    spec = driver["spec"]
+    spec.setdefault("attachRequired", True)
+    for field in ("podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"):
+        spec.setdefault(field, False)
+    spec.setdefault("fsGroupPolicy", "ReadWriteOnceWithFSType")
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
 
 
 def _job(job: Json) -> None:
@@ -282,6 +310,8 @@ KINDS: dict[str, Callable[[Json], None]] = {
     "core.v1.Service": _service,
     "core.v1.Namespace": _namespace,
     "core.v1.Node": _node,
+    "core.v1.PersistentVolume": _volume_object,
+    "core.v1.PersistentVolumeClaim": _claim,
     "core.v1.ReplicationController": _replication_controller,
     "core.v1.Secret": _set(type="Opaque"),
     "apps.v1.Deployment": _deployment,
@@ -290,6 +320,8 @@ KINDS: dict[str, Callable[[Json], None]] = {
     "apps.v1.StatefulSet": _stateful_set,
     "batch.v1.CronJob": lambda obj: _CRON_JOB(obj["spec"]),
     "batch.v1.Job": _job,
+    "storage.v1.StorageClass": _set(reclaimPolicy="Delete", volumeBindingMode="Immediate"),
+    "storage.v1.CSIDriver": _csi_driver,
     "rbac.v1.RoleBinding": _binding,
     "rbac.v1.ClusterRoleBinding": _binding,
 }

@@ -52,11 +52,7 @@ def validate_affinity(affinity: Spec, at: str, causes: list[Cause]) -> None:
     node = affinity.get("nodeAffinity") or {}
     required = node.get(_REQUIRED)
     if required is not None:
-        here = f"{at}.nodeAffinity.{_REQUIRED}.nodeSelectorTerms"
-        if not required.get("nodeSelectorTerms"):
-            causes.append(v.required(here, "must have at least one node selector term"))
-        for index, term in enumerate(required.get("nodeSelectorTerms") or ()):
-            _validate_term(term, f"{here}[{index}]", causes, values=True)
+        validate_node_selector(required, f"{at}.nodeAffinity.{_REQUIRED}", causes)
     for index, weighted in enumerate(node.get(_PREFERRED) or ()):
         here = f"{at}.nodeAffinity.{_PREFERRED}[{index}]"
         _validate_weight(weighted, here, causes)
@@ -69,6 +65,15 @@ def validate_affinity(affinity: Spec, at: str, causes: list[Cause]) -> None:
             here = f"{at}.{kind}.{_PREFERRED}[{index}]"
             _validate_weight(weighted, here, causes)
             _validate_pod_term(weighted.get("podAffinityTerm") or {}, f"{here}.podAffinityTerm", causes)
+
+
+def validate_node_selector(selector: Spec, at: str, causes: list[Cause]) -> None:
+    """Add to `causes` what is wrong with a NodeSelector (`ValidateNodeSelector`). at: its path."""
+    here = f"{at}.nodeSelectorTerms"
+    if not selector.get("nodeSelectorTerms"):
+        causes.append(v.required(here, "must have at least one node selector term"))
+    for index, term in enumerate(selector.get("nodeSelectorTerms") or ()):
+        _validate_term(term, f"{here}[{index}]", causes, values=True)
 
 
 def _validate_weight(weighted: Spec, at: str, causes: list[Cause]) -> None:

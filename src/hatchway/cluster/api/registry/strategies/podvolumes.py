@@ -6,6 +6,7 @@ from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.schema import quantity_value
+from hatchway.cluster.api.registry.strategies.claimspec import validate_claim_spec
 from hatchway.errors import Cause
 
 Spec = dict[str, Any]
@@ -69,14 +70,14 @@ def _validate_source(volume: Spec, at: str, causes: list[Cause]) -> None:
             _validate_item(item, f"{at}.{key}.items[{index}]", causes)
     host = volume.get("hostPath")
     if host is not None:
-        path = host.get("path", "")
-        if not path:
-            causes.append(v.required(f"{at}.hostPath.path"))
-        elif ".." in path.split("/"):
-            causes.append(v.invalid(f"{at}.hostPath.path", path, "must not contain '..'"))
-        kind = host.get("type")
-        if kind is not None and kind not in _HOST_PATH_TYPES:
-            causes.append(v.not_supported(f"{at}.hostPath.type", kind, _HOST_PATH_TYPES))
+        validate_host_path(host, f"{at}.hostPath", causes)
+    ephemeral = volume.get("ephemeral")
+    if ephemeral is not None:
+        template = ephemeral.get("volumeClaimTemplate")
+        if template is None:
+            causes.append(v.required(f"{at}.ephemeral.volumeClaimTemplate"))
+        else:
+            _validate_claim_template(template, f"{at}.ephemeral.volumeClaimTemplate", causes)
     limit = (volume.get("emptyDir") or {}).get("sizeLimit")
     if limit is not None and quantity_value(limit) < 0:
         text = "SizeLimit field must be a valid resource quantity"
@@ -95,6 +96,30 @@ def _validate_source(volume: Spec, at: str, causes: list[Cause]) -> None:
                 causes.append(v.required(f"{at}.nfs.{key}"))
         if not server.get("path", "").startswith("/"):
             causes.append(v.invalid(f"{at}.nfs.path", server.get("path", ""), "must be an absolute path"))
+
+
+def validate_host_path(host: Spec, at: str, causes: list[Cause]) -> None:
+    """Add to `causes` what is wrong with a hostPath source, of a pod or of a PersistentVolume. at: its path."""
+    path = host.get("path", "")
+    if not path:
+        causes.append(v.required(f"{at}.path"))
+    elif ".." in path.split("/"):
+        causes.append(v.invalid(f"{at}.path", path, "must not contain '..'"))
+    kind = host.get("type")
+    if kind is not None and kind not in _HOST_PATH_TYPES:
+        causes.append(v.not_supported(f"{at}.type", kind, _HOST_PATH_TYPES))
+
+
+def _validate_claim_template(template: Spec, at: str, causes: list[Cause]) -> None:
+    """Check the template of a generic ephemeral volume (`ValidatePersistentVolumeClaimTemplate`)."""
+    metadata = template.get("metadata") or {}
+    causes += v.labels(metadata.get("labels"), f"{at}.metadata.labels")
+    for key in metadata.get("annotations") or ():
+        causes += v.each(f"{at}.metadata.annotations", key, v.qualified_name(key.lower()))
+    for key in sorted(metadata.keys() - {"labels", "annotations"}):
+        if metadata[key] is not None:
+            causes.append(v.forbidden(f"{at}.metadata.{key}", "may not be set on a claim template"))
+    causes += validate_claim_spec(template.get("spec") or {}, f"{at}.spec")
 
 
 def _validate_mode(mode: int | None, at: str, causes: list[Cause]) -> None:

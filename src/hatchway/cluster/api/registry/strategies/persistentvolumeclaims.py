@@ -1,0 +1,124 @@
+"""PersistentVolumeClaims: admission, permitted changes (`pkg/registry/core/persistentvolumeclaim/strategy.go`).
+
+Admission is what the plugins DefaultStorageClass, StorageObjectInUseProtection and PersistentVolumeClaimResize do
+(`plugin/pkg/admission/storage`).
+"""
+
+from __future__ import annotations
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.schema import quantity_value
+from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, keep
+from hatchway.cluster.api.registry.strategies.claimspec import validate_claim_spec
+from hatchway.cluster.api.registry.strategies.storageclasses import STORAGE_CLASSES, default_class
+from hatchway.errors import Cause, forbidden
+from hatchway.kube.api import Object
+
+PROTECTION = "kubernetes.io/pvc-protection"
+CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+_IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+_NO_RESIZE = (
+    "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+)
+
+
+class PersistentVolumeClaimStrategy(Strategy):
+    """PersistentVolumeClaims."""
+
+    requires_spec = True
+
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        """Let `dataSource` and `dataSourceRef` say the same (`NormalizeDataSources`)."""
+        spec = obj["spec"]
+        source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+        if source is not None and reference is None:
+            spec["dataSourceRef"] = dict(source)
+        elif reference is not None and source is None and not reference.get("namespace"):
+            spec["dataSource"] = dict(reference)
+
+    async def before_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Set the default class (`plugin/pkg/admission/storage/storageclass/setdefault`)."""
+        spec = obj.get("spec")
+        annotations = obj["metadata"].get("annotations") or {}
+        if not isinstance(spec, dict) or spec.get("storageClassName") is not None or CLASS_ANNOTATION in annotations:
+            return
+        found = default_class(ctx.store.list(STORAGE_CLASSES))
+        if found is not None:
+            spec["storageClassName"] = found["metadata"]["name"]
+
+    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
+        """Protect a new claim from deletion while pods use it; refuse to resize one whose class does not allow it."""
+        if old is None:
+            finalizers = obj["metadata"].setdefault("finalizers", [])
+            if PROTECTION not in finalizers:
+                finalizers.append(PROTECTION)
+            return
+        if (old.get("status") or {}).get("phase") != "Bound" or storage_of(obj) <= storage_of(old):
+            return
+        name = old["spec"].get("storageClassName")
+        found = ctx.store.latest(STORAGE_CLASSES, "", name) if name else None
+        if found is None or not found.get("allowVolumeExpansion"):
+            raise forbidden("persistentvolumeclaims", obj["metadata"]["name"], _NO_RESIZE)
+
+    def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Make the claim Pending."""
+        obj["status"] = {"phase": "Pending"}
+
+    def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Keep the status."""
+        keep(obj, old, "status")
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return the errors in a claim."""
+        return validate_claim_spec(obj["spec"], "spec")
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in a change: a volume may be set once, and a bound claim may request more."""
+        causes = self.validate(obj)
+        spec, former = dict(obj["spec"]), dict(old["spec"])
+        if not former.get("volumeName"):
+            spec.pop("volumeName", None)
+            former.pop("volumeName", None)
+        bound = (old.get("status") or {}).get("phase") == "Bound"
+        if bound:
+            for one in (spec, former):
+                resources = dict(one.get("resources") or {})
+                requests = dict(resources.pop("requests", None) or {})
+                requests.pop("storage", None)
+                one["resources"] = {**resources, "requests": requests}
+                one.pop("volumeAttributesClassName", None)
+        changed = sorted(key for key in {*spec, *former} if spec.get(key) != former.get(key))
+        if changed:
+            causes.append(v.forbidden("spec", f"{_IMMUTABLE}\n(changed: {', '.join(changed)})"))
+        size, before = storage_of(obj), storage_of(old)
+        if size < before:
+            capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage")
+            if capacity is None or size <= quantity_value(capacity):
+                at = "spec.resources.requests.storage"
+                causes.append(v.forbidden(at, "field can not be less than status.capacity"))
+        annotation = (obj["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION)
+        if annotation != (old["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION):
+            at = f"metadata.annotations.{CLASS_ANNOTATION}"
+            causes.append(v.invalid(at, annotation or "", "field is immutable"))
+        return causes
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in the capacity."""
+        causes = []
+        status = obj.get("status") or {}
+        for name, value in (status.get("capacity") or {}).items():
+            if quantity_value(value) < 0:
+                causes.append(v.invalid(f"status.capacity[{name}]", str(value), "must be greater than or equal to 0"))
+        for name, value in (status.get("allocatedResources") or {}).items():
+            at = f"status.allocatedResources[{name}]"
+            if name != "storage":
+                causes.append(v.not_supported("status.allocatedResources", name, ("storage",)))
+            elif quantity_value(value) < 0:
+                causes.append(v.invalid(at, str(value), "must be greater than or equal to 0"))
+        return causes
+
+
+def storage_of(claim: Object) -> float:
+    """Return how many bytes a claim requests; 0.0 when it does not say."""
+    found = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
+    return float(quantity_value(found)) if found is not None else 0.0

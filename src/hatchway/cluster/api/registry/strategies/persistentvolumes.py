@@ -1,0 +1,130 @@
+"""PersistentVolumes: validation, permitted changes (`pkg/registry/core/persistentvolume/strategy.go`)."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.schema import load
+from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, keep
+from hatchway.cluster.api.registry.strategies.claimspec import access_modes, positive_quantity, volume_mode
+from hatchway.cluster.api.registry.strategies.podplacement import validate_node_selector
+from hatchway.cluster.api.registry.strategies.podvolumes import validate_host_path
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+Json = dict[str, Any]
+
+PROTECTION = "kubernetes.io/pv-protection"
+_POLICIES = ("Delete", "Recycle", "Retain")
+# The fields of the spec that are not the volume's source.
+_COMMON = frozenset(
+    (
+        "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
+        "storageClassName", "volumeAttributesClassName", "volumeMode",
+    )
+)  # fmt: skip
+
+
+class PersistentVolumeStrategy(Strategy):
+    """PersistentVolumes."""
+
+    requires_spec = True
+
+    def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
+        """Make the volume Pending, and protect it from deletion while it is bound (StorageObjectInUseProtection)."""
+        obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": ctx.now}
+        finalizers = obj["metadata"].setdefault("finalizers", [])
+        if PROTECTION not in finalizers:
+            finalizers.append(PROTECTION)
+
+    def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Keep the status."""
+        keep(obj, old, "status")
+
+    def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Note when the phase changes."""
+        super().prepare_status(ctx, obj, old)
+        status, former = obj.setdefault("status", {}), old.get("status") or {}
+        if status.get("phase") == former.get("phase"):
+            keep(status, former, "lastPhaseTransitionTime")
+        elif status.get("lastPhaseTransitionTime") == former.get("lastPhaseTransitionTime"):
+            status["lastPhaseTransitionTime"] = ctx.now
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return the errors in a volume."""
+        return validate_volume_spec(obj["spec"], "spec")
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in a change: the source, the mode and a node affinity stay."""
+        causes = self.validate(obj)
+        spec, former = obj["spec"], old["spec"]
+        sources = [{key: value for key, value in one.items() if key not in _COMMON} for one in (spec, former)]
+        if sources[0] != sources[1]:
+            text = "spec.persistentvolumesource is immutable after creation"
+            causes.append(v.forbidden("spec.persistentvolumesource", text))
+        causes += v.immutable(spec.get("volumeMode"), former.get("volumeMode"), "volumeMode")
+        if former.get("nodeAffinity") is not None:
+            causes += v.immutable(spec.get("nodeAffinity"), former["nodeAffinity"], "nodeAffinity")
+        return causes
+
+
+def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
+    """Return everything that is wrong with the spec of a volume (`ValidatePersistentVolumeSpec`). at: its path."""
+    modes = spec.get("accessModes") or []
+    causes = [] if modes else [v.required(f"{at}.accessModes")]
+    causes += access_modes(modes, f"{at}.accessModes")
+    capacity = spec.get("capacity") or {}
+    if not capacity:
+        causes.append(v.required(f"{at}.capacity"))
+    if "storage" not in capacity or len(capacity) > 1:
+        causes.append(v.not_supported(f"{at}.capacity", capacity, ("storage",)))
+    for name, amount in capacity.items():
+        causes += positive_quantity(amount, f"{at}.capacity[{name}]")
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    if policy and policy not in _POLICIES:
+        causes.append(v.not_supported(f"{at}.persistentVolumeReclaimPolicy", policy, _POLICIES))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        if affinity.get("required") is None:
+            causes.append(v.required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
+        else:
+            validate_node_selector(affinity["required"], f"{at}.nodeAffinity.required", causes)
+    causes += _source(spec, at)
+    if name := spec.get("storageClassName"):
+        causes += v.each(f"{at}.storageClassName", name, v.dns1123_subdomain(name))
+    return causes + volume_mode(spec.get("volumeMode"), f"{at}.volumeMode")
+
+
+def _source(spec: Json, at: str) -> list[Cause]:
+    order = list(load().definitions["core.v1.PersistentVolumeSpec"].fields)
+    found = [key for key in order if key not in _COMMON and spec.get(key) is not None]
+    causes = [v.forbidden(f"{at}.{key}", "may not specify more than 1 volume type") for key in found[1:]]
+    if not found:
+        return [v.required(at, "must specify a volume type")]
+    kind = found[0]
+    source = spec[kind]
+    if kind == "hostPath":
+        validate_host_path(source, f"{at}.hostPath", causes)
+        if posixpath.normpath(source.get("path") or ".") == "/" and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+            text = "may not be 'recycle' for a hostPath mount of '/'"
+            causes.append(v.forbidden(f"{at}.persistentVolumeReclaimPolicy", text))
+    elif kind == "local":
+        path = source.get("path") or ""
+        if not path:
+            causes.append(v.required(f"{at}.local.path"))
+        elif ".." in path.split("/"):
+            causes.append(v.invalid(f"{at}.local.path", path, "must not contain '..'"))
+        if ((spec.get("nodeAffinity") or {}).get("required")) is None:
+            causes.append(v.required(f"{at}.nodeAffinity", "Local volume requires node affinity"))
+    elif kind == "nfs":
+        causes += [v.required(f"{at}.nfs.{key}") for key in ("server", "path") if not source.get(key)]
+        if not (source.get("path") or "").startswith("/"):
+            causes.append(v.invalid(f"{at}.nfs.path", source.get("path") or "", "must be an absolute path"))
+    elif kind == "csi":
+        if not source.get("driver"):
+            causes.append(v.required(f"{at}.csi.driver"))
+        if not source.get("volumeHandle"):
+            causes.append(v.required(f"{at}.csi.volumeHandle"))
+    return causes

@@ -1,0 +1,84 @@
+"""StorageClasses (storage.k8s.io/v1): validation, and which class is the default one (`pkg/apis/storage`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+STORAGE_CLASSES = "storageclasses.storage.k8s.io"
+_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+_MODES = ("Immediate", "WaitForFirstConsumer")
+_MAX_PARAMETERS, _MAX_PARAMETER_BYTES = 512, 256 * 1024
+
+
+class StorageClassStrategy(Strategy):
+    """StorageClasses (`pkg/registry/storage/storageclass/strategy.go`): what they provision with never changes."""
+
+    def has_status(self, obj: Object) -> bool:
+        """Return False: there is no status."""
+        return False
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return the errors in a class."""
+        provisioner = obj.get("provisioner") or ""
+        causes = [v.required("provisioner")] if not provisioner else []
+        if provisioner:
+            causes += v.each("provisioner", provisioner.lower(), v.qualified_name(provisioner.lower()))
+        parameters = obj.get("parameters") or {}
+        if len(parameters) > _MAX_PARAMETERS:
+            causes.append(v.too_long("parameters", _MAX_PARAMETERS))
+        elif any(not key for key in parameters):
+            causes.append(v.invalid("parameters", "", "field can not be empty."))
+        elif sum(len(key.encode()) + len(value.encode()) for key, value in parameters.items()) > _MAX_PARAMETER_BYTES:
+            causes.append(v.too_long("parameters", _MAX_PARAMETER_BYTES))
+        policy = obj.get("reclaimPolicy")
+        if policy and policy not in ("Delete", "Retain"):
+            causes.append(v.not_supported("reclaimPolicy", policy, ("Delete", "Retain")))
+        mode = obj.get("volumeBindingMode")
+        if mode is None:
+            causes.append(v.required("volumeBindingMode"))
+        elif mode not in _MODES:
+            causes.append(v.not_supported("volumeBindingMode", mode, _MODES))
+        return causes + _topologies(obj.get("allowedTopologies") or [])
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in a change."""
+        causes = self.validate(obj)
+        for key in ("parameters", "provisioner", "reclaimPolicy"):
+            if (obj.get(key) or None) != (old.get(key) or None):
+                causes.append(v.forbidden(key, f"updates to {key} are forbidden."))
+        return causes + v.immutable(obj.get("volumeBindingMode"), old.get("volumeBindingMode"), "volumeBindingMode")
+
+
+def default_class(classes: Iterable[Object]) -> Object | None:
+    """Return the default class: of several the newest one, then the first name; None when there is none."""
+    found = [one for one in classes if is_default_class(one)]
+    found.sort(key=lambda one: str(one["metadata"]["name"]))
+    return max(found, key=lambda one: str(one["metadata"].get("creationTimestamp", "")), default=None)
+
+
+def is_default_class(storage_class: Object) -> bool:
+    """Return True when the class is marked as the default one."""
+    annotations = storage_class["metadata"].get("annotations") or {}
+    return any(annotations.get(key) == "true" for key in _DEFAULT)
+
+
+def _topologies(terms: list[Object]) -> list[Cause]:
+    causes = []
+    for index, term in enumerate(terms):
+        for number, requirement in enumerate(term.get("matchLabelExpressions") or ()):
+            at = f"allowedTopologies[{index}].matchLabelExpressions[{number}]"
+            key, values = requirement.get("key") or "", requirement.get("values") or []
+            causes += v.each(f"{at}.key", key, v.qualified_name(key))
+            if not values:
+                causes.append(v.required(f"{at}.values"))
+            seen: set[str] = set()
+            for place, value in enumerate(values):
+                if value in seen:
+                    causes.append(v.duplicate(f"{at}.values[{place}]", value))
+                seen.add(value)
+    return causes
