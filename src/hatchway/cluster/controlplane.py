@@ -24,9 +24,11 @@ from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import is_busy
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import credentialfiles, pki
+from hatchway.cluster.controllers.defaultstorage import ensure_storage_class
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
 from hatchway.cluster.controllers.readinessreset import reset_readiness
 from hatchway.cluster.gcschedule import GcSchedule
+from hatchway.cluster.localvolumes import LocalVolumes
 from hatchway.cluster.network import launcher
 from hatchway.cluster.network.launcher import ClusterNetwork
 from hatchway.cluster.node import config as node_config
@@ -107,6 +109,7 @@ class ControlPlane:
             # next, has no connections of nodes to wait for.
             stack.push_async_callback(network.stop, SHUT_DOWN_SECONDS + _STOP_MARGIN)
             self.problems += await api.bootstrap(*inside)
+            self.problems += await ensure_storage_class(api.client)
             await self._remove_old_nodes(api.client, loopback)
             await self._ensure_control_plane_node(api.client, loopback)
             await reset_readiness(api.client)
@@ -137,6 +140,7 @@ class ControlPlane:
             types=api.types,
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,
+            volume_directories=LocalVolumes(self.state.nodes, self.config.host_paths),
         )
         if "ingress" not in self.addons:
             return config

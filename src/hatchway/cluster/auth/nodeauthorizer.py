@@ -17,6 +17,7 @@ from hatchway.cluster.auth.bootstrap import node_rules
 from hatchway.cluster.auth.rules import Rule, quote
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.kube.api import Object
+from hatchway.kube.volumeclaims import claims_of
 from hatchway.kube.wellknown import MIRROR_POD
 
 NODES_GROUP = "system:nodes"
@@ -43,6 +44,7 @@ class NodeAuthorizer:
     """Follows the pods of a store, and decides what nodes may do (`problem`). `close` ends the subscription."""
 
     def __init__(self, objects: source.StoredObjects) -> None:
+        self._objects = objects
         self._rules = [Rule.parse(rule) for rule in node_rules()]
         self._pods: dict[tuple[str, str], _Bound] = {}
         # For each node, how many of its pods name an object.
@@ -63,6 +65,8 @@ class NodeAuthorizer:
             match asked.resource:
                 case "secrets" | "configmaps":
                     return self._read(node, asked)
+                case "persistentvolumeclaims" | "persistentvolumes":
+                    return self._volume(node, asked)
                 case "serviceaccounts":
                     return self._token(node, asked)
                 case "nodes":
@@ -89,6 +93,22 @@ class NodeAuthorizer:
             return "No Object name found"
         found = self._references.get(node)
         if found is None or (asked.resource, asked.namespace, asked.name) not in found:
+            return f"no relationship found between node '{node}' and this object"
+        return ""
+
+    def _volume(self, node: str, asked: Attributes) -> str:
+        """Let a node read the claims of its pods, and the volumes that are reserved for these claims."""
+        if asked.verb != "get":
+            return "can only get individual resources of this type"
+        if asked.subresource:
+            return "cannot get subresource"
+        if asked.resource == "persistentvolumeclaims":
+            return self._related(node, asked)
+        volume = self._objects.get("persistentvolumes", "", asked.name)
+        claim = ((volume or {}).get("spec") or {}).get("claimRef") or {}
+        found = self._references.get(node)
+        key = ("persistentvolumeclaims", claim.get("namespace"), claim.get("name"))
+        if found is None or key not in found:
             return f"no relationship found between node '{node}' and this object"
         return ""
 
@@ -180,11 +200,13 @@ def _names_the_same(one: Object, other: Object) -> bool:
 
 
 def references(pod: Object) -> Iterator[ReferencedObject]:
-    """Yield the Secrets, ConfigMaps and the service account that a pod names anywhere."""
+    """Yield the Secrets, ConfigMaps, claims and the service account that a pod names anywhere."""
     namespace, spec = pod["metadata"].get("namespace") or "", pod["spec"]
     for resource, name in _names(spec):
         if name:
             yield resource, namespace, name
+    for claim in claims_of(pod):
+        yield "persistentvolumeclaims", namespace, claim.name
 
 
 def _names(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:

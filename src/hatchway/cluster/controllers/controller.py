@@ -33,6 +33,22 @@ _DEADLINE_SECONDS = 120.0
 _REST = 4
 
 
+class VolumeDirectories(Protocol):
+    """Makes and deletes directories of nodes, for volumes (`cluster/localvolumes.py`)."""
+
+    def problem(self) -> str:
+        """Return why no volumes can be made or deleted; "" when they can."""
+        ...
+
+    def make(self, node: str, name: str) -> None:
+        """Make a directory. Blocks. Raises OSError, ValueError."""
+        ...
+
+    def remove(self, node: str, name: str) -> None:
+        """Delete a directory. Blocks. Raises OSError, ValueError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ControllerConfig:
     """The settings of the controllers.
@@ -43,6 +59,7 @@ class ControllerConfig:
     pod_metrics: fetches the usage of pods.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
+    volume_directories: makes the directories of the default StorageClass; None where no volumes are provisioned.
 
     The times (seconds) and the tolerance of autoscalers are kube-controller-manager's defaults.
     """
@@ -62,6 +79,7 @@ class ControllerConfig:
     initial_readiness: float = 30.0
     ingress_controller: str = ""
     ingress_manifests: tuple[tuple[str, Object], ...] = ()
+    volume_directories: VolumeDirectories | None = None
 
 
 class Recorder(Protocol):

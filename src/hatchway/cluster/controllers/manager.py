@@ -12,6 +12,7 @@ from hatchway.cluster.controllers.deployment import DeploymentController
 from hatchway.cluster.controllers.disruption import DisruptionController
 from hatchway.cluster.controllers.endpoints import EndpointsController
 from hatchway.cluster.controllers.endpointslice import EndpointSliceController
+from hatchway.cluster.controllers.ephemeralvolumes import EphemeralVolumeController
 from hatchway.cluster.controllers.firstuse import FirstUseController
 from hatchway.cluster.controllers.garbage import GarbageCollector
 from hatchway.cluster.controllers.horizontal import HorizontalController
@@ -24,11 +25,14 @@ from hatchway.cluster.controllers.namespace import NamespaceController
 from hatchway.cluster.controllers.nodelife import NodeLifecycleController
 from hatchway.cluster.controllers.objectcache import ObjectCache
 from hatchway.cluster.controllers.podgc import PodGarbageCollector
+from hatchway.cluster.controllers.provisioner import LocalPathProvisioner
 from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.replicationcontroller import ReplicationController
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.serviceaccount import ServiceAccountController
 from hatchway.cluster.controllers.statefulset import StatefulSetController
+from hatchway.cluster.controllers.volumebinding import VolumeBindingController
+from hatchway.cluster.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
 from hatchway.kube.api import Client
 from hatchway.kube.events import EventRecorder
 
@@ -50,6 +54,11 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceController,
     MirroringController,
     LoadBalancerController,
+    VolumeBindingController,
+    LocalPathProvisioner,
+    EphemeralVolumeController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     IngressStartController,
     FirstUseController,
     NamespaceController,

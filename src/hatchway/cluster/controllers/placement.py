@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hatchway.cluster.controllers.objectfields import controller_of, labels_of, uid_of
 from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
+from hatchway.kube.nodeselectors import node_selector_matches, node_term_matches
 from hatchway.kube.objects import is_ready
-from hatchway.kube.selectors import requirement_matches, subset_matches
+from hatchway.kube.selectors import subset_matches
 from hatchway.kube.wellknown import NOT_READY, UNSCHEDULABLE
 
 _NOT_READY_TAINT = {"key": NOT_READY, "effect": "NoSchedule"}
@@ -219,23 +220,13 @@ def node_selected(spec: Object, node: Object) -> bool:
         return False
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or any(_term_matches(term, node) for term in required.get("nodeSelectorTerms") or ())
-
-
-def _term_matches(term: Object, node: Object) -> bool:
-    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False
-    values = {"metadata.name": node["metadata"]["name"]}
-    return all(requirement_matches(e, labels_of(node)) for e in expressions) and all(
-        requirement_matches(f, values) for f in fields
-    )
+    return required is None or node_selector_matches(required, node)
 
 
 def _preference(spec: Object, node: Object) -> int:
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
-    wanted: int = sum(term["weight"] for term in terms if _term_matches(term["preference"], node))
+    wanted: int = sum(term["weight"] for term in terms if node_term_matches(term["preference"], node))
     taints = [t for t in node["spec"].get("taints") or () if t["effect"] == "PreferNoSchedule"]
     unwanted = sum(not tolerated(taint, spec.get("tolerations") or ()) for taint in taints)
     return wanted - 100 * unwanted
@@ -247,7 +238,10 @@ def _load(state: NodeState) -> float:
 
 
 def choose(
-    pod: Object, states: list[NodeState], known: Mapping[str, NodeFit] | None = None
+    pod: Object,
+    states: list[NodeState],
+    known: Mapping[str, NodeFit] | None = None,
+    volumes: Callable[[Object], list[str]] = lambda _node: [],
 ) -> tuple[NodeState | None, str]:
     """Return the node for a pod, or None and a message that says why none fits.
 
@@ -255,13 +249,14 @@ def choose(
     least loaded.
 
     known: results of `fit`, by the nodes' names; for other nodes `fit` is called here.
+    volumes: returns why the pod cannot have its volumes on a node.
     """
     found = known or {}
     demand = PodDemand.of(pod)
     reasons: Counter[str] = Counter()
     fitting = []
     for state in states:
-        refused = refusals(pod, demand, state, found.get(state.name))
+        refused = refusals(pod, demand, state, found.get(state.name)) or volumes(state.node)
         reasons.update(refused)
         if not refused:
             fitting.append(state)

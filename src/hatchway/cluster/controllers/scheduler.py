@@ -7,11 +7,13 @@ afterwards, by several workers at the same time, so that many pods share the sto
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from time import perf_counter
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.objectfields import is_deleting, set_condition, uid_of
 from hatchway.cluster.controllers.placement import NodeFit, NodeState, choose, fit, has_many_terms
+from hatchway.cluster.controllers.podvolumes import PodVolumes
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, get_condition, is_finished, is_ready, key_of
@@ -43,6 +45,7 @@ class Scheduler(Controller):
         self._node_changes = 0
         # Seconds that the last decision about a pod took.
         self._cost: dict[Key, float] = {}
+        self.volumes = PodVolumes(context, self._claims_changed)
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
 
@@ -77,6 +80,13 @@ class Scheduler(Controller):
             self._unschedulable.discard(key)
             self.queue.add(key)
 
+    def _claims_changed(self, pods: Iterable[Object]) -> None:
+        """Decide again about waiting pods whose claims, or the volumes for them, have changed."""
+        for pod in pods:
+            if key_of(pod) in self._unschedulable:
+                self._unschedulable.discard(key_of(pod))
+                self.queue.add(key_of(pod))
+
     def _retry_waiting(self) -> None:
         """Decide again about pods that fitted nowhere; where the last decision took long, only after a wait."""
         for key in self._unschedulable:
@@ -100,13 +110,21 @@ class Scheduler(Controller):
                 return None
         began = perf_counter()
         states = self._current_states()
-        chosen, message = choose(pod, list(states.values()), known)
+        volumes = self.volumes.claims_of(pod)
+        if volumes.problem:
+            chosen, message = None, f"0/{len(states)} nodes are available: {volumes.problem}."
+        else:
+            chosen, message = choose(pod, list(states.values()), known, volumes.refusals)
         self._cost[key] = perf_counter() - began
         if chosen is None:
             self._unschedulable.add(key)
             await self._refuse(pod, message)
             # If a node has changed during the decision, decide again soon.
             return None if node_changes == self._node_changes else _AGAIN
+        if volumes.unbound:
+            # The pod is bound when its claims are: their changes queue it again.
+            self._unschedulable.add(key)
+            return await self.volumes.bind(volumes, chosen.node)
         chosen.add(pod)
         self._assumed[key] = (uid_of(pod), chosen.name)
         try:

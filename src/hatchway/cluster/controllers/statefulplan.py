@@ -209,7 +209,16 @@ def new_pod(view: StatefulView, ordinal: int) -> Object:
     spec["hostname"] = name
     if owner["spec"].get("serviceName"):
         spec["subdomain"] = owner["spec"]["serviceName"]
+    _add_claims(owner, spec, name)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _add_claims(owner: Object, spec: Object, pod_name: str) -> None:
+    """Add a volume for each claim template; it takes the place of a volume of the same name (`updateStorage`)."""
+    names = [template["metadata"]["name"] for template in owner["spec"].get("volumeClaimTemplates") or ()]
+    if names:
+        claimed = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{pod_name}"}} for name in names]
+        spec["volumes"] = claimed + [one for one in spec.get("volumes") or () if one["name"] not in names]
 
 
 def _identity(pod: Object, ordinal: int) -> dict[str, str]:

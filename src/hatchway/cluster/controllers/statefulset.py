@@ -13,6 +13,7 @@ from hatchway.cluster.controllers.objectfields import controller_of, is_deleting
 from hatchway.cluster.controllers.ownership import claim
 from hatchway.cluster.controllers.revisions import HASH, POD_HASH, RevisionHistory
 from hatchway.cluster.controllers.revisions import RESOURCE as REVISIONS
+from hatchway.cluster.controllers.statefulclaims import StatefulClaims, is_surplus
 from hatchway.cluster.controllers.statefulplan import (
     StatefulPlan,
     StatefulView,
@@ -25,6 +26,7 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.selectors import selector_is_empty
+from hatchway.kube.volumeclaims import by_claim
 
 RESOURCE = "statefulsets.apps"
 # Pods that a parallel StatefulSet creates or deletes at a time.
@@ -43,6 +45,8 @@ class StatefulSetController(Controller):
         revisions = context.cache(REVISIONS)
         self.history = RevisionHistory(context.client, revisions, RESOURCE, HASH)
         self.events = context.recorder(self.name)
+        self.storage = StatefulClaims(context, self.events)
+        self.storage.claims.subscribe(self._claim_changed)
         self.sets.subscribe(self.enqueue_changed)
         self.pods.subscribe(self._owned_changed)
         revisions.subscribe(self._owned_changed)
@@ -58,6 +62,12 @@ class StatefulSetController(Controller):
             elif not is_deleting(seen):
                 for found in adopters(self.sets, seen):
                     self.enqueue(found)
+
+    def _claim_changed(self, kind: str, claim: Object, _before: Object | None) -> None:
+        """Queue the StatefulSet of a pod that waits for the claim, which was deleted."""
+        if kind == "DELETED":
+            for pod in self.pods.index(by_claim).get(key_of(claim)):
+                self._owned_changed("", pod, None)
 
     async def reconcile(self, key: Key) -> float | None:
         """Move the StatefulSet `key` one step on. Return the seconds until its next pod is available, or None."""
@@ -93,6 +103,13 @@ class StatefulSetController(Controller):
 
     async def _carry_out(self, owner: Object, plan: StatefulPlan) -> None:
         namespace, name = key_of(owner)
+        if owner["spec"].get("volumeClaimTemplates") and not is_deleting(owner):
+            pods = self._owned(owner)
+            await self.storage.keep_owners(owner, pods)
+            for pod in pods:
+                ordinal = ordinal_of(name, pod)
+                if ordinal is not None and not is_deleting(pod) and not is_surplus(owner, ordinal):
+                    await self.storage.ensure(owner, pod, ordinal)
         for pod in plan.recreated:
             ended = pod["metadata"]["name"]
             state, reason = ("failed", "RecreatingFailedPod")
@@ -110,11 +127,13 @@ class StatefulSetController(Controller):
 
     async def _create(self, owner: Object, pod: Object) -> None:
         try:
+            await self.storage.ensure(owner, pod, ordinal_of(owner["metadata"]["name"], pod) or 0)
             made = await self.client.create("pods", pod, owner["metadata"]["namespace"])
         except ApiError as error:
             if is_namespace_terminating(error):
                 return
-            self._say(owner, "create", pod, error)
+            if error.code != 409:
+                self._say(owner, "create", pod, error)
             raise
         self._say(owner, "create", pod)
         await self.pods.wait_for_write(made)

@@ -56,6 +56,14 @@ def prepare(root: int, inside: str, source: Mapping[str, str]) -> None:
         raise HostPathError(f"hostPath type check failed: {path} is not a {_noun(kind)}{_ON_NODE}")
 
 
+def find(root: int, inside: str) -> None:
+    """Check that the path of a `local` volume exists (`pkg/volume/local`). Raises HostPathError, OSError."""
+    try:
+        os.close(beneath.open_in_root(root, inside))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise HostPathError(f"path {inside} does not exist{_ON_NODE}") from error
+
+
 # The hint for a directory of this machine that a node does not have.
 _ON_NODE = " in the node's own file system (`hatchway up --host-path DIR` opens a directory of this machine)"
 

@@ -83,6 +83,8 @@ class PodContext:
             memory=pod_directory(node.memory, self.uid),
             files=node.runtime,
             node_index=node.node.index,
+            node_name=node.node.name,
+            read=node.sources.fresh,
         )
         self._sandbox: Sandbox | None = None
         self._starting = asyncio.Lock()

@@ -50,7 +50,7 @@ class Sources:
     async def fresh(self, resource: str, namespace: str, name: str) -> Object | None:
         """Read the object from the server and return it; None when it does not exist. Raises ApiError."""
         try:
-            return await self._client.get(resource, name, namespace)
+            return await self._client.get(resource, name, namespace or None)
         except ApiError as error:
             if error.code == 404:
                 return None

@@ -19,6 +19,7 @@ from pathlib import Path
 from hatchway.cluster import beneath, trees
 from hatchway.cluster.node import hostpath
 from hatchway.cluster.node.atomic import write_payload
+from hatchway.cluster.node.claimvolumes import ClaimError, ReadObject, find_volume, is_claim
 from hatchway.cluster.node.env import ConfigError, expand
 from hatchway.cluster.node.hostpath import HostPathError
 from hatchway.cluster.node.projections import PodFacts, ProjectionError, Projector
@@ -69,17 +70,28 @@ class Volumes:
     directory: the pod's directory (`pod_directory`).
     memory: the pod's second directory, for secrets.
     files: access to the node's file system.
-    node_index: the node's number.
+    node_index, node_name: the node's number and name.
+    read: reads claims and their volumes.
     """
 
     def __init__(
-        self, directory: Path, projector: Projector, *, memory: Path, files: NodeFiles, node_index: int
+        self,
+        directory: Path,
+        projector: Projector,
+        *,
+        memory: Path,
+        files: NodeFiles,
+        node_index: int,
+        node_name: str,
+        read: ReadObject,
     ) -> None:
         self._directory = directory
         self._memory = memory
         self._projector = projector
         self._files = files
         self._node_index = node_index
+        self._node_name = node_name
+        self._read = read
         self._sources: dict[str, _MountSource] = {}
 
     async def set_up(self, pod: Object, facts: PodFacts) -> None:
@@ -88,6 +100,8 @@ class Volumes:
             name = volume["name"]
             try:
                 self._sources[name] = await self._make(pod, volume, facts)
+            except ClaimError as error:
+                raise MountError(str(error)) from error
             except (ProjectionError, HostPathError, ApiError, OSError, ValueError) as error:
                 raise MountError(f'MountVolume.SetUp failed for volume "{name}" : {_message(error)}') from error
 
@@ -174,16 +188,15 @@ class Volumes:
     async def _make(self, pod: Object, volume: Object, facts: PodFacts) -> _MountSource:
         name = volume["name"]
         if "hostPath" in volume:
-            source = volume["hostPath"] or {}
-            root, inside = self._files.locate(self._node_index, hostpath.check(source))
-            with beneath.opened(beneath.open_directory(root)) as top:
-                hostpath.prepare(top, inside, source)
-            return _MountSource(Path(root), inside=inside)
+            return self._locate(volume["hostPath"] or {})
+        if is_claim(volume):
+            found = await find_volume(self._read, pod, volume, self._node_name)
+            return self._locate(found.host_path, exists=found.exists, read_only=found.read_only)
         kind: str = next((key for key in volume if key != "name"), "emptyDir")
         if kind not in ("emptyDir", *_RENDERED):
             raise MountError(
                 f'volume "{name}" : {kind} volumes are not supported by Hatchway: it has emptyDir, hostPath, '
-                "configMap, secret, downwardAPI and projected volumes"
+                "configMap, secret, downwardAPI, projected, persistentVolumeClaim and ephemeral volumes"
             )
         if not _SAFE.match(name):
             raise ProjectionError(f"invalid volume name {name!r}")
@@ -197,6 +210,19 @@ class Volumes:
         with beneath.opened(os.open(path, _DIRECTORY)) as directory:
             os.fchmod(directory, 0o777)
         return _MountSource(path)
+
+    def _locate(self, source: Mapping[str, str], *, exists: bool = False, read_only: bool = False) -> _MountSource:
+        """Return the path of a hostPath on the node. exists: whether nothing is made that is missing.
+
+        Raises HostPathError, OSError.
+        """
+        root, inside = self._files.locate(self._node_index, hostpath.check(source))
+        with beneath.opened(beneath.open_directory(root)) as top:
+            if exists:
+                hostpath.find(top, inside)
+            else:
+                hostpath.prepare(top, inside, source)
+        return _MountSource(Path(root), inside=inside, read_only=read_only)
 
     async def _write(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
         """Write the present files of a `_RENDERED` volume and return its directory."""

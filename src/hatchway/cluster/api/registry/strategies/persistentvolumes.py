@@ -107,7 +107,10 @@ def _source(spec: Json, at: str) -> list[Cause]:
     source = spec[kind]
     if kind == "hostPath":
         validate_host_path(source, f"{at}.hostPath", causes)
-        if posixpath.normpath(source.get("path") or ".") == "/" and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        if (
+            posixpath.normpath(source.get("path") or ".") == "/"
+            and spec.get("persistentVolumeReclaimPolicy") == "Recycle"
+        ):
             text = "may not be 'recycle' for a hostPath mount of '/'"
             causes.append(v.forbidden(f"{at}.persistentVolumeReclaimPolicy", text))
     elif kind == "local":

@@ -21,14 +21,10 @@ _UPDATES = (
     "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
     "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
 )
-_NO_CLAIMS = (
-    "this cluster has no PersistentVolumeClaims; use a volume in spec.template.spec.volumes instead, such as emptyDir "
-    "or hostPath"
-)
 
 
 class StatefulSetStrategy(WorkloadStrategy):
-    """StatefulSets. Volume claims are refused, because there would be nothing to bind them."""
+    """StatefulSets."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the status to no replicas: these counts have no omitempty, and clients read them."""
@@ -48,8 +44,6 @@ class StatefulSetStrategy(WorkloadStrategy):
         service = spec.get("serviceName")
         if service:
             causes += v.each("spec.serviceName", service, v.dns1123_label(service))
-        if spec.get("volumeClaimTemplates"):
-            causes.append(v.forbidden("spec.volumeClaimTemplates", _NO_CLAIMS))
         selector, at = spec.get("selector"), "spec.selector"
         if selector is None:
             return [*causes, v.required(at)]
@@ -58,7 +52,7 @@ class StatefulSetStrategy(WorkloadStrategy):
             return [*causes, *wrong, v.invalid(at, selector, "")]
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
             causes.append(v.invalid(at, selector, "empty selector is invalid for statefulset"))
-        return causes + validate_template_of(selector, spec.get("template"), "StatefulSet")
+        return causes + validate_template_of(selector, _with_claims(spec), "StatefulSet")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         """Return the errors in a change: few fields may change."""
@@ -68,6 +62,21 @@ class StatefulSetStrategy(WorkloadStrategy):
         if any(key not in _CHANGEABLE for key in changed):
             causes.append(v.forbidden("spec", _UPDATES))
         return causes
+
+
+def _with_claims(spec: Json) -> Json | None:
+    """Return the template with the volumes that its pods get for the claim templates.
+
+    Kubernetes does not check the names; a claim template takes the place of a volume of its name.
+    """
+    template: Json | None = spec.get("template")
+    names = [(one.get("metadata") or {}).get("name") or "" for one in spec.get("volumeClaimTemplates") or ()]
+    if template is None or not names:
+        return template
+    pod = template.get("spec") or {}
+    volumes = [one for one in pod.get("volumes") or () if one.get("name") not in names]
+    claimed = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in dict.fromkeys(names)]
+    return {**template, "spec": {**pod, "volumes": volumes + claimed}}
 
 
 def _management(policy: str | None) -> list[Cause]:

@@ -1,0 +1,216 @@
+"""The scheduler's part of volumes: where a pod's claims let it run, and the binding of those that wait for it.
+
+From kube-scheduler's plugins `volumebinding` and `volumerestrictions`. A claim of a class with the mode
+WaitForFirstConsumer is bound when a node is chosen: to a free volume that can be used there, else its provisioner is
+told the node by an annotation. The pod gets its node when all of its claims are bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from hatchway.cluster.controllers.controller import ControllerContext
+from hatchway.cluster.controllers.objectfields import annotations_of, is_deleting, uid_of
+from hatchway.cluster.controllers.volumematch import (
+    BOUND_BY_CONTROLLER,
+    CLAIMS,
+    CLASSES,
+    SELECTED_NODE,
+    VOLUMES,
+    by_claim_reference,
+    by_free_class,
+    by_wanted_class,
+    can_provision,
+    class_of,
+    find_match,
+    is_fully_bound,
+    phase_of,
+    reference_to,
+    waits_for_consumer,
+)
+from hatchway.kube.api import Object
+from hatchway.kube.nodeselectors import volume_fits_node
+from hatchway.kube.objects import is_finished, key_of
+from hatchway.kube.volumeclaims import by_claim, claims_of, is_claim_of_pod
+
+_IMMEDIATE = "pod has unbound immediate PersistentVolumeClaims"
+_WRONG_NODE = "node(s) didn't match PersistentVolume's node affinity"
+_NO_MATCH = "node(s) didn't find available persistent volumes to bind"
+_NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+_IN_USE = (
+    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+)
+# Seconds after which a pod whose claims are being bound is looked at again, even when nothing has changed.
+_LOOK_AGAIN = 30.0
+
+
+@dataclass(slots=True)
+class ClaimsOfPod:
+    """The claims of a pod before it has a node.
+
+    problem: why it can run nowhere; "" when it may. volumes: those that are bound already, None for one that is gone.
+    unbound: claims that wait for the pod's node. match: chooses volumes for them on a node; None where that fails.
+    in_use: whether another pod has a claim that is for one pod at a time.
+    """
+
+    problem: str = ""
+    in_use: bool = False
+    volumes: list[Object | None] = field(default_factory=list)
+    unbound: list[Object] = field(default_factory=list)
+    match: Callable[[list[Object], Object], dict[str, Object | None] | None] | None = None
+
+    def refusals(self, node: Object) -> list[str]:
+        """Return why the pod cannot have its volumes on the node; empty when it can."""
+        found = []
+        if self.in_use:
+            return [_IN_USE]
+        if any(volume is None for volume in self.volumes):
+            return [_NO_VOLUME]
+        if any(volume is not None and not volume_fits_node(volume, node) for volume in self.volumes):
+            found.append(_WRONG_NODE)
+        if self.unbound and self.match is not None and self.match(self.unbound, node) is None:
+            found.append(_NO_MATCH)
+        return found
+
+
+class PodVolumes:
+    """Knows claims and volumes for the scheduler. changed: called with the pods about which to decide again."""
+
+    def __init__(self, context: ControllerContext, changed: Callable[[Iterable[Object]], None]) -> None:
+        self._client = context.client
+        self._pods = context.cache("pods")
+        self._claims = context.cache(CLAIMS)
+        self._volumes = context.cache(VOLUMES)
+        self._classes = context.cache(CLASSES)
+        self._changed = changed
+        self._claims.subscribe(self._claim_changed)
+        self._volumes.subscribe(self._volume_changed)
+        self._classes.subscribe(self._class_changed)
+        self._pods.subscribe(self._pod_changed)
+
+    def _claim_changed(self, _kind: str, claim: Object, _before: Object | None) -> None:
+        self._changed(self._pods.index(by_claim).get(key_of(claim)))
+
+    def _volume_changed(self, _kind: str, volume: Object, before: Object | None) -> None:
+        keys = set(by_claim_reference(volume))
+        if phase_of(volume) == "Available" and (before is None or phase_of(before) != "Available"):
+            keys |= {key_of(claim) for claim in self._claims.index(by_wanted_class).get(class_of(volume))}
+        if keys:
+            self._changed(self._pods.index(by_claim).get(*keys))
+
+    def _class_changed(self, _kind: str, storage_class: Object, _before: Object | None) -> None:
+        keys = [key_of(claim) for claim in self._claims.index(by_wanted_class).get(storage_class["metadata"]["name"])]
+        if keys:
+            self._changed(self._pods.index(by_claim).get(*keys))
+
+    def _pod_changed(self, kind: str, pod: Object, _before: Object | None) -> None:
+        # A claim for one pod at a time is free when its pod has gone.
+        keys = list(by_claim(pod)) if kind == "DELETED" or is_finished(pod) else []
+        if keys:
+            self._changed(self._pods.index(by_claim).get(*keys))
+
+    def claims_of(self, pod: Object) -> ClaimsOfPod:
+        """Return what the pod's claims mean for its node."""
+        found = ClaimsOfPod(match=self._match)
+        immediate = False
+        namespace, pod_name = key_of(pod)
+        for one in claims_of(pod):
+            claim = self._claims.get((namespace, one.name))
+            problem = ""
+            if claim is None:
+                problem = f'persistentvolumeclaim "{one.name}" not found'
+                if one.ephemeral:
+                    problem = (
+                        f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{one.name}"'
+                    )
+            elif phase_of(claim) == "Lost":
+                volume = claim["spec"].get("volumeName") or ""
+                problem = f'persistentvolumeclaim "{one.name}" bound to non-existent persistentvolume "{volume}"'
+            elif is_deleting(claim):
+                problem = f'persistentvolumeclaim "{one.name}" is being deleted'
+            elif one.ephemeral and not is_claim_of_pod(claim, pod):
+                problem = (
+                    f'PVC "{namespace}/{one.name}" was not created for pod "{namespace}/{pod_name}" (pod is not owner)'
+                )
+            else:
+                found.in_use = found.in_use or self._is_in_use(claim, pod)
+            if problem or claim is None:
+                return ClaimsOfPod(problem)
+            if is_fully_bound(claim):
+                found.volumes.append(self._volumes.get(("", claim["spec"]["volumeName"])))
+            elif waits_for_consumer(self._classes.get(("", class_of(claim)))) and not claim["spec"].get("volumeName"):
+                found.unbound.append(claim)
+            else:
+                immediate = True
+        return ClaimsOfPod(_IMMEDIATE) if immediate else found
+
+    def _is_in_use(self, claim: Object, pod: Object) -> bool:
+        if "ReadWriteOncePod" not in (claim["spec"].get("accessModes") or ()):
+            return False
+        return any(
+            other["spec"].get("nodeName") and not is_finished(other) and uid_of(other) != uid_of(pod)
+            for other in self._pods.index(by_claim).get(key_of(claim))
+        )
+
+    def _match(self, claims: list[Object], node: Object) -> dict[str, Object | None] | None:
+        """Return the volume for each claim's uid, None for one to make; None when a claim has no way to get one."""
+        chosen: dict[str, Object | None] = {}
+        taken: list[str] = []
+        for claim in claims:
+            selected = annotations_of(claim).get(SELECTED_NODE)
+            if selected:
+                # Its volume is being made already.
+                if selected != node["metadata"]["name"]:
+                    return None
+                chosen[uid_of(claim)] = None
+                continue
+            name = class_of(claim)
+            reserved = self._volumes.index(by_claim_reference).get(key_of(claim))
+            free = self._volumes.index(by_free_class).get(name)
+            volume = find_match(claim, [*reserved, *free], node=node, excluded=taken)
+            if volume is not None:
+                taken.append(volume["metadata"]["name"])
+            elif not _may_provision(self._classes.get(("", name)), node):
+                return None
+            chosen[uid_of(claim)] = volume
+        return chosen
+
+    async def bind(self, claims: ClaimsOfPod, node: Object) -> float:
+        """Begin to bind the claims that wait for the pod's node. Return the seconds until another look.
+
+        Raises ApiError, which makes the scheduler decide again.
+        """
+        for claim in claims.unbound:
+            # One after another, each decided upon what is known now: the volumes may have gone meanwhile.
+            chosen = self._match([claim], node)
+            if chosen is None or annotations_of(claim).get(SELECTED_NODE):
+                continue
+            volume = chosen[uid_of(claim)]
+            if volume is None:
+                annotations = {**annotations_of(claim), SELECTED_NODE: node["metadata"]["name"]}
+                await self._write(CLAIMS, {**claim, "metadata": {**claim["metadata"], "annotations": annotations}})
+                continue
+            metadata = volume["metadata"]
+            if volume["spec"].get("claimRef") is None:
+                metadata = {**metadata, "annotations": {**annotations_of(volume), BOUND_BY_CONTROLLER: "yes"}}
+            spec = {**volume["spec"], "claimRef": reference_to(claim)}
+            await self._write(VOLUMES, {**volume, "metadata": metadata, "spec": spec})
+        return _LOOK_AGAIN
+
+    async def _write(self, resource: str, obj: Object) -> None:
+        written = await self._client.update(resource, obj)
+        cache = self._claims if resource == CLAIMS else self._volumes
+        await cache.wait_for_write(written)
+
+
+def _may_provision(storage_class: Object | None, node: Object) -> bool:
+    """Return True when the class makes volumes for pods on the node (`checkVolumeProvisions`)."""
+    if storage_class is None or not can_provision(storage_class):
+        return False
+    terms = storage_class.get("allowedTopologies") or ()
+    labels = node["metadata"].get("labels") or {}
+    return not terms or any(
+        all(labels.get(one.get("key")) in (one.get("values") or ()) for one in term.get("matchLabelExpressions") or ())
+        for term in terms
+    )

@@ -1,0 +1,116 @@
+"""Keeps claims that pods use, and volumes that are bound, from being deleted.
+
+From `pkg/controller/volume/pvcprotection` and `pvprotection`: a deleted object stays, with its finalizer, until nothing
+uses it.
+"""
+
+from __future__ import annotations
+
+from hatchway.cluster.controllers.controller import Controller, ControllerContext
+from hatchway.cluster.controllers.objectfields import is_deleting
+from hatchway.cluster.controllers.volumematch import CLAIMS, VOLUMES, phase_of
+from hatchway.errors import ApiError
+from hatchway.kube.api import Client, Object
+from hatchway.kube.objects import Key, key_of
+from hatchway.kube.volumeclaims import by_claim, claims_of, is_claim_of_pod
+
+CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
+VOLUME_PROTECTION = "kubernetes.io/pv-protection"
+
+
+class ClaimProtectionController(Controller):
+    """Release a deleted claim when no pod that has a node uses it."""
+
+    name = "persistentvolumeclaim-protection-controller"
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self.claims = context.cache(CLAIMS)
+        self.pods = context.cache("pods")
+        self.claims.subscribe(self.enqueue_changed)
+        self.pods.subscribe(self._pod_changed)
+
+    def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
+        if kind != "DELETED" and not is_deleting(pod):
+            # A pod keeps its claims until it is deleted, even when it has ended.
+            return
+        for key in by_claim(pod):
+            self.queue.add(key)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Take the finalizer from the claim `key` when it is deleted and not in use; give it to one that lacks it."""
+        claim = self.claims.get(key)
+        if claim is None:
+            return None
+        if not is_deleting(claim):
+            await _set_finalizer(self.client, CLAIMS, claim, CLAIM_PROTECTION)
+        elif not await self._in_use(claim):
+            await _remove_finalizer(self.client, CLAIMS, claim, CLAIM_PROTECTION)
+        return None
+
+    async def _in_use(self, claim: Object) -> bool:
+        pods = self.pods.index(by_claim).get(key_of(claim))
+        if any(_uses(pod, claim) for pod in pods):
+            return True
+        for pod in pods:
+            # The cache may be a moment behind: only the server knows of a pod that was bound just now.
+            try:
+                if _uses(await self.client.get("pods", pod["metadata"]["name"], pod["metadata"]["namespace"]), claim):
+                    return True
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+        return False
+
+
+class VolumeProtectionController(Controller):
+    """Release a deleted volume when it is not bound."""
+
+    name = "persistentvolume-protection-controller"
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self.volumes = context.cache(VOLUMES)
+        self.volumes.subscribe(self.enqueue_changed)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Take the finalizer from the volume `key` when it is deleted and not bound; give it to one that lacks it."""
+        volume = self.volumes.get(key)
+        if volume is None:
+            return None
+        if not is_deleting(volume):
+            await _set_finalizer(self.client, VOLUMES, volume, VOLUME_PROTECTION)
+        elif phase_of(volume) != "Bound":
+            await _remove_finalizer(self.client, VOLUMES, volume, VOLUME_PROTECTION)
+        return None
+
+
+def _uses(pod: Object, claim: Object) -> bool:
+    """Return True when the pod keeps the claim (`podUsesPVC`): one without a node has not begun to use it."""
+    if not pod["spec"].get("nodeName"):
+        return False
+    gone = is_deleting(pod) and pod["metadata"].get("deletionGracePeriodSeconds") == 0
+    return any(
+        one.name == claim["metadata"]["name"] and (not one.ephemeral or (not gone and is_claim_of_pod(claim, pod)))
+        for one in claims_of(pod)
+    )
+
+
+async def _set_finalizer(client: Client, resource: str, obj: Object, finalizer: str) -> None:
+    found = obj["metadata"].get("finalizers") or []
+    if finalizer not in found:
+        await _write(client, resource, obj, [*found, finalizer])
+
+
+async def _remove_finalizer(client: Client, resource: str, obj: Object, finalizer: str) -> None:
+    found = obj["metadata"].get("finalizers") or []
+    if finalizer in found:
+        await _write(client, resource, obj, [one for one in found if one != finalizer])
+
+
+async def _write(client: Client, resource: str, obj: Object, finalizers: list[str]) -> None:
+    try:
+        await client.update(resource, {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}})
+    except ApiError as error:
+        if error.code != 404:
+            raise

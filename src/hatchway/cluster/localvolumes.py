@@ -1,0 +1,69 @@
+"""The directories of the default StorageClass: one for each volume, in the file system of a node.
+
+A node's file system is `nodes/NAME` in the state directory. Pods with a hostPath can change all of it, so every path is
+walked with descriptors below that directory (`beneath.py`), and nothing outside of it is made or deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from hatchway.cluster import beneath, trees
+
+__all__ = ["ROOT", "LocalVolumes"]
+
+# Where kind has its volumes, too.
+ROOT = "/var/local-path-provisioner"
+_NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?").fullmatch
+_NAME = re.compile(r"[A-Za-z0-9][-_.A-Za-z0-9]{0,254}").fullmatch
+
+
+class LocalVolumes:
+    """Makes and deletes the directories of volumes.
+
+    base: the parent of the nodes' directories. shared: directories of this machine that nodes have in their place.
+    """
+
+    def __init__(self, base: Path, shared: Sequence[str] = ()) -> None:
+        self._base = base
+        self._covering = next((path for path in shared if f"{ROOT}/".startswith(path.rstrip("/") + "/")), "")
+
+    def problem(self) -> str:
+        """Return why no volumes can be made or deleted; "" when they can."""
+        if not self._covering:
+            return ""
+        return f"`--host-path {self._covering}` shows a directory of this machine in place of the nodes' {ROOT}"
+
+    def make(self, node: str, name: str) -> None:
+        """Make the directory `name` (mode 0700) on a node, unless it is there. Blocks. Raises OSError, ValueError."""
+        with (
+            self._opened(node, name, create=True) as root,
+            beneath.opened(beneath.open_in_root(root, ROOT, "directory")) as found,
+        ):
+            os.close(beneath.make_directory(found, name, 0o700))
+
+    def remove(self, node: str, name: str) -> None:
+        """Delete the directory `name` on a node with all that is in it. Blocks. Raises OSError, ValueError."""
+        try:
+            with (
+                self._opened(node, name, create=False) as root,
+                beneath.opened(beneath.open_in_root(root, ROOT)) as found,
+            ):
+                trees.remove_tree(found, name)
+        except FileNotFoundError:
+            # It was never made, or is gone already.
+            return
+
+    def _opened(self, node: str, name: str, *, create: bool) -> AbstractContextManager[int]:
+        if not _NODE(node) or not _NAME(name):
+            raise ValueError(f"{node}/{name} is not a volume's directory")
+        if self._covering:
+            raise ValueError(self.problem())
+        path = self._base / node
+        if create:
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return beneath.opened(beneath.open_directory(path))
