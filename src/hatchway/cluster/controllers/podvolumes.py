@@ -75,9 +75,19 @@ class ClaimsOfPod:
 
 
 class PodVolumes:
-    """Knows claims and volumes for the scheduler. changed: called with the pods about which to decide again."""
+    """Knows claims and volumes for the scheduler.
 
-    def __init__(self, context: ControllerContext, changed: Callable[[Iterable[Object]], None]) -> None:
+    changed: called with the pods about which to decide again. has_node: returns True for a pod that has a node, or is
+    about to get one.
+    """
+
+    def __init__(
+        self,
+        context: ControllerContext,
+        changed: Callable[[Iterable[Object]], None],
+        has_node: Callable[[Object], bool],
+    ) -> None:
+        self._has_node = has_node
         self._client = context.client
         self._pods = context.cache("pods")
         self._claims = context.cache(CLAIMS)
@@ -149,7 +159,7 @@ class PodVolumes:
         if "ReadWriteOncePod" not in (claim["spec"].get("accessModes") or ()):
             return False
         return any(
-            other["spec"].get("nodeName") and not is_finished(other) and uid_of(other) != uid_of(pod)
+            uid_of(other) != uid_of(pod) and not is_finished(other) and self._has_node(other)
             for other in self._pods.index(by_claim).get(key_of(claim))
         )
 

@@ -45,7 +45,7 @@ class Scheduler(Controller):
         self._node_changes = 0
         # Seconds that the last decision about a pod took.
         self._cost: dict[Key, float] = {}
-        self.volumes = PodVolumes(context, self._claims_changed)
+        self.volumes = PodVolumes(context, self._claims_changed, self._has_node)
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
 
@@ -79,6 +79,9 @@ class Scheduler(Controller):
         elif not bound:
             self._unschedulable.discard(key)
             self.queue.add(key)
+
+    def _has_node(self, pod: Object) -> bool:
+        return bool(pod["spec"].get("nodeName")) or self._assumed.get(key_of(pod), ("",))[0] == uid_of(pod)
 
     def _claims_changed(self, pods: Iterable[Object]) -> None:
         """Decide again about waiting pods whose claims, or the volumes for them, have changed."""
