@@ -15,6 +15,8 @@ from hatchway.addons.monitoring.tsdb.labels import make_labels
 from hatchway.addons.monitoring.tsdb.store import TimeSeriesStore
 
 STEP = 15
+# Levels are functions of the time since then, so that each run shows the same at its beginning.
+_BEGAN = time.time()
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp\x07\n\"'\\"
 NODES = ("control-plane", "node-1", "node-2")
 # Namespace, pod, container, node, cores, MiB, limit of memory in MiB.
@@ -41,7 +43,9 @@ def _wave(seed: str, size: float) -> Callable[[float], float]:
     """A level that moves slowly around `size`, the same for the same seed."""
     chance = random.Random(seed)
     phases = [(chance.uniform(0, 6.3), chance.uniform(400, 3000), chance.uniform(0.05, 0.22)) for _ in range(4)]
-    return lambda at: size * max(0.05, 1 + sum(part * math.sin(at / period + phase) for phase, period, part in phases))
+    return lambda at: (
+        size * max(0.05, 1 + sum(part * math.sin((at - _BEGAN) / period + phase) for phase, period, part in phases))
+    )
 
 
 def _sum_of(level: Callable[[float], float]) -> Value:

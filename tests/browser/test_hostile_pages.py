@@ -196,7 +196,7 @@ def services(cluster: Cluster, door: Door) -> Iterator[Services]:
             "name": "web",
             "image": "any",
             "command": ["python3", "/program/hostile_server.py", "0.0.0.0", "8080", SECRET],
-            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
             "volumeMounts": [{"name": "program", "mountPath": "/program"}],
         }
         spec = {"containers": [container], "volumes": [{"name": "program", "configMap": {"name": "program"}}]}

@@ -26,7 +26,7 @@ def service(cluster: Cluster) -> Iterator[str]:
         "name": "web",
         "image": "any",
         "command": ["python3", "/program/kinds_server.py"],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
         "volumeMounts": [{"name": "program", "mountPath": "/program"}],
     }
     spec = {"containers": [container], "volumes": [{"name": "program", "configMap": {"name": "program"}}]}

@@ -55,7 +55,7 @@ spec:
   - name: c
     image: hatchway/shell
     command: [python3, -c, PROGRAM]
-    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 30}
 ---
 apiVersion: v1
 kind: Service

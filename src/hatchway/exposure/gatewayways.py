@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -116,15 +116,15 @@ def _route_way(
     found = judge_backends(backends, publisher, facts)
     reach = reach_of(found.verdicts)
     issues: list[Issue] = []
-    remove = mending.delete(kind.lower(), namespace, name)
     if found.missing:
         told = (
-            f"it leads to service {found.missing[0]}, which is missing or has no pods: anyone who creates it is public"
+            f"it leads to service {found.missing[0].service}, which is missing or has no pods:"
+            " anyone who creates it is public"
         )
-        issues.append(Issue("no-backend", "low", told, remove))
+        issues.append(Issue("no-backend", "low", told, _without(route, found.missing)))
     if reach == "internet" and found.program:
         told = f"anyone on the Internet reaches {found.program}, which nobody should reach from outside"
-        issues.append(Issue("sensitive-port", "high", told, remove))
+        issues.append(Issue("sensitive-port", "high", told, _without(route, found.sensitive)))
     if reach == "internet" and any(listener.protocol == "HTTP" for _, listener in attached):
         plain = next(listener for _, listener in attached if listener.protocol == "HTTP")
         told = (
@@ -184,8 +184,35 @@ def _names_meet(one: str, two: str) -> bool:
 
 
 def _backends(namespace: str, spec: Mapping[str, Any]) -> Iterable[RouteBackend]:
-    for rule in mappings(spec.get("rules")):
-        for reference in mappings(rule.get("backendRefs")):
+    for _, _, backend in _places(namespace, spec):
+        if backend is not None:
+            yield backend
+
+
+def _places(namespace: str, spec: Mapping[str, Any]) -> Iterable[tuple[str, str, RouteBackend | None]]:
+    """Yield the parts of a route that lead somewhere.
+
+    Each is (its JSON pointer, the JSON pointer of its rule, the backend). The backend is None for a reference to
+    something else than a Service, and for a rule without references, which answers by itself.
+    """
+    for at, rule in enumerate(mappings(spec.get("rules"))):
+        pointer = f"/spec/rules/{at}"
+        references = mappings(rule.get("backendRefs"))
+        if not references:
+            yield pointer, pointer, None
+        for place, reference in enumerate(references):
+            backend = None
             if text(reference.get("kind")) in ("", "Service") and not text(reference.get("group")):
                 where = text(reference.get("namespace")) or namespace
-                yield RouteBackend(where, text(reference.get("name")), number(reference.get("port")))
+                backend = RouteBackend(where, text(reference.get("name")), number(reference.get("port")))
+            yield f"{pointer}/backendRefs/{place}", pointer, backend
+
+
+def _without(route: Object, unwanted: Collection[RouteBackend]) -> str:
+    """Return the command that removes what leads to these backends."""
+    namespace, name = key(route)
+    leads = [
+        mending.Lead(path, rule, "/name", backend.service if backend else "", backend in unwanted)
+        for path, rule, backend in _places(namespace, mapping(route.get("spec")))
+    ]
+    return mending.without_leads(text(route.get("kind")).lower(), namespace, name, leads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from hatchway.exposure import mending
@@ -127,12 +127,41 @@ def _allowlist(annotations: dict[str, str], controller: str) -> tuple[AddressSet
 
 
 def _backends(namespace: str, spec: Object) -> Iterable[RouteBackend]:
-    paths = [path for rule in mappings(spec.get("rules")) for path in mappings(mapping(rule.get("http")).get("paths"))]
-    for backend in (*(mapping(path.get("backend")) for path in paths), mapping(spec.get("defaultBackend"))):
-        service = mapping(backend.get("service"))
-        if name := text(service.get("name")):
-            port = mapping(service.get("port"))
-            yield RouteBackend(namespace, name, number(port.get("number")) or text(port.get("name")))
+    for _, _, backend in _places(namespace, spec):
+        if backend.service:
+            yield backend
+
+
+def _places(namespace: str, spec: Object) -> Iterable[tuple[str, str, RouteBackend]]:
+    """Yield the parts of an Ingress that lead somewhere.
+
+    Each is (its JSON pointer, the JSON pointer of its rule, the backend). The pointer of the rule is "" for the default
+    backend; the name of the Service is "" for a backend that is not a Service.
+    """
+    if mapping(spec.get("defaultBackend")):
+        yield "/spec/defaultBackend", "", _backend(namespace, mapping(spec.get("defaultBackend")))
+    for at, rule in enumerate(mappings(spec.get("rules"))):
+        for place, path in enumerate(mappings(mapping(rule.get("http")).get("paths"))):
+            pointer = f"/spec/rules/{at}"
+            yield f"{pointer}/http/paths/{place}", pointer, _backend(namespace, mapping(path.get("backend")))
+
+
+def _backend(namespace: str, backend: Object) -> RouteBackend:
+    service = mapping(backend.get("service"))
+    port = mapping(service.get("port"))
+    return RouteBackend(namespace, text(service.get("name")), number(port.get("number")) or text(port.get("name")))
+
+
+def _without(ingress: Object, unwanted: Collection[RouteBackend]) -> str:
+    """Return the command that removes what leads to these backends."""
+    namespace, name = key(ingress)
+    leads = [
+        mending.Lead(
+            path, rule, "/backend/service/name" if rule else "/service/name", backend.service, backend in unwanted
+        )
+        for path, rule, backend in _places(namespace, mapping(ingress.get("spec")))
+    ]
+    return mending.without_leads("ingress", namespace, name, leads)
 
 
 def _has_tls(host: str, spec: Object, annotations: dict[str, str]) -> bool:
@@ -160,24 +189,23 @@ def _issues(
     issues: list[Issue] = []
     reach = reach_of(found.verdicts)
     by_nginx = _knows(controller, "ingress-nginx")
-    restrict = (
-        mending.annotate("ingress", namespace, name, _NGINX_ALLOWLIST)
-        if by_nginx
-        else mending.delete("ingress", namespace, name)
-    )
+    nginx_list = mending.annotate("ingress", namespace, name, _NGINX_ALLOWLIST)
     if found.missing:
         text = (
-            f"it leads to service {found.missing[0]}, which is missing or has no pods: anyone who creates it is public"
+            f"it leads to service {found.missing[0].service}, which is missing or has no pods:"
+            " anyone who creates it is public"
         )
-        issues.append(Issue("no-backend", "low", text, mending.delete("ingress", namespace, name)))
+        issues.append(Issue("no-backend", "low", text, _without(ingress, found.missing)))
     if reach != "internet":
         return issues
     if found.program and not has_login:
         text = f"anyone on the Internet reaches {found.program}, which nobody should reach from outside"
-        issues.append(Issue("sensitive-port", "high", text, restrict))
+        mend = nginx_list if by_nginx else _without(ingress, found.sensitive)
+        issues.append(Issue("sensitive-port", "high", text, mend))
     if ignored:
         text = f"its annotation {ignored} has no effect, since its controller is {controller}"
-        issues.append(Issue("ineffective-allowlist", "medium", text, restrict))
+        mend = nginx_list if by_nginx else mending.delete("ingress", namespace, name)
+        issues.append(Issue("ineffective-allowlist", "medium", text, mend))
     if named := [one for one in plain if one]:
         change = {"spec": {"tls": [{"hosts": named[:5], "secretName": f"{name}-tls"}]}}
         text = f"{named[0]} is served to the Internet without TLS: others in the network can read passwords and cookies"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 # kubectl's names of the kinds by the short names of workloads (`target.SHORT`).
@@ -22,6 +24,21 @@ _KINDS: Final = {
 _RANGE: Final = "YOUR-RANGE/24"
 
 
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A part of an object that leads to a Service.
+
+    path: JSON pointer of the part (RFC 6901). rule: JSON pointer of the rule that it belongs to; "" for none.
+    name_path: JSON pointer of the Service's name, below `path`. service: that name. unwanted: True if it is to go.
+    """
+
+    path: str
+    rule: str
+    name_path: str
+    service: str
+    unwanted: bool
+
+
 def patch(kind: str, namespace: str, name: str, change: dict[str, Any] | list[Any]) -> str:
     """Return `kubectl patch` for an object; a list is a JSON patch (RFC 6902), a dictionary a merge patch."""
     form = "json" if isinstance(change, list) else "merge"
@@ -31,6 +48,27 @@ def patch(kind: str, namespace: str, name: str, change: dict[str, Any] | list[An
 def delete(kind: str, namespace: str, name: str) -> str:
     """Return `kubectl delete` for an object."""
     return f"kubectl delete {_object(kind, namespace, name)}"
+
+
+def without_leads(kind: str, namespace: str, name: str, leads: Sequence[Lead]) -> str:
+    """Return the command that removes what is unwanted of an object, and leaves what leads to other Services.
+
+    leads: all parts of the object that lead somewhere, in the object's order. An object that would be left with none is
+    deleted.
+    """
+    unwanted = [one for one in leads if one.unwanted]
+    if len(unwanted) == len(leads):
+        return delete(kind, namespace, name)
+    kept_rules = {one.rule for one in leads if not one.unwanted}
+    # The tests make the patch fail if the object has changed since: the numbers in its paths may then mean other parts.
+    tests = [{"op": "test", "path": f"{one.path}{one.name_path}", "value": one.service} for one in unwanted]
+    paths = [one.path if not one.rule or one.rule in kept_rules else one.rule for one in unwanted]
+    return patch(kind, namespace, name, [*tests, *_removals(dict.fromkeys(paths))])
+
+
+def _removals(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the operations that remove parts. The last comes first: the paths of those before it stay right."""
+    return [{"op": "remove", "path": path} for path in reversed(list(paths))]
 
 
 def describe(kind: str, namespace: str, name: str) -> str:

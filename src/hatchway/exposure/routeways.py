@@ -82,25 +82,28 @@ class BackendVerdict:
     verdicts: who can connect to each backend. pods: the pods of all backends.
     missing: Services that do not exist, or have no endpoints.
     program: a program that nobody should reach from outside, with its Service, in words; "" for none.
+    sensitive: all Services with such a program.
     """
 
     verdicts: tuple[PortVerdict, ...]
     pods: tuple[ObservedPod, ...]
-    missing: tuple[str, ...]
+    missing: tuple[RouteBackend, ...]
     program: str
+    sensitive: tuple[RouteBackend, ...]
 
 
 def judge_backends(backends: Iterable[RouteBackend], publisher: Publisher, facts: ClusterFacts) -> BackendVerdict:
     """Return the backends of a name, and whether NetworkPolicies let the publisher connect to them."""
     verdicts: list[PortVerdict] = []
     pods: list[ObservedPod] = []
-    missing: list[str] = []
+    missing: list[RouteBackend] = []
+    sensitive: list[RouteBackend] = []
     program = ""
     for backend in dict.fromkeys(backends):
         service = facts.snapshot.services_by_key.get((backend.namespace, backend.service))
         if service is None or facts.has_nothing_behind(service):
             if service is not None or facts.snapshot.has_read("services", backend.namespace):
-                missing.append(backend.service)
+                missing.append(backend)
             continue
         for port in service_ports(service):
             if backend.port and backend.port not in (port.number, port.name):
@@ -132,8 +135,9 @@ def judge_backends(backends: Iterable[RouteBackend], publisher: Publisher, facts
             )
             pods += behind
             if passes and called:
+                sensitive.append(backend)
                 program = program or f"{called} of service {backend.service}"
-    return BackendVerdict(tuple(verdicts), tuple(pods), tuple(missing), program)
+    return BackendVerdict(tuple(verdicts), tuple(pods), tuple(missing), program, tuple(sensitive))
 
 
 def published_way(

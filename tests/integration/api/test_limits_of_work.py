@@ -38,7 +38,7 @@ _TRIES = 3
 _MAPS = "/api/v1/namespaces/default/configmaps"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def objects_of_other_tests_set_aside() -> Iterator[None]:
     with others_set_aside():
         yield
@@ -87,6 +87,7 @@ def _chosen() -> Iterator[Shape]:
     yield from mutated(_SEED, _MUTATED, _BYTES)
 
 
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
 async def test_no_request_holds_the_loop() -> None:
     failed = []
     async with large_world() as made, watched() as gap:
@@ -105,6 +106,7 @@ async def test_no_request_holds_the_loop() -> None:
     assert not failed, failed
 
 
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
 async def test_many_long_lists_at_once_do_not_hold_the_loop() -> None:
     accepts = ("application/json", "application/json;as=Table;g=meta.k8s.io;v=v1", "application/yaml")
     async with large_world() as made, watched() as gap:
@@ -119,6 +121,7 @@ async def test_many_long_lists_at_once_do_not_hold_the_loop() -> None:
         assert await gap.least(lists, limit) < limit
 
 
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
 @pytest.mark.parametrize("target", ["/openapi/v2", "/openapi/v3/api/v1", "/openapi/v3/api/v1?pretty=1"])
 async def test_the_description_of_the_api_does_not_hold_the_loop(target: str) -> None:
     protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
@@ -136,6 +139,7 @@ async def test_the_description_of_the_api_does_not_hold_the_loop(target: str) ->
         assert least < limit, accept
 
 
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
 async def test_a_watch_of_many_objects_does_not_hold_the_loop() -> None:
     async with large_world(600) as made, watched() as gap:
 
@@ -160,6 +164,7 @@ async def _cost(made: World, shape: Shape) -> float:
     return time.process_time() - began
 
 
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
 async def test_time_grows_no_faster_than_the_request() -> None:
     few, many = 20_000, 100_000
     small = {one.name: one for one in shapes(few)}

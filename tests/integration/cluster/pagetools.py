@@ -45,7 +45,7 @@ def serving(name: str, script: str, *, replicas: int, labels: dict[str, str] | N
         "image": "python:3",
         "command": ["python3", "-c", script],
         "ports": [{"containerPort": 8080}],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
     }
     template = {"spec": {"terminationGracePeriodSeconds": 0, "containers": [container], **pod}}
     return {

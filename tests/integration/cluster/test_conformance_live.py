@@ -55,7 +55,7 @@ def containers(name: str) -> list[Object]:
                 "image": "backend",
                 "command": command,
                 "env": [{"name": "HATCHWAY_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-                "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+                "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1, "timeoutSeconds": 30},
                 "volumeMounts": [{"name": "backend", "mountPath": "/backend"}],
             }
         )

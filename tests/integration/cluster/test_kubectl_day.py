@@ -39,7 +39,7 @@ spec:
         env:
         - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         ports: [{containerPort: 8080, name: http}]
-        readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1, timeoutSeconds: 30}
 """
 
 

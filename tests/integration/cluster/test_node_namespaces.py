@@ -41,7 +41,7 @@ def test_pods_with_host_network_have_their_nodes_address_and_ports(private: Clus
         "command": ["python3", "-c", _SERVE.format(port=8099)],
         "workingDir": "/usr/share/zoneinfo",
         "ports": [port],
-        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 30},
     }
     nodes = len(json.loads(private.kubectl("get", "nodes", "-o", "json"))["items"])
     deployment = {

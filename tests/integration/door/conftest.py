@@ -21,7 +21,7 @@ def workload(name: str, *arguments: str) -> list[dict[str, object]]:
         "image": "any",
         "command": ["python3", "/app/application.py", *arguments],
         "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
         "volumeMounts": [{"name": "app", "mountPath": "/app"}],
     }
     pod = {
@@ -85,6 +85,7 @@ def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=yaml.safe_dump_all(documents))
     cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/app", "pod/strict", "--timeout=60s")
-    wait_for(lambda: "10." in cluster.kubectl("-n", NAMESPACE, "get", "endpoints", "strict", "app"))
+    for name in ("app", "strict"):
+        wait_for(lambda name=name: "10." in cluster.kubectl("-n", NAMESPACE, "get", "endpoints", name))
     yield NAMESPACE
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")

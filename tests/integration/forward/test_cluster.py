@@ -40,7 +40,7 @@ def web(cluster: Cluster) -> Iterator[Cluster]:
         "name": "web",
         "image": "hatchway/shell",
         "command": ["python3", "-c", _SERVER],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
     }
     labels = {"app": "web"}
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}

@@ -40,7 +40,7 @@ def world(cluster: Cluster) -> Iterator[Cluster]:
         "name": "web",
         "image": "hatchway/shell",
         "command": ["sh", "-c", f"cd /tmp; {server}"],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
     }
     pod = {
         "apiVersion": "v1",

@@ -67,7 +67,7 @@ def pod(name: str, labels: dict[str, str], **spec: Any) -> dict[str, Any]:
         "command": [sys.executable, "-c", BACKEND],
         "env": [{"name": "NAME", "value": name}],
         "ports": [{"name": "http", "containerPort": 8080}, {"name": "ws", "containerPort": 9090}],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
     }
     return {
         "apiVersion": "v1",

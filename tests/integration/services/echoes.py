@@ -117,7 +117,7 @@ def echo_pod(name: str, node: str, labels: dict[str, str], **more: Any) -> dict[
             {"name": "talk", "containerPort": 9090},
             {"name": "ask", "containerPort": 5353, "protocol": "UDP"},
         ],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
         **more,
     }
     return {
