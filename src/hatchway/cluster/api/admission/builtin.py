@@ -11,6 +11,11 @@ from hatchway.cluster.api.admission.poddefaults import (
     RuntimeClassAdmission,
 )
 from hatchway.cluster.api.admission.serviceaccount import ServiceAccountAdmission
+from hatchway.cluster.api.admission.storageobjects import (
+    ClaimResizeAdmission,
+    DefaultStorageClass,
+    StorageProtection,
+)
 from hatchway.cluster.api.admission.taintnodes import TaintNodesByCondition
 from hatchway.cluster.api.storage.store import Store
 
@@ -20,11 +25,14 @@ __all__ = ["builtin_plugins"]
 def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
     """Return the plugins that need nothing but the store, in any order. The chain sorts them."""
     return [
+        ClaimResizeAdmission(store),
         DefaultIngressClass(store),
+        DefaultStorageClass(store),
         DefaultTolerationSeconds(),
         NodeRestriction(store),
         PriorityAdmission(),
         RuntimeClassAdmission(),
         ServiceAccountAdmission(store),
+        StorageProtection(),
         TaintNodesByCondition(),
     ]

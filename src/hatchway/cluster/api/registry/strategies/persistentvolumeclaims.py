@@ -1,8 +1,4 @@
-"""PersistentVolumeClaims: admission, permitted changes (`pkg/registry/core/persistentvolumeclaim/strategy.go`).
-
-Admission is what the plugins DefaultStorageClass, StorageObjectInUseProtection and PersistentVolumeClaimResize do
-(`plugin/pkg/admission/storage`).
-"""
+"""PersistentVolumeClaims: validation, permitted changes (`pkg/registry/core/persistentvolumeclaim/strategy.go`)."""
 
 from __future__ import annotations
 
@@ -10,16 +6,11 @@ from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.schema import quantity_value
 from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, keep
 from hatchway.cluster.api.registry.strategies.claimspec import validate_claim_spec
-from hatchway.cluster.api.registry.strategies.storageclasses import STORAGE_CLASSES, default_class
-from hatchway.errors import Cause, forbidden
+from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-PROTECTION = "kubernetes.io/pvc-protection"
-CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-_NO_RESIZE = (
-    "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
-)
 
 
 class PersistentVolumeClaimStrategy(Strategy):
@@ -35,30 +26,6 @@ class PersistentVolumeClaimStrategy(Strategy):
             spec["dataSourceRef"] = dict(source)
         elif reference is not None and source is None and not reference.get("namespace"):
             spec["dataSource"] = dict(reference)
-
-    async def before_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the default class (`plugin/pkg/admission/storage/storageclass/setdefault`)."""
-        spec = obj.get("spec")
-        annotations = obj["metadata"].get("annotations") or {}
-        if not isinstance(spec, dict) or spec.get("storageClassName") is not None or CLASS_ANNOTATION in annotations:
-            return
-        found = default_class(ctx.store.list(STORAGE_CLASSES))
-        if found is not None:
-            spec["storageClassName"] = found["metadata"]["name"]
-
-    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Protect a new claim from deletion while pods use it; refuse to resize one whose class does not allow it."""
-        if old is None:
-            finalizers = obj["metadata"].setdefault("finalizers", [])
-            if PROTECTION not in finalizers:
-                finalizers.append(PROTECTION)
-            return
-        if (old.get("status") or {}).get("phase") != "Bound" or storage_of(obj) <= storage_of(old):
-            return
-        name = old["spec"].get("storageClassName")
-        found = ctx.store.latest(STORAGE_CLASSES, "", name) if name else None
-        if found is None or not found.get("allowVolumeExpansion"):
-            raise forbidden("persistentvolumeclaims", obj["metadata"]["name"], _NO_RESIZE)
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Make the claim Pending."""
@@ -90,15 +57,15 @@ class PersistentVolumeClaimStrategy(Strategy):
         changed = sorted(key for key in {*spec, *former} if spec.get(key) != former.get(key))
         if changed:
             causes.append(v.forbidden("spec", f"{_IMMUTABLE}\n(changed: {', '.join(changed)})"))
-        size, before = storage_of(obj), storage_of(old)
+        size, before = _storage(obj), _storage(old)
         if size < before:
             capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage")
             if capacity is None or size <= quantity_value(capacity):
                 at = "spec.resources.requests.storage"
                 causes.append(v.forbidden(at, "field can not be less than status.capacity"))
-        annotation = (obj["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION)
-        if annotation != (old["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION):
-            at = f"metadata.annotations.{CLASS_ANNOTATION}"
+        annotation = (obj["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION)
+        if annotation != (old["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION):
+            at = f"metadata.annotations.{_CLASS_ANNOTATION}"
             causes.append(v.invalid(at, annotation or "", "field is immutable"))
         return causes
 
@@ -118,7 +85,7 @@ class PersistentVolumeClaimStrategy(Strategy):
         return causes
 
 
-def storage_of(claim: Object) -> float:
+def _storage(claim: Object) -> float:
     """Return how many bytes a claim requests; 0.0 when it does not say."""
     found = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
     return float(quantity_value(found)) if found is not None else 0.0

@@ -16,7 +16,6 @@ from hatchway.kube.api import Object
 
 Json = dict[str, Any]
 
-PROTECTION = "kubernetes.io/pv-protection"
 _POLICIES = ("Delete", "Recycle", "Retain")
 # The fields of the spec that are not the volume's source.
 _COMMON = frozenset(
@@ -33,11 +32,8 @@ class PersistentVolumeStrategy(Strategy):
     requires_spec = True
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Make the volume Pending, and protect it from deletion while it is bound (StorageObjectInUseProtection)."""
+        """Make the volume Pending."""
         obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": ctx.now}
-        finalizers = obj["metadata"].setdefault("finalizers", [])
-        if PROTECTION not in finalizers:
-            finalizers.append(PROTECTION)
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
         """Keep the status."""

@@ -1,16 +1,12 @@
-"""StorageClasses (storage.k8s.io/v1): validation, and which class is the default one (`pkg/apis/storage`)."""
+"""StorageClasses (storage.k8s.io/v1): validation (`pkg/apis/storage/validation`)."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.strategies.base import Strategy
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-STORAGE_CLASSES = "storageclasses.storage.k8s.io"
-_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _MODES = ("Immediate", "WaitForFirstConsumer")
 _MAX_PARAMETERS, _MAX_PARAMETER_BYTES = 512, 256 * 1024
 
@@ -52,19 +48,6 @@ class StorageClassStrategy(Strategy):
             if (obj.get(key) or None) != (old.get(key) or None):
                 causes.append(v.forbidden(key, f"updates to {key} are forbidden."))
         return causes + v.immutable(obj.get("volumeBindingMode"), old.get("volumeBindingMode"), "volumeBindingMode")
-
-
-def default_class(classes: Iterable[Object]) -> Object | None:
-    """Return the default class: of several the newest one, then the first name; None when there is none."""
-    found = [one for one in classes if is_default_class(one)]
-    found.sort(key=lambda one: str(one["metadata"]["name"]))
-    return max(found, key=lambda one: str(one["metadata"].get("creationTimestamp", "")), default=None)
-
-
-def is_default_class(storage_class: Object) -> bool:
-    """Return True when the class is marked as the default one."""
-    annotations = storage_class["metadata"].get("annotations") or {}
-    return any(annotations.get(key) == "true" for key in _DEFAULT)
 
 
 def _topologies(terms: list[Object]) -> list[Cause]:
