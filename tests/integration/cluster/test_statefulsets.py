@@ -108,10 +108,3 @@ def test_scaling_goes_from_the_last_one(cluster: Cluster, namespace: str) -> Non
     assert sorted(pods(cluster)) == ["db-0", "db-1", "db-2"]
     cluster.kubectl("scale", "sts/db", "--replicas=1", "-n", namespace)
     wait_for(lambda: sorted(pods(cluster)) == ["db-0"])
-
-
-def test_claims_are_refused_with_what_to_do(cluster: Cluster, namespace: str) -> None:
-    claim = "  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce]}}]\n"
-    manifest = MANIFEST.replace("name: db}\nspec:\n  serviceName", "name: claims}\nspec:\n  serviceName") + claim
-    said = cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=manifest, check=False)
-    assert "spec.volumeClaimTemplates: Forbidden: this cluster has no PersistentVolumeClaims" in said

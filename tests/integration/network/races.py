@@ -141,6 +141,10 @@ print(sorted(done))
 """
 
 
+async def _no_object(_resource: str, _namespace: str, _name: str) -> None:
+    """Answer as where there are no claims."""
+
+
 class _Projections(Projector):
     """New files each time."""
 
@@ -208,6 +212,8 @@ class _Race:
             memory=self.directory / "memory" / uid,
             files=self.runtime,
             node_index=1,
+            node_name="node-1",
+            read=_no_object,
         )
 
     def mounts(self, *mounts: Object) -> list[Mount]:

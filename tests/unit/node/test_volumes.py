@@ -147,7 +147,15 @@ def api() -> Api:
 def volumes(tmp_path: Path, api: Api) -> Volumes:
     (tmp_path / "node").mkdir()
     files, projector = Files(tmp_path / "node"), Projector(api, api.get)  # type: ignore[arg-type]
-    return Volumes(tmp_path / "u1", projector, memory=tmp_path / "memory" / "u1", files=files, node_index=0)
+    return Volumes(
+        tmp_path / "u1",
+        projector,
+        memory=tmp_path / "memory" / "u1",
+        files=files,
+        node_index=0,
+        node_name="n1",
+        read=api.get,
+    )
 
 
 async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
@@ -214,7 +222,7 @@ async def test_modes(volumes: Volumes) -> None:
             {"secret": {"secretName": "sec", "items": [{"key": "no", "path": "x"}]}},
             'MountVolume.SetUp failed for volume "v" : references non-existent config key: no',
         ),
-        ({"persistentVolumeClaim": {"claimName": "c"}}, "persistentVolumeClaim volumes are not supported"),
+        ({"nfs": {"server": "s", "path": "/"}}, "nfs volumes are not supported"),
         ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../x"}]}}, "invalid path"),
         ({"hostPath": {"path": "relative"}}, "must be absolute"),
         ({"hostPath": {"path": "/no/such", "type": "Directory"}}, "is not a directory in the node's own file system"),
@@ -291,3 +299,87 @@ async def test_last_words_and_removal(volumes: Volumes, tmp_path: Path) -> None:
     volumes.remove()
     assert not (tmp_path / "u1").exists()
     assert volumes.read_termination_log("c") == ""
+
+
+def claimed(api: Api, **spec: Any) -> None:
+    """A claim `c` of the namespace, and the volume to which it is bound."""
+    api.objects["persistentvolumeclaims", "c"] = {
+        "metadata": {"name": "c", "namespace": "shop", "uid": "claim"},
+        "spec": {"volumeName": "pv"},
+        "status": {"phase": "Bound"},
+    }
+    api.objects["persistentvolumes", "pv"] = {
+        "metadata": {"name": "pv"},
+        "spec": {"claimRef": {"namespace": "shop", "name": "c", "uid": "claim"}, **spec},
+    }
+
+
+CLAIM = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
+
+
+async def test_a_claim_is_the_directory_of_its_volume(volumes: Volumes, api: Api, tmp_path: Path) -> None:
+    claimed(api, hostPath={"path": "/data/x", "type": "DirectoryOrCreate"})
+    assert await mounted(volumes, CLAIM) == Path("/data/x")
+    assert (tmp_path / "node/data/x").is_dir()
+
+
+async def test_a_claim_may_be_read_only(volumes: Volumes, api: Api) -> None:
+    claimed(api, hostPath={"path": "/data"})
+    await volumes.set_up(pod({"name": "v", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}}), FACTS)
+    (mount,) = volumes.prepare_mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {})
+    assert mount.read_only
+
+
+async def test_a_local_volume_must_be_there(volumes: Volumes, api: Api, tmp_path: Path) -> None:
+    claimed(api, local={"path": "/disk"})
+    with pytest.raises(MountError, match="path /disk does not exist in the node's own file system"):
+        await volumes.set_up(pod(CLAIM), FACTS)
+    (tmp_path / "node/disk").mkdir()
+    assert await mounted(volumes, CLAIM) == Path("/disk")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"claim": None}, "failed to process volumes=\\[v\\]: error processing PVC shop/c: failed to fetch PVC"),
+        ({"claim": {"status": {"phase": "Pending"}}}, "error processing PVC shop/c: PVC is not bound"),
+        ({"claim": {"metadata": {"deletionTimestamp": "x"}}}, "PVC is being deleted"),
+        ({"volume": None}, 'persistentvolumes "pv" not found'),
+        ({"volume": {"claimRef": {"uid": "other"}}}, "a pv.Spec.ClaimRef.UID that is not that of the claim"),
+        ({"volume": {"claimRef": None}}, "indicating it is not yet bound to the claim"),
+        ({"volume": {"volumeMode": "Block"}}, "no block volumes"),
+        ({"volume": {"hostPath": None, "csi": {}}}, "with hostPath and local only"),
+        (
+            {"volume": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": ["n2"]}]}]}}}},
+            "no matching NodeSelectorTerms",
+        ),
+    ],
+)  # fmt: skip
+async def test_claims_that_cannot_be_mounted(volumes: Volumes, api: Api, change: Object, message: str) -> None:
+    claimed(api, hostPath={"path": "/data"})
+    api.objects["nodes", "n1"] = {"metadata": {"name": "n1"}}
+    for key, kind in (("claim", ("persistentvolumeclaims", "c")), ("volume", ("persistentvolumes", "pv"))):
+        if key not in change:
+            continue
+        if change[key] is None:
+            del api.objects[kind]
+        elif key == "volume":
+            spec = {**api.objects[kind]["spec"], **change[key]}
+            kept = {name: value for name, value in spec.items() if value is not None or name == "claimRef"}
+            api.objects[kind]["spec"] = kept
+        else:
+            for part, fields in change[key].items():
+                api.objects[kind][part] = {**api.objects[kind][part], **fields}
+    with pytest.raises(MountError, match=message):
+        await volumes.set_up(pod(CLAIM), FACTS)
+
+
+async def test_the_claim_of_an_ephemeral_volume_belongs_to_the_pod(volumes: Volumes, api: Api) -> None:
+    claimed(api, hostPath={"path": "/data"})
+    claim = api.objects["persistentvolumeclaims", "web-v"] = api.objects.pop(("persistentvolumeclaims", "c"))
+    volume = {"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}
+    with pytest.raises(MountError, match="pod is not owner"):
+        await volumes.set_up(pod(volume), FACTS)
+    claim["metadata"]["ownerReferences"] = [{"controller": True, "uid": "u1"}]
+    assert await mounted(volumes, volume) == Path("/data")

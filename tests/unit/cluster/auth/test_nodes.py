@@ -101,6 +101,28 @@ def test_a_refusal_says_why(source: FakeSource) -> None:
     )
 
 
+def test_a_node_reads_the_claims_of_its_pods_and_their_volumes(source: FakeSource) -> None:
+    authorizer = Authorizer(source)
+    for name, claim in (("v", "c"), ("w", "other")):
+        metadata, reference = {"name": name}, {"namespace": "ns", "name": claim}
+        source.put("persistentvolumes", {"metadata": metadata, "spec": {"claimRef": reference}})
+    template = {"volumeClaimTemplate": {"spec": {}}}
+    source.put(
+        "pods",
+        pod(volumes=[{"name": "a", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "b", "ephemeral": template}]),
+    )
+    assert may(authorizer, N1, "get", "persistentvolumeclaims", "c")
+    assert may(authorizer, N1, "get", "persistentvolumeclaims", "p-b")
+    assert may(authorizer, N1, "get", "persistentvolumes", "v", "")
+    assert not may(authorizer, N1, "get", "persistentvolumes", "w", "")
+    assert not may(authorizer, N1, "get", "persistentvolumes", "none", "")
+    assert not may(authorizer, N1, "get", "persistentvolumeclaims", "other")
+    assert not may(authorizer, N1, "list", "persistentvolumeclaims")
+    assert not may(authorizer, N1, "update", "persistentvolumeclaims/status", "c")
+    assert not may(authorizer, N2, "get", "persistentvolumeclaims", "c")
+    assert not may(authorizer, N2, "get", "persistentvolumes", "v", "")
+
+
 def test_nodes_and_pods_that_a_node_reads(source: FakeSource) -> None:
     authorizer = Authorizer(source)
     source.put("pods", pod())

@@ -45,7 +45,7 @@ class PersistentVolumeStrategy(Strategy):
         status, former = obj.setdefault("status", {}), old.get("status") or {}
         if status.get("phase") == former.get("phase"):
             keep(status, former, "lastPhaseTransitionTime")
-        elif status.get("lastPhaseTransitionTime") == former.get("lastPhaseTransitionTime"):
+        elif status.get("lastPhaseTransitionTime") in (None, former.get("lastPhaseTransitionTime")):
             status["lastPhaseTransitionTime"] = ctx.now
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -103,10 +103,9 @@ def _source(spec: Json, at: str) -> list[Cause]:
     source = spec[kind]
     if kind == "hostPath":
         validate_host_path(source, f"{at}.hostPath", causes)
-        if (
-            posixpath.normpath(source.get("path") or ".") == "/"
-            and spec.get("persistentVolumeReclaimPolicy") == "Recycle"
-        ):
+        # POSIX keeps two slashes at the beginning of a path; Go's path.Clean does not.
+        is_root = posixpath.normpath(source.get("path") or ".") in ("/", "//")
+        if is_root and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
             text = "may not be 'recycle' for a hostPath mount of '/'"
             causes.append(v.forbidden(f"{at}.persistentVolumeReclaimPolicy", text))
     elif kind == "local":
