@@ -23,6 +23,7 @@ _AGGREGATE = f"{_GROUP}/aggregate-to-"
 _READ = "get list watch"
 _WRITE = "create delete deletecollection patch update"
 _ALL = "create delete deletecollection get list patch update watch"
+_READ_UPDATE = "get list patch update watch"
 _EVENTS = "create patch update"
 
 RuleObject = dict[str, list[str]]
@@ -147,6 +148,18 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("get", "", "serviceaccounts"),
         _rule("create delete get patch update", "coordination.k8s.io", "leases"),
     ],
+    "system:persistent-volume-provisioner": [
+        _rule("create delete get list watch", "", "persistentvolumes"),
+        _rule(_READ_UPDATE, "", "persistentvolumeclaims"),
+        _rule(_READ, "storage.k8s.io", "storageclasses"),
+        _rule("watch", "", "events"),
+        _EVENTS_RULE,
+    ],
+    "system:volume-scheduler": [
+        _rule(_READ_UPDATE, "", "persistentvolumes"),
+        _rule(_READ, "storage.k8s.io", "storageclasses"),
+        _rule(_READ_UPDATE, "", "persistentvolumeclaims"),
+    ],
     "system:node-proxier": [
         _rule("list watch", "", "endpoints services"),
         _rule(_READ, "", "nodes"),
@@ -166,6 +179,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule(_READ, "apps", "replicasets statefulsets"),
         _rule(_READ, "policy", "poddisruptionbudgets"),
         _rule(_READ, "", "persistentvolumeclaims persistentvolumes"),
+        _rule(_READ, "storage.k8s.io", "csidrivers csinodes csistoragecapacities"),
         *_DELEGATION,
         _rule(_READ, "", "namespaces"),
     ],
@@ -204,6 +218,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:node": [],
     "system:node-proxier": [("User", "system:kube-proxy")],
     "system:kube-scheduler": [("User", "system:kube-scheduler")],
+    "system:volume-scheduler": [("User", "system:kube-scheduler")],
     "system:kube-controller-manager": [("User", "system:kube-controller-manager")],
     "system:kube-dns": [("ServiceAccount", "kube-dns")],
 }
