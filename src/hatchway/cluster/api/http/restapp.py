@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from hatchway.cluster.api.http.call import Call
+from hatchway.cluster.api.http.encodeditems import EncodedItems
 from hatchway.cluster.api.http.health import store_health
 from hatchway.cluster.api.http.negotiation import (
     AnswerFormat,
@@ -32,7 +33,7 @@ from hatchway.cluster.api.patch import patches
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.selectors import FieldSelector, FieldTerm
-from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
+from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path
 from hatchway.kube.api import Object
 
@@ -57,12 +58,13 @@ class RestApp:
         before_port_forward: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._api = api
+        self._encoded = EncodedItems(api.store)
         self._before_port_forward = before_port_forward
         self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request; every ApiError becomes a Status."""
-        call = _Verbs(self._api, scope, receive, send)
+        call = _Verbs(self._api, self._encoded, scope, receive, send)
         try:
             try:
                 if call.info.is_resource and self._is_served(call.info):
@@ -167,10 +169,12 @@ class _Verbs(Call):
         matcher(row, self._space(row), options)
         include = self.include_object()
         self.begun = True
+        pace = Pace()
         await stream(
             self.receive,
             self.send_message,
-            watch(self.api, row, self._space(row), options),
+            watch(self.api, row, self._space(row), options, pace),
+            pace,
             row=row,
             view=view,
             include_object=include,
