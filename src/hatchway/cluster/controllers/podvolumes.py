@@ -41,6 +41,8 @@ _NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existen
 _IN_USE = (
     "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
 )
+# A pod with more claims runs nowhere: decisions about it would hold up others.
+_MAX_CLAIMS = 128
 # Seconds after which a pod whose claims are being bound is looked at again, even when nothing has changed.
 _LOOK_AGAIN = 30.0
 
@@ -125,7 +127,10 @@ class PodVolumes:
         found = ClaimsOfPod(match=self._match)
         immediate = False
         namespace, pod_name = key_of(pod)
-        for one in claims_of(pod):
+        wanted = list(claims_of(pod))
+        if len(wanted) > _MAX_CLAIMS:
+            return ClaimsOfPod("node(s) exceed max volume count")
+        for one in wanted:
             claim = self._claims.get((namespace, one.name))
             problem = ""
             if claim is None:
@@ -166,7 +171,7 @@ class PodVolumes:
     def _match(self, claims: list[Object], node: Object) -> dict[str, Object | None] | None:
         """Return the volume for each claim's uid, None for one to make; None when a claim has no way to get one."""
         chosen: dict[str, Object | None] = {}
-        taken: list[str] = []
+        taken: set[str] = set()
         for claim in claims:
             selected = annotations_of(claim).get(SELECTED_NODE)
             if selected:
@@ -180,7 +185,7 @@ class PodVolumes:
             free = self._volumes.index(by_free_class).get(name)
             volume = find_match(claim, [*reserved, *free], node=node, excluded=taken)
             if volume is not None:
-                taken.append(volume["metadata"]["name"])
+                taken.add(volume["metadata"]["name"])
             elif not _may_provision(self._classes.get(("", name)), node):
                 return None
             chosen[uid_of(claim)] = volume

@@ -6,6 +6,8 @@ StatefulSet, or a pod that is one too many, and garbage collection deletes it wi
 
 from __future__ import annotations
 
+import asyncio
+
 from hatchway.cluster.controllers.controller import ControllerContext, Recorder
 from hatchway.cluster.controllers.objectfields import clone, controller_reference, is_deleting, owner_references
 from hatchway.cluster.controllers.statefulplan import ordinal_of
@@ -97,6 +99,8 @@ class StatefulClaims:
         templates = owner["spec"].get("volumeClaimTemplates") or ()
         for pod in pods if templates else ():
             ordinal = ordinal_of(owner["metadata"]["name"], pod)
+            # Let other tasks run: there may be thousands of pods.
+            await asyncio.sleep(0)
             for template in templates if ordinal is not None else ():
                 assert ordinal is not None
                 found = self.claims.get((owner["metadata"]["namespace"], claim_name(owner, template, ordinal)))

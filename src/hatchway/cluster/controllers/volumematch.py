@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from fractions import Fraction
 
 from hatchway.cluster.controllers.objectfields import annotations_of, is_deleting, labels_of, uid_of
@@ -97,7 +97,7 @@ def find_match(
     volumes: Iterable[Object],
     *,
     node: Object | None = None,
-    excluded: Iterable[str] = (),
+    excluded: Set[str] = frozenset(),
     delayed: bool = False,
 ) -> Object | None:
     """Return the volume for a claim, or None: one that is reserved for it, else the smallest that suits.
@@ -105,10 +105,10 @@ def find_match(
     node: on which the volume is to be used, when the scheduler asks. excluded: names of volumes for other claims of the
     same pod. delayed: whether only the scheduler may choose, so that only a reserved volume counts.
     """
-    size, name, mode, taken = requested(claim), class_of(claim), _mode(claim), set(excluded)
+    size, name, mode = requested(claim), class_of(claim), _mode(claim)
     found: list[Object] = []
     for volume in volumes:
-        if volume["metadata"]["name"] in taken or is_deleting(volume) or _mode(volume) != mode:
+        if volume["metadata"]["name"] in excluded or is_deleting(volume) or _mode(volume) != mode:
             continue
         reserved = is_bound_to(volume, claim)
         if (volume["spec"].get("claimRef") is not None and not reserved) or capacity(volume) < size:

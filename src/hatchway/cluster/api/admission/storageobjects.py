@@ -6,6 +6,8 @@ PersistentVolumeClaimResize refuses to resize a claim whose class does not allow
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.quantity import parse_quantity
@@ -96,6 +98,6 @@ def _is_default(storage_class: Object) -> bool:
     return any(annotations.get(key) == "true" for key in _DEFAULT)
 
 
-def _size(claim: Object) -> float:
+def _size(claim: Object) -> Fraction:
     found = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
-    return float(parse_quantity(found)) if found is not None else 0.0
+    return parse_quantity(found) if found is not None else Fraction(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.schema import quantity_value
 from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, keep
@@ -85,7 +87,7 @@ class PersistentVolumeClaimStrategy(Strategy):
         return causes
 
 
-def _storage(claim: Object) -> float:
-    """Return how many bytes a claim requests; 0.0 when it does not say."""
+def _storage(claim: Object) -> Decimal:
+    """Return how many bytes a claim requests; 0 when it does not say."""
     found = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
-    return float(quantity_value(found)) if found is not None else 0.0
+    return quantity_value(found) if found is not None else Decimal(0)

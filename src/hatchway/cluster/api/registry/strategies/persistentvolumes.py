@@ -86,11 +86,25 @@ def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
         if affinity.get("required") is None:
             causes.append(v.required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
         else:
-            validate_node_selector(affinity["required"], f"{at}.nodeAffinity.required", causes)
+            # The scheduler compares them with every node, again and again.
+            terms = _count_terms(affinity["required"])
+            if terms > v.MAX_SELECTOR_TERMS:
+                causes.append(v.too_many(f"{at}.nodeAffinity.required", terms, v.MAX_SELECTOR_TERMS))
+            else:
+                validate_node_selector(affinity["required"], f"{at}.nodeAffinity.required", causes)
     causes += _source(spec, at)
     if name := spec.get("storageClassName"):
         causes += v.each(f"{at}.storageClassName", name, v.dns1123_subdomain(name))
     return causes + volume_mode(spec.get("volumeMode"), f"{at}.volumeMode")
+
+
+def _count_terms(selector: Json) -> int:
+    """Return how many terms, requirements and values a NodeSelector has."""
+    total = 0
+    for term in selector.get("nodeSelectorTerms") or ():
+        requirements = [*(term.get("matchExpressions") or ()), *(term.get("matchFields") or ())]
+        total += 1 + sum(1 + len(one.get("values") or ()) for one in requirements)
+    return total
 
 
 def _source(spec: Json, at: str) -> list[Cause]:

@@ -70,9 +70,10 @@ def validate_affinity(affinity: Spec, at: str, causes: list[Cause]) -> None:
 def validate_node_selector(selector: Spec, at: str, causes: list[Cause]) -> None:
     """Add to `causes` what is wrong with a NodeSelector (`ValidateNodeSelector`). at: its path."""
     here = f"{at}.nodeSelectorTerms"
-    if not selector.get("nodeSelectorTerms"):
+    terms = selector.get("nodeSelectorTerms") or []
+    if not terms:
         causes.append(v.required(here, "must have at least one node selector term"))
-    for index, term in enumerate(selector.get("nodeSelectorTerms") or ()):
+    for index, term in enumerate(terms):
         _validate_term(term, f"{here}[{index}]", causes, values=True)
 
 

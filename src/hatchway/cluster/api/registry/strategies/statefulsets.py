@@ -23,6 +23,9 @@ _UPDATES = (
 )
 
 
+_MAX_CLAIMS = 128
+
+
 class StatefulSetStrategy(WorkloadStrategy):
     """StatefulSets."""
 
@@ -44,6 +47,10 @@ class StatefulSetStrategy(WorkloadStrategy):
         service = spec.get("serviceName")
         if service:
             causes += v.each("spec.serviceName", service, v.dns1123_label(service))
+        templates = len(spec.get("volumeClaimTemplates") or ())
+        if templates > _MAX_CLAIMS:
+            # Kubernetes has no limit; a pod with more claims runs on no node (`controllers/podvolumes.py`).
+            causes.append(v.too_many("spec.volumeClaimTemplates", templates, _MAX_CLAIMS))
         selector, at = spec.get("selector"), "spec.selector"
         if selector is None:
             return [*causes, v.required(at)]

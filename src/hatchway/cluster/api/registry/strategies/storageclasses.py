@@ -51,6 +51,12 @@ class StorageClassStrategy(Strategy):
 
 
 def _topologies(terms: list[Object]) -> list[Cause]:
+    total = sum(
+        1 + len(one.get("values") or ()) for term in terms for one in term.get("matchLabelExpressions") or ()
+    ) + len(terms)
+    if total > v.MAX_SELECTOR_TERMS:
+        # The scheduler compares them with every node, again and again.
+        return [v.too_many("allowedTopologies", total, v.MAX_SELECTOR_TERMS)]
     causes = []
     for index, term in enumerate(terms):
         for number, requirement in enumerate(term.get("matchLabelExpressions") or ()):
