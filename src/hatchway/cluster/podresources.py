@@ -1,7 +1,8 @@
 """What a pod requests and is limited to, as a whole (component-helpers' `resource/helpers.go`). Pure.
 
-A pod uses the sum of its containers, or what its init containers need at their peak if that is more. A sidecar (an init
-container that restarts always) counts from its start on. Amounts for the pod as a whole (`spec.resources`) replace sums.
+A pod uses the sum of its containers, or what its init containers need at their peak if that is more. A sidecar (an
+init container that restarts always) counts from its start on. Amounts for the pod as a whole (`spec.resources`) replace
+sums.
 """
 
 from __future__ import annotations

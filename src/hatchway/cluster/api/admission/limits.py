@@ -68,7 +68,9 @@ def pod_problems(limit_range: Json, pod: Json) -> list[str]:
                 requests, limits = amounts_of(resources.get("requests")), amounts_of(resources.get("limits"))
                 problems += _problems(item, requests, limits)
         elif kind == "Pod":
-            requests, limits = (pod_resources(spec, what, pod_level=_is_cpu_or_memory) for what in ("requests", "limits"))
+            requests, limits = (
+                pod_resources(spec, what, pod_level=_is_cpu_or_memory) for what in ("requests", "limits")
+            )
             problems += _problems(item, requests, limits)
     return problems
 
@@ -142,4 +144,3 @@ def _ratio_problems(kind: str, name: str, bound: Amount, request: Amount | None,
     if limit.nano * 10**9 > bound.nano * request.nano:
         return [f"{here} provided ratio is {limit.nano / request.nano:f}"]
     return []
-

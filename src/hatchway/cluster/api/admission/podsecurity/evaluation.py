@@ -1,7 +1,7 @@
 """Which checks a level has in which version, and what they find in a pod. Pure.
 
-From pod-security-admission `policy/registry.go`. The checks of `baseline` are made first, then those of `restricted`, each
-in the order of their names.
+From pod-security-admission `policy/registry.go`. The checks of `baseline` are made first, then those of `restricted`,
+each in the order of their names.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ CHECKS = (
         (37, baseline.sysctls_1_37),
     ),
     _baseline("windowsHostProcess", (0, baseline.host_process)),
-    _restricted(
-        "allowPrivilegeEscalation", (8, restricted.no_escalation), (25, _on_linux(restricted.no_escalation))
-    ),
+    _restricted("allowPrivilegeEscalation", (8, restricted.no_escalation), (25, _on_linux(restricted.no_escalation))),
     _restricted(
         "capabilities_restricted",
         (22, restricted.capabilities_1_22),
@@ -77,9 +75,7 @@ CHECKS = (
     ),
     _restricted("procMount_restricted", (35, baseline.proc_mount), overrides="procMount"),
     _restricted("restrictedVolumes", (0, restricted.restricted_volumes), overrides="hostPathVolumes"),
-    _restricted(
-        "runAsNonRoot", (0, restricted.run_as_non_root), (35, _with_host_users(restricted.run_as_non_root))
-    ),
+    _restricted("runAsNonRoot", (0, restricted.run_as_non_root), (35, _with_host_users(restricted.run_as_non_root))),
     _restricted("runAsUser", (23, restricted.run_as_user), (35, _with_host_users(restricted.run_as_user))),
     _restricted(
         "seccompProfile_restricted",

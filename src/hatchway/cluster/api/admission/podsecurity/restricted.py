@@ -57,7 +57,9 @@ def unless_user_namespace(check: CheckFunction) -> CheckFunction:
 def no_escalation(_metadata: Json, spec: Json) -> Finding | None:
     """Find containers that do not forbid privilege escalation."""
     bad = [
-        one.get("name", "") for one in every_container(spec) if security(one).get("allowPrivilegeEscalation") is not False
+        one.get("name", "")
+        for one in every_container(spec)
+        if security(one).get("allowPrivilegeEscalation") is not False
     ]
     if not bad:
         return None

@@ -25,7 +25,8 @@ __all__ = ["POD_TEMPLATE", "RESOURCE_QUOTA"]
 def _resource_quota(obj: Json, now: float) -> Cells:
     status = obj.get("status") or {}
     hard, used = status.get("hard") or {}, status.get("used") or {}
-    requests, limits = [], []
+    requests: list[str] = []
+    limits: list[str] = []
     for name in sorted(hard):
         (limits if name.startswith("limits.") else requests).append(f"{name}: {used.get(name, '0')}/{hard[name]}")
     return [name_of(obj), ", ".join(requests), ", ".join(limits), age_of(obj, now)]

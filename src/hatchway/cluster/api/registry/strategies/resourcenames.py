@@ -22,8 +22,8 @@ _REQUESTS = "requests."
 _CONTAINER = frozenset(("cpu", "memory", "ephemeral-storage"))
 _COUNTED = frozenset(
     (
-        "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims",
-        "services.nodeports", "services.loadbalancers",
+        "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps",
+        "persistentvolumeclaims", "services.nodeports", "services.loadbalancers",
     )
 )  # fmt: skip
 _QUOTA = _COUNTED | {

@@ -1,7 +1,7 @@
 """ResourceQuotas: bounds of what a namespace may hold and use (`pkg/registry/core/resourcequota`).
 
-The rules are those of `ValidateResourceQuota` in `pkg/apis/core/validation/validation.go`. Admission (`admission/quota/`)
-compares writes with the status, and keeps it up to date.
+The rules are those of `ValidateResourceQuota` in `pkg/apis/core/validation/validation.go`. Admission
+(`admission/quota/`) compares writes with the status, and keeps it up to date.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from hatchway.kube.api import Object
 
 Json = dict[str, Any]
 
-_COMPUTE = frozenset(
-    ("pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-)
+_COMPUTE = frozenset(("pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
 # The resources that a quota with a scope may limit, besides those with a domain.
 _SCOPES: dict[str, frozenset[str] | None] = {
     "Terminating": _COMPUTE,
@@ -75,9 +73,7 @@ class ResourceQuotaStrategy(Strategy):
         """Return the errors in the names and amounts of the status."""
         status = obj.get("status") or {}
         return [
-            cause
-            for key in ("hard", "used")
-            for cause in _validate_amounts(status.get(key) or {}, f"status.{key}")
+            cause for key in ("hard", "used") for cause in _validate_amounts(status.get(key) or {}, f"status.{key}")
         ]
 
 
