@@ -1,7 +1,7 @@
 """Amounts of resources that can be added and compared, and shown as Kubernetes shows them.
 
 An amount keeps the style of its text as apimachinery's `pkg/api/resource/quantity.go` does, so that sums look as
-they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has the exact numbers alone.
+they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact numbers alone.
 """
 
 from __future__ import annotations
