@@ -10,6 +10,7 @@ from functools import partial
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.admission.limits import claim_problems, pod_problems, set_container_defaults
+from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, run_apart
 from hatchway.errors import forbidden
@@ -42,6 +43,10 @@ class LimitRanger(AdmissionPlugin):
         return (operation == "CREATE" and resource == _PODS) or (
             operation in ("CREATE", "UPDATE") and resource in (_CLAIMS, _RANGES)
         )
+
+    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
+        """Return True for claims, which may be compared with many amounts."""
+        return row.group_resource == _CLAIMS
 
     def _ranges(self, namespace: str) -> list[Object]:
         names = [one["metadata"]["name"] for one in self._store.list(_RANGES, namespace)]

@@ -145,10 +145,13 @@ class Store:
             return self.get(*key)
         return None if write.type == "DELETED" else write.new
 
-    def pending(self, resource: str) -> Iterator[tuple[StoreKey, Object | None]]:
-        """Return the keys that are being written, each with the object as it will be; None when it will be deleted."""
+    def pending(self, resource: str | None) -> Iterator[tuple[StoreKey, Object | None]]:
+        """Return the keys that are being written, each with the object as it will be; None when it will be deleted.
+
+        resource: None for all resources.
+        """
         for key, write in self._pending.items():
-            if key[0] == resource:
+            if resource is None or key[0] == resource:
                 yield key, None if write.type == "DELETED" else write.new
 
     def history(self, resource: str) -> History:

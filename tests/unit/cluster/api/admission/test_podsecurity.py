@@ -198,7 +198,9 @@ def test_later_versions_allow_more_sysctls(since: int, name: str) -> None:
 
 
 def test_pods_with_users_of_their_own_may_be_root_since_1_35() -> None:
-    pod = applied({"hostUsers": False, **security(runAsNonRoot=False, runAsUser=0), "c": security(procMount="Unmasked")})
+    pod = applied(
+        {"hostUsers": False, **security(runAsNonRoot=False, runAsUser=0), "c": security(procMount="Unmasked")}
+    )
     assert len(found("restricted", 34, pod)) == 3
     assert found("baseline", 35, pod) == []
     # /proc stays masked.

@@ -11,6 +11,7 @@ from hatchway.cluster.api.admission.contract import AdmissionAttributes, Admissi
 from hatchway.cluster.api.admission.podsecurity.evaluation import evaluate
 from hatchway.cluster.api.admission.podsecurity.findings import Finding, Json
 from hatchway.cluster.api.admission.podsecurity.levels import LevelVersion, Policy, is_stricter, policy_of
+from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, Pace, run_apart
 from hatchway.errors import forbidden, invalid
@@ -50,9 +51,9 @@ class PodSecurity(AdmissionPlugin):
             return subresource in ("", "ephemeralcontainers")
         return not subresource and (resource == "namespaces" or resource in _TEMPLATES)
 
-    def may_wait(self, operation: AdmissionOperation, resource: object, subresource: str) -> bool:
+    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
         """Return True for a changed namespace, whose pods may be many."""
-        return operation == "UPDATE" and getattr(resource, "group_resource", "") == "namespaces"
+        return operation == "UPDATE" and row.group_resource == "namespaces"
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Check an object. Raises ApiError 403 for a pod that violates a level, 422 for a namespace with bad labels."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable
 from hatchway.cluster.amounts import Amounts, texts_of
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.admission.quota.checking import QuotaRefusal, charged
-from hatchway.cluster.api.admission.quota.recount import QUOTAS, QuotaRecount
+from hatchway.cluster.api.admission.quota.recount import QUOTAS, QuotaRecount, is_counted
 from hatchway.cluster.api.admission.quota.usage import is_charged_on_update, usage
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, run_apart
@@ -67,8 +67,12 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         self, attributes: AdmissionAttributes, obj: Object, old: Object | None, used: Amounts, formerly: Amounts
     ) -> None:
         namespace, resource, name = attributes.namespace, attributes.row.stored_as, attributes.object_name
+        quotas, loop = self._quotas(namespace), asyncio.get_running_loop()
+        if not all(map(is_counted, quotas)):
+            # A quota that is being counted for the first time does not charge the object: count again, with the object.
+            loop.call_soon(self._recount.recount, namespace)
         try:
-            changed = charged(self._quotas(namespace), resource, obj, used, old, formerly)
+            changed = charged(quotas, resource, obj, used, old, formerly)
         except QuotaRefusal as error:
             row = attributes.row
             raise forbidden(row.plural, name, str(error), row.group) from None
@@ -80,7 +84,7 @@ class ResourceQuotaAdmission(AdmissionPlugin):
             status = {**quota["status"], "used": texts_of(after)}
             self._store.begin_update(QUOTAS, {**quota, "metadata": dict(quota["metadata"]), "status": status}, quota)
         # The store has the object in the next turn, unless its request fails for another reason.
-        asyncio.get_running_loop().call_soon(self._verify, resource, namespace, name, old)
+        loop.call_soon(self._verify, resource, namespace, name, old)
 
     def _verify(self, resource: str, namespace: str, name: str, old: Object | None) -> None:
         if self._store.latest(resource, namespace, name) is old:

@@ -16,14 +16,14 @@ from typing import Any
 
 from hatchway.cluster.amounts import ZERO, Amounts, add, amounts_of, mask, subtract, texts_of
 from hatchway.cluster.api.admission.quota.scopes import in_scope
-from hatchway.cluster.api.admission.quota.usage import resource_of, tracked, usage
+from hatchway.cluster.api.admission.quota.usage import resource_of, usage
 from hatchway.cluster.api.storage.history import EventType
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import Pace
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
-__all__ = ["QUOTAS", "QuotaRecount"]
+__all__ = ["QUOTAS", "QuotaRecount", "is_counted"]
 
 QUOTAS = "resourcequotas"
 # Seconds between two counts of a namespace whose objects keep changing.
@@ -47,6 +47,7 @@ class QuotaRecount:
         self._unfollow: dict[str, Any] = {}
         self._dirty: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pauses: dict[str, asyncio.TimerHandle] = {}
         self._resync: asyncio.TimerHandle | None = None
         store.subscribe(QUOTAS, self._quota_changed)
         for quota in store.list(QUOTAS):
@@ -63,16 +64,22 @@ class QuotaRecount:
         if namespace not in self._quotas:
             return
         self._dirty.add(namespace)
-        if namespace not in self._tasks:
+        if namespace not in self._tasks and namespace not in self._pauses:
             task = asyncio.get_running_loop().create_task(self._count(namespace), name=f"quotas of {namespace}")
             self._tasks[namespace] = task
             task.add_done_callback(lambda _: self._counted(namespace))
 
     def _counted(self, namespace: str) -> None:
         task = self._tasks.pop(namespace)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
             _log.error("the quotas of namespace %s could not be counted", namespace, exc_info=error)
-        elif namespace in self._dirty:
+        self._pauses[namespace] = task.get_loop().call_later(_PAUSE, self._rested, namespace)
+
+    def _rested(self, namespace: str) -> None:
+        del self._pauses[namespace]
+        if namespace in self._dirty:
             self.recount(namespace)
 
     def _count_all(self) -> None:
@@ -97,7 +104,7 @@ class QuotaRecount:
 
     def _quota_changed(self, type: EventType, old: Object | None, new: Object | None) -> None:
         if old is not None and new is not None and old.get("spec") == new.get("spec"):
-            if _is_counted(new):
+            if is_counted(new):
                 return
         else:
             if new is not None:
@@ -112,25 +119,27 @@ class QuotaRecount:
             namespace = ((new or old or {}).get("metadata") or {}).get("namespace", "")
             if namespace not in self._quotas:
                 return
-            # A new object is charged by admission; but while the first count is made, no quota holds yet.
-            if old is None and namespace not in self._tasks:
-                return
-            if old is not None and new is not None and not _uses_otherwise(resource, old, new):
-                return
-            self.recount(namespace)
+            # A new object is charged by admission.
+            if old is not None and (new is None or _uses_otherwise(resource, old, new)):
+                self.recount(namespace)
 
         return changed
 
     # -- counting
 
-    def _snapshot(self, resource: str, namespace: str) -> list[Object]:
-        """Return the objects of a namespace as they will be when all writes in progress are done."""
-        writing = {key: new for key, new in self._store.pending(resource) if key[1] == namespace}
-        found = []
-        for obj in self._store.list(resource, namespace):
-            if (resource, namespace, obj["metadata"]["name"]) not in writing:
-                found.append(obj)
-        return found + [new for new in writing.values() if new is not None]
+    def _snapshot(self, resources: Iterable[str], namespace: str) -> dict[str, list[Object]]:
+        """Return the objects of a namespace by their type, as they will be when all writes in progress are done."""
+        writing: dict[str, dict[str, Object | None]] = {}
+        for (resource, of, name), new in self._store.pending(None):
+            if of == namespace:
+                writing.setdefault(resource, {})[name] = new
+        found = {}
+        for resource in resources:
+            changed = writing.get(resource, {})
+            stored = self._store.list(resource, namespace)
+            kept = [obj for obj in stored if obj["metadata"]["name"] not in changed] if changed else stored
+            found[resource] = kept + [new for new in changed.values() if new is not None]
+        return found
 
     def _latest(self, namespace: str) -> list[Object]:
         names = [quota["metadata"]["name"] for quota in self._store.list(QUOTAS, namespace)]
@@ -138,14 +147,12 @@ class QuotaRecount:
         return [quota for quota in found if quota is not None]
 
     async def _count(self, namespace: str) -> None:
-        while namespace in self._dirty:
-            self._dirty.discard(namespace)
-            quotas = self._latest(namespace)
-            objects = {one: self._snapshot(one, namespace) for quota in quotas for one in _types(quota)}
-            totals = await self._total(quotas, objects)
-            for quota, counted in zip(quotas, totals, strict=True):
-                self._write(quota, counted)
-            await asyncio.sleep(_PAUSE)
+        self._dirty.discard(namespace)
+        quotas = self._latest(namespace)
+        objects = self._snapshot({one for quota in quotas for one in _types(quota)}, namespace)
+        totals = await self._total(quotas, objects)
+        for quota, counted in zip(quotas, totals, strict=True):
+            self._write(quota, counted)
 
     @staticmethod
     async def _total(quotas: list[Object], objects: dict[str, list[Object]]) -> list[Amounts]:
@@ -153,8 +160,9 @@ class QuotaRecount:
         pace, now = Pace(), time.time()
         hards = [(quota.get("spec") or {}).get("hard") or {} for quota in quotas]
         totals: list[Amounts] = [{name: ZERO for name in hard if resource_of(name)} for hard in hards]
+        types = [_types(quota) for quota in quotas]
         for resource, found in objects.items():
-            concerned = [index for index, hard in enumerate(hards) if tracked(resource, hard)]
+            concerned = [index for index, counted in enumerate(types) if resource in counted]
             for obj in found:
                 if pace.due():
                     await pace.rest()
@@ -189,8 +197,8 @@ def _types(quota: Object) -> set[str]:
     return found - {""}
 
 
-def _is_counted(quota: Object) -> bool:
-    """Return True when the status of a quota is that of its spec."""
+def is_counted(quota: Object) -> bool:
+    """Return True when the status of a quota is that of its spec, so that admission compares with it."""
     status, hard = quota.get("status") or {}, (quota.get("spec") or {}).get("hard") or {}
     if status.get("hard") != hard:
         return False
