@@ -147,7 +147,7 @@ def greatest(left: Amounts, right: Amounts) -> Amounts:
 
 def mask(amounts: Amounts, names: Iterable[str]) -> Amounts:
     """Return only the resources that are named (`quota.Mask`)."""
-    wanted = set(names)
+    wanted = names if isinstance(names, (dict, set, frozenset)) else set(names)
     return {name: amount for name, amount in amounts.items() if name in wanted}
 
 

@@ -267,6 +267,17 @@ async def test_a_limit_range_has_bounds_of_its_own(made: World) -> None:
     assert "the limit ranges of a namespace may have at most 1000 amounts together" in refused(reply)
 
 
+async def test_the_work_of_limit_ranges_is_bounded(made: World) -> None:
+    item = {"type": "Container", "default": {f"example.com/r{n}": "1" for n in range(400)}}
+    reply = await made.send("POST", f"{CORE}/limitranges", {"metadata": {"name": "lr"}, "spec": {"limits": [item]}})
+    assert reply.status == 201
+    many = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": f"c{n}", "image": "i"} for n in range(50)]}}
+    assert refused(await made.send("POST", f"{CORE}/pods", many)).endswith("need more than 20000 comparisons")
+    made_one = await made.send("POST", f"{CORE}/pods", pod("a"))
+    assert made_one.status == 201
+    assert len(made_one.json["spec"]["containers"][0]["resources"]["requests"]) == 400
+
+
 # -- pod security
 
 

@@ -13,15 +13,18 @@ from hatchway.cluster.api.admission.limits import claim_problems, pod_problems, 
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, run_apart
+from hatchway.cluster.podresources import containers_of
 from hatchway.errors import forbidden
 from hatchway.kube.api import Object
 
-__all__ = ["MAX_AMOUNTS", "LimitRanger"]
+__all__ = ["MAX_AMOUNTS", "MAX_COMPARISONS", "LimitRanger"]
 
 _RANGES, _PODS, _CLAIMS = "limitranges", "pods", "persistentvolumeclaims"
 _LISTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
 # The most amounts of all LimitRanges of one namespace: each is compared with every container of every new pod.
 MAX_AMOUNTS = 1000
+# The most amounts times containers of one pod.
+MAX_COMPARISONS = 20_000
 # The bytes of JSON that one amount counts as, in the decision whether a comparison is made on a thread.
 _WEIGHT = 128
 # The most problems that an error names.
@@ -72,10 +75,16 @@ class LimitRanger(AdmissionPlugin):
         if obj is None or not ranges or (old is not None and old["metadata"].get("deletionTimestamp")):
             return None
         work = partial(_judge, attributes, ranges, obj, old, is_mutating)
-        containers = len((obj.get("spec") or {}).get("containers") or ()) or 1
-        if max(attributes.size, sum(map(_amounts, ranges)) * containers * _WEIGHT) < HEAVY:
+        comparisons = sum(map(_amounts, ranges)) * max(1, len(containers_of(obj.get("spec") or {})))
+        size = max(attributes.size, comparisons * _WEIGHT)
+        if size < HEAVY:
             work()
             return None
+        if comparisons > MAX_COMPARISONS:
+            why = f"its containers and the limit ranges of its namespace need more than {MAX_COMPARISONS} comparisons"
+            raise forbidden(attributes.resource, attributes.object_name, why)
+        # What is set makes the object larger.
+        attributes.size = size
         return run_apart(work)
 
     def _check_amounts(self, attributes: AdmissionAttributes) -> None:

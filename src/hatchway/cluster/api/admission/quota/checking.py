@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hatchway.cluster.amounts import Amounts, add, amounts_of, mask, shown, subtract, without_zeros
+from hatchway.cluster.amounts import ONE, Amounts, add, amounts_of, mask, shown, subtract, without_zeros
 from hatchway.cluster.api.admission.quota.scopes import in_scope
 from hatchway.cluster.api.admission.quota.usage import compute_usage, tracked
 from hatchway.cluster.podresources import containers_of
@@ -35,11 +35,13 @@ def charged(
     Raises QuotaRefusal.
     """
     changed = []
+    known: dict[str, str] = {}
+    known_before: dict[str, str] = {}
     for quota in quotas:
         status = quota.get("status") or {}
         hard = status.get("hard") or {}
         names = tracked(resource, hard)
-        if not names or not in_scope(quota, resource, obj):
+        if not names or not in_scope(quota, resource, obj, known):
             continue
         name = quota["metadata"]["name"]
         if resource == "pods" and (missing := _unset(obj, names)):
@@ -49,7 +51,8 @@ def charged(
             raise QuotaRefusal(f"status unknown for quota: {name}, resources: {','.join(sorted(names))}")
         if negative := sorted(one for one, amount in used.items() if amount.nano < 0):
             raise QuotaRefusal(f"quota usage is negative for resource(s): {','.join(negative)}")
-        delta = subtract(used, formerly) if old is not None and in_scope(quota, resource, old) else used
+        was_counted = old is not None and in_scope(quota, resource, old, known_before)
+        delta = subtract(used, formerly) if was_counted else used
         delta = mask(without_zeros(delta), hard)
         if not delta:
             continue
@@ -69,7 +72,8 @@ def _unset(pod: Json, names: Iterable[str]) -> str:
     missing: dict[str, set[str]] = {}
     for container in containers_of(pod.get("spec") or {}):
         resources = container.get("resources") or {}
-        given = compute_usage(amounts_of(resources.get("requests")), amounts_of(resources.get("limits")))
+        # Only the names matter, so the amounts are not parsed.
+        given = compute_usage(*(dict.fromkeys(resources.get(key) or (), ONE) for key in ("requests", "limits")))
         for name in required.difference(given):
             missing.setdefault(name, set()).add(container.get("name", ""))
     return "; ".join(f"{name} for: {','.join(sorted(missing[name]))}" for name in sorted(missing))

@@ -19,7 +19,7 @@ from hatchway.cluster.api.admission.quota.scopes import in_scope
 from hatchway.cluster.api.admission.quota.usage import resource_of, usage
 from hatchway.cluster.api.storage.history import EventType
 from hatchway.cluster.api.storage.store import Store
-from hatchway.cluster.api.work import Pace
+from hatchway.cluster.api.work import Pace, run_apart
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -120,7 +120,11 @@ class QuotaRecount:
             if namespace not in self._quotas:
                 return
             # A new object is charged by admission.
-            if old is not None and (new is None or _uses_otherwise(resource, old, new)):
+            if old is None:
+                return
+            # A comparison of large objects would take too long here.
+            is_large = new is not None and bool(self._store.weight(resource, namespace, new["metadata"]["name"]))
+            if new is None or is_large or _uses_otherwise(resource, old, new):
                 self.recount(namespace)
 
         return changed
@@ -154,8 +158,7 @@ class QuotaRecount:
         for quota, counted in zip(quotas, totals, strict=True):
             self._write(quota, counted)
 
-    @staticmethod
-    async def _total(quotas: list[Object], objects: dict[str, list[Object]]) -> list[Amounts]:
+    async def _total(self, quotas: list[Object], objects: dict[str, list[Object]]) -> list[Amounts]:
         """Return what is used of each quota."""
         pace, now = Pace(), time.time()
         hards = [(quota.get("spec") or {}).get("hard") or {} for quota in quotas]
@@ -166,9 +169,14 @@ class QuotaRecount:
             for obj in found:
                 if pace.due():
                     await pace.rest()
-                used = usage(resource, obj, now)
+                metadata = obj["metadata"]
+                if self._store.weight(resource, metadata.get("namespace", ""), metadata["name"]):
+                    used = await run_apart(usage, resource, obj, now)
+                else:
+                    used = usage(resource, obj, now)
+                known: dict[str, str] = {}
                 for index in concerned:
-                    if in_scope(quotas[index], resource, obj):
+                    if in_scope(quotas[index], resource, obj, known):
                         totals[index] = add(totals[index], mask(used, totals[index]))
         return totals
 

@@ -15,18 +15,20 @@ __all__ = ["in_scope"]
 Json = dict[str, Any]
 
 
-def in_scope(quota: Json, resource: str, obj: Json) -> bool:
+def in_scope(quota: Json, resource: str, obj: Json, known: dict[str, str] | None = None) -> bool:
     """Return True when a quota's scopes include an object; a quota without scopes includes all.
 
-    resource: the object's type. Scopes include pods and claims only.
+    resource: the object's type. Scopes include pods and claims only. known: what was found out about the object for
+    other quotas, which this adds to.
     """
+    known = {} if known is None else known
     spec = quota.get("spec") or {}
     scopes: list[Json] = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
     scopes += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    return all(_matches(scope, resource, obj) for scope in scopes)
+    return all(_matches(scope, resource, obj, known) for scope in scopes)
 
 
-def _matches(scope: Json, resource: str, obj: Json) -> bool:
+def _matches(scope: Json, resource: str, obj: Json, known: dict[str, str]) -> bool:
     name, spec = scope.get("scopeName"), obj.get("spec") or {}
     if resource == "persistentvolumeclaims":
         return name == "VolumeAttributesClass" and _selects(scope, _attributes_classes(obj))
@@ -36,7 +38,9 @@ def _matches(scope: Json, resource: str, obj: Json) -> bool:
         deadline = spec.get("activeDeadlineSeconds")
         return bool(deadline is not None and deadline >= 0) is (name == "Terminating")
     if name in ("BestEffort", "NotBestEffort"):
-        return (qos_class(spec) == "BestEffort") is (name == "BestEffort")
+        if "qos" not in known:
+            known["qos"] = qos_class(spec)
+        return (known["qos"] == "BestEffort") is (name == "BestEffort")
     if name == "PriorityClass":
         chosen = spec.get("priorityClassName")
         return _selects(scope, {chosen} if chosen else set())
