@@ -48,20 +48,21 @@ class QuotaRecount:
         self._dirty: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pauses: dict[str, asyncio.TimerHandle] = {}
-        self._resync: asyncio.TimerHandle | None = None
+        self._resync: asyncio.Handle | None = None
         store.subscribe(QUOTAS, self._quota_changed)
         for quota in store.list(QUOTAS):
             self._index(quota, 1)
+        if self._quotas:
+            self._resync = asyncio.get_running_loop().call_soon(self._count_all)
 
     def has_quotas(self, namespace: str) -> bool:
-        """Return True when a namespace has quotas; start the regular counts with the first question."""
-        if self._resync is None and self._quotas:
-            self._count_all()
+        """Return True when a namespace has quotas."""
         return namespace in self._quotas
 
     def recount(self, namespace: str) -> None:
         """Count a namespace as soon as possible."""
         if namespace not in self._quotas:
+            self._dirty.discard(namespace)
             return
         self._dirty.add(namespace)
         if namespace not in self._tasks and namespace not in self._pauses:
@@ -111,6 +112,8 @@ class QuotaRecount:
                 self._index(new, 1)
             if old is not None:
                 self._index(old, -1)
+        if self._resync is None:
+            self._resync = asyncio.get_running_loop().call_later(_FULL_RESYNC, self._count_all)
         if new is not None:
             self.recount(new["metadata"]["namespace"])
 
