@@ -66,7 +66,7 @@ class ResourceQuotaStrategy(Strategy):
         causes = self.validate(obj)
         new = (obj.get("spec") or {}).get("scopes") or []
         if set(new) != set((old.get("spec") or {}).get("scopes") or ()):
-            causes.append(v.invalid("spec.scopes", new, "field is immutable"))
+            causes.append(v.invalid("spec.scopes", new or None, "field is immutable"))
         return causes
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
