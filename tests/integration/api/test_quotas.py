@@ -231,12 +231,17 @@ async def test_the_names_of_all_quotas_of_a_namespace_are_bounded(made: World) -
         hard = {f"count/r{n}.{name}.example.com": "1" for n in range(count)}
         return {"metadata": {"name": name}, "spec": {"hard": hard}}
 
-    assert (await made.send("POST", f"{CORE}/resourcequotas", quota("a", MAX_NAMES - 1))).status == 201
+    assert (await made.send("POST", f"{CORE}/resourcequotas", quota("a", MAX_NAMES - 3))).status == 201
     assert (await made.send("POST", f"{CORE}/resourcequotas", quota("b", 1))).status == 201
     assert refused(await made.send("POST", f"{CORE}/resourcequotas", quota("c", 1))).endswith(
         "the quotas of a namespace may limit at most 1000 resources together"
     )
     assert (await made.send("PUT", f"{CORE}/resourcequotas/b", quota("b", 1))).status == 200
+    # Nor do several at once, of which none is on disk yet, exceed the bound.
+    assert (await made.send("DELETE", f"{CORE}/resourcequotas/a")).status == 200
+    many = [quota(f"n{n}", 400) for n in range(5)]
+    replies = await asyncio.gather(*(made.send("POST", f"{CORE}/resourcequotas", one) for one in many))
+    assert sorted(reply.status for reply in replies) == [201, 201, 403, 403, 403]
 
 
 # -- limit ranges

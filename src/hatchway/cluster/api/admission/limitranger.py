@@ -10,6 +10,7 @@ from functools import partial
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.admission.limits import claim_problems, pod_problems, set_container_defaults
+from hatchway.cluster.api.admission.storedrules import latest_of, latest_with_new
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, run_apart
@@ -51,11 +52,6 @@ class LimitRanger(AdmissionPlugin):
         """Return True for claims, which may be compared with many amounts."""
         return row.group_resource == _CLAIMS
 
-    def _ranges(self, namespace: str) -> list[Object]:
-        names = [one["metadata"]["name"] for one in self._store.list(_RANGES, namespace)]
-        found = (self._store.latest(_RANGES, namespace, name) for name in names)
-        return [one for one in found if one is not None]
-
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Set what the containers of a new pod do not ask for."""
         if attributes.resource != _PODS:
@@ -71,7 +67,7 @@ class LimitRanger(AdmissionPlugin):
 
     def _apply(self, attributes: AdmissionAttributes, *, is_mutating: bool) -> Awaitable[None] | None:
         obj, old = attributes.object, attributes.old_object
-        ranges = self._ranges(attributes.namespace)
+        ranges = latest_of(self._store, _RANGES, attributes.namespace)
         if obj is None or not ranges or (old is not None and old["metadata"].get("deletionTimestamp")):
             return None
         work = partial(_judge, attributes, ranges, obj, old, is_mutating)
@@ -91,8 +87,9 @@ class LimitRanger(AdmissionPlugin):
         """Raise ApiError 403 when the LimitRanges of a namespace would have too many amounts."""
         assert attributes.object is not None
         name = attributes.object_name
-        others = [one for one in self._ranges(attributes.namespace) if one["metadata"]["name"] != name]
-        if sum(map(_amounts, (*others, attributes.object))) > MAX_AMOUNTS:
+        others = latest_with_new(self._store, _RANGES, attributes.namespace, name)
+        # Each limit range counts as one more, because it is looked at even if it limits nothing.
+        if sum(1 + _amounts(one) for one in (*others, attributes.object)) > MAX_AMOUNTS:
             why = f"the limit ranges of a namespace may have at most {MAX_AMOUNTS} amounts together"
             raise forbidden(_RANGES, name, why)
 

@@ -2,7 +2,7 @@
 
 From apiserver's `pkg/admission/plugin/resourcequota`. It is the last plugin of the chain, and between the charge and
 the moment in which the store has the object, no other request runs (`verbs.py`). So two objects are never compared with
-the same use of a quota. The store writes the charge before the object, or neither.
+the same use of a quota. The charge is never on disk later than the object.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hatchway.cluster.api.admission.contract import AdmissionAttributes, Admissi
 from hatchway.cluster.api.admission.quota.checking import QuotaRefusal, charged
 from hatchway.cluster.api.admission.quota.recount import QUOTAS, QuotaRecount, is_counted
 from hatchway.cluster.api.admission.quota.usage import is_charged_on_update, usage
+from hatchway.cluster.api.admission.storedrules import latest_of, latest_with_new
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, run_apart
 from hatchway.errors import forbidden
@@ -25,7 +26,7 @@ __all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
 
 # The most resources that all quotas of one namespace may limit: each is compared with every new object.
 MAX_NAMES = 1000
-_IGNORED = frozenset(("events", "events.events.k8s.io", "bindings"))
+_IGNORED = frozenset(("events", "events.events.k8s.io"))
 
 
 class ResourceQuotaAdmission(AdmissionPlugin):
@@ -67,7 +68,7 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         self, attributes: AdmissionAttributes, obj: Object, old: Object | None, used: Amounts, formerly: Amounts
     ) -> None:
         namespace, resource, name = attributes.namespace, attributes.row.stored_as, attributes.object_name
-        quotas, loop = self._quotas(namespace), asyncio.get_running_loop()
+        quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
         if not all(map(is_counted, quotas)):
             # A quota that is being counted for the first time does not charge the object: count again, with the object.
             loop.call_soon(self._recount.recount, namespace)
@@ -90,17 +91,11 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         if self._store.latest(resource, namespace, name) is old:
             self._recount.recount(namespace)
 
-    def _quotas(self, namespace: str) -> list[Object]:
-        names = (quota["metadata"]["name"] for quota in self._store.list(QUOTAS, namespace))
-        found = (self._store.latest(QUOTAS, namespace, name) for name in names)
-        return [quota for quota in found if quota is not None]
-
     def _check_names(self, attributes: AdmissionAttributes, obj: Object) -> None:
         """Raise ApiError 403 when the quotas of a namespace would limit too many resources."""
-        others = (
-            one for one in self._quotas(attributes.namespace) if one["metadata"]["name"] != attributes.object_name
-        )
-        if sum(len((one.get("spec") or {}).get("hard") or ()) for one in (*others, obj)) > MAX_NAMES:
+        others = latest_with_new(self._store, QUOTAS, attributes.namespace, attributes.object_name)
+        # Each quota counts as one more, because it is looked at even if it limits nothing.
+        if sum(1 + len((one.get("spec") or {}).get("hard") or ()) for one in (*others, obj)) > MAX_NAMES:
             why = f"the quotas of a namespace may limit at most {MAX_NAMES} resources together"
             raise forbidden(QUOTAS, attributes.object_name, why)
 

@@ -17,6 +17,7 @@ from typing import Any
 from hatchway.cluster.amounts import ZERO, Amounts, add, amounts_of, mask, subtract, texts_of
 from hatchway.cluster.api.admission.quota.scopes import in_scope
 from hatchway.cluster.api.admission.quota.usage import resource_of, usage
+from hatchway.cluster.api.admission.storedrules import latest_of
 from hatchway.cluster.api.storage.history import EventType
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import Pace, run_apart
@@ -148,14 +149,9 @@ class QuotaRecount:
             found[resource] = kept + [new for new in changed.values() if new is not None]
         return found
 
-    def _latest(self, namespace: str) -> list[Object]:
-        names = [quota["metadata"]["name"] for quota in self._store.list(QUOTAS, namespace)]
-        found = (self._store.latest(QUOTAS, namespace, name) for name in names)
-        return [quota for quota in found if quota is not None]
-
     async def _count(self, namespace: str) -> None:
         self._dirty.discard(namespace)
-        quotas = self._latest(namespace)
+        quotas = latest_of(self._store, QUOTAS, namespace)
         objects = self._snapshot({one for quota in quotas for one in _types(quota)}, namespace)
         totals = await self._total(quotas, objects)
         for quota, counted in zip(quotas, totals, strict=True):
@@ -221,9 +217,9 @@ def _uses_otherwise(resource: str, old: Object, new: Object) -> bool:
     if resource not in ("pods", "services", "persistentvolumeclaims"):
         return False
     now = time.time()
-    keys: Iterable[str] = ("activeDeadlineSeconds", "priorityClassName", "volumeAttributesClassName")
     before, after = old.get("spec") or {}, new.get("spec") or {}
-    if any(before.get(key) != after.get(key) for key in keys):
+    # What scopes look at.
+    if any(before.get(key) != after.get(key) for key in ("activeDeadlineSeconds", "volumeAttributesClassName")):
         return True
     if resource == "persistentvolumeclaims" and old.get("status") != new.get("status"):
         return True
