@@ -175,7 +175,8 @@ async def test_a_smaller_quota_refuses_only_what_is_new(made: World) -> None:
         "exceeded quota: q, requested: configmaps=1, used: configmaps=2, limited: configmaps=1"
     )
     assert (await made.send("PATCH", f"{CORE}/configmaps/a", {"data": {"k": "v"}}, MERGE)).status == 200
-    assert (await made.send("DELETE", f"{CORE}/resourcequotas/q")).status == 200
+    gone = await made.send("DELETE", f"{CORE}/resourcequotas/q")
+    assert gone.json["status"]["used"] == {"configmaps": "2"}
     assert (await made.send("POST", f"{CORE}/configmaps", config("b"))).status == 201
 
 

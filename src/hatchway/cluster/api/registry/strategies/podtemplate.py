@@ -64,6 +64,7 @@ class PodTemplateStrategy(Strategy):
     """Objects of the type PodTemplate (`pkg/registry/core/podtemplate`): a template and no status."""
 
     generation = True
+    return_deleted = True
 
     def has_status(self, obj: Object) -> bool:
         """Return False: there is no status to drop."""

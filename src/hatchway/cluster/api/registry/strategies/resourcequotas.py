@@ -45,6 +45,7 @@ class ResourceQuotaStrategy(Strategy):
     """ResourceQuotas: the status is the controller's and that of admission."""
 
     requires_spec = True
+    return_deleted = True
 
     def prepare_create(self, ctx: Any, obj: Object) -> None:
         """Start without a status, which is filled when what exists has been counted."""
