@@ -359,6 +359,39 @@ async def test_pods_say_why_they_wait(lab: Lab) -> None:
     assert await lab.node_of("p")
 
 
+async def test_a_pod_with_very_many_claims_holds_up_nobody(lab: Lab) -> None:
+    await lab.pod("p", *(f"c{number}" for number in range(129)))
+    assert await lab.told("p", "FailedScheduling") == "0/2 nodes are available: node(s) exceed max volume count."
+
+
+async def test_a_claim_whose_node_is_gone_goes_elsewhere(lab: Lab) -> None:
+    made = await lab.client.create(
+        CLAIMS,
+        {
+            "metadata": {"name": "c", "annotations": {"volume.kubernetes.io/selected-node": "gone"}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        },
+        "default",
+    )
+    await lab.pod("p", "c")
+    assert await lab.node_of("p") in ("n1", "n2")
+    claim = await lab.has_phase(CLAIMS, "c", "Bound")
+    assert claim["spec"]["volumeName"] == f"pvc-{made['metadata']['uid']}"
+
+
+async def test_a_volume_that_is_deleted_first_goes_with_its_claim(lab: Lab) -> None:
+    await lab.claim("c")
+    await lab.pod("p", "c")
+    name = (await lab.has_phase(CLAIMS, "c", "Bound"))["spec"]["volumeName"]
+    await lab.client.delete(VOLUMES, name)
+    assert await lab.phase(VOLUMES, name) == "Bound"
+    assert lab.directories()
+    await lab.client.delete("pods", "p", "default", grace_period=0)
+    await lab.client.delete(CLAIMS, "c", "default")
+    await lab.gone(VOLUMES, name)
+    assert lab.directories() == set()
+
+
 async def test_a_local_volume_draws_its_pod(lab: Lab) -> None:
     await lab.storage_class("local", volumeBindingMode="WaitForFirstConsumer")
     await lab.claim("c", storageClassName="local")

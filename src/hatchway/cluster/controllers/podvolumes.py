@@ -47,31 +47,38 @@ _MAX_CLAIMS = 128
 _LOOK_AGAIN = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class UnboundClaim:
+    """A claim that waits for the pod's node. volumes: those that it may get. storage_class: None when it is gone."""
+
+    claim: Object
+    volumes: list[Object]
+    storage_class: Object | None
+
+
 @dataclass(slots=True)
 class ClaimsOfPod:
-    """The claims of a pod before it has a node.
+    """The claims of a pod before it has a node, as they are at one moment.
 
     problem: why it can run nowhere; "" when it may. volumes: those that are bound already, None for one that is gone.
-    unbound: claims that wait for the pod's node. match: chooses volumes for them on a node; None where that fails.
-    in_use: whether another pod has a claim that is for one pod at a time.
+    unbound: claims that wait for the pod's node. in_use: whether another pod has a claim that is for one pod at a time.
     """
 
     problem: str = ""
     in_use: bool = False
     volumes: list[Object | None] = field(default_factory=list)
-    unbound: list[Object] = field(default_factory=list)
-    match: Callable[[list[Object], Object], dict[str, Object | None] | None] | None = None
+    unbound: list[UnboundClaim] = field(default_factory=list)
 
     def refusals(self, node: Object) -> list[str]:
-        """Return why the pod cannot have its volumes on the node; empty when it can."""
-        found = []
+        """Return why the pod cannot have its volumes on the node; empty when it can. It may be called on a thread."""
         if self.in_use:
             return [_IN_USE]
         if any(volume is None for volume in self.volumes):
             return [_NO_VOLUME]
+        found = []
         if any(volume is not None and not volume_fits_node(volume, node) for volume in self.volumes):
             found.append(_WRONG_NODE)
-        if self.unbound and self.match is not None and self.match(self.unbound, node) is None:
+        if self.unbound and _match(self.unbound, node) is None:
             found.append(_NO_MATCH)
         return found
 
@@ -124,7 +131,7 @@ class PodVolumes:
 
     def claims_of(self, pod: Object) -> ClaimsOfPod:
         """Return what the pod's claims mean for its node."""
-        found = ClaimsOfPod(match=self._match)
+        found = ClaimsOfPod()
         immediate = False
         namespace, pod_name = key_of(pod)
         wanted = list(claims_of(pod))
@@ -155,7 +162,7 @@ class PodVolumes:
             if is_fully_bound(claim):
                 found.volumes.append(self._volumes.get(("", claim["spec"]["volumeName"])))
             elif waits_for_consumer(self._classes.get(("", class_of(claim)))) and not claim["spec"].get("volumeName"):
-                found.unbound.append(claim)
+                found.unbound.append(self._unbound(claim))
             else:
                 immediate = True
         return ClaimsOfPod(_IMMEDIATE) if immediate else found
@@ -168,37 +175,22 @@ class PodVolumes:
             for other in self._pods.index(by_claim).get(key_of(claim))
         )
 
-    def _match(self, claims: list[Object], node: Object) -> dict[str, Object | None] | None:
-        """Return the volume for each claim's uid, None for one to make; None when a claim has no way to get one."""
-        chosen: dict[str, Object | None] = {}
-        taken: set[str] = set()
-        for claim in claims:
-            selected = annotations_of(claim).get(SELECTED_NODE)
-            if selected:
-                # Its volume is being made already.
-                if selected != node["metadata"]["name"]:
-                    return None
-                chosen[uid_of(claim)] = None
-                continue
-            name = class_of(claim)
-            reserved = self._volumes.index(by_claim_reference).get(key_of(claim))
-            free = self._volumes.index(by_free_class).get(name)
-            volume = find_match(claim, [*reserved, *free], node=node, excluded=taken)
-            if volume is not None:
-                taken.add(volume["metadata"]["name"])
-            elif not _may_provision(self._classes.get(("", name)), node):
-                return None
-            chosen[uid_of(claim)] = volume
-        return chosen
+    def _unbound(self, claim: Object) -> UnboundClaim:
+        name = class_of(claim)
+        # A reserved volume may be of any class.
+        reserved = self._volumes.index(by_claim_reference).get(key_of(claim))
+        free = self._volumes.index(by_free_class).get(name)
+        return UnboundClaim(claim, [*reserved, *free], self._classes.get(("", name)))
 
     async def bind(self, claims: ClaimsOfPod, node: Object) -> float:
         """Begin to bind the claims that wait for the pod's node. Return the seconds until another look.
 
         Raises ApiError, which makes the scheduler decide again.
         """
-        for claim in claims.unbound:
+        for one in claims.unbound:
             # One after another, each decided upon what is known now: the volumes may have gone meanwhile.
-            chosen = self._match([claim], node)
+            claim = one.claim
+            chosen = _match([self._unbound(claim)], node)
             if chosen is None or annotations_of(claim).get(SELECTED_NODE):
                 continue
             volume = chosen[uid_of(claim)]
@@ -217,6 +209,27 @@ class PodVolumes:
         written = await self._client.update(resource, obj)
         cache = self._claims if resource == CLAIMS else self._volumes
         await cache.wait_for_write(written)
+
+
+def _match(claims: list[UnboundClaim], node: Object) -> dict[str, Object | None] | None:
+    """Return the volume for each claim's uid, None for one to make; None when a claim has no way to get one."""
+    chosen: dict[str, Object | None] = {}
+    taken: set[str] = set()
+    for one in claims:
+        selected = annotations_of(one.claim).get(SELECTED_NODE)
+        if selected:
+            # Its volume is being made already.
+            if selected != node["metadata"]["name"]:
+                return None
+            chosen[uid_of(one.claim)] = None
+            continue
+        volume = find_match(one.claim, one.volumes, node=node, excluded=taken)
+        if volume is not None:
+            taken.add(volume["metadata"]["name"])
+        elif not _may_provision(one.storage_class, node):
+            return None
+        chosen[uid_of(one.claim)] = volume
+    return chosen
 
 
 def _may_provision(storage_class: Object | None, node: Object) -> bool:

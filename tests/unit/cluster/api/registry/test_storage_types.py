@@ -124,6 +124,34 @@ TERM = {"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]}
             ['spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].operator: Invalid value: "Near"'],
         ),
         (
+            VOLUMES,
+            volume(
+                nodeAffinity={
+                    "required": {
+                        "nodeSelectorTerms": [
+                            {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"] * 1001}]}
+                        ]
+                    }
+                }
+            ),
+            ["spec.nodeAffinity.required: Too many: 1003: must have at most 1000 items"],
+        ),
+        (
+            "/apis/apps/v1/namespaces/default/statefulsets",
+            {
+                "metadata": {"name": "s"},
+                "spec": {
+                    "selector": {"matchLabels": {"a": "b"}},
+                    "template": {
+                        "metadata": {"labels": {"a": "b"}},
+                        "spec": {"containers": [{"name": "c", "image": "x"}]},
+                    },
+                    "volumeClaimTemplates": [{"metadata": {"name": f"v{one}"}, "spec": {}} for one in range(129)],
+                },
+            },
+            ["spec.volumeClaimTemplates: Too many: 129: must have at most 128 items"],
+        ),
+        (
             CLASSES,
             storage_class(provisioner="", reclaimPolicy="Recycle", volumeBindingMode="Later"),
             [
