@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.objectfields import clone, is_deleting, parse_time, set_condition, timestamp, uid_of
-from hatchway.cluster.controllers.placement import tolerates
+from hatchway.cluster.controllers.scheduling.tolerations import tolerates
 from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
