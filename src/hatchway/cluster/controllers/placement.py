@@ -19,6 +19,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["Decision", "choose", "work_of"]
 
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The result for one pod.
@@ -52,14 +53,16 @@ def choose(
     if filters.conflict:
         conflict = dict.fromkeys(cluster.nodes, Refusal("NodeAffinity", (filters.conflict,), False))
         preemption = find_preemption(filters, cluster, conflict, ())
-        return Decision("", _message(len(cluster.nodes), filters.conflict, preemption), frozenset(("NodeAffinity",)), preemption)
+        return Decision(
+            "", _message(len(cluster.nodes), filters.conflict, preemption), frozenset(("NodeAffinity",)), preemption
+        )
     refused: dict[str, Refusal] = {}
     fitting = []
     # The node for which others were preempted comes first (`evaluateNominatedNode`).
     nominated = cluster.nodes.get(cluster.nominated_node(info.key))
     if nominated is not None and filters.refusal(nominated) is None:
         return Decision(nominated.name)
-    for state in cluster.nodes.values():
+    for state in cluster.states():
         refusal = filters.refusal(state)
         if refusal is None:
             fitting.append(state)

@@ -6,17 +6,21 @@ It is changed step by step, one pod or node at a time, so that a decision does n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hatchway.cluster.controllers.scheduling.podinfo import NamespaceLabels, PodInfo, Port, scaled
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
-__all__ = ["ClusterState", "NodeState"]
+__all__ = ["AbandonedError", "ClusterState", "NodeState"]
 
 # A node that does not report one of these does not limit it. It has none of any other resource.
 _UNLIMITED = frozenset(("cpu", "memory", "ephemeral-storage", "pods"))
+
+
+class AbandonedError(Exception):
+    """A decision that was no longer wanted has been ended."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,8 @@ class ClusterState:
         self.namespace_labels = namespace_labels
         # The number of affinity terms of all pods: how much work a new pod's comparison with them is.
         self.terms = 0
+        # Set (by another thread) to end a long decision that uses this object.
+        self.abandoned = False
         self._places: dict[Key, tuple[str, PodInfo]] = {}
         self._priorities: Counter[int] = Counter()
         self._nominations: dict[Key, tuple[str, PodInfo]] = {}
@@ -144,14 +150,17 @@ class ClusterState:
         return self._places.get(key)
 
     def nominate(self, info: PodInfo, node: str) -> None:
-        """Keep room on a node for a pod, against pods of lower priority. node: "" ends it."""
-        found = self._nominations.pop(info.key, None)
+        """Keep room on a node for a pod, against pods of lower priority."""
+        self.forget_nomination(info.key)
+        self._nominations[info.key] = node, info
+        if node in self.nodes:
+            self.nodes[node].nominated[info.key] = info
+
+    def forget_nomination(self, key: Key) -> None:
+        """Keep no room for a pod any longer."""
+        found = self._nominations.pop(key, None)
         if found is not None and found[0] in self.nodes:
-            self.nodes[found[0]].nominated.pop(info.key, None)
-        if node:
-            self._nominations[info.key] = node, info
-            if node in self.nodes:
-                self.nodes[node].nominated[info.key] = info
+            self.nodes[found[0]].nominated.pop(key, None)
 
     def nominated_node(self, key: Key) -> str:
         """Return the node on which room is kept for a pod, "" for none."""
@@ -166,6 +175,13 @@ class ClusterState:
     def pods(self) -> int:
         """Return the number of pods that are counted."""
         return len(self._places)
+
+    def states(self) -> Iterator[NodeState]:
+        """Yield all nodes. Raises AbandonedError when the decision is no longer wanted."""
+        for state in self.nodes.values():
+            if self.abandoned:
+                raise AbandonedError
+            yield state
 
     def snapshot(self) -> ClusterState:
         """Return a copy that does not change with this one."""

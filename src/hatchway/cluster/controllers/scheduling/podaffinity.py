@@ -37,7 +37,7 @@ class AffinityCounts:
         self._avoiding: Counter[_Domain] = Counter()
         # Pods of a controller have the same labels, so they are compared once.
         self._known: dict[tuple[str, frozenset[tuple[str, str]]], tuple[bool, list[AffinityTerm]]] = {}
-        for state in cluster.nodes.values():
+        for state in cluster.states():
             found = state.pods if info.affinity or info.anti_affinity else state.with_terms
             for other in found.values():
                 self.update(other, state.node, 1)
@@ -103,7 +103,7 @@ def affinity_scores(info: PodInfo, cluster: ClusterState, nodes: list[NodeState]
     namespace_labels = cluster.namespace_labels
     own = [(term, term.weight) for term in info.preferred] + [(term, -term.weight) for term in info.avoided]
     known: dict[tuple[str, frozenset[tuple[str, str]]], list[tuple[AffinityTerm, int]]] = {}
-    for state in cluster.nodes.values():
+    for state in cluster.states():
         labels = labels_of(state.node)
         for other in (state.pods if own else state.with_terms).values():
             if own:
@@ -115,10 +115,7 @@ def affinity_scores(info: PodInfo, cluster: ClusterState, nodes: list[NodeState]
                 _weigh(weights, _terms_about(other, info, namespace_labels), labels)
     if not weights:
         return None
-    scores = {
-        state.name: sum(weights.get(pair, 0) for pair in labels_of(state.node).items())
-        for state in nodes
-    }
+    scores = {state.name: sum(weights.get(pair, 0) for pair in labels_of(state.node).items()) for state in nodes}
     least, most = min(scores.values()), max(scores.values())
     return {name: 100 * (score - least) // (most - least) if most > least else 0 for name, score in scores.items()}
 

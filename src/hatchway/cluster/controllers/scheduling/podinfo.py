@@ -182,6 +182,4 @@ def _term(pod: Object, term: Object, weight: int) -> AffinityTerm:
     namespaces, selector = term.get("namespaces") or (), term.get("namespaceSelector")
     if not namespaces and selector is None:
         namespaces = (key_of(pod)[0],)
-    return AffinityTerm(
-        term.get("labelSelector"), frozenset(namespaces), selector, term.get("topologyKey", ""), weight
-    )
+    return AffinityTerm(term.get("labelSelector"), frozenset(namespaces), selector, term.get("topologyKey", ""), weight)

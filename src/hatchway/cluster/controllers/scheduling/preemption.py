@@ -53,8 +53,8 @@ def find_preemption(
     allowed = list(budgets)
     candidates: list[Preemption] = []
     reasons: Counter[str] = Counter()
-    for name, state in cluster.nodes.items():
-        refusal = refused.get(name)
+    for state in cluster.states():
+        refusal = refused.get(state.name)
         if refusal is None or not refusal.resolvable:
             reasons[_NOT_HELPFUL] += 1
             continue
@@ -139,7 +139,8 @@ def _start(info: PodInfo) -> str:
 def _split_by_budget(infos: list[PodInfo], budgets: list[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
     """Return the pods that no budget lets go, and the others (`filterPodsWithPDBViolation`)."""
     left = [(budget.get("status") or {}).get("disruptionsAllowed", 0) for budget in budgets]
-    violating, others = [], []
+    violating: list[PodInfo] = []
+    others: list[PodInfo] = []
     for info in infos:
         is_violated = False
         for index, budget in enumerate(budgets if info.labels else ()):

@@ -101,7 +101,7 @@ class SpreadCounts:
         self._counts: list[dict[str, int]] = [{} for _ in self._constraints]
         if not self._constraints:
             return
-        for state in cluster.nodes.values():
+        for state in cluster.states():
             labels = labels_of(state.node)
             if not self._has_all_labels(labels):
                 continue
@@ -175,7 +175,7 @@ def _add_scores(
     else:
         counts = {labels_of(one.node)[key]: 0 for one in usable if key in labels_of(one.node)}
         size = len(counts)
-        for state in cluster.nodes.values():
+        for state in cluster.states():
             value = labels_of(state.node).get(key)
             if value in counts and constraint.includes(spec, state.node):
                 counts[value] += constraint.count(state.pods.values(), info.namespace)

@@ -34,6 +34,6 @@ def untolerated(taints: Iterable[Object], tolerations: Iterable[Object], effects
 
 
 def intolerable(taints: Iterable[Object], tolerations: Iterable[Object]) -> int:
-    """Return the number of PreferNoSchedule taints that are not tolerated (`countIntolerableTaintsPreferNoSchedule`)."""
+    """Return the number of PreferNoSchedule taints that are not tolerated."""
     wanted = [one for one in tolerations if (one.get("effect") or "PreferNoSchedule") == "PreferNoSchedule"]
     return sum(taint["effect"] == "PreferNoSchedule" and not tolerated(taint, wanted) for taint in taints)
