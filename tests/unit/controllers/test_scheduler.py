@@ -234,6 +234,7 @@ async def test_a_pod_whose_decision_takes_long_is_not_decided_for_every_pod_that
         assert Counter(decided)["quick"] > before["quick"]
         # A node that fits is found when it is due again.
         await world.node("better", allocatable={"cpu": "8"})
+        await world.settle()
         for controller in world.controllers:
             controller.queue.add(("d", "picky"))
         await world.settle()

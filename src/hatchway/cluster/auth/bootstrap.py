@@ -146,6 +146,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("create", "", "serviceaccounts/token"),
         _rule("get", "", "serviceaccounts"),
         _rule("create delete get patch update", "coordination.k8s.io", "leases"),
+        _rule(_READ, "node.k8s.io", "runtimeclasses"),
     ],
     "system:node-proxier": [
         _rule("list watch", "", "endpoints services"),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState
-from hatchway.cluster.controllers.scheduling.filters import Filters, NodeFilter, Refusal
+from hatchway.cluster.controllers.scheduling.filters import NodeFilter, NodeRefusal, PodFilters
 from hatchway.cluster.controllers.scheduling.nodeselection import selection_terms
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.cluster.controllers.scheduling.preemption import Preemption, find_preemption
@@ -49,14 +49,14 @@ def choose(
     """
     if not cluster.nodes:
         return Decision(message="no nodes available to schedule pods", plugins=frozenset(("NodeAffinity",)))
-    filters = Filters(info, cluster, further)
+    filters = PodFilters(info, cluster, further)
     if filters.conflict:
-        conflict = dict.fromkeys(cluster.nodes, Refusal("NodeAffinity", (filters.conflict,), False))
+        conflict = dict.fromkeys(cluster.nodes, NodeRefusal("NodeAffinity", (filters.conflict,), False))
         preemption = find_preemption(filters, cluster, conflict, ())
         return Decision(
             "", _message(len(cluster.nodes), filters.conflict, preemption), frozenset(("NodeAffinity",)), preemption
         )
-    refused: dict[str, Refusal] = {}
+    refused: dict[str, NodeRefusal] = {}
     fitting = []
     # The node for which others were preempted comes first (`evaluateNominatedNode`).
     nominated = cluster.nodes.get(cluster.nominated_node(info.key))
@@ -75,7 +75,7 @@ def choose(
     return Decision("", _message(len(cluster.nodes), _histogram(refused), preemption), plugins, preemption)
 
 
-def _histogram(refused: Mapping[str, Refusal]) -> str:
+def _histogram(refused: Mapping[str, NodeRefusal]) -> str:
     reasons = Counter(reason for one in refused.values() for reason in one.reasons)
     return ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
 

@@ -13,6 +13,7 @@ from hatchway import __version__
 from hatchway.cluster import plan
 from hatchway.cluster.node import clock
 from hatchway.cluster.node.config import NodeSpec
+from hatchway.cluster.node.runtimehandlers import HANDLERS
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
@@ -102,6 +103,7 @@ def node_status(
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": dict(facts),
+        "runtimeHandlers": [{"name": name} for name in HANDLERS],
     }
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from hatchway.cluster.api.admission.contract import AdmissionPlugin
 from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressClass
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
-from hatchway.cluster.api.admission.poddefaults import (
-    DefaultTolerationSeconds,
-    PriorityAdmission,
-    RuntimeClassAdmission,
-)
+from hatchway.cluster.api.admission.poddefaults import DefaultTolerationSeconds
+from hatchway.cluster.api.admission.priority import PriorityAdmission
+from hatchway.cluster.api.admission.runtimeclass import RuntimeClassAdmission
 from hatchway.cluster.api.admission.serviceaccount import ServiceAccountAdmission
 from hatchway.cluster.api.admission.taintnodes import TaintNodesByCondition
 from hatchway.cluster.api.storage.store import Store
@@ -23,8 +21,8 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
         DefaultIngressClass(store),
         DefaultTolerationSeconds(),
         NodeRestriction(store),
-        PriorityAdmission(),
-        RuntimeClassAdmission(),
+        PriorityAdmission(store),
+        RuntimeClassAdmission(store),
         ServiceAccountAdmission(store),
         TaintNodesByCondition(),
     ]

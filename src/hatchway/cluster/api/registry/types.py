@@ -40,6 +40,8 @@ from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
 from hatchway.cluster.api.registry.strategies.pods import PodStrategy
+from hatchway.cluster.api.registry.strategies.priorityclasses import PriorityClassStrategy
+from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClassStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
 from hatchway.cluster.api.registry.strategies.workloads import (
@@ -205,6 +207,8 @@ ROWS: tuple[Resource, ...] = (
         "networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, ("ing",), subresources=(_status,),
         strategy=IngressStrategy(), printer=ingresses.INGRESS,
     ),
+    Resource("node.k8s.io", "v1", "runtimeclasses", "runtimeclass", "RuntimeClass", False,
+             strategy=RuntimeClassStrategy(), printer=others.RUNTIME_CLASS),
     Resource(
         "policy", "v1", "poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget", True, ("pdb",),
         subresources=(_status,), strategy=PodDisruptionBudgetStrategy(), printer=others.DISRUPTION_BUDGET,
@@ -215,6 +219,8 @@ ROWS: tuple[Resource, ...] = (
     Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True,
              strategy=RoleBindingStrategy(), printer=others.BINDING),
     Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
+    Resource("scheduling.k8s.io", "v1", "priorityclasses", "priorityclass", "PriorityClass", False, ("pc",),
+             strategy=PriorityClassStrategy(), printer=others.PRIORITY_CLASS),
 )  # fmt: skip
 
 

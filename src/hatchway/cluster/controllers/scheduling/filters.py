@@ -19,14 +19,14 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import is_ready
 from hatchway.kube.wellknown import NOT_READY, UNSCHEDULABLE
 
-__all__ = ["Filters", "NodeFilter", "Refusal"]
+__all__ = ["NodeFilter", "NodeRefusal", "PodFilters"]
 
 _NOT_READY_TAINT = {"key": NOT_READY, "effect": "NoSchedule"}
 _UNSCHEDULABLE_TAINT = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
 _TAINTED = "node(s) had untolerated taint(s)"
 
 
-class Refusal(NamedTuple):
+class NodeRefusal(NamedTuple):
     """Why a node cannot run a pod.
 
     plugin: the filter, by the name of Kubernetes' plugin. reasons: in kube-scheduler's words. resolvable: whether it
@@ -39,10 +39,10 @@ class Refusal(NamedTuple):
 
 
 # A further filter: returns why this node cannot run the pod, or None.
-NodeFilter = Callable[[Object, Object], Refusal | None]
+NodeFilter = Callable[[Object, Object], NodeRefusal | None]
 
 
-class Filters:
+class PodFilters:
     """All filters for one pod (`PreFilter` and `Filter`).
 
     further: filters of other parts of the cluster, which are asked after the node's resources.
@@ -60,7 +60,7 @@ class Filters:
         """Return why no node at all can run the pod, "" when the nodes have to be looked at."""
         return "pod affinity terms conflict" if self._names is not None and not self._names else ""
 
-    def refusal(self, state: NodeState) -> Refusal | None:
+    def refusal(self, state: NodeState) -> NodeRefusal | None:
         """Return why the pod cannot run on this node; None when it can.
 
         Pods that are nominated to the node and are at least as important count as well
@@ -88,22 +88,22 @@ class Filters:
         self._spread.update(other, state.node, sign)
         self._affinity.update(other, state.node, sign)
 
-    def _check(self, state: NodeState) -> Refusal | None:
+    def _check(self, state: NodeState) -> NodeRefusal | None:
         node, spec = state.node, self.info.pod["spec"]
         if self._names is not None and state.name not in self._names:
-            return Refusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), False)
+            return NodeRefusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), False)
         tolerations = spec.get("tolerations") or ()
         if node["spec"].get("unschedulable") and not tolerated(_UNSCHEDULABLE_TAINT, tolerations):
-            return Refusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
+            return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
         if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
-            return Refusal("TaintToleration", (_TAINTED,), False)
+            return NodeRefusal("TaintToleration", (_TAINTED,), False)
         # Kubernetes relies on the taint alone, which the node life-cycle controller adds a moment later.
         if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
-            return Refusal("TaintToleration", (_TAINTED,), False)
+            return NodeRefusal("TaintToleration", (_TAINTED,), False)
         if not node_selected(spec, node):
-            return Refusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
+            return NodeRefusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
         if self.info.ports and any(_clash(port, used) for port in self.info.ports for used in state.ports):
-            return Refusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
+            return NodeRefusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
         refused = self._short_of(state)
         for ask in self._further:
             refused = refused or ask(self.info.pod, node)
@@ -111,11 +111,11 @@ class Filters:
             return refused
         reason = self._spread.refusal(state)
         if reason:
-            return Refusal("PodTopologySpread", (reason,), reason != MISSING_LABEL)
+            return NodeRefusal("PodTopologySpread", (reason,), reason != MISSING_LABEL)
         reason = self._affinity.refusal(state)
-        return Refusal("InterPodAffinity", (reason,), reason != AFFINITY) if reason else None
+        return NodeRefusal("InterPodAffinity", (reason,), reason != AFFINITY) if reason else None
 
-    def _short_of(self, state: NodeState) -> Refusal | None:
+    def _short_of(self, state: NodeState) -> NodeRefusal | None:
         """Return which resources the node lacks (`fitsRequest`)."""
         reasons, resolvable = [], True
         room = state.allocatable("pods")
@@ -129,7 +129,7 @@ class Filters:
                 reasons.append(f"Insufficient {resource}")
                 # More than the whole node has: no other pod is in the way.
                 resolvable = resolvable and amount <= room
-        return Refusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None
+        return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None
 
 
 def _clash(one: Port, other: Port) -> bool:

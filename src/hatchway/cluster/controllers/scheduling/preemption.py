@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState, NodeState
-from hatchway.cluster.controllers.scheduling.filters import Filters, Refusal
+from hatchway.cluster.controllers.scheduling.filters import NodeRefusal, PodFilters
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.kube.api import Object
 from hatchway.kube.objects import get_condition
@@ -38,9 +38,9 @@ class Preemption:
 
 
 def find_preemption(
-    filters: Filters,
+    filters: PodFilters,
     cluster: ClusterState,
-    refused: Mapping[str, Refusal],
+    refused: Mapping[str, NodeRefusal],
     budgets: Iterable[Object],
 ) -> Preemption:
     """Return which pods to preempt for a pod that fits nowhere (`Evaluator.Preempt`).
@@ -69,7 +69,7 @@ def find_preemption(
     return min(candidates, key=_cost)
 
 
-def _not_eligible(info: PodInfo, cluster: ClusterState, refused: Mapping[str, Refusal]) -> str:
+def _not_eligible(info: PodInfo, cluster: ClusterState, refused: Mapping[str, NodeRefusal]) -> str:
     """Return why the pod may not preempt others now, "" when it may (`PodEligibleToPreemptOthers`)."""
     if info.pod["spec"].get("preemptionPolicy") == "Never":
         return "not eligible due to preemptionPolicy=Never."
@@ -87,7 +87,7 @@ def _is_being_preempted(info: PodInfo) -> bool:
     return info.terminating and condition.get("status") == "True" and condition.get("reason") == PREEMPTED
 
 
-def _victims_on(state: NodeState, filters: Filters, budgets: list[Object]) -> Preemption | tuple[str, ...]:
+def _victims_on(state: NodeState, filters: PodFilters, budgets: list[Object]) -> Preemption | tuple[str, ...]:
     """Return what must go from one node, or why the pod does not fit in any case (`SelectVictimsOnNode`)."""
     info = filters.info
     possible = [one for one in state.pods.values() if one.priority < info.priority]

@@ -25,7 +25,7 @@ _AT_ONCE = 0.05
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _WaitingPod:
     plugins: frozenset[str]
     attempts: int
     last: float
@@ -36,7 +36,7 @@ class WaitingPods:
     """Remembers by which filters a pod was refused, how often it was tried, and how long the decisions took."""
 
     def __init__(self) -> None:
-        self._pods: dict[Key, _Waiting] = {}
+        self._pods: dict[Key, _WaitingPod] = {}
         self._attempts: dict[Key, int] = {}
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class WaitingPods:
     def add(self, key: Key, plugins: frozenset[str], now: float, cost: float) -> None:
         """Remember a pod that fits nowhere. now, cost: when it was tried and how long that took (seconds)."""
         attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._pods[key] = _Waiting(plugins, attempts, now, cost)
+        self._pods[key] = _WaitingPod(plugins, attempts, now, cost)
 
     def start(self, key: Key) -> None:
         """Forget by which filters a pod was refused, because it is tried now."""
@@ -66,7 +66,7 @@ class WaitingPods:
             if one.plugins - plugins if others else one.plugins & plugins:
                 yield key, self._left(one, now, few)
 
-    def _left(self, one: _Waiting, now: float, few: bool) -> float:
+    def _left(self, one: _WaitingPod, now: float, few: bool) -> float:
         backoff = 0.0 if few else min(_FIRST_WAIT * 2.0 ** min(one.attempts - 1, 10), _LAST_WAIT)
         wait = max(backoff, one.cost * _COST_SHARE) - (now - one.last)
         return wait if wait > _AT_ONCE else 0.0
