@@ -94,5 +94,6 @@ def work_of(info: PodInfo, cluster: ClusterState) -> int:
     """
     spread = len(info.pod["spec"].get("topologySpreadConstraints") or ())
     own = (info.terms + spread) * cluster.pods + cluster.terms + selection_terms(info.pod["spec"]) * len(cluster.nodes)
-    below = cluster.below(info.priority)
-    return own + below * (1 + info.terms + spread + selection_terms(info.pod["spec"]) * (1 + spread))
+    # Each pod that is taken away is tried with the filters, and with all pods that are nominated.
+    each = 15 + info.terms + spread + selection_terms(info.pod["spec"]) * (1 + spread) + cluster.nominations
+    return own + cluster.below(info.priority) * each

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from hatchway.cluster.controllers.scheduling.podinfo import NamespaceLabels, PodInfo, Port, scaled
+from hatchway.cluster.controllers.scheduling.podinfo import NamespaceLabels, PodGroup, PodInfo, Port, scaled
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
@@ -27,6 +27,7 @@ class AbandonedError(Exception):
 class NodeState:
     """A node, and the pods bound to it.
 
+    groups: how many of them are of each group. with_terms: those with affinity terms.
     used: what they request. load: the same, but a pod that requests nothing counts with a usual amount. nominated: pods
     for which others were preempted here, and which are not bound yet.
     """
@@ -36,6 +37,7 @@ class NodeState:
     used: Counter[str] = field(default_factory=Counter)
     load: Counter[str] = field(default_factory=Counter)
     ports: Counter[Port] = field(default_factory=Counter)
+    groups: Counter[PodGroup] = field(default_factory=Counter)
     with_terms: dict[Key, PodInfo] = field(default_factory=dict)
     nominated: dict[Key, PodInfo] = field(default_factory=dict)
 
@@ -50,6 +52,7 @@ class NodeState:
         self.used.update(info.requests)
         self.load.update(info.load)
         self.ports.update(info.ports)
+        self.groups[info.group] += 1
         if info.terms:
             self.with_terms[info.key] = info
 
@@ -62,6 +65,9 @@ class NodeState:
             self.ports[port] -= 1
             if not self.ports[port]:
                 del self.ports[port]
+        self.groups[info.group] -= 1
+        if not self.groups[info.group]:
+            del self.groups[info.group]
         self.with_terms.pop(info.key, None)
 
     def copy(self) -> NodeState:
@@ -72,6 +78,7 @@ class NodeState:
             self.used.copy(),
             self.load.copy(),
             self.ports.copy(),
+            self.groups.copy(),
             dict(self.with_terms),
             dict(self.nominated),
         )
@@ -166,6 +173,11 @@ class ClusterState:
         """Return the node on which room is kept for a pod, "" for none."""
         found = self._nominations.get(key)
         return found[0] if found else ""
+
+    @property
+    def nominations(self) -> int:
+        """Return the number of pods for which room is kept."""
+        return len(self._nominations)
 
     def below(self, priority: int) -> int:
         """Return the number of pods with a lower priority."""

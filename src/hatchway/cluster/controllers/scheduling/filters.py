@@ -38,7 +38,7 @@ class NodeRefusal(NamedTuple):
     resolvable: bool
 
 
-# A further filter: returns why this node cannot run the pod, or None.
+# A further filter: returns why this node cannot run the pod, or None. It may be called on a thread.
 NodeFilter = Callable[[Object, Object], NodeRefusal | None]
 
 

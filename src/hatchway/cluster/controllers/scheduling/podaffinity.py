@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from hatchway.cluster.controllers.objectfields import labels_of
 from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState, NodeState
-from hatchway.cluster.controllers.scheduling.podinfo import AffinityTerm, NamespaceLabels, PodInfo
+from hatchway.cluster.controllers.scheduling.podinfo import AffinityTerm, NamespaceLabels, PodGroup, PodInfo
 from hatchway.kube.api import Object
 
 __all__ = ["AffinityCounts", "affinity_scores"]
@@ -35,32 +35,39 @@ class AffinityCounts:
         self._wanted: Counter[_Domain] = Counter()
         self._avoided: Counter[_Domain] = Counter()
         self._avoiding: Counter[_Domain] = Counter()
-        # Pods of a controller have the same labels, so they are compared once.
-        self._known: dict[tuple[str, frozenset[tuple[str, str]]], tuple[bool, list[AffinityTerm]]] = {}
+        self._known: dict[PodGroup, tuple[bool, list[AffinityTerm]]] = {}
         for state in cluster.states():
-            found = state.pods if info.affinity or info.anti_affinity else state.with_terms
-            for other in found.values():
-                self.update(other, state.node, 1)
+            labels = labels_of(state.node)
+            for group, count in state.groups.items() if info.affinity or info.anti_affinity else ():
+                self._count_group(group, labels, count)
+            for other in state.with_terms.values():
+                self._count_terms(other, labels, 1)
 
     def update(self, other: PodInfo, node: Object, sign: int) -> None:
         """Count a pod on a node (sign 1), or stop counting it (sign -1)."""
-        info, labels = self._info, labels_of(node)
-        if info.affinity or info.anti_affinity:
-            known = self._known.get(other.group)
-            if known is None:
-                wanted = bool(info.affinity) and all(self._matches(term, other) for term in info.affinity)
-                known = self._known[other.group] = (
-                    wanted,
-                    [term for term in info.anti_affinity if self._matches(term, other)],
-                )
-            if known[0]:
-                _count(self._wanted, info.affinity, labels, sign)
-            _count(self._avoided, known[1], labels, sign)
-        if other.anti_affinity:
-            _count(self._avoiding, (one for one in other.anti_affinity if self._matches(one, info)), labels, sign)
+        labels = labels_of(node)
+        if self._info.affinity or self._info.anti_affinity:
+            self._count_group(other.group, labels, sign)
+        self._count_terms(other, labels, sign)
 
-    def _matches(self, term: AffinityTerm, other: PodInfo) -> bool:
-        return term.matches(other, self._namespace_labels)
+    def _count_group(self, group: PodGroup, labels: dict[str, str], count: int) -> None:
+        """Count pods that this pod's terms may select."""
+        known = self._known.get(group)
+        if known is None:
+            info = self._info
+            wanted = bool(info.affinity) and all(self._matches(term, group) for term in info.affinity)
+            known = self._known[group] = wanted, [one for one in info.anti_affinity if self._matches(one, group)]
+        if known[0]:
+            _count(self._wanted, self._info.affinity, labels, count)
+        _count(self._avoided, known[1], labels, count)
+
+    def _count_terms(self, other: PodInfo, labels: dict[str, str], count: int) -> None:
+        """Count a pod whose anti-affinity may select this pod."""
+        terms = (one for one in other.anti_affinity if self._matches(one, self._info.group))
+        _count(self._avoiding, terms, labels, count)
+
+    def _matches(self, term: AffinityTerm, group: PodGroup) -> bool:
+        return term.matches(group, self._namespace_labels)
 
     def refusal(self, state: NodeState) -> str:
         """Return why the node does not satisfy the terms, "" when it does."""
@@ -86,15 +93,15 @@ class AffinityCounts:
             return True
         # The first pod of a group that wants to be together may go anywhere.
         return not any(count > 0 for count in self._wanted.values()) and all(
-            self._matches(term, self._info) for term in self._info.affinity
+            self._matches(term, self._info.group) for term in self._info.affinity
         )
 
 
-def _count(counts: Counter[_Domain], terms: Iterable[AffinityTerm], labels: dict[str, str], sign: int) -> None:
+def _count(counts: Counter[_Domain], terms: Iterable[AffinityTerm], labels: dict[str, str], count: int) -> None:
     for term in terms:
         value = labels.get(term.topology_key)
         if value is not None:
-            counts[term.topology_key, value] += sign
+            counts[term.topology_key, value] += count
 
 
 def affinity_scores(info: PodInfo, cluster: ClusterState, nodes: list[NodeState]) -> dict[str, int] | None:
@@ -102,17 +109,16 @@ def affinity_scores(info: PodInfo, cluster: ClusterState, nodes: list[NodeState]
     weights: Counter[_Domain] = Counter()
     namespace_labels = cluster.namespace_labels
     own = [(term, term.weight) for term in info.preferred] + [(term, -term.weight) for term in info.avoided]
-    known: dict[tuple[str, frozenset[tuple[str, str]]], list[tuple[AffinityTerm, int]]] = {}
+    known: dict[PodGroup, list[tuple[AffinityTerm, int]]] = {}
     for state in cluster.states():
         labels = labels_of(state.node)
-        for other in (state.pods if own else state.with_terms).values():
-            if own:
-                found = known.get(other.group)
-                if found is None:
-                    found = known[other.group] = [one for one in own if one[0].matches(other, namespace_labels)]
-                _weigh(weights, found, labels)
-            if other.terms:
-                _weigh(weights, _terms_about(other, info, namespace_labels), labels)
+        for group, count in state.groups.items() if own else ():
+            found = known.get(group)
+            if found is None:
+                found = known[group] = [one for one in own if one[0].matches(group, namespace_labels)]
+            _weigh(weights, found, labels, count)
+        for other in state.with_terms.values():
+            _weigh(weights, _terms_about(other, info, namespace_labels), labels, 1)
     if not weights:
         return None
     scores = {state.name: sum(weights.get(pair, 0) for pair in labels_of(state.node).items()) for state in nodes}
@@ -120,11 +126,13 @@ def affinity_scores(info: PodInfo, cluster: ClusterState, nodes: list[NodeState]
     return {name: 100 * (score - least) // (most - least) if most > least else 0 for name, score in scores.items()}
 
 
-def _weigh(weights: Counter[_Domain], terms: Iterable[tuple[AffinityTerm, int]], labels: dict[str, str]) -> None:
+def _weigh(
+    weights: Counter[_Domain], terms: Iterable[tuple[AffinityTerm, int]], labels: dict[str, str], count: int
+) -> None:
     for term, weight in terms:
         value = labels.get(term.topology_key)
         if value is not None:
-            weights[term.topology_key, value] += weight
+            weights[term.topology_key, value] += weight * count
 
 
 def _terms_about(
@@ -132,11 +140,11 @@ def _terms_about(
 ) -> Iterable[tuple[AffinityTerm, int]]:
     """Return the terms of a pod that is there which select the new pod, with their weights."""
     for term in other.affinity:
-        if term.matches(info, namespace_labels):
+        if term.matches(info.group, namespace_labels):
             yield term, _HARD_WEIGHT
     for term in other.preferred:
-        if term.matches(info, namespace_labels):
+        if term.matches(info.group, namespace_labels):
             yield term, term.weight
     for term in other.avoided:
-        if term.matches(info, namespace_labels):
+        if term.matches(info.group, namespace_labels):
             yield term, -term.weight

@@ -14,10 +14,13 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.selectors import selector_matches
 
-__all__ = ["AffinityTerm", "NamespaceLabels", "PodInfo", "Port", "host_ports", "requests", "scaled"]
+__all__ = ["AffinityTerm", "NamespaceLabels", "PodGroup", "PodInfo", "Port", "host_ports", "requests", "scaled"]
 
 # (hostIP, protocol, port)
 Port = tuple[str, str, int]
+# What selectors compare of a pod: its namespace and its labels, and whether it is being deleted. Pods of a controller
+# are of one group, so a selector is compared with each group once.
+PodGroup = tuple[str, frozenset[tuple[str, str]], bool]
 # Returns a namespace's labels.
 NamespaceLabels = Callable[[str], Mapping[str, str]]
 
@@ -96,11 +99,11 @@ class AffinityTerm:
     topology_key: str
     weight: int = 0
 
-    def matches(self, info: PodInfo, namespace_labels: NamespaceLabels) -> bool:
-        """Return True when the term selects this pod (`AffinityTerm.Matches`)."""
-        if self.selector is None or not self._has_namespace(info.namespace, namespace_labels):
+    def matches(self, group: PodGroup, namespace_labels: NamespaceLabels) -> bool:
+        """Return True when the term selects pods of this group (`AffinityTerm.Matches`)."""
+        if self.selector is None or not self._has_namespace(group[0], namespace_labels):
             return False
-        return selector_matches(self.selector, info.labels)
+        return selector_matches(self.selector, dict(group[1]))
 
     def _has_namespace(self, namespace: str, namespace_labels: NamespaceLabels) -> bool:
         if namespace in self.namespaces:
@@ -122,7 +125,7 @@ class PodInfo:
     key: Key
     uid: str
     labels: Mapping[str, str]
-    group: tuple[str, frozenset[tuple[str, str]]]
+    group: PodGroup
     priority: int
     terminating: bool
     requests: Mapping[str, int]
@@ -154,7 +157,7 @@ class PodInfo:
             key=key,
             uid=uid_of(pod),
             labels=labels,
-            group=(key[0], frozenset(labels.items())),
+            group=(key[0], frozenset(labels.items()), is_deleting(pod)),
             priority=int(pod["spec"].get("priority") or 0),
             terminating=is_deleting(pod),
             requests=asked,

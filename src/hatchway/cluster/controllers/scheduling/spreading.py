@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hatchway.cluster.controllers.objectfields import labels_of
 from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState, NodeState
 from hatchway.cluster.controllers.scheduling.nodeselection import node_selected
-from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
+from hatchway.cluster.controllers.scheduling.podinfo import PodGroup, PodInfo
 from hatchway.cluster.controllers.scheduling.tolerations import untolerated
 from hatchway.kube.api import Object
 from hatchway.kube.selectors import selector_is_empty, selector_matches
@@ -31,10 +31,15 @@ class Constraint:
     least_domains: int = 1
     honors_affinity: bool = True
     honors_taints: bool = False
+    _known: dict[PodGroup, bool] = field(default_factory=dict, compare=False, repr=False)
 
-    def selects(self, labels: dict[str, str]) -> bool:
-        """Return True when the selector selects a pod with these labels."""
-        return self.selector is not None and selector_matches(self.selector, labels)
+    def selects(self, group: PodGroup) -> bool:
+        """Return True when the selector selects pods of this group, whatever their namespace."""
+        found = self._known.get(group)
+        if found is None:
+            found = self.selector is not None and selector_matches(self.selector, dict(group[1]))
+            self._known[group] = found
+        return found
 
     def includes(self, spec: Object, node: Object) -> bool:
         """Return True when the pods of this node count for a pod with this spec (`matchNodeInclusionPolicies`)."""
@@ -45,13 +50,12 @@ class Constraint:
         taints, tolerations = node["spec"].get("taints") or (), spec.get("tolerations") or ()
         return untolerated(taints, tolerations, ("NoSchedule", "NoExecute")) is None
 
-    def count(self, pods: Iterable[PodInfo], namespace: str) -> int:
+    def count(self, groups: Mapping[PodGroup, int], namespace: str) -> int:
         """Return how many of these pods the constraint counts; pods that are being deleted do not count."""
-        if self.selector is None or selector_is_empty(self.selector):
+        if selector_is_empty(self.selector):
             return 0
         return sum(
-            one.namespace == namespace and not one.terminating and selector_matches(self.selector, dict(one.labels))
-            for one in pods
+            count for group, count in groups.items() if group[0] == namespace and not group[2] and self.selects(group)
         )
 
 
@@ -108,7 +112,7 @@ class SpreadCounts:
             for constraint, counts in zip(self._constraints, self._counts, strict=True):
                 if constraint.includes(self._spec, state.node):
                     value = labels[constraint.topology_key]
-                    counts[value] = counts.get(value, 0) + constraint.count(state.pods.values(), info.namespace)
+                    counts[value] = counts.get(value, 0) + constraint.count(state.groups, info.namespace)
 
     def _has_all_labels(self, labels: dict[str, str]) -> bool:
         return all(one.topology_key in labels for one in self._constraints)
@@ -121,7 +125,7 @@ class SpreadCounts:
         if not self._has_all_labels(labels):
             return
         for constraint, counts in zip(self._constraints, self._counts, strict=True):
-            if constraint.selects(dict(other.labels)) and constraint.includes(self._spec, node):
+            if constraint.selects(other.group) and constraint.includes(self._spec, node):
                 value = labels[constraint.topology_key]
                 counts[value] = counts.get(value, 0) + sign
 
@@ -133,7 +137,7 @@ class SpreadCounts:
             if value is None:
                 return MISSING_LABEL
             least = min(counts.values(), default=0) if len(counts) >= constraint.least_domains else 0
-            own = constraint.selects(dict(self._info.labels))
+            own = constraint.selects(self._info.group)
             if counts.get(value, 0) + own - least > constraint.max_skew:
                 return MISMATCH
         return ""
@@ -178,10 +182,10 @@ def _add_scores(
         for state in cluster.states():
             value = labels_of(state.node).get(key)
             if value in counts and constraint.includes(spec, state.node):
-                counts[value] += constraint.count(state.pods.values(), info.namespace)
+                counts[value] += constraint.count(state.groups, info.namespace)
     weight = math.log(size + 2)
     for one in usable:
         value = labels_of(one.node).get(key)
         if value is not None:
-            count = constraint.count(one.pods.values(), info.namespace) if key == _HOSTNAME else counts[value]
+            count = constraint.count(one.groups, info.namespace) if key == _HOSTNAME else counts[value]
             totals[one.name] += count * weight + constraint.max_skew - 1
