@@ -25,7 +25,7 @@ async def check_runtime_class(client: Client, pod: Object) -> None:
     except ApiError as error:
         if error.code != 404:
             raise
-        raise OSError(error.message) from None
+        raise OSError(f'runtimeclass.node.k8s.io "{name}" not found') from None
     if found["handler"] not in HANDLERS:
         why = f'failed to get sandbox runtime: no runtime for "{found["handler"]}" is configured'
         raise OSError(f"rpc error: code = Unknown desc = {why}")
