@@ -94,6 +94,10 @@ def work_of(info: PodInfo, cluster: ClusterState) -> int:
     """
     spread = len(info.pod["spec"].get("topologySpreadConstraints") or ())
     own = (info.terms + spread) * cluster.pods + cluster.terms + selection_terms(info.pod["spec"]) * len(cluster.nodes)
-    # Each pod that is taken away is tried with the filters, and with all pods that are nominated.
+    below = cluster.below(info.priority)
+    if not below:
+        return own
+    # Each pod that is taken away is tried with the filters, and with all pods that are nominated; its own terms are
+    # compared each time.
     each = 15 + info.terms + spread + selection_terms(info.pod["spec"]) * (1 + spread) + cluster.nominations
-    return own + cluster.below(info.priority) * each
+    return own + below * each + 4 * cluster.terms

@@ -29,8 +29,8 @@ from hatchway.kube.selectors import subset_matches
 NAME = "default-scheduler"
 # A pod that fits nowhere is tried again after this time without any change (`podMaxInUnschedulablePodsDuration`).
 _AGAIN = 300.0
-# A decision with more comparisons than this is made on a thread.
-_MUCH_WORK = 20_000
+# A decision with more comparisons than this, some 4 µs each, is made on a thread.
+_MUCH_WORK = 5_000
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
 _NOTHING: frozenset[str] = frozenset()
 
