@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from hatchway.cluster.api.admission.contract import AdmissionPlugin
 from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressClass
+from hatchway.cluster.api.admission.limitranger import LimitRanger
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.admission.poddefaults import DefaultTolerationSeconds
+from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
 from hatchway.cluster.api.admission.priority import PriorityAdmission
+from hatchway.cluster.api.admission.quota.plugin import ResourceQuotaAdmission
 from hatchway.cluster.api.admission.runtimeclass import RuntimeClassAdmission
 from hatchway.cluster.api.admission.serviceaccount import ServiceAccountAdmission
 from hatchway.cluster.api.admission.taintnodes import TaintNodesByCondition
@@ -20,8 +23,11 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
     return [
         DefaultIngressClass(store),
         DefaultTolerationSeconds(),
+        LimitRanger(store),
         NodeRestriction(store),
+        PodSecurity(store),
         PriorityAdmission(store),
+        ResourceQuotaAdmission(store),
         RuntimeClassAdmission(store),
         ServiceAccountAdmission(store),
         TaintNodesByCondition(),
