@@ -27,3 +27,8 @@ CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
+
+PRIORITY_CLASSES: Final = "priorityclasses.scheduling.k8s.io"
+RUNTIME_CLASSES: Final = "runtimeclasses.node.k8s.io"
+# The PriorityClasses that every cluster has, with their values (`pkg/apis/scheduling/v1/helpers.go`).
+SYSTEM_PRIORITIES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}

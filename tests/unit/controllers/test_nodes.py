@@ -178,3 +178,43 @@ async def test_a_new_node_keeps_its_taint_until_it_is_ready() -> None:
         await world.client.patch("nodes", "n1", {"status": {"conditions": reported}}, subresource="status")
         await look(world, controller)
         assert taints(world) == set()
+
+
+async def test_a_pod_with_limited_patience_is_evicted_from_a_node_whose_taint_has_no_time() -> None:
+    """Kubectl writes no timeAdded: the time begins when the pod is first seen with the taint."""
+    world, _, controller = new_world()
+    await world.node("n1")
+    some = [{"key": "maintenance", "operator": "Exists", "tolerationSeconds": 60}]
+    for name in ("pod", "stays"):
+        await world.client.create("pods", pod(name, nodeName="n1", tolerations=some), "d")
+
+    async def taint(*wanted: Object) -> None:
+        found = copied(node(world))
+        found["spec"]["taints"] = list(wanted)
+        await world.client.update("nodes", found)
+        await world.settle()
+
+    async with world.running():
+        await taint({"key": "maintenance", "effect": "NoExecute"})
+        for _ in range(3):
+            world.pass_time(15)
+            await look(world, controller)
+        # The taint goes, and comes again later: the time begins anew.
+        await taint()
+        assert world.recorder.events[-1][1:] == ("TaintManagerEviction", "Cancelling deletion of Pod d/stays")
+        await taint({"key": "maintenance", "effect": "NoExecute"})
+        world.pass_time(45)
+        await look(world, controller)
+        assert len(world.pods()) == 2
+        tolerant = {"spec": {"tolerations": [{"key": "maintenance", "operator": "Exists"}]}}
+        await world.client.patch("pods", "stays", tolerant, "d")
+        world.pass_time(16)
+        await look(world, controller)
+        going = world.client.objects["pods", "d", "pod"]
+        assert "deletionTimestamp" in going["metadata"]
+        [condition] = [one for one in going["status"]["conditions"] if one["type"] == "DisruptionTarget"]
+        assert (condition["reason"], condition["message"]) == (
+            "DeletionByTaintManager",
+            "Taint manager: deleting due to NoExecute taint",
+        )
+        assert [found["metadata"]["name"] for found in world.pods()] == ["stays"]

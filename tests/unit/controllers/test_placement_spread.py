@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from hatchway.cluster.controllers.placement import NodeState, choose
+from hatchway.cluster.controllers.placement import choose
+from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState
+from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 
 
 def node(name: str) -> dict[str, Any]:
@@ -22,14 +24,14 @@ def pod(name: str, requests: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def test_pods_without_requests_do_not_all_go_to_the_node_whose_pods_request_nothing() -> None:
-    states = [NodeState(node(name)) for name in ("a", "b", "c")]
-    states[0].add(pod("dns", {"cpu": "100m", "memory": "40Mi"}))
-    states[1].add(pod("logging", {"cpu": "100m", "memory": "100Mi"}))
+    cluster = ClusterState([node(name) for name in ("a", "b", "c")])
+    cluster.place(PodInfo.of(pod("dns", {"cpu": "100m", "memory": "40Mi"})), "a")
+    cluster.place(PodInfo.of(pod("logging", {"cpu": "100m", "memory": "100Mi"})), "b")
     placed: Counter[str] = Counter()
     for number in range(8):
-        wanted = pod(f"bare-{number}")
-        chosen, why = choose(wanted, states)
-        assert chosen is not None, why
-        chosen.add(wanted)
-        placed[chosen.name] += 1
+        wanted = PodInfo.of(pod(f"bare-{number}"))
+        decision = choose(wanted, cluster)
+        assert decision.node, decision.message
+        cluster.place(wanted, decision.node)
+        placed[decision.node] += 1
     assert min(placed.values()) >= 2

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.controllers import scheduler
-from hatchway.cluster.controllers.placement import NodeState, choose, requests, scaled, tolerates
+from hatchway.cluster.controllers.placement import Decision, choose
 from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.scheduler import Scheduler
+from hatchway.cluster.controllers.scheduling.podinfo import PodInfo, requests, scaled
+from hatchway.cluster.controllers.scheduling.tolerations import tolerates
 from hatchway.kube.api import Object
 from tests.unit.controllers.world import World, container, pod, replica_set
 
@@ -45,8 +47,9 @@ async def test_a_pod_waits_until_a_node_fits_and_is_told_why() -> None:
         [condition] = world.client.all("pods")[0]["status"]["conditions"]
         assert condition["reason"] == "Unschedulable"
         assert condition["message"] == (
-            "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {only: gpu}, "
-            "1 node(s) were unschedulable."
+            "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), "
+            "1 node(s) were unschedulable. preemption: 0/3 nodes are available: "
+            "3 Preemption is not helpful for scheduling."
         )
         assert world.recorder.events == [("big", "FailedScheduling", condition["message"])]
         await world.node("large")
@@ -205,33 +208,33 @@ async def test_a_pod_whose_decision_takes_long_is_not_decided_for_every_pod_that
     decided: list[str] = []
     seconds = 0.0
 
-    def slowly(wanted: Object, *rest: Any) -> tuple[NodeState | None, str]:
+    def slowly(wanted: PodInfo, *rest: Any, **more: Any) -> Decision:
         nonlocal seconds
-        decided.append(wanted["metadata"]["name"])
-        if wanted["metadata"]["name"] == "picky":
+        decided.append(wanted.key[1])
+        if wanted.key[1] == "picky":
             seconds += 1
-        return choose(wanted, *rest)
+        return choose(wanted, *rest, **more)
 
     monkeypatch.setattr(scheduler, "choose", slowly)
     monkeypatch.setattr(scheduler, "perf_counter", lambda: seconds)
     world = World(Scheduler)
     await world.node("only")
     async with world.running():
+        small, large = ({"requests": {"cpu": cpu}} for cpu in ("50m", "1950m"))
         for number in range(20):
-            await create(world, f"p{number}")
-        terms = [{"matchExpressions": [{"key": f"k{number}", "operator": "Exists"}]} for number in range(200)]
-        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-        await create(world, "picky", affinity={"nodeAffinity": required})
-        await create(world, "quick", nodeSelector={"no": "where"})
+            await create(world, f"p{number}", containers=[container(resources=small)])
+        await create(world, "picky", containers=[container(resources=large)])
+        await create(world, "quick", containers=[container(resources=large)])
         await world.settle()
         before = Counter(decided)
-        for number in range(20):
+        for number in range(18):
             await world.client.delete("pods", f"p{number}", "d", grace_period=0)
             await world.settle()
         assert Counter(decided)["picky"] == before["picky"]
         assert Counter(decided)["quick"] > before["quick"]
         # A node that fits is found when it is due again.
-        await world.node("better", labels={"k7": ""})
+        await world.node("better", allocatable={"cpu": "8"})
+        await world.settle()
         for controller in world.controllers:
             controller.queue.add(("d", "picky"))
         await world.settle()

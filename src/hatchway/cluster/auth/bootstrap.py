@@ -147,6 +147,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("create", "", "serviceaccounts/token"),
         _rule("get", "", "serviceaccounts"),
         _rule("create delete get patch update", "coordination.k8s.io", "leases"),
+        _rule(_READ, "node.k8s.io", "runtimeclasses"),
     ],
     "system:persistent-volume-provisioner": [
         _rule("create delete get list watch", "", "persistentvolumes"),

@@ -1,7 +1,7 @@
-"""The objects that every cluster has from its first moment: its namespaces and the `kubernetes` Service.
+"""The objects that every cluster has from its first moment: namespaces, the `kubernetes` Service, priority classes.
 
 kube-apiserver makes them itself (`controlplane/controller/systemnamespaces`, `kubernetesservice`,
-`reconcilers/endpointsadapter.go`).
+`reconcilers/endpointsadapter.go`, `pkg/registry/scheduling/rest`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 from hatchway.cluster import plan
 from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.kube.api import Client, Object
-from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME, SKIP_MIRROR
+from hatchway.kube.wellknown import ENDPOINT_SLICES, PRIORITY_CLASSES, SERVICE_NAME, SKIP_MIRROR, SYSTEM_PRIORITIES
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_RUN = {
+    "system-cluster-critical": "run in the cluster, but can be moved to another node if necessary",
+    "system-node-critical": "not be moved from their current node",
+}
 _COMPONENT = {"component": "apiserver", "provider": "kubernetes"}
 
 
@@ -53,10 +57,21 @@ def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> lis
         "endpoints": [{"addresses": [api_ip], "conditions": {"ready": True}}],
         "ports": [port],
     }
+    out += [(PRIORITY_CLASSES, _priority_class(name, value)) for name, value in SYSTEM_PRIORITIES.items()]
     out.append(("services", service))
     out.append(("endpoints", endpoints))
     out.append((ENDPOINT_SLICES, endpoint_slice))
     return out
+
+
+def _priority_class(name: str, value: int) -> Object:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+        "description": f"Used for system critical pods that must {_RUN[name]}.",
+    }
 
 
 async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[str]:

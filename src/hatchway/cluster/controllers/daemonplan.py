@@ -16,10 +16,11 @@ from hatchway.cluster.controllers.objectfields import (
     labels_of,
     pod_phase,
 )
-from hatchway.cluster.controllers.placement import node_selected, untolerated
 from hatchway.cluster.controllers.podcreation import pod_prefix
 from hatchway.cluster.controllers.revisions import POD_HASH
 from hatchway.cluster.controllers.rollout import resolve_percentage
+from hatchway.cluster.controllers.scheduling.nodeselection import node_selected
+from hatchway.cluster.controllers.scheduling.tolerations import untolerated
 from hatchway.kube.api import Object
 from hatchway.kube.objects import is_finished, is_ready
 from hatchway.kube.wellknown import NOT_READY, UNREACHABLE, UNSCHEDULABLE

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.objectfields import clone, is_deleting, parse_time, set_condition, timestamp, uid_of
-from hatchway.cluster.controllers.placement import tolerates
+from hatchway.cluster.controllers.scheduling.tolerations import tolerates
 from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
@@ -40,6 +40,8 @@ class NodeLifecycleController(Controller):
         self.pods = context.cache("pods")
         self.events = context.recorder(self.name)
         self._heard: dict[str, float] = {}
+        # When the time of a pod on a tainted node began: uid → moment.
+        self._evictions: dict[str, datetime] = {}
         self.nodes.subscribe(self._node_changed)
         self.leases.subscribe(self._lease_changed)
         self.pods.subscribe(self._pod_changed)
@@ -64,8 +66,12 @@ class NodeLifecycleController(Controller):
 
     def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
         node = pod["spec"].get("nodeName")
-        if node and kind != "DELETED" and (before is None or not before["spec"].get("nodeName")):
-            self.queue.add(("", node))
+        if kind == "DELETED":
+            self._evictions.pop(uid_of(pod), None)
+        elif node:
+            former = before["spec"] if before is not None else {}
+            if not former.get("nodeName") or pod["spec"].get("tolerations") != former.get("tolerations"):
+                self.queue.add(("", node))
 
     def _silence(self, name: str) -> float:
         return self.monotonic() - self._heard[name]
@@ -148,7 +154,7 @@ class NodeLifecycleController(Controller):
         """
         taints = [taint for taint in node["spec"].get("taints") or () if taint["effect"] == "NoExecute"]
         ready = (get_condition(node, "Ready") or {}).get("status", "True") == "True"
-        if ready and not taints:
+        if ready and not taints and not self._evictions:
             return None
         due: list[float] = []
         for pod in list(self.pods):
@@ -158,6 +164,7 @@ class NodeLifecycleController(Controller):
                 await self._mark_not_ready(pod)
             seconds = self._evict_in(pod, taints)
             if seconds is None:
+                self._cancel(pod)
                 continue
             if seconds > 0:
                 due.append(seconds)
@@ -166,47 +173,68 @@ class NodeLifecycleController(Controller):
         return min(due, default=None)
 
     def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
-        """Return the seconds until these NoExecute taints evict the pod; None when it may stay."""
-        moments = []
-        moment = self.context.now()
+        """Return the seconds until these NoExecute taints evict the pod; None when it may stay (`processPodOnNode`).
+
+        The time begins when the taint was added. Where the taint does not say that, it begins when the pod is first
+        seen with the taint.
+        """
+        limits: list[float] = []
         for taint in taints:
-            matching = [t for t in pod["spec"].get("tolerations") or () if tolerates(t, taint)]
-            limits = [t["tolerationSeconds"] for t in matching if t.get("tolerationSeconds") is not None]
-            if matching and len(limits) < len(matching):
-                continue
-            if matching:
-                seconds = float(max(0, min(limits)))
-            elif taint["key"] in (NOT_READY, UNREACHABLE):
-                # The tolerations that the admission plugin DefaultTolerationSeconds gives every pod.
-                seconds = self.context.config.eviction_after
-            else:
-                seconds = 0.0
-            since = parse_time(taint.get("timeAdded")) or moment
-            moments.append((since + timedelta(seconds=seconds) - moment).total_seconds())
-        return min(moments) if moments else None
+            matching = [one for one in pod["spec"].get("tolerations") or () if tolerates(one, taint)]
+            if not matching:
+                if taint["key"] not in (NOT_READY, UNREACHABLE):
+                    return 0.0
+                # The toleration that the admission plugin DefaultTolerationSeconds gives every pod.
+                limits.append(self.context.config.eviction_after)
+            limits += [one["tolerationSeconds"] for one in matching if one.get("tolerationSeconds") is not None]
+        if not limits:
+            return None
+        moment = self.context.now()
+        added = [parse_time(taint.get("timeAdded")) for taint in taints]
+        known = self._evictions.setdefault(uid_of(pod), max((one for one in added if one is not None), default=moment))
+        return (known + timedelta(seconds=max(0.0, min(limits))) - moment).total_seconds()
+
+    def _cancel(self, pod: Object) -> None:
+        """Let a pod stay that was to be evicted."""
+        if self._evictions.pop(uid_of(pod), None) is not None:
+            namespace, name = key_of(pod)
+            text = f"Cancelling deletion of Pod {namespace}/{name}"
+            self.events.event(pod, "Normal", "TaintManagerEviction", text)
 
     async def _mark_not_ready(self, pod: Object) -> None:
-        namespace, name = key_of(pod)
         condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "Node is not ready"}
-        conditions = set_condition(pod["status"]["conditions"], condition, self.context.now())
+        if await self._patch_conditions(pod, condition):
+            self.events.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+
+    async def _evict(self, pod: Object) -> None:
+        namespace, name = key_of(pod)
+        self.events.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+        }
+        if await self._patch_conditions(pod, condition):
+            await delete_unless_gone(self.client, "pods", pod)
+            await self.pods.wait_for_deletion(pod)
+
+    async def _patch_conditions(self, pod: Object, condition: Object) -> bool:
+        """Write one condition of a pod. Return False when the pod is gone."""
+        namespace, name = key_of(pod)
+        conditions = (pod.get("status") or {}).get("conditions") or ()
         patch = {
             "metadata": {"uid": uid_of(pod), "resourceVersion": pod["metadata"]["resourceVersion"]},
-            "status": {"conditions": conditions},
+            "status": {"conditions": set_condition(conditions, condition, self.context.now())},
         }
         try:
             written = await self.client.patch("pods", name, patch, namespace, subresource="status")
         except ApiError as error:
             if error.code != 404:
                 raise
-            return
-        self.events.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+            return False
         await self.pods.wait_for_write(written)
-
-    async def _evict(self, pod: Object) -> None:
-        namespace, name = key_of(pod)
-        self.events.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
-        await delete_unless_gone(self.client, "pods", pod)
-        await self.pods.wait_for_deletion(pod)
+        return True
 
 
 def _heartbeat(node: Object) -> str:

@@ -1,7 +1,8 @@
 """Binds pending pods to nodes (kube-scheduler's `schedule_one.go`); `placement.py` decides which node.
 
 A decision is made without an await, and later decisions take it into account at once. The binding is written
-afterwards, by several workers at the same time, so that many pods share the store's commits.
+afterwards, by several workers at the same time, so that many pods share the store's commits. A decision that would
+take long is made on a thread, with a copy of what is known.
 """
 
 from __future__ import annotations
@@ -11,188 +12,325 @@ from collections.abc import Iterable
 from time import perf_counter
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
-from hatchway.cluster.controllers.objectfields import is_deleting, set_condition, uid_of
-from hatchway.cluster.controllers.placement import NodeFit, NodeState, choose, fit, has_many_terms
-from hatchway.cluster.controllers.podvolumes import PodVolumes
+from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
+from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
+from hatchway.cluster.controllers.placement import Decision, choose, unschedulable, work_of
+from hatchway.cluster.controllers.podvolumes import ClaimsOfPod, PodVolumes
+from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
+from hatchway.cluster.controllers.scheduling.filters import NodeFilter, NodeRefusal
+from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
+from hatchway.cluster.controllers.scheduling.preemption import PREEMPTED, Preemption
+from hatchway.cluster.controllers.scheduling.waiting import NODE_FILTERS, POD_FILTERS, WaitingPods
+from hatchway.cluster.controllers.workqueue import WorkQueue
+from hatchway.cluster.controllers.writes import delete_unless_gone
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, get_condition, is_finished, is_ready, key_of
+from hatchway.kube.selectors import subset_matches
 
 NAME = "default-scheduler"
-# A decision about a pod is repeated only after this many times the time that it took. So a pod with slow decisions
-# leaves most of the event loop to others, even when other pods end all the time.
-_COST_SHARE = 20
-_AGAIN = 1.0
-# A shorter wait (in seconds) is left out.
-_AT_ONCE = 0.05
+# A pod that fits nowhere is tried again after this time without any change (`podMaxInUnschedulablePodsDuration`).
+_AGAIN = 300.0
+# A decision with more comparisons than this, some 4 µs each, is made on a thread.
+_MUCH_WORK = 5_000
+_WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
+_NOTHING: frozenset[str] = frozenset()
+_VOLUMES = frozenset(("VolumeBinding",))
 
 
 class Scheduler(Controller):
-    """Bind every pending pod that names this scheduler to a node."""
+    """Bind every pending pod that names this scheduler to a node, the most important ones first."""
 
     name = NAME
     workers = 16
 
-    def __init__(self, context: ControllerContext) -> None:
+    def __init__(self, context: ControllerContext, filters: tuple[NodeFilter, ...] = ()) -> None:
         super().__init__(context)
+        self.queue = WorkQueue(self.name, self._rank)
         self.pods = context.cache("pods")
         self.nodes = context.cache("nodes")
+        self.namespaces = context.cache("namespaces")
+        self.services = context.cache("services")
+        self.budgets = context.cache("poddisruptionbudgets.policy")
+        self.workloads = [context.cache(resource) for resource in _WORKLOADS]
         self.events = context.recorder(NAME)
-        self._states: dict[str, NodeState] | None = None
-        # Pods with a node that the cache does not show yet: key → (uid, node).
-        self._assumed: dict[Key, tuple[str, str]] = {}
-        self._unschedulable: set[Key] = set()
-        self._node_changes = 0
-        # Seconds that the last decision about a pod took.
-        self._cost: dict[Key, float] = {}
+        self._filters = filters
+        self._cluster = ClusterState((), self._namespace_labels)
+        # Pods with a node that the cache does not show yet: key → uid.
+        self._assumed: dict[Key, str] = {}
+        self._waiting = WaitingPods()
         self.volumes = PodVolumes(context, self._claims_changed, self._has_node)
+        # Counts what may make a decision about a waiting pod different.
+        self._changes = 0
+        # One long decision at a time.
+        self._thread = asyncio.Lock()
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
+        self.namespaces.subscribe(self._namespace_changed)
 
-    def _node_changed(self, _kind: str, node: Object, before: Object | None) -> None:
-        if before is not None and _schedulable_facts(node) == _schedulable_facts(before):
-            # A heartbeat: the object is replaced, the counts stay.
-            if self._states is not None and node["metadata"]["name"] in self._states:
-                self._states[node["metadata"]["name"]].node = node
-            return
-        self._states = None
-        self._node_changes += 1
-        self._retry_waiting()
+    def _rank(self, key: Key) -> int:
+        pod = self.pods.get(key)
+        return -int(pod["spec"].get("priority") or 0) if pod is not None else 0
+
+    def _namespace_labels(self, namespace: str) -> dict[str, str]:
+        found = self.namespaces.get(("", namespace))
+        return labels_of(found) if found is not None else {}
+
+    # --- changes -----------------------------------------------------------------------------------------------
+
+    def _namespace_changed(self, _kind: str, obj: Object, before: Object | None) -> None:
+        if before is None or labels_of(obj) != labels_of(before):
+            self._retry(POD_FILTERS)
+
+    def _node_changed(self, kind: str, node: Object, before: Object | None) -> None:
+        if kind == "DELETED" or is_deleting(node):
+            self._cluster.remove_node(node["metadata"]["name"])
+        else:
+            self._cluster.set_node(node)
+        # Most changes are heartbeats.
+        if kind == "DELETED" or before is None or _schedulable_facts(node) != _schedulable_facts(before):
+            self._retry(_NOTHING, others=True)
 
     def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
-        key = key_of(pod)
-        bound = bool(pod["spec"].get("nodeName"))
-        assumed = self._assumed.get(key)
-        if assumed is not None and (bound or kind == "DELETED" or assumed[0] != uid_of(pod)):
-            del self._assumed[key]
-            if kind == "DELETED" or not bound or pod["spec"]["nodeName"] != assumed[1]:
-                self._states = None
-        elif bound and (before is None or not before["spec"].get("nodeName")):
-            self._states = None
+        key, uid = key_of(pod), uid_of(pod)
+        if before is not None and uid_of(before) != uid:
+            self._forget(key)
         if kind == "DELETED" or is_finished(pod):
-            self._unschedulable.discard(key)
-            self._cost.pop(key, None)
-            if bound:
-                self._states = None
-                # Its resources are free now.
-                self._retry_waiting()
-        elif not bound:
-            self._unschedulable.discard(key)
+            self._forget(key)
+            return
+        if pod["spec"].get("nodeName"):
+            self._place(key, pod)
+            return
+        if self._assumed.get(key) == uid:
+            return
+        if before is None or _pending_facts(pod) != _pending_facts(before):
+            self._waiting.start(key)
             self.queue.add(key)
+        nominated = (pod.get("status") or {}).get("nominatedNodeName") or ""
+        if nominated and _to_schedule(pod) and nominated != self._cluster.nominated_node(key):
+            # From before a restart, or set by someone else.
+            self._cluster.nominate(PodInfo.of(pod), nominated)
 
-    def _has_node(self, pod: Object) -> bool:
-        return bool(pod["spec"].get("nodeName")) or self._assumed.get(key_of(pod), ("",))[0] == uid_of(pod)
+    def _place(self, key: Key, pod: Object) -> None:
+        """Count a pod that is bound."""
+        node, info = pod["spec"]["nodeName"], PodInfo.of(pod)
+        known = self._cluster.place_of(key)
+        self._assumed.pop(key, None)
+        self._waiting.forget(key)
+        self._cluster.forget_nomination(info.key)
+        self._cluster.place(info, node)
+        if known is None or known[0] != node or known[1].labels != info.labels:
+            self._retry(POD_FILTERS)
+        elif known[1].requests != info.requests or known[1].terminating != info.terminating:
+            self._retry(NODE_FILTERS, others=True)
+
+    def _forget(self, key: Key) -> None:
+        """Stop counting a pod that is gone or has ended; its resources are free now."""
+        mattered = self._cluster.place_of(key) is not None or self._cluster.nominated_node(key)
+        self._assumed.pop(key, None)
+        self._waiting.forget(key)
+        self._cluster.remove(key)
+        self._cluster.forget_nomination(key)
+        if mattered:
+            self._retry(NODE_FILTERS, others=True)
+
+    def _retry(self, plugins: frozenset[str], *, others: bool = False) -> None:
+        """Try the pods again that these filters have refused. others: those that other filters have refused."""
+        self._changes += 1
+        if len(self._waiting):
+            now = asyncio.get_running_loop().time()
+            for key, seconds in list(self._waiting.affected(plugins, now, others=others)):
+                self.queue.add_after(key, seconds)
 
     def _claims_changed(self, pods: Iterable[Object]) -> None:
-        """Decide again about waiting pods whose claims, or the volumes for them, have changed."""
+        """Decide again about pods whose claims, or the volumes for them, have changed."""
         for pod in pods:
-            if key_of(pod) in self._unschedulable:
-                self._unschedulable.discard(key_of(pod))
+            if not self._has_node(pod):
                 self.queue.add(key_of(pod))
 
-    def _retry_waiting(self) -> None:
-        """Decide again about pods that fitted nowhere; where the last decision took long, only after a wait."""
-        for key in self._unschedulable:
-            wait = self._cost.get(key, 0.0) * _COST_SHARE
-            if wait > _AT_ONCE:
-                self.queue.add_after(key, wait)
-            else:
-                self.queue.add(key)
-        self._unschedulable.clear()
+    def _has_node(self, pod: Object) -> bool:
+        return bool(pod["spec"].get("nodeName")) or self._assumed.get(key_of(pod)) == uid_of(pod)
+
+    # --- one pod -----------------------------------------------------------------------------------------------
 
     async def reconcile(self, key: Key) -> float | None:
         """Bind the pod `key`, or write into its status why no node fits."""
         pod = self.pods.get(key)
-        if pod is None or not _to_schedule(pod) or self._assumed.get(key, ("",))[0] == uid_of(pod):
+        if pod is None or not _to_schedule(pod) or self._assumed.get(key) == uid_of(pod):
             return None
-        known, node_changes = None, self._node_changes
-        if has_many_terms(pod):
-            known = await self._fits(pod)
-            if self.pods.get(key) is not pod or key in self._assumed:
-                # The pod has changed meanwhile; the change has queued it again.
-                return None
-        began = perf_counter()
-        states = self._current_states()
+        self._waiting.start(key)
+        info = PodInfo.of(pod)
+        changes, began = self._changes, perf_counter()
         volumes = self.volumes.claims_of(pod)
-        if volumes.problem:
-            chosen, message = None, f"0/{len(states)} nodes are available: {volumes.problem}."
-        else:
-            chosen, message = choose(pod, list(states.values()), known, volumes.refusals)
-        self._cost[key] = perf_counter() - began
-        if chosen is None:
-            self._unschedulable.add(key)
-            await self._refuse(pod, message)
-            # If a node has changed during the decision, decide again soon.
-            return None if node_changes == self._node_changes else _AGAIN
-        if volumes.unbound:
+        decision = await self._decide(info, volumes)
+        cost = perf_counter() - began
+        if self.pods.get(key) is not pod or self._assumed.get(key) == info.uid:
+            # The pod has changed meanwhile; the change has queued it again if it matters.
+            return 0.0 if self.pods.get(key) is not None else None
+        if decision.node and volumes.unbound:
             # The pod is bound when its claims are: their changes queue it again.
-            self._unschedulable.add(key)
-            return await self.volumes.bind(volumes, chosen.node)
-        chosen.add(pod)
-        self._assumed[key] = (uid_of(pod), chosen.name)
-        try:
-            await self._bind(pod, chosen.name)
-        except BaseException:
-            if self._assumed.get(key, ("",))[0] == uid_of(pod):
-                del self._assumed[key]
-            self._states = None
-            raise
-        return None
+            self._waiting.add(key, _VOLUMES, asyncio.get_running_loop().time(), cost)
+            return await self.volumes.bind(volumes, self._cluster.nodes[decision.node].node)
+        if decision.node:
+            return await self._bind(info, decision.node)
+        self._waiting.add(key, decision.plugins, asyncio.get_running_loop().time(), cost)
+        if changes != self._changes:
+            # What has changed during a long decision is not in it.
+            self._retry(_NOTHING, others=True)
+        await self._refuse(info, decision)
+        return _AGAIN
 
-    async def _fits(self, pod: Object) -> dict[str, NodeFit]:
-        """Return how each node fits a pod with many terms; compare one node in each turn of the event loop."""
-        found = {}
-        for node in list(self.nodes):
-            found[node["metadata"]["name"]] = fit(pod, node)
-            await asyncio.sleep(0)
-        return found
+    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod) -> Decision:
+        if volumes.problem:
+            return Decision(message=unschedulable(len(self._cluster.nodes), volumes.problem), plugins=_VOLUMES)
 
-    async def _bind(self, pod: Object, node: str) -> None:
-        namespace, name = key_of(pod)
+        def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
+            reasons = volumes.refusals(node)
+            return NodeRefusal("VolumeBinding", tuple(reasons), False) if reasons else None
+
+        further = (*self._filters, refusal)
+        selector = self._default_selector(info.pod)
+        budgets = list(self.budgets)
+        if work_of(info, self._cluster) <= _MUCH_WORK:
+            return choose(info, self._cluster, default_selector=selector, budgets=budgets, further=further)
+        async with self._thread:
+            cluster = self._cluster.snapshot()
+            try:
+                decision = await asyncio.to_thread(
+                    choose, info, cluster, default_selector=selector, budgets=budgets, further=further
+                )
+            except AbandonedError:
+                raise asyncio.CancelledError from None
+            finally:
+                # A thread cannot be cancelled: it looks at this.
+                cluster.abandoned = True
+        return decision if self._is_current(decision) else Decision()
+
+    def _is_current(self, decision: Decision) -> bool:
+        """Return True when what a decision needs is still there after a while."""
+        node = decision.node or decision.preemption.node
+        if not node:
+            return True
+        found = self._cluster.nodes.get(node)
+        return found is not None and all(one.key in found.pods for one in decision.preemption.victims)
+
+    def _default_selector(self, pod: Object) -> Object | None:
+        """Return what the pod's Services and its controller select (`helper.DefaultSelector`); None for neither."""
+        if pod["spec"].get("topologySpreadConstraints"):
+            return None
+        wanted: dict[str, str] = {}
+        for service in self.services.index(by_plain_selector).get(*by_labels(pod)):
+            if subset_matches(service["spec"]["selector"], labels_of(pod)):
+                wanted |= service["spec"]["selector"]
+        expressions: list[Object] = []
+        owner = controller_of(pod)
+        for cache in self.workloads if owner is not None else ():
+            found = cache.get((key_of(pod)[0], (owner or {})["name"]))
+            if found is None or uid_of(found) != (owner or {})["uid"]:
+                continue
+            selector = found["spec"].get("selector") or {}
+            if cache.resource == "replicationcontrollers":
+                wanted |= selector
+                continue
+            labels = selector.get("matchLabels") or {}
+            expressions += [{"key": key, "operator": "In", "values": [value]} for key, value in labels.items()]
+            expressions += selector.get("matchExpressions") or ()
+        return {"matchLabels": wanted, "matchExpressions": expressions} if wanted or expressions else None
+
+    async def _bind(self, info: PodInfo, node: str) -> float | None:
+        """Write the binding. Until the cache shows it, the pod counts on the node."""
+        namespace, name = info.key
+        self._cluster.forget_nomination(info.key)
+        self._cluster.place(info, node)
+        self._assumed[info.key] = info.uid
+        self._retry(POD_FILTERS)
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid_of(pod)},
+            "metadata": {"name": name, "namespace": namespace, "uid": info.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
             await self.client.create("pods", binding, namespace, subresource="binding", name=name)
+        except BaseException as error:
+            if self._assumed.get(info.key) == info.uid:
+                self._forget(info.key)
+            if isinstance(error, ApiError) and error.code == 404:
+                # Deleted meanwhile: nothing is left to schedule.
+                return None
+            if isinstance(error, ApiError):
+                self.events.event(info.pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}")
+            raise
+        self.events.event(info.pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {node}")
+        return None
+
+    async def _refuse(self, info: PodInfo, decision: Decision) -> None:
+        """Write why no node fits, and preempt other pods if that helps."""
+        pod, preemption = info.pod, decision.preemption
+        if preemption.node:
+            self._cluster.nominate(info, preemption.node)
+        elif preemption.clear:
+            self._cluster.forget_nomination(info.key)
+        wanted = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": decision.message,
+        }
+        old, status = get_condition(pod, "PodScheduled") or {}, pod.get("status") or {}
+        nominated = self._cluster.nominated_node(info.key)
+        if any(old.get(field) != value for field, value in wanted.items()):
+            self.events.event(pod, "Warning", "FailedScheduling", decision.message)
+            conditions = set_condition(status.get("conditions") or (), wanted, self.context.now())
+            await self._patch_status(pod, {"conditions": conditions, "nominatedNodeName": nominated or None})
+        elif nominated != (status.get("nominatedNodeName") or ""):
+            await self._patch_status(pod, {"nominatedNodeName": nominated or None})
+        if preemption.node:
+            await self._preempt(info, preemption)
+
+    async def _preempt(self, info: PodInfo, preemption: Preemption) -> None:
+        """Delete the victims, and take back the nominations of less important pods (`prepareCandidate`)."""
+        state = self._cluster.nodes.get(preemption.node)
+        for other in list(state.nominated.values()) if state is not None else ():
+            if other.priority < info.priority:
+                self._cluster.forget_nomination(other.key)
+                pod = self.pods.get(other.key)
+                if pod is not None and (pod.get("status") or {}).get("nominatedNodeName"):
+                    await self._patch_status(pod, {"nominatedNodeName": None})
+                self.queue.add(other.key)
+        for victim in preemption.victims:
+            if not victim.terminating:
+                await self._evict(victim, info, preemption.node)
+
+    async def _evict(self, victim: PodInfo, info: PodInfo, node: str) -> None:
+        pod = self.pods.get(victim.key)
+        if pod is None or uid_of(pod) != victim.uid or is_deleting(pod):
+            return
+        scheduler = info.pod["spec"].get("schedulerName") or NAME
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": PREEMPTED,
+            "message": f"{scheduler}: preempting to accommodate a higher priority pod",
+        }
+        conditions = set_condition((pod.get("status") or {}).get("conditions") or (), condition, self.context.now())
+        try:
+            await self._patch_status(pod, {"conditions": conditions})
+            await delete_unless_gone(self.client, "pods", pod)
         except ApiError as error:
             if error.code == 404:
-                # Deleted meanwhile: nothing is left to schedule.
-                self._assumed.pop((namespace, name), None)
-                self._states = None
                 return
-            self.events.event(pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}")
             raise
-        self.events.event(pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {node}")
+        self.events.event(pod, "Normal", "Preempted", f"Preempted by pod {info.uid} on node {node}")
 
-    async def _refuse(self, pod: Object, message: str) -> None:
+    async def _patch_status(self, pod: Object, status: Object) -> None:
         namespace, name = key_of(pod)
-        wanted = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        old = get_condition(pod, "PodScheduled") or {}
-        if all(old.get(field) == value for field, value in wanted.items()):
-            return
-        self.events.event(pod, "Warning", "FailedScheduling", message)
-        conditions = set_condition((pod.get("status") or {}).get("conditions") or (), wanted, self.context.now())
         patch = {
             "metadata": {"uid": uid_of(pod), "resourceVersion": pod["metadata"]["resourceVersion"]},
-            "status": {"conditions": conditions},
+            "status": status,
         }
         written = await self.client.patch("pods", name, patch, namespace, subresource="status")
         await self.pods.wait_for_write(written)
-
-    def _current_states(self) -> dict[str, NodeState]:
-        if self._states is not None:
-            return self._states
-        states = {node["metadata"]["name"]: NodeState(node) for node in self.nodes if not is_deleting(node)}
-        for pod in self.pods:
-            assumed = self._assumed.get(key_of(pod))
-            node = pod["spec"].get("nodeName") or (assumed[1] if assumed and assumed[0] == uid_of(pod) else "")
-            if node in states and not is_finished(pod):
-                states[node].add(pod)
-        self._states = states
-        return states
 
 
 def _to_schedule(pod: Object) -> bool:
@@ -206,10 +344,15 @@ def _to_schedule(pod: Object) -> bool:
     )
 
 
+def _pending_facts(pod: Object) -> tuple[object, ...]:
+    """Return what can change the decision about a pod that is not bound: not its status."""
+    return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod)
+
+
 def _schedulable_facts(node: Object) -> tuple[object, ...]:
     status = node.get("status") or {}
     return (
-        node["metadata"].get("labels"),
+        labels_of(node),
         node["spec"].get("taints"),
         node["spec"].get("unschedulable"),
         is_ready(node),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
-from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
@@ -21,20 +22,42 @@ _SLOWED_SECONDS = 0.5
 _SHORTEST_REST = 0.02
 
 
+class _ReadyKeys(Generic[K]):
+    """Keys that a worker can take: the one with the lowest rank first, then the one that waits longest."""
+
+    def __init__(self, rank: Callable[[K], int]) -> None:
+        self._rank = rank
+        self._heap: list[tuple[int, int, K]] = []
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def put(self, key: K) -> None:
+        heapq.heappush(self._heap, (self._rank(key), next(self._numbers), key))
+
+    def take(self) -> K:
+        return heapq.heappop(self._heap)[2]
+
+
+def _equal(_key: Hashable) -> int:
+    return 0
+
+
 class WorkQueue(Generic[K]):
     """Keys waiting for a worker, each at most once; a key is never with two workers at a time.
 
     A key that is queued again and again is slowed down: two controllers that undo each other's work, or objects that
     point at each other, then cost little and do not hold up other keys.
 
-    name: the controller's name, for logs.
+    name: the controller's name, for logs. rank: returns a key's place when it becomes ready; the lowest comes first.
     """
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", rank: Callable[[K], int] = _equal) -> None:
         self._name = name
         self._runs: dict[K, int] = {}
         self._window = 0.0
-        self._ready: deque[K] = deque()
+        self._ready: _ReadyKeys[K] = _ReadyKeys(rank)
         self._waiting: set[K] = set()
         self._busy: set[K] = set()
         self._wake = asyncio.Event()
@@ -63,7 +86,7 @@ class WorkQueue(Generic[K]):
 
     def _offer(self, key: K) -> None:
         if key not in self._busy and key not in self._resting:
-            self._ready.append(key)
+            self._ready.put(key)
             self._wake.set()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -95,7 +118,7 @@ class WorkQueue(Generic[K]):
         while not self._ready:
             self._wake.clear()
             await self._wake.wait()
-        key = self._ready.popleft()
+        key = self._ready.take()
         self._waiting.discard(key)
         self._busy.add(key)
         self._count(key)

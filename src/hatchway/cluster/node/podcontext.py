@@ -16,6 +16,7 @@ from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.env import Environment, base_environment, service_environment
 from hatchway.cluster.node.logfiles import NODE_FILE, ContainerLog, log_path, pod_log_directory
 from hatchway.cluster.node.projections import PodFacts, Projector
+from hatchway.cluster.node.runtimehandlers import check_runtime_class
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import Volumes, pod_directory
 from hatchway.cluster.runtime import Mount, Runtime, Sandbox, SandboxConfig, Sharing
@@ -154,7 +155,8 @@ class PodContext:
         return self.node.runtime.dial
 
     async def make_sandbox(self) -> None:
-        """Make the pod's sandbox. Raises OSError."""
+        """Make the pod's sandbox. Raises OSError, and ApiError when its RuntimeClass cannot be read."""
+        await check_runtime_class(self.node.client, self.pod)
         config = self.node.config
         resolv_conf = nameresolution.resolv_conf(
             self.pod, cluster_dns=config.cluster_dns, cluster_domain=config.cluster_domain

@@ -13,6 +13,7 @@ from hatchway import __version__
 from hatchway.cluster import plan
 from hatchway.cluster.node import clock
 from hatchway.cluster.node.config import NodeSpec
+from hatchway.cluster.node.runtimehandlers import HANDLERS
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
@@ -102,6 +103,7 @@ def node_status(
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": dict(facts),
+        "runtimeHandlers": [{"name": name} for name in HANDLERS],
     }
 
 
@@ -151,6 +153,7 @@ def with_transitions(known: Object, wanted: Object, report_after: float = REPORT
     """Return `wanted`, with the times of the known status for conditions that have not changed.
 
     Their transition times are kept; their heartbeat times are replaced only when they are `report_after` seconds old.
+    Extended resources, which somebody else has written, stay.
     """
     old = {condition["type"]: condition for condition in known.get("conditions") or ()}
     conditions = []
@@ -166,7 +169,13 @@ def with_transitions(known: Object, wanted: Object, report_after: float = REPORT
                 # A condition of another component: the new time stays.
                 pass
         conditions.append(condition)
-    return {**wanted, "conditions": [*conditions, *old.values()]}
+    extended = {kind: _extended(known.get(kind) or {}) for kind in ("capacity", "allocatable")}
+    resources = {kind: {**found, **wanted[kind]} for kind, found in extended.items() if found}
+    return {**wanted, **resources, "conditions": [*conditions, *old.values()]}
+
+
+def _extended(resources: Mapping[str, str]) -> dict[str, str]:
+    return {name: amount for name, amount in resources.items() if "/" in name}
 
 
 class Registration:

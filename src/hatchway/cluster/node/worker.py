@@ -23,6 +23,7 @@ from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
 from hatchway.cluster.node.storagewatch import StorageWatch
 from hatchway.cluster.node.volumes import MountError
+from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
@@ -323,8 +324,8 @@ class PodWorker:
     async def _make_sandbox(self) -> bool:
         try:
             await self._context.make_sandbox()
-        except OSError as error:
-            why = error.strerror or str(error)
+        except (OSError, ApiError) as error:
+            why = error.message if isinstance(error, ApiError) else error.strerror or str(error)
             self._context.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {why}")
             return False
         self._state.ip = self._context.sandbox.ip

@@ -6,13 +6,11 @@ from hatchway.cluster.api.admission.contract import AdmissionPlugin
 from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressClass
 from hatchway.cluster.api.admission.limitranger import LimitRanger
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
-from hatchway.cluster.api.admission.poddefaults import (
-    DefaultTolerationSeconds,
-    PriorityAdmission,
-    RuntimeClassAdmission,
-)
+from hatchway.cluster.api.admission.poddefaults import DefaultTolerationSeconds
 from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
+from hatchway.cluster.api.admission.priority import PriorityAdmission
 from hatchway.cluster.api.admission.quota.plugin import ResourceQuotaAdmission
+from hatchway.cluster.api.admission.runtimeclass import RuntimeClassAdmission
 from hatchway.cluster.api.admission.serviceaccount import ServiceAccountAdmission
 from hatchway.cluster.api.admission.storageobjects import (
     ClaimResizeAdmission,
@@ -35,9 +33,9 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
         LimitRanger(store),
         NodeRestriction(store),
         PodSecurity(store),
-        PriorityAdmission(),
+        PriorityAdmission(store),
         ResourceQuotaAdmission(store),
-        RuntimeClassAdmission(),
+        RuntimeClassAdmission(store),
         ServiceAccountAdmission(store),
         StorageProtection(),
         TaintNodesByCondition(),

@@ -60,7 +60,9 @@ from hatchway.cluster.api.registry.strategies.persistentvolumeclaims import Pers
 from hatchway.cluster.api.registry.strategies.persistentvolumes import PersistentVolumeStrategy
 from hatchway.cluster.api.registry.strategies.pods import PodStrategy
 from hatchway.cluster.api.registry.strategies.podtemplate import PodTemplateStrategy
+from hatchway.cluster.api.registry.strategies.priorityclasses import PriorityClassStrategy
 from hatchway.cluster.api.registry.strategies.resourcequotas import ResourceQuotaStrategy
+from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClassStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
 from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy
@@ -242,6 +244,8 @@ ROWS: tuple[Resource, ...] = (
         "networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, ("ing",), subresources=(_status,),
         strategy=IngressStrategy(), printer=ingresses.INGRESS,
     ),
+    Resource("node.k8s.io", "v1", "runtimeclasses", "runtimeclass", "RuntimeClass", False,
+             strategy=RuntimeClassStrategy(), printer=others.RUNTIME_CLASS),
     Resource(
         "policy", "v1", "poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget", True, ("pdb",),
         subresources=(_status,), strategy=PodDisruptionBudgetStrategy(), printer=others.DISRUPTION_BUDGET,
@@ -252,6 +256,8 @@ ROWS: tuple[Resource, ...] = (
     Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True,
              strategy=RoleBindingStrategy(), printer=others.BINDING),
     Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
+    Resource("scheduling.k8s.io", "v1", "priorityclasses", "priorityclass", "PriorityClass", False, ("pc",),
+             strategy=PriorityClassStrategy(), printer=others.PRIORITY_CLASS),
     Resource(_STORAGE, "v1", "csidrivers", "csidriver", "CSIDriver", False,
              strategy=CSIDriverStrategy(), printer=storage.CSI_DRIVER),
     Resource(_STORAGE, "v1", "csinodes", "csinode", "CSINode", False,

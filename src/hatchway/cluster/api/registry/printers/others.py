@@ -17,7 +17,18 @@ from hatchway.cluster.api.registry.printers.base import (
 )
 from hatchway.cluster.api.registry.printers.humanize import NONE, age
 
-__all__ = ["BINDING", "CONFIG_MAP", "EVENT", "LEASE", "NAMESPACE", "NODE", "SECRET", "SERVICE_ACCOUNT"]
+__all__ = [
+    "BINDING",
+    "CONFIG_MAP",
+    "EVENT",
+    "LEASE",
+    "NAMESPACE",
+    "NODE",
+    "PRIORITY_CLASS",
+    "RUNTIME_CLASS",
+    "SECRET",
+    "SERVICE_ACCOUNT",
+]
 
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 
@@ -130,6 +141,31 @@ def _api_service(obj: Json, now: float) -> Cells:
     return [name_of(obj), where, available, age_of(obj, now)]
 
 
+def _priority_class(obj: Json, now: float) -> Cells:
+    return [
+        name_of(obj),
+        obj.get("value", 0),
+        bool(obj.get("globalDefault")),
+        age_of(obj, now),
+        obj.get("preemptionPolicy") or "",
+    ]
+
+
+def _runtime_class(obj: Json, now: float) -> Cells:
+    return [name_of(obj), obj.get("handler", ""), age_of(obj, now)]
+
+
+PRIORITY_CLASS = Printer(
+    _priority_class,
+    NAME,
+    Column("Value", "integer", description="The priority of the class's pods"),
+    Column("Global-Default", "boolean", description="Whether pods that name no class are of this one"),
+    AGE,
+    Column("PreemptionPolicy", description="Whether the class's pods may take the place of less important ones"),
+)
+RUNTIME_CLASS = Printer(
+    _runtime_class, NAME, Column("Handler", description="The nodes' handler that runs the class's pods"), AGE
+)
 BINDING = Printer(
     _role_binding,
     NAME,

@@ -63,6 +63,7 @@ class PodStrategy(Strategy):
         spec = obj["spec"]
         if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
             spec["terminationGracePeriodSeconds"] = 1
+        _merge_label_keys(obj)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
         if spec.get("schedulingGates"):
             condition = {
@@ -133,6 +134,26 @@ class PodStrategy(Strategy):
         if not obj["spec"].get("nodeName") or phase in ("Failed", "Succeeded"):
             return 0
         return 1 if period < 0 else int(period)
+
+
+def _merge_label_keys(obj: Object) -> None:
+    """Add the pod's labels in matchLabelKeys to the selectors of its affinity terms.
+
+    From `applyMatchLabelKeysAndMismatchLabelKeys` of `pkg/registry/core/pod/strategy.go`.
+    """
+    labels = obj["metadata"].get("labels") or {}
+    for kind in ("podAffinity", "podAntiAffinity"):
+        affinity = (obj["spec"].get("affinity") or {}).get(kind) or {}
+        terms = list(affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
+        weighted = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        terms += [one["podAffinityTerm"] for one in weighted if one.get("podAffinityTerm")]
+        for term in terms:
+            selector = term.get("labelSelector")
+            for field_name, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")):
+                keys = [key for key in term.get(field_name) or () if key in labels]
+                if selector is not None and keys:
+                    added = [{"key": key, "operator": operator, "values": [labels[key]]} for key in keys]
+                    selector["matchExpressions"] = [*(selector.get("matchExpressions") or ()), *added]
 
 
 def _agree_on_address(status: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""The scheduler's rules: the facts about nodes and pods, filters, scores and preemption. Pure."""

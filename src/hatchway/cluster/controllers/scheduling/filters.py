@@ -1,0 +1,136 @@
+"""The filters: which nodes can run a pod, and why others cannot (kube-scheduler's `framework/plugins`). Pure.
+
+The filters, their order and their messages are those of the plugins nodeunschedulable, nodename, tainttoleration,
+nodeaffinity, nodeports, noderesources, podtopologyspread and interpodaffinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState, NodeState
+from hatchway.cluster.controllers.scheduling.nodeselection import named_nodes, node_selected
+from hatchway.cluster.controllers.scheduling.podaffinity import AFFINITY, AffinityCounts
+from hatchway.cluster.controllers.scheduling.podinfo import PodInfo, Port
+from hatchway.cluster.controllers.scheduling.spreading import MISSING_LABEL, SpreadCounts
+from hatchway.cluster.controllers.scheduling.tolerations import tolerated, untolerated
+from hatchway.kube.api import Object
+from hatchway.kube.objects import is_ready
+from hatchway.kube.wellknown import NOT_READY, UNSCHEDULABLE
+
+__all__ = ["NodeFilter", "NodeRefusal", "PodFilters"]
+
+_NOT_READY_TAINT = {"key": NOT_READY, "effect": "NoSchedule"}
+_UNSCHEDULABLE_TAINT = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
+_TAINTED = "node(s) had untolerated taint(s)"
+
+
+class NodeRefusal(NamedTuple):
+    """Why a node cannot run a pod.
+
+    plugin: the filter, by the name of Kubernetes' plugin. reasons: in kube-scheduler's words. resolvable: whether it
+    may help to preempt other pods (`Unschedulable`, as opposed to `UnschedulableAndUnresolvable`).
+    """
+
+    plugin: str
+    reasons: tuple[str, ...]
+    resolvable: bool
+
+
+# A further filter: returns why this node cannot run the pod, or None. It may be called on a thread.
+NodeFilter = Callable[[Object, Object], NodeRefusal | None]
+
+
+class PodFilters:
+    """All filters for one pod (`PreFilter` and `Filter`).
+
+    further: filters of other parts of the cluster, which are asked after the node's resources.
+    """
+
+    def __init__(self, info: PodInfo, cluster: ClusterState, further: tuple[NodeFilter, ...] = ()) -> None:
+        self.info = info
+        self._further = further
+        self._names = named_nodes(info.pod["spec"])
+        self._spread = SpreadCounts(info, cluster)
+        self._affinity = AffinityCounts(info, cluster)
+
+    @property
+    def conflict(self) -> str:
+        """Return why no node at all can run the pod, "" when the nodes have to be looked at."""
+        return "pod affinity terms conflict" if self._names is not None and not self._names else ""
+
+    def refusal(self, state: NodeState) -> NodeRefusal | None:
+        """Return why the pod cannot run on this node; None when it can.
+
+        Pods that are nominated to the node and are at least as important count as well
+        (`RunFilterPluginsWithNominatedPods`).
+        """
+        important = [
+            one
+            for one in state.nominated.values()
+            if one.priority >= self.info.priority and one.key != self.info.key and one.key not in state.pods
+        ]
+        if important:
+            crowded = state.copy()
+            for one in important:
+                crowded.add(one)
+                self.update(one, state, 1)
+            found = self._check(crowded)
+            for one in important:
+                self.update(one, state, -1)
+            if found is not None:
+                return found
+        return self._check(state)
+
+    def update(self, other: PodInfo, state: NodeState, sign: int) -> None:
+        """Count another pod on a node (sign 1), or stop counting it (sign -1)."""
+        self._spread.update(other, state.node, sign)
+        self._affinity.update(other, state.node, sign)
+
+    def _check(self, state: NodeState) -> NodeRefusal | None:
+        node, spec = state.node, self.info.pod["spec"]
+        if self._names is not None and state.name not in self._names:
+            return NodeRefusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), False)
+        tolerations = spec.get("tolerations") or ()
+        if node["spec"].get("unschedulable") and not tolerated(_UNSCHEDULABLE_TAINT, tolerations):
+            return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
+        if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
+            return NodeRefusal("TaintToleration", (_TAINTED,), False)
+        # Kubernetes relies on the taint alone, which the node life-cycle controller adds a moment later.
+        if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
+            return NodeRefusal("TaintToleration", (_TAINTED,), False)
+        if not node_selected(spec, node):
+            return NodeRefusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
+        if self.info.ports and any(_clash(port, used) for port in self.info.ports for used in state.ports):
+            return NodeRefusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
+        refused = self._short_of(state)
+        for ask in self._further:
+            refused = refused or ask(self.info.pod, node)
+        if refused is not None:
+            return refused
+        reason = self._spread.refusal(state)
+        if reason:
+            return NodeRefusal("PodTopologySpread", (reason,), reason != MISSING_LABEL)
+        reason = self._affinity.refusal(state)
+        return NodeRefusal("InterPodAffinity", (reason,), reason != AFFINITY) if reason else None
+
+    def _short_of(self, state: NodeState) -> NodeRefusal | None:
+        """Return which resources the node lacks (`fitsRequest`)."""
+        reasons, resolvable = [], True
+        room = state.allocatable("pods")
+        if room is not None and len(state.pods) + 1 > room:
+            reasons.append("Too many pods")
+        for resource, amount in sorted(self.info.requests.items()):
+            if not amount:
+                continue
+            room = state.allocatable(resource)
+            if room is not None and state.used[resource] + amount > room:
+                reasons.append(f"Insufficient {resource}")
+                # More than the whole node has: no other pod is in the way.
+                resolvable = resolvable and amount <= room
+        return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None
+
+
+def _clash(one: Port, other: Port) -> bool:
+    return one[1:] == other[1:] and (one[0] == other[0] or "0.0.0.0" in (one[0], other[0]))

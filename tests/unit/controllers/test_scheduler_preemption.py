@@ -1,0 +1,191 @@
+"""The scheduler preempts, keeps room, tries again at the right time, and takes the most important pod first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.controllers import scheduler
+from hatchway.cluster.controllers.scheduler import Scheduler
+from hatchway.cluster.controllers.scheduling.waiting import NODE_FILTERS, POD_FILTERS, WaitingPods
+from hatchway.kube.api import Object
+from tests.unit.controllers.scheduling.shapes import HOST, REQUIRED, term
+from tests.unit.controllers.world import World, container, pod
+
+
+async def create(world: World, name: str, cpu: str = "", **spec: Any) -> None:
+    containers = [container(**({"resources": {"requests": {"cpu": cpu}}} if cpu else {}))]
+    await world.client.create("pods", pod(name, containers=containers, **spec), "d")
+
+
+def status_of(world: World, name: str) -> Object:
+    found: Object = world.client.objects["pods", "d", name]["status"]
+    return found
+
+
+def node_of(world: World, name: str) -> str:
+    return str(world.client.objects["pods", "d", name]["spec"].get("nodeName", ""))
+
+
+async def test_a_more_important_pod_takes_the_place_of_another_one() -> None:
+    world = World(Scheduler)
+    await world.node("only")
+    async with world.running():
+        await create(world, "low", "2")
+        await world.settle()
+        await create(world, "high", "2", priority=10)
+        await world.settle()
+        going = world.client.objects["pods", "d", "low"]
+        assert "deletionTimestamp" in going["metadata"]
+        [condition] = [one for one in going["status"]["conditions"] if one["type"] == "DisruptionTarget"]
+        assert (condition["status"], condition["reason"]) == ("True", "PreemptionByScheduler")
+        assert condition["message"] == "default-scheduler: preempting to accommodate a higher priority pod"
+        uid = world.client.objects["pods", "d", "high"]["metadata"]["uid"]
+        assert ("low", "Preempted", f"Preempted by pod {uid} on node only") in world.recorder.events
+        assert status_of(world, "high")["nominatedNodeName"] == "only"
+        # It waits until the victim has ended, and another one of less importance does not get the room.
+        await create(world, "late", "1", priority=5)
+        await world.settle()
+        assert (node_of(world, "high"), node_of(world, "late")) == ("", "")
+        await world.client.delete("pods", "low", "d", grace_period=0)
+        await world.settle()
+        assert (node_of(world, "high"), node_of(world, "late")) == ("only", "")
+
+
+async def test_a_nomination_of_a_less_important_pod_is_taken_back() -> None:
+    world = World(Scheduler)
+    await world.node("only")
+    async with world.running():
+        await create(world, "low", "2")
+        await world.settle()
+        await create(world, "middle", "2", priority=5)
+        await world.settle()
+        assert status_of(world, "middle")["nominatedNodeName"] == "only"
+        # The first victim is still there, so nothing more has to go for the second one but it.
+        await create(world, "high", "2", priority=9)
+        await world.settle()
+        await world.client.delete("pods", "low", "d", grace_period=0)
+        await world.settle()
+        assert (node_of(world, "high"), node_of(world, "middle")) == ("only", "")
+        assert status_of(world, "high")["nominatedNodeName"] == "only"
+        assert "nominatedNodeName" not in status_of(world, "middle")
+
+
+async def test_a_nomination_survives_a_restart_of_the_scheduler() -> None:
+    world = World(Scheduler)
+    await world.node("only")
+    await create(world, "high", "2", priority=10, schedulingGates=[{"name": "later"}])
+    await create(world, "nominated", "2", priority=10)
+    world.client.objects["pods", "d", "nominated"]["status"]["nominatedNodeName"] = "only"
+    async with world.running():
+        assert node_of(world, "nominated") == "only"
+        assert node_of(world, "high") == ""
+
+
+async def test_the_most_important_pod_is_tried_first() -> None:
+    world = World(Scheduler)
+    for number, priority in enumerate((0, 7, 3, 9)):
+        await create(world, f"p{number}", "2", priority=priority)
+    async with world.running():
+        for name in ("a", "b"):
+            await world.node(name)
+        await world.settle()
+        assert [bool(node_of(world, f"p{number}")) for number in range(4)] == [False, True, False, True]
+
+
+async def test_labels_of_a_namespace_count() -> None:
+    world = World(Scheduler)
+    await world.node("only")
+    await world.client.create("namespaces", {"metadata": {"name": "other"}, "spec": {}})
+    async with world.running():
+        wanted = {**term(HOST, app="web"), "namespaceSelector": {"matchLabels": {"team": "a"}}}
+        await create(world, "with", affinity={"podAffinity": {REQUIRED: [wanted]}})
+        await world.client.create("pods", pod("web", labels={"app": "web"}), "other")
+        await world.settle()
+        assert node_of(world, "with") == ""
+        await world.client.patch("namespaces", "other", {"metadata": {"labels": {"team": "a"}}})
+        await world.settle()
+        assert node_of(world, "with") == "only"
+
+
+async def test_replicas_of_a_service_are_spread() -> None:
+    world = World(Scheduler)
+    for name in ("a", "b"):
+        await world.node(name)
+    service = {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}}}
+    await world.client.create("services", service, "d")
+    async with world.running():
+        await create(world, "heavy", "1500m")
+        await world.settle()
+        await create(world, "web-0", labels={"app": "web"})
+        await world.settle()
+        await create(world, "web-1", labels={"app": "web"})
+        await world.settle()
+        assert {node_of(world, "web-0"), node_of(world, "web-1")} == {"a", "b"}
+
+
+async def test_a_decision_with_much_work_is_made_on_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "_MUCH_WORK", -1)
+    world = World(Scheduler)
+    await world.node("a")
+    async with world.running():
+        await create(world, "low", "2")
+        await world.settle()
+        assert node_of(world, "low") == "a"
+        await create(world, "high", "2", priority=1)
+        await world.settle()
+        assert status_of(world, "high")["nominatedNodeName"] == "a"
+        await world.client.delete("pods", "low", "d", grace_period=0)
+        await world.settle()
+        assert node_of(world, "high") == "a"
+
+
+async def test_its_own_writes_do_not_make_it_try_again() -> None:
+    world = World(Scheduler)
+    await world.node("small", allocatable={"cpu": "1"})
+    async with world.running():
+        await create(world, "big", "2")
+        await world.settle()
+        writes = world.client.writes
+        await world.client.patch("nodes", "small", {"metadata": {"annotations": {"a": "b"}}})
+        await world.client.patch("pods", "big", {"status": {"message": "x"}}, "d", subresource="status")
+        await world.settle()
+        assert world.client.writes == writes + 2
+        assert world.recorder.reasons() == ["FailedScheduling"]
+
+
+def test_waiting_pods_are_tried_after_what_concerns_them() -> None:
+    waiting = WaitingPods()
+    waiting.add(("d", "cpu"), frozenset(("NodeResourcesFit",)), 100.0, 0.0)
+    waiting.add(("d", "taint"), frozenset(("TaintToleration",)), 100.0, 0.0)
+    waiting.add(("d", "apart"), frozenset(("InterPodAffinity", "TaintToleration")), 100.0, 0.0)
+
+    def affected(plugins: frozenset[str], **more: Any) -> list[str]:
+        return [key[1] for key, _ in waiting.affected(plugins, 100.0, **more)]
+
+    assert affected(POD_FILTERS) == ["apart"]
+    assert affected(NODE_FILTERS, others=True) == ["cpu", "apart"]
+    assert affected(frozenset(), others=True) == ["cpu", "taint", "apart"]
+    waiting.start(("d", "apart"))
+    assert affected(POD_FILTERS) == []
+
+
+def test_many_waiting_pods_are_tried_less_and_less_often() -> None:
+    waiting, plugins = WaitingPods(), frozenset(("NodeResourcesFit",))
+
+    def wait_of(name: str, now: float) -> float:
+        return dict(waiting.affected(frozenset(), now, others=True))["d", name]
+
+    waiting.add(("d", "slow"), plugins, 0.0, 0.5)
+    assert wait_of("slow", 1.0) == 9.0
+    for number in range(25):
+        waiting.add(("d", f"p{number}"), plugins, 0.0, 0.0)
+    assert wait_of("p3", 0.25) == 0.75
+    for _ in range(6):
+        waiting.start(("d", "p3"))
+        waiting.add(("d", "p3"), plugins, 50.0, 0.0)
+    assert (wait_of("p3", 50.0), wait_of("p3", 61.0)) == (10.0, 0.0)
+    waiting.forget(("d", "p3"))
+    waiting.add(("d", "p3"), plugins, 70.0, 0.0)
+    assert wait_of("p3", 70.0) == 1.0
