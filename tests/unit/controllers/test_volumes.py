@@ -519,6 +519,22 @@ async def test_a_stateful_set_makes_claims_that_outlive_its_pods(lab: Lab) -> No
     )  # fmt: skip
 
 
+async def test_a_stateful_set_makes_a_deleted_claim_again(lab: Lab) -> None:
+    await lab.client.create("statefulsets.apps", stateful(1), "default")
+    assert await lab.node_of("db-0")
+    before = await lab.has_phase(CLAIMS, "data-db-0", "Bound")
+    await lab.client.delete(CLAIMS, "data-db-0", "default")
+    await lab.client.delete("pods", "db-0", "default", grace_period=0)
+
+    async def another() -> bool:
+        found = await lab.get(CLAIMS, "data-db-0")
+        return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
+
+    await until(another)
+    assert await lab.node_of("db-0")
+    await lab.gone(VOLUMES, before["spec"]["volumeName"])
+
+
 async def test_the_retention_policy_gives_claims_their_owners(lab: Lab) -> None:
     policy = {"whenDeleted": "Delete", "whenScaled": "Delete"}
     await lab.client.create("statefulsets.apps", stateful(2, persistentVolumeClaimRetentionPolicy=policy), "default")

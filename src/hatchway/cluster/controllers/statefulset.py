@@ -108,7 +108,8 @@ class StatefulSetController(Controller):
             await self.storage.keep_owners(owner, pods)
             for pod in pods:
                 ordinal = ordinal_of(name, pod)
-                if ordinal is not None and not is_deleting(pod) and not is_surplus(owner, ordinal):
+                waits = pod_phase(pod) == "Pending" and not is_deleting(pod)
+                if ordinal is not None and waits and not is_surplus(owner, ordinal):
                     await self.storage.ensure(owner, pod, ordinal)
         for pod in plan.recreated:
             ended = pod["metadata"]["name"]
