@@ -15,7 +15,7 @@ from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
 from hatchway.cluster.controllers.placement import Decision, choose, work_of
 from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
-from hatchway.cluster.controllers.scheduling.filters import NodeFilter
+from hatchway.cluster.controllers.scheduling.filters import NodeFilter, node_refusal
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.cluster.controllers.scheduling.preemption import PREEMPTED, Preemption
 from hatchway.cluster.controllers.scheduling.waiting import NODE_FILTERS, POD_FILTERS, WaitingPods
@@ -31,6 +31,9 @@ NAME = "default-scheduler"
 _AGAIN = 300.0
 # A decision with more comparisons than this, some 4 µs each, is made on a thread.
 _MUCH_WORK = 5_000
+# A long decision that was out of date is repeated after this time, or after this many times the time that it took.
+_SOON = 0.1
+_REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
 _NOTHING: frozenset[str] = frozenset()
 
@@ -106,6 +109,8 @@ class Scheduler(Controller):
         if nominated and _to_schedule(pod) and nominated != self._cluster.nominated_node(key):
             # From before a restart, or set by someone else.
             self._cluster.nominate(PodInfo.of(pod), nominated)
+        elif not nominated and before is not None and (before.get("status") or {}).get("nominatedNodeName"):
+            self._cluster.forget_nomination(key)
 
     def _place(self, key: Key, pod: Object) -> None:
         """Count a pod that is bound."""
@@ -150,9 +155,9 @@ class Scheduler(Controller):
         changes, began = self._changes, perf_counter()
         decision = await self._decide(info)
         cost = perf_counter() - began
-        if self.pods.get(key) is not pod or self._assumed.get(key) == info.uid:
-            # The pod has changed meanwhile; the change has queued it again if it matters.
-            return 0.0 if self.pods.get(key) is not None else None
+        if decision is None or self.pods.get(key) is not pod:
+            # Something has changed during a long decision.
+            return max(_SOON, cost * _REST) if self.pods.get(key) is not None else None
         if decision.node:
             return await self._bind(info, decision.node)
         self._waiting.add(key, decision.plugins, asyncio.get_running_loop().time(), cost)
@@ -162,7 +167,8 @@ class Scheduler(Controller):
         await self._refuse(info, decision)
         return _AGAIN
 
-    async def _decide(self, info: PodInfo) -> Decision:
+    async def _decide(self, info: PodInfo) -> Decision | None:
+        """Return the decision about a pod; None when it is out of date, because it took long."""
         selector = self._default_selector(info.pod)
         budgets = list(self.budgets)
         if work_of(info, self._cluster) <= _MUCH_WORK:
@@ -178,15 +184,16 @@ class Scheduler(Controller):
             finally:
                 # A thread cannot be cancelled: it looks at this.
                 cluster.abandoned = True
-        return decision if self._is_current(decision) else Decision()
+        return decision if self._is_current(info, decision) else None
 
-    def _is_current(self, decision: Decision) -> bool:
+    def _is_current(self, info: PodInfo, decision: Decision) -> bool:
         """Return True when what a decision needs is still there after a while."""
-        node = decision.node or decision.preemption.node
-        if not node:
-            return True
-        found = self._cluster.nodes.get(node)
-        return found is not None and all(one.key in found.pods for one in decision.preemption.victims)
+        if decision.node:
+            state = self._cluster.nodes.get(decision.node)
+            return state is not None and node_refusal(info, state) is None
+        state = self._cluster.nodes.get(decision.preemption.node)
+        victims = decision.preemption.victims
+        return not victims or (state is not None and all(one.key in state.pods for one in victims))
 
     def _default_selector(self, pod: Object) -> Object | None:
         """Return what the pod's Services and its controller select (`helper.DefaultSelector`); None for neither."""
