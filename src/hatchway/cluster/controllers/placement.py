@@ -40,23 +40,25 @@ def choose(
     *,
     default_selector: Object | None = None,
     budgets: Iterable[Object] = (),
+    problem: str = "",
     further: tuple[NodeFilter, ...] = (),
 ) -> Decision:
     """Return the node for a pod, or why there is none, and what preemption would change.
 
     default_selector: what the pod's Services and its controller select (`spreading.default_constraints`). budgets: all
-    PodDisruptionBudgets. further: more filters (`filters.NodeFilter`).
+    PodDisruptionBudgets. problem: why the pod can run nowhere (`PreFilter`), "" when it may. further: more filters
+    (`filters.NodeFilter`).
     """
     if not cluster.nodes:
         return Decision(message="no nodes available to schedule pods", plugins=frozenset(("NodeAffinity",)))
     filters = PodFilters(info, cluster, further)
-    if filters.conflict:
-        conflict = dict.fromkeys(cluster.nodes, NodeRefusal("NodeAffinity", (filters.conflict,), False))
-        preemption = find_preemption(filters, cluster, conflict, ())
-        return Decision(
-            "", _message(len(cluster.nodes), filters.conflict, preemption), frozenset(("NodeAffinity",)), preemption
-        )
-    refused: dict[str, NodeRefusal] = {}
+    nowhere = problem or filters.conflict
+    if nowhere:
+        plugin = "PreFilter" if problem else "NodeAffinity"
+        refused = dict.fromkeys(cluster.nodes, NodeRefusal(plugin, (nowhere,), False))
+        preemption = find_preemption(filters, cluster, refused, ())
+        return Decision("", _message(len(cluster.nodes), nowhere, preemption), frozenset((plugin,)), preemption)
+    refused = {}
     fitting = []
     # The node for which others were preempted comes first (`evaluateNominatedNode`).
     nominated = cluster.nodes.get(cluster.nominated_node(info.key))

@@ -15,7 +15,7 @@ from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
 from hatchway.cluster.controllers.placement import Decision, choose, work_of
 from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
-from hatchway.cluster.controllers.scheduling.filters import NodeFilter, node_refusal
+from hatchway.cluster.controllers.scheduling.filters import node_refusal
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.cluster.controllers.scheduling.preemption import PREEMPTED, Preemption
 from hatchway.cluster.controllers.scheduling.waiting import NODE_FILTERS, POD_FILTERS, WaitingPods
@@ -44,7 +44,7 @@ class Scheduler(Controller):
     name = NAME
     workers = 16
 
-    def __init__(self, context: ControllerContext, filters: tuple[NodeFilter, ...] = ()) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.queue = WorkQueue(self.name, self._rank)
         self.pods = context.cache("pods")
@@ -54,7 +54,6 @@ class Scheduler(Controller):
         self.budgets = context.cache("poddisruptionbudgets.policy")
         self.workloads = [context.cache(resource) for resource in _WORKLOADS]
         self.events = context.recorder(NAME)
-        self._filters = filters
         self._cluster = ClusterState((), self._namespace_labels)
         # Pods with a node that the cache does not show yet: key → uid.
         self._assumed: dict[Key, str] = {}
@@ -172,13 +171,11 @@ class Scheduler(Controller):
         selector = self._default_selector(info.pod)
         budgets = list(self.budgets)
         if work_of(info, self._cluster) <= _MUCH_WORK:
-            return choose(info, self._cluster, default_selector=selector, budgets=budgets, further=self._filters)
+            return choose(info, self._cluster, default_selector=selector, budgets=budgets)
         async with self._thread:
             cluster = self._cluster.snapshot()
             try:
-                decision = await asyncio.to_thread(
-                    choose, info, cluster, default_selector=selector, budgets=budgets, further=self._filters
-                )
+                decision = await asyncio.to_thread(choose, info, cluster, default_selector=selector, budgets=budgets)
             except AbandonedError:
                 raise asyncio.CancelledError from None
             finally:
