@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -139,6 +140,19 @@ async def test_a_decision_with_much_work_is_made_on_a_thread(monkeypatch: pytest
         await world.client.delete("pods", "low", "d", grace_period=0)
         await world.settle()
         assert node_of(world, "high") == "a"
+
+
+async def test_long_decisions_at_the_same_time_do_not_overbook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "_MUCH_WORK", -1)
+    monkeypatch.setattr(scheduler, "_SOON", 0.01)
+    world = World(Scheduler)
+    await world.node("a", allocatable={"cpu": "1"})
+    await world.node("b", allocatable={"cpu": "1"})
+    async with world.running():
+        for number in range(12):
+            await create(world, f"p{number}", "250m")
+        await world.settle()
+        assert Counter(node_of(world, f"p{number}") for number in range(12)) == {"a": 4, "b": 4, "": 4}
 
 
 async def test_its_own_writes_do_not_make_it_try_again() -> None:

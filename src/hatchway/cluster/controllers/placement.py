@@ -17,7 +17,7 @@ from hatchway.cluster.controllers.scheduling.preemption import Preemption, find_
 from hatchway.cluster.controllers.scheduling.scoring import best_node
 from hatchway.kube.api import Object
 
-__all__ = ["Decision", "choose", "unschedulable", "work_of"]
+__all__ = ["Decision", "choose", "work_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,25 @@ def choose(
     *,
     default_selector: Object | None = None,
     budgets: Iterable[Object] = (),
+    problem: str = "",
     further: tuple[NodeFilter, ...] = (),
 ) -> Decision:
     """Return the node for a pod, or why there is none, and what preemption would change.
 
     default_selector: what the pod's Services and its controller select (`spreading.default_constraints`). budgets: all
-    PodDisruptionBudgets. further: more filters (`filters.NodeFilter`).
+    PodDisruptionBudgets. problem: why the pod can run nowhere (`PreFilter`), "" when it may. further: more filters
+    (`filters.NodeFilter`).
     """
     if not cluster.nodes:
         return Decision(message="no nodes available to schedule pods", plugins=frozenset(("NodeAffinity",)))
     filters = PodFilters(info, cluster, further)
-    if filters.conflict:
-        conflict = dict.fromkeys(cluster.nodes, NodeRefusal("NodeAffinity", (filters.conflict,), False))
-        preemption = find_preemption(filters, cluster, conflict, ())
-        return Decision(
-            "", _message(len(cluster.nodes), filters.conflict, preemption), frozenset(("NodeAffinity",)), preemption
-        )
-    refused: dict[str, NodeRefusal] = {}
+    nowhere = problem or filters.conflict
+    if nowhere:
+        plugin = "PreFilter" if problem else "NodeAffinity"
+        refused = dict.fromkeys(cluster.nodes, NodeRefusal(plugin, (nowhere,), False))
+        preemption = find_preemption(filters, cluster, refused, ())
+        return Decision("", _message(len(cluster.nodes), nowhere, preemption), frozenset((plugin,)), preemption)
+    refused = {}
     fitting = []
     # The node for which others were preempted comes first (`evaluateNominatedNode`).
     nominated = cluster.nodes.get(cluster.nominated_node(info.key))
@@ -78,12 +80,6 @@ def choose(
 def _histogram(refused: Mapping[str, NodeRefusal]) -> str:
     reasons = Counter(reason for one in refused.values() for reason in one.reasons)
     return ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
-
-
-def unschedulable(nodes: int, why: str) -> str:
-    """Return the message for a pod that fits nowhere for a reason of its own. nodes: how many there are."""
-    helpless = f"0/{nodes} nodes are available: {nodes} Preemption is not helpful for scheduling."
-    return f"0/{nodes} nodes are available: {why}. preemption: {helpless}"
 
 
 def _message(nodes: int, why: str, preemption: Preemption) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from time import perf_counter
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
-from hatchway.cluster.controllers.placement import Decision, choose, unschedulable, work_of
+from hatchway.cluster.controllers.placement import Decision, choose, work_of
 from hatchway.cluster.controllers.podvolumes import ClaimsOfPod, PodVolumes
 from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
-from hatchway.cluster.controllers.scheduling.filters import NodeFilter, NodeRefusal
+from hatchway.cluster.controllers.scheduling.filters import NodeRefusal, node_refusal
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.cluster.controllers.scheduling.preemption import PREEMPTED, Preemption
 from hatchway.cluster.controllers.scheduling.waiting import NODE_FILTERS, POD_FILTERS, WaitingPods
@@ -33,6 +34,9 @@ NAME = "default-scheduler"
 _AGAIN = 300.0
 # A decision with more comparisons than this, some 4 µs each, is made on a thread.
 _MUCH_WORK = 5_000
+# A long decision that was out of date is repeated after this time, or after this many times the time that it took.
+_SOON = 0.1
+_REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
 _NOTHING: frozenset[str] = frozenset()
 _VOLUMES = frozenset(("VolumeBinding",))
@@ -44,7 +48,7 @@ class Scheduler(Controller):
     name = NAME
     workers = 16
 
-    def __init__(self, context: ControllerContext, filters: tuple[NodeFilter, ...] = ()) -> None:
+    def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.queue = WorkQueue(self.name, self._rank)
         self.pods = context.cache("pods")
@@ -54,7 +58,6 @@ class Scheduler(Controller):
         self.budgets = context.cache("poddisruptionbudgets.policy")
         self.workloads = [context.cache(resource) for resource in _WORKLOADS]
         self.events = context.recorder(NAME)
-        self._filters = filters
         self._cluster = ClusterState((), self._namespace_labels)
         # Pods with a node that the cache does not show yet: key → uid.
         self._assumed: dict[Key, str] = {}
@@ -110,6 +113,8 @@ class Scheduler(Controller):
         if nominated and _to_schedule(pod) and nominated != self._cluster.nominated_node(key):
             # From before a restart, or set by someone else.
             self._cluster.nominate(PodInfo.of(pod), nominated)
+        elif not nominated and before is not None and (before.get("status") or {}).get("nominatedNodeName"):
+            self._cluster.forget_nomination(key)
 
     def _place(self, key: Key, pod: Object) -> None:
         """Count a pod that is bound."""
@@ -164,9 +169,9 @@ class Scheduler(Controller):
         volumes = self.volumes.claims_of(pod)
         decision = await self._decide(info, volumes)
         cost = perf_counter() - began
-        if self.pods.get(key) is not pod or self._assumed.get(key) == info.uid:
-            # The pod has changed meanwhile; the change has queued it again if it matters.
-            return 0.0 if self.pods.get(key) is not None else None
+        if decision is None or self.pods.get(key) is not pod:
+            # Something has changed during a long decision.
+            return max(_SOON, cost * _REST) if self.pods.get(key) is not None else None
         if decision.node and volumes.unbound:
             # The pod is bound when its claims are: their changes queue it again.
             self._waiting.add(key, _VOLUMES, asyncio.get_running_loop().time(), cost)
@@ -180,39 +185,48 @@ class Scheduler(Controller):
         await self._refuse(info, decision)
         return _AGAIN
 
-    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod) -> Decision:
-        if volumes.problem:
-            return Decision(message=unschedulable(len(self._cluster.nodes), volumes.problem), plugins=_VOLUMES)
+    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod) -> Decision | None:
+        """Return the decision about a pod; None when it is out of date, because it took long."""
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
             reasons = volumes.refusals(node)
             return NodeRefusal("VolumeBinding", tuple(reasons), False) if reasons else None
 
-        further = (*self._filters, refusal)
-        selector = self._default_selector(info.pod)
-        budgets = list(self.budgets)
+        decide = partial(
+            choose,
+            info,
+            default_selector=self._default_selector(info.pod),
+            budgets=list(self.budgets),
+            problem=volumes.problem,
+            further=(refusal,),
+        )
         if work_of(info, self._cluster) <= _MUCH_WORK:
-            return choose(info, self._cluster, default_selector=selector, budgets=budgets, further=further)
+            return decide(cluster=self._cluster)
         async with self._thread:
             cluster = self._cluster.snapshot()
             try:
-                decision = await asyncio.to_thread(
-                    choose, info, cluster, default_selector=selector, budgets=budgets, further=further
-                )
+                decision = await asyncio.to_thread(decide, cluster=cluster)
             except AbandonedError:
                 raise asyncio.CancelledError from None
             finally:
                 # A thread cannot be cancelled: it looks at this.
                 cluster.abandoned = True
-        return decision if self._is_current(decision) else Decision()
+        return decision if self._is_current(info, decision) else None
 
-    def _is_current(self, decision: Decision) -> bool:
+    def _is_current(self, info: PodInfo, decision: Decision) -> bool:
         """Return True when what a decision needs is still there after a while."""
-        node = decision.node or decision.preemption.node
-        if not node:
-            return True
-        found = self._cluster.nodes.get(node)
-        return found is not None and all(one.key in found.pods for one in decision.preemption.victims)
+        if decision.node:
+            state = self._cluster.nodes.get(decision.node)
+            claims = self.volumes.claims_of(info.pod)
+            return (
+                state is not None
+                and node_refusal(info, state) is None
+                and not claims.problem
+                and not claims.refusals(state.node)
+            )
+        state = self._cluster.nodes.get(decision.preemption.node)
+        victims = decision.preemption.victims
+        return not victims or (state is not None and all(one.key in state.pods for one in victims))
 
     def _default_selector(self, pod: Object) -> Object | None:
         """Return what the pod's Services and its controller select (`helper.DefaultSelector`); None for neither."""

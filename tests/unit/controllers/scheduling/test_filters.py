@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.controllers.scheduling.filters import PodFilters
+from hatchway.cluster.controllers.scheduling.filters import NodeRefusal, PodFilters
 from hatchway.cluster.controllers.scheduling.nodeselection import named_nodes
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.kube.api import Object
@@ -230,3 +230,18 @@ def test_room_is_kept_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> 
     for priority, fits in ((5, False), (10, False), (11, True)):
         wanted = PodInfo.of(pod("p", cpu="1", priority=priority))
         assert (PodFilters(wanted, cluster).refusal(cluster.nodes["n"]) is None) is fits
+
+
+def test_filters_of_other_parts_of_the_cluster() -> None:
+    """Volumes are one: they are asked after the node's resources, and may forbid every node."""
+    cluster = cluster_of([node("a", allocatable={"cpu": "1"}), node("b"), node("c")])
+    asked: list[str] = []
+
+    def here_only(_pod: Object, place: Object) -> NodeRefusal | None:
+        asked.append(place["metadata"]["name"])
+        return None if asked[-1] == "c" else NodeRefusal("VolumeBinding", ("no volume",), False)
+
+    assert decide(pod("p", cpu="2"), cluster, further=(here_only,)).node == "c"
+    assert asked == ["b", "c"]
+    decision = decide(pod("p"), cluster, problem="pod has unbound immediate PersistentVolumeClaims")
+    assert decision.message.startswith("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. ")

@@ -7,7 +7,7 @@ from hatchway.cluster.api.registry.strategies.base import keep
 from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import forbidden
 from hatchway.kube.api import Object
-from hatchway.kube.wellknown import PRIORITY_CLASSES
+from hatchway.kube.wellknown import PRIORITY_CLASSES, SYSTEM_PRIORITIES
 
 __all__ = ["PriorityAdmission"]
 
@@ -41,6 +41,9 @@ class PriorityAdmission(AdmissionPlugin):
         wanted = spec.get("priorityClassName")
         if wanted:
             found = self._store.latest(PRIORITY_CLASSES, "", wanted)
+            if found is None and wanted in SYSTEM_PRIORITIES:
+                # The cluster is being made and does not have them yet.
+                found = {"value": SYSTEM_PRIORITIES[wanted]}
             if found is None:
                 raise forbidden("pods", name, f"no PriorityClass with name {wanted} was found")
         else:

@@ -19,7 +19,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import is_ready
 from hatchway.kube.wellknown import NOT_READY, UNSCHEDULABLE
 
-__all__ = ["NodeFilter", "NodeRefusal", "PodFilters"]
+__all__ = ["NodeFilter", "NodeRefusal", "PodFilters", "node_refusal"]
 
 _NOT_READY_TAINT = {"key": NOT_READY, "effect": "NoSchedule"}
 _UNSCHEDULABLE_TAINT = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
@@ -89,24 +89,11 @@ class PodFilters:
         self._affinity.update(other, state.node, sign)
 
     def _check(self, state: NodeState) -> NodeRefusal | None:
-        node, spec = state.node, self.info.pod["spec"]
         if self._names is not None and state.name not in self._names:
             return NodeRefusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), False)
-        tolerations = spec.get("tolerations") or ()
-        if node["spec"].get("unschedulable") and not tolerated(_UNSCHEDULABLE_TAINT, tolerations):
-            return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
-        if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
-            return NodeRefusal("TaintToleration", (_TAINTED,), False)
-        # Kubernetes relies on the taint alone, which the node life-cycle controller adds a moment later.
-        if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
-            return NodeRefusal("TaintToleration", (_TAINTED,), False)
-        if not node_selected(spec, node):
-            return NodeRefusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
-        if self.info.ports and any(_clash(port, used) for port in self.info.ports for used in state.ports):
-            return NodeRefusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
-        refused = self._short_of(state)
+        refused = node_refusal(self.info, state)
         for ask in self._further:
-            refused = refused or ask(self.info.pod, node)
+            refused = refused or ask(self.info.pod, state.node)
         if refused is not None:
             return refused
         reason = self._spread.refusal(state)
@@ -115,21 +102,40 @@ class PodFilters:
         reason = self._affinity.refusal(state)
         return NodeRefusal("InterPodAffinity", (reason,), reason != AFFINITY) if reason else None
 
-    def _short_of(self, state: NodeState) -> NodeRefusal | None:
-        """Return which resources the node lacks (`fitsRequest`)."""
-        reasons, resolvable = [], True
-        room = state.allocatable("pods")
-        if room is not None and len(state.pods) + 1 > room:
-            reasons.append("Too many pods")
-        for resource, amount in sorted(self.info.requests.items()):
-            if not amount:
-                continue
-            room = state.allocatable(resource)
-            if room is not None and state.used[resource] + amount > room:
-                reasons.append(f"Insufficient {resource}")
-                # More than the whole node has: no other pod is in the way.
-                resolvable = resolvable and amount <= room
-        return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None
+
+def node_refusal(info: PodInfo, state: NodeState) -> NodeRefusal | None:
+    """Return why the pod cannot run on this node, whatever runs on others; None when it can."""
+    node, spec = state.node, info.pod["spec"]
+    tolerations = spec.get("tolerations") or ()
+    if node["spec"].get("unschedulable") and not tolerated(_UNSCHEDULABLE_TAINT, tolerations):
+        return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
+    if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
+        return NodeRefusal("TaintToleration", (_TAINTED,), False)
+    # Kubernetes relies on the taint alone, which the node life-cycle controller adds a moment later.
+    if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
+        return NodeRefusal("TaintToleration", (_TAINTED,), False)
+    if not node_selected(spec, node):
+        return NodeRefusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
+    if info.ports and any(_clash(port, used) for port in info.ports for used in state.ports):
+        return NodeRefusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
+    return _short_of(info, state)
+
+
+def _short_of(info: PodInfo, state: NodeState) -> NodeRefusal | None:
+    """Return which resources the node lacks (`fitsRequest`)."""
+    reasons, resolvable = [], True
+    room = state.allocatable("pods")
+    if room is not None and len(state.pods) + 1 > room:
+        reasons.append("Too many pods")
+    for resource, amount in sorted(info.requests.items()):
+        if not amount:
+            continue
+        room = state.allocatable(resource)
+        if room is not None and state.used[resource] + amount > room:
+            reasons.append(f"Insufficient {resource}")
+            # More than the whole node has: no other pod is in the way.
+            resolvable = resolvable and amount <= room
+    return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None
 
 
 def _clash(one: Port, other: Port) -> bool:
