@@ -2,7 +2,8 @@
 
 The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output, each an
 object with `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that wait for it),
-"ready" or "error". An attached control plane ends when its standard input is closed.
+"ready" or "error". An attached control plane ends when its standard input is closed, or when its parent process has
+ended, unless it was told to stay by a line on its standard input (`KEEP`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 from hatchway.cluster import inventory, plan
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
-from hatchway.cluster.process import Process
+from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 
@@ -199,6 +200,15 @@ class Running:
         """End the control plane, by SIGKILL if it does not react. Raises HatchwayError when it cannot be ended."""
         end(self.state, Process.of(self.process.pid))
         self.process.wait()
+
+    def keep(self) -> None:
+        """Tell an attached control plane to stay when this process ends, and let it continue."""
+        assert self.process.stdin is not None
+        # One that has ended has nothing to keep.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(KEEP)
+            self.process.stdin.flush()
+        self.detach()
 
     def detach(self) -> None:
         """Let the control plane continue when this process ends."""
