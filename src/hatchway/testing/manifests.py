@@ -6,7 +6,9 @@ apimachinery `pkg/util/yaml/decoder.go`).
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -66,8 +68,8 @@ def _parse(text: str, where: str) -> list[Object]:
     found: list[Object] = []
     for number, part in enumerate(_SEPARATOR.split(text), 1):
         try:
-            document = goyaml.value(goyaml.parse(part.encode()).root)
-        except goyaml.YamlError as error:
+            document = _load(part)
+        except (goyaml.YamlError, UnicodeEncodeError) as error:
             raise ClusterError(f"{where}, document {number}, is not valid YAML: {error}") from error
         if document is None:
             continue
@@ -75,6 +77,14 @@ def _parse(text: str, where: str) -> list[Object]:
     if not found:
         raise ClusterError(f"{where} has no object")
     return found
+
+
+def _load(text: str) -> Any:
+    """Return a document's value. As for kubectl, what can be JSON is: it has escapes that YAML does not have."""
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return goyaml.value(goyaml.parse(text.encode()).root)
 
 
 def _expand(document: Any, where: str) -> list[Object]:

@@ -6,6 +6,7 @@ fixture is used.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,6 +144,11 @@ def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Pat
     """$KUBECONFIG for this test and its programs: the session's cluster, and the test's namespace. Its path."""
     path = namespace.kubeconfig
     monkeypatch.setenv("KUBECONFIG", str(path))
+    for client in ("kubernetes", "kubernetes_asyncio"):
+        # They read the variable when they are imported. An operator must not find the user's own cluster there.
+        for name in (f"{client}.config", f"{client}.config.kube_config"):
+            if name in sys.modules:
+                monkeypatch.setattr(sys.modules[name], "KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     return path
 
 
