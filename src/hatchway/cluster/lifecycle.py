@@ -316,7 +316,7 @@ def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progres
         raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
-        log_hint(state) + _tail(state.server_log),
+        log_hint(state) + log_tail(state),
     )
 
 
@@ -325,9 +325,10 @@ def log_hint(state: StateDir) -> str:
     return f"see {state.server_log}" if state.server_log.exists() else ""
 
 
-def _tail(path: Path, lines: int = 5) -> str:
+def log_tail(state: StateDir, lines: int = 5) -> str:
+    """Return the last lines of the control plane's log, each on a line of its own; "" without one."""
     try:
-        text = path.read_text(errors="replace")
+        text = state.server_log.read_text(errors="replace")
     except OSError:
         return ""
     return "".join(f"\n    {line}" for line in text.splitlines()[-lines:])

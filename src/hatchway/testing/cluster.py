@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hatchway.errors import ApiError
@@ -245,16 +245,25 @@ class Cluster(_ClusterScope):
 
     kubeconfig: the path of a kubeconfig whose current context is this cluster. No environment variable names it.
     server: the API server's URL.
-    limits: what the embedded cluster lacks on this machine, in one line; "" for nothing.
     """
 
-    def __init__(self, kubeconfig: Path, *, timeout: float, limits: str = "", owned: bool = False) -> None:
-        """Connect to a cluster. Nothing is sent yet. owned: whether it ends with the tests. Raises ClusterError."""
+    def __init__(
+        self, kubeconfig: Path, *, timeout: float, note: Callable[[], str] = lambda: "", owned: bool = False
+    ) -> None:
+        """Connect to a cluster. Nothing is sent yet.
+
+        Args:
+            note: returns what the report of a failed test says of the cluster, "" for nothing.
+            owned: whether the cluster ends with the tests.
+
+        Raises:
+            ClusterError: the kubeconfig cannot be used.
+        """
         session = ClusterSession(kubeconfig)
         super().__init__(session, "default", timeout)
         self.kubeconfig = kubeconfig
         self.server = session.connection.server
-        self.limits = limits
+        self.note = note
         self._owned = owned
         self._open: dict[str, Namespace] = {}
 

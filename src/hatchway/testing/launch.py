@@ -47,14 +47,14 @@ class LaunchOptions:
 class OwnCluster:
     """A running cluster of this process.
 
-    kubeconfig: the path of its kubeconfig. limits: what it lacks on this machine; "" for nothing.
+    kubeconfig: the path of its kubeconfig.
     """
 
     def __init__(self, running: lifecycle.Running) -> None:
         self._running = running
         self._state = running.state
         self.kubeconfig = running.state.path / "kubeconfig"
-        self.limits = str(running.run.get("limits") or "")
+        self._limits = str(running.run.get("limits") or "")
 
     @classmethod
     def start(cls, options: LaunchOptions) -> OwnCluster:
@@ -87,6 +87,13 @@ class OwnCluster:
             found.end()
             raise
         return found
+
+    def note(self) -> str:
+        """Return what the cluster lacks on this machine, or that it has ended by itself; "" for nothing."""
+        code = self._running.process.poll()
+        if code is None:
+            return self._limits
+        return f"the cluster has ended (exit code {code}){lifecycle.log_tail(self._state)}"
 
     def end(self) -> None:
         """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""

@@ -166,7 +166,7 @@ def _own_cluster(
         own = OwnCluster.start(LaunchOptions(settings.nodes, parse_list(settings.addons), settings.network))
     try:
         with _readable_errors():
-            found = Cluster(own.kubeconfig, timeout=settings.timeout, limits=own.limits, owned=True)
+            found = Cluster(own.kubeconfig, timeout=settings.timeout, note=own.note, owned=True)
         state.clusters[str(request.fixturename)] = found
         try:
             yield found
@@ -223,8 +223,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for one in [found for fixture, found in state.clusters.items() if fixture in names]:
             # Without a namespace of its own, a test works in the namespace default.
             for place in one.open_namespaces[:_NAMESPACES] or [one.in_namespace("default")]:
-                limits = f"note: {one.limits}\n" if one.limits else ""
-                report.sections.append((f"namespace {place}", limits + _described(place)))
+                note = f"note: {text}\n" if (text := one.note()) else ""
+                report.sections.append((f"namespace {place}", note + _described(place)))
     return report
 
 

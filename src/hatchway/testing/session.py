@@ -15,7 +15,7 @@ from hatchway.kube.client import ConnectionClient
 from hatchway.kube.connection import Connection
 from hatchway.testing.loopthread import LoopThread
 from hatchway.testing.ports import LocalPorts
-from hatchway.testing.problems import ClusterError
+from hatchway.testing.problems import ClusterError, WaitTimeout
 from hatchway.testing.resources import Resources, ResourceType
 
 T = TypeVar("T")
@@ -43,14 +43,17 @@ class ClusterSession:
         self._behind: set[Future[Any]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and return its result. Errors of Hatchway but ApiErrors become ClusterErrors."""
-        __tracebackhide__ = True  # pytest shows the test itself instead
+        """Run a coroutine and return its result. Errors of Hatchway but ApiErrors become ClusterErrors.
+
+        Errors that are meant for people come without the frames of this package: pytest shows the test's line.
+        """
+        __tracebackhide__ = True
         try:
             return self.thread.call(coroutine)
-        except (ApiError, ClusterError):
-            raise
+        except (ApiError, ClusterError, WaitTimeout) as error:
+            raise error.with_traceback(None) from None
         except HatchwayError as error:
-            raise ClusterError(error.message, error.hint) from error
+            raise ClusterError(error.message, error.hint) from None
 
     def run_behind(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Start a coroutine without waiting for it. Its errors are ignored; `close` waits a while for its end."""

@@ -316,3 +316,27 @@ def test_the_page_s_examples_work(project: Project) -> None:
     printed = project.run()
     assert re.search(r"^4 passed in", printed, re.MULTILINE), printed
     assert not project.left()
+
+
+def test_a_cluster_that_has_ended_by_itself_is_said_so(project: Project) -> None:
+    project.save(
+        "test_ended.py",
+        """
+import json
+import os
+import signal
+
+def test_ended(cluster):
+    lock = cluster.kubeconfig.with_name("lock")
+    os.kill(json.loads(lock.read_text())["process"]["pid"], signal.SIGKILL)
+    while True:
+        cluster.get("node/control-plane")
+""",
+    )
+    printed = project.run()
+    assert "note: the cluster has ended (exit code -9)" in printed, printed
+    assert 'cannot reach context "hatchway-test"' in printed
+    # The test's own line is shown, and no frame of the plugin.
+    assert ">           cluster.get(" in printed
+    assert "_session" not in printed
+    assert not project.left()
