@@ -53,19 +53,19 @@ class LocalPorts:
             WaitTimeout: there is no such target, or no ready pod, in time.
         """
         until = asyncio.get_running_loop().time() + seconds
-        async with self._opening:
-            while True:
-                try:
+        while True:
+            try:
+                async with self._opening:
                     forward = await self._open(target, namespace)
-                    found = await self._forwarder_of().ready_pods(forward)
-                    if found.reachable:
-                        return forward.listen.address, forward.listen.port
-                    why = found.why
-                except _TargetAbsent as error:
-                    why = error.message
-                if asyncio.get_running_loop().time() > until:
-                    raise WaitTimeout(f"{target} in namespace {namespace} was not ready in {seconds:g} s: {why}")
-                await asyncio.sleep(_POLL_SECONDS)
+                found = await self._forwarder_of().ready_pods(forward)
+                if found.reachable:
+                    return forward.listen.address, forward.listen.port
+                why = found.why
+            except _TargetAbsent as error:
+                why = error.message
+            if asyncio.get_running_loop().time() > until:
+                raise WaitTimeout(f"{target} in namespace {namespace} was not ready in {seconds:g} s: {why}")
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _forwarder_of(self) -> Forwarder:
         assert self._forwarder is not None

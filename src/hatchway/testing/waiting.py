@@ -17,6 +17,8 @@ from hatchway.testing.session import ClusterSession
 
 # How many states of an object may wait for a slow condition; older ones are dropped.
 _STATES = 100
+# Seconds to wait for the first answer of the API server, also where the wait itself is shorter.
+_ANSWER_SECONDS = 10.0
 # Seconds to look for the reason of a failure.
 _DESCRIBE_SECONDS = 5.0
 
@@ -45,11 +47,13 @@ def wait_for(
     watching = session.thread.submit(_watch(session, place, states))
     until = time.monotonic() + seconds
     last: Object | None = None
-    why = f"there is no {resource}/{name}"
+    why = ""
     try:
         while True:
+            # The first state is always waited for: an answer that is slow says nothing about the object.
+            least = 0.0 if why else _ANSWER_SECONDS
             try:
-                state = states.get(timeout=max(0.0, until - time.monotonic()))
+                state = states.get(timeout=max(least, until - time.monotonic()))
             except queue.Empty:
                 break
             if isinstance(state, Exception):
@@ -70,7 +74,7 @@ def wait_for(
         watching.cancel()
     where = f" in namespace {namespace}" if namespace else ""
     about = session.run(session.within(_describe(session, namespace, last), _DESCRIBE_SECONDS))
-    text = f"{resource}/{name}{where}: {condition.text} was not met in {seconds:g} s: {why}"
+    text = f"{resource}/{name}{where}: {condition.text} was not met in {seconds:g} s: {why or 'no answer'}"
     raise WaitTimeout(f"{text}\n{about if about is not None else 'the cluster did not say more in time'}")
 
 

@@ -134,6 +134,7 @@ def test_a_program(namespace, cluster: Cluster):
 
 
 def test_waiting(namespace):
+    assert namespace.wait("serviceaccount/default", "jsonpath={.metadata.uid}", timeout=0)
     with pytest.raises(WaitTimeout) as caught:
         namespace.wait("configmap/none", "jsonpath={.data.x}=1", timeout=0.3)
     assert "there is no configmaps/none" in str(caught.value)
