@@ -14,6 +14,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,8 +58,12 @@ class OwnCluster:
         self._limits = str(running.run.get("limits") or "")
 
     @classmethod
-    def start(cls, options: LaunchOptions) -> OwnCluster:
+    def start(cls, options: LaunchOptions, meanwhile: Callable[[], None] = lambda: None) -> OwnCluster:
         """Start a cluster; return it when the API server answers and the nodes and add-ons are ready.
+
+        Args:
+            options: how it is started.
+            meanwhile: called once the API server answers, to do something useful while the nodes become ready.
 
         Raises:
             HatchwayError: it does not start.
@@ -74,7 +79,9 @@ class OwnCluster:
             ephemeral=True,
         )
         try:
-            running = lifecycle.start(state, wanted, attached=True, progress=lambda event: None)
+            running = lifecycle.start(
+                state, wanted, attached=True, progress=lambda event: meanwhile() if event["event"] == "api" else None
+            )
         except BaseException:
             shutil.rmtree(state.path, ignore_errors=True)
             raise

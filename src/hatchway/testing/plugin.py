@@ -160,12 +160,14 @@ def _own_cluster(
     state = request.config.stash[_STATE]
     with _readable_errors():
         from hatchway.cluster.addonnames import parse_list
-        from hatchway.testing.cluster import Cluster
         from hatchway.testing.launch import LaunchOptions, OwnCluster
 
-        own = OwnCluster.start(LaunchOptions(settings.nodes, parse_list(settings.addons), settings.network))
+        options = LaunchOptions(settings.nodes, parse_list(settings.addons), settings.network)
+        own = OwnCluster.start(options, _import_clients)
     try:
         with _readable_errors():
+            from hatchway.testing.cluster import Cluster
+
             found = Cluster(own.kubeconfig, timeout=settings.timeout, note=own.note, owned=True)
         state.clusters[str(request.fixturename)] = found
         try:
@@ -199,6 +201,11 @@ def _foreign_cluster(request: pytest.FixtureRequest, settings: _PluginOptions, p
         # It holds credentials.
         for one in path.parent.glob(f"{path.name}*"):
             one.unlink()
+
+
+def _import_clients() -> None:
+    """Import what talks to a cluster."""
+    import hatchway.testing.cluster  # noqa: F401 - for later
 
 
 @contextmanager
