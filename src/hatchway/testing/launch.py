@@ -54,6 +54,8 @@ class OwnCluster:
     def __init__(self, running: lifecycle.Running) -> None:
         self._running = running
         self._state = running.state
+        # Known by its start time as well: another process may have its id once it has ended.
+        self._process = Process.of(running.process.pid)
         self.kubeconfig = running.state.path / "kubeconfig"
         self._limits = str(running.run.get("limits") or "")
 
@@ -104,10 +106,10 @@ class OwnCluster:
 
     def end(self) -> None:
         """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""
-        process = Process.of(self._running.process.pid)
-        process.send(signal.SIGTERM)
-        if not process.wait(_END_SECONDS):
-            process.send(signal.SIGKILL)
+        if self._running.process.poll() is None:
+            self._process.send(signal.SIGTERM)
+            if not self._process.wait(_END_SECONDS):
+                self._process.send(signal.SIGKILL)
         self._running.process.wait()
         self._running.detach()
         lifecycle.end_remains(self._state)

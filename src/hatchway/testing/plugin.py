@@ -191,13 +191,16 @@ def _foreign_cluster(request: pytest.FixtureRequest, settings: _PluginOptions, p
         from hatchway.testing.kubeconfigs import copy_context
 
         copy_context(settings.context, path)
-        found = Cluster(path, timeout=settings.timeout)
-    state.clusters[str(request.fixturename)] = found
     try:
-        yield found
+        with _readable_errors():
+            found = Cluster(path, timeout=settings.timeout)
+        state.clusters[str(request.fixturename)] = found
+        try:
+            yield found
+        finally:
+            del state.clusters[str(request.fixturename)]
+            found.close()
     finally:
-        del state.clusters[str(request.fixturename)]
-        found.close()
         # It holds credentials.
         for one in path.parent.glob(f"{path.name}*"):
             one.unlink()
@@ -226,7 +229,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     state = item.config.stash[_STATE]
     if report.failed:
         item.stash[_FAILED] = True
-        names = getattr(item, "fixturenames", ())
+        names = {*getattr(item, "fixturenames", ()), *getattr(item, "funcargs", ())}
         for one in [found for fixture, found in state.clusters.items() if fixture in names]:
             # Without a namespace of its own, a test works in the namespace default.
             for place in one.open_namespaces[:_NAMESPACES] or [one.in_namespace("default")]:
@@ -260,6 +263,6 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say where the clusters and namespaces are that were kept."""
     if kept := config.stash[_STATE].kept:
-        terminalreporter.section("kept for you (--hatchway-keep)")
+        terminalreporter.section("kept (--hatchway-keep)")
         for text in kept:
             terminalreporter.write_line(text)

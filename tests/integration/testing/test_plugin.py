@@ -212,7 +212,7 @@ def test_passes(fresh_cluster):
     )
     printed = project.run("-n", "2", "--dist", "loadfile", "--hatchway-keep", "--hatchway-nodes=2", "-rA")
     assert "1 failed, 1 passed" in printed, printed
-    for words in ("namespace test-fails-", "Events:", "words of the pod", "kept for you (--hatchway-keep)"):
+    for words in ("namespace test-fails-", "Events:", "words of the pod", "kept (--hatchway-keep)"):
         assert words in printed, printed
     kept = re.search(r"export KUBECONFIG=(\S+)", printed)
     down = re.search(r"hatchway (down --name \S+ --state-dir \S+)", printed)
