@@ -59,7 +59,8 @@ async def run_command(
         if feeding is not None:
             feeding.cancel()
             await asyncio.wait([feeding])
-        remote.close()
+        # The socket shall not outlive the event loop.
+        remote.abort()
     if message:
         raise ClusterError(f"{chosen}: {message}")
     return code, b"".join(out).decode(errors="replace"), b"".join(err).decode(errors="replace")

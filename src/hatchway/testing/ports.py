@@ -13,9 +13,9 @@ from hatchway.forward.localports import plan_forwards
 from hatchway.forward.specs import parse_words
 from hatchway.kube.connection import Connection
 from hatchway.kube.lookup import ObjectLookup
-from hatchway.route.chooser import RouteChooser
+from hatchway.kube.streams.portforwardsession import PortForwardSession
 from hatchway.route.contract import Refusal
-from hatchway.route.via import Via
+from hatchway.route.portforward import PortForwardRoute
 from hatchway.testing.problems import ClusterError, WaitTimeout
 
 _POLL_SECONDS = 0.05
@@ -36,7 +36,8 @@ class LocalPorts:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._chooser = RouteChooser(Via.forward, connection)
+        self._route = PortForwardRoute(connection, self._open_session)
+        self._sessions: set[PortForwardSession] = set()
         self._forwarder: Forwarder | None = None
         self._stack = contextlib.AsyncExitStack()
         self._known: dict[tuple[str, str], LocalForward] = {}
@@ -95,11 +96,17 @@ class LocalPorts:
         return forward
 
     async def _begin(self) -> None:
-        self._running = asyncio.create_task(self._chooser.run(), name="routes")
-        forwarder = Forwarder(self._chooser.byte_route(), lambda *_: None)
-        await forwarder.route.begin()
+        self._running = asyncio.create_task(self._route.run(), name="port-forward")
+        forwarder = Forwarder(self._route, lambda *_: None)
+        await self._route.begin()
         await self._stack.enter_async_context(forwarder.listening([], lambda planned: "127.0.0.1"))
         self._forwarder = forwarder
+
+    async def _open_session(self, namespace: str, pod: str) -> PortForwardSession:
+        session = await PortForwardSession.open(self._connection, namespace, pod)
+        self._sessions.add(session)
+        session.closed.add_done_callback(lambda _: self._sessions.discard(session))
+        return session
 
     def close_namespace(self, namespace: str) -> None:
         """Stop listening for the targets of a namespace."""
@@ -110,11 +117,12 @@ class LocalPorts:
                 connection.abort()
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all of them, and wait until their connections are closed."""
         await self._stack.aclose()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
+        await asyncio.gather(*(session.aclose() for session in self._sessions))
 
 
 async def await_answer(address: tuple[str, int], secure: bool, seconds: float, what: str) -> None:

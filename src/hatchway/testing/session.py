@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from concurrent.futures import Future
@@ -63,10 +64,11 @@ class ClusterSession:
 
     def close(self, *, wait: bool) -> None:
         """Close everything. wait: first let requests end that nobody waits for."""
-        if wait:
-            for future in list(self._behind):
-                with contextlib.suppress(Exception):
-                    future.result(_LAST_SECONDS)
+        for future in list(self._behind):
+            if not wait:
+                future.cancel()
+            with contextlib.suppress(Exception, concurrent.futures.CancelledError):
+                future.result(_LAST_SECONDS)
         self.thread.call(self._close())
         self.thread.close()
 

@@ -180,7 +180,9 @@ def test_in_a_cluster_of_a_context(project: Project, cluster: Cluster) -> None:
     project.save("test_methods.py", _METHODS)
     project.save("test_fresh.py", "def test_fresh(fresh_cluster): pass")
     context = cluster.kubectl("config", "current-context").strip()
-    printed = project.run(f"--hatchway-context={context}", "-rs", KUBECONFIG=str(cluster.kubeconfig))
+    strict = ("-W", "error::ResourceWarning", "-W", "error::pytest.PytestUnraisableExceptionWarning")
+    printed = project.run(f"--hatchway-context={context}", "-rs", *strict, KUBECONFIG=str(cluster.kubeconfig))
+    assert "ResourceWarning" not in printed, printed
     assert re.search(r"^6 passed, 1 skipped in", printed, re.MULTILINE), printed
     assert "--hatchway-context names another one" in printed
     assert not project.left()
