@@ -84,7 +84,7 @@ class ControlPlane:
             # Other processes build the network while this process opens the store.
             starting = asyncio.create_task(self._start_network(port))
             try:
-                store = await asyncio.to_thread(_open_store, self.state)
+                store = await asyncio.to_thread(_open_store, self.state, durable=not self.config.ephemeral)
                 network = await starting
             finally:
                 starting.cancel()
@@ -119,7 +119,7 @@ class ControlPlane:
                 for ip, private_port in ((plan.API_SERVICE_IP, 443), (plan.node_ip(0), plan.DEFAULT_API_PORT)):
                     await api.listen(await network.dialer.listen(ip, private_port), descriptors.limits_for_pods())
             settings = self._controller_config(certificates, api)
-            controllers = asyncio.create_task(run_controllers(api.client, config=settings))
+            controllers = asyncio.create_task(run_controllers(api.client, config=settings, scheduling=api.scheduling))
             stack.push_async_callback(_cancel_and_wait, controllers)
             await self._start_addons_and_wait(api.client, network, server, certificates)
             collecting = asyncio.create_task(GcSchedule(is_busy).run(), name="garbage")
@@ -305,9 +305,9 @@ def _metrics_certificate(certificates: pki.Pki) -> metrics.ServerCertificate:
     return metrics.ServerCertificate(pair.cert.read_bytes(), pair.key.read_bytes(), certificates.ca_pem)
 
 
-def _open_store(state: StateDir) -> Store:
+def _open_store(state: StateDir, *, durable: bool) -> Store:
     schema.load()
-    return Store.open(state.store_file, shape_fault)
+    return Store.open(state.store_file, shape_fault, durable=durable)
 
 
 async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
