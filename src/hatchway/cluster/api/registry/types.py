@@ -255,6 +255,7 @@ class Registry:
 
     def __init__(self, rows: Iterable[Resource] = ROWS) -> None:
         self._builtin = tuple(rows)
+        self._builtin_groups = frozenset(row.group for row in self._builtin)
         self.rows = self._builtin
         self.virtual: dict[str, VirtualCreate] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -283,6 +284,10 @@ class Registry:
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change of the rows."""
         self._listeners.append(listener)
+
+    def is_builtin_group(self, group: str) -> bool:
+        """Return True when built-in types belong to an API group."""
+        return group in self._builtin_groups
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         """Return the row that serves a path, or None."""
