@@ -92,7 +92,12 @@ async def recorded_server(directory: Path) -> AsyncIterator[Recorded]:
     # Without TLS, which would take most of the time.
     listener = socket.create_server(("127.0.0.1", 0))
     listening = await serve(server.filters.route, sock=listener)
-    config = ControllerConfig(ca_certificate=keys.ca_pem.decode(), types=server.types, scalable=scalable_resources())
+    config = ControllerConfig(
+        ca_certificate=keys.ca_pem.decode(),
+        certificate_authority=(keys.ca.cert, keys.ca.key),
+        types=server.types,
+        scalable=scalable_resources(),
+    )
     controllers = asyncio.create_task(_run_controllers(server, config))
     tokens = {
         user: credentialfiles.mint_token(state, user=user, groups=groups, seconds=600)

@@ -7,8 +7,6 @@ purpose is in `deliberate.py`.
 from __future__ import annotations
 
 _MISSING = {
-    "not there yet: NetworkPolicy": "301 302 303",
-    "not there yet: CertificateSigningRequest": "437",
     "not there yet: server-side apply": "015 016 018 019 020 022 023 024 025 027 030 031 032 034 035 036 038 039 041 042 043 088 354 365 366 367",
     "not there yet: LimitRange": "173 176 177 178",
     "not there yet: PodTemplate": "167",

@@ -7,9 +7,11 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 
+from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
@@ -38,6 +40,7 @@ from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
+from hatchway.cluster.auth.flowdefaults import flow_objects
 from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
@@ -70,6 +73,12 @@ def served_types(registry: Registry) -> ServedTypes:
     types = ServedTypes(stored())
     registry.subscribe(lambda: types.replace(stored()))
     return types
+
+
+def _admit(plugins: tuple[NodeRestriction | CertificateAdmission, ...], *write: Any) -> None:
+    """Ask each admission plugin about a write. Raises ApiError 403."""
+    for plugin in plugins:
+        plugin.admit(*write)
 
 
 class ApiServer:
@@ -112,7 +121,7 @@ class ApiServer:
             registry,
             partial(escalation_check, self._authorizer),
             self._authorizer.require,
-            NodeRestriction(store).admit,
+            partial(_admit, (NodeRestriction(store), CertificateAdmission(self._authorizer))),
         )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
@@ -176,6 +185,7 @@ class ApiServer:
         # They do not depend on each other, and writes that wait together are committed together.
         objects = [
             *bootstrap.bootstrap_objects(),
+            *flow_objects(),
             *bootstrap.extension_authentication(self._client_ca, self._request_header_ca),
         ]
         found = await asyncio.gather(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatchway.cluster.api.operations import metadata as meta
+from hatchway.cluster.api.operations.approval import patch_approval, update_approval
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
@@ -359,6 +360,7 @@ class SubresourceVerbs:
 
 
 SUBRESOURCES = {
+    "approval": SubresourceVerbs(get=get_status, update=update_approval, patch=patch_approval),
     "binding": SubresourceVerbs(create=bind),
     "ephemeralcontainers": SubresourceVerbs(get=get_status, update=update_ephemeral, patch=patch_ephemeral),
     "eviction": SubresourceVerbs(create=evict),

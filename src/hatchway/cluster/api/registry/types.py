@@ -19,13 +19,24 @@ from hatchway.cluster.api.connect.podstreams import (
     forward_location,
 )
 from hatchway.cluster.api.connect.proxyverb import ProxyVerb, rewriting_of
-from hatchway.cluster.api.registry.printers import autoscaling, batch, ingresses, network, others, pods, workloads
+from hatchway.cluster.api.registry.printers import (
+    autoscaling,
+    batch,
+    certificates,
+    flowcontrol,
+    ingresses,
+    network,
+    others,
+    pods,
+    workloads,
+)
 from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
 from hatchway.cluster.api.registry.strategies.access import RoleBindingStrategy, RoleStrategy
 from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrategy
 from hatchway.cluster.api.registry.strategies.autoscaling import HorizontalPodAutoscalerStrategy
 from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_to_v1
 from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.cluster.api.registry.strategies.certificates import CertificateSigningRequestStrategy
 from hatchway.cluster.api.registry.strategies.coordination import LeaseStrategy
 from hatchway.cluster.api.registry.strategies.cronjobs import CronJobStrategy
 from hatchway.cluster.api.registry.strategies.customresourcedefinitions import CustomResourceDefinitionStrategy
@@ -34,10 +45,12 @@ from hatchway.cluster.api.registry.strategies.data import ConfigMapStrategy, Sec
 from hatchway.cluster.api.registry.strategies.disruptions import PodDisruptionBudgetStrategy
 from hatchway.cluster.api.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
 from hatchway.cluster.api.registry.strategies.events import EventStrategy, events_v1_from_core, events_v1_to_core
+from hatchway.cluster.api.registry.strategies.flowcontrol import FlowSchemaStrategy, PriorityLevelStrategy
 from hatchway.cluster.api.registry.strategies.ingressclasses import IngressClassStrategy
 from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
 from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
+from hatchway.cluster.api.registry.strategies.networkpolicies import NetworkPolicyStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
 from hatchway.cluster.api.registry.strategies.pods import PodStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
@@ -188,6 +201,11 @@ ROWS: tuple[Resource, ...] = (
         "batch", "v1", "jobs", "job", "Job", True, (), ("all",), subresources=(_status,), strategy=JobStrategy(),
         printer=batch.JOB,
     ),
+    Resource(
+        "certificates.k8s.io", "v1", "certificatesigningrequests", "certificatesigningrequest",
+        "CertificateSigningRequest", False, ("csr",), subresources=(Subresource("approval", _STATUS), _status),
+        strategy=CertificateSigningRequestStrategy(), printer=certificates.SIGNING_REQUEST,
+    ),
     Resource("coordination.k8s.io", "v1", "leases", "lease", "Lease", True,
              strategy=LeaseStrategy(), printer=others.LEASE),
     Resource(
@@ -199,11 +217,24 @@ ROWS: tuple[Resource, ...] = (
         strategy=EventStrategy(new_api=True), printer=others.EVENT, storage="events",
         to_storage=events_v1_to_core, from_storage=events_v1_from_core,
     ),
+    Resource(
+        "flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "flowschema", "FlowSchema", False,
+        subresources=(_status,), strategy=FlowSchemaStrategy(), printer=flowcontrol.FLOW_SCHEMA,
+    ),
+    Resource(
+        "flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "prioritylevelconfiguration",
+        "PriorityLevelConfiguration", False,
+        subresources=(_status,), strategy=PriorityLevelStrategy(), printer=flowcontrol.PRIORITY_LEVEL,
+    ),
     Resource("networking.k8s.io", "v1", "ingressclasses", "ingressclass", "IngressClass", False,
              strategy=IngressClassStrategy(), printer=ingresses.INGRESS_CLASS),
     Resource(
         "networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, ("ing",), subresources=(_status,),
         strategy=IngressStrategy(), printer=ingresses.INGRESS,
+    ),
+    Resource(
+        "networking.k8s.io", "v1", "networkpolicies", "networkpolicy", "NetworkPolicy", True, ("netpol",),
+        strategy=NetworkPolicyStrategy(), printer=network.NETWORK_POLICY,
     ),
     Resource(
         "policy", "v1", "poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget", True, ("pdb",),
