@@ -1,7 +1,7 @@
 """FlowSchemas and PriorityLevelConfigurations (flowcontrol.apiserver.k8s.io/v1): defaults and validation.
 
-They are stored and served only: Hatchway limits requests in its own way (`http/filters.py`), and says so to writers. The
-rules are those of `pkg/apis/flowcontrol/validation`.
+They are stored and served only: Hatchway limits requests in its own way (`http/filters.py`) and tells writers so.
+The rules are those of `pkg/apis/flowcontrol/validation`.
 """
 
 from __future__ import annotations
