@@ -7,13 +7,13 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 
+from hatchway.cluster.api.admission.builtin import builtin_plugins
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
+from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.escalation import escalation_check
-from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
 from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
@@ -75,12 +75,6 @@ def served_types(registry: Registry) -> ServedTypes:
     return types
 
 
-def _admit(plugins: tuple[NodeRestriction | CertificateAdmission, ...], *write: Any) -> None:
-    """Ask each admission plugin about a write. Raises ApiError 403."""
-    for plugin in plugins:
-        plugin.admit(*write)
-
-
 class ApiServer:
     """One API server. Make it in an event loop; `close` it.
 
@@ -121,7 +115,7 @@ class ApiServer:
             registry,
             partial(escalation_check, self._authorizer),
             self._authorizer.require,
-            partial(_admit, (NodeRestriction(store), CertificateAdmission(self._authorizer))),
+            admission=AdmissionChain([*builtin_plugins(store), CertificateAdmission(self._authorizer)]),
         )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cryptography.x509.oid import NameOID
 
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.auth.certificaterequests import API_CLIENT, MalformedRequest, parse_request
 from hatchway.cluster.auth.rbac import PRIVILEGED_GROUP, Authorizer
 from hatchway.cluster.auth.user import Attributes, UserInfo
@@ -21,34 +22,31 @@ _PLURAL = "certificatesigningrequests"
 _RESOURCE = f"{_PLURAL}.{_GROUP}"
 
 
-class CertificateAdmission:
+class CertificateAdmission(AdmissionPlugin):
     """Checks writes of CertificateSigningRequests. authorizer: knows who may approve and sign for which signer."""
+
+    name = "CertificateApproval"
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
 
-    def admit(
-        self,
-        user: UserInfo,
-        operation: str,
-        resource: str,
-        subresource: str,
-        _namespace: str,
-        name: str,
-        obj: Object | None,
-        old: Object | None,
-    ) -> None:
-        """Raise ApiError 403 when the user may not write this content. Parameters: as of `NodeRestriction.admit`."""
-        if resource != _RESOURCE or obj is None:
-            return
-        if operation == "CREATE":
+    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
+        """Return True for new requests, and for changes of their approval and status."""
+        if resource != _RESOURCE:
+            return False
+        return operation == "CREATE" or (operation == "UPDATE" and subresource in ("approval", "status"))
+
+    def validate(self, attributes: AdmissionAttributes) -> None:
+        """Raise ApiError 403 when the user may not write this content."""
+        obj, old, name = attributes.object or {}, attributes.old_object or {}, attributes.object_name
+        if attributes.operation == "CREATE":
             _check_subject(name, obj)
-        elif old is not None and subresource == "approval":
-            self._require(user, "approve", name, old)
-        elif old is not None and subresource == "status":
+        elif attributes.subresource == "approval":
+            self._require(attributes.user, "approve", name, old)
+        else:
             before, after = old.get("status") or {}, obj.get("status") or {}
             if any((before.get(key) or None) != (after.get(key) or None) for key in ("certificate", "conditions")):
-                self._require(user, "sign", name, old)
+                self._require(attributes.user, "sign", name, old)
 
     def _require(self, user: UserInfo, verb: str, name: str, request: Object) -> None:
         """Raise ApiError 403 unless the user has the verb for the signer, or for all signers of its domain."""

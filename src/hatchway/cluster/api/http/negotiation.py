@@ -1,8 +1,8 @@
 """Decodes request bodies and chooses the media types of responses.
 
 From apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON, YAML or, for built-in types, protobuf.
-Custom types and Tables have no protobuf form here: a client that also accepts JSON gets that. Clients request Tables and
-PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
+Custom types and Tables have no protobuf form here: a client that also accepts JSON gets that. Clients ask for Tables
+and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
 """
 
 from __future__ import annotations

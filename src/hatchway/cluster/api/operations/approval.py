@@ -51,12 +51,18 @@ async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Ob
     api.check_identity(row, obj, old)
     new = clone(old)
     new["status"] = {**(old.get("status") or {}), "conditions": (obj.get("status") or {}).get("conditions") or []}
-    if not new["status"]["conditions"]:
-        del new["status"]["conditions"]
-    api.admit(request, "UPDATE", new, old, "approval")
+    attributes = api.attributes(request, "UPDATE", new, old, "approval")
+    await api.admit(attributes)
+    # Whatever a webhook has changed, this subresource stores conditions only.
+    changed = ((attributes.object or new).get("status") or {}).get("conditions") or []
+    kept = {key: value for key, value in new["status"].items() if key != "conditions"}
+    new = {**new, "status": {**kept, "conditions": changed} if changed else kept}
     stamp_conditions(new, old, meta.timestamp())
     if causes := await run_sized(request.size, lambda: validate_conditions(new, old, may_approve=True)):
         raise invalid(row.kind, request.name, causes, row.group)
+    attributes.object = new
+    if (waiting := api.admission.validate(attributes)) is not None:
+        await waiting
     if api.store.latest(row.stored_as, request.namespace, request.name) is not old:
         raise conflict(row.plural, request.name, _MODIFIED, row.group)
     return await api.store_change(request, new, old)
