@@ -146,7 +146,14 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("create", "", "serviceaccounts/token"),
         _rule("get", "", "serviceaccounts"),
         _rule("create delete get patch update", "coordination.k8s.io", "leases"),
+        _rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
     ],
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": [
+            _rule("approve", "certificates.k8s.io", "signers", f"kubernetes.io/{signer}")
+        ]
+        for signer in ("legacy-unknown", "kubelet-serving", "kube-apiserver-client", "kube-apiserver-client-kubelet")
+    },
     "system:node-proxier": [
         _rule("list watch", "", "endpoints services"),
         _rule(_READ, "", "nodes"),

@@ -86,7 +86,14 @@ def parse_request(data: str) -> x509.CertificateSigningRequest:
         # Reading them shows whether they are well-formed.
         found.extensions  # noqa: B018
         found.subject.rfc4514_string()
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.DuplicateExtension) as error:
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        InvalidSignature,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise MalformedRequest(f"x509: malformed certificate request: {error}") from None
     if not valid:
         raise MalformedRequest("x509: the signature of the certificate request is not right")

@@ -88,7 +88,11 @@ class CertificateSigningController(Controller):
             return b"", str(error)
         if problem := signer_problem(request, spec["signerName"], usages):
             return b"", problem
-        return issue(request, usages, spec.get("expirationSeconds"), *authority, self.context.now()), ""
+        try:
+            return issue(request, usages, spec.get("expirationSeconds"), *authority, self.context.now()), ""
+        except (ValueError, TypeError) as error:
+            # Names that can be read but not written.
+            return b"", f"the certificate cannot be made: {error}"
 
     def _seconds_left(self, request: Object) -> float:
         status = request.get("status") or {}
