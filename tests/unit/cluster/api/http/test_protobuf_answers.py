@@ -137,3 +137,11 @@ async def test_large_answers_are_compressed_for_clients_that_accept_it(world: Wo
     assert small.header("content-encoding") is None
     refused = await world.send("GET", path, headers={"Accept-Encoding": "gzip;q=0"})
     assert refused.header("content-encoding") is None
+
+
+async def test_cbor_is_refused_as_by_a_server_without_it(world: World) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    assert (await world.send("GET", path, headers={"Accept": "application/cbor"})).status == 406
+    assert (await world.send("POST", path, b"\xa0", {"Content-Type": "application/cbor"})).status == 415
+    both = await world.send("GET", path, headers={"Accept": "application/cbor,application/json"})
+    assert both.header("content-type") == "application/json"
