@@ -76,6 +76,7 @@ async def stream(
     receive: Receive,
     send: Send,
     batches: AsyncGenerator[list[Change], None],
+    pace: Pace,
     *,
     row: Resource,
     view: AnswerFormat,
@@ -83,7 +84,10 @@ async def stream(
     timeout: int | None,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    """Send the events of `batches`. timeout: seconds; None or 0 for the server's choice."""
+    """Send the events of `batches`.
+
+    pace: that of `batches`, too. timeout: seconds; None or 0 for the server's choice.
+    """
     seconds = timeout if timeout and timeout > 0 else random.uniform(_TIMEOUT, 2 * _TIMEOUT)
     in_protobuf = view.media_type == PROTOBUF
     content_type = f"{PROTOBUF};stream=watch" if in_protobuf else JSON
@@ -92,7 +96,6 @@ async def stream(
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def pump() -> None:
-        pace = Pace()
         most = _PROTOBUF_PIECE if in_protobuf else _PIECE
         try:
             async for batch in batches:
