@@ -33,3 +33,20 @@ async def test_a_streaming_list_in_protobuf(tmp_path: Path) -> None:
     assert [kind for kind, _ in events[:2]] == ["ADDED", "BOOKMARK"]
     assert events[0][1]["data"] == {"a": "é" * 9000}
     assert events[1][1]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_a_large_object_alone_and_in_a_list(tmp_path: Path) -> None:
+    """One that is large enough to be encoded on a thread arrives whole."""
+    addresses = [{"ip": "192.0.2.1", "targetRef": {"kind": "Pod", "name": f"p{number}"}} for number in range(6000)]
+    endpoints = {"metadata": {"name": "x"}, "subsets": [{"addresses": addresses, "ports": [{"port": 1}]}]}
+    async with recorded_server(tmp_path) as made:
+        await made.server.client.create("endpoints", endpoints, "team-a")
+        path, headers = "/api/v1/namespaces/team-a/endpoints", {"Accept": PROTOBUF}
+        for target in (f"{path}/x", path):
+            recording = {"id": "", "user": "admin", "method": "GET", "path": target, "headers": headers, "body": None}
+            answer = await made.send(recording)
+            found = decode_protobuf(answer.body.encode("utf-8", "surrogateescape"))
+            named = (
+                found if "subsets" in found else next(one for one in found["items"] if one["metadata"]["name"] == "x")
+            )
+            assert len(named["subsets"][0]["addresses"]) == 6000

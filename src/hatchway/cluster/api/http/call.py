@@ -241,7 +241,7 @@ class Call:
         else:
             head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": metadata}
             show = _whole if row.own_schema is not None else _without_envelope
-        if len(page.items) <= FEW and not heavy:
+        if len(page.items) <= FEW and not heavy and view.media_type != PROTOBUF:
             await self.answer(200, {**head, key: [show(obj) for obj in page.items]}, view)
             return
         await self.answer_pieces(view, list_pieces(head, key, page.items, show, heavy, view))

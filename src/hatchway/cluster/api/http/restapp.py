@@ -191,6 +191,7 @@ class _Verbs(Call):
             row=row,
             view=view,
             include_object=include,
+            weight=self._weight,
             timeout=options.timeout,
             headers=self.warning_headers(),
         )

@@ -20,7 +20,7 @@ from hatchway.cluster.api.http.negotiation import JSON, PROTOBUF, AnswerFormat
 from hatchway.cluster.api.operations.watching import Change
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.protobufwriter import encode_watch_event
-from hatchway.cluster.api.work import Pace
+from hatchway.cluster.api.work import Pace, run_sized
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -30,8 +30,6 @@ Send = Callable[[Any], Awaitable[None]]
 # --min-request-timeout: a watch without timeoutSeconds ends after a random time between this and twice this (seconds).
 _TIMEOUT = 1800
 _PIECE = 64 * 1024
-# Protobuf is made by Python code: fewer bytes take as long.
-_PROTOBUF_PIECE = 8 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,14 +56,14 @@ def _line(type: str, obj: Object) -> bytes:
     return _encode({"type": type, "object": obj}) + b"\n"
 
 
-def _pieces(lines: Iterable[bytes], most: int) -> Iterator[bytes]:
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield joined lines, each time as many as one write takes. The next are made when the client has read these."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
         piece.append(line)
         size += len(line)
-        if size >= most:
+        if size >= _PIECE:
             yield b"".join(piece)
             piece, size = [], 0
     if piece:
@@ -81,12 +79,14 @@ async def stream(
     row: Resource,
     view: AnswerFormat,
     include_object: tables.IncludeObject,
+    weight: Callable[[Object], int],
     timeout: int | None,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     """Send the events of `batches`.
 
-    pace: that of `batches`, too. timeout: seconds; None or 0 for the server's choice.
+    pace: that of `batches`, too. weight: returns an object's bytes of JSON, 0 for a small one. timeout: seconds; None
+    or 0 for the server's choice.
     """
     seconds = timeout if timeout and timeout > 0 else random.uniform(_TIMEOUT, 2 * _TIMEOUT)
     in_protobuf = view.media_type == PROTOBUF
@@ -95,11 +95,22 @@ async def stream(
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
+    async def send_frames(batch: list[Change]) -> None:
+        """Send the events of a batch in protobuf, which is made by Python code: that of a large object on a thread."""
+        for change in batch:
+            size = change.source.size if change.source is not None else weight(change.object)
+            data = await run_sized(size, frame, change, row, view, include_object)
+            if pace.due():
+                await pace.rest()
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
     async def pump() -> None:
-        most = _PROTOBUF_PIECE if in_protobuf else _PIECE
         try:
             async for batch in batches:
-                for lines in _pieces((frame(change, row, view, include_object) for change in batch), most):
+                if in_protobuf:
+                    await send_frames(batch)
+                    continue
+                for lines in _pieces(frame(change, row, view, include_object) for change in batch):
                     if pace.due():
                         # Other tasks get their turn even when the client reads quickly.
                         await pace.rest()
