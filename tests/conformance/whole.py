@@ -23,6 +23,10 @@ from tests.conformance.notyet import NOT_YET
 from tests.conformance.rest import compare
 
 
+# Without a wait in the recording, but its answer shows that the controllers had done their work by then.
+_SETTLED = frozenset(("038", "039"))
+
+
 @dataclass
 class Outcome:
     """A recording, the answer to it here, and how it differs (a text for each difference)."""
@@ -39,7 +43,7 @@ class Outcome:
 async def outcomes(made: Recorded) -> AsyncIterator[Outcome]:
     """Send all recordings and yield what came of each."""
     for recording in replay.load("whole.jsonl"):
-        if recording.get("wait"):
+        if recording.get("wait") or recording["id"] in _SETTLED:
             await made.settle()
         answer = await made.send(recording)
         found = compare(recording, answer, WHOLE_DELIBERATE)

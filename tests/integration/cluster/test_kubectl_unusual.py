@@ -78,12 +78,6 @@ def test_commands_that_cannot_work_say_so(kubectl: Kubectl, command: str, said: 
     assert said in kubectl.fails(*command.split())
 
 
-def test_server_side_apply_is_refused(kubectl: Kubectl) -> None:
-    assert "Server-side apply not available on the server" in kubectl.fails(
-        "apply", "--server-side", "-f", "-", stdin=OBJECTS
-    )
-
-
 @pytest.mark.parametrize("kind", ["resource.k8s.io/v1 DeviceClass", "networking.k8s.io/v1 ServiceCIDR"])
 def test_kinds_that_are_not_served(kubectl: Kubectl, kind: str) -> None:
     version, name = kind.split()
