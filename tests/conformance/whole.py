@@ -18,13 +18,9 @@ from pathlib import Path
 
 from tests.conformance import replay
 from tests.conformance.apiserver import Recorded, recorded_server
-from tests.conformance.deliberate import WHOLE_DELIBERATE
+from tests.conformance.deliberate import TIMING, WHOLE_DELIBERATE
 from tests.conformance.notyet import NOT_YET
 from tests.conformance.rest import compare
-
-
-# Without a wait in the recording, but its answer shows that the controllers had done their work by then.
-_SETTLED = frozenset(("038", "039"))
 
 
 @dataclass
@@ -43,16 +39,16 @@ class Outcome:
 async def outcomes(made: Recorded) -> AsyncIterator[Outcome]:
     """Send all recordings and yield what came of each."""
     for recording in replay.load("whole.jsonl"):
-        if recording.get("wait") or recording["id"] in _SETTLED:
+        if recording.get("wait"):
             await made.settle()
         answer = await made.send(recording)
-        found = compare(recording, answer, WHOLE_DELIBERATE)
+        found = compare(recording, answer, {**WHOLE_DELIBERATE, **TIMING})
         if found and recording["method"] == "GET" and recording["id"] not in NOT_YET:
             # Controllers may not have caught up: a read is sent again until they have.
             for _ in range(100 if recording.get("wait") else 10):
                 await asyncio.sleep(0.05)
                 answer = await made.send(recording)
-                found = compare(recording, answer, WHOLE_DELIBERATE)
+                found = compare(recording, answer, {**WHOLE_DELIBERATE, **TIMING})
                 if not found:
                     break
         if recording["method"] == "POST" and recording["path"].endswith("/namespaces") and answer.status == 201:
