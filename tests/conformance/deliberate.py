@@ -97,13 +97,28 @@ REST_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "199": ("the uid of a user is in the tokens file", {"status.user.uid": None}),
 }
-# The same of `objects.jsonl`.
-OBJECTS_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
-    one: (_BY_THEN, {"status": None, "metadata.annotations": None})
-    for one in ("117", "118", "120", "128", "129", "132")
-}
-# The same of `workloads.jsonl`.
 _HASHES = "revisions are named by another hash of the template: Kubernetes hashes the dump of a Go struct"
-WORKLOADS_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
-    one: (_HASHES, {"status.currentRevision": None, "status.updateRevision": None}) for one in ("107", "110")
-} | {"106": (_BY_THEN, {"status": None})}
+# The same of `whole.jsonl`.
+WHOLE_DELIBERATE = {
+    one: (_HASHES, {"status.currentRevision": None, "status.updateRevision": None}) for one in ("106", "107", "110")
+} | {
+    **{one: ("a warning says that nothing enforces a NetworkPolicy", {"headers": None}) for one in ("301", "302")},
+    "036": (_BY_THEN, {"status": None, "metadata.annotations": None}),
+    "462": (
+        "no node reads how long it may keep ConfigMaps and Secrets (node.alpha.kubernetes.io/ttl)",
+        {"metadata.annotations": None},
+    ),
+    "471": (
+        "the recorded distribution lets every user read /.well-known, Kubernetes itself only service accounts",
+        {"code": 403, "headers": None, "body": None},
+    ),
+    "477": (
+        "a namespace is emptied at once, not five seconds later: what remains is told",
+        {"status.conditions": None},
+    ),
+}
+
+# Answers to writes while controllers work: their statuses show how far these were, which is chance.
+TIMING = {
+    one: (_BY_THEN, {"status": None, "metadata.annotations": None}) for one in ("034", "035", "036", "038", "039")
+}

@@ -42,6 +42,7 @@ _MASKS = tuple(
         (r"(ReplicaSet \\?\"[a-z0-9-]+-)[a-z0-9]{8,10}\\?\"", r"\1HASH"),
         (r"Invalid value: \"\{.*\}\": ", "Invalid value: DUMP: "),
         (r"\b10\.9[67]\.(?!77\.77|99\.99)\d+\.\d+", "ADDRESS"),
+        (r"(?<=in record \()\d+(?=\))", "VERSION"),
         (r"10\.97\.0\.0/16|10\.96\.0\.0/16", "SERVICE-RANGE"),
         (r"(?s)(pod updates may not change fields other than[^\n]*)\n.*", r"\1"),
     )
@@ -146,6 +147,8 @@ def compare(recording: Recording, answer: Answer, deliberate: Deliberate = REST_
                 _change(got, key, None)
         if wanted.get("kind") == "Table":
             return found + _compare_tables(head, wanted, got)
+        if wanted.get("kind") == "APIGroupDiscoveryList":
+            return found + _compare_aggregated(head, wanted, got)
         if str(wanted.get("kind")) in ("APIGroupList", "APIResourceList"):
             return found + _compare_discovery(head, wanted, got)
     # Some recordings were made without managed fields.
@@ -202,4 +205,27 @@ def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
             known.pop("versions", None)
             one.pop("versions", None)
         found += _differing(known, one, f"{head}: {one['name']}")
+    return found
+
+
+def _compare_aggregated(head: str, wanted: Any, got: Any) -> list[str]:
+    """The same of aggregated discovery, with the order of groups."""
+
+    def resources(document: Any) -> dict[tuple[str, str, str], Any]:
+        return {
+            (group["metadata"]["name"], version["version"], one["resource"]): one
+            for group in document["items"]
+            for version in group["versions"]
+            for one in version["resources"]
+        }
+
+    there, here = resources(wanted), resources(got)
+    found = []
+    for key, one in here.items():
+        if key[0] not in _NOT_RECORDED:
+            found += _differing(there.get(key), one, f"{head}: {'/'.join(key)}")
+    names = [group["metadata"]["name"] for group in wanted["items"]]
+    order = [group["metadata"]["name"] for group in got["items"] if group["metadata"]["name"] not in _NOT_RECORDED]
+    if order != [name for name in names if name in order]:
+        found.append(f"{head}: the order of groups is {order}")
     return found

@@ -10,6 +10,9 @@ from functools import partial
 
 import msgspec
 
+from hatchway.cluster.api.admission.builtin import builtin_plugins
+from hatchway.cluster.api.admission.certificates import CertificateAdmission
+from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
 from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
@@ -37,6 +40,7 @@ from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
 from hatchway.cluster.auth.authenticators import Authenticator
+from hatchway.cluster.auth.flowdefaults import flow_objects
 from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
@@ -111,6 +115,7 @@ class ApiServer:
             registry,
             partial(escalation_check, self._authorizer),
             self._authorizer.require,
+            admission=AdmissionChain([*builtin_plugins(store), CertificateAdmission(self._authorizer)]),
         )
         self.client: Client = LocalClient(self.api)
         self.scheduling: Client = LocalClient(self.api, manager="kube-scheduler")
@@ -175,6 +180,7 @@ class ApiServer:
         # They do not depend on each other, and writes that wait together are committed together.
         objects = [
             *bootstrap.bootstrap_objects(),
+            *flow_objects(),
             *bootstrap.extension_authentication(self._client_ca, self._request_header_ca),
         ]
         found = await asyncio.gather(

@@ -137,6 +137,7 @@ class ControlPlane:
     def _controller_config(self, certificates: pki.Pki, api: ApiServer) -> ControllerConfig:
         config = ControllerConfig(
             ca_certificate=certificates.ca_pem.decode(),
+            certificate_authority=(certificates.ca.cert, certificates.ca.key),
             types=api.types,
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,

@@ -1,4 +1,4 @@
-"""What pods may be and become: validation, admission, changes, warnings (beside the recordings in `objects.jsonl`)."""
+"""What pods may be and become: validation, admission, changes, warnings (beside the recordings in `whole.jsonl`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Services may be and become (beside the recordings in `objects.jsonl`)."""
+"""What Services may be and become (beside the recordings in `whole.jsonl`)."""
 
 from __future__ import annotations
 

@@ -148,6 +148,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("get", "", "serviceaccounts"),
         _rule("create delete get patch update", "coordination.k8s.io", "leases"),
         _rule(_READ, "node.k8s.io", "runtimeclasses"),
+        _rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
     ],
     "system:persistent-volume-provisioner": [
         _rule("create delete get list watch", "", "persistentvolumes"),
@@ -161,6 +162,12 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule(_READ, "storage.k8s.io", "storageclasses"),
         _rule(_READ_UPDATE, "", "persistentvolumeclaims"),
     ],
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": [
+            _rule("approve", "certificates.k8s.io", "signers", f"kubernetes.io/{signer}")
+        ]
+        for signer in ("legacy-unknown", "kubelet-serving", "kube-apiserver-client", "kube-apiserver-client-kubelet")
+    },
     "system:node-proxier": [
         _rule("list watch", "", "endpoints services"),
         _rule(_READ, "", "nodes"),

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hatchway.cluster import plan, watchdog
@@ -54,6 +55,8 @@ class ControllerConfig:
     """The settings of the controllers.
 
     ca_certificate: the certificate of the cluster's CA (PEM), which is published in every namespace.
+    certificate_authority: the files of that CA's certificate and key, with which certificate requests are signed; None
+    when nothing signs them.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
     scalable: the resource of each (API group, kind) that has a Scale.
     pod_metrics: fetches the usage of pods.
@@ -65,6 +68,7 @@ class ControllerConfig:
     """
 
     ca_certificate: str = ""
+    certificate_authority: tuple[Path, Path] | None = None
     types: ServedTypes = field(default_factory=ServedTypes)
     scalable: Mapping[tuple[str, str], str] = field(default_factory=dict)
     node_monitor_grace: float = 40.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hatchway.cluster.controllers.aggregation import ClusterRoleAggregator
+from hatchway.cluster.controllers.certificatesigning import CertificateSigningController
 from hatchway.cluster.controllers.controller import Controller, ControllerConfig, ControllerContext, supervise
 from hatchway.cluster.controllers.cronjob import CronJobController
 from hatchway.cluster.controllers.daemonset import DaemonSetController
@@ -66,6 +67,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeLifecycleController,
     PodGarbageCollector,
     ClusterRoleAggregator,
+    CertificateSigningController,
     HorizontalController,
 )
 

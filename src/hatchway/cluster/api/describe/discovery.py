@@ -209,9 +209,13 @@ def _subresource(row: Resource, sub: Subresource) -> Json:
 
 
 def _aggregated_resource(row: Resource) -> Json:
+    # Group and version of a built-in type are left out where they are those of the document; a custom type's are not
+    # (apiextensions' `customresource_discovery_controller.go`).
+    own = (row.group, row.version) if row.own_schema else ("", "")
+    subresources = row.subresources if row.own_schema else sorted(row.subresources, key=lambda one: one.name)
     found: Json = {
         "resource": row.plural,
-        "responseKind": {"group": "", "version": "", "kind": row.kind},
+        "responseKind": {"group": own[0], "version": own[1], "kind": row.kind},
         "scope": "Namespaced" if row.namespaced else "Cluster",
         "singularResource": row.singular,
         "verbs": list(row.verbs),
@@ -224,9 +228,13 @@ def _aggregated_resource(row: Resource) -> Json:
         found["subresources"] = [
             {
                 "subresource": sub.name,
-                "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind or row.kind},
+                "responseKind": {
+                    "group": sub.group or own[0],
+                    "version": sub.version or own[1],
+                    "kind": sub.kind or row.kind,
+                },
                 "verbs": list(sub.verbs),
             }
-            for sub in sorted(row.subresources, key=lambda one: one.name)
+            for sub in subresources
         ]
     return found

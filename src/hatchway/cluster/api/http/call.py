@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from hatchway.cluster.api.describe import tables
+from hatchway.cluster.api.http import compression
 from hatchway.cluster.api.http.encodeditems import ENVELOPE, EncodedItems
 from hatchway.cluster.api.http.negotiation import (
     JSON,
     MAX_BODY,
+    PROTOBUF,
     YAML,
     AnswerFormat,
     decode_body,
@@ -51,6 +53,13 @@ def _whole(obj: Object) -> Object:
     return obj
 
 
+async def _chained(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    yield second
+    async for piece in rest:
+        yield piece
+
+
 class Call:
     """A request to the REST API and its answer.
 
@@ -90,9 +99,16 @@ class Call:
     def negotiated(self) -> AnswerFormat:
         """Return the encoding in which the client wants the answer. Raises ApiError 406."""
         if self._view is None:
-            found = negotiate(self.header(b"accept"), streams=self.info.verb in ("list", "watch"))
+            streams = self.info.verb in ("list", "watch")
+            found = negotiate(self.header(b"accept"), streams=streams, protobuf=self._has_protobuf())
             self._view = AnswerFormat(found.media_type, found.as_, self.pretty())
         return self._view
+
+    def _has_protobuf(self) -> bool:
+        """Return True when the answer can be in protobuf: for built-in types, over HTTP."""
+        info = self.info
+        row = self.api.registry.find(info.api_group, info.api_version, info.resource)
+        return row is not None and row.own_schema is None and not self.header(b"upgrade")
 
     def pretty(self) -> bool:
         """Return True when a person probably reads the answer: `?pretty`, or the user agent of a tool for people."""
@@ -119,11 +135,16 @@ class Call:
         size: int = 0,
     ) -> None:
         """Encode a value and answer with it. size: its bytes as JSON; 0 when it is small."""
-        if view.media_type == YAML or (view.pretty and size >= HEAVY):
+        if view.media_type == YAML or (size >= HEAVY and (view.pretty or view.media_type == PROTOBUF)):
             body = await run_apart(encode, value, view)
         else:
             body = encode(value, view)
+        if len(body) > compression.LARGE and self._compresses():
+            body, headers = await run_apart(compression.compress, body), [*(headers or ()), *compression.HEADERS]
         await self.send(status, self._answer_headers(view, headers), body)
+
+    def _compresses(self) -> bool:
+        return self.info.verb in ("get", "list") and compression.accepts_gzip(self.header(b"accept-encoding"))
 
     def _answer_headers(
         self, view: AnswerFormat, more: list[tuple[bytes, bytes]] | None = None
@@ -136,21 +157,20 @@ class Call:
         ]
 
     async def answer_pieces(self, view: AnswerFormat, pieces: AsyncIterator[bytes]) -> None:
-        """Send pieces; a single piece is sent as a whole body."""
-        former: bytes | None = None
-        async for piece in pieces:
-            if former is not None:
-                if not self.begun:
-                    self.begun = True
-                    headers = self._answer_headers(view)
-                    await self.send_message({"type": "http.response.start", "status": 200, "headers": headers})
-                await self.send_message({"type": "http.response.body", "body": former, "more_body": True})
-            former = piece
-        assert former is not None
-        if self.begun:
-            await self.send_message({"type": "http.response.body", "body": former, "more_body": False})
-        else:
-            await self.send(200, self._answer_headers(view), former)
+        """Send pieces, compressed for a client that accepts that; a single piece is sent as a whole body."""
+        first = await anext(pieces)
+        second = await anext(pieces, None)
+        if second is None:
+            await self.send(200, self._answer_headers(view), first)
+            return
+        rest = _chained(first, second, pieces)
+        compresses = self._compresses()
+        headers = self._answer_headers(view, compression.HEADERS if compresses else None)
+        self.begun = True
+        await self.send_message({"type": "http.response.start", "status": 200, "headers": headers})
+        async for piece in compression.compress_pieces(rest) if compresses else rest:
+            await self.send_message({"type": "http.response.body", "body": piece, "more_body": True})
+        await self.send_message({"type": "http.response.body", "body": b"", "more_body": False})
 
     def warning_headers(self) -> list[tuple[bytes, bytes]]:
         """Return Warning fields (RFC 7234, `299 - "text"`), as many as clients' limits for headers allow.
@@ -171,7 +191,7 @@ class Call:
     async def error(self, error: ApiError) -> None:
         """Answer with a Status, in the encoding that the client accepts, else in JSON."""
         try:
-            found = negotiate(self.header(b"accept"), transforms=False)
+            found = negotiate(self.header(b"accept"), transforms=False, protobuf=self._has_protobuf())
             view = AnswerFormat(found.media_type, "", self.pretty())
         except ApiError:
             view = AnswerFormat()
@@ -226,7 +246,7 @@ class Call:
         else:
             head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": metadata}
             show = _whole if row.own_schema is not None else _without_envelope
-        if len(page.items) <= FEW and not heavy:
+        if len(page.items) <= FEW and not heavy and view.media_type != PROTOBUF:
             await self.answer(200, {**head, key: [show(obj) for obj in page.items]}, view)
             return
         await self.answer_pieces(view, list_pieces(head, key, page.items, show, heavy, view))

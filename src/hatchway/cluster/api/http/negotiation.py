@@ -1,7 +1,8 @@
 """Decodes request bodies and chooses the media types of responses.
 
-From apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON or YAML; a client that also accepts
-protobuf gets JSON. Clients request Tables and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
+From apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON, YAML or, for built-in types, protobuf.
+Custom types and Tables have no protobuf form here: a client that also accepts JSON gets that. Clients ask for Tables
+and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 import yaml
 
 from hatchway.cluster.api.registry.schema import decode_protobuf
+from hatchway.cluster.api.registry.schema.protobufwriter import encode_protobuf
 from hatchway.cluster.api.work import MAX_VALUES, check_values
 from hatchway.errors import ApiError, bad_request, unsupported_media_type
 
@@ -58,10 +60,11 @@ def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, parameters) for _, _, name, parameters in sorted(found, key=lambda one: one[:2])]
 
 
-def negotiate(accept: str, *, transforms: bool = True, streams: bool = False) -> AnswerFormat:
+def negotiate(accept: str, *, transforms: bool = True, streams: bool = False, protobuf: bool = False) -> AnswerFormat:
     """Return the first acceptable format.
 
     transforms: whether this answer can be a Table or metadata only. streams: whether it can be a watch.
+    protobuf: whether it can be in protobuf.
 
     Raises ApiError 406 when nothing fits.
     """
@@ -72,9 +75,13 @@ def negotiate(accept: str, *, transforms: bool = True, streams: bool = False) ->
             media_type = JSON
         elif name in (YAML, "application/x-yaml", "text/yaml"):
             media_type = YAML
+        elif name == PROTOBUF and protobuf:
+            media_type = PROTOBUF
         else:
             continue
         wanted = parameters.get("as", "")
+        if wanted == "Table" and media_type == PROTOBUF:
+            continue
         if not wanted:
             return AnswerFormat(media_type)
         if not transforms or parameters.get("g") != "meta.k8s.io" or parameters.get("v", "v1") not in ("v1", "v1beta1"):
@@ -340,6 +347,8 @@ def encode(value: Any, view: AnswerFormat) -> bytes:
     """Return an answer's body in the form of a view."""
     if view.media_type == YAML:
         return dump_yaml(value)
+    if view.media_type == PROTOBUF:
+        return encode_protobuf(value)
     body = msgspec.json.encode(value)
     if view.pretty:
         body = msgspec.json.format(body, indent=2)

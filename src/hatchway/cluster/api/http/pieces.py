@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from hatchway.cluster.api.http.negotiation import YAML, AnswerFormat, dump_yaml
+from hatchway.cluster.api.http.negotiation import PROTOBUF, YAML, AnswerFormat, dump_yaml
+from hatchway.cluster.api.registry.schema.protobufwriter import encode_whole_list, list_item
+from hatchway.cluster.api.registry.schema.table import GVK
 from hatchway.cluster.api.work import HEAVY, Pace, run_apart
 
 __all__ = ["FEW", "joined_pieces", "list_pieces"]
@@ -36,6 +38,10 @@ async def list_pieces(
     show: returns what is written for an item; it may run on a thread. weight: returns an item's bytes of JSON, 0 for a
     small one; None when all are small.
     """
+    if view.media_type == PROTOBUF:
+        async for piece in _protobuf_pieces(head, items, show, weight):
+            yield piece
+        return
     if view.media_type == YAML:
         writer: _Json | _Yaml = _Yaml(head, key)
     else:
@@ -64,6 +70,30 @@ async def list_pieces(
             held, size = [], 0
     held.append(writer.end(bool(items)))
     yield b"".join(held)
+
+
+async def _protobuf_pieces(
+    head: Json, items: Sequence[Json], show: Callable[[Json], Any], weight: Callable[[Json], int] | None
+) -> AsyncIterator[bytes]:
+    """Yield a list in protobuf. It begins with its length, so it is complete before its first piece is sent."""
+    kind = head["kind"].removesuffix("List")
+    item = kind if kind == "PartialObjectMetadata" else GVK.of(head["apiVersion"], kind)
+    pace = Pace()
+    encoded: list[bytes] = []
+    for obj in items:
+        if pace.due():
+            await pace.rest()
+        if weight is not None and weight(obj) >= HEAVY:
+            encoded.append(await run_apart(_protobuf_item, item, obj, show))
+        else:
+            encoded.append(_protobuf_item(item, obj, show))
+    whole = await run_apart(encode_whole_list, head, encoded)
+    for at in range(0, len(whole), _PIECE):
+        yield whole[at : at + _PIECE]
+
+
+def _protobuf_item(item: tuple[str, str, str] | str, obj: Json, show: Callable[[Json], Any]) -> bytes:
+    return list_item(item, show(obj))
 
 
 async def joined_pieces(

@@ -23,7 +23,7 @@ from hatchway.cluster.api.http.negotiation import (
     yaml_configuration,
     yaml_duplicates,
 )
-from hatchway.cluster.api.http.nonresource import NonResource
+from hatchway.cluster.api.http.nonresource import PAGE_NOT_FOUND, NonResource
 from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.watchstream import Receive, Send, stream
 from hatchway.cluster.api.operations import deletion, subresources
@@ -75,7 +75,10 @@ class RestApp:
                 if call.info.is_resource and self._is_served(call.info):
                     if self._before_port_forward is not None and call.is_port_forward:
                         await self._before_port_forward(call.info.namespace, call.info.name)
-                    await call.resource()
+                    if self._is_missing(call.info):
+                        await call.send(PAGE_NOT_FOUND.status, PAGE_NOT_FOUND.headers, PAGE_NOT_FOUND.body)
+                    else:
+                        await call.resource()
                 else:
                     await self._other(call)
             except ApiError as error:
@@ -93,6 +96,16 @@ class RestApp:
     def _is_served(self, info: RequestInfo) -> bool:
         """Return True when an API group owns the path: all others are plain pages that do not exist."""
         return info.api_prefix == "api" or self._nonresource.is_rest(f"/apis/{info.api_group}")
+
+    def _is_missing(self, info: RequestInfo) -> bool:
+        """Return True for a type that does not exist in a group of custom types.
+
+        Kubernetes answers such a path as a page that does not exist (apiextensions' `customresource_handler.go`).
+        """
+        registry = self._api.registry
+        if info.api_prefix == "api" or registry.is_builtin_group(info.api_group):
+            return False
+        return registry.find(info.api_group, info.api_version, info.resource) is None
 
     async def _other(self, call: _Verbs) -> None:
         if call.method not in ("GET", "HEAD") and self._nonresource.is_rest(call.info.path.rstrip("/")):
@@ -183,6 +196,7 @@ class _Verbs(Call):
             row=row,
             view=view,
             include_object=include,
+            weight=self._weight,
             timeout=options.timeout,
             headers=self.warning_headers(),
         )
@@ -208,7 +222,7 @@ class _Verbs(Call):
         if found == patches.STRATEGIC_MERGE_PATCH and not row.schema.merges_strategically:
             accepted = f"{patches.JSON_PATCH}, {patches.MERGE_PATCH}, {patches.APPLY_PATCH}"
             message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
-            raise ApiError(415, "UnsupportedMediaType", message, {})
+            raise ApiError(415, "UnsupportedMediaType", message)
         if found not in (patches.JSON_PATCH, patches.MERGE_PATCH, patches.STRATEGIC_MERGE_PATCH, patches.APPLY_PATCH):
             raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
         return found

@@ -1,4 +1,6 @@
-"""A watch over HTTP: one JSON object a line, until the client goes, the time-out, or a gap in the history.
+"""A watch over HTTP, until the client goes, the time-out, or a gap in the history.
+
+It is one JSON object a line, or frames of protobuf.
 
 From apiserver's `endpoints/handlers/watch.go`.
 """
@@ -14,10 +16,11 @@ from typing import Any
 import msgspec
 
 from hatchway.cluster.api.describe import tables
-from hatchway.cluster.api.http.negotiation import JSON, AnswerFormat
+from hatchway.cluster.api.http.negotiation import JSON, PROTOBUF, AnswerFormat
 from hatchway.cluster.api.operations.watching import Change
 from hatchway.cluster.api.registry.resource import Resource
-from hatchway.cluster.api.work import Pace
+from hatchway.cluster.api.registry.schema.protobufwriter import encode_watch_event
+from hatchway.cluster.api.work import Pace, run_sized
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -31,21 +34,22 @@ _encode = msgspec.json.Encoder().encode
 
 
 def frame(change: Change, row: Resource, view: AnswerFormat, include_object: tables.IncludeObject) -> bytes:
-    """Return the line of the stream for one event. The plain form of an event is encoded once for all watches."""
+    """Return the line or frame of the stream for one event; its plain form is encoded once for all watches."""
+    write = encode_watch_event if view.media_type == PROTOBUF else _line
     if view.as_ == "Table":
         metadata = {"resourceVersion": change.object["metadata"]["resourceVersion"]}
         shown = tables.to_table(row, [change.object], include_object=include_object, list_meta=metadata)
     elif view.as_:
         shown = tables.partial_object(change.object)
     elif change.source is not None:
-        key = (change.type, row.api_version)
+        key = (change.type, row.api_version, view.media_type == PROTOBUF)
         cached = change.source.encoded.get(key)
         if cached is None:
-            cached = change.source.encoded[key] = _line(change.type, change.object)
+            cached = change.source.encoded[key] = write(change.type, change.object)
         return cached
     else:
         shown = change.object
-    return _line(change.type, shown)
+    return write(change.type, shown)
 
 
 def _line(type: str, obj: Object) -> bytes:
@@ -75,28 +79,44 @@ async def stream(
     row: Resource,
     view: AnswerFormat,
     include_object: tables.IncludeObject,
+    weight: Callable[[Object], int],
     timeout: int | None,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     """Send the events of `batches`.
 
-    pace: that of `batches`, too. timeout: seconds; None or 0 for the server's choice.
+    pace: that of `batches`, too. weight: returns an object's bytes of JSON, 0 for a small one. timeout: seconds; None
+    or 0 for the server's choice.
     """
     seconds = timeout if timeout and timeout > 0 else random.uniform(_TIMEOUT, 2 * _TIMEOUT)
-    headers = [(b"content-type", JSON.encode()), (b"cache-control", b"no-cache, private"), *headers]
+    in_protobuf = view.media_type == PROTOBUF
+    content_type = f"{PROTOBUF};stream=watch" if in_protobuf else JSON
+    headers = [(b"content-type", content_type.encode()), (b"cache-control", b"no-cache, private"), *headers]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    async def send_frames(batch: list[Change]) -> None:
+        """Send the events of a batch in protobuf, which is made by Python code: that of a large object on a thread."""
+        for change in batch:
+            size = change.source.size if change.source is not None else weight(change.object)
+            data = await run_sized(size, frame, change, row, view, include_object)
+            if pace.due():
+                await pace.rest()
+            await send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def pump() -> None:
         try:
             async for batch in batches:
+                if in_protobuf:
+                    await send_frames(batch)
+                    continue
                 for lines in _pieces(frame(change, row, view, include_object) for change in batch):
                     if pace.due():
                         # Other tasks get their turn even when the client reads quickly.
                         await pace.rest()
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
         except ApiError as error:
-            line = _encode({"type": "ERROR", "object": error.status()}) + b"\n"
+            line = (encode_watch_event if in_protobuf else _line)("ERROR", error.status())
             await send({"type": "http.response.body", "body": line, "more_body": True})
 
     async def gone() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from hatchway.cluster.api.fields.ownership import update
 from hatchway.cluster.api.fields.scalefields import to_object, to_scale
 from hatchway.cluster.api.operations import metadata as meta
+from hatchway.cluster.api.operations.approval import patch_approval, update_approval
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
@@ -429,6 +430,7 @@ class SubresourceVerbs:
 
 
 SUBRESOURCES = {
+    "approval": SubresourceVerbs(get=get_status, update=update_approval, patch=patch_approval),
     "binding": SubresourceVerbs(create=bind),
     "ephemeralcontainers": SubresourceVerbs(get=get_status, update=update_ephemeral, patch=patch_ephemeral),
     "eviction": SubresourceVerbs(create=evict),

@@ -31,6 +31,7 @@ _GROUPS = {
     "coordination.k8s.io": 16500,
     "node.k8s.io": 16300,
     "discovery.k8s.io": 16200,
+    "flowcontrol.apiserver.k8s.io": 16100,
 }
 _KUBE_VERSION = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?").fullmatch
 _STAGES = {None: 0, "beta": 1, "alpha": 2}

@@ -22,6 +22,8 @@ from hatchway.cluster.api.connect.proxyverb import ProxyVerb, rewriting_of
 from hatchway.cluster.api.registry.printers import (
     autoscaling,
     batch,
+    certificates,
+    flowcontrol,
     ingresses,
     limits,
     network,
@@ -36,6 +38,7 @@ from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrat
 from hatchway.cluster.api.registry.strategies.autoscaling import HorizontalPodAutoscalerStrategy
 from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_to_v1
 from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.cluster.api.registry.strategies.certificates import CertificateSigningRequestStrategy
 from hatchway.cluster.api.registry.strategies.coordination import LeaseStrategy
 from hatchway.cluster.api.registry.strategies.cronjobs import CronJobStrategy
 from hatchway.cluster.api.registry.strategies.csi import (
@@ -50,11 +53,13 @@ from hatchway.cluster.api.registry.strategies.data import ConfigMapStrategy, Sec
 from hatchway.cluster.api.registry.strategies.disruptions import PodDisruptionBudgetStrategy
 from hatchway.cluster.api.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
 from hatchway.cluster.api.registry.strategies.events import EventStrategy, events_v1_from_core, events_v1_to_core
+from hatchway.cluster.api.registry.strategies.flowcontrol import FlowSchemaStrategy, PriorityLevelStrategy
 from hatchway.cluster.api.registry.strategies.ingressclasses import IngressClassStrategy
 from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
 from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
 from hatchway.cluster.api.registry.strategies.limitranges import LimitRangeStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
+from hatchway.cluster.api.registry.strategies.networkpolicies import NetworkPolicyStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
 from hatchway.cluster.api.registry.strategies.persistentvolumeclaims import PersistentVolumeClaimStrategy
 from hatchway.cluster.api.registry.strategies.persistentvolumes import PersistentVolumeStrategy
@@ -227,6 +232,11 @@ ROWS: tuple[Resource, ...] = (
         "batch", "v1", "jobs", "job", "Job", True, (), ("all",), subresources=(_status,), strategy=JobStrategy(),
         printer=batch.JOB,
     ),
+    Resource(
+        "certificates.k8s.io", "v1", "certificatesigningrequests", "certificatesigningrequest",
+        "CertificateSigningRequest", False, ("csr",), subresources=(Subresource("approval", _STATUS), _status),
+        strategy=CertificateSigningRequestStrategy(), printer=certificates.SIGNING_REQUEST,
+    ),
     Resource("coordination.k8s.io", "v1", "leases", "lease", "Lease", True,
              strategy=LeaseStrategy(), printer=others.LEASE),
     Resource(
@@ -238,6 +248,15 @@ ROWS: tuple[Resource, ...] = (
         strategy=EventStrategy(new_api=True), printer=others.EVENT, storage="events",
         to_storage=events_v1_to_core, from_storage=events_v1_from_core,
     ),
+    Resource(
+        "flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "flowschema", "FlowSchema", False,
+        subresources=(_status,), strategy=FlowSchemaStrategy(), printer=flowcontrol.FLOW_SCHEMA,
+    ),
+    Resource(
+        "flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "prioritylevelconfiguration",
+        "PriorityLevelConfiguration", False,
+        subresources=(_status,), strategy=PriorityLevelStrategy(), printer=flowcontrol.PRIORITY_LEVEL,
+    ),
     Resource("networking.k8s.io", "v1", "ingressclasses", "ingressclass", "IngressClass", False,
              strategy=IngressClassStrategy(), printer=ingresses.INGRESS_CLASS),
     Resource(
@@ -246,6 +265,10 @@ ROWS: tuple[Resource, ...] = (
     ),
     Resource("node.k8s.io", "v1", "runtimeclasses", "runtimeclass", "RuntimeClass", False,
              strategy=RuntimeClassStrategy(), printer=others.RUNTIME_CLASS),
+    Resource(
+        "networking.k8s.io", "v1", "networkpolicies", "networkpolicy", "NetworkPolicy", True, ("netpol",),
+        strategy=NetworkPolicyStrategy(), printer=network.NETWORK_POLICY,
+    ),
     Resource(
         "policy", "v1", "poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget", True, ("pdb",),
         subresources=(_status,), strategy=PodDisruptionBudgetStrategy(), printer=others.DISRUPTION_BUDGET,
@@ -310,6 +333,7 @@ class Registry:
 
     def __init__(self, rows: Iterable[Resource] = ROWS) -> None:
         self._builtin = tuple(rows)
+        self._builtin_groups = frozenset(row.group for row in self._builtin)
         self.rows = self._builtin
         self.virtual: dict[str, VirtualCreate] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -338,6 +362,10 @@ class Registry:
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change of the rows."""
         self._listeners.append(listener)
+
+    def is_builtin_group(self, group: str) -> bool:
+        """Return True when built-in types belong to an API group."""
+        return group in self._builtin_groups
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         """Return the row that serves a path, or None."""

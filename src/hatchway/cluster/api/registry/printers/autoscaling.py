@@ -89,8 +89,8 @@ _COLUMNS = (
     Column("Reference", description="The object whose number of replicas is changed"),
     Column("Targets", description="The metrics' values and their targets"),
     Column("MinPods", description="The lowest number of pods"),
-    Column("MaxPods", "integer", description="The highest number of pods"),
-    Column("Replicas", "integer", description="How many pods there are"),
+    Column("MaxPods", description="The highest number of pods"),
+    Column("Replicas", description="How many pods there are"),
     AGE,
 )
 HORIZONTAL_POD_AUTOSCALER = Printer(_cells, *_COLUMNS)

@@ -1,4 +1,4 @@
-"""Printers of Services, Endpoints and EndpointSlices (Kubernetes' `pkg/printers/internalversion/printers.go`)."""
+"""Printers of Services, Endpoints, EndpointSlices and NetworkPolicies (`pkg/printers/internalversion/printers.go`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from hatchway.cluster.api.registry.printers.base import (
     shown_labels,
 )
 from hatchway.cluster.api.registry.printers.humanize import NONE
+from hatchway.cluster.api.registry.printers.workloads import selector_text
 
-__all__ = ["ENDPOINTS", "ENDPOINT_SLICE", "SERVICE"]
+__all__ = ["ENDPOINTS", "ENDPOINT_SLICE", "NETWORK_POLICY", "SERVICE"]
 
 _MAX_ENDPOINTS = 3
 
@@ -91,6 +92,10 @@ def _endpoint_slice(obj: Json, now: float) -> Cells:
     ]
 
 
+def _network_policy(obj: Json, now: float) -> Cells:
+    return [name_of(obj), selector_text((obj.get("spec") or {}).get("podSelector")), age_of(obj, now)]
+
+
 SERVICE = Printer(
     _service,
     NAME,
@@ -110,3 +115,4 @@ ENDPOINT_SLICE = Printer(
     Column("Endpoints", description="The endpoints' addresses"),
     AGE,
 )
+NETWORK_POLICY = Printer(_network_policy, NAME, Column("Pod-Selector", description="The pods to which it applies"), AGE)

@@ -57,8 +57,8 @@ class HorizontalPodAutoscalerStrategy(Strategy):
                 behavior[key] = {**rules, **{name: value for name, value in given.items() if value is not None}}
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: the count has no omitempty, and clients read it."""
-        obj["status"] = {"desiredReplicas": 0}
+        """Set the status to no replicas and no metrics: both have no omitempty, and clients read them."""
+        obj["status"] = {"desiredReplicas": 0, "currentMetrics": None}
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in reference, limits, metrics and behavior."""
