@@ -19,7 +19,16 @@ from hatchway.cluster.api.connect.podstreams import (
     forward_location,
 )
 from hatchway.cluster.api.connect.proxyverb import ProxyVerb, rewriting_of
-from hatchway.cluster.api.registry.printers import autoscaling, batch, ingresses, network, others, pods, webhooks, workloads
+from hatchway.cluster.api.registry.printers import (
+    autoscaling,
+    batch,
+    ingresses,
+    network,
+    others,
+    pods,
+    webhooks,
+    workloads,
+)
 from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
 from hatchway.cluster.api.registry.strategies.access import RoleBindingStrategy, RoleStrategy
 from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrategy

@@ -297,6 +297,7 @@ KINDS: dict[str, Callable[[Json], None]] = {
 _mode = _set(defaultMode=_VOLUME_MODE)
 _protocol = _set(protocol="TCP")
 
+
 def _webhook(hook: Json) -> None:
     # `pkg/apis/admissionregistration/v1/defaults.go`
     for key, value in (("failurePolicy", "Fail"), ("matchPolicy", "Equivalent"), ("timeoutSeconds", 10)):

@@ -75,7 +75,7 @@ def _webhook(hook: Json, at: str) -> list[Cause]:
         causes.append(v.required(f"{at}.clientConfig", "exactly one of url or service is required"))
     elif url is not None:
         causes += _url(url, f"{at}.clientConfig.url")
-    else:
+    elif service is not None:
         causes += _service(service, f"{at}.clientConfig.service")
     if hook.get("matchConditions"):
         causes.append(v.forbidden(f"{at}.matchConditions", _NO_CONDITIONS))
