@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from functools import partial
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -31,6 +32,8 @@ __all__ = ["WebhookCaller"]
 _LIMIT = 4_500_000
 # How many characters of an answer that is no AdmissionReview are shown.
 _SHOWN = 1024
+# Characters of a path that are sent as they are.
+_SAFE = "/%:@!$&'()*+,;=~"
 _encode = msgspec.json.Encoder().encode
 # client-go `rest/request.go` with apimachinery's `NewGenericServerResponse`.
 _STATUS_TEXTS = {
@@ -91,7 +94,7 @@ class WebhookCaller:
             ("webhook", parts.netloc, endpoint.dialed, number), endpoint.upstream.connect, context, parts.hostname
         )
         head = (
-            f"POST {parts.path or '/'}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            f"POST {quote(parts.path or '/', _SAFE)}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
             "User-Agent: kube-apiserver-admission\r\nAccept: application/json, */*\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
@@ -117,7 +120,7 @@ class WebhookCaller:
         """Return where to connect. Raises WebhookUnreachable."""
         if hook.service is None:
             dialed = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            connecting = partial(connect, host, port)
+            connecting = partial(_dial, host, port)
             return BackendEndpoint(host, dialed.encode("ascii", "replace"), dialed, Upstream(dialed, connecting))
         if self.locator is None:
             raise WebhookUnreachable("this server reaches no Services")
@@ -132,6 +135,14 @@ class WebhookCaller:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
+
+
+async def _dial(host: str, port: int) -> socket.socket:
+    try:
+        return await connect(host, port)
+    except (UnicodeError, socket.gaierror):
+        # For a name that is no domain name, Python raises a UnicodeError.
+        raise OSError(f"lookup {host}: no such host") from None
 
 
 class WebhookUnreachable(Exception):

@@ -14,19 +14,20 @@ from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import not_found
 
-__all__ = ["Invocation", "WebhookMatcher", "request_namespace"]
+__all__ = ["Invocation", "WebhookMatcher", "is_exempt", "request_namespace"]
 
 _GROUP = "admissionregistration.k8s.io"
 # Webhooks never judge configurations of webhooks and policies, so a webhook that fails can always be removed
 # (`IsExemptAdmissionConfigurationResource`).
 _EXEMPT = frozenset(
-    (
-        "MutatingAdmissionPolicy",
-        "MutatingAdmissionPolicyBinding",
-        "MutatingWebhookConfiguration",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-        "ValidatingWebhookConfiguration",
+    f"{resource}.{_GROUP}"
+    for resource in (
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+        "mutatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
     )
 )
 
@@ -39,10 +40,9 @@ class Invocation:
     row: Resource
 
 
-def is_exempt(attributes: AdmissionAttributes) -> bool:
-    """Return True for writes that no webhook judges."""
-    group, _, kind = attributes.kind
-    return group == _GROUP and kind in _EXEMPT
+def is_exempt(resource: str) -> bool:
+    """Return True for a resource whose writes no webhook judges. resource: as `AdmissionAttributes.resource`."""
+    return resource in _EXEMPT
 
 
 def request_namespace(attributes: AdmissionAttributes) -> str:
@@ -59,8 +59,6 @@ class WebhookMatcher:
 
     def candidates(self, hooks: tuple[Webhook, ...], attributes: AdmissionAttributes) -> list[Invocation]:
         """Return the webhooks whose rules want the request, in their order. Selectors are not considered."""
-        if not hooks or is_exempt(attributes):
-            return []
         found: list[Invocation] = []
         others: list[Resource] | None = None
         for hook in hooks:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.admission.webhooks.configurations import WebhookSource
-from hatchway.cluster.api.admission.webhooks.matching import Invocation, WebhookMatcher
+from hatchway.cluster.api.admission.webhooks.matching import Invocation, WebhookMatcher, is_exempt
 from hatchway.cluster.api.admission.webhooks.mutating import LONGEST_ADMISSION, calling_failed, out_of_time
 from hatchway.cluster.api.admission.webhooks.review import CallFailed, decode_response, make_review, refusal
 from hatchway.cluster.api.registry.resource import Resource
@@ -36,6 +36,10 @@ class ValidatingWebhooks(AdmissionPlugin):
         self._source = source
         self._matcher = matcher
         self._caller = caller
+
+    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
+        """Return True for everything but configurations of webhooks and policies."""
+        return not is_exempt(resource)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
         """Return True when there is any validating webhook."""
