@@ -182,7 +182,7 @@ class Api:
         await run_sized(size, steps.default_created, request.row, ctx, obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
-        attributes = self.attributes(request, "CREATE", obj, None)
+        attributes = self.attributes(request, "CREATE", obj, None, size=size)
         attributes.name = given
         interrupted = await self.admit(attributes)
         if interrupted:
@@ -305,7 +305,7 @@ class Api:
         ctx = self.context(request)
         self.check_identity(row, obj, old)
         await run_sized(size, steps.default_updated, strategy, obj, old)
-        attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "")
+        attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "", size=size)
         interrupted = False if admitted else await self.admit(attributes)
         if interrupted:
             if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
@@ -386,10 +386,12 @@ class Api:
         *,
         kind: tuple[str, str, str] | None = None,
         options: DeleteOptions | None = None,
+        size: int | None = None,
     ) -> AdmissionAttributes:
         """Return the facts about a write for the admission chain.
 
-        kind: group, version and kind of `obj`, if they are not the row's. options: those of a DELETE.
+        kind: group, version and kind of `obj`, if they are not the row's. options: those of a DELETE. size: what
+        `AdmissionAttributes.size` is; None to look it up.
         """
         row = request.row
         return AdmissionAttributes(
@@ -404,7 +406,7 @@ class Api:
             old,
             request.dry_run,
             partial(request.options_object, operation, options),
-            self._size(request),
+            self._size(request) if size is None else size,
             request.warnings,
             request.audit_annotations,
         )
