@@ -382,7 +382,11 @@ async def test_many_writers_of_one_object_all_succeed(world: WebhookWorld) -> No
 
 
 async def test_warnings_and_audit_annotations(world: WebhookWorld) -> None:
-    answer = {"allowed": True, "warnings": ["be careful"] * 100, "auditAnnotations": {"why": "x", "long": "y" * 9999}}
+    answer = {
+        "allowed": True,
+        "warnings": [f"careful {n}" for n in range(100)],
+        "auditAnnotations": {"why": "x", "long": "y" * 9999},
+    }
     await world.configure("mutating", world.hooks.hook("/note", lambda _: answer, failurePolicy="Ignore"))
     state: dict[str, Any] = {}
     original = world.scope
@@ -395,7 +399,7 @@ async def test_warnings_and_audit_annotations(world: WebhookWorld) -> None:
     world.scope = scope  # type: ignore[method-assign]
     reply = await world.send("POST", MAPS, config_map())
     assert reply.status == 201
-    assert reply.header("warning") == '299 - "be careful"'
+    assert reply.header("warning") == '299 - "careful 0"'
     assert len([key for key, _ in reply.headers if key == "warning"]) == 20
     assert state["note.example.com/why"] == "x"
     assert len(state["note.example.com/long"]) == 4096
