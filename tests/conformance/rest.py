@@ -24,7 +24,9 @@ _HEADERS = ("content-type", "warning", "x-content-type-options", "retry-after", 
 _NOT_RECORDED = frozenset(("metrics.k8s.io",))
 # The recordings cut longer bodies there.
 _CUT = 20_000
-_VOLATILE = frozenset(("uid", "resourceVersion", "managedFields", "continue", "nodeName", "ca.crt", "serverAddress"))
+_VOLATILE = frozenset(("uid", "resourceVersion", "continue", "nodeName", "ca.crt", "serverAddress"))
+# The managers of fields whose writes the recordings have only by chance.
+_CONTROLLERS = frozenset(("kube-controller-manager", "kube-apiserver", "kube-scheduler"))
 # A status' message holds Go's own words where JSON or YAML did not parse, or names Go's types.
 _GO_WORDS = re.compile(
     r"json parse error|yaml parse error|json: |JSON input|Go (?:value|struct)|in scheme \"|unknown conversion"
@@ -52,20 +54,30 @@ def _text(value: str) -> str:
     return value
 
 
-def _normal(value: Any) -> Any:
-    """Without what differs from server to server."""
+def _owned_by_clients(entries: list[Any]) -> list[Any]:
+    """Return managed fields without those of controllers, which may write later here than there."""
+    kept = [one for one in entries if one["manager"] not in _CONTROLLERS]
+    return sorted(({key: value for key, value in one.items() if key != "time"} for one in kept), key=str)
+
+
+def _normal(value: Any, owned: bool = True) -> Any:
+    """Without what differs from server to server. owned: with managed fields."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
-        return [_normal(one) for one in value]
+        return [_normal(one, owned) for one in value]
     if not isinstance(value, dict):
         return value
     found = {}
     for name, one in value.items():
         if name in _VOLATILE and isinstance(one, str | list):
             continue
+        if name == "managedFields" and isinstance(one, list):
+            if owned and (entries := _owned_by_clients(one)):
+                found[name] = entries
+            continue
         allocated = name == "healthCheckNodePort" or (name == "nodePort" and one not in (30080, 31234))
-        found[name] = "allocated" if allocated else _normal(one)
+        found[name] = "allocated" if allocated else _normal(one, owned)
     return found
 
 
@@ -136,7 +148,9 @@ def compare(recording: Recording, answer: Answer, deliberate: Deliberate = REST_
             return found + _compare_tables(head, wanted, got)
         if str(wanted.get("kind")) in ("APIGroupList", "APIResourceList"):
             return found + _compare_discovery(head, wanted, got)
-    wanted, got = _normal(wanted), _normal(got)
+    # Some recordings were made without managed fields.
+    owned = "managedFields" in text
+    wanted, got = _normal(wanted, owned), _normal(got, owned)
     if wanted == got:
         return found
     return [*found, head + "".join(f"\n   {line}" for line in _differing(wanted, got, ""))]

@@ -25,6 +25,9 @@ _OTHERS_OPTIONS = {
     "--cpu-percent",
     "--previous",
     "--server-side",
+    "--force-conflicts",
+    "--show-managed-fields",
+    "--field-manager",
     "--delete",
     "--cacert",
     "--all-apps",
@@ -33,7 +36,7 @@ _OTHERS_OPTIONS = {
 # Messages of other programs in the tables of symptoms.
 _OTHERS_MESSAGES = re.compile(
     r"Name or service not known|\[Errno -2\]|unable to resolve host address|java\.net|getaddrinfo|command not found"
-    r"|connection to the server|doesn't have a resource type|Server-side apply|EXTERNAL-IP|<pending>"
+    r"|connection to the server|doesn't have a resource type|EXTERNAL-IP|<pending>"
     r"|curl: |-certificate|malformed HTTP|EOF|ws://|SSL"
     r"|Operation not permitted|Read-only file system|Forbidden"
 )

@@ -120,6 +120,7 @@ class ApiServer:
             ),
         )
         self.client: Client = LocalClient(self.api)
+        self.scheduling: Client = LocalClient(self.api, manager="kube-scheduler")
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
         self._starts = FirstUseStarts(self.client, time.monotonic)
         first_start = FirstStart(objects, self._starts.report)

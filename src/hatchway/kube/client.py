@@ -27,6 +27,7 @@ class ApiConnection(Protocol):
     host: bytes
     base_path: bytes
     upstream: Upstream
+    program: str
 
     @property
     def label(self) -> str:
@@ -160,7 +161,7 @@ class ConnectionClient(RestClient):
         connection = self._connection
         fields = [
             (b"Host", connection.host),
-            (b"User-Agent", b"hatchway/" + __version__.encode()),
+            (b"User-Agent", f"{connection.program}/{__version__}".encode()),
             (b"Accept", b"application/json"),
             *connection.fields(),
         ]

@@ -99,11 +99,13 @@ class Connection:
     fresh_until: float
     keepalive: float
 
-    def __init__(self, source: SettingsSource) -> None:
+    def __init__(self, source: SettingsSource, program: str = "hatchway") -> None:
         """Make a connection; use `load` or `fixed` instead.
 
+        program: the name that requests have in `User-Agent`; the API server takes it as the field manager.
         Raises HatchwayError when certificates, keys or tokens cannot be read or used.
         """
+        self.program = program
         self._source = source
         self._credential: execplugin.Credential | None = None
         self._fields: list[tuple[bytes, bytes]] = []
@@ -147,13 +149,13 @@ class Connection:
         )
 
     @classmethod
-    def fixed(cls, found: Settings) -> Connection:
+    def fixed(cls, found: Settings, program: str = "hatchway") -> Connection:
         """Return a connection with given settings, for the embedded cluster's own programs.
 
         The files in the settings are read again after a 401. No proxy of the environment is used, because a proxy for
         the Internet cannot reach a cluster's private addresses. Raises HatchwayError.
         """
-        return cls(SettingsSource(lambda: found, list, {}))
+        return cls(SettingsSource(lambda: found, list, {}), program)
 
     @property
     def label(self) -> str:

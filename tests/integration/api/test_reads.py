@@ -357,7 +357,7 @@ async def test_the_watch_in_process_lists_again_when_it_is_too_slow(made: World)
         ("POST", f"{NS}/configmaps", b"{}", {"Content-Length": "99999999"}, 413),
         ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", [], MERGE, 400),
         ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", {"data": []}, MERGE, 422),
-        ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", {}, {"Content-Type": "application/apply-patch+yaml"}, 415),
+        ("PATCH", f"{NS}/configmaps/kube-root-ca.crt", {}, {"Content-Type": "application/apply-patch+yaml"}, 422),
         ("DELETE", f"{NS}/configmaps/kube-root-ca.crt", [], {}, 400),
         ("DELETE", f"{NS}/configmaps/kube-root-ca.crt", {"gracePeriodSeconds": "x"}, {}, 400),
         ("DELETE", f"{NS}/configmaps/kube-root-ca.crt?propagationPolicy=Sideways", None, {}, 422),

@@ -78,14 +78,8 @@ def test_commands_that_cannot_work_say_so(kubectl: Kubectl, command: str, said: 
     assert said in kubectl.fails(*command.split())
 
 
-def test_server_side_apply_is_refused(kubectl: Kubectl) -> None:
-    assert "Server-side apply not available on the server" in kubectl.fails(
-        "apply", "--server-side", "-f", "-", stdin=OBJECTS
-    )
-
-
 @pytest.mark.parametrize(
-    "kind", ["storage.k8s.io/v1 StorageClass", "v1 ResourceQuota", "networking.k8s.io/v1 NetworkPolicy"]
+    "kind", ["storage.k8s.io/v1 StorageClass", "v1 PersistentVolumeClaim", "networking.k8s.io/v1 NetworkPolicy"]
 )
 def test_kinds_that_are_not_served(kubectl: Kubectl, kind: str) -> None:
     version, name = kind.split()

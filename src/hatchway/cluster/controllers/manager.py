@@ -61,8 +61,11 @@ CONTROLLERS: tuple[type[Controller], ...] = (
 )
 
 
-async def run_controllers(client: Client, *, config: ControllerConfig) -> None:
-    """Run until cancelled. A controller or a watch that fails is logged and started again with back-off."""
+async def run_controllers(client: Client, *, config: ControllerConfig, scheduling: Client | None = None) -> None:
+    """Run until cancelled. A controller or a watch that fails is logged and started again with back-off.
+
+    scheduling: the scheduler's client; None for the one of the controllers.
+    """
     recorders: list[EventRecorder] = []
 
     def recorder(component: str) -> EventRecorder:
@@ -71,6 +74,9 @@ async def run_controllers(client: Client, *, config: ControllerConfig) -> None:
 
     context = ControllerContext(client, config, recorder)
     controllers = [make(context) for make in CONTROLLERS]
+    for controller in controllers:
+        if isinstance(controller, Scheduler) and scheduling is not None:
+            controller.client = scheduling
     try:
         async with asyncio.TaskGroup() as group:
             watches: dict[str, asyncio.Task[None]] = {}

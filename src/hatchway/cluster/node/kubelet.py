@@ -226,4 +226,5 @@ def _last_change(path: Path) -> float:
 def open_client(config: AgentConfig, name: str) -> ConnectionClient:
     """Return a client of the API with a certificate of the cluster. name: the certificate's name in `config`."""
     certificate, key = map(Path, config.certificate(name))
-    return Connection.fixed(with_certificate(config.api_server, config.ca_file, certificate, key)).client
+    settings = with_certificate(config.api_server, config.ca_file, certificate, key)
+    return Connection.fixed(settings, "kubelet").client

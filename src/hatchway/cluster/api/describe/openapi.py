@@ -60,7 +60,8 @@ _SPECIAL: dict[str, tuple[str, Json, Json]] = {
         {},
     ),
 }
-_PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json")
+_PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
+_STRATEGIC = (*_PATCHES[:2], "application/strategic-merge-patch+json", _PATCHES[2])
 _BODIES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 _QUERY = {
     "dryRun": "string",
@@ -440,6 +441,6 @@ def _changes(
         yield (
             "patch",
             writer.operation(
-                "patch", f"patch{name}", gvk, answer, [*_WRITE, "force"], _PATCHES if strategic else _PATCHES[:2]
+                "patch", f"patch{name}", gvk, answer, [*_WRITE, "force"], _STRATEGIC if strategic else _PATCHES
             ),
         )

@@ -24,7 +24,12 @@ from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.watchstream import Receive, Send
 from hatchway.cluster.api.operations.listing import Page
 from hatchway.cluster.api.operations.operation import Operation
-from hatchway.cluster.api.operations.requestoptions import QueryParameters, parse_query, write_options
+from hatchway.cluster.api.operations.requestoptions import (
+    QueryParameters,
+    manager_of,
+    parse_query,
+    write_options,
+)
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.typeschema import builtin_schema
@@ -248,10 +253,10 @@ class Call:
         self._row = row
         return row
 
-    def request(self, verb: str) -> Operation:
+    def request(self, verb: str, *, is_apply: bool = False) -> Operation:
         """Return the requested operation. verb: create, update or patch. Raises ApiError 422."""
         info, row = self.info, self.row
-        options = write_options(self.query, _OPTIONS[verb])
+        options = write_options(self.query, _OPTIONS[verb], is_apply=is_apply)
         return Operation(
             self.user,
             row,
@@ -263,6 +268,11 @@ class Call:
             is_patch=verb == "patch",
             field_manager=options.field_manager,
             audit_annotations=self.audit_annotations,
+            manager=options.field_manager or manager_of(self.header(b"user-agent")),
+            subresource=info.subresource,
+            is_apply=is_apply,
+            sees_managed=is_apply,
+            force=options.force,
         )
 
     async def body(self) -> bytes:

@@ -131,6 +131,42 @@ def decode_json(body: bytes, kind: str) -> Any:
         raise _unrecognized(kind, "json parse error: nested too deep") from None
 
 
+def json_configuration(body: bytes) -> Any:
+    """Return the configuration of a server-side apply that is JSON; None when it may be other YAML.
+
+    Raises ApiError 413 for too many values.
+    """
+    if body.lstrip()[:1] != b"{":
+        return None
+    check_values(body)
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def yaml_configuration(body: bytes) -> Any:
+    """Return the configuration of a server-side apply in YAML. Raises ApiError 400."""
+    try:
+        return _read_yaml(body)
+    except yaml.MarkedYAMLError as error:
+        why = _place(error) + str(error.problem or error.context)
+    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError) as error:
+        why = str(error)
+    except RecursionError:
+        why = "nested too deep"
+    raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {why}")
+
+
+def _place(error: yaml.MarkedYAMLError) -> str:
+    """Return the line of an error as Go's YAML parser counts it."""
+    lines = [mark.line for mark in (error.context_mark, error.problem_mark) if mark is not None and mark.line]
+    if not lines:
+        return ""
+    # Its scanner counts from one, its parser from zero.
+    return f"line {lines[0] + isinstance(error, yaml.scanner.ScannerError)}: "
+
+
 class _YamlInput:
     """Gives a body to libyaml in pieces, so that other threads can run in between."""
 
@@ -193,16 +229,21 @@ _Loader.yaml_implicit_resolvers = {
 
 def decode_yaml(body: bytes, kind: str) -> Any:
     """Return the first document of a YAML body."""
+    try:
+        return _read_yaml(body)
+    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError) as error:
+        raise _unrecognized(kind, f"yaml parse error: {error}") from None
+    except RecursionError:
+        raise _unrecognized(kind, "yaml parse error: nested too deep") from None
+
+
+def _read_yaml(body: bytes) -> Any:
     loader = None
     try:
         _check_yaml(body)
         loader = _Loader(_YamlInput(body))
         found = loader.get_data() if loader.check_data() else None
         return _plain(found, [0])
-    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError) as error:
-        raise _unrecognized(kind, f"yaml parse error: {error}") from None
-    except RecursionError:
-        raise _unrecognized(kind, "yaml parse error: nested too deep") from None
     finally:
         if loader is not None:
             loader.dispose()

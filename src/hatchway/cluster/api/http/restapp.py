@@ -18,7 +18,10 @@ from hatchway.cluster.api.http.health import store_health
 from hatchway.cluster.api.http.negotiation import (
     AnswerFormat,
     decode_body,
+    json_configuration,
     media_type,
+    yaml_configuration,
+    yaml_duplicates,
 )
 from hatchway.cluster.api.http.nonresource import NonResource
 from hatchway.cluster.api.http.requestinfo import RequestInfo
@@ -27,11 +30,13 @@ from hatchway.cluster.api.operations import deletion, subresources
 from hatchway.cluster.api.operations.listing import matcher
 from hatchway.cluster.api.operations.operation import Operation
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, delete_options, list_options
+from hatchway.cluster.api.operations.tracking import applier, scale_write
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.operations.watching import watch
 from hatchway.cluster.api.patch import patches
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.schema.strict import strict_errors
 from hatchway.cluster.api.registry.selectors import FieldSelector, FieldTerm
 from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path
@@ -201,31 +206,59 @@ class _Verbs(Call):
         """Return the media type of the patch. Raises ApiError 415 for one that cannot be applied to the type."""
         found = media_type(self.header(b"content-type"))
         if found == patches.STRATEGIC_MERGE_PATCH and not row.schema.merges_strategically:
-            accepted = f"{patches.JSON_PATCH}, {patches.MERGE_PATCH}"
+            accepted = f"{patches.JSON_PATCH}, {patches.MERGE_PATCH}, {patches.APPLY_PATCH}"
             message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise ApiError(415, "UnsupportedMediaType", message, {})
-        if found not in (patches.JSON_PATCH, patches.MERGE_PATCH, patches.STRATEGIC_MERGE_PATCH):
+        if found not in (patches.JSON_PATCH, patches.MERGE_PATCH, patches.STRATEGIC_MERGE_PATCH, patches.APPLY_PATCH):
             raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
         return found
 
     async def _patch_function(self, request: Operation, gvk: tuple[str, str, str]) -> Callable[[Object], Any]:
         found = self._patch_type(request.row)
         body = await self.body()
+        if found == patches.APPLY_PATCH:
+            return await self._apply_function(request, gvk, body)
         parsed = await run_sized(len(body), patches.parse_patch, found, body)
+        request.sees_managed = found == patches.JSON_PATCH and b"managedFields" in body
         request.size = self.size = request.row.work(parsed.size)
         if request.field_validation != "Ignore" and parsed.duplicates:
             request.patch_errors, request.patch_body = parsed.duplicates, body
         return lambda obj: parsed.apply(gvk, obj)
 
+    async def _apply_function(
+        self, request: Operation, gvk: tuple[str, str, str], body: bytes
+    ) -> Callable[[Object], Any]:
+        # A configuration in JSON is decoded as such, because reading YAML is slow.
+        config = await run_sized(len(body), json_configuration, body)
+        is_json = config is not None
+        if not is_json:
+            config = await run_apart(yaml_configuration, body)
+        request.size = self.size = request.row.work(len(body))
+        if request.field_validation != "Ignore":
+            size, find = (len(body), partial(strict_errors, None)) if is_json else (HEAVY, yaml_duplicates)
+            found = await run_sized(size, find, body)
+            if found and request.field_validation == "Strict":
+                raise bad_request(f"error strict decoding patch: {', '.join(found)}")
+            self.warnings.extend(found)
+        write = self.api.write(request, self.api.context(request))
+        if gvk != request.row.gvk:
+            write = scale_write(request, write.now)
+        return applier(write, request, gvk, config)
+
+    def _patch_request(self) -> Operation:
+        # Checked before the options, some of which belong to server-side apply only.
+        return self.request("patch", is_apply=self._patch_type(self.row) == patches.APPLY_PATCH)
+
     async def patch(self) -> None:
         if not self.info.name:
             raise _not_allowed()
-        # Checked before the options: `force` belongs to server-side apply, and kubectl learns from the 415 that there
-        # is none.
-        self._patch_type(self.row)
-        request = self.request("patch")
-        apply = await self._patch_function(request, request.row.gvk)
-        await self.answer_object(200, await self.api.patch(request, apply))
+        request = self._patch_request()
+        apply: Callable[[Any], Any] = await self._patch_function(request, request.row.gvk)
+        if request.is_apply:
+            obj, created = await self.api.apply(request, apply)
+            await self.answer_object(201 if created else 200, obj)
+        else:
+            await self.answer_object(200, await self.api.patch(request, apply))
 
     async def _delete_options(self) -> Any:
         body = await self.body()
@@ -285,8 +318,7 @@ class _Verbs(Call):
             request = Operation(self.user, row, self.info.namespace if row.namespaced else "", self.info.name)
             result = verbs.get(self.api, request)
         elif verb == "patch":
-            self._patch_type(row)
-            request = self.request("patch")
+            request = self._patch_request()
             result = await verbs.patch(self.api, request, await self._patch_function(request, gvk))
         elif verb == "update":
             request = self.request("update")

@@ -27,12 +27,13 @@ _Objects = list[Object]
 class LocalClient:
     """Implements `Client`. Objects that it returns are the store's own, so never change them in place.
 
-    Objects that it is given are copied, so the caller may go on using them.
+    Objects that it is given are copied, so the caller may go on using them. manager: the field manager of its writes.
     """
 
-    def __init__(self, api: Api, user: UserInfo = LOOPBACK_USER) -> None:
+    def __init__(self, api: Api, user: UserInfo = LOOPBACK_USER, manager: str = "kube-controller-manager") -> None:
         self._api = api
         self._user = user
+        self._manager = manager
 
     def _row(self, resource: str) -> Resource:
         row = self._api.registry.by_name(resource)
@@ -40,9 +41,13 @@ class LocalClient:
             raise no_such_path()
         return row
 
-    def _request(self, row: Resource, namespace: str | None, name: str = "", size: int = 0) -> Operation:
-        size = row.work(size)
-        return Operation(self._user, row, (namespace or "") if row.namespaced else "", name, size=size)
+    def _request(
+        self, row: Resource, namespace: str | None, name: str = "", size: int = 0, subresource: str = ""
+    ) -> Operation:
+        space = (namespace or "") if row.namespaced else ""
+        return Operation(
+            self._user, row, space, name, size=row.work(size), manager=self._manager, subresource=subresource
+        )
 
     def _verbs(self, row: Resource, subresource: str) -> SubresourceVerbs:
         found = row.subresource(subresource)
@@ -74,7 +79,8 @@ class LocalClient:
         """Create an object, or POST to a subresource of the object `name`. Return what is stored or answered."""
         row = self._row(resource)
         obj, size = await _copied(obj)
-        request = self._request(row, namespace or (obj.get("metadata") or {}).get("namespace"), name, size)
+        space = namespace or (obj.get("metadata") or {}).get("namespace")
+        request = self._request(row, space, name, size, subresource)
         if not subresource:
             return await self._api.create(request, obj)
         return await self._verbs(row, subresource).create(self._api, request, obj)
@@ -84,7 +90,7 @@ class LocalClient:
         row = self._row(resource)
         obj, size = await _copied(obj)
         metadata = obj["metadata"]
-        request = self._request(row, metadata.get("namespace"), metadata["name"], size)
+        request = self._request(row, metadata.get("namespace"), metadata["name"], size, subresource)
         if subresource:
             return await self._verbs(row, subresource).update(self._api, request, obj)
         return (await self._api.update(request, obj))[0]
@@ -95,7 +101,7 @@ class LocalClient:
         """Apply a merge patch to an object, or to a subresource of it. Raises ApiError like `Api.patch`."""
         row = self._row(resource)
         change, size = await _copied(patch)
-        request = self._request(row, namespace, name, size)
+        request = self._request(row, namespace, name, size, subresource)
 
         def apply(current: Object) -> Object:
             found: Object = merge_patch(current, change)

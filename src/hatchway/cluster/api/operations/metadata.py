@@ -17,6 +17,9 @@ from hatchway.kube.api import Object
 Metadata = dict[str, Any]
 
 _ANNOTATIONS_LIMIT = 256 * 1024
+_LONGEST_SUBRESOURCE = 256
+# Errors of a list that are reported.
+_MOST_CAUSES = 100
 # Fields that only the server sets: an update keeps them as they are.
 _SERVER_OWNED = (
     "uid",
@@ -64,7 +67,7 @@ def match_name(obj: Object, name: str) -> None:
 def fill_created(row: Resource, obj: Object, now: str) -> None:
     """Set the fields that identify a new object."""
     metadata = obj["metadata"]
-    for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "managedFields"):
+    for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"):
         metadata.pop(key, None)
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = generate_name(metadata["generateName"])
@@ -129,6 +132,7 @@ def _validate_common(row: Resource, metadata: Metadata) -> list[Cause]:
     if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         causes.append(v.too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
     causes += _validate_owners(metadata.get("ownerReferences") or [])
+    causes += _validate_managed(metadata.get("managedFields") or [])
     finalizers = metadata.get("finalizers") or []
     for finalizer in finalizers:
         causes += v.each("metadata.finalizers", finalizer, v.qualified_name(finalizer))
@@ -138,6 +142,19 @@ def _validate_common(row: Resource, metadata: Metadata) -> list[Cause]:
         )
     for index, finalizer in enumerate(finalizers if row.strategy.qualifies_finalizers else ()):
         causes += v.standard_finalizer(finalizer, f"metadata.finalizers[{index}]")
+    return causes
+
+
+def _validate_managed(entries: list[dict[str, Any]]) -> list[Cause]:
+    """Return the errors in managed fields; what cannot be decoded has been replaced (`ValidateManagedFields`)."""
+    causes = []
+    for index, one in enumerate(entries):
+        at = f"metadata.managedFields[{index}]"
+        causes += v.field_manager(one.get("manager") or "", f"{at}.manager")
+        if len(one.get("subresource") or "") > _LONGEST_SUBRESOURCE:
+            causes.append(v.too_long(f"{at}.subresource", _LONGEST_SUBRESOURCE))
+        if len(causes) >= _MOST_CAUSES:
+            break
     return causes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,10 @@ class Operation:
 
     namespace, name: "" for none. warnings: texts that are sent in addition to the answer; the verbs add to them. size:
     bytes of JSON of the object or the patch, 0 when it is small; it decides whether work is done on the thread.
+    manager: the field manager, who owns what the write sets. subresource: the one that is written, "" for the object.
+    sees_managed: whether a patch is applied to the object with its managed fields, which takes longer.
+    is_apply, force: whether it is a server-side apply, and takes fields from other managers. managed: the managed
+    fields of the object, which the write computes. has_managed: they are computed before the write itself.
     """
 
     user: UserInfo
@@ -40,6 +45,13 @@ class Operation:
     field_validation: FieldValidation = "Ignore"
     warnings: list[str] = field(default_factory=list)
     size: int = 0
+    manager: str = ""
+    subresource: str = ""
+    managed: list[Any] | None = None
+    has_managed: bool = False
+    sees_managed: bool = False
+    is_apply: bool = False
+    force: bool = False
     # What strict decoding finds in the document itself. For JSON it replaces the messages about the types; for other
     # formats it comes before them.
     document_errors: tuple[str, ...] = ()
@@ -67,6 +79,8 @@ class Operation:
         else:
             if self.field_manager:
                 found["fieldManager"] = self.field_manager
+            if self.force:
+                found["force"] = True
             found["fieldValidation"] = self.field_validation
         if self.dry_run:
             found["dryRun"] = ["All"]

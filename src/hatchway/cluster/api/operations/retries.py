@@ -14,11 +14,11 @@ from typing import TypeVar
 from hatchway.cluster.api.operations.operation import Operation
 from hatchway.errors import conflict
 
-__all__ = ["MODIFIED", "Retries"]
+__all__ = ["ATTEMPTS", "MODIFIED", "Retries"]
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 # How often a write is tried (`handlers/patch.go`).
-_ATTEMPTS = 5
+ATTEMPTS = 5
 # Seconds that a further attempt waits for its turn.
 _PATIENCE = 60.0
 
@@ -48,7 +48,7 @@ class Retries:
         row = request.row
         try:
             async with self._turn((row.stored_as, request.namespace, request.name)):
-                for _ in range(_ATTEMPTS - 1):
+                for _ in range(ATTEMPTS - 1):
                     del request.warnings[warned:]
                     found = await attempt()
                     if found is not None:

@@ -7,14 +7,17 @@ a handler makes the answer (`serviceaccounts/token`). Subresources that connect 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hatchway.cluster.api.fields.ownership import update
+from hatchway.cluster.api.fields.scalefields import to_object, to_scale
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
+from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
 from hatchway.cluster.api.operations.verbs import Api, bad_result
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
@@ -117,13 +120,14 @@ async def patch_scale(api: Api, request: Operation, apply: Callable[[Object], An
 
 async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], *, is_patch: bool = False) -> Object:
     row, paths = request.row, _paths(request)
+    where = _replicas_paths(api, row, paths)
 
     async def admitted() -> tuple[Object, Object] | None:
         """Return the Scale that admission leaves, and the object that it belongs to."""
         old = _latest(api, request)
         former = scale_of(row, old) if paths is None else _scale_at(old, paths)
         # Other requests may run meanwhile; storing the change detects whether they have changed this object.
-        scale = await run_sized(request.size, _made_scale, request, make, former, is_patch)
+        scale = await run_sized(request.size, _made_scale, request, make, former, is_patch, old, where)
         _check_scale(api, request, scale, old)
         attributes = api.attributes(request, "UPDATE", scale, former, "scale", kind=_SCALE)
         if await api.judge(attributes):
@@ -139,9 +143,16 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
         return await _rescale_custom(api, request, scale, paths, replicas)
     obj = clone(old)
     obj["spec"]["replicas"] = replicas
+    set_managed(request, obj)
     if obj["spec"] != old["spec"]:
         obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return scale_of(row, await api.store_change(request, obj, old))
+
+
+def _replicas_paths(api: Api, row: Resource, paths: ScalePaths | None) -> dict[str, tuple[str, ...]]:
+    """Return the names of the fields that lead to the replicas, in each version of the type."""
+    fields = ("spec", "replicas") if paths is None else tuple(paths.spec.removeprefix(".").split("."))
+    return {one.api_version: fields for one in api.registry.rows if one.stored_as == row.stored_as}
 
 
 def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> None:
@@ -156,6 +167,7 @@ def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> No
 
 async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: ScalePaths, replicas: int) -> Object:
     """Set the replicas of a custom object, which is validated as with any other change."""
+    request.has_managed = True
 
     def apply(obj: Object) -> Object:
         api.check_identity(request.row, scale, obj)
@@ -165,7 +177,31 @@ async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: Sc
     return _scale_at(await api.patch(request, apply, admitted=True), paths)
 
 
-def _made_scale(request: Operation, make: Callable[[Object], Any], current: Object, is_patch: bool) -> Object:
+def _made_scale(
+    request: Operation,
+    make: Callable[[Object], Any],
+    current: Object,
+    is_patch: bool,
+    owner: Object,
+    paths: Mapping[str, tuple[str, ...]],
+) -> Object:
+    """Return the Scale that a client wants, and record in the request the managed fields of its object.
+
+    owner: the object. paths: where its replicas are, in each version.
+    """
+    entries = owner["metadata"].get("managedFields") or []
+    given = to_scale(entries, paths)
+    if given:
+        current["metadata"]["managedFields"] = given
+    before = clone(current)
+    scale = _decoded_scale(request, make, current, is_patch)
+    if not request.is_apply:
+        request.managed = update(scale_write(request, meta.timestamp()), before, scale, None)
+    request.managed = to_object(entries, request.managed, paths, owner["apiVersion"])
+    return scale
+
+
+def _decoded_scale(request: Operation, make: Callable[[Object], Any], current: Object, is_patch: bool) -> Object:
     made = make(current)
     try:
         return _typed(_SCALE, request, made)
@@ -276,6 +312,7 @@ async def _add_ephemeral(api: Api, request: Operation, obj: Object, old: Object 
     await api.admit(attributes)
     obj = attributes.object or obj
     # Everything else in the pod stays as it is, whatever the client has sent.
+    write = api.write(request, api.context(request))
     new = clone(old)
     new["spec"]["ephemeralContainers"] = (obj.get("spec") or {}).get("ephemeralContainers") or []
     if causes := await run_sized(request.size, validate_ephemeral_change, new, old):
@@ -287,6 +324,8 @@ async def _add_ephemeral(api: Api, request: Operation, obj: Object, old: Object 
         del new["spec"]["ephemeralContainers"]
     if new["spec"] != old["spec"]:
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+    await run_sized(request.size, track, write, request, new, old, None)
+    set_managed(request, new)
     return await api.store_change(request, new, old)
 
 
@@ -313,6 +352,8 @@ async def finalize(api: Api, request: Operation, body: Any) -> Object:
     if causes := _finalizer_causes(finalizers):
         raise invalid("Namespace", request.name, causes)
     new = {**old, "metadata": dict(old["metadata"]), "spec": {"finalizers": finalizers} if finalizers else {}}
+    track(api.write(request, api.context(request)), request, new, old, None)
+    set_managed(request, new)
     return await api.store_change(request, new, old)
 
 

@@ -14,7 +14,7 @@ that allocated addresses are still free. If the object has changed, the write st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,12 +24,14 @@ import msgspec
 from hatchway.cluster.api.admission.builtin import builtin_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation
+from hatchway.cluster.api.fields.ownership import FieldWrite
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations import writesteps as steps
 from hatchway.cluster.api.operations.listing import Page, list_page
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
-from hatchway.cluster.api.operations.retries import MODIFIED, Retries
+from hatchway.cluster.api.operations.retries import ATTEMPTS, MODIFIED, Retries
+from hatchway.cluster.api.operations.tracking import keep_times, track, without_managed, write_of
 from hatchway.cluster.api.registry import validation
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema import ShapeError
@@ -125,6 +127,10 @@ class Api:
             request.warnings,
         )
 
+    def write(self, request: Operation, ctx: WriteContext, size: int = HEAVY) -> FieldWrite:
+        """Return what the computation of managed fields needs to know of an operation. size: bytes of JSON."""
+        return write_of(self.registry, request, ctx.now, size)
+
     def decode(self, request: Operation, obj: Any, *, row: Resource | None = None) -> Object:
         """Decode an object from a client: check its kind and its shape, and set defaults.
 
@@ -179,7 +185,7 @@ class Api:
     async def _create(self, request: Operation, ctx: WriteContext, obj: Object) -> Object:
         row, strategy = request.row, request.row.strategy
         size, given = request.size, request.name or obj["metadata"].get("name") or ""
-        await run_sized(size, steps.default_created, request.row, ctx, obj)
+        await run_sized(size, steps.default_created, request, ctx, self.write(request, ctx, size), obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
         attributes = self.attributes(request, "CREATE", obj, None, size=size)
@@ -188,8 +194,8 @@ class Api:
         if interrupted:
             obj, size = attributes.object or obj, attributes.size
             meta.match_namespace(row, obj, request.namespace)
-            await run_sized(size, steps.default_created, row, ctx, obj)
-        version = await run_sized(size, steps.prepare_created, request.row, ctx, obj)
+            await run_sized(size, steps.default_created, request, ctx, None, obj)
+        version = await run_sized(size, steps.prepare_created, request, ctx, obj)
         strategy.allocate(ctx, obj, None)
         causes, warnings = await run_sized(size, steps.judge_created, row, obj)
         name = obj["metadata"].get("name") or ""
@@ -213,7 +219,7 @@ class Api:
                 raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
             stored = obj
         else:
-            stored = await self.store.create(row.stored_as, obj)
+            stored = await self._within_limits(request, obj, partial(self.store.create, row.stored_as))
         return row.from_storage(stored) if row.from_storage else stored
 
     async def create_virtual(self, request: Operation, key: str, row: Resource, obj: Any) -> Object:
@@ -226,7 +232,16 @@ class Api:
             obj["metadata"].setdefault("namespace", request.namespace)
         attributes = self.attributes(request, "CREATE", obj, None, key.partition("/")[2], kind=row.gvk)
         await self.judge(attributes)
-        return await handler(request.user, request.namespace, request.name, attributes.object or obj)
+        if not row.virtual:
+            return await handler(request.user, request.namespace, request.name, attributes.object or obj)
+        # Reviews have owners of their fields, too, though they are not stored.
+        track(self.write(request, self.context(request), request.size), request, obj, None, None)
+        answer = await handler(request.user, request.namespace, request.name, attributes.object or obj)
+        return (
+            {**answer, "metadata": {**answer.get("metadata", {}), "managedFields": request.managed}}
+            if request.managed
+            else answer
+        )
 
     async def update(self, request: Operation, obj: Any, *, status: bool = False) -> tuple[Object, bool]:
         """Replace an object, or only its status. Return (object, True if this PUT created it).
@@ -259,6 +274,34 @@ class Api:
 
         return await self.retries.run(request, attempt)
 
+    async def apply(self, request: Operation, make: Callable[[Object | None], Object]) -> tuple[Object, bool]:
+        """Apply a configuration: change an object, or create it. Return (object, True if this created it).
+
+        make: returns the object after the apply; called with a copy of the current object, or with None.
+
+        Raises ApiError: as `patch`, 403 when the user may not create the object, 409 for conflicts.
+        """
+        row = request.row
+        for _ in range(ATTEMPTS):
+            if self.store.latest(row.stored_as, request.namespace, request.name) is not None:
+                return await self.patch(request, make), False
+            obj = self.decode(request, await run_sized(request.size, make, None))
+            if uid := obj["metadata"].get("uid"):
+                why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise conflict(row.plural, request.name, why, row.group)
+            meta.match_name(obj, request.name)
+            meta.match_namespace(row, obj, request.namespace)
+            self._require_create(request)
+            obj["metadata"].pop("resourceVersion", None)
+            ctx = self.context(request)
+            await row.strategy.before_create(ctx, obj)
+            try:
+                return await self._create(request, ctx, obj), True
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+        raise conflict(row.plural, request.name, MODIFIED, row.group)
+
     async def patch(
         self, request: Operation, apply: Callable[[Object], Any], *, status: bool = False, admitted: bool = False
     ) -> Object:
@@ -287,7 +330,8 @@ class Api:
 
     def _patched(self, request: Operation, apply: Callable[[Object], Any], old: Object) -> Object:
         row = request.row
-        patched = apply(clone(row.from_storage(old) if row.from_storage else old))
+        current = row.from_storage(old) if row.from_storage else old
+        patched = apply(clone(current if request.sees_managed else without_managed(current)))
         try:
             return self.decode(request, patched)
         except ApiError as error:
@@ -304,7 +348,7 @@ class Api:
         row, strategy = request.row, request.row.strategy
         ctx = self.context(request)
         self.check_identity(row, obj, old)
-        await run_sized(size, steps.default_updated, strategy, obj, old)
+        await run_sized(size, steps.default_updated, request, self.write(request, ctx, size), obj, old)
         attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "", size=size)
         interrupted = False if admitted else await self.admit(attributes)
         if interrupted:
@@ -314,8 +358,8 @@ class Api:
             meta.match_name(obj, request.name)
             meta.match_namespace(row, obj, request.namespace)
             self.check_identity(row, obj, old)
-            await run_sized(size, steps.default_updated, strategy, obj, old)
-        await run_sized(size, steps.prepare_updated, request.row, ctx, obj, old, status)
+            await run_sized(size, steps.default_updated, request, None, obj, old)
+        await run_sized(size, steps.prepare_updated, request, ctx, obj, old, status)
         if not status:
             strategy.allocate(ctx, obj, old)
         causes, warnings = await run_sized(size, steps.judge_updated, row, obj, old, status)
@@ -345,6 +389,7 @@ class Api:
         """
         metadata = obj["metadata"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+        keep_times(obj, old)
         if request.dry_run or obj == old:
             return obj if request.dry_run else old
         row = request.row
@@ -356,7 +401,17 @@ class Api:
         ):
             await self.store.delete(row.stored_as, old)
             return obj
-        return await self.store.update(row.stored_as, obj, old)
+        return await self._within_limits(request, obj, lambda new: self.store.update(row.stored_as, new, old))
+
+    @staticmethod
+    async def _within_limits(request: Operation, obj: Object, write: Callable[[Object], Awaitable[Object]]) -> Object:
+        """Store an object; without its managed fields when they make it too large, as kube-apiserver does."""
+        try:
+            return await write(obj)
+        except ApiError as error:
+            if error.code != 413 or request.is_apply or "managedFields" not in obj["metadata"]:
+                raise
+        return await write(without_managed(obj))
 
     def check_identity(self, row: Resource, obj: Object, old: Object) -> None:
         """Raise ApiError 409 when a client's object has another UID or resourceVersion than the stored one."""

@@ -7,28 +7,38 @@ from __future__ import annotations
 
 from typing import Any
 
+from hatchway.cluster.api.fields.ownership import FieldWrite
 from hatchway.cluster.api.operations import metadata as meta
+from hatchway.cluster.api.operations.operation import Operation
+from hatchway.cluster.api.operations.tracking import set_managed, track
 from hatchway.cluster.api.registry.resource import Resource
-from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext
+from hatchway.cluster.api.registry.strategies.base import WriteContext
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
 
-def default_created(row: Resource, ctx: WriteContext, obj: Object) -> None:
-    """Set the defaults of a new object."""
+def default_created(request: Operation, ctx: WriteContext, write: FieldWrite | None, obj: Object) -> None:
+    """Set the defaults of a new object, and compute who owns its fields, unless that has been done (write: None)."""
+    row = request.row
+    given = obj["metadata"].pop("managedFields", None)
     if not obj["metadata"].get("name") and obj["metadata"].get("generateName"):
         # Before defaults, which may depend on the name.
         meta.fill_created(row, obj, ctx.now)
     row.strategy.default(obj)
+    if write is not None:
+        track(write, request, obj, None, given)
+    set_managed(request, obj)
 
 
-def prepare_created(row: Resource, ctx: WriteContext, obj: Object) -> Any:
+def prepare_created(request: Operation, ctx: WriteContext, obj: Object) -> Any:
     """Admit a new object and fill in what the server sets. Return the resourceVersion that the client set, or None."""
+    row = request.row
     strategy = row.strategy
     strategy.admit(ctx, obj, None)
     version = obj["metadata"].pop("resourceVersion", None)
     meta.fill_created(row, obj, ctx.now)
     strategy.prepare_create(ctx, obj)
+    set_managed(request, obj)
     return version
 
 
@@ -38,20 +48,28 @@ def judge_created(row: Resource, obj: Object) -> tuple[list[Cause], list[str]]:
     return causes, [] if causes else row.strategy.warnings(obj, None)
 
 
-def default_updated(strategy: Strategy, obj: Object, old: Object) -> None:
-    """Restore what only the server sets, and set the defaults of a changed object."""
+def default_updated(request: Operation, write: FieldWrite | None, obj: Object, old: Object) -> None:
+    """Restore what only the server sets, set the defaults of a changed object, and compute who owns its fields.
+
+    write: None when the owners are computed already: what admission plugins change has no owner.
+    """
+    given = obj["metadata"].get("managedFields")
     meta.keep_owned(obj, old)
-    strategy.default(obj, old)
+    request.row.strategy.default(obj, old)
+    if write is not None:
+        track(write, request, obj, old, given)
+    set_managed(request, obj)
 
 
-def prepare_updated(row: Resource, ctx: WriteContext, obj: Object, old: Object, status: bool) -> None:
+def prepare_updated(request: Operation, ctx: WriteContext, obj: Object, old: Object, status: bool) -> None:
     """Admit a changed object and prepare it for storage. status: the change is one of its status."""
-    strategy = row.strategy
+    strategy = request.row.strategy
     if status:
         strategy.prepare_status(ctx, obj, old)
     else:
         strategy.admit(ctx, obj, old)
         strategy.prepare_update(ctx, obj, old)
+    set_managed(request, obj)
 
 
 def judge_updated(row: Resource, obj: Object, old: Object, status: bool) -> tuple[list[Cause], list[str]]:

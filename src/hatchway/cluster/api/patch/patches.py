@@ -23,6 +23,7 @@ from hatchway.cluster.api.work import HEAVY, check_values
 from hatchway.errors import ApiError, bad_request, unsupported_media_type
 
 __all__ = [
+    "APPLY_PATCH",
     "JSON_PATCH",
     "MERGE_PATCH",
     "STRATEGIC_MERGE_PATCH",
@@ -38,6 +39,8 @@ Json = Any
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+# Server-side apply: `fields/`.
+APPLY_PATCH = "application/apply-patch+yaml"
 
 _MAX_OPERATIONS = 10_000
 # Limits for all `copy` operations of a patch together, so that a small patch cannot make a huge object: bytes of JSON

@@ -16,6 +16,8 @@ from hatchway.errors import Cause
 
 # An untyped JSON value from a client.
 Json = Any
+# Bytes of the longest name of a field manager.
+LONGEST_MANAGER = 128
 
 
 def quote(text: str) -> str:
@@ -68,6 +70,17 @@ def forbidden(field: str, detail: str) -> Cause:
 def too_long(field: str, limit: int) -> Cause:
     """Return the cause for a value that is longer than `limit` bytes."""
     return Cause("FieldValueTooLong", f"Too long: may not be more than {limit} bytes", field)
+
+
+def field_manager(manager: str, field: str) -> list[Cause]:
+    """Return the errors in the name of a field manager (`metav1/validation`: ValidateFieldManager)."""
+    if len(manager.encode()) > LONGEST_MANAGER:
+        return [too_long(field, LONGEST_MANAGER)]
+    return [
+        invalid(field, manager, f"invalid character U+{ord(character):04X} (at position {index})")
+        for index, character in enumerate(manager)
+        if not character.isprintable()
+    ]
 
 
 def too_many(field: str, count: int, limit: int) -> Cause:

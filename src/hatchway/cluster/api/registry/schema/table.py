@@ -89,13 +89,15 @@ class Inline(msgspec.Struct, gc=False):
 class TypeDefinition(msgspec.Struct, omit_defaults=True, dict=True):
     """A type: its fields in Kubernetes' order; `fields` of a loaded table includes those of embedded structs.
 
-    gvks: the kinds that this type is (empty for parts of other types). go: `v1.PodSpec`, as errors name it.
+    gvks: the kinds that this type is (empty for parts of other types). go: `v1.PodSpec`, as errors name it. atomic: one
+    manager owns a value as a whole (x-kubernetes-map-type: atomic).
     """
 
     go: str
     own: list[Field]
     inline: list[Inline] = []
     gvks: list[tuple[str, str, str]] = []
+    atomic: bool = False
 
     name: str = ""
 

@@ -20,6 +20,14 @@ _GENERATION = "deprecated.daemonset.template.generation"
 class DaemonSetStrategy(WorkloadStrategy):
     """DaemonSets. An annotation counts the changes of their template, for old clients."""
 
+    def default(self, obj: Object, old: Object | None = None) -> None:
+        """Set the annotation, so that who writes the object owns it (`pkg/apis/apps/v1/conversion.go`)."""
+        super().default(obj, old)
+        former = (old["metadata"].get("annotations") or {}).get(_GENERATION) if old is not None else None
+        annotations = obj["metadata"].get("annotations") or {}
+        if _GENERATION not in annotations:
+            obj["metadata"]["annotations"] = {**annotations, _GENERATION: former or "0"}
+
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the status to no pods, and the first generation of the template."""
         counts = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")

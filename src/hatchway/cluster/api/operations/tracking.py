@@ -1,0 +1,203 @@
+"""Field ownership of writes: what `fields/` needs to know of a write, and what an applied configuration makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from hatchway.cluster.api.fields import ownership
+from hatchway.cluster.api.fields.atoms import Atom, blank_object, builtin_atom, custom_atom
+from hatchway.cluster.api.fields.managers import same_but_times
+from hatchway.cluster.api.fields.ownership import ApplyConflict, BadConfiguration, FieldType, FieldWrite
+from hatchway.cluster.api.fields.pathset import PathSet, make, show
+from hatchway.cluster.api.operations.metadata import timestamp
+from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.types import Registry
+from hatchway.cluster.api.work import HEAVY
+from hatchway.errors import ApiError, bad_request
+from hatchway.kube.api import Object
+
+__all__ = ["applier", "keep_times", "scale_write", "set_managed", "track", "without_managed", "write_of"]
+
+GVK = tuple[str, str, str]
+_SCALE: GVK = ("autoscaling", "v1", "Scale")
+_NO_FIELDS: PathSet = {}
+_STATUS = make(("status",))
+_SPEC = make(("spec",))
+# Besides the spec, a write of the status does not change these fields (`GetResetFields` of the registry's strategies).
+_CUSTOM_STATUS = make(("spec",), ("metadata",))
+_POD_STATUS = make(("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"))
+_custom_atoms: WeakKeyDictionary[CustomSchema, Atom] = WeakKeyDictionary()
+_blank = lru_cache(512)(blank_object)
+
+
+def _atom(row: Resource) -> Atom:
+    schema = row.own_schema
+    if schema is None:
+        return builtin_atom(row.gvk)
+    found = _custom_atoms.get(schema)
+    if found is None:
+        found = _custom_atoms[schema] = custom_atom(schema.node)
+    return found
+
+
+class _Versions(Mapping[str, FieldType]):
+    """The type of a row in each version in which its objects are served."""
+
+    def __init__(self, registry: Registry, row: Resource) -> None:
+        self._registry = registry
+        self._row = row
+
+    def __getitem__(self, api_version: str) -> FieldType:
+        row = self._row
+        if api_version == row.api_version:
+            return FieldType(_atom(row))
+        group, _, version = api_version.rpartition("/")
+        other = self._registry.find(group, version, row.plural)
+        if other is None or other.stored_as != row.stored_as:
+            raise KeyError(api_version)
+
+        def convert(obj: Object) -> Object:
+            # Conversions may change their arguments.
+            found = clone(obj)
+            found = row.to_storage(found) if row.to_storage else found
+            return other.from_storage(found) if other.from_storage else found
+
+        return FieldType(_atom(other), convert)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self._row.api_version,))
+
+    def __len__(self) -> int:
+        return 1
+
+
+def _reset(row: Resource, subresource: str) -> PathSet:
+    if subresource == "status":
+        if row.own_schema is not None:
+            return _CUSTOM_STATUS
+        return _POD_STATUS if row.stored_as == "pods" else _SPEC
+    return _STATUS if not subresource and row.subresource("status") is not None else _NO_FIELDS
+
+
+def write_of(registry: Registry, request: Operation, now: str, size: int = HEAVY) -> FieldWrite:
+    """Describe the write of a request. now: RFC 3339. size: bytes of JSON of the object."""
+    row = request.row
+    blank = _blank(row.gvk) if row.own_schema is None else {"apiVersion": row.api_version, "kind": row.kind}
+    return FieldWrite(
+        request.manager,
+        row.api_version,
+        request.subresource,
+        _Versions(registry, row),
+        blank,
+        _reset(row, request.subresource),
+        now,
+        size >= HEAVY,
+        row.own_schema is not None,
+    )
+
+
+def scale_write(request: Operation, now: str) -> FieldWrite:
+    """Describe the write of a Scale."""
+    types = {"autoscaling/v1": FieldType(builtin_atom(_SCALE))}
+    return FieldWrite(request.manager, "autoscaling/v1", "scale", types, _blank(_SCALE), _STATUS, now)
+
+
+def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None, given: Any) -> None:
+    """Record in the request the managed fields that the object gets by its write.
+
+    obj, old: as they are stored; old is None for a new object. given: the managed fields that the client sent.
+    """
+    if request.has_managed:
+        return
+    convert = request.row.from_storage
+    if convert is not None:
+        obj, old = convert(obj), convert(old) if old is not None else None
+    request.managed = ownership.update(write, old, obj, given)
+
+
+def without_managed(obj: Object) -> Object:
+    """Return an object without its managed fields; it shares all other parts."""
+    metadata = obj["metadata"]
+    if "managedFields" not in metadata:
+        return obj
+    return {**obj, "metadata": {key: one for key, one in metadata.items() if key != "managedFields"}}
+
+
+def set_managed(request: Operation, obj: Object) -> None:
+    """Put the managed fields of the write into the object."""
+    if request.managed:
+        obj["metadata"]["managedFields"] = request.managed
+    else:
+        obj["metadata"].pop("managedFields", None)
+
+
+def keep_times(obj: Object, old: Object) -> None:
+    """Keep the managed fields of before, if nothing but their times has changed, in them and in the object.
+
+    As `IgnoreManagedFieldsTimestampsTransformer` of apiserver, so that such a write is none.
+    """
+    metadata, former = obj["metadata"], old["metadata"].get("managedFields")
+    managed = metadata.get("managedFields")
+    if managed is former or not managed or not former or not same_but_times(managed, former):
+        return
+    metadata["managedFields"] = former
+    if obj != old:
+        metadata["managedFields"] = managed
+
+
+def applier(write: FieldWrite, request: Operation, gvk: GVK, config: Any) -> Callable[[Object | None], Object]:
+    """Return the function that applies a configuration to an object, or to none.
+
+    It records the managed fields in the request. It raises ApiError: 400 for another kind, 409 for conflicts, 500 for a
+    configuration that does not fit the type, as Kubernetes does.
+    """
+    config = _checked(gvk, config)
+
+    def make_object(live: Object | None) -> Object:
+        try:
+            obj = ownership.apply(replace(write, now=timestamp()), live, config, force=request.force)
+        except ApplyConflict as error:
+            causes = [
+                {
+                    "reason": "FieldManagerConflict",
+                    "message": f"conflict with {owner.shown}",
+                    "field": show(path),
+                }
+                for owner, path in error.conflicts[:_MOST_CAUSES]
+            ]
+            raise ApiError(409, "Conflict", error.message[:_LONGEST_MESSAGE], {"causes": causes}) from None
+        except BadConfiguration as error:
+            raise ApiError(500, "", str(error)) from None
+        request.managed = obj["metadata"].pop("managedFields", None)
+        request.has_managed = True
+        return obj
+
+    return make_object
+
+
+# A conflict may be about each field of a large object.
+_MOST_CAUSES = 1000
+_LONGEST_MESSAGE = 64 * 1024
+
+
+def _checked(gvk: GVK, config: Any) -> Object:
+    """Return a configuration whose kind is right (apimachinery's `managedfields/internal/versioncheck.go`)."""
+    if config is None:
+        config = {}
+    if not isinstance(config, dict):
+        raise bad_request("error decoding patch: the configuration must be an object")
+    version, kind = config.get("apiVersion"), config.get("kind")
+    group, _, version = (version if isinstance(version, str) else "").rpartition("/")
+    kind = kind if isinstance(kind, str) else ""
+    if (group, version, kind) != gvk:
+        raise bad_request(f"invalid object type: {group}/{version}, Kind={kind}")
+    metadata = config.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("managedFields"), list):
+        raise bad_request("metadata.managedFields must be nil")
+    return config
