@@ -30,6 +30,7 @@ from hatchway.cluster.api.registry.printers import (
     others,
     pods,
     storage,
+    webhooks,
     workloads,
 )
 from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
@@ -71,6 +72,7 @@ from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClass
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
 from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy
+from hatchway.cluster.api.registry.strategies.webhookconfigurations import WebhookConfigurationStrategy
 from hatchway.cluster.api.registry.strategies.workloads import (
     DeploymentStrategy,
     ReplicaSetStrategy,
@@ -110,6 +112,7 @@ def _stream(
 
 
 _RBAC, _STORAGE = "rbac.authorization.k8s.io", "storage.k8s.io"
+_REGISTRATION = "admissionregistration.k8s.io"
 
 
 def _review(group: str, plural: str, kind: str, namespaced: bool = False) -> Resource:
@@ -179,6 +182,16 @@ ROWS: tuple[Resource, ...] = (
         "", "v1", "services", "service", "Service", True, ("svc",), ("all",),
         subresources=(_proxy("ServiceProxyOptions"), _status),
         strategy=ServiceStrategy(), printer=network.SERVICE,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration",
+        "MutatingWebhookConfiguration", False, (), ("api-extensions",), strategy=WebhookConfigurationStrategy(),
+        printer=webhooks.WEBHOOK_CONFIGURATION,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "validatingwebhookconfigurations", "validatingwebhookconfiguration",
+        "ValidatingWebhookConfiguration", False, (), ("api-extensions",), strategy=WebhookConfigurationStrategy(),
+        printer=webhooks.WEBHOOK_CONFIGURATION,
     ),
     Resource(
         "apiextensions.k8s.io", "v1", "customresourcedefinitions", "customresourcedefinition",
