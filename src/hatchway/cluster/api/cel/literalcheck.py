@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hatchway.cluster.api.cel.library.conversions import duration_of_text, timestamp_of_text
+from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.syntax import (
     Call,
     Comprehension,
@@ -17,7 +18,6 @@ from hatchway.cluster.api.cel.syntax import (
     Struct,
 )
 from hatchway.cluster.api.cel.values import EvaluationError
-from hatchway.cluster.api.registry.custom.patterns import compile_pattern
 
 __all__ = ["check_literals", "parts_of"]
 
@@ -77,7 +77,7 @@ def _invalid(name: str, convert: Callable[[str], object], text: str) -> str:
 
 def _pattern(text: str) -> str:
     try:
-        compile_pattern(text)
+        compile_regex(text)
     except ValueError:
         return "invalid matches argument"
     return ""

@@ -9,6 +9,7 @@ from typing import Any
 from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.library.conversions import conversions
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, no_cost, regex_cost, traversal
+from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.library.times import time_functions
 from hatchway.cluster.api.cel.values import (
     MAX_INT,
@@ -21,7 +22,6 @@ from hatchway.cluster.api.cel.values import (
     compare,
     size_of,
 )
-from hatchway.cluster.api.registry.custom.patterns import compile_pattern
 
 __all__ = ["checked_int", "checked_uint", "standard_library"]
 
@@ -96,7 +96,7 @@ def _contains_cost(args: tuple[Value, ...], result: Value) -> int:
 def matches(text: str, pattern: str) -> bool:
     """Return True when a regular expression (RE2) matches somewhere. Raises EvaluationError."""
     try:
-        return compile_pattern(pattern).matches(text)
+        return compile_regex(pattern).matches(text)
     except ValueError as error:
         raise EvaluationError(f"error parsing regexp: {error}") from None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, regex_cost, traversal, twice_traversal
 from hatchway.cluster.api.cel.library.formatting import format_text
+from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.values import EvaluationError, Value, size_of
-from hatchway.cluster.api.registry.custom.patterns import StringPattern, compile_pattern
+
+if TYPE_CHECKING:
+    from hatchway.goregexp import Expression
 
 __all__ = ["text_library"]
 
@@ -88,9 +92,9 @@ def _quote(text: str) -> str:
     return '"' + "".join(_QUOTED.get(one, one) for one in text) + '"'
 
 
-def _compiled(pattern: str) -> StringPattern:
+def _compiled(pattern: str) -> Expression:
     try:
-        return compile_pattern(pattern)
+        return compile_regex(pattern)
     except ValueError as error:
         raise EvaluationError(f"Illegal regex: error parsing regexp: {error}") from None
 

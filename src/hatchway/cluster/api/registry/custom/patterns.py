@@ -21,10 +21,6 @@ class StringPattern(Protocol):
         """Return True when it matches somewhere in `text`."""
         ...
 
-    def find_all(self, text: str, limit: int = -1) -> list[str]:
-        """Return what it matches in `text`; limit: at most so many, -1 for all."""
-        ...
-
 
 @lru_cache(256)
 def compile_pattern(text: str) -> StringPattern:
