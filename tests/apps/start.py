@@ -117,7 +117,12 @@ def manifest(app: App, installed: Installed, work: Path) -> str:
         "workingDir": str(work),
         "env": [{"name": name, "value": value} for name, value in environ.items()],
         "ports": [{"containerPort": POD_PORT}],
-        "readinessProbe": {"tcpSocket": {"port": POD_PORT}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 120},
+        "readinessProbe": {
+            "tcpSocket": {"port": POD_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 30,
+            "failureThreshold": 120,
+        },
         "volumeMounts": [{"name": f"v{number}", "mountPath": str(path)} for number, path in enumerate(paths)],
     }
     pod = {

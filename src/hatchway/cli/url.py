@@ -181,6 +181,9 @@ def _explain(text: str, domain: str | None, output: str) -> None:
         parsed = parse_proxy_path(slash + tail)
         found, rest, below = parsed.target, parsed.rest or "/", ""
         server = f"{parts.scheme}://{parts.netloc}{base}" if parts.scheme else ""
+    elif ingress_host := _ingress_host(parts.hostname or "", domain):
+        _explain_ingress_host(ingress_host, parts.path or "/", parts.query, output)
+        return
     else:
         found, below = _explain_host(text, parts.hostname or "", domain)
         server, rest = "", parts.path or "/"
@@ -205,6 +208,34 @@ def _explain(text: str, domain: str | None, output: str) -> None:
     for key, value in rows.items():
         if value:
             print(f"{key:<10} {value}")
+
+
+def _ingress_host(host: str, domain: str | None) -> str:
+    """Return the host of an Ingress that a host name of the door contains; "" if the name is that of a target, or none.
+
+    For `shop.example.ingress.localhost` it is `shop.example`.
+    """
+    name = host.lower().rstrip(".")
+    try:
+        parse_host_name(name, domain or find_domain(name))
+    except TargetError:
+        from hatchway.kube.ingresshosts import LABEL
+
+        before, mark, after = name.rpartition(f".{LABEL}.")
+        return before if mark and domain in (None, after) else ""
+    return ""
+
+
+def _explain_ingress_host(host: str, path: str, query: str, output: str) -> None:
+    path += f"?{query}" if query else ""
+    if output == "name":
+        print(host)
+    elif output != "text":
+        print_data({"ingressHost": host, "path": path}, output)
+    else:
+        print(f"{'host':<10} {host}")
+        print(f"{'path':<10} {path}")
+        print(f"{'served by':<10} the controller of the Ingress that has this host (see: hatchway ls)")
 
 
 def _unsaid_port(kind: str, at_door: bool) -> str:

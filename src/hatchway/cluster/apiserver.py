@@ -11,7 +11,6 @@ from functools import partial
 import msgspec
 
 from hatchway.cluster.api.admission.escalation import escalation_check
-from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
 from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
@@ -112,7 +111,6 @@ class ApiServer:
             registry,
             partial(escalation_check, self._authorizer),
             self._authorizer.require,
-            NodeRestriction(store).admit,
         )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))

@@ -53,6 +53,8 @@ def test_without_dns_pods_have_this_machines_resolvers(small: Cluster) -> None:
     assert [line for line in said.splitlines() if line.startswith("nameserver")] == [
         " ".join(one.split()) for one in servers
     ]
+    wait_for(lambda: "MissingClusterDNS" in small.kubectl("events", "--for", "pod/reader"))
+    assert 'Falling back to "Default" policy' in small.kubectl("describe", "pod", "reader")
 
 
 def test_without_metrics_kubectl_and_autoscalers_say_so(small: Cluster) -> None:

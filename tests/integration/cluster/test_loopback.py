@@ -58,7 +58,11 @@ _DEPLOYMENT = {
                         "image": "python:3",
                         "command": ["python3", "-c", _WEB],
                         "ports": [{"containerPort": 8080}],
-                        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
+                        "readinessProbe": {
+                            "httpGet": {"path": "/", "port": 8080},
+                            "periodSeconds": 1,
+                            "timeoutSeconds": 30,
+                        },
                     }
                 ]
             },

@@ -377,6 +377,8 @@ def test_url_lists_the_ports_when_none_of_them_is_meant(reach: Cluster) -> None:
         (WEB + "x?y", (), {"name": "web", "namespace": "reach", "path": "/x?y"}),
         ("https.8443.web.reach.svc.dev.example.com", (), {"scheme": "https", "port": "8443", "path": "/"}),
         ("web.reach.svc.d.test:80/x", ("--domain", "d.test"), {"name": "web", "path": "/x"}),
+        ("http://shop.example.ingress.localhost:8001/a?b", (), {"ingressHost": "shop.example", "path": "/a?b"}),
+        ("web.ingress.svc.localhost", (), {"name": "web", "namespace": "ingress"}),
         ("/api/v1/nodes/n1/proxy/", (), {"kind": "nodes", "name": "n1", "server": ""}),
         (
             "https://r.example/k8s/c-1/api/v1/namespaces/x/pods/p:80/proxy/q",
@@ -393,7 +395,7 @@ def test_explain_takes_every_spelling(
 
 
 def test_explain_says_what_it_would_take(cluster: Cluster) -> None:
-    for text in ("https://www.example.com/", "web.reach.svc.d.test"):
+    for text in ("https://www.example.com/", "web.reach.svc.d.test", "shop.example.ingress.localhost"):
         done = cluster.hatchway("url", "--explain", text, "--domain", "other.test", check=False)
         assert done.returncode == 1
         assert "neither a proxy URL nor a host name of a target below other.test" in done.stderr

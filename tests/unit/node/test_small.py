@@ -109,6 +109,14 @@ def test_resolv_conf_by_policy(tmp_path: Path) -> None:
     ]
 
 
+def test_a_pod_that_wants_a_missing_name_server_is_told() -> None:
+    assert nameresolution.missing_dns(pod(), "").startswith('pod: "web_shop()". kubelet does not have ClusterDNS IP')
+    assert nameresolution.missing_dns(pod(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"), "")
+    for fine in (pod(dnsPolicy="Default"), pod(dnsPolicy="None"), pod(hostNetwork=True)):
+        assert nameresolution.missing_dns(fine, "") == ""
+    assert nameresolution.missing_dns(pod(), "10.96.0.10") == ""
+
+
 def test_hosts_and_host_name() -> None:
     text = nameresolution.hosts(pod(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["a", "b.c"]}]), "10.244.1.2", DOMAIN)
     assert text.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")

@@ -80,10 +80,7 @@ def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file
 
     cluster_dns: "" when the cluster has no nameserver. host_file: this machine's resolv.conf, for the policy Default.
     """
-    policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
-    if policy == "ClusterFirst" and pod["spec"].get("hostNetwork"):
-        # getPodDNSType: cluster names need ClusterFirstWithHostNet there.
-        policy = "Default"
+    policy = _policy(pod)
     namespace = pod["metadata"].get("namespace", "default")
     servers: list[str] = []
     searches: list[str] = []
@@ -106,6 +103,25 @@ def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file
             "options " + " ".join(name if value is None else f"{name}:{value}" for name, value in options.items())
         )
     return "\n".join(lines) + "\n"
+
+
+def missing_dns(pod: Object, cluster_dns: str) -> str:
+    """Return what a person is told of a pod that wants the cluster's nameserver where there is none; else ""."""
+    if cluster_dns or _policy(pod) in ("Default", "None"):
+        return ""
+    metadata = pod["metadata"]
+    return (
+        f'pod: "{metadata["name"]}_{metadata.get("namespace", "default")}({metadata.get("uid", "")})". kubelet does not'
+        ' have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. Falling back to "Default"'
+        " policy."
+    )
+
+
+def _policy(pod: Object) -> str:
+    """Return the policy that holds for a pod (getPodDNSType)."""
+    policy = str(pod["spec"].get("dnsPolicy") or "ClusterFirst")
+    # In a node's network, cluster names need ClusterFirstWithHostNet.
+    return "Default" if policy == "ClusterFirst" and pod["spec"].get("hostNetwork") else policy
 
 
 def _read(path: Path) -> tuple[list[str], list[str], dict[str, str | None]]:

@@ -158,6 +158,11 @@ class PodContext:
             self.pod, cluster_dns=config.cluster_dns, cluster_domain=config.cluster_domain
         )
 
+        # On loopback addresses, no pod has a name server of the cluster: `hatchway up` says it once for all.
+        missing = "" if config.loopback else nameresolution.missing_dns(self.pod, config.cluster_dns)
+        if missing:
+            self.node.events.event(self.pod, "Warning", "MissingClusterDNS", missing)
+
         def etc(ip: str) -> dict[str, str]:
             return {
                 "hosts": nameresolution.hosts(self.pod, ip, config.cluster_domain, self._host()),

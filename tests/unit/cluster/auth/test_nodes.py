@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
+from hatchway.cluster.api.registry.types import ROWS
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.user import Attributes, UserInfo
@@ -151,10 +153,16 @@ def test_who_is_no_node_has_none_of_its_rights(source: FakeSource) -> None:
 def refused(source: FakeSource, operation: Any, resource: str, *rest: Any) -> str:
     """Why the node n1 may not write that; "" when it may. rest: subresource, namespace, name, object, old."""
     try:
-        NodeRestriction(source).admit(N1, operation, resource, *rest)
+        NodeRestriction(source).admit(attributes(N1, operation, resource, *rest))
     except ApiError as error:
         return error.message
     return ""
+
+
+def attributes(user: UserInfo, operation: Any, resource: str, *rest: Any) -> AdmissionAttributes:
+    subresource, namespace, name, obj, old = rest
+    row = next(one for one in ROWS if one.group_resource == resource)
+    return AdmissionAttributes(user, operation, row, subresource, namespace, name, row.gvk, obj, old)
 
 
 def node(name: str = "n1", labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -269,4 +277,4 @@ def test_leases_that_a_node_writes(source: FakeSource) -> None:
 
 def test_who_is_no_node_is_not_looked_at(source: FakeSource) -> None:
     user = UserInfo("admin", ("system:masters",))
-    NodeRestriction(source).admit(user, "CREATE", "nodes", "", "", "", node("n2"), None)
+    NodeRestriction(source).admit(attributes(user, "CREATE", "nodes", "", "", "", node("n2"), None))

@@ -6,17 +6,16 @@ may write its own Node (except taints and labels that place workloads), the stat
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.auth.nodeauthorizer import LEASE_NAMESPACE, NODES_GROUP, node_of, references
 from hatchway.cluster.auth.rules import quote
 from hatchway.cluster.auth.source import StoredObjects
-from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import ApiError, forbidden, not_found
 from hatchway.kube.api import Object
 from hatchway.kube.wellknown import MIRROR_POD
 
-AdmissionOperation = Literal["CREATE", "UPDATE", "DELETE"]
 _RESTRICTED = "node-restriction.kubernetes.io"
 # The labels of Kubernetes that a kubelet sets (`kubelet/pkg/apis/well_known_labels.go`).
 _KUBELET_LABELS = frozenset(
@@ -37,43 +36,46 @@ _KUBELET_LABELS = frozenset(
 _KUBELET_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
-class NodeRestriction:
+class NodeRestriction(AdmissionPlugin):
     """Checks the writes of nodes. objects: the stored pods and nodes."""
+
+    name = "NodeRestriction"
 
     def __init__(self, objects: StoredObjects) -> None:
         self._objects = objects
 
-    def admit(
-        self,
-        user: UserInfo,
-        operation: AdmissionOperation,
-        resource: str,
-        subresource: str,
-        namespace: str,
-        name: str,
-        obj: Object | None,
-        old: Object | None,
-    ) -> None:
-        """Raise ApiError 403 when the user is a node and may not write this content.
+    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
+        """Return True for writes of pods, nodes, tokens and leases."""
+        if operation == "CONNECT":
+            return False
+        return resource in ("pods", "nodes", "leases.coordination.k8s.io") or (
+            resource == "serviceaccounts" and subresource == "token"
+        )
 
-        resource: `pods`, `leases.coordination.k8s.io` ...
-        obj: the object to store, or the posted one; None for a deletion.
-        old: the stored object; None if there is none.
-        """
+    def admit(self, attributes: AdmissionAttributes) -> None:
+        """Raise ApiError 403 when the user is a node and may not write this content."""
+        user = attributes.user
         if NODES_GROUP not in user.groups:
             return
         node = node_of(user)
         if node is None:
             return
+        resource, subresource, operation = attributes.resource, attributes.subresource, attributes.operation
+        namespace, name, obj, old = (
+            attributes.namespace,
+            attributes.object_name,
+            attributes.object,
+            attributes.old_object,
+        )
         if not node:
             raise _refused(resource, name, f"could not determine node from user {quote(user.name)}")
         if resource == "pods":
             self._pod(node, operation, subresource, namespace, name, obj, old)
         elif resource == "nodes":
             self._node(node, operation, subresource, name, obj, old)
-        elif resource == "serviceaccounts" and subresource == "token":
+        elif resource == "serviceaccounts":
             self._token(node, namespace, name, obj or {})
-        elif resource == "leases.coordination.k8s.io":
+        else:
             self._lease(node, namespace, name, obj)
 
     # -- pods

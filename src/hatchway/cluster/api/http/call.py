@@ -245,6 +245,8 @@ class Call:
             options.dry_run,
             options.field_validation,
             self.warnings,
+            is_patch=verb == "patch",
+            field_manager=options.field_manager,
         )
 
     async def body(self) -> bytes:

@@ -15,7 +15,7 @@ from hatchway.cluster.api.operations.listing import Page
 from hatchway.cluster.api.operations.metadata import timestamp
 from hatchway.cluster.api.operations.operation import Operation
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
-from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.verbs import ATTEMPTS, MODIFIED, Api
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.errors import ApiError, conflict, not_found
 from hatchway.kube.api import Object
@@ -23,18 +23,34 @@ from hatchway.kube.api import Object
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 
 
-async def delete(api: Api, request: Operation, options: DeleteOptions) -> tuple[Object, bool]:
+async def delete(
+    api: Api, request: Operation, options: DeleteOptions, *, admitted: bool = False, collection: bool = False
+) -> tuple[Object, bool]:
     """Delete one object. Return the answer (the object or a Status), and whether the object is removed already.
+
+    admitted: admission has judged the request already, as one of a subresource. collection: the client named no object.
 
     Raises ApiError: 403 (must stay), 404, 409 (a precondition fails).
     """
     row = request.row
-    old = api.store.latest(row.stored_as, request.namespace, request.name)
-    if old is None:
-        raise not_found(row.plural, request.name, row.group)
-    check_preconditions(row, old, options)
-    api.admit(request, "DELETE", None, old)
-    row.strategy.check_deletion(old)
+    for _ in range(ATTEMPTS):
+        old = api.store.latest(row.stored_as, request.namespace, request.name)
+        if old is None:
+            raise not_found(row.plural, request.name, row.group)
+        check_preconditions(row, old, options)
+        row.strategy.check_deletion(old)
+        if admitted:
+            break
+        attributes = api.attributes(request, "DELETE", None, old, options=options)
+        if collection:
+            attributes.name = ""
+        if not await api.judge(attributes):
+            break
+        # Other requests ran meanwhile.
+        if api.store.latest(row.stored_as, request.namespace, request.name) is old:
+            break
+    else:
+        raise conflict(row.plural, request.name, MODIFIED, row.group)
     warning = row.strategy.propagation_warning
     if warning and not options.propagation and options.orphan is None and warning not in request.warnings:
         request.warnings.append(warning)
@@ -59,7 +75,7 @@ async def delete_collection(api: Api, request: Operation, options: DeleteOptions
         metadata = obj["metadata"]
         one = replace(request, namespace=metadata.get("namespace") or "", name=metadata["name"])
         try:
-            await delete(api, one, options)
+            await delete(api, one, options, collection=True)
         except ApiError as error:
             if error.code != 404:
                 raise

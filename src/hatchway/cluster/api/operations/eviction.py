@@ -45,6 +45,7 @@ async def evict_pod(api: Api, request: Operation, pod: Object, options: DeleteOp
         api,
         request,
         DeleteOptions(options.grace_period, options.propagation, None, options.uid, "", options.dry_run),
+        admitted=True,
     )
 
 

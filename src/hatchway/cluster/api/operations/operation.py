@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from hatchway.cluster.api.operations.requestoptions import FieldValidation
+from hatchway.cluster.api.operations.requestoptions import DeleteOptions, FieldValidation
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.auth.user import UserInfo
@@ -47,6 +47,30 @@ class Operation:
     # What strict decoding finds in a patch itself, and the patch.
     patch_errors: tuple[str, ...] = ()
     patch_body: bytes = b""
+    # True for a patch, whose options are PatchOptions.
+    is_patch: bool = False
+    field_manager: str = ""
+    # Annotations of the audit event, which admission plugins add.
+    audit_annotations: dict[str, str] = field(default_factory=dict)
+
+    def options_object(self, operation: str, options: DeleteOptions | None = None) -> Object:
+        """Return the request's options as an object of meta.k8s.io/v1, for admission.
+
+        operation: CREATE, UPDATE or DELETE. options: those of a DELETE.
+        """
+        kind = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions"}.get(operation, "DeleteOptions")
+        if self.is_patch and operation == "UPDATE":
+            kind = "PatchOptions"
+        found: Object = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+        if options is not None:
+            found |= options.as_fields()
+        else:
+            if self.field_manager:
+                found["fieldManager"] = self.field_manager
+            found["fieldValidation"] = self.field_validation
+        if self.dry_run:
+            found["dryRun"] = ["All"]
+        return found
 
     def check_strict(self, checked: schema.CheckedObject, gvk: tuple[str, str, str]) -> None:
         """Warn of unknown and repeated fields. Raises ShapeError 400 when the client asked for strict validation."""

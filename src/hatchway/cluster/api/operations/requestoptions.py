@@ -154,6 +154,7 @@ class WriteOptions:
 
     dry_run: bool = False
     field_validation: FieldValidation = "Warn"
+    field_manager: str = ""
 
 
 def _dry_run(values: Sequence[str], kind: str) -> tuple[bool, list[Cause]]:
@@ -183,7 +184,7 @@ def write_options(query: QueryParameters, kind: str) -> WriteOptions:
     if causes:
         raise invalid(kind, "", causes, _META)
     chosen: FieldValidation = "Ignore" if validation == "Ignore" else "Strict" if validation == "Strict" else "Warn"
-    return WriteOptions(dry_run, chosen)
+    return WriteOptions(dry_run, chosen, manager)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,20 @@ class DeleteOptions:
     uid: str = ""
     resource_version: str = ""
     dry_run: bool = False
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the options as the fields of a DeleteOptions object, without `dryRun`."""
+        found: dict[str, Any] = {}
+        if self.grace_period is not None:
+            found["gracePeriodSeconds"] = self.grace_period
+        preconditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        if given := {key: value for key, value in preconditions.items() if value}:
+            found["preconditions"] = given
+        if self.orphan is not None:
+            found["orphanDependents"] = self.orphan
+        if self.propagation:
+            found["propagationPolicy"] = self.propagation
+        return found
 
 
 def delete_options(query: QueryParameters, body: Any = None) -> DeleteOptions:

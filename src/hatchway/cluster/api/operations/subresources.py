@@ -15,7 +15,7 @@ from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
-from hatchway.cluster.api.operations.verbs import Api, bad_result
+from hatchway.cluster.api.operations.verbs import ATTEMPTS, MODIFIED, Api, bad_result
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
@@ -27,6 +27,8 @@ from hatchway.errors import ApiError, Cause, bad_request, conflict, internal, in
 from hatchway.kube.api import Object
 
 _SCALE = ("autoscaling", "v1", "Scale")
+_BINDING = ("", "v1", "Binding")
+_EVICTION = ("policy", "v1", "Eviction")
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -115,18 +117,28 @@ async def patch_scale(api: Api, request: Operation, apply: Callable[[Object], An
 
 async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], *, is_patch: bool = False) -> Object:
     row, paths = request.row, _paths(request)
-    old = _latest(api, request)
-    if paths is not None:
-        return await _rescale_custom(api, request, make, paths, is_patch=is_patch)
-    # Other requests may run meanwhile; storing the change detects whether they have changed this object.
-    scale = await run_sized(request.size, _made_scale, request, make, scale_of(row, old), is_patch)
-    meta.match_name(scale, request.name)
-    meta.match_namespace(row, scale, request.namespace)
-    api.check_identity(row, scale, old)
+    warned = len(request.warnings)
+    for _ in range(ATTEMPTS):
+        del request.warnings[warned:]
+        old = _latest(api, request)
+        former = scale_of(row, old) if paths is None else _scale_at(old, paths)
+        # Other requests may run meanwhile; storing the change detects whether they have changed this object.
+        scale = await run_sized(request.size, _made_scale, request, make, former, is_patch)
+        _check_scale(api, request, scale, old)
+        attributes = api.attributes(request, "UPDATE", scale, former, "scale", kind=_SCALE)
+        if not await api.admit(attributes):
+            break
+        scale = attributes.object or scale
+        _check_scale(api, request, scale, old)
+        if _latest(api, request) is old:
+            break
+    else:
+        raise conflict(row.plural, request.name, MODIFIED, row.group)
+    if (waiting := api.admission.validate(attributes)) is not None:
+        await waiting
     replicas = (scale.get("spec") or {}).get("replicas") or 0
-    causes = v.non_negative(replicas, "spec.replicas")
-    if causes:
-        raise invalid("Scale", request.name, causes, "autoscaling")
+    if paths is not None:
+        return await _rescale_custom(api, request, scale, paths, replicas)
     obj = clone(old)
     obj["spec"]["replicas"] = replicas
     if obj["spec"] != old["spec"]:
@@ -134,24 +146,25 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
     return scale_of(row, await api.store_change(request, obj, old))
 
 
-async def _rescale_custom(
-    api: Api, request: Operation, make: Callable[[Object], Any], paths: ScalePaths, *, is_patch: bool
-) -> Object:
+def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> None:
+    """Raise ApiError 400, 409 or 422 for a Scale that cannot be that of the object."""
+    meta.match_name(scale, request.name)
+    meta.match_namespace(request.row, scale, request.namespace)
+    api.check_identity(request.row, scale, old)
+    causes = v.non_negative((scale.get("spec") or {}).get("replicas") or 0, "spec.replicas")
+    if causes:
+        raise invalid("Scale", request.name, causes, "autoscaling")
+
+
+async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: ScalePaths, replicas: int) -> Object:
     """Set the replicas of a custom object, which is validated as with any other change."""
 
     def apply(obj: Object) -> Object:
-        scale = _made_scale(request, make, _scale_at(obj, paths), is_patch)
-        meta.match_name(scale, request.name)
-        meta.match_namespace(request.row, scale, request.namespace)
         api.check_identity(request.row, scale, obj)
-        replicas = (scale.get("spec") or {}).get("replicas") or 0
-        causes = v.non_negative(replicas, "spec.replicas")
-        if causes:
-            raise invalid("Scale", request.name, causes, "autoscaling")
         paths.set_replicas(obj, replicas)
         return obj
 
-    return _scale_at(await api.patch(request, apply), paths)
+    return _scale_at(await api.patch(request, apply, admitted=True), paths)
 
 
 def _made_scale(request: Operation, make: Callable[[Object], Any], current: Object, is_patch: bool) -> Object:
@@ -169,7 +182,7 @@ def _made_scale(request: Operation, make: Callable[[Object], Any], current: Obje
 
 async def bind(api: Api, request: Operation, body: Any) -> Object:
     """Bind a pod to a node (POST pods/NAME/binding). Raises ApiError 409 when it has one or is being deleted."""
-    binding = await run_sized(request.size, _typed, ("", "v1", "Binding"), request, body)
+    binding = await run_sized(request.size, _typed, _BINDING, request, body)
     if (binding["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Binding object")
     meta.match_namespace(request.row, binding, request.namespace)
@@ -181,8 +194,12 @@ async def bind(api: Api, request: Operation, body: Any) -> Object:
         causes.append(v.required("target.name"))
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
+    _latest(api, request)
+    attributes = api.attributes(request, "CREATE", binding, None, "binding", kind=_BINDING)
+    await api.judge(attributes)
+    binding = attributes.object or binding
+    target = binding.get("target") or {}
     pod = _latest(api, request)
-    api.admit(request, "CREATE", binding, pod, "binding")
     metadata = pod["metadata"]
     wanted = binding["metadata"].get("uid")
     problem = ""
@@ -216,11 +233,12 @@ async def bind(api: Api, request: Operation, body: Any) -> Object:
 
 async def evict(api: Api, request: Operation, body: Any) -> Object:
     """Delete a pod because of an Eviction (POST pods/NAME/eviction), unless a disruption budget forbids it."""
-    eviction = await run_sized(request.size, _typed, ("policy", "v1", "Eviction"), request, body)
+    eviction = await run_sized(request.size, _typed, _EVICTION, request, body)
     if (eviction["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Eviction object")
-    api.admit(request, "CREATE", eviction, None, "eviction")
-    wanted = eviction.get("deleteOptions") or {}
+    attributes = api.attributes(request, "CREATE", eviction, None, "eviction", kind=_EVICTION)
+    await api.judge(attributes)
+    wanted = (attributes.object or eviction).get("deleteOptions") or {}
     preconditions = wanted.get("preconditions") or {}
     options = DeleteOptions(
         wanted.get("gracePeriodSeconds"),
@@ -255,12 +273,18 @@ async def _add_ephemeral(api: Api, request: Operation, obj: Object, old: Object 
     meta.match_namespace(request.row, obj, request.namespace)
     old = old if old is not None else _latest(api, request)
     api.check_identity(request.row, obj, old)
-    api.admit(request, "UPDATE", obj, old, "ephemeralcontainers")
+    # Storing the change detects whether another request has changed the pod meanwhile.
+    attributes = api.attributes(request, "UPDATE", obj, old, "ephemeralcontainers")
+    await api.admit(attributes)
+    obj = attributes.object or obj
     # Everything else in the pod stays as it is, whatever the client has sent.
     new = clone(old)
     new["spec"]["ephemeralContainers"] = (obj.get("spec") or {}).get("ephemeralContainers") or []
     if causes := await run_sized(request.size, validate_ephemeral_change, new, old):
         raise invalid("Pod", request.name, causes)
+    attributes.object = new
+    if (waiting := api.admission.validate(attributes)) is not None:
+        await waiting
     if not new["spec"]["ephemeralContainers"]:
         del new["spec"]["ephemeralContainers"]
     if new["spec"] != old["spec"]:
@@ -284,6 +308,11 @@ async def finalize(api: Api, request: Operation, body: Any) -> Object:
     old = _latest(api, request)
     api.check_identity(request.row, obj, old)
     if causes:
+        raise invalid("Namespace", request.name, causes)
+    attributes = api.attributes(request, "UPDATE", obj, old, "finalize")
+    await api.judge(attributes)
+    finalizers = ((attributes.object or obj).get("spec") or {}).get("finalizers") or []
+    if causes := _finalizer_causes(finalizers):
         raise invalid("Namespace", request.name, causes)
     new = {**old, "metadata": dict(old["metadata"]), "spec": {"finalizers": finalizers} if finalizers else {}}
     return await api.store_change(request, new, old)

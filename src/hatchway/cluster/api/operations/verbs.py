@@ -5,10 +5,11 @@ The other verbs are in `deletion.py`, `watching.py` and `subresources.py`.
 The order within a write is that of apiserver's generic registry store (`registry/generic/registry/store.go`,
 `registry/rest`): decode → defaults → admission → the strategy's preparation → allocation → validation → storage.
 For ordinary objects everything between reading the current object and handing the new one to the store happens in one
-turn of the event loop, so that a change is always based on the latest state and needs no retry. For a large object, the
-steps that use only the object (`writesteps.py`) run on a thread (`work.py`), and other requests run meanwhile. Before
-the object is stored, one turn of the loop checks that the object that was read is still the latest, that the namespace
-still accepts objects, and that allocated addresses are still free. If the object has changed, the write starts again.
+turn of the event loop, so that a change is always based on the latest state and needs no retry. Two kinds of writes are
+interrupted, and other requests run meanwhile: for a large object, the steps that use only the object (`writesteps.py`)
+run on a thread (`work.py`); and an admission plugin may have to wait (a webhook). Before such an object is stored, one
+turn of the loop checks that the object that was read is still the latest, that the namespace still accepts objects, and
+that allocated addresses are still free. If the object has changed, the write starts again.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from hatchway.cluster.api.admission.builtin import builtin_plugins
+from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations import writesteps as steps
 from hatchway.cluster.api.operations.listing import Page, list_page
 from hatchway.cluster.api.operations.operation import Operation, clone
-from hatchway.cluster.api.operations.requestoptions import ListOptions, too_large_version
+from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
 from hatchway.cluster.api.registry import validation
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema import ShapeError
@@ -37,25 +41,20 @@ from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, Cause, bad_request, conflict, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
-__all__ = ["AccessCheck", "Admission", "Api", "Authorize", "bad_result"]
+__all__ = ["ATTEMPTS", "MODIFIED", "AccessCheck", "Api", "Authorize", "bad_result"]
 
 # check(user, plural, namespace, object, old): checks whether the user may store such rights. Returns None, or a
 # function for the rest of the check, which may run on a thread. Both raise ApiError 403.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], Callable[[], None] | None]
-# admit(user, operation, resource, subresource, namespace, name, object, old): raises ApiError 403 when the user may not
-# write this content.
-Admission = Callable[
-    [UserInfo, Literal["CREATE", "UPDATE", "DELETE"], str, str, str, str, Object | None, Object | None], None
-]
 # authorize(attributes): raises ApiError 403 when the user may not do that.
 Authorize = Callable[[Attributes], None]
 # Seconds that a read waits for a resourceVersion that does not exist yet (`storage/cacher`: blockTimeout).
 _FUTURE_WAIT = 3.0
 # When the result of a patch is refused, the error quotes this many characters of it at most.
 _MAX_SHOWN = 4096
-_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
-# How often a write of a large object is tried while other requests change it (`handlers/patch.go`).
-_ATTEMPTS = 5
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+# How often an interrupted write is tried while other requests change its object (`handlers/patch.go`).
+ATTEMPTS = 5
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,7 +66,7 @@ class Api:
 
     access_check: the escalation check of RBAC objects; None for no check.
     authorize: checks a right that an operation needs in addition, as a PUT that creates its object needs `create`.
-    admission: checks the contents of writes.
+    admission: the plugins that change or refuse writes; None for `builtin_plugins`.
     """
 
     def __init__(
@@ -76,13 +75,13 @@ class Api:
         registry: Registry,
         access_check: AccessCheck | None = None,
         authorize: Authorize | None = None,
-        admission: Admission | None = None,
+        admission: AdmissionChain | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
         self.access_check = access_check
         self._authorize = authorize
-        self._admission = admission
+        self.admission = admission if admission is not None else AdmissionChain(builtin_plugins(store))
 
     # Reading
 
@@ -180,11 +179,17 @@ class Api:
 
     async def _create(self, request: Operation, ctx: WriteContext, obj: Object) -> Object:
         row, strategy = request.row, request.row.strategy
-        size = request.size
+        size, given = request.size, request.name or obj["metadata"].get("name") or ""
         await run_sized(size, steps.default_created, request.row, ctx, obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
-        self.admit(request, "CREATE", obj, None)
+        attributes = self.attributes(request, "CREATE", obj, None)
+        attributes.name = given
+        interrupted = await self.admit(attributes)
+        if interrupted:
+            obj, size = attributes.object or obj, attributes.size
+            meta.match_namespace(row, obj, request.namespace)
+            await run_sized(size, steps.default_created, row, ctx, obj)
         version = await run_sized(size, steps.prepare_created, request.row, ctx, obj)
         strategy.allocate(ctx, obj, None)
         causes, warnings = await run_sized(size, steps.judge_created, row, obj)
@@ -192,9 +197,13 @@ class Api:
         if causes:
             raise invalid(row.kind, name, causes, row.group)
         request.warnings += warnings
-        interrupted = await self._check_access(request, obj, None) or size >= HEAVY
+        interrupted = await self._check_access(request, obj, None) or interrupted or size >= HEAVY
         if version:
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        attributes.object, attributes.name = obj, request.name or name
+        if (waiting := self.admission.validate(attributes)) is not None:
+            await waiting
+            interrupted = True
         if interrupted:
             # Other requests ran meanwhile.
             if row.namespaced:
@@ -216,8 +225,9 @@ class Api:
         obj = await run_sized(request.size, partial(self.decode, request, obj, row=row))
         if request.namespace:
             obj["metadata"].setdefault("namespace", request.namespace)
-        self.admit(request, "CREATE", obj, None, key.partition("/")[2])
-        return await handler(request.user, request.namespace, request.name, obj)
+        attributes = self.attributes(request, "CREATE", obj, None, key.partition("/")[2], kind=row.gvk)
+        await self.judge(attributes)
+        return await handler(request.user, request.namespace, request.name, attributes.object or obj)
 
     async def update(self, request: Operation, obj: Any, *, status: bool = False) -> tuple[Object, bool]:
         """Replace an object, or only its status. Return (object, True if this PUT created it).
@@ -227,9 +237,11 @@ class Api:
         obj = await run_sized(request.size, self.decode, request, obj)
         meta.match_name(obj, request.name)
         meta.match_namespace(request.row, obj, request.namespace)
-        row = request.row
-        for _ in range(_ATTEMPTS):
+        row, sub = request.row, "status" if status else ""
+        warned = len(request.warnings)
+        for _ in range(ATTEMPTS):
             old = self.store.latest(row.stored_as, request.namespace, request.name)
+            del request.warnings[warned:]
             if old is None:
                 if row.strategy.create_on_update and not status:
                     self._require_create(request)
@@ -242,20 +254,24 @@ class Api:
             size = self._size(request)
             # A second attempt needs the object as the client sent it: the first attempt changes its copy.
             once = size < HEAVY and not row.strategy.gives_rights
+            once = once and not self.admission.may_wait("UPDATE", row, sub)
             mine = obj if once else await run_sized(size, clone, obj)
             stored = await self._replace(request, mine, old, status, size)
             if stored is not None:
                 return stored, False
-        raise conflict(row.plural, request.name, _MODIFIED, row.group)
+        raise conflict(row.plural, request.name, MODIFIED, row.group)
 
-    async def patch(self, request: Operation, apply: Callable[[Object], Any], *, status: bool = False) -> Object:
+    async def patch(
+        self, request: Operation, apply: Callable[[Object], Any], *, status: bool = False, admitted: bool = False
+    ) -> Object:
         """Replace an object by the result of a function. Raises like `update`.
 
         apply: called with a copy of the current object; its result must not contain parts of shared objects.
+        admitted: admission has judged the change already, as one of a subresource.
         """
         row = request.row
         warned = len(request.warnings)
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             old = self.store.latest(row.stored_as, request.namespace, request.name)
             if old is None:
                 raise not_found(row.plural, request.name, row.group)
@@ -264,10 +280,10 @@ class Api:
             obj = await run_sized(size, self._patched, request, apply, old)
             meta.match_name(obj, request.name)
             meta.match_namespace(row, obj, request.namespace)
-            stored = await self._replace(request, obj, old, status, size)
+            stored = await self._replace(request, obj, old, status, size, admitted)
             if stored is not None:
                 return stored
-        raise conflict(row.plural, request.name, _MODIFIED, row.group)
+        raise conflict(row.plural, request.name, MODIFIED, row.group)
 
     def _size(self, request: Operation) -> int:
         """Return the bytes of JSON that a change handles: the larger of what the client sent and what is stored."""
@@ -281,25 +297,41 @@ class Api:
         except ApiError as error:
             raise bad_result(request, patched, error) from None
 
-    async def _replace(self, request: Operation, obj: Object, old: Object, status: bool, size: int) -> Object | None:
+    async def _replace(
+        self, request: Operation, obj: Object, old: Object, status: bool, size: int, admitted: bool = False
+    ) -> Object | None:
         """Check and store a changed object, and return it; None when another request changed the stored one meanwhile.
 
-        size: bytes of JSON that the write handles. A small one gives no other request a turn before the store has it.
+        size: bytes of JSON that the write handles. A small one gives no other request a turn before the store has it,
+        unless an admission plugin has to wait.
         """
         row, strategy = request.row, request.row.strategy
         ctx = self.context(request)
         self.check_identity(row, obj, old)
         await run_sized(size, steps.default_updated, strategy, obj, old)
-        self.admit(request, "UPDATE", obj, old, "status" if status else "")
+        attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "")
+        interrupted = False if admitted else await self.admit(attributes)
+        if interrupted:
+            if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
+                return None
+            obj, size = attributes.object or obj, max(size, attributes.size)
+            meta.match_name(obj, request.name)
+            meta.match_namespace(row, obj, request.namespace)
+            self.check_identity(row, obj, old)
+            await run_sized(size, steps.default_updated, strategy, obj, old)
         await run_sized(size, steps.prepare_updated, request.row, ctx, obj, old, status)
         if not status:
             strategy.allocate(ctx, obj, old)
         causes, warnings = await run_sized(size, steps.judge_updated, row, obj, old, status)
         if causes:
             raise invalid(row.kind, request.name, causes, row.group)
-        interrupted = size >= HEAVY
+        interrupted = interrupted or size >= HEAVY
         if not status:
             interrupted = await self._check_access(request, obj, old) or interrupted
+        attributes.object = obj
+        if not admitted and (waiting := self.admission.validate(attributes)) is not None:
+            await waiting
+            interrupted = True
         if interrupted:
             # Other requests ran meanwhile.
             if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
@@ -346,21 +378,56 @@ class Api:
             )
         version = metadata.get("resourceVersion")
         if version and version != "0" and version != former["resourceVersion"]:
-            raise conflict(row.plural, name, _MODIFIED, row.group)
+            raise conflict(row.plural, name, MODIFIED, row.group)
 
-    def admit(
+    def attributes(
         self,
         request: Operation,
-        operation: Literal["CREATE", "UPDATE", "DELETE"],
+        operation: AdmissionOperation,
         obj: Object | None,
         old: Object | None,
         subresource: str = "",
-    ) -> None:
-        """Raise ApiError 403 when admission refuses the contents of a write."""
-        if self._admission is not None:
-            name = request.name or (obj or {}).get("metadata", {}).get("name") or ""
-            resource = request.row.group_resource
-            self._admission(request.user, operation, resource, subresource, request.namespace, name, obj, old)
+        *,
+        kind: tuple[str, str, str] | None = None,
+        options: DeleteOptions | None = None,
+    ) -> AdmissionAttributes:
+        """Return the facts about a write for the admission chain.
+
+        kind: group, version and kind of `obj`, if they are not the row's. options: those of a DELETE.
+        """
+        row = request.row
+        return AdmissionAttributes(
+            request.user,
+            operation,
+            row,
+            subresource,
+            request.namespace,
+            request.name or ((obj or {}).get("metadata", {}).get("name") or ""),
+            kind or row.gvk,
+            obj,
+            old,
+            request.dry_run,
+            partial(request.options_object, operation, options),
+            request.size,
+            request.warnings,
+            request.audit_annotations,
+        )
+
+    async def admit(self, attributes: AdmissionAttributes) -> bool:
+        """Run the mutating halves of admission; return True if other requests ran meanwhile. Raises ApiError."""
+        waiting = self.admission.admit(attributes)
+        if waiting is None:
+            return False
+        await waiting
+        return True
+
+    async def judge(self, attributes: AdmissionAttributes) -> bool:
+        """Run both halves of admission; return True if other requests ran meanwhile. Raises ApiError."""
+        waiting = self.admission.judge(attributes)
+        if waiting is None:
+            return False
+        await waiting
+        return True
 
     def _require_create(self, request: Operation) -> None:
         """Raise ApiError 403 unless the user may create the object (for a PUT; apiserver's `handlers/update.go`)."""

@@ -98,7 +98,7 @@ class Strategy:
         """Raise ApiError 403 when the object must stay."""
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Do what admission plugins do, which may need other objects. `old` is None on create. Raises ApiError."""
+        """Refuse what the type never takes (policies: `api/admission/`). `old` is None on create. Raises ApiError."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""

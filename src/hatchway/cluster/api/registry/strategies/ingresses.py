@@ -10,13 +10,11 @@ from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-__all__ = ["CLASSES", "IngressStrategy", "typed_reference"]
+__all__ = ["IngressStrategy", "typed_reference"]
 
 Json = Any
 
-CLASSES = "ingressclasses.networking.k8s.io"
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
-_DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 _INVALID_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
 _INVALID_SUFFIXES = ("/..", "/.")
@@ -34,20 +32,6 @@ class IngressStrategy(Strategy):
     """Ingresses (`pkg/registry/networking/ingress/strategy.go`)."""
 
     generation = True
-
-    async def before_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the default class (`plugin/pkg/admission/network/defaultingressclass`)."""
-        spec = obj.get("spec")
-        annotations = obj["metadata"].get("annotations") or {}
-        if not isinstance(spec, dict) or spec.get("ingressClassName") is not None or _CLASS_ANNOTATION in annotations:
-            return
-        # Of several default classes the newest counts, then the first name.
-        classes = sorted(
-            (one for one in ctx.store.list(CLASSES) if _is_default(one)), key=lambda one: str(one["metadata"]["name"])
-        )
-        if classes:
-            newest = max(classes, key=lambda one: str(one["metadata"].get("creationTimestamp", "")))
-            spec["ingressClassName"] = newest["metadata"]["name"]
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Drop the status; `loadBalancer` has no omitempty."""
@@ -101,10 +85,6 @@ class IngressStrategy(Strategy):
                 if v.parse_ip(hostname) is not None:
                     causes.append(v.invalid(f"{at}.hostname", hostname, _NOT_AN_ADDRESS))
         return causes
-
-
-def _is_default(ingress_class: Object) -> bool:
-    return (ingress_class["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
 
 
 def _host(host: str) -> list[str]:

@@ -6,7 +6,6 @@ from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, field, readers
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
-from hatchway.kube.wellknown import NOT_READY
 
 
 class NodeStrategy(Strategy):
@@ -28,15 +27,6 @@ class NodeStrategy(Strategy):
     def has_status(self, obj: Object) -> bool:
         """Return False, so that a new node keeps its status: kubelets register their nodes with a first status."""
         return False
-
-    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Taint a new node as not ready (TaintNodesByCondition); the node controller removes the taint."""
-        # No pod is scheduled before the node is ready.
-        if old is None:
-            spec = obj["spec"]
-            taints = spec.get("taints") or []
-            if not any(one.get("key") == NOT_READY and one.get("effect") == "NoSchedule" for one in taints):
-                spec["taints"] = [*taints, {"key": NOT_READY, "effect": "NoSchedule"}]
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Add an empty status when the kubelet sent none."""

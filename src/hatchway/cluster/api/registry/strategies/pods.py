@@ -1,7 +1,6 @@
-"""Pods: admission (service accounts, tolerations, priorities), permitted changes, graceful deletion.
+"""Pods: permitted changes, graceful deletion. What is admission is in `api/admission/`.
 
-From `pkg/registry/core/pod/strategy.go`, `pkg/apis/core/validation/validation.go` (ValidatePodUpdate) and
-`plugin/pkg/admission/{serviceaccount,defaulttolerationseconds,priority,runtimeclass}`.
+From `pkg/registry/core/pod/strategy.go` and `pkg/apis/core/validation/validation.go` (ValidatePodUpdate).
 """
 
 from __future__ import annotations
@@ -10,26 +9,22 @@ import asyncio
 from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
-from hatchway.cluster.api.registry.objectnames import random_suffix
 from hatchway.cluster.api.registry.schema import quantity_value
 from hatchway.cluster.api.registry.strategies.addresses import several_addresses
 from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, field, keep, readers
 from hatchway.cluster.api.registry.strategies.podspec import containers, validate_spec
 from hatchway.cluster.api.registry.strategies.podupdate import validate_pod_change
 from hatchway.cluster.api.registry.strategies.warnings import pod_warnings
-from hatchway.errors import Cause, forbidden
+from hatchway.errors import Cause
 from hatchway.kube.api import Object
-from hatchway.kube.wellknown import MIRROR_POD, NOT_READY, UNREACHABLE
 
-TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 # Seconds that the creation of a pod waits for the `default` account of a new namespace.
 _ACCOUNT_WAIT = 1.0
-_PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 _SYSTEM_CONDITIONS = frozenset(("PodScheduled", "Ready", "Initialized"))
 
 
 class PodStrategy(Strategy):
-    """Pods (`pkg/registry/core/pod/strategy.go`), and what the admission plugins ServiceAccount and Priority do."""
+    """Pods (`pkg/registry/core/pod/strategy.go`)."""
 
     requires_spec = True
     return_deleted = True
@@ -61,21 +56,7 @@ class PodStrategy(Strategy):
                     await cursor.wait()
                     cursor.read()
         except TimeoutError:
-            return  # the admission below raises the error
-
-    def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Set service account, priority and default tolerations; refuse runtime classes."""
-        spec = obj["spec"]
-        if old is None:
-            _admit_service_account(ctx, obj)
-            _admit_priority(obj)
-            _add_tolerations(spec)
-            _admit_runtime_class(obj)
-            return
-        for key in ("priority", "preemptionPolicy"):
-            if spec.get(key) is None:
-                keep(spec, old["spec"], key)
-        _add_tolerations(spec)
+            return  # the admission plugin ServiceAccount raises the error
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Make the pod Pending, and not scheduled while it has scheduling gates."""
@@ -161,111 +142,6 @@ def _agree_on_address(status: dict[str, Any]) -> None:
         status["podIPs"] = [{"ip": single}]
     elif many and not single:
         status["podIP"] = many[0].get("ip", "")
-
-
-def _add_tolerations(spec: dict[str, Any]) -> None:
-    """Let the pod stay for five minutes on a node that no longer answers (DefaultTolerationSeconds)."""
-    tolerations = list(spec.get("tolerations") or ())
-    for key in (NOT_READY, UNREACHABLE):
-        if not any(
-            one.get("key") in (key, None, "") and one.get("effect") in ("NoExecute", None, "") for one in tolerations
-        ):
-            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
-    spec["tolerations"] = tolerations
-
-
-def _admit_priority(obj: Object) -> None:
-    """Set the priority of the pod's class. Only the classes exist that every cluster has."""
-    spec, name = obj["spec"], obj["metadata"].get("name", "")
-    wanted = spec.get("priorityClassName")
-    priority = _PRIORITY_CLASSES.get(wanted, 0) if wanted else 0
-    if wanted and wanted not in _PRIORITY_CLASSES:
-        raise forbidden("pods", name, f"no PriorityClass with name {wanted} was found")
-    for key, value, what in (
-        ("priority", priority, "integer value of priority"),
-        ("preemptionPolicy", "PreemptLowerPriority", "string value of PreemptionPolicy"),
-    ):
-        if spec.get(key) not in (None, value):
-            why = f"the {what} ({spec[key]}) must not be provided in pod spec; priority admission controller computed "
-            raise forbidden("pods", name, f"{why}{value} from the given PriorityClass name")
-        spec[key] = value
-
-
-def _admit_runtime_class(obj: Object) -> None:
-    """Refuse a runtimeClassName: no RuntimeClass exists."""
-    spec, name = obj["spec"], obj["metadata"].get("name", "")
-    if spec.get("runtimeClassName") is not None:
-        why = f"pod rejected: RuntimeClass {v.quote(spec['runtimeClassName'])} not found"
-        raise forbidden("pods", name, why)
-    if spec.get("overhead"):
-        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
-        raise forbidden("pods", name, why)
-
-
-def _admit_service_account(ctx: WriteContext, obj: Object) -> None:
-    spec = obj["spec"]
-    if MIRROR_POD in (obj["metadata"].get("annotations") or {}):
-        _check_mirror(obj)
-        return
-    name = spec.get("serviceAccountName") or "default"
-    spec["serviceAccountName"] = spec["serviceAccount"] = name
-    account = ctx.store.latest("serviceaccounts", ctx.namespace, name)
-    if account is None:
-        raise forbidden(
-            "pods",
-            obj["metadata"].get("name", ""),
-            f'error looking up service account {ctx.namespace}/{name}: serviceaccount "{name}" not found',
-        )
-    if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
-        spec["imagePullSecrets"] = [dict(one) for one in account["imagePullSecrets"]]
-    mount = spec.get("automountServiceAccountToken")
-    if mount is None:
-        mount = account.get("automountServiceAccountToken")
-    if mount is None or mount:
-        _mount_token(spec)
-
-
-def _check_mirror(obj: Object) -> None:
-    """Raise ApiError 403 when a mirror pod refers to objects of the API (`plugin/pkg/admission/serviceaccount`)."""
-    spec, problem = obj["spec"], ""
-    if spec.get("serviceAccountName"):
-        problem = "a mirror pod may not reference service accounts"
-    for volume in spec.get("volumes") or ():
-        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
-        if any("secret" in source for source in sources):
-            problem = problem or "a mirror pod may not reference secrets"
-        if any("serviceAccountToken" in source for source in sources):
-            problem = problem or "a mirror pod may not use ServiceAccountToken volume projections"
-    for container in containers(spec):
-        variables = [one.get("valueFrom") or {} for one in container.get("env") or ()]
-        if any("secretKeyRef" in one for one in variables) or any(
-            "secretRef" in one for one in container.get("envFrom") or ()
-        ):
-            problem = problem or "a mirror pod may not reference secrets"
-    if problem:
-        raise forbidden("pods", obj["metadata"].get("name", ""), problem)
-
-
-def _mount_token(spec: dict[str, Any]) -> None:
-    missing = [
-        container
-        for container in containers(spec)
-        if not any(one.get("mountPath") == TOKEN_PATH for one in container.get("volumeMounts") or ())
-    ]
-    if not missing:
-        return
-    name = f"kube-api-access-{random_suffix()}"
-    for container in missing:
-        mounts = list(container.get("volumeMounts") or ())
-        container["volumeMounts"] = [*mounts, {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}]
-    namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
-    sources = [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-        {"downwardAPI": {"items": [namespace]}},
-    ]
-    volume = {"name": name, "projected": {"sources": sources, "defaultMode": 0o644}}
-    spec["volumes"] = [*(spec.get("volumes") or ()), volume]
 
 
 def qos_class(spec: dict[str, Any]) -> str:

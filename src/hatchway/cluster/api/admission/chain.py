@@ -1,0 +1,159 @@
+"""The admission chain: runs all plugins on a write, in Kubernetes' order.
+
+The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. Plugins that need not wait run in the turn
+of the event loop in which the write began; so a write for which none has to wait costs a few function calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
+from hatchway.cluster.api.registry.resource import Resource
+
+__all__ = ["ORDER", "AdmissionChain"]
+
+ORDER = (
+    "NamespaceLifecycle",
+    "LimitRanger",
+    "ServiceAccount",
+    "NodeRestriction",
+    "TaintNodesByCondition",
+    "AlwaysPullImages",
+    "PodSecurity",
+    "PodNodeSelector",
+    "Priority",
+    "DefaultTolerationSeconds",
+    "PodTolerationRestriction",
+    "EventRateLimit",
+    "ExtendedResourceToleration",
+    "DefaultStorageClass",
+    "StorageObjectInUseProtection",
+    "OwnerReferencesPermissionEnforcement",
+    "PersistentVolumeClaimResize",
+    "RuntimeClass",
+    "CertificateApproval",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "DenyServiceExternalIPs",
+    "PodTopologyLabels",
+    "PodResizeValidator",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+    "ResourceQuota",
+)
+# Custom types come and go, so the table of remembered answers is emptied when it has this many entries.
+_REMEMBERED = 4096
+
+_Plugins = tuple[AdmissionPlugin, ...]
+
+
+def _of_half(plugins: Iterable[AdmissionPlugin], half: str) -> _Plugins:
+    """Return the plugins that have this half."""
+    return tuple(one for one in plugins if getattr(type(one), half) is not getattr(AdmissionPlugin, half))
+
+
+class AdmissionChain:
+    """Runs admission plugins in the order of `ORDER`.
+
+    plugins: in any order. Raises ValueError when the name of one is not in `ORDER`, or two have the same name.
+    """
+
+    def __init__(self, plugins: Iterable[AdmissionPlugin]) -> None:
+        found = list(plugins)
+        names = [one.name for one in found]
+        if wrong := [name for name in names if name not in ORDER or names.count(name) > 1]:
+            raise ValueError(f"the name of an admission plugin is unknown or repeated: {wrong[0]}")
+        self.plugins: _Plugins = tuple(sorted(found, key=lambda one: ORDER.index(one.name)))
+        self._mutating = _of_half(self.plugins, "admit")
+        self._validating = _of_half(self.plugins, "validate")
+        self._chosen: dict[tuple[AdmissionOperation, str, str], tuple[_Plugins, _Plugins]] = {}
+
+    def _choose(self, operation: AdmissionOperation, row: Resource, subresource: str) -> tuple[_Plugins, _Plugins]:
+        """Return the plugins with a mutating half, and those with a validating half, that handle such a write."""
+        key = operation, row.group_resource, subresource
+        found = self._chosen.get(key)
+        if found is None:
+            if len(self._chosen) >= _REMEMBERED:
+                self._chosen.clear()
+            found = self._chosen[key] = (
+                tuple(one for one in self._mutating if one.handles(*key)),
+                tuple(one for one in self._validating if one.handles(*key)),
+            )
+        return found
+
+    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
+        """Return True when other requests may run while the chain judges such a write."""
+        chosen = self._choose(operation, row, subresource)
+        return any(one.may_wait(operation, row, subresource) for half in chosen for one in half)
+
+    def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        """Run the mutating halves. Raises ApiError when one refuses the write.
+
+        Returns:
+            None when all are done; else an awaitable that does the rest. After it, the caller must decide anew
+            whatever it has read before.
+        """
+        plugins = self._choose(attributes.operation, attributes.row, attributes.subresource)[0]
+        for index, plugin in enumerate(plugins):
+            waiting = plugin.admit(attributes)
+            if waiting is not None:
+                return self._admit_rest(attributes, waiting, plugins, index)
+        return self._admit_again(attributes) if attributes.reinvoke else None
+
+    async def _admit_rest(
+        self, attributes: AdmissionAttributes, waiting: Awaitable[None], plugins: _Plugins, index: int
+    ) -> None:
+        await waiting
+        for plugin in plugins[index + 1 :]:
+            further = plugin.admit(attributes)
+            if further is not None:
+                await further
+        if attributes.reinvoke:
+            await self._admit_again(attributes)
+
+    async def _admit_again(self, attributes: AdmissionAttributes) -> None:
+        """Run the mutating halves once more (`pkg/admission/reinvocation.go`)."""
+        attributes.reinvoke, attributes.is_reinvocation = False, True
+        try:
+            for plugin in self._choose(attributes.operation, attributes.row, attributes.subresource)[0]:
+                waiting = plugin.admit(attributes)
+                if waiting is not None:
+                    await waiting
+        finally:
+            attributes.reinvoke = attributes.is_reinvocation = False
+
+    def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        """Run the validating halves. Raises and returns like `admit`."""
+        plugins = self._choose(attributes.operation, attributes.row, attributes.subresource)[1]
+        for index, plugin in enumerate(plugins):
+            waiting = plugin.validate(attributes)
+            if waiting is not None:
+                return self._validate_rest(attributes, waiting, plugins, index)
+        return None
+
+    @staticmethod
+    async def _validate_rest(
+        attributes: AdmissionAttributes, waiting: Awaitable[None], plugins: _Plugins, index: int
+    ) -> None:
+        await waiting
+        for plugin in plugins[index + 1 :]:
+            further = plugin.validate(attributes)
+            if further is not None:
+                await further
+
+    def judge(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        """Run both halves, for a write whose object is not stored as it is. Raises and returns like `admit`."""
+        waiting = self.admit(attributes)
+        if waiting is None:
+            return self.validate(attributes)
+        return self._judge_rest(attributes, waiting)
+
+    async def _judge_rest(self, attributes: AdmissionAttributes, waiting: Awaitable[None]) -> None:
+        await waiting
+        further = self.validate(attributes)
+        if further is not None:
+            await further
