@@ -41,6 +41,12 @@ from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Optio
 __all__ = ["Outcome", "Program", "compile_steps"]
 
 
+# Functions whose calls with a constant are constants (cel-go `IsTypeConversionFunction`).
+_CONVERSIONS = frozenset(
+    ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of an evaluation: a value or an error, and what it cost."""
@@ -87,6 +93,15 @@ def compile_steps(root: Node) -> Program:
 
 def is_constant(node: Node) -> bool:
     return isinstance(node, ListExpr) and not node.optional and all(isinstance(one, Literal) for one in node.items)
+
+
+def _converted(node: Call, value: Value) -> Step | None:
+    """Return the step of a constant's conversion, which is made once and costs nothing; None when it fails."""
+    try:
+        found = node.overloads[0].call(value)
+    except EvaluationError:
+        return None
+    return lambda state: found
 
 
 def _local(slot: int) -> Step:
@@ -275,6 +290,10 @@ class _Compiler:
                 return membership(*args, constant=is_constant(node.args[1]))
             case "or" | "orValue" if node.target is not None and len(args) == 2:
                 return fallback(*args, unwrap=node.name == "orValue")
+        if node.name in _CONVERSIONS and len(node.args) == 1 and isinstance(node.args[0], Literal):
+            found = _converted(node, node.args[0].value)
+            if found is not None:
+                return found
         if len(node.overloads) == 1 and not any(one.type.is_dyn for one in node.all_args):
             return direct(node.overloads[0], args)
         return dispatched(node.overloads, args)
