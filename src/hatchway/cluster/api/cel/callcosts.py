@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from hatchway.cluster.api.cel.celtypes import Overload
-from hatchway.cluster.api.cel.syntax import Call, Literal
+from hatchway.cluster.api.cel.syntax import CallNode, Literal
 
-__all__ = ["UNBOUNDED", "CallEstimate", "Size", "estimate_call", "scaled"]
+__all__ = ["UNBOUNDED", "CallEstimate", "SizeRange", "estimate_call", "scaled"]
 
 UNBOUNDED = (1 << 64) - 1
 _TRAVERSAL, _REGEX = 0.1, 0.25
@@ -25,19 +25,19 @@ _NOMINAL = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class SizeRange:
     """The smallest and the largest size of a value."""
 
     least: int
     most: int
 
-    def plus(self, other: Size) -> Size:
+    def plus(self, other: SizeRange) -> SizeRange:
         """Return the size of two values together."""
-        return Size(min(self.least + other.least, UNBOUNDED), min(self.most + other.most, UNBOUNDED))
+        return SizeRange(min(self.least + other.least, UNBOUNDED), min(self.most + other.most, UNBOUNDED))
 
-    def times(self, other: Size) -> Size:
+    def times(self, other: SizeRange) -> SizeRange:
         """Return the size of as many values as the other says."""
-        return Size(min(self.least * other.least, UNBOUNDED), min(self.most * other.most, UNBOUNDED))
+        return SizeRange(min(self.least * other.least, UNBOUNDED), min(self.most * other.most, UNBOUNDED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class CallEstimate:
     """The highest cost of a call. size: of its result, None when it is not known."""
 
     cost: int
-    size: Size | None = None
+    size: SizeRange | None = None
 
 
 def scaled(size: int, factor: float) -> int:
@@ -55,7 +55,7 @@ def scaled(size: int, factor: float) -> int:
 
 
 def estimate_call(
-    node: Call, overload: Overload, target: Size | None, sizes: list[Size], element: Size | None
+    node: CallNode, overload: Overload, target: SizeRange | None, sizes: list[SizeRange], element: SizeRange | None
 ) -> CallEstimate:
     """Return the cost of a call without that of its arguments.
 
@@ -70,7 +70,7 @@ def estimate_call(
         found = _method(node, name, target, sizes, element)
         if found is not None:
             return found
-    first = sizes[0] if sizes else Size(0, UNBOUNDED)
+    first = sizes[0] if sizes else SizeRange(0, UNBOUNDED)
     match name:
         case "fieldSelector" | "labelSelector":
             # A list of requirements, each of two characters, an object and a list.
@@ -87,7 +87,9 @@ def estimate_call(
     return _standard(overload, target, sizes)
 
 
-def _method(node: Call, name: str, target: Size, sizes: list[Size], element: Size | None) -> CallEstimate | None:
+def _method(
+    node: CallNode, name: str, target: SizeRange, sizes: list[SizeRange], element: SizeRange | None
+) -> CallEstimate | None:
     if name in _TRAVERSED:
         if element is None:
             return CallEstimate(scaled(target.most, _TRAVERSAL))
@@ -106,16 +108,16 @@ def _method(node: Call, name: str, target: Size, sizes: list[Size], element: Siz
             limit = node.args[1] if len(node.args) > 1 else None
             if isinstance(limit, Literal) and isinstance(limit.value, int):
                 most = limit.value % (1 << 64)
-            return CallEstimate(scaled(target.most, 2 * _TRAVERSAL), Size(0, most))
+            return CallEstimate(scaled(target.most, 2 * _TRAVERSAL), SizeRange(0, most))
         case "join":
-            size = target.times(element) if element is not None else Size(0, 0)
+            size = target.times(element) if element is not None else SizeRange(0, 0)
             if sizes:
-                separators = Size(max(target.least - 1, 0), max(target.most - 1, 0))
+                separators = SizeRange(max(target.least - 1, 0), max(target.most - 1, 0))
                 size = size.plus(sizes[0].times(separators))
             return CallEstimate(scaled(size.most, _TRAVERSAL), size)
         case "find" | "findAll":
             cost = scaled(min(target.most + 1, UNBOUNDED), _TRAVERSAL) * scaled(sizes[0].most, _REGEX)
-            return CallEstimate(min(cost, UNBOUNDED), Size(0, target.most))
+            return CallEstimate(min(cost, UNBOUNDED), SizeRange(0, target.most))
         case "containsIP" | "containsCIDR":
             # 16 bytes of each address are compared; a network is masked first.
             cost = 4 if name == "containsIP" else 7
@@ -126,7 +128,7 @@ def _method(node: Call, name: str, target: Size, sizes: list[Size], element: Siz
     return None
 
 
-def _replaced(target: Size, old: Size, new: Size) -> Size:
+def _replaced(target: SizeRange, old: SizeRange, new: SizeRange) -> SizeRange:
     """Return the size of a text in which a part is replaced."""
     most_count, most_kept, least_count, least_kept = 0, 0, 0, 0
     if old.least == 0:
@@ -141,22 +143,22 @@ def _replaced(target: Size, old: Size, new: Size) -> Size:
         least_kept = target.least
     else:
         least_count = math.ceil(target.least / old.most)
-    return Size(least_count, most_count).times(new).plus(Size(least_kept, most_kept))
+    return SizeRange(least_count, most_count).times(new).plus(SizeRange(least_kept, most_kept))
 
 
-def _standard(overload: Overload, target: Size | None, sizes: list[Size]) -> CallEstimate:
+def _standard(overload: Overload, target: SizeRange | None, sizes: list[SizeRange]) -> CallEstimate:
     match overload.id:
         case "string_format" if target is not None:
             return CallEstimate(scaled(target.most, _TRAVERSAL))
         case "string_to_bytes":
             return CallEstimate(
-                scaled(sizes[0].most, _TRAVERSAL), Size(sizes[0].least, min(sizes[0].most * 4, UNBOUNDED))
+                scaled(sizes[0].most, _TRAVERSAL), SizeRange(sizes[0].least, min(sizes[0].most * 4, UNBOUNDED))
             )
         case "bytes_to_string":
-            return CallEstimate(scaled(sizes[0].most, _TRAVERSAL), Size(sizes[0].least // 4, sizes[0].most))
+            return CallEstimate(scaled(sizes[0].most, _TRAVERSAL), SizeRange(sizes[0].least // 4, sizes[0].most))
         case "strings_quote":
             most = min(sizes[0].most * 2 + 2, UNBOUNDED)
-            return CallEstimate(scaled(sizes[0].most, _TRAVERSAL), Size(sizes[0].least + 2, most))
+            return CallEstimate(scaled(sizes[0].most, _TRAVERSAL), SizeRange(sizes[0].least + 2, most))
         case "starts_with_string" | "ends_with_string":
             return CallEstimate(scaled(sizes[0].most, _TRAVERSAL))
         case "in_list":

@@ -24,16 +24,16 @@ from hatchway.cluster.api.cel.celtypes import (
     object_type,
     optional_of,
 )
-from hatchway.cluster.api.cel.environment import TYPE_NAMES, Environment
+from hatchway.cluster.api.cel.environment import TYPE_NAMES, CelEnvironment
 from hatchway.cluster.api.cel.syntax import (
-    Call,
+    CallNode,
     Comprehension,
     Ident,
     Issues,
     ListExpr,
     Literal,
     MapExpr,
-    Node,
+    SyntaxNode,
     Select,
     Struct,
 )
@@ -46,9 +46,9 @@ _LITERALS: dict[type, CelType] = {
 }  # fmt: skip
 
 
-def check(root: Node, environment: Environment, issues: Issues) -> CelType:
+def check(root: SyntaxNode, environment: CelEnvironment, issues: Issues) -> CelType:
     """Find the type of each part, and return that of the whole; errors are added to `issues`."""
-    checker = _Checker(environment, issues)
+    checker = _ExpressionChecker(environment, issues)
     try:
         checker.check(root)
         for node in checker.checked:
@@ -59,17 +59,17 @@ def check(root: Node, environment: Environment, issues: Issues) -> CelType:
     return root.type
 
 
-class _Checker:
-    def __init__(self, environment: Environment, issues: Issues) -> None:
+class _ExpressionChecker:
+    def __init__(self, environment: CelEnvironment, issues: Issues) -> None:
         self.bindings = Bindings()
-        self.checked: list[Node] = []
+        self.checked: list[SyntaxNode] = []
         self._environment = environment
         self._issues = issues
         self._scopes: list[dict[str, CelType]] = []
         # A macro may use a part twice. It is checked once: nested macros would double the work at each level.
         self._types: dict[int, CelType] = {}
 
-    def check(self, node: Node) -> CelType:
+    def check(self, node: SyntaxNode) -> CelType:
         known = self._types.get(id(node))
         if known is not None:
             return known
@@ -79,7 +79,7 @@ class _Checker:
             found = self._ident(node)
         elif isinstance(node, Select):
             found = self._select(node)
-        elif isinstance(node, Call):
+        elif isinstance(node, CallNode):
             found = self._call(node)
         elif isinstance(node, ListExpr):
             found = self._list(node)
@@ -108,7 +108,7 @@ class _Checker:
             found = TYPE_NAMES[name][0]
         return found
 
-    def _undeclared(self, node: Node, name: str) -> CelType:
+    def _undeclared(self, node: SyntaxNode, name: str) -> CelType:
         self._issues.add(node.offset, f"undeclared reference to '{name}' (in container '')")
         return ERROR
 
@@ -116,7 +116,7 @@ class _Checker:
         found = self._find(node.name)
         return self._undeclared(node, node.name) if found is None else found
 
-    def _qualified(self, node: Node) -> str:
+    def _qualified(self, node: SyntaxNode) -> str:
         """Return `a.b.c` for such a selection, "" for others."""
         names: list[str] = []
         while isinstance(node, Select) and not node.test:
@@ -137,7 +137,7 @@ class _Checker:
         found = self._field(node, node.operand, node.field, optional=node.optional)
         return BOOL if node.test else found
 
-    def _field(self, node: Node, operand: Node, name: str, *, optional: bool) -> CelType:
+    def _field(self, node: SyntaxNode, operand: SyntaxNode, name: str, *, optional: bool) -> CelType:
         target = self.bindings.resolve(self.check(operand))
         was_optional = target.is_optional
         if was_optional:
@@ -161,7 +161,7 @@ class _Checker:
 
     # Calls
 
-    def _call(self, node: Call) -> CelType:
+    def _call(self, node: CallNode) -> CelType:
         if node.name == "_?._":
             field = node.args[1]
             assert isinstance(field, Literal)
@@ -182,7 +182,7 @@ class _Checker:
         overloads = functions.get(node.name)
         return self._undeclared(node, node.name) if overloads is None else self._resolve(node, overloads, types)
 
-    def _resolve(self, node: Call, overloads: Sequence[Overload], types: list[CelType]) -> CelType:
+    def _resolve(self, node: CallNode, overloads: Sequence[Overload], types: list[CelType]) -> CelType:
         if node.name in ("_&&_", "_||_"):
             node.overloads = [overloads[0]]
             return self._logical(node, types)
@@ -208,7 +208,7 @@ class _Checker:
         node.overloads = found
         return result
 
-    def _logical(self, node: Call, types: list[CelType]) -> CelType:
+    def _logical(self, node: CallNode, types: list[CelType]) -> CelType:
         failed = False
         for argument, found in zip(node.args, types, strict=True):
             if not self.bindings.accepts(BOOL, found):
@@ -216,13 +216,13 @@ class _Checker:
                 failed = True
         return ERROR if failed else BOOL
 
-    def _mismatch(self, node: Node, wanted: CelType, found: CelType) -> None:
+    def _mismatch(self, node: SyntaxNode, wanted: CelType, found: CelType) -> None:
         wanted, found = self.bindings.resolve(wanted), self.bindings.resolve(found)
         self._issues.add(node.offset, f"expected type '{wanted}' but found '{found}'")
 
     # Literals with parts
 
-    def _unwrapped(self, node: Node, found: CelType, *, optional: bool) -> CelType:
+    def _unwrapped(self, node: SyntaxNode, found: CelType, *, optional: bool) -> CelType:
         if not optional:
             return found
         if found.is_optional:
@@ -231,7 +231,7 @@ class _Checker:
             self._mismatch(node, optional_of(found), found)
         return found
 
-    def _joined(self, node: Node, before: CelType | None, found: CelType) -> CelType:
+    def _joined(self, node: SyntaxNode, before: CelType | None, found: CelType) -> CelType:
         if before is None:
             return found
         if self.bindings.accepts(before, found):

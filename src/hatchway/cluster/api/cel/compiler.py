@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hatchway.cluster.api.cel.celtypes import CelType
 from hatchway.cluster.api.cel.comprehensions import compile_comprehension
 from hatchway.cluster.api.cel.environment import TYPE_NAMES
-from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, State, Step, insert
+from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step, insert
 from hatchway.cluster.api.cel.steps import (
     all_of,
     any_of,
@@ -26,13 +26,13 @@ from hatchway.cluster.api.cel.steps import (
     optional_field,
 )
 from hatchway.cluster.api.cel.syntax import (
-    Call,
+    CallNode,
     Comprehension,
     Ident,
     ListExpr,
     Literal,
     MapExpr,
-    Node,
+    SyntaxNode,
     Select,
     Struct,
 )
@@ -73,7 +73,7 @@ class Program:
 
         variables: their values. limit: units of cost. deadline: of this thread's processor time, in seconds.
         """
-        state = State(variables, self.slots, limit, deadline)
+        state = Evaluation(variables, self.slots, limit, deadline)
         try:
             value = self.step(state)
             state.add(0)
@@ -84,18 +84,18 @@ class Program:
         return Outcome(value, state.cost)
 
 
-def compile_steps(root: Node) -> Program:
+def compile_steps(root: SyntaxNode) -> Program:
     """Return the program of a checked expression."""
     compiler = _Compiler()
     step = compiler.compile(root)
     return Program(step, compiler.slots, root.type, frozenset(compiler.names))
 
 
-def is_constant(node: Node) -> bool:
+def is_constant(node: SyntaxNode) -> bool:
     return isinstance(node, ListExpr) and not node.optional and all(isinstance(one, Literal) for one in node.items)
 
 
-def _converted(node: Call, value: Value) -> Step | None:
+def _converted(node: CallNode, value: Value) -> Step | None:
     """Return the step of a constant's conversion, which is made once and costs nothing; None when it fails."""
     try:
         found = node.overloads[0].call(value)
@@ -105,7 +105,7 @@ def _converted(node: Call, value: Value) -> Step | None:
 
 
 def _local(slot: int) -> Step:
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         state.cost += 1
         return state.slots[slot]
 
@@ -119,7 +119,7 @@ class _Compiler:
         self._scopes: list[dict[str, int]] = []
         self._done: dict[int, Step] = {}
 
-    def compile(self, node: Node) -> Step:
+    def compile(self, node: SyntaxNode) -> Step:
         known = self._done.get(id(node))
         if known is not None:
             return known
@@ -130,7 +130,7 @@ class _Compiler:
             found = self._ident(node)
         elif isinstance(node, Select):
             found = self._select(node)
-        elif isinstance(node, Call):
+        elif isinstance(node, CallNode):
             found = self._call(node)
         elif isinstance(node, ListExpr):
             found = self._list(node)
@@ -169,7 +169,7 @@ class _Compiler:
             return lambda state: value
         self.names.add(name)
 
-        def variable(state: State) -> Value:
+        def variable(state: Evaluation) -> Value:
             state.cost += 1
             try:
                 return state.variables[name]
@@ -188,7 +188,7 @@ class _Compiler:
         if node.test:
             return lambda state: has_field(operand(state), field)
 
-        def select(state: State) -> Value:
+        def select(state: Evaluation) -> Value:
             value = operand(state)
             state.cost += 1
             if type(value) is dict and field in value:
@@ -205,7 +205,7 @@ class _Compiler:
             return lambda state: constant
         parts = [(self.compile(one), index in node.optional) for index, one in enumerate(node.items)]
 
-        def make(state: State) -> Value:
+        def make(state: Evaluation) -> Value:
             found: list[Value] = []
             for part, optional in parts:
                 value = part(state)
@@ -228,7 +228,7 @@ class _Compiler:
         is_constant = not node.optional and all(isinstance(one, Literal) for pair in node.entries for one in pair)
         cost = 0 if is_constant else MAP_COST
 
-        def make(state: State) -> Value:
+        def make(state: Evaluation) -> Value:
             found: dict[Value, Value] = {}
             for first, second, optional in parts:
                 key, value = first(state), second(state)
@@ -249,7 +249,7 @@ class _Compiler:
             (name, self.compile(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
         ]
 
-        def make(state: State) -> Value:
+        def make(state: Evaluation) -> Value:
             found: dict[Value, Value] = {}
             for name, part, optional in parts:
                 value = part(state)
@@ -265,7 +265,7 @@ class _Compiler:
 
     # Calls
 
-    def _call(self, node: Call) -> Step:
+    def _call(self, node: CallNode) -> Step:
         args = [self.compile(one) for one in node.all_args]
         match node.name:
             case "_&&_":

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from hatchway.cluster.api.cel.state import MAX_MADE, State, Step, insert
-from hatchway.cluster.api.cel.syntax import Comprehension, Node
+from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step, insert
+from hatchway.cluster.api.cel.syntax import Comprehension, SyntaxNode
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
 __all__ = ["compile_comprehension"]
@@ -22,7 +22,7 @@ _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
 
 
 class _Scopes(Protocol):
-    def compile(self, node: Node) -> Step: ...
+    def compile(self, node: SyntaxNode) -> Step: ...
     def enter(self, *names: str) -> list[int]: ...
     def leave(self) -> None: ...
 
@@ -55,7 +55,7 @@ def compile_comprehension(node: Comprehension, scopes: _Scopes) -> Step:
 
 
 def _bind(value: Step, slot: int, body: Step) -> Step:
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         state.slots[slot] = value(state)
         return body(state)
 
@@ -69,7 +69,7 @@ class _Rounds:
         self._source = source
         self._slots = slots
 
-    def run(self, state: State) -> Iterator[Value]:
+    def run(self, state: Evaluation) -> Iterator[Value]:
         """Yield the key or the index of each round (with one variable, the element), once the variables are set."""
         found = self._source(state)
         slots, first = state.slots, self._slots[0]
@@ -92,7 +92,7 @@ class _Rounds:
 
 
 def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
         for _ in rounds.run(state):
             state.cost += cost
@@ -121,7 +121,7 @@ def _condition(value: Value) -> bool:
 
 
 def _one(rounds: _Rounds, body: Step) -> Step:
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         count = 0
         for _ in rounds.run(state):
             matches = _condition(body(state))
@@ -134,7 +134,7 @@ def _one(rounds: _Rounds, body: Step) -> Step:
 
 
 def _collected(rounds: _Rounds, body: Step, filter: Step | None) -> Step:
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         found: list[Value] = []
         for _ in rounds.run(state):
             if filter is not None and not _condition(filter(state)):
@@ -149,7 +149,7 @@ def _collected(rounds: _Rounds, body: Step, filter: Step | None) -> Step:
 
 
 def _mapped(rounds: _Rounds, body: Step, filter: Step | None, *, with_key: bool) -> Step:
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         found: dict[Value, Value] = {}
         for key in rounds.run(state):
             if filter is not None and not _condition(filter(state)):

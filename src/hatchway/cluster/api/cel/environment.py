@@ -25,7 +25,7 @@ from hatchway.cluster.api.cel.celtypes import (
 )
 from hatchway.cluster.api.cel.lexer import RESERVED
 
-__all__ = ["TYPE_NAMES", "Environment", "ObjectTypes"]
+__all__ = ["TYPE_NAMES", "CelEnvironment", "ObjectTypes"]
 
 # The fields of object types, by the name of the type: field to type.
 ObjectTypes = Mapping[str, Mapping[str, CelType]]
@@ -55,7 +55,7 @@ TYPE_NAMES: Mapping[str, tuple[CelType, str]] = {
 
 
 @dataclass(frozen=True)
-class Environment:
+class CelEnvironment:
     """The names of an expression.
 
     Attributes:

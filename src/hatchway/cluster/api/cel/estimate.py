@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hatchway.cluster.api.cel.callcosts import UNBOUNDED, CallEstimate, Size, estimate_call, scaled
+from hatchway.cluster.api.cel.callcosts import UNBOUNDED, CallEstimate, SizeRange, estimate_call, scaled
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 from hatchway.cluster.api.cel.syntax import (
     ACCUMULATOR,
-    Call,
+    CallNode,
     Comprehension,
     Ident,
     ListExpr,
     Literal,
     MapExpr,
-    Node,
+    SyntaxNode,
     Select,
     Struct,
 )
@@ -36,8 +36,8 @@ class _Entries:
     """The sizes of a container's keys and values. kind: list or map."""
 
     kind: str
-    key: Size
-    value: Size
+    key: SizeRange
+    value: SizeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class _Local:
     """A variable of a comprehension."""
 
     path: Path
-    size: Size | None
+    size: SizeRange | None
     entries: _Entries | None = None
 
 
-def estimate_cost(root: Node, size_of: SizeOf) -> int:
+def estimate_cost(root: SyntaxNode, size_of: SizeOf) -> int:
     """Return the highest cost of a checked expression, at most 2**64 - 1.
 
     size_of: the largest sizes of the variables' parts.
@@ -61,12 +61,12 @@ class _Estimate:
     def __init__(self, size_of: SizeOf) -> None:
         self._size_of = size_of
         self._paths: dict[int, Path] = {}
-        self._sizes: dict[int, Size] = {}
+        self._sizes: dict[int, SizeRange] = {}
         self._entries: dict[int, _Entries] = {}
         self._locals: dict[str, list[_Local]] = {}
         self._costs: dict[int, int] = {}
 
-    def cost(self, node: Node) -> int:
+    def cost(self, node: SyntaxNode) -> int:
         known = self._costs.get(id(node))
         if known is not None:
             return known
@@ -78,7 +78,7 @@ class _Estimate:
             found = 1
         elif isinstance(node, Select):
             found = self._select(node)
-        elif isinstance(node, Call):
+        elif isinstance(node, CallNode):
             found = self._call(node)
         elif isinstance(node, ListExpr):
             found = self._list(node)
@@ -98,40 +98,40 @@ class _Estimate:
         found = self._locals.get(name)
         return found[-1] if found else None
 
-    def path(self, node: Node) -> Path:
+    def path(self, node: SyntaxNode) -> Path:
         if isinstance(node, Ident) and (local := self._local(node.name)) is not None:
             return local.path
         return self._paths.get(id(node), ())
 
-    def size(self, node: Node) -> Size | None:
+    def size(self, node: SyntaxNode) -> SizeRange | None:
         """Return the size of a value: computed, of a constant, by its path, or by its type."""
         if (known := self._sizes.get(id(node))) is not None:
             return known
         if isinstance(node, Literal):
             count = len(node.value) if isinstance(node.value, str | bytes) else 1
-            return Size(count, count)
+            return SizeRange(count, count)
         if isinstance(node, ListExpr):
-            return Size(len(node.items), len(node.items))
+            return SizeRange(len(node.items), len(node.items))
         if isinstance(node, MapExpr):
-            return Size(len(node.entries), len(node.entries))
+            return SizeRange(len(node.entries), len(node.entries))
         if (size := self._declared(self.path(node))) is not None:
             self._sizes[id(node)] = size
             return size
         if _is_scalar(node.type):
-            return Size(1, 1)
+            return SizeRange(1, 1)
         local = self._local(node.name) if isinstance(node, Ident) else None
         return local.size if local is not None else None
 
-    def _declared(self, path: Path) -> Size | None:
+    def _declared(self, path: Path) -> SizeRange | None:
         if not path or path[0] == ACCUMULATOR:
             return None
         most = self._size_of(path)
-        return Size(0, most) if most is not None else None
+        return SizeRange(0, most) if most is not None else None
 
-    def _known_size(self, node: Node) -> Size:
-        return self.size(node) or Size(0, UNBOUNDED)
+    def _known_size(self, node: SyntaxNode) -> SizeRange:
+        return self.size(node) or SizeRange(0, UNBOUNDED)
 
-    def _entries_of(self, node: Node) -> _Entries | None:
+    def _entries_of(self, node: SyntaxNode) -> _Entries | None:
         if (known := self._entries.get(id(node))) is not None:
             return known
         local = self._local(node.name) if isinstance(node, Ident) else None
@@ -151,17 +151,17 @@ class _Estimate:
 
     def _list(self, node: ListExpr) -> int:
         found = 10
-        sizes: list[Size] = []
+        sizes: list[SizeRange] = []
         for item in node.items:
             found += self.cost(item)
             sizes.append(self._known_size(item))
-        self._entries[id(node)] = _Entries("list", Size(1, 1), _union(sizes))
+        self._entries[id(node)] = _Entries("list", SizeRange(1, 1), _union(sizes))
         return found
 
     def _map(self, node: MapExpr) -> int:
         found = 30
-        keys: list[Size] = []
-        values: list[Size] = []
+        keys: list[SizeRange] = []
+        values: list[SizeRange] = []
         for key, value in node.entries:
             found += self.cost(key) + self.cost(value)
             keys.append(self._known_size(key))
@@ -171,7 +171,7 @@ class _Estimate:
 
     # Calls
 
-    def _call(self, node: Call) -> int:
+    def _call(self, node: CallNode) -> int:
         if node.name == "dyn" and len(node.args) == 1:
             found = self.cost(node.args[0]) + 1
             self._copy_sizes(node, node.args[0])
@@ -182,7 +182,7 @@ class _Estimate:
             self._paths[id(node)] = (*self.path(node.args[0]), str(getattr(node.args[1], "value", "")))
             return total + sum(costs) + 1
         most = 0
-        result: Size | None = None
+        result: SizeRange | None = None
         for overload in node.overloads:
             estimate = self._overload(node, overload, costs)
             most = max(most, estimate.cost)
@@ -199,7 +199,7 @@ class _Estimate:
             self._sizes[id(node)] = result
         return total + most
 
-    def _overload(self, node: Call, overload: Overload, costs: list[int]) -> CallEstimate:
+    def _overload(self, node: CallNode, overload: Overload, costs: list[int]) -> CallEstimate:
         args, sum_of_args = node.args, sum(costs)
         match overload.id:
             case "logical_and" | "logical_or":
@@ -223,15 +223,15 @@ class _Estimate:
         found = estimate_call(node, overload, self._known_size(target) if target is not None else None, sizes, element)
         return CallEstimate(min(found.cost + sum_of_args, UNBOUNDED), found.size)
 
-    def _element_size(self, node: Node) -> Size | None:
+    def _element_size(self, node: SyntaxNode) -> SizeRange | None:
         """Return the size of a list's elements by the list's path; None when the node is no list."""
         if node.type.kind != "list":
             return None
         path = self.path(node)
         found = self._declared((*path, "@items")) if path else None
-        return found or Size(0, UNBOUNDED)
+        return found or SizeRange(0, UNBOUNDED)
 
-    def _copy_sizes(self, node: Node, source: Node) -> None:
+    def _copy_sizes(self, node: SyntaxNode, source: SyntaxNode) -> None:
         size, entries = self.size(source), self._entries_of(source)
         if size is not None:
             self._sizes[id(node)] = size
@@ -269,7 +269,7 @@ class _Estimate:
         count = self._known_size(node.source)
         found += min(count.most * each, UNBOUNDED)
         if isinstance(initial, Literal):
-            self._sizes[id(node)] = Size(1, 1)
+            self._sizes[id(node)] = SizeRange(1, 1)
         else:
             self._sizes[id(node)] = count
             if entries is not None:
@@ -295,10 +295,10 @@ def _is_scalar(found: CelType) -> bool:
     return found.kind in _SCALARS
 
 
-def _union(sizes: list[Size]) -> Size:
+def _union(sizes: list[SizeRange]) -> SizeRange:
     if not sizes:
-        return Size(0, 0)
-    return Size(min(one.least for one in sizes), max(one.most for one in sizes))
+        return SizeRange(0, 0)
+    return SizeRange(min(one.least for one in sizes), max(one.most for one in sizes))
 
 
 def _joined(first: _Entries, second: _Entries) -> _Entries:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from hatchway.cluster.api.cel.celtypes import CelType
 from hatchway.cluster.api.cel.checker import check
 from hatchway.cluster.api.cel.compiler import Program, compile_steps
-from hatchway.cluster.api.cel.environment import Environment
+from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.literalcheck import check_literals
 from hatchway.cluster.api.cel.parser import parse
-from hatchway.cluster.api.cel.syntax import ExpressionIssues, Issues, Node
+from hatchway.cluster.api.cel.syntax import ExpressionIssues, Issues, SyntaxNode
 
-__all__ = ["Expression", "compile_expression"]
+__all__ = ["CompiledExpression", "compile_expression"]
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class CompiledExpression:
     """A compiled expression. root: its tree, with types."""
 
     text: str
-    root: Node
+    root: SyntaxNode
     program: Program
 
     @property
@@ -29,7 +29,7 @@ class Expression:
         return self.program.type
 
 
-def compile_expression(text: str, environment: Environment) -> Expression:
+def compile_expression(text: str, environment: CelEnvironment) -> CompiledExpression:
     """Return a compiled expression. Raises ExpressionIssues, with the errors as cel-go writes them."""
     issues = Issues(text)
     root = parse(text, issues)
@@ -39,4 +39,4 @@ def compile_expression(text: str, environment: Environment) -> Expression:
             check_literals(root, issues)
     if root is None or issues:
         raise ExpressionIssues(str(issues))
-    return Expression(text, root, compile_steps(root))
+    return CompiledExpression(text, root, compile_steps(root))

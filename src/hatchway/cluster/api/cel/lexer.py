@@ -9,7 +9,7 @@ from typing import Any
 from hatchway.cluster.api.cel.syntax import Issues
 from hatchway.cluster.api.cel.values import UInt
 
-__all__ = ["RESERVED", "Token", "tokenize"]
+__all__ = ["RESERVED", "SyntaxToken", "tokenize"]
 
 # Identifiers that an expression may not use as names of variables.
 RESERVED = frozenset(
@@ -35,7 +35,7 @@ _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v"
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class SyntaxToken:
     """A token. kind: name, quoted, literal, op or end. text: as it was written. value: of a literal."""
 
     kind: str
@@ -44,9 +44,9 @@ class Token:
     value: Any = None
 
 
-def tokenize(text: str, issues: Issues) -> list[Token]:
+def tokenize(text: str, issues: Issues) -> list[SyntaxToken]:
     """Return the tokens of a text, and one of the kind `end`. Errors are added to `issues`."""
-    found: list[Token] = []
+    found: list[SyntaxToken] = []
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -57,14 +57,14 @@ def tokenize(text: str, issues: Issues) -> list[Token]:
         kind, word = match.lastgroup or "", match.group()
         if kind in ("string", "float", "uint", "int"):
             try:
-                found.append(Token("literal", word, at, _value(kind, word)))
+                found.append(SyntaxToken("literal", word, at, _value(kind, word)))
             except ValueError as error:
                 issues.add(at, str(error))
-                found.append(Token("literal", word, at))
+                found.append(SyntaxToken("literal", word, at))
         elif kind != "skip":
-            found.append(Token(kind, word, at))
+            found.append(SyntaxToken(kind, word, at))
         at = match.end()
-    found.append(Token("end", "<EOF>", len(text)))
+    found.append(SyntaxToken("end", "<EOF>", len(text)))
     return found
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from hatchway.cluster.api.cel.library.conversions import duration_of_text, timestamp_of_text
 from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.syntax import (
-    Call,
+    CallNode,
     Comprehension,
     Issues,
     ListExpr,
     Literal,
     MapExpr,
-    Node,
+    SyntaxNode,
     Select,
     Struct,
 )
@@ -22,11 +22,11 @@ from hatchway.cluster.api.cel.values import EvaluationError
 __all__ = ["check_literals", "parts_of"]
 
 
-def parts_of(node: Node) -> Iterator[Node]:
+def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
     """Yield the parts of a node that its author wrote, some of them more than once."""
     if isinstance(node, Select):
         yield node.operand
-    elif isinstance(node, Call):
+    elif isinstance(node, CallNode):
         yield from node.all_args
     elif isinstance(node, ListExpr):
         yield from node.items
@@ -40,7 +40,7 @@ def parts_of(node: Node) -> Iterator[Node]:
         yield from (node.source, node.initial, node.step, node.result)
 
 
-def check_literals(root: Node, issues: Issues) -> None:
+def check_literals(root: SyntaxNode, issues: Issues) -> None:
     """Add errors about constants that can never be converted."""
     waiting, seen = [root], set[int]()
     while waiting:
@@ -49,7 +49,7 @@ def check_literals(root: Node, issues: Issues) -> None:
             continue
         seen.add(id(node))
         waiting += parts_of(node)
-        if not isinstance(node, Call):
+        if not isinstance(node, CallNode):
             continue
         check = _CHECKS.get((node.name, len(node.all_args)))
         last = node.all_args[-1] if node.all_args else None

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from hatchway.cluster.api.cel.syntax import (
     ACCUMULATOR,
-    Call,
+    CallNode,
     Comprehension,
     Ident,
     ListExpr,
     Literal,
     MapExpr,
-    Node,
+    SyntaxNode,
     Select,
 )
 
@@ -30,7 +30,7 @@ class MacroError(ValueError):
         self.offset = offset
 
 
-def expand_macro(call: Call) -> Node | None:
+def expand_macro(call: CallNode) -> SyntaxNode | None:
     """Return what a macro stands for; None for a call of a function. Raises MacroError."""
     if call.target is None:
         return _has(call) if call.name == "has" and len(call.args) == 1 else None
@@ -38,14 +38,14 @@ def expand_macro(call: Call) -> Node | None:
     return expand(call, call.target) if expand is not None else None
 
 
-def _has(call: Call) -> Node:
+def _has(call: CallNode) -> SyntaxNode:
     operand = call.args[0]
     if isinstance(operand, Select) and not operand.test:
         return Select(operand.offset, operand.operand, operand.field, test=True)
     raise MacroError(call.offset, "invalid argument to has() macro")
 
 
-def _variable(node: Node, index: str = "") -> str:
+def _variable(node: SyntaxNode, index: str = "") -> str:
     if not isinstance(node, Ident) or node.name.startswith("."):
         text = "argument must be a simple name" if index else "argument is not an identifier"
         raise MacroError(node.offset, text)
@@ -54,7 +54,7 @@ def _variable(node: Node, index: str = "") -> str:
     return node.name
 
 
-def _variables(call: Call, count: int) -> tuple[str, str]:
+def _variables(call: CallNode, count: int) -> tuple[str, str]:
     if count == 1:
         return _variable(call.args[0]), ""
     first, second = _variable(call.args[0], "first"), _variable(call.args[1], "second")
@@ -63,44 +63,44 @@ def _variables(call: Call, count: int) -> tuple[str, str]:
     return first, second
 
 
-def _quantifier(kind: str, count: int) -> Callable[[Call, Node], Node]:
+def _quantifier(kind: str, count: int) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
     """Return the expansion of all, exists or existsOne. count: of the variables."""
 
-    def expand(call: Call, target: Node) -> Node:
+    def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at, body = call.offset, call.args[-1]
         first, second = _variables(call, count)
-        so_far: Node = Ident(at, ACCUMULATOR)
-        initial: Node
-        condition: Node
-        result: Node = Ident(at, ACCUMULATOR)
+        so_far: SyntaxNode = Ident(at, ACCUMULATOR)
+        initial: SyntaxNode
+        condition: SyntaxNode
+        result: SyntaxNode = Ident(at, ACCUMULATOR)
         if kind == "all":
-            initial, condition = Literal(at, True), Call(at, "@not_strictly_false", None, [so_far])
-            step: Node = Call(at, "_&&_", None, [Ident(at, ACCUMULATOR), body])
+            initial, condition = Literal(at, True), CallNode(at, "@not_strictly_false", None, [so_far])
+            step: SyntaxNode = CallNode(at, "_&&_", None, [Ident(at, ACCUMULATOR), body])
         elif kind == "exists":
-            negated = Call(at, "!_", None, [so_far])
-            initial, condition = Literal(at, False), Call(at, "@not_strictly_false", None, [negated])
-            step = Call(at, "_||_", None, [Ident(at, ACCUMULATOR), body])
+            negated = CallNode(at, "!_", None, [so_far])
+            initial, condition = Literal(at, False), CallNode(at, "@not_strictly_false", None, [negated])
+            step = CallNode(at, "_||_", None, [Ident(at, ACCUMULATOR), body])
         else:
             initial, condition = Literal(at, 0), Literal(at, True)
-            more = Call(at, "_+_", None, [Ident(at, ACCUMULATOR), Literal(at, 1)])
-            step = Call(at, "_?_:_", None, [body, more, Ident(at, ACCUMULATOR)])
-            result = Call(at, "_==_", None, [result, Literal(at, 1)])
+            more = CallNode(at, "_+_", None, [Ident(at, ACCUMULATOR), Literal(at, 1)])
+            step = CallNode(at, "_?_:_", None, [body, more, Ident(at, ACCUMULATOR)])
+            result = CallNode(at, "_==_", None, [result, Literal(at, 1)])
         return Comprehension(at, kind, target, first, second, initial, condition, step, result, body)
 
     return expand
 
 
-def _collector(kind: str, count: int, *, filtered: bool) -> Callable[[Call, Node], Node]:
+def _collector(kind: str, count: int, *, filtered: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
     """Return the expansion of map, filter and transformList, which make a list."""
 
-    def expand(call: Call, target: Node) -> Node:
+    def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at = call.offset
         first, second = _variables(call, count)
         condition = call.args[count] if filtered or kind == "filter" else None
-        body: Node = call.args[-1] if kind != "filter" else Ident(call.args[0].offset, first)
-        step: Node = Call(at, "_+_", None, [Ident(at, ACCUMULATOR), ListExpr(at, [body])])
+        body: SyntaxNode = call.args[-1] if kind != "filter" else Ident(call.args[0].offset, first)
+        step: SyntaxNode = CallNode(at, "_+_", None, [Ident(at, ACCUMULATOR), ListExpr(at, [body])])
         if condition is not None:
-            step = Call(at, "_?_:_", None, [condition, step, Ident(at, ACCUMULATOR)])
+            step = CallNode(at, "_?_:_", None, [condition, step, Ident(at, ACCUMULATOR)])
         always, result = Literal(at, True), Ident(at, ACCUMULATOR)
         return Comprehension(
             at, "map", target, first, second, ListExpr(at, []), always, step, result, body, filter=condition
@@ -109,19 +109,19 @@ def _collector(kind: str, count: int, *, filtered: bool) -> Callable[[Call, Node
     return expand
 
 
-def _transform(kind: str, *, filtered: bool) -> Callable[[Call, Node], Node]:
+def _transform(kind: str, *, filtered: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
     """Return the expansion of transformMap and transformMapEntry."""
 
-    def expand(call: Call, target: Node) -> Node:
+    def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at = call.offset
         first, second = _variables(call, 2)
         condition, body = call.args[2] if filtered else None, call.args[-1]
         args = [Ident(at, ACCUMULATOR), body]
         if kind == "transformMap":
             args.insert(1, Ident(at, first))
-        step: Node = Call(at, "cel.@mapInsert", None, args)
+        step: SyntaxNode = CallNode(at, "cel.@mapInsert", None, args)
         if condition is not None:
-            step = Call(at, "_?_:_", None, [condition, step, Ident(at, ACCUMULATOR)])
+            step = CallNode(at, "_?_:_", None, [condition, step, Ident(at, ACCUMULATOR)])
         always, result = Literal(at, True), Ident(at, ACCUMULATOR)
         return Comprehension(
             at, kind, target, first, second, MapExpr(at, []), always, step, result, body, filter=condition
@@ -130,27 +130,27 @@ def _transform(kind: str, *, filtered: bool) -> Callable[[Call, Node], Node]:
     return expand
 
 
-def _optional(flat: bool) -> Callable[[Call, Node], Node]:
+def _optional(flat: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
     """Return the expansion of optMap and optFlatMap."""
 
-    def expand(call: Call, target: Node) -> Node:
+    def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at, body = call.offset, call.args[1]
         name = call.args[0]
         if not isinstance(name, Ident):
             raise MacroError(name.offset, f"{call.name}() variable name must be a simple identifier")
-        value = Call(at, "value", target, [])
+        value = CallNode(at, "value", target, [])
         bound = Comprehension(
             at, "bind", ListExpr(at, []), _UNUSED, "", value, Literal(at, False), Ident(at, name.name), body, body,
             accumulator=name.name,
         )  # fmt: skip
-        some: Node = bound if flat else Call(at, "optional.of", None, [bound])
-        none = Call(at, "optional.none", None, [])
-        return Call(at, "_?_:_", None, [Call(at, "hasValue", target, []), some, none])
+        some: SyntaxNode = bound if flat else CallNode(at, "optional.of", None, [bound])
+        none = CallNode(at, "optional.none", None, [])
+        return CallNode(at, "_?_:_", None, [CallNode(at, "hasValue", target, []), some, none])
 
     return expand
 
 
-_MACROS: dict[tuple[str, int], Callable[[Call, Node], Node]] = {
+_MACROS: dict[tuple[str, int], Callable[[CallNode, SyntaxNode], SyntaxNode]] = {
     ("all", 2): _quantifier("all", 1),
     ("exists", 2): _quantifier("exists", 1),
     ("exists_one", 2): _quantifier("existsOne", 1),

@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-from hatchway.cluster.api.cel.lexer import RESERVED, Token, tokenize
+from hatchway.cluster.api.cel.lexer import RESERVED, SyntaxToken, tokenize
 from hatchway.cluster.api.cel.macros import MacroError, expand_macro
-from hatchway.cluster.api.cel.syntax import Call, Ident, Issues, ListExpr, Literal, MapExpr, Node, Select, Struct
+from hatchway.cluster.api.cel.syntax import (
+    CallNode,
+    Ident,
+    Issues,
+    ListExpr,
+    Literal,
+    MapExpr,
+    SyntaxNode,
+    Select,
+    Struct,
+)
 
 __all__ = ["parse"]
 
@@ -25,19 +35,19 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 _LARGEST = 1 << 63
 
 
-class _Stop(Exception):
+class _SyntaxEnd(Exception):
     """Ends parsing after a syntax error."""
 
 
-def parse(text: str, issues: Issues) -> Node | None:
+def parse(text: str, issues: Issues) -> SyntaxNode | None:
     """Return the tree of an expression; None when it has errors, which are added to `issues`."""
     if len(text) > _LONGEST:
         issues.add(0, f"expression code point size exceeds limit: size: {len(text)}, limit {_LONGEST}")
         return None
     tokens = tokenize(text, issues)
     try:
-        found = _Parser(tokens, issues).parse_all()
-    except _Stop:
+        found = _ExpressionParser(tokens, issues).parse_all()
+    except _SyntaxEnd:
         return None
     except RecursionError:
         issues.add(0, f"expression recursion limit exceeded: {_DEEPEST}")
@@ -49,18 +59,18 @@ def parse(text: str, issues: Issues) -> Node | None:
 class _Deep:
     """A part of the tree, and how many levels it has."""
 
-    node: Node
+    node: SyntaxNode
     levels: int
 
 
-class _Parser:
-    def __init__(self, tokens: list[Token], issues: Issues) -> None:
+class _ExpressionParser:
+    def __init__(self, tokens: list[SyntaxToken], issues: Issues) -> None:
         self._tokens = tokens
         self._issues = issues
         self._at = 0
         self._nesting = 0
 
-    def parse_all(self) -> Node:
+    def parse_all(self) -> SyntaxNode:
         found = self._expression()
         token = self._tokens[self._at]
         if token.kind != "end":
@@ -74,23 +84,23 @@ class _Parser:
         token = self._tokens[self._at]
         return token.text == text and token.kind in ("op", "name")
 
-    def _take(self, text: str) -> Token | None:
+    def _take(self, text: str) -> SyntaxToken | None:
         if not self._is(text):
             return None
         token = self._tokens[self._at]
         self._at += 1
         return token
 
-    def _need(self, text: str, expecting: str = "") -> Token:
+    def _need(self, text: str, expecting: str = "") -> SyntaxToken:
         token = self._take(text)
         if token is None:
             found = self._tokens[self._at]
             self._stop(found, f"Syntax error: mismatched input '{found.text}' expecting {expecting or repr(text)}")
         return token
 
-    def _stop(self, token: Token, message: str) -> NoReturn:
+    def _stop(self, token: SyntaxToken, message: str) -> NoReturn:
         self._issues.add(token.offset, message)
-        raise _Stop
+        raise _SyntaxEnd
 
     def _deeper(self, levels: int) -> int:
         if levels > 2 * _DEEPEST:
@@ -110,7 +120,7 @@ class _Parser:
             self._need(":")
             other = self._expression()
             levels = self._deeper(max(found.levels, chosen.levels, other.levels) + 1)
-            found = _Deep(Call(mark.offset, "_?_:_", None, [found.node, chosen.node, other.node]), levels)
+            found = _Deep(CallNode(mark.offset, "_?_:_", None, [found.node, chosen.node, other.node]), levels)
         self._nesting -= 1
         return found
 
@@ -123,7 +133,7 @@ class _Parser:
         while self._take(operator):
             parts.append(self._chain("&&") if operator == "||" else self._binary(1))
         levels = self._deeper(max(one.levels for one in parts) + 1)
-        return _Deep(Call(offset, f"_{operator}_", None, [one.node for one in parts]), levels)
+        return _Deep(CallNode(offset, f"_{operator}_", None, [one.node for one in parts]), levels)
 
     def _binary(self, level: int) -> _Deep:
         left = self._unary()
@@ -136,7 +146,7 @@ class _Parser:
             right = self._binary(found + 1)
             name = "@in" if token.text == "in" else f"_{token.text}_"
             levels = self._deeper(max(left.levels, right.levels) + 1)
-            left = _Deep(Call(token.offset, name, None, [left.node, right.node]), levels)
+            left = _Deep(CallNode(token.offset, name, None, [left.node, right.node]), levels)
 
     def _unary(self) -> _Deep:
         token = self._tokens[self._at]
@@ -147,14 +157,14 @@ class _Parser:
             count += 1
         after = self._tokens[self._at]
         if token.text == "-" and count == 1 and after.kind == "literal" and type(after.value) in (int, float):
-            negative = Token("literal", f"-{after.text}", token.offset, -after.value)
+            negative = SyntaxToken("literal", f"-{after.text}", token.offset, -after.value)
             self._tokens[self._at] = negative
             return self._member()
         operand = self._member()
         if count % 2 == 0:
             return operand
         name = "!_" if token.text == "!" else "-_"
-        return _Deep(Call(token.offset, name, None, [operand.node]), self._deeper(operand.levels + 1))
+        return _Deep(CallNode(token.offset, name, None, [operand.node]), self._deeper(operand.levels + 1))
 
     # Members
 
@@ -168,11 +178,11 @@ class _Parser:
                 index = self._expression()
                 self._need("]")
                 levels = self._deeper(max(found.levels, index.levels) + 1)
-                found = _Deep(Call(bracket.offset, name, None, [found.node, index.node]), levels)
+                found = _Deep(CallNode(bracket.offset, name, None, [found.node, index.node]), levels)
             else:
                 return found
 
-    def _select(self, operand: _Deep, dot: Token) -> _Deep:
+    def _select(self, operand: _Deep, dot: SyntaxToken) -> _Deep:
         optional = self._take("?") is not None
         token = self._tokens[self._at]
         # `in`, `true` and the like are tokens of their own, other reserved words may be fields.
@@ -184,11 +194,11 @@ class _Parser:
         if not optional and token.kind == "name" and (opened := self._take("(")):
             args = self._arguments()
             levels = self._deeper(max([operand.levels, *(one.levels for one in args)]) + 1)
-            call = Call(opened.offset, name, operand.node, [one.node for one in args])
+            call = CallNode(opened.offset, name, operand.node, [one.node for one in args])
             return _Deep(self._expanded(call), levels + 1)
         if optional:
             field = Literal(token.offset, name)
-            return _Deep(Call(dot.offset, "_?._", None, [operand.node, field]), levels)
+            return _Deep(CallNode(dot.offset, "_?._", None, [operand.node, field]), levels)
         return _Deep(Select(dot.offset, operand.node, name), levels)
 
     def _arguments(self) -> list[_Deep]:
@@ -202,7 +212,7 @@ class _Parser:
         self._need(")", "{')', ','}")
         return found
 
-    def _expanded(self, call: Call) -> Node:
+    def _expanded(self, call: CallNode) -> SyntaxNode:
         try:
             return expand_macro(call) or call
         except MacroError as error:
@@ -236,17 +246,17 @@ class _Parser:
             return self._name(token, "")
         return self._stop(token, f"Syntax error: mismatched input '{token.text}' expecting {_STARTS}")
 
-    def _literal(self, token: Token) -> _Deep:
+    def _literal(self, token: SyntaxToken) -> _Deep:
         if type(token.value) is int and not -_LARGEST <= token.value < _LARGEST:
             self._issues.add(token.offset, "invalid int literal")
         return _Deep(Literal(token.offset, token.value), 1)
 
-    def _name(self, token: Token, leading: str) -> _Deep:
+    def _name(self, token: SyntaxToken, leading: str) -> _Deep:
         if opened := self._take("("):
             args = self._arguments()
             if token.text in RESERVED:
                 self._issues.add(token.offset, f"reserved identifier: {token.text}")
-            call = Call(opened.offset, leading + token.text, None, [one.node for one in args])
+            call = CallNode(opened.offset, leading + token.text, None, [one.node for one in args])
             levels = self._deeper(max([0, *(one.levels for one in args)]) + 2)
             return _Deep(self._expanded(call), levels)
         if (found := self._struct(token, leading)) is not None:
@@ -255,7 +265,7 @@ class _Parser:
             self._issues.add(token.offset, f"reserved identifier: {token.text}")
         return _Deep(Ident(token.offset, leading + token.text), 1)
 
-    def _struct(self, token: Token, leading: str) -> _Deep | None:
+    def _struct(self, token: SyntaxToken, leading: str) -> _Deep | None:
         """Parse `a.b.C{field: value}`; None when the name is not followed by a brace."""
         tokens, at = self._tokens, self._at
         names = [token.text]
@@ -265,7 +275,7 @@ class _Parser:
         if tokens[at].kind != "op" or tokens[at].text != "{":
             return None
         self._at = at + 1
-        fields: list[tuple[str, Node, int]] = []
+        fields: list[tuple[str, SyntaxNode, int]] = []
         optional: list[int] = []
         levels = 0
         while not self._take("}"):
@@ -284,8 +294,8 @@ class _Parser:
         node = Struct(tokens[at].offset, leading + ".".join(names), fields, frozenset(optional))
         return _Deep(node, self._deeper(levels + 1))
 
-    def _list(self, opened: Token) -> _Deep:
-        items: list[Node] = []
+    def _list(self, opened: SyntaxToken) -> _Deep:
+        items: list[SyntaxNode] = []
         optional: list[int] = []
         levels = 0
         while not self._take("]"):
@@ -298,8 +308,8 @@ class _Parser:
                 self._need("]", "{']', ','}")
         return _Deep(ListExpr(opened.offset, items, frozenset(optional)), self._deeper(levels + 1))
 
-    def _map(self, opened: Token) -> _Deep:
-        entries: list[tuple[Node, Node]] = []
+    def _map(self, opened: SyntaxToken) -> _Deep:
+        entries: list[tuple[SyntaxNode, SyntaxNode]] = []
         optional: list[int] = []
         levels = 0
         while not self._take("}"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
-__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "State", "Step", "insert"]
+__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step", "insert"]
 
 # Rounds of a comprehension after which the processor time is looked at (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
@@ -16,7 +16,7 @@ MAX_MADE = 10 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
 
-class State:
+class Evaluation:
     """One evaluation.
 
     Attributes:
@@ -58,7 +58,7 @@ class State:
             raise CostExceeded
 
 
-Step = Callable[[State], Value]
+Step = Callable[[Evaluation], Value]
 
 
 def insert(found: dict[Value, Value], key: Value, value: Value) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 from hatchway.cluster.api.cel.lexer import RESERVED
-from hatchway.cluster.api.cel.state import State, Step
+from hatchway.cluster.api.cel.state import Evaluation, Step
 from hatchway.cluster.api.cel.values import EvaluationError, Optional, Value, equal, kind_name, size_of, type_name
 
 
@@ -61,7 +61,7 @@ def find_field(value: Value, field: str) -> Optional:
 def optional_field(operand: Step, field: str) -> Step:
     """Return the step of `operand.?field`."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         value = operand(state)
         state.add(1)
         return find_field(value, field)
@@ -100,7 +100,7 @@ def _find_index(value: Value, key: Value) -> Optional:
 def element(operand: Step, key_step: Step) -> Step:
     """Return the step of `operand[key]`."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         value, key = operand(state), key_step(state)
         state.add(1)
         return _find_index(value, key) if isinstance(value, Optional) else at_index(value, key)
@@ -111,7 +111,7 @@ def element(operand: Step, key_step: Step) -> Step:
 def optional_element(operand: Step, key_step: Step) -> Step:
     """Return the step of `operand[?key]`."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         value, key = operand(state), key_step(state)
         state.add(1)
         return _find_index(value, key)
@@ -122,7 +122,7 @@ def optional_element(operand: Step, key_step: Step) -> Step:
 def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
     """Return the step of `operand.orValue(other)` (unwrap) or `operand.or(other)`."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         value = operand(state)
         state.add(1)
         if not isinstance(value, Optional):
@@ -137,7 +137,7 @@ def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
 def all_of(parts: list[Step]) -> Step:
     """Return the step of `&&`. An error counts only when no part is false."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
         for part in parts:
             try:
@@ -159,7 +159,7 @@ def all_of(parts: list[Step]) -> Step:
 def any_of(parts: list[Step]) -> Step:
     """Return the step of `||`. An error counts only when no part is true."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
         for part in parts:
             try:
@@ -181,7 +181,7 @@ def any_of(parts: list[Step]) -> Step:
 def choice(condition: Step, chosen: Step, other: Step) -> Step:
     """Return the step of `condition ? chosen : other`."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         value = condition(state)
         if value is True:
             return chosen(state)
@@ -195,7 +195,7 @@ def choice(condition: Step, chosen: Step, other: Step) -> Step:
 def equality(first: Step, second: Step, *, wanted: bool) -> Step:
     """Return the step of `==` (wanted) or `!=`."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         one, other = first(state), second(state)
         # Sizes of texts, lists and maps by which cel-go computes the cost of comparing them.
         size = min(size_of(one), size_of(other))
@@ -210,7 +210,7 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
 def membership(item: Step, container: Step, *, constant: bool) -> Step:
     """Return the step of `item in container`. constant: the container is a list of constants."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         value, found = item(state), container(state)
         if isinstance(found, dict):
             state.add(1)
@@ -230,7 +230,7 @@ def direct(overload: Overload, args: list[Step]) -> Step:
     """Return the step of a call whose overload is known."""
     call, cost = overload.call, overload.cost
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         values = tuple([one(state) for one in args])
         return _apply(state, call, cost, values)
 
@@ -238,7 +238,7 @@ def direct(overload: Overload, args: list[Step]) -> Step:
 
 
 def _apply(
-    state: State, call: Callable[..., Value], cost: Callable[[tuple[Value, ...], Value], int] | None, values: Any
+    state: Evaluation, call: Callable[..., Value], cost: Callable[[tuple[Value, ...], Value], int] | None, values: Any
 ) -> Value:
     # The price is known only with the result, whose size the functions limit themselves.
     try:
@@ -259,7 +259,7 @@ def _apply(
 def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
     """Return the step of a call whose overload follows from the values."""
 
-    def run(state: State) -> Value:
+    def run(state: Evaluation) -> Value:
         values = tuple([one(state) for one in args])
         for overload in overloads:
             if all(map(_fits, values, overload.arguments)):

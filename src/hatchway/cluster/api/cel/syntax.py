@@ -9,8 +9,8 @@ from typing import Any
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 
 __all__ = [
-    "ACCUMULATOR", "Call", "Comprehension", "ExpressionIssues", "Ident", "Issues", "ListExpr", "Literal", "MapExpr",
-    "Node", "Select", "Struct",
+    "ACCUMULATOR", "CallNode", "Comprehension", "ExpressionIssues", "Ident", "Issues", "ListExpr", "Literal", "MapExpr",
+    "SyntaxNode", "Select", "Struct",
 ]  # fmt: skip
 
 # The variable in which a comprehension collects its result. No expression can name it.
@@ -22,7 +22,7 @@ _LONGEST_SNIPPET = 16384
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class SyntaxNode:
     """A part of an expression.
 
     Attributes:
@@ -35,27 +35,27 @@ class Node:
 
 
 @dataclass(slots=True, eq=False)
-class Literal(Node):
+class Literal(SyntaxNode):
     """A constant: bool, int, UInt, float, str, bytes or None."""
 
     value: Any
 
 
 @dataclass(slots=True, eq=False)
-class Ident(Node):
+class Ident(SyntaxNode):
     """A name. The checker replaces a qualified name (`a.b` as one variable) by one Ident."""
 
     name: str
 
 
 @dataclass(slots=True, eq=False)
-class Select(Node):
+class Select(SyntaxNode):
     """A field. test: `has(operand.field)`. optional: `operand.?field`.
 
     qualified: the name of the type or variable that the whole selection stands for, "" for a field.
     """
 
-    operand: Node
+    operand: SyntaxNode
     field: str
     test: bool = False
     optional: bool = False
@@ -63,7 +63,7 @@ class Select(Node):
 
 
 @dataclass(slots=True, eq=False)
-class Call(Node):
+class CallNode(SyntaxNode):
     """A call of a function or an operator (`_+_`). target: the object of a method, None for functions.
 
     overloads: those that fit the types of the arguments, set by the checker, which also drops a `target` that was a
@@ -71,43 +71,43 @@ class Call(Node):
     """
 
     name: str
-    target: Node | None
-    args: list[Node]
+    target: SyntaxNode | None
+    args: list[SyntaxNode]
     overloads: list[Overload] = field(default_factory=list)
 
     @property
-    def all_args(self) -> list[Node]:
+    def all_args(self) -> list[SyntaxNode]:
         """Return the target, if there is one, and the arguments."""
         return [self.target, *self.args] if self.target is not None else self.args
 
 
 @dataclass(slots=True, eq=False)
-class ListExpr(Node):
+class ListExpr(SyntaxNode):
     """A list. optional: the indices of elements that are left out when they have no value."""
 
-    items: list[Node]
+    items: list[SyntaxNode]
     optional: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
-class MapExpr(Node):
+class MapExpr(SyntaxNode):
     """A map. optional: the indices of entries that are left out when they have no value."""
 
-    entries: list[tuple[Node, Node]]
+    entries: list[tuple[SyntaxNode, SyntaxNode]]
     optional: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
-class Struct(Node):
+class Struct(SyntaxNode):
     """An object of a named type: `Object.spec{replicas: 1}`. optional: fields that may have no value."""
 
     name: str
-    fields: list[tuple[str, Node, int]]
+    fields: list[tuple[str, SyntaxNode, int]]
     optional: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
-class Comprehension(Node):
+class Comprehension(SyntaxNode):
     """A macro over a list or a map, expanded as in cel-go's `parser/macro.go`.
 
     Attributes:
@@ -119,20 +119,20 @@ class Comprehension(Node):
     """
 
     kind: str
-    source: Node
+    source: SyntaxNode
     variable: str
     second: str
-    initial: Node
-    condition: Node
-    step: Node
-    result: Node
-    body: Node
-    filter: Node | None = None
+    initial: SyntaxNode
+    condition: SyntaxNode
+    step: SyntaxNode
+    result: SyntaxNode
+    body: SyntaxNode
+    filter: SyntaxNode | None = None
     accumulator: str = ACCUMULATOR
 
 
 @dataclass(frozen=True, slots=True)
-class _Issue:
+class _IssueAt:
     offset: int
     message: str
 
@@ -142,7 +142,7 @@ class Issues:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._found: list[_Issue] = []
+        self._found: list[_IssueAt] = []
         self._count = 0
 
     def __bool__(self) -> bool:
@@ -152,7 +152,7 @@ class Issues:
         """Add an error at an offset."""
         self._count += 1
         if len(self._found) < _MOST_ISSUES:
-            self._found.append(_Issue(offset, message))
+            self._found.append(_IssueAt(offset, message))
 
     def __str__(self) -> str:
         """Return the errors as cel-go writes them: place, message, the line, and a mark below it."""

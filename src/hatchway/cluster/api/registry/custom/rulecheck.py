@@ -71,7 +71,7 @@ def _has_breaks(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _RulePlace:
     """A place in a schema.
 
     Attributes:
@@ -107,7 +107,7 @@ def expression_errors(source: Mapping[str, Any], path: str) -> list[Cause]:
         return [v.forbidden(path, f"the expressions of its rules may have at most {_MOST_TEXT} characters together")]
     total = _Total()
     node = parse_schema(source)
-    causes = list(_errors(node, declared_type(node, is_whole=True), _Place(path), total))
+    causes = list(_errors(node, declared_type(node, is_whole=True), _RulePlace(path), total))
     if total.cost > _TOTAL_COST:
         text = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
         causes += [v.forbidden(at, text) for _, at in total.expensive]
@@ -121,7 +121,7 @@ def _text_size(source: Mapping[str, Any]) -> int:
     return own + sum(map(_text_size, inner_schemas(source)))
 
 
-def _errors(node: SchemaNode, declared: DeclaredType | None, place: _Place, total: _Total) -> Iterator[Cause]:
+def _errors(node: SchemaNode, declared: DeclaredType | None, place: _RulePlace, total: _Total) -> Iterator[Cause]:
     source = node.source
     path, count = place.path, _times(place.count, _most_children(node))
     inner = replace(place, count=count)
@@ -158,7 +158,7 @@ def _type_of(node: SchemaNode) -> DeclaredType | None:
     return declared_type(node, is_whole=node.embedded) if rules_of(node.source) else None
 
 
-def _compiled_errors(found: CompiledRule, at: str, times: int, place: _Place, total: _Total) -> Iterator[Cause]:
+def _compiled_errors(found: CompiledRule, at: str, times: int, place: _RulePlace, total: _Total) -> Iterator[Cause]:
     rule = found.rule
     cost = min(found.cost * times, UNBOUNDED)
     if cost > _RULE_COST:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from hatchway.cluster.api.cel.celtypes import CelType, optional_of
 from hatchway.cluster.api.cel.compiler import Program
-from hatchway.cluster.api.cel.environment import Environment
+from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.estimate import estimate_cost
-from hatchway.cluster.api.cel.expression import Expression, compile_expression
+from hatchway.cluster.api.cel.expression import CompiledExpression, compile_expression
 from hatchway.cluster.api.cel.schematypes import DeclaredType, assign_names, size_at
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
@@ -52,8 +52,8 @@ class RuleCompiler:
         types: dict[str, Mapping[str, CelType]] = {}
         own = assign_names(declared, "selfType", types)
         functions = kubernetes_functions()
-        self._plain = Environment(functions, {"self": own, "oldSelf": own}, types)
-        self._optional = Environment(functions, {"self": own, "oldSelf": optional_of(own)}, types)
+        self._plain = CelEnvironment(functions, {"self": own, "oldSelf": own}, types)
+        self._optional = CelEnvironment(functions, {"self": own, "oldSelf": optional_of(own)}, types)
 
     def compile(self, rule: Rule) -> CompiledRule:
         """Return a compiled rule."""
@@ -86,5 +86,5 @@ class RuleCompiler:
             message_cost=self._cost(message) if message is not None else 0,
         )
 
-    def _cost(self, expression: Expression) -> int:
+    def _cost(self, expression: CompiledExpression) -> int:
         return estimate_cost(expression.root, lambda path: size_at(self._declared, path[1:]))

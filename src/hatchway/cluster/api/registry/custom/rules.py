@@ -53,7 +53,7 @@ class RuleTree:
 
         old: the object that it replaces; None for a new one.
         """
-        run = _Run()
+        run = _RuleRun()
         found = [] if obj is None else list(run.check(self, obj, old, "", _Former(old, None)))
         return found, run.warnings
 
@@ -111,7 +111,7 @@ class _Ended(Exception):
     """No further rules are run."""
 
 
-class _Run:
+class _RuleRun:
     """One check of an object: what its rules may still cost."""
 
     def __init__(self) -> None:
