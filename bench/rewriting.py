@@ -26,8 +26,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import peers
+from bench.clusters import Cluster, cluster
 from bench.doors import goal
-from bench.proxy_verb import Cluster, cluster
 from hatchway.rewrite.javascript import JavaScriptRewriter
 from hatchway.rewrite.urlrules import PrefixRule
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import peers
+from bench.clusters import Cluster, cluster
 from bench.compare import ratio
 from bench.doors import goal
-from bench.proxy_verb import Cluster, cluster
 from tests.chromium import chromium
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import peers, soak_server
+from bench.clusters import Cluster, cluster
 from bench.doors import goal
 from bench.memory import resident
-from bench.proxy_verb import Cluster, cluster
 
 _GROWTH = 10_000_000
 _CONNECTIONS = 16

@@ -98,13 +98,14 @@ class World:
         obj = {"metadata": {"name": "v1.shop.example"}, "spec": {"service": service, **full}}
         await self.api.client.create(API_SERVICES, obj)
 
-    async def condition(self, reason: str) -> dict[str, Any]:
+    async def condition(self, reason: str, name: str = "v1.shop.example") -> dict[str, Any]:
         """Wait until the APIService's condition has this reason."""
         while True:
-            obj = await self.api.client.get(API_SERVICES, "v1.shop.example")
-            for one in obj["status"].get("conditions", ()):
-                if one["reason"] == reason:
-                    return dict(one)
+            found = await self.api.client.list(API_SERVICES)
+            for obj in (one for one in found if one["metadata"]["name"] == name):
+                for one in (obj.get("status") or {}).get("conditions", ()):
+                    if one["reason"] == reason:
+                        return dict(one)
             await asyncio.sleep(0.01)
 
     async def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -308,11 +309,11 @@ async def test_the_condition_says_what_is_missing(world: World) -> None:
 
 
 async def test_an_api_of_this_server_cannot_be_taken_over(world: World) -> None:
-    await world.api.client.delete(API_SERVICES, "v1.apps")
-    await world.api.client.create(
+    found = await world.api.client.get(API_SERVICES, "v1.apps")
+    await world.api.client.update(
         API_SERVICES,
         {
-            "metadata": {"name": "v1.apps"},
+            **found,
             "spec": {
                 "group": "apps",
                 "version": "v1",
@@ -326,6 +327,41 @@ async def test_an_api_of_this_server_cannot_be_taken_over(world: World) -> None:
     _, _, body = await world.get("/apis/apps/v1/deployments")
     assert json.loads(body)["kind"] == "DeploymentList"
     assert not [head for head in world.backend.heads if b"deployments" in head.path]
+
+
+async def test_an_apiservice_comes_before_a_custom_resource_definition(world: World) -> None:
+    await world.register(caBundle=bundle(world.keys))
+    await world.condition("Passed")
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    spec = {"group": "shop.example", "scope": "Namespaced", "versions": [version]}
+    names = {"plural": "baskets", "kind": "Basket"}
+    definitions = "customresourcedefinitions.apiextensions.k8s.io"
+    await world.api.client.create(
+        definitions, {"metadata": {"name": "baskets.shop.example"}, "spec": {**spec, "names": names}}
+    )
+    established: list[str] = []
+    while "Established" not in established:
+        found = (await world.api.client.get(definitions, "baskets.shop.example")).get("status") or {}
+        established = [one["type"] for one in found.get("conditions") or () if one["status"] == "True"]
+        await asyncio.sleep(0.01)
+    baskets = "/apis/shop.example/v1/namespaces/default/baskets"
+    _, _, body = await world.get(baskets)
+    assert json.loads(body)["kind"] == "CartList"
+    _, _, body = await world.get("/apis/shop.example/v1")
+    assert [one["name"] for one in json.loads(body)["resources"]] == ["carts", "carts/status"]
+    _, _, body = await world.get("/openapi/v3")
+    assert json.loads(body)["paths"]["apis/shop.example/v1"]["serverRelativeURL"].endswith("?hash=1")
+    # Without it the definition is served, and gets an APIService that says so.
+    await world.api.client.delete(API_SERVICES, "v1.shop.example")
+    await world.condition("Local")
+    _, _, body = await world.get(baskets)
+    assert json.loads(body)["kind"] == "BasketList"
+
+
+async def test_a_deleted_apiservice_of_a_local_group_comes_back(world: World) -> None:
+    await world.api.client.delete(API_SERVICES, "v1.apps")
+    await world.condition("Local", "v1.apps")
 
 
 async def test_local_groups_have_apiservices(world: World) -> None:

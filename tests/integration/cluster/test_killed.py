@@ -147,7 +147,8 @@ def test_without_its_network_a_cluster_ends_and_says_why(killed: Cluster) -> Non
     run_pod(killed, "kept")
     os.kill(killed.run["network_pid"], signal.SIGKILL)
     wait_for(lambda: not running(killed))
-    assert "the cluster cannot go on: " in (killed.state / "server.log").read_text()
+    # The last line is written after everything was taken away.
+    wait_for(lambda: "the cluster cannot go on: " in (killed.state / "server.log").read_text())
     assert "killed" not in killed.kubeconfig.read_text()
     assert killed.hatchway("status", check=False).returncode == 3
     wait_for(lambda: not processes(killed))

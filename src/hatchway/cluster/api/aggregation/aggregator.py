@@ -19,10 +19,12 @@ from hatchway.cluster.api.aggregation.remoteproxy import PreparedRemote, RemoteP
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
 from hatchway.cluster.api.connect.resourcelocation import Locator
 from hatchway.cluster.api.describe.remoteversions import RemoteVersion
+from hatchway.cluster.api.registry.priorities import is_builtin
 from hatchway.cluster.auth.source import StoredObjects
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import service_unavailable
-from hatchway.kube.api import Client
+from hatchway.kube.api import Client, Object
+from hatchway.kube.wellknown import API_SERVICES
 from hatchway.proxy.routing import RequestHead, Respond
 
 __all__ = ["Aggregator"]
@@ -60,14 +62,16 @@ class Aggregator:
         publish: Callable[[Iterable[RemoteVersion]], None],
     ) -> None:
         self._served = served
+        self._local_changed = asyncio.Event()
         self._client = client
-        self._apis = RemoteApis(source, served())
+        # What CustomResourceDefinitions bring is not among them: there, an APIService comes first, as in Kubernetes.
+        self._apis = RemoteApis(source, (pair for pair in served() if is_builtin(pair[0])))
         backends = RemoteBackends(locator, certificate, key)
         self._proxy = RemoteProxy(backends)
         self._remote = RemoteClient(backends)
+        source.subscribe(API_SERVICES, self._api_service_changed)
         self._checks = AvailabilityChecks(source, self._apis, objects, self._remote, client, publish)
         self._task: asyncio.Task[None] | None = None
-        self._local_changed = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,8 +82,12 @@ class Aggregator:
 
     def served_changed(self) -> None:
         """Note that this server serves other versions than before."""
-        self._apis.set_local(self._served())
         self._local_changed.set()
+
+    def _api_service_changed(self, _type: str, _old: Object | None, new: Object | None) -> None:
+        if new is None:
+            # One that says what this server serves is made anew (`autoregister_controller.go`).
+            self._local_changed.set()
 
     async def _keep_local(self) -> None:
         while True:

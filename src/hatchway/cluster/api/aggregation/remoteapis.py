@@ -82,13 +82,12 @@ def remote_api(obj: Object) -> RemoteApi | None:
 class RemoteApis:
     """The remote APIs of a store, updated with each commit.
 
-    local: the (group, version) pairs that this server serves itself. APIServices for these are ignored, so that no
-    object can redirect the cluster's own API.
+    local: the (group, version) pairs of built-in types. APIServices for these are ignored, so that no object can
+    redirect the cluster's own API.
     """
 
     def __init__(self, source: StoredObjects, local: Iterable[tuple[str, str]]) -> None:
         self._local = frozenset(local)
-        self._source = source
         self._found: dict[tuple[str, str], RemoteApi] = {}
         self._subscribers: list[Callable[[str], None]] = []
         for obj in source.list(API_SERVICES):
@@ -97,14 +96,6 @@ class RemoteApis:
 
     def __iter__(self) -> Iterator[RemoteApi]:
         return iter(list(self._found.values()))
-
-    def set_local(self, local: Iterable[tuple[str, str]]) -> None:
-        """Replace the pairs that this server serves itself."""
-        before, self._local = self._local, frozenset(local)
-        for key in self._local - before:
-            self._found.pop(key, None)
-        for obj in self._source.list(API_SERVICES) if before - self._local else ():
-            self._put(obj)
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """Call `changed(name)` when an APIService was made, changed or deleted."""

@@ -130,7 +130,8 @@ class OpenAPI:
         paths = {
             _path(gv): {"serverRelativeURL": f"/openapi/v3/{_path(gv)}?hash={self._hash_of(gv)}"} for gv in self._rows
         }
-        remote = {path: {"serverRelativeURL": url} for path, url in self._known.items() if path not in paths}
+        # An APIService comes before a CustomResourceDefinition of the same group and version.
+        remote = {path: {"serverRelativeURL": url} for path, url in self._known.items()}
         return self._keep("v3", lambda: {"paths": {**paths, **remote}})
 
     def v3(self, path: str) -> ServedDocument | None:

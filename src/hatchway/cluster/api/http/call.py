@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from hatchway.cluster.api.describe import tables
+from hatchway.cluster.api.http.encodeditems import ENVELOPE, EncodedItems
 from hatchway.cluster.api.http.negotiation import (
     JSON,
     MAX_BODY,
@@ -18,7 +19,7 @@ from hatchway.cluster.api.http.negotiation import (
     not_acceptable,
     yaml_duplicates,
 )
-from hatchway.cluster.api.http.pieces import FEW, list_pieces
+from hatchway.cluster.api.http.pieces import FEW, joined_pieces, list_pieces
 from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.watchstream import Receive, Send
 from hatchway.cluster.api.operations.listing import Page
@@ -31,13 +32,12 @@ from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
 from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 
-_ENVELOPE = frozenset(("kind", "apiVersion"))
 _OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
 
 def _without_envelope(obj: Object) -> Object:
     """Return an item of a typed list: without kind and apiVersion."""
-    return {key: obj[key] for key in obj if key not in _ENVELOPE}
+    return {key: obj[key] for key in obj if key not in ENVELOPE}
 
 
 def _whole(obj: Object) -> Object:
@@ -51,9 +51,10 @@ class Call:
     size: bytes of JSON of the object that the client sent; 0 when it is small.
     """
 
-    def __init__(self, api: Api, scope: Any, receive: Receive, send: Send) -> None:
+    def __init__(self, api: Api, encoded: EncodedItems, scope: Any, receive: Receive, send: Send) -> None:
         state = scope["state"]
         self.api = api
+        self._encoded = encoded
         self.info: RequestInfo = state["info"]
         self.user = state["user"]
         self.method: str = scope["method"]
@@ -196,6 +197,11 @@ class Call:
             metadata["continue"] = page.continue_token
         if page.remaining is not None:
             metadata["remainingItemCount"] = page.remaining
+        heavy = self._weight if self.api.store.has_heavy(row.stored_as) else None
+        if not view.as_ and view.media_type == JSON and not view.pretty and row.from_storage is None:
+            head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": metadata}
+            await self.answer_pieces(view, joined_pieces(head, page.items, self._encoded.encoder(row), heavy))
+            return
         show: Callable[[Object], Any] = tables.partial_object
         key = "items"
         if view.as_ == "Table":
@@ -205,13 +211,11 @@ class Call:
             head = {"kind": "PartialObjectMetadataList", "apiVersion": tables.META_V1, "metadata": metadata}
         else:
             head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": metadata}
-            # As in Kubernetes, only the items of built-in types lack kind and apiVersion.
             show = _whole if row.own_schema is not None else _without_envelope
-        heavy = self.api.store.has_heavy(row.stored_as)
         if len(page.items) <= FEW and not heavy:
             await self.answer(200, {**head, key: [show(obj) for obj in page.items]}, view)
             return
-        await self.answer_pieces(view, list_pieces(head, key, page.items, show, self._weight if heavy else None, view))
+        await self.answer_pieces(view, list_pieces(head, key, page.items, show, heavy, view))
 
     def include_object(self) -> tables.IncludeObject:
         """Return the `includeObject` parameter of a table. Raises ApiError 400."""

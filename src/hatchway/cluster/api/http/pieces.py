@@ -10,7 +10,7 @@ import msgspec
 from hatchway.cluster.api.http.negotiation import YAML, AnswerFormat, dump_yaml
 from hatchway.cluster.api.work import HEAVY, Pace, run_apart
 
-__all__ = ["FEW", "list_pieces"]
+__all__ = ["FEW", "joined_pieces", "list_pieces"]
 
 Json = dict[str, Any]
 
@@ -18,6 +18,7 @@ Json = dict[str, Any]
 FEW = 32
 # How many pieces are made between two checks of the clock.
 _STEP = 16
+_JOINED_STEP = 64
 _PIECE = 128 * 1024
 _encode = msgspec.json.Encoder().encode
 
@@ -50,7 +51,7 @@ async def list_pieces(
     while at < len(items):
         if pace.due():
             await pace.rest()
-        end, heavy = (at + _STEP, False) if weight is None else _batch(items, at, weight)
+        end, heavy = _batch(items, at, _STEP, weight)
         if heavy or writer.slow:
             found = await run_apart(write, items[at:end], not at)
         else:
@@ -65,10 +66,37 @@ async def list_pieces(
     yield b"".join(held)
 
 
-def _batch(items: Sequence[Json], at: int, weight: Callable[[Json], int]) -> tuple[int, bool]:
+async def joined_pieces(
+    head: Json, items: Sequence[Json], encoded: Callable[[Json], bytes], weight: Callable[[Json], int] | None
+) -> AsyncIterator[bytes]:
+    """Yield the compact JSON of `{**head, "items": [...]}` in pieces of some 128 KiB.
+
+    encoded: returns an item as JSON; for a large item it runs on a thread. weight: as for `list_pieces`.
+    """
+    pace = Pace()
+    before = _encode(head)[:-1] + b',"items":['
+    held: list[bytes] = []
+    at = size = 0
+    while at < len(items):
+        if pace.due():
+            await pace.rest()
+        end, heavy = _batch(items, at, _JOINED_STEP, weight)
+        found = [await run_apart(encoded, items[at])] if heavy else [encoded(one) for one in items[at:end]]
+        held += found
+        size += sum(map(len, found))
+        at = end
+        if size >= _PIECE and at < len(items):
+            yield before + b",".join(held)
+            before, held, size = b",", [], 0
+    yield before + b",".join(held) + b"]}\n"
+
+
+def _batch(items: Sequence[Json], at: int, most: int, weight: Callable[[Json], int] | None) -> tuple[int, bool]:
     """Return the index where the next few items end, and True if it is a single large one."""
+    if weight is None:
+        return at + most, False
     end = at
-    while end < len(items) and end < at + _STEP:
+    while end < len(items) and end < at + most:
         if weight(items[end]) >= HEAVY:
             return (end, False) if end > at else (end + 1, True)
         end += 1

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from hatchway.cluster.api.http.call import Call
+from hatchway.cluster.api.http.encodeditems import EncodedItems
 from hatchway.cluster.api.http.health import store_health
 from hatchway.cluster.api.http.negotiation import (
     AnswerFormat,
@@ -57,12 +58,13 @@ class RestApp:
         before_port_forward: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._api = api
+        self._encoded = EncodedItems(api.store)
         self._before_port_forward = before_port_forward
         self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request; every ApiError becomes a Status."""
-        call = _Verbs(self._api, scope, receive, send)
+        call = _Verbs(self._api, self._encoded, scope, receive, send)
         try:
             try:
                 if call.info.is_resource and self._is_served(call.info):
