@@ -81,7 +81,7 @@ class Expression:
         return self._search(text) is not None
 
     def find_all(self, text: str, limit: int = -1) -> list[str]:
-        """Return what it matches in `text`, from left to right (Go's FindAllString). limit: at most so many; -1: all."""
+        """Return what it matches in `text` (Go's FindAllString). limit: at most so many; -1 for all."""
         if limit == 0:
             return []
         found: list[str] = []
