@@ -10,7 +10,10 @@ from functools import partial
 
 import msgspec
 
+from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
+from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.escalation import escalation_check
+from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
 from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
@@ -106,11 +109,15 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
+        self._webhook_caller = WebhookCaller()
         self.api = Api(
             store,
             registry,
             partial(escalation_check, self._authorizer),
             self._authorizer.require,
+            AdmissionChain(
+                [*builtin_plugins(store), *webhook_plugins(store, lambda: registry.rows, self._webhook_caller)]
+            ),
         )
         self.client: Client = LocalClient(self.api)
         kubelet_tls = certificates.client_context(certificates.pair("apiserver-kubelet-client"))
@@ -123,6 +130,7 @@ class ApiServer:
             allow_loopback_pods=allow_loopback_pods,
             first_start=first_start,
         )
+        self._webhook_caller.locator = locator
         backend = Backend(objects, locator, rewriting, pod_networks)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         # The API groups of other servers, such as metrics.k8s.io.
@@ -149,6 +157,7 @@ class ApiServer:
             revision=lambda: store.revision,
             log=self._audit,
             metrics=self._metrics,
+            admission=self.api.admission,
         )
         limits = Limits()
         self._pool = Pool(limits)
@@ -200,6 +209,7 @@ class ApiServer:
         self._custom_types.close()
         await self._definitions.aclose()
         await self.aggregator.aclose()
+        await self._webhook_caller.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
         self._pruning.cancel()
         await asyncio.wait({self._pruning})

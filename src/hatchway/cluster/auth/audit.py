@@ -16,7 +16,7 @@ import re
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ _READS = frozenset(("get", "list", "watch"))
 _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 # The most characters of a client's text that an event keeps, because the queue bounds only the number of events.
 LONGEST = 8192
+# The most characters of all annotations of one event.
+_LONGEST_ANNOTATIONS = 4 * LONGEST
 # Printable characters that JSON does not escape.
 _GOOD_ID = re.compile(rb"[ !#-\[\]-~]{1,64}")
 _ENCODER = msgspec.json.Encoder()
@@ -72,6 +74,7 @@ class AuditRecord:
     decision: str = ""
     reason: str = ""
     constant: bytes = b""
+    annotations: dict[str, str] | None = None
 
 
 class _AuditIds:
@@ -160,12 +163,25 @@ def _constant(record: AuditRecord) -> dict[str, Any]:
             "subresource": record.subresource,
         }
         out["objectRef"] = {key: value for key, value in reference.items() if value}
+    annotations = dict(record.annotations or {})
     if record.decision:
-        out["annotations"] = {
-            "authorization.k8s.io/decision": record.decision,
-            "authorization.k8s.io/reason": record.reason,
-        }
+        annotations["authorization.k8s.io/decision"] = record.decision
+        annotations["authorization.k8s.io/reason"] = record.reason
+    if annotations:
+        out["annotations"] = annotations
     return out
+
+
+def annotated(record: AuditRecord, annotations: dict[str, str] | None) -> AuditRecord:
+    """Return the record with the annotations that admission plugins have added, as many as an event may have."""
+    if not annotations:
+        return record
+    kept, size = {}, 0
+    for key, value in annotations.items():
+        size += len(key) + len(value)
+        if size <= _LONGEST_ANNOTATIONS:
+            kept[key] = value
+    return replace(record, annotations=kept, constant=b"")
 
 
 def _encode(value: dict[str, Any]) -> bytes:

@@ -1,6 +1,8 @@
-"""The admission plugins that every cluster has."""
+"""The admission plugins that every cluster has, and those of webhooks."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 from hatchway.cluster.api.admission.contract import AdmissionPlugin
 from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressClass
@@ -12,9 +14,15 @@ from hatchway.cluster.api.admission.poddefaults import (
 )
 from hatchway.cluster.api.admission.serviceaccount import ServiceAccountAdmission
 from hatchway.cluster.api.admission.taintnodes import TaintNodesByCondition
+from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
+from hatchway.cluster.api.admission.webhooks.configurations import MUTATING, VALIDATING, WebhookSource
+from hatchway.cluster.api.admission.webhooks.matching import WebhookMatcher
+from hatchway.cluster.api.admission.webhooks.mutating import MutatingWebhooks
+from hatchway.cluster.api.admission.webhooks.validating import ValidatingWebhooks
+from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 
-__all__ = ["builtin_plugins"]
+__all__ = ["builtin_plugins", "webhook_plugins"]
 
 
 def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
@@ -27,4 +35,15 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
         RuntimeClassAdmission(),
         ServiceAccountAdmission(store),
         TaintNodesByCondition(),
+    ]
+
+
+def webhook_plugins(
+    store: Store, rows: Callable[[], Iterable[Resource]], caller: WebhookCaller
+) -> list[AdmissionPlugin]:
+    """Return the plugins that call webhooks. rows: returns the rows of all types. caller: sends them the requests."""
+    matcher = WebhookMatcher(store, rows)
+    return [
+        MutatingWebhooks(WebhookSource(store, MUTATING), matcher, caller),
+        ValidatingWebhooks(WebhookSource(store, VALIDATING), matcher, caller),
     ]

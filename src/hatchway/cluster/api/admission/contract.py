@@ -42,8 +42,8 @@ class AdmissionAttributes:
         dry_run: nothing will be stored, so a plugin must not have side effects.
         make_options: returns the CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; None for
             CONNECT.
-        size: bytes of JSON of the object as sent, 0 when it is small. A plugin whose work grows with the object passes
-            it to `work.run_sized`.
+        size: bytes of JSON of the object as sent, or as stored if that is more; 0 when it is small. A plugin whose work
+            grows with the object passes it to `work.run_sized`.
         warnings: texts for the Warning header; plugins add to them.
         audit_annotations: annotations for the audit event, by key; plugins add to them.
         reinvoke: set by a plugin when the mutating halves must run once more, because it has changed the object.

@@ -6,21 +6,17 @@ Requests are sent to a ready endpoint and not to the service's address, so they 
 
 from __future__ import annotations
 
-import itertools
-import ssl
-from collections import OrderedDict
 from pathlib import Path
 
 from hatchway.cluster.api.aggregation.remoteapis import RemoteApi
 from hatchway.cluster.api.connect.resourcelocation import BackendEndpoint, Locator
+from hatchway.cluster.api.connect.tlscontexts import TlsContexts
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import ApiError
 from hatchway.proxy.routing import Headers, Upstream
 
 __all__ = ["RemoteBackends", "identity_fields"]
 
-# How many TLS contexts are kept; each takes tens of kilobytes.
-_CONTEXTS = 32
 _TOKEN = frozenset(b"!#$&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -29,9 +25,7 @@ class RemoteBackends:
 
     def __init__(self, locator: Locator, certificate: Path, key: Path) -> None:
         self._locator = locator
-        self._files = (certificate, key)
-        self._numbers = itertools.count()
-        self._contexts: OrderedDict[tuple[bytes, bool], tuple[int, ssl.SSLContext]] = OrderedDict()
+        self._contexts = TlsContexts(certificate, key)
 
     def endpoints(self, api: RemoteApi) -> list[BackendEndpoint]:
         """Return the endpoints of the API's service, at least one.
@@ -39,43 +33,20 @@ class RemoteBackends:
         Raises ApiError: 503 or 404 without an endpoint, 500 when the CA bundle is not valid. Raises UnreachableBackend.
         """
         found = self._locator.locate("services", api.namespace, f"https:{api.service}:{api.port}")
-        number, context = self._context(api.ca_bundle, api.insecure)
+        try:
+            number, context = self._contexts.get(api.ca_bundle, api.insecure)
+        except ValueError as error:
+            raise ApiError(500, "", str(error)) from error
         name = f"{api.service}.{api.namespace}.svc"
         return [
             BackendEndpoint(
                 one.address,
                 one.host,
                 one.dialed,
-                # The number keeps connections apart whose servers were verified in different ways.
                 Upstream(("apiservice", name, one.dialed, number), one.upstream.connect, context, name),
             )
             for one in found
         ]
-
-    def _context(self, bundle: bytes, insecure: bool) -> tuple[int, ssl.SSLContext]:
-        """Return the TLS context for these settings, and its own number. It is made when it is not kept."""
-        known = self._contexts.get((bundle, insecure))
-        if known is not None:
-            self._contexts.move_to_end((bundle, insecure))
-            return known
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(*self._files)
-        if insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif bundle:
-            try:
-                context.load_verify_locations(cadata=bundle.decode("ascii"))
-            except (ssl.SSLError, ValueError) as error:
-                raise ApiError(500, "", f"unable to load root certificates: {error}") from error
-        else:
-            context.load_default_certs()
-        made = self._contexts[bundle, insecure] = next(self._numbers), context
-        if len(self._contexts) > _CONTEXTS:
-            self._contexts.popitem(last=False)
-        return made
 
 
 def identity_fields(user: UserInfo) -> Headers:

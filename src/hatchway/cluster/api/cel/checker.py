@@ -33,9 +33,9 @@ from hatchway.cluster.api.cel.syntax import (
     ListExpr,
     Literal,
     MapExpr,
-    SyntaxNode,
     Select,
     Struct,
+    SyntaxNode,
 )
 from hatchway.cluster.api.cel.values import UInt
 

@@ -32,9 +32,9 @@ from hatchway.cluster.api.cel.syntax import (
     ListExpr,
     Literal,
     MapExpr,
-    SyntaxNode,
     Select,
     Struct,
+    SyntaxNode,
 )
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Optional, TypeValue, Value
 

@@ -18,9 +18,9 @@ from hatchway.cluster.api.cel.syntax import (
     ListExpr,
     Literal,
     MapExpr,
-    SyntaxNode,
     Select,
     Struct,
+    SyntaxNode,
 )
 
 __all__ = ["UNBOUNDED", "SizeOf", "estimate_cost"]

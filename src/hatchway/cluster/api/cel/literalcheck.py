@@ -13,9 +13,9 @@ from hatchway.cluster.api.cel.syntax import (
     ListExpr,
     Literal,
     MapExpr,
-    SyntaxNode,
     Select,
     Struct,
+    SyntaxNode,
 )
 from hatchway.cluster.api.cel.values import EvaluationError
 

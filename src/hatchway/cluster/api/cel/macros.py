@@ -12,8 +12,8 @@ from hatchway.cluster.api.cel.syntax import (
     ListExpr,
     Literal,
     MapExpr,
-    SyntaxNode,
     Select,
+    SyntaxNode,
 )
 
 __all__ = ["MacroError", "expand_macro"]

@@ -14,9 +14,9 @@ from hatchway.cluster.api.cel.syntax import (
     ListExpr,
     Literal,
     MapExpr,
-    SyntaxNode,
     Select,
     Struct,
+    SyntaxNode,
 )
 
 __all__ = ["parse"]

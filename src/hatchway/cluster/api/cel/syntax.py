@@ -9,8 +9,18 @@ from typing import Any
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 
 __all__ = [
-    "ACCUMULATOR", "CallNode", "Comprehension", "ExpressionIssues", "Ident", "Issues", "ListExpr", "Literal", "MapExpr",
-    "SyntaxNode", "Select", "Struct",
+    "ACCUMULATOR",
+    "CallNode",
+    "Comprehension",
+    "ExpressionIssues",
+    "Ident",
+    "Issues",
+    "ListExpr",
+    "Literal",
+    "MapExpr",
+    "Select",
+    "Struct",
+    "SyntaxNode",
 ]  # fmt: skip
 
 # The variable in which a comprehension collects its result. No expression can name it.

@@ -68,6 +68,8 @@ class Call:
         self._row: Resource | None = None
         self.warnings: list[str] = []
         self.size = 0
+        # The filters write them to the audit log.
+        self.audit_annotations: dict[str, str] = state.setdefault("audit_annotations", {})
 
     @property
     def query(self) -> QueryParameters:
@@ -251,6 +253,7 @@ class Call:
             self.warnings,
             is_patch=verb == "patch",
             field_manager=options.field_manager,
+            audit_annotations=self.audit_annotations,
         )
 
     async def body(self) -> bytes:

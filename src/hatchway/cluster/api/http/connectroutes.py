@@ -14,12 +14,13 @@ __all__ = ["ConnectRoute", "ConnectRoutes"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectRoute:
-    """One connecting subresource of one type."""
+    """One connecting subresource of one type. kind: that of its options; "" for one that is only read (`log`)."""
 
     row: Resource
     verbs: tuple[str, ...]
     connect: Connect
     handler: ConnectHandler
+    kind: str = ""
 
     def serves(self, info: RequestInfo) -> bool:
         """Return True for a request that the handler serves; the REST application explains errors of others."""
@@ -37,7 +38,7 @@ class ConnectRoutes:
     def __init__(self, rows: Iterable[Resource], make: Callable[[Connect], ConnectHandler]) -> None:
         self._by_path = {
             ("apis" if row.group else "api", row.group, row.version, row.plural, sub.name): ConnectRoute(
-                row, sub.verbs, sub.connect, make(sub.connect)
+                row, sub.verbs, sub.connect, make(sub.connect), sub.kind
             )
             for row in rows
             for sub in row.subresources

@@ -23,11 +23,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
 from hatchway.cluster.api.aggregation.remoteapis import RemoteApi
 from hatchway.cluster.api.connect.answers import status_response
 from hatchway.cluster.api.connect.handler import ConnectRequest, RepeatableForward
 from hatchway.cluster.api.http import requestinfo
+from hatchway.cluster.api.http.connectadmission import admit_connection
 from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
 from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
 from hatchway.cluster.api.http.requestinfo import RequestInfo
@@ -61,7 +63,8 @@ class Filters:
     revision: a function that returns the number of the cluster's last change. Without it, every head is checked anew.
     connections: the connecting subresources and their handlers. app: serves the REST API. aggregator: finds the API
     groups of other servers; None when there are none. log, metrics: None to record nothing. max_in_flight: how many
-    requests may be under way at once, not counting long-running ones and those of members of system:masters.
+    requests may be under way at once, not counting long-running ones and those of members of system:masters. admission:
+    judges requests for connecting subresources; None to admit all.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class Filters:
         log: audit.AuditLog | None = None,
         metrics: RequestMetrics | None = None,
         max_in_flight: int = 400,
+        admission: AdmissionChain | None = None,
     ) -> None:
+        self._admission = admission
         self.authenticator = authenticator
         self._authorizer = authorizer
         self._connections = connections
@@ -91,7 +96,7 @@ class Filters:
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         """Decide on a request.
 
-        The result is an awaitable only when a password must be checked. Clients cause no exceptions.
+        The result is an awaitable only when a password must be checked or a webhook asked. Clients cause no exceptions.
         """
         record, given_id, impersonates = _describe(head)
         exchange = _FilteredRequest(self, head, record, given_id, time.time())
@@ -109,6 +114,10 @@ class Filters:
                 admitted.until = identity.until
                 admitted.revision = self._revision()
                 admitted.credentials = self.authenticator.version
+                waiting = self._admit_connection(admitted, head)
+                if waiting is not None:
+                    # The decision is not kept: webhooks judge each request.
+                    return self._pass_later(exchange, admitted, waiting)
                 decision = self._pass(exchange, admitted)
                 if isinstance(decision, App) and is_watch_socket(head, info.verb):
                     return accept_watch(decision, head)
@@ -122,10 +131,29 @@ class Filters:
         self, exchange: _FilteredRequest, info: RequestInfo, user: Awaitable[UserInfo], impersonates: bool
     ) -> Decision:
         try:
-            decision = self._pass(exchange, self._admit(exchange, info, await user, impersonates))
+            admitted = self._admit(exchange, info, await user, impersonates)
+            waiting = self._admit_connection(admitted, exchange.head)
+            if waiting is not None:
+                await waiting
+            decision = self._pass(exchange, admitted)
             if isinstance(decision, App) and is_watch_socket(exchange.head, info.verb):
                 return await accept_watch(decision, exchange.head)
             return decision
+        except ApiError as error:
+            return exchange.refuse(error)
+
+    def _admit_connection(self, admitted: AdmittedRequest, head: RequestHead) -> Awaitable[None] | None:
+        """Let admission judge a request for a connecting subresource; return an awaitable if that has to wait."""
+        if admitted.connection is None or self._admission is None:
+            return None
+        return admit_connection(self._admission, admitted.connection, admitted.info, admitted.user, head)
+
+    async def _pass_later(
+        self, exchange: _FilteredRequest, admitted: AdmittedRequest, waiting: Awaitable[None]
+    ) -> Decision:
+        try:
+            await waiting
+            return self._pass(exchange, admitted)
         except ApiError as error:
             return exchange.refuse(error)
 
@@ -237,7 +265,8 @@ class Filters:
         elif self._metrics is not None:
             self._metrics.refused(status)
         if self._log is not None and exchange.recorded:
-            self._log.write(exchange.record, exchange.audit_id, exchange.received, status, now)
+            record = audit.annotated(exchange.record, exchange.head.state.get("audit_annotations"))
+            self._log.write(record, exchange.audit_id, exchange.received, status, now)
 
 
 @dataclass(slots=True)

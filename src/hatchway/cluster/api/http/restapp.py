@@ -26,7 +26,7 @@ from hatchway.cluster.api.http.watchstream import Receive, Send, stream
 from hatchway.cluster.api.operations import deletion, subresources
 from hatchway.cluster.api.operations.listing import matcher
 from hatchway.cluster.api.operations.operation import Operation
-from hatchway.cluster.api.operations.requestoptions import ListOptions, delete_options, list_options
+from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, delete_options, list_options
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.operations.watching import watch
 from hatchway.cluster.api.patch import patches
@@ -242,15 +242,26 @@ class _Verbs(Call):
         info, row = self.info, self.row
         options = delete_options(self.query, await self._delete_options())
         namespace = info.namespace if row.namespaced else ""
-        request = Operation(self.user, row, namespace, info.name, options.dry_run, warnings=self.warnings)
+        request = self._deletion(namespace, info.name, options)
         obj, gone = await deletion.delete(self.api, request, options)
         await self.answer_object(202 if options.orphan is False and not gone else 200, obj)
+
+    def _deletion(self, namespace: str, name: str, options: DeleteOptions) -> Operation:
+        return Operation(
+            self.user,
+            self.row,
+            namespace,
+            name,
+            options.dry_run,
+            warnings=self.warnings,
+            audit_annotations=self.audit_annotations,
+        )
 
     async def deletecollection(self) -> None:
         row = self.row
         options = delete_options(self.query, await self._delete_options())
         selection = await self._list_options(watch=False)
-        request = Operation(self.user, row, self._space(row) or "", "", options.dry_run, warnings=self.warnings)
+        request = self._deletion(self._space(row) or "", "", options)
         await self.answer_page(await deletion.delete_collection(self.api, request, options, selection))
 
     # Subresources

@@ -408,7 +408,7 @@ class Api:
             old,
             request.dry_run,
             partial(request.options_object, operation, options),
-            request.size,
+            self._size(request),
             request.warnings,
             request.audit_annotations,
         )

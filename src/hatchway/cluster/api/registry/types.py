@@ -19,7 +19,16 @@ from hatchway.cluster.api.connect.podstreams import (
     forward_location,
 )
 from hatchway.cluster.api.connect.proxyverb import ProxyVerb, rewriting_of
-from hatchway.cluster.api.registry.printers import autoscaling, batch, ingresses, network, others, pods, workloads
+from hatchway.cluster.api.registry.printers import (
+    autoscaling,
+    batch,
+    ingresses,
+    network,
+    others,
+    pods,
+    webhooks,
+    workloads,
+)
 from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
 from hatchway.cluster.api.registry.strategies.access import RoleBindingStrategy, RoleStrategy
 from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrategy
@@ -42,6 +51,7 @@ from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
 from hatchway.cluster.api.registry.strategies.pods import PodStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
+from hatchway.cluster.api.registry.strategies.webhookconfigurations import WebhookConfigurationStrategy
 from hatchway.cluster.api.registry.strategies.workloads import (
     DeploymentStrategy,
     ReplicaSetStrategy,
@@ -81,6 +91,7 @@ def _stream(
 
 
 _RBAC = "rbac.authorization.k8s.io"
+_REGISTRATION = "admissionregistration.k8s.io"
 
 
 def _review(group: str, plural: str, kind: str, namespaced: bool = False) -> Resource:
@@ -135,6 +146,16 @@ ROWS: tuple[Resource, ...] = (
         "", "v1", "services", "service", "Service", True, ("svc",), ("all",),
         subresources=(_proxy("ServiceProxyOptions"), _status),
         strategy=ServiceStrategy(), printer=network.SERVICE,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration",
+        "MutatingWebhookConfiguration", False, (), ("api-extensions",), strategy=WebhookConfigurationStrategy(),
+        printer=webhooks.WEBHOOK_CONFIGURATION,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "validatingwebhookconfigurations", "validatingwebhookconfiguration",
+        "ValidatingWebhookConfiguration", False, (), ("api-extensions",), strategy=WebhookConfigurationStrategy(),
+        printer=webhooks.WEBHOOK_CONFIGURATION,
     ),
     Resource(
         "apiextensions.k8s.io", "v1", "customresourcedefinitions", "customresourcedefinition",

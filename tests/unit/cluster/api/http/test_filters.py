@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionPlugin
 from hatchway.cluster.api.connect.handler import ConnectRequest
 from hatchway.cluster.api.http.connectroutes import ConnectRoutes
 from hatchway.cluster.api.http.filters import Filters
@@ -24,6 +26,7 @@ from hatchway.cluster.auth.authenticators import Authenticator
 from hatchway.cluster.auth.bootstrap import bootstrap_objects
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.state import StateDir
+from hatchway.errors import ApiError
 from hatchway.proxy.routing import App, Decision, Forward, RequestHead, Respond, ResponseHead, Upstream
 from tests.conformance.replay import Recording, load
 
@@ -74,7 +77,7 @@ class FakeLogs:
 
 
 class Server:
-    def __init__(self, directory: Path, *, max_in_flight: int = 400) -> None:
+    def __init__(self, directory: Path, *, max_in_flight: int = 400, admission: AdmissionChain | None = None) -> None:
         self.state = StateDir(directory / "c")
         self.state.create()
         keys = pki.ensure(self.state.pki, cluster_name="c", node_names=["node-1"], node_ips=["172.18.0.3"])
@@ -102,6 +105,7 @@ class Server:
             revision=lambda: self.source.revision,
             log=self.log,
             max_in_flight=max_in_flight,
+            admission=admission,
         )
 
     def ask(self, head: RequestHead) -> Decision:
@@ -543,3 +547,63 @@ def test_the_nodes_housekeeping_is_not_written_down(server: Server) -> None:
         ("patch", 200),
         ("list", 403),
     ]
+
+
+class FakeWebhook(AdmissionPlugin):
+    """Refuses connections to pods named `no`, after a wait for those named `slow-no` and `slow`."""
+
+    name = "ValidatingAdmissionWebhook"
+
+    def __init__(self) -> None:
+        self.seen: list[AdmissionAttributes] = []
+
+    def validate(self, attributes: AdmissionAttributes) -> Any:
+        self.seen.append(attributes)
+        if attributes.name.startswith("slow"):
+            return self._wait(attributes)
+        if attributes.name == "no":
+            raise ApiError(403, "Forbidden", "denied")
+        return None
+
+    @staticmethod
+    async def _wait(attributes: AdmissionAttributes) -> None:
+        await asyncio.sleep(0)
+        if attributes.name == "slow-no":
+            raise ApiError(403, "Forbidden", "denied later")
+
+
+async def test_connections_pass_admission_before_anything_is_forwarded(tmp_path: Path) -> None:
+    plugin = FakeWebhook()
+    server = Server(tmp_path, admission=AdmissionChain([plugin]))
+    pods = "/api/v1/namespaces/team-a/pods"
+
+    async def status(method: str, target: str) -> int:
+        head = request(target, method, token="admin")
+        decision = server.filters.route(head)
+        if inspect.isawaitable(decision):
+            decision = await decision
+        return decision.status if isinstance(decision, Respond) else 0
+
+    assert await status("POST", f"{pods}/p/exec?command=sh&command=-c&stdin=true&tty=0&container=c&stdout=1") == 200
+    seen = plugin.seen[-1]
+    assert (seen.operation, seen.resource, seen.subresource, seen.name) == ("CONNECT", "pods", "exec", "p")
+    assert seen.object == {
+        "kind": "PodExecOptions",
+        "apiVersion": "v1",
+        "stdin": True,
+        "stdout": True,
+        "container": "c",
+        "command": ["sh", "-c"],
+    }
+    assert await status("POST", f"{pods}/p/portforward?ports=80,81&ports=x") == 200
+    assert plugin.seen[-1].object == {"kind": "PodPortForwardOptions", "apiVersion": "v1", "ports": [80, 81]}
+    assert await status("GET", "/api/v1/namespaces/team-a/services/web:http/proxy/a/b") == 0
+    assert plugin.seen[-1].object == {"kind": "ServiceProxyOptions", "apiVersion": "v1", "path": "/a/b"}
+    assert len(server.proxy.requests) == 1
+    count = len(server.logs.requests)
+    assert await status("POST", f"{pods}/no/exec?command=sh") == 403
+    assert await status("POST", f"{pods}/slow-no/attach") == 403
+    assert len(server.logs.requests) == count
+    assert await status("POST", f"{pods}/slow/attach") == 200
+    # A log is only read.
+    assert await status("GET", f"{pods}/no/log") == 200

@@ -297,6 +297,23 @@ KINDS: dict[str, Callable[[Json], None]] = {
 _mode = _set(defaultMode=_VOLUME_MODE)
 _protocol = _set(protocol="TCP")
 
+
+def _webhook(hook: Json) -> None:
+    # `pkg/apis/admissionregistration/v1/defaults.go`
+    for key, value in (("failurePolicy", "Fail"), ("matchPolicy", "Equivalent"), ("timeoutSeconds", 10)):
+        if hook.get(key) is None:
+            hook[key] = value
+    for key in ("namespaceSelector", "objectSelector"):
+        if hook.get(key) is None:
+            hook[key] = {}
+
+
+def _mutating_webhook(hook: Json) -> None:
+    _webhook(hook)
+    if hook.get("reinvocationPolicy") is None:
+        hook["reinvocationPolicy"] = "Never"
+
+
 TYPES: dict[str, Callable[[Json], None]] = {
     "core.v1.PodSpec": _pod_spec,
     "core.v1.Container": _container,
@@ -324,6 +341,10 @@ TYPES: dict[str, Callable[[Json], None]] = {
     "discovery.v1.EndpointPort": _set(name="", protocol="TCP"),
     "batch.v1.PodFailurePolicyOnPodConditionsPattern": _set(status="True"),
     "rbac.v1.Subject": _subject,
+    "admissionregistration.v1.MutatingWebhook": _mutating_webhook,
+    "admissionregistration.v1.RuleWithOperations": _set(scope="*"),
+    "admissionregistration.v1.ServiceReference": _set(port=443),
+    "admissionregistration.v1.ValidatingWebhook": _webhook,
     "apiregistration.v1.ServiceReference": _set(port=443),
     "authentication.v1.TokenRequestSpec": _set(expirationSeconds=3600),
 }

@@ -1,0 +1,1 @@
+"""Admission webhooks: servers outside the API server that change or refuse writes."""

@@ -1,0 +1,144 @@
+"""The webhooks of all stored configurations, in the order in which they are called.
+
+As in Kubernetes (`pkg/admission/configuration`), configurations are ordered by name. They are read again when one has
+changed, before the next write.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hatchway.cluster.api.registry.selectors import label_selector_matches
+from hatchway.cluster.api.storage.store import Store
+from hatchway.kube.api import Object
+
+__all__ = ["MUTATING", "VALIDATING", "Webhook", "WebhookRule", "WebhookSource"]
+
+MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRule:
+    """Which requests a webhook wants; "*" in a set stands for everything.
+
+    resources: (resource, subresource) pairs. scope: `*`, `Cluster` or `Namespaced`.
+    """
+
+    operations: frozenset[str]
+    groups: frozenset[str]
+    versions: frozenset[str]
+    resources: tuple[tuple[str, str], ...]
+    scope: str
+
+    @classmethod
+    def of(cls, rule: Json) -> WebhookRule:
+        """Return the rule of a webhook in a configuration."""
+        parts = [one.partition("/") for one in rule.get("resources") or ()]
+        return cls(
+            frozenset(rule.get("operations") or ()),
+            frozenset(rule.get("apiGroups") or ()),
+            frozenset(rule.get("apiVersions") or ()),
+            tuple((resource, subresource) for resource, _, subresource in parts),
+            rule.get("scope") or "*",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One webhook of a configuration.
+
+    Attributes:
+        uid: a text that no other webhook has.
+        configuration, name: where it stands.
+        rules: the requests that it wants.
+        is_equivalent: it also wants requests for other versions of the same objects (`matchPolicy`).
+        namespace_selector, object_selector: None when everything matches.
+        fails_open: a failed call is ignored (`failurePolicy`).
+        seconds: how long a call may take.
+        is_reinvocable: it may be called a second time (`reinvocationPolicy`).
+        version: the version of AdmissionReview that it is sent.
+        url: "" for a webhook behind a Service.
+        service: (namespace, name, port); None for a webhook with a URL.
+        path: the path for a Service.
+        bundle: the certificates that the server's is verified with, in PEM; b"" for the system's CAs.
+    """
+
+    uid: str
+    configuration: str
+    name: str
+    rules: tuple[WebhookRule, ...]
+    is_equivalent: bool
+    namespace_selector: Json | None
+    object_selector: Json | None
+    fails_open: bool
+    seconds: int
+    is_reinvocable: bool
+    version: str
+    url: str
+    service: tuple[str, str, int] | None
+    path: str
+    bundle: bytes
+
+    @classmethod
+    def of(cls, configuration: str, hook: Json) -> Webhook:
+        """Return a webhook of a stored configuration, which is valid and has its defaults."""
+        config = hook.get("clientConfig") or {}
+        service = config.get("service")
+        versions = hook.get("admissionReviewVersions") or ()
+        return cls(
+            f"{configuration}/{hook['name']}",
+            configuration,
+            hook["name"],
+            tuple(WebhookRule.of(one) for one in hook.get("rules") or ()),
+            hook.get("matchPolicy") != "Exact",
+            hook.get("namespaceSelector") or None,
+            hook.get("objectSelector") or None,
+            hook.get("failurePolicy") == "Ignore",
+            hook.get("timeoutSeconds") or 10,
+            hook.get("reinvocationPolicy") == "IfNeeded",
+            next((one for one in versions if one in ("v1", "v1beta1")), "v1"),
+            config.get("url") or "",
+            (service["namespace"], service["name"], service.get("port") or 443) if service else None,
+            (service or {}).get("path") or "",
+            base64.b64decode(config.get("caBundle") or ""),
+        )
+
+    def selects(self, labels: Json | None, selector: Json | None) -> bool:
+        """Return True when a selector of this webhook matches labels."""
+        return selector is None or label_selector_matches(selector, labels or {})
+
+
+class WebhookSource:
+    """Keeps the webhooks of one kind of configuration. resource: `MUTATING` or `VALIDATING`.
+
+    Changes are seen when they are committed, as those of any other object.
+    """
+
+    def __init__(self, store: Store, resource: str) -> None:
+        self._store = store
+        self._resource = resource
+        self._hooks: tuple[Webhook, ...] | None = None
+        self._unsubscribe: Callable[[], None] = store.subscribe(resource, self._changed)
+
+    def _changed(self, _type: str, _old: Object | None, _new: Object | None) -> None:
+        self._hooks = None
+
+    def hooks(self) -> tuple[Webhook, ...]:
+        """Return all webhooks, in the order of their configurations' names."""
+        if self._hooks is None:
+            self._hooks = tuple(
+                Webhook.of(one["metadata"]["name"], hook)
+                for one in self._store.list(self._resource)
+                for hook in one.get("webhooks") or ()
+            )
+        return self._hooks
+
+    def close(self) -> None:
+        """Stop following changes."""
+        self._unsubscribe()

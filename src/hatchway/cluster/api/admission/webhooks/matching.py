@@ -1,0 +1,123 @@
+"""Decides which webhooks are called for a write, and as which resource.
+
+From apiserver's `pkg/admission/plugin/webhook/generic/webhook.go` (`ShouldCallHook`) and `predicates/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.webhooks.configurations import Webhook, WebhookRule
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.storage.store import Store
+from hatchway.errors import not_found
+
+__all__ = ["Invocation", "WebhookMatcher", "is_exempt", "request_namespace"]
+
+_GROUP = "admissionregistration.k8s.io"
+# Webhooks never judge configurations of webhooks and policies, so a webhook that fails can always be removed
+# (`IsExemptAdmissionConfigurationResource`).
+_EXEMPT = frozenset(
+    f"{resource}.{_GROUP}"
+    for resource in (
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+        "mutatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A webhook that is to be called. row: the resource whose version it wants; the request's own, or an equivalent."""
+
+    hook: Webhook
+    row: Resource
+
+
+def is_exempt(resource: str) -> bool:
+    """Return True for a resource whose writes no webhook judges. resource: as `AdmissionAttributes.resource`."""
+    return resource in _EXEMPT
+
+
+def request_namespace(attributes: AdmissionAttributes) -> str:
+    """Return the namespace of the request. That of a Namespace is its own name, as in Kubernetes."""
+    return attributes.object_name if attributes.resource == "namespaces" else attributes.namespace
+
+
+class WebhookMatcher:
+    """Finds the webhooks for writes. store: has the namespaces. rows: returns the rows of all types."""
+
+    def __init__(self, store: Store, rows: Callable[[], Iterable[Resource]]) -> None:
+        self._store = store
+        self._rows = rows
+
+    def candidates(self, hooks: tuple[Webhook, ...], attributes: AdmissionAttributes) -> list[Invocation]:
+        """Return the webhooks whose rules want the request, in their order. Selectors are not considered."""
+        found: list[Invocation] = []
+        others: list[Resource] | None = None
+        for hook in hooks:
+            row = attributes.row
+            if any(_wants(rule, attributes, row) for rule in hook.rules):
+                found.append(Invocation(hook, row))
+            elif hook.is_equivalent:
+                if others is None:
+                    others = self._equivalents(row)
+                # As in Kubernetes, earlier rules win.
+                matching = (one for rule in hook.rules for one in others if _wants(rule, attributes, one))
+                if (chosen := next(matching, None)) is not None:
+                    found.append(Invocation(hook, chosen))
+        return found
+
+    def _equivalents(self, row: Resource) -> list[Resource]:
+        """Return the other rows that serve the same stored objects."""
+        if row.virtual:
+            return []
+        return [one for one in self._rows() if one.stored_as == row.stored_as and one.gvk != row.gvk]
+
+    def is_selected(self, hook: Webhook, attributes: AdmissionAttributes) -> bool:
+        """Return True when the selectors of a webhook match. Raises ApiError 404 when the namespace does not exist."""
+        if hook.namespace_selector is not None and not self._selects_namespace(hook, attributes):
+            return False
+        selector = hook.object_selector
+        if selector is None:
+            return True
+        return any(
+            obj is not None and hook.selects((obj.get("metadata") or {}).get("labels"), selector)
+            for obj in (attributes.object, attributes.old_object)
+        )
+
+    def _selects_namespace(self, hook: Webhook, attributes: AdmissionAttributes) -> bool:
+        is_namespace = attributes.resource == "namespaces"
+        if not attributes.namespace and not is_namespace:
+            # The selector does not exempt objects outside of namespaces.
+            return True
+        obj = attributes.object
+        if not (is_namespace and not attributes.subresource and attributes.operation in ("CREATE", "UPDATE")):
+            name = request_namespace(attributes)
+            obj = self._store.latest("namespaces", "", name)
+            if obj is None:
+                raise not_found("namespaces", name)
+        return hook.selects(((obj or {}).get("metadata") or {}).get("labels"), hook.namespace_selector)
+
+
+def _wants(rule: WebhookRule, attributes: AdmissionAttributes, row: Resource) -> bool:
+    """Return True when a rule wants a request for `row` (`predicates/rules/rules.go`)."""
+    if rule.scope != "*":
+        # A Namespace is an object outside of namespaces, although its requests have one.
+        has_namespace = bool(attributes.namespace) and row.plural != "namespaces"
+        if has_namespace != (rule.scope == "Namespaced"):
+            return False
+    if not ("*" in rule.operations or attributes.operation in rule.operations):
+        return False
+    if not ("*" in rule.groups or row.group in rule.groups):
+        return False
+    if not ("*" in rule.versions or row.version in rule.versions):
+        return False
+    subresource = attributes.subresource
+    return any(resource in ("*", row.plural) and wanted in ("*", subresource) for resource, wanted in rule.resources)

@@ -1,0 +1,147 @@
+"""The admission plugin MutatingAdmissionWebhook (`pkg/admission/plugin/webhook/mutating/dispatcher.go`).
+
+Webhooks are called one after the other, each with the object as the former one left it. When one has changed the
+object, all mutating plugins run once more, and webhooks with `reinvocationPolicy: IfNeeded` are called again if the
+object has changed since their call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
+from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
+from hatchway.cluster.api.admission.webhooks.configurations import Webhook, WebhookSource
+from hatchway.cluster.api.admission.webhooks.matching import Invocation, WebhookMatcher, is_exempt
+from hatchway.cluster.api.admission.webhooks.patching import apply_response
+from hatchway.cluster.api.admission.webhooks.review import CallFailed, decode_response, make_review, refusal
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.validation import quote
+from hatchway.cluster.api.work import run_sized
+from hatchway.errors import ApiError, internal
+
+__all__ = ["LONGEST_ADMISSION", "MutatingWebhooks", "calling_failed", "out_of_time"]
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+# Seconds that all webhooks together may take for one half of one write (apiserver's `--request-timeout`).
+LONGEST_ADMISSION = 60.0
+_PREFIX = "mutation.webhook.admission.k8s.io"
+_FAILED_OPEN = "failed-open.mutation.webhook.admission.k8s.io"
+
+
+@dataclass(slots=True)
+class _Reinvocation:
+    """What is known of the first round (`mutating/reinvocationcontext.go`).
+
+    invoked: webhooks that were called, and may be called again. due: those that will be. output: the object as the
+    webhooks left it, as JSON.
+    """
+
+    invoked: set[str] = field(default_factory=set)
+    due: set[str] = field(default_factory=set)
+    output: bytes = b""
+
+    def require(self) -> None:
+        """Note that the object has changed since all former calls."""
+        self.due |= self.invoked
+        self.invoked.clear()
+
+
+class MutatingWebhooks(AdmissionPlugin):
+    """Calls mutating webhooks. source: their configurations."""
+
+    name = "MutatingAdmissionWebhook"
+
+    def __init__(self, source: WebhookSource, matcher: WebhookMatcher, caller: WebhookCaller) -> None:
+        self._source = source
+        self._matcher = matcher
+        self._caller = caller
+
+    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
+        """Return True for everything but configurations of webhooks and policies."""
+        return not is_exempt(resource)
+
+    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
+        """Return True when there is any mutating webhook."""
+        return bool(self._source.hooks())
+
+    def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        """Let the matching webhooks change the object. Raises ApiError when one denies the request, or fails."""
+        hooks = self._source.hooks()
+        if not hooks:
+            return None
+        found = self._matcher.candidates(hooks, attributes)
+        # Labels change only by a call, so without a first call there is none.
+        if not any(self._matcher.is_selected(one.hook, attributes) for one in found):
+            return None
+        return self._dispatch(found, attributes)
+
+    async def _dispatch(self, found: list[Invocation], attributes: AdmissionAttributes) -> None:
+        known: _Reinvocation = attributes.state.setdefault(self.name, _Reinvocation())
+        again = attributes.is_reinvocation
+        if again and await self._output(attributes) != known.output:
+            known.require()
+        try:
+            async with asyncio.timeout(LONGEST_ADMISSION):
+                for index, invocation in enumerate(found):
+                    hook = invocation.hook
+                    if (again and hook.uid not in known.due) or not self._matcher.is_selected(hook, attributes):
+                        continue
+                    changed = await self._invoke(invocation, attributes, f"round_{int(again)}_index_{index}")
+                    if changed:
+                        known.require()
+                        attributes.reinvoke = True
+                    if hook.is_reinvocable:
+                        known.invoked.add(hook.uid)
+        except TimeoutError:
+            raise out_of_time() from None
+        if attributes.reinvoke and not again:
+            known.output = await self._output(attributes)
+
+    @staticmethod
+    async def _output(attributes: AdmissionAttributes) -> bytes:
+        return await run_sized(attributes.size, _encode, attributes.object)
+
+    async def _invoke(self, invocation: Invocation, attributes: AdmissionAttributes, key: str) -> bool:
+        """Call one webhook; return True when it has changed the object. Raises ApiError."""
+        hook = invocation.hook
+        changed = False
+        try:
+            uid, review = await run_sized(attributes.size, make_review, invocation, attributes)
+            body = await self._caller.call(hook, review, attributes.size)
+            response = await run_sized(len(body), decode_response, body, hook, uid, mutating=True)
+            attributes.audit_annotations |= response.kept_annotations(hook)
+            attributes.warnings += response.kept_warnings()
+            if not response.allowed:
+                raise refusal(hook, response.status)
+            changed = await apply_response(invocation, attributes, response)
+        except CallFailed as error:
+            if not hook.fails_open:
+                raise calling_failed(hook, error) from None
+            _log.warning("failed calling webhook, failing open: %s: %s", hook.name, error)
+            attributes.audit_annotations[f"{_FAILED_OPEN}/{key}"] = hook.name
+        finally:
+            attributes.audit_annotations[f"{_PREFIX}/{key}"] = _describe(hook, mutated=changed)
+        return changed
+
+
+def _describe(hook: Webhook, *, mutated: bool) -> str:
+    """Return the value of the audit annotation about a call (`mutationAnnotationValue`)."""
+    return _encode({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated}).decode()
+
+
+def calling_failed(hook: Webhook, error: CallFailed) -> ApiError:
+    """Return the error 500 for a webhook that gave no usable answer (`ErrCallingWebhook`)."""
+    return internal(f"failed calling webhook {quote(hook.name)}: {error}")
+
+
+def out_of_time() -> ApiError:
+    """Return the error 504 for a write whose webhooks take too long together."""
+    message = "Timeout: request did not complete within requested timeout"
+    return ApiError(504, "Timeout", message, {})

@@ -1,0 +1,91 @@
+"""Applies the JSON patch of a webhook to the object of a write.
+
+From `pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`). The result is decoded like the body
+of a request, so that it has the shape of its type and its defaults before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.webhooks.matching import Invocation
+from hatchway.cluster.api.admission.webhooks.review import CallFailed, ReviewResponse, versioned
+from hatchway.cluster.api.patch.patches import JSON_PATCH, Patch, parse_patch
+from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.validation import quote
+from hatchway.cluster.api.work import check_object, run_sized
+from hatchway.errors import ApiError, internal
+from hatchway.kube.api import Object
+
+__all__ = ["apply_response"]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+async def apply_response(invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse) -> bool:
+    """Apply the patch of a response, if there is one, to the object. Return True when that changed the object.
+
+    Raises CallFailed for a patch that cannot be read, ApiError 500 for one that cannot be applied, 413 when the object
+    becomes too large.
+    """
+    hook, data = invocation.hook, response.patch
+    if not data:
+        return False
+    if response.patch_type is not None and response.patch_type != "JSONPatch":
+        raise CallFailed(f"unsupported patch type {quote(response.patch_type)}")
+    try:
+        patch = await run_sized(len(data), parse_patch, JSON_PATCH, data)
+    except ApiError as error:
+        raise CallFailed(f"received undecodable patch in webhook response: {error.message}") from None
+    if not patch.content:
+        return False
+    if attributes.object is None or attributes.operation == "CONNECT":
+        raise internal(
+            f"admission webhook {quote(hook.name)} attempted to modify the object, which is not supported for this "
+            "operation"
+        )
+    size = attributes.row.work(max(patch.size, attributes.size, len(data)))
+    found, size = await run_sized(size, _patched, invocation.row, attributes, patch)
+    changed = found != attributes.object
+    attributes.object = found
+    attributes.size = max(attributes.size, size)
+    return changed
+
+
+def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch) -> tuple[Object, int]:
+    """Return the object after the patch, and its bytes of JSON."""
+    kind, own = attributes.kind, attributes.kind == attributes.row.gvk
+    gvk = row.gvk if own else kind
+    shown = versioned(row, gvk, attributes.object)
+    group, version, name = gvk
+    typed = {**_decode(_encode(shown)), "kind": name, "apiVersion": f"{group}/{version}" if group else version}
+    try:
+        result = patch.apply(gvk, typed)
+        data = _encode(result)
+    except ApiError as error:
+        raise internal(error.message) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise internal(f"the patched object is not valid JSON: {error}") from None
+    check_object(data)
+    if (result.get("kind"), result.get("apiVersion")) != (typed["kind"], typed["apiVersion"]):
+        raise internal("the patch of an admission webhook changes kind or apiVersion of the object")
+    try:
+        return _decoded(row, gvk, own, _decode(data)), len(data)
+    except schema.ShapeError as error:
+        raise internal(error.message) from None
+
+
+def _decoded(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object) -> Object:
+    """Return a patched object with the shape and the defaults of its type, in the stored version."""
+    if not own:
+        found = schema.check(gvk, obj).object
+        found.setdefault("metadata", {})
+        return found
+    found = row.schema.apply_defaults(row.schema.check(obj).object)
+    if row.to_storage is not None:
+        found = row.to_storage(found)
+    found.setdefault("metadata", {})
+    return found

@@ -1,0 +1,192 @@
+"""AdmissionReviews: the request that a webhook is sent, and the check of its response.
+
+From apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`; the types are
+those of `admission.k8s.io` v1 and v1beta1, which differ in nothing that matters here but in what is checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.webhooks.configurations import Webhook
+from hatchway.cluster.api.admission.webhooks.matching import Invocation, request_namespace
+from hatchway.cluster.api.registry.objectnames import new_uid
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.validation import quote
+from hatchway.cluster.api.work import check_values
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+__all__ = ["CallFailed", "ReviewResponse", "decode_response", "make_review", "refusal", "versioned"]
+
+_GROUP = "admission.k8s.io"
+# How many warnings and audit annotations of one response are used, and how many characters of each.
+_MOST, _LONGEST = 20, 4096
+
+
+class CallFailed(Exception):
+    """A call of a webhook that gave no usable answer; `failurePolicy` decides what that means. The message says why."""
+
+
+class ReviewResponse(msgspec.Struct, gc=False):
+    """The part `response` of an AdmissionReview."""
+
+    uid: str = ""
+    allowed: bool = False
+    status: dict[str, Any] | None = None
+    patch: bytes | None = None
+    patch_type: str | None = msgspec.field(default=None, name="patchType")
+    audit_annotations: dict[str, str] | None = msgspec.field(default=None, name="auditAnnotations")
+    warnings: list[str] | None = None
+
+    def kept_warnings(self) -> list[str]:
+        """Return the warnings for the client, as many and as long as clients take."""
+        return [one[:_LONGEST] for one in (self.warnings or ())[:_MOST]]
+
+    def kept_annotations(self, hook: Webhook) -> dict[str, str]:
+        """Return the annotations for the audit event, below the webhook's name."""
+        some = list((self.audit_annotations or {}).items())[:_MOST]
+        return {f"{hook.name}/{key[:_LONGEST]}": value[:_LONGEST] for key, value in some}
+
+
+class _Review(msgspec.Struct, gc=False):
+    api_version: str = msgspec.field(default="", name="apiVersion")
+    kind: str = ""
+    response: ReviewResponse | None = None
+
+
+_decoder = msgspec.json.Decoder(_Review)
+
+
+def versioned(row: Resource, kind: tuple[str, str, str], obj: Object | None) -> Object | None:
+    """Return an object in the version of `row`. Objects of other kinds (`Scale`) are returned as they are."""
+    if obj is None or kind[0] == "meta.k8s.io" or row.from_storage is None or not _is_own(row, kind):
+        return obj
+    return row.from_storage(obj)
+
+
+def _is_own(row: Resource, kind: tuple[str, str, str]) -> bool:
+    return (row.group, row.kind) == (kind[0], kind[2]) or bool(row.storage and row.kind == kind[2])
+
+
+def make_review(invocation: Invocation, attributes: AdmissionAttributes) -> tuple[str, Object]:
+    """Return the request's uid, and the AdmissionReview that the webhook is sent."""
+    row, own = invocation.row, attributes.row
+    uid = new_uid()
+    subresource = attributes.subresource
+    kind = row.gvk if attributes.kind == own.gvk else attributes.kind
+    request: Object = {
+        "uid": uid,
+        "kind": _kind(kind),
+        "resource": _resource(row),
+        **({"subResource": subresource} if subresource else {}),
+        "requestKind": _kind(attributes.kind),
+        "requestResource": _resource(own),
+        **({"requestSubResource": subresource} if subresource else {}),
+    }
+    if attributes.name:
+        request["name"] = attributes.name
+    if namespace := request_namespace(attributes):
+        request["namespace"] = namespace
+    request["operation"] = attributes.operation
+    request["userInfo"] = attributes.user.as_object()
+    request["object"] = _shown(row, kind, attributes.object)
+    request["oldObject"] = _shown(row, kind, attributes.old_object)
+    request["dryRun"] = attributes.dry_run
+    request["options"] = attributes.make_options()
+    return uid, {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{invocation.hook.version}", "request": request}
+
+
+def _shown(row: Resource, kind: tuple[str, str, str], obj: Object | None) -> Object | None:
+    """Return an object as the webhook sees it: in the version of `row`, with kind and apiVersion."""
+    found = versioned(row, kind, obj)
+    if found is None:
+        return None
+    group, version, name = kind
+    return {**found, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
+
+
+def _kind(kind: tuple[str, str, str]) -> Object:
+    return dict(zip(("group", "version", "kind"), kind, strict=True))
+
+
+def _resource(row: Resource) -> Object:
+    return {"group": row.group, "version": row.version, "resource": row.plural}
+
+
+def decode_response(body: bytes, hook: Webhook, uid: str, *, mutating: bool) -> ReviewResponse:
+    """Return the response in the answer of a webhook (`VerifyAdmissionResponse`). Raises CallFailed."""
+    try:
+        check_values(body)
+        review = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ApiError) as error:
+        raise CallFailed(f"failed to call webhook: couldn't get version/kind; json parse error: {error}") from None
+    response, wanted = review.response, f"{_GROUP}/{hook.version}"
+    problem = ""
+    if review.kind not in ("", "AdmissionReview"):
+        known = quote(review.kind), quote(review.api_version)
+        raise CallFailed(f"failed to call webhook: no kind {known[0]} is registered for version {known[1]}")
+    if response is None:
+        problem = "webhook response was absent"
+    elif hook.version == "v1":
+        if response.uid != uid:
+            problem = f"expected response.uid={quote(uid)}, got {quote(response.uid[:_LONGEST])}"
+        elif (review.api_version, review.kind) != (wanted, "AdmissionReview"):
+            group, _, version = review.api_version.rpartition("/")
+            found = f"{group}/{version}, Kind={review.kind}"
+            problem = f"expected webhook response of {wanted}, Kind=AdmissionReview, got {found}"
+        else:
+            problem = _patch_problem(response, mutating)
+    if problem:
+        raise CallFailed(f"received invalid webhook response: {problem}")
+    assert response is not None
+    return response
+
+
+def _patch_problem(response: ReviewResponse, mutating: bool) -> str:
+    patch, kind = response.patch, response.patch_type
+    if not mutating:
+        if patch:
+            return "validating webhook may not return response.patch"
+        return "" if kind is None else "validating webhook may not return response.patchType"
+    if patch and kind is None:
+        return "webhook returned response.patch but not response.patchType"
+    if not patch and kind is not None:
+        return "webhook returned response.patchType but not response.patch"
+    return f"webhook returned invalid response.patchType of {quote(kind)}" if kind == "" else ""
+
+
+def refusal(hook: Webhook, status: dict[str, Any] | None) -> ApiError:
+    """Return the error for a request that a webhook has denied (`ToStatusErr`)."""
+    found = status or {}
+    code, reason, message = found.get("code"), found.get("reason"), found.get("message")
+    if not isinstance(code, int) or isinstance(code, bool) or not 400 <= code <= 599:
+        code = 400
+    reason = reason[:_LONGEST] if isinstance(reason, str) else ""
+    message = message[:_LONGEST] if isinstance(message, str) else ""
+    denied = f"admission webhook {quote(hook.name)} denied the request"
+    text = f"{denied}: {message or reason}" if message or reason else f"{denied} without explanation"
+    details = found.get("details")
+    return ApiError(code, reason, text, _details(details) if isinstance(details, dict) else None)
+
+
+def _details(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the details of a webhook's status that have the right types."""
+    kept: dict[str, Any] = {
+        key: found[key][:_LONGEST] for key in ("name", "group", "kind", "uid") if isinstance(found.get(key), str)
+    }
+    seconds = found.get("retryAfterSeconds")
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds < 2**31:
+        kept["retryAfterSeconds"] = seconds
+    given = found.get("causes")
+    causes = [
+        {key: one[key][:_LONGEST] for key in ("reason", "message", "field") if isinstance(one.get(key), str)}
+        for one in (given if isinstance(given, list) else [])[:_MOST]
+        if isinstance(one, dict)
+    ]
+    if causes:
+        kept["causes"] = causes
+    return kept

@@ -1,0 +1,215 @@
+"""MutatingWebhookConfigurations and ValidatingWebhookConfigurations (admissionregistration.k8s.io/v1).
+
+The checks are those of `pkg/apis/admissionregistration/validation/validation.go` and apiserver's
+`pkg/util/webhook/validation.go`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.errors import Cause
+from hatchway.kube.api import Object
+
+__all__ = ["WebhookConfigurationStrategy"]
+
+Json = dict[str, Any]
+
+_REVIEW_VERSIONS = ("v1", "v1beta1")
+_NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
+_OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
+_SCOPES = ("*", "Cluster", "Namespaced")
+_LONGEST_TIMEOUT = 30
+_FORM = "; desired format: https://host[/path]"
+_NO_CONDITIONS = "conditions in CEL are not evaluated by this server; select with rules and selectors instead"
+
+
+class WebhookConfigurationStrategy(Strategy):
+    """Both kinds of webhook configurations (`pkg/registry/admissionregistration`)."""
+
+    generation = True
+    unconditional_update = False
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return everything that is wrong with the webhooks."""
+        causes: list[Cause] = []
+        names: set[str] = set()
+        for index, hook in enumerate(obj.get("webhooks") or ()):
+            at = f"webhooks[{index}]"
+            causes += _webhook(hook, at)
+            causes += _review_versions(hook.get("admissionReviewVersions") or [], f"{at}.admissionReviewVersions")
+            name = hook.get("name") or ""
+            if name and name in names:
+                causes.append(v.duplicate(f"{at}.name", name))
+            names.add(name)
+        return causes
+
+
+def _webhook(hook: Json, at: str) -> list[Cause]:
+    causes = _qualified(hook.get("name") or "", f"{at}.name")
+    for index, rule in enumerate(hook.get("rules") or ()):
+        causes += _rule(rule, f"{at}.rules[{index}]")
+    for key, supported in (("failurePolicy", ("Fail", "Ignore")), ("matchPolicy", ("Equivalent", "Exact"))):
+        if hook.get(key) is not None and hook[key] not in supported:
+            causes.append(v.not_supported(f"{at}.{key}", hook[key], supported))
+    effects = hook.get("sideEffects")
+    if effects is None:
+        causes.append(v.required(f"{at}.sideEffects", f"must specify one of {', '.join(_NO_SIDE_EFFECTS)}"))
+    elif effects not in _NO_SIDE_EFFECTS:
+        causes.append(v.not_supported(f"{at}.sideEffects", effects, _NO_SIDE_EFFECTS))
+    seconds = hook.get("timeoutSeconds")
+    if seconds is not None and not 1 <= seconds <= _LONGEST_TIMEOUT:
+        text = "the timeout value must be between 1 and 30 seconds"
+        causes.append(v.invalid(f"{at}.timeoutSeconds", seconds, text))
+    for key in ("namespaceSelector", "objectSelector"):
+        causes += v.label_selector(hook.get(key), f"{at}.{key}")
+    policy = hook.get("reinvocationPolicy")
+    if policy is not None and policy not in ("IfNeeded", "Never"):
+        causes.append(v.not_supported(f"{at}.reinvocationPolicy", policy, ("IfNeeded", "Never")))
+    config = hook.get("clientConfig") or {}
+    url, service = config.get("url"), config.get("service")
+    if (url is None) == (service is None):
+        causes.append(v.required(f"{at}.clientConfig", "exactly one of url or service is required"))
+    elif url is not None:
+        causes += _url(url, f"{at}.clientConfig.url")
+    elif service is not None:
+        causes += _service(service, f"{at}.clientConfig.service")
+    if hook.get("matchConditions"):
+        causes.append(v.forbidden(f"{at}.matchConditions", _NO_CONDITIONS))
+    return causes
+
+
+def _qualified(name: str, at: str) -> list[Cause]:
+    """Return the errors in a name that must be a domain (`IsFullyQualifiedName`)."""
+    if not name:
+        return [v.required(at)]
+    if messages := v.dns1123_subdomain(name):
+        return v.each(at, name, messages)
+    if name.count(".") < 2:
+        return [v.invalid(at, name, "should be a domain with at least three segments separated by dots")]
+    return []
+
+
+def _rule(rule: Json, at: str) -> list[Cause]:
+    causes: list[Cause] = []
+    operations = rule.get("operations") or []
+    if not operations:
+        causes.append(v.required(f"{at}.operations"))
+    if len(operations) > 1 and "*" in operations:
+        text = "if '*' is present, must not specify other operations"
+        causes.append(v.invalid(f"{at}.operations", operations, text))
+    for index, operation in enumerate(operations):
+        if operation not in _OPERATIONS:
+            causes.append(v.not_supported(f"{at}.operations[{index}]", operation, _OPERATIONS))
+    for key, what in (("apiGroups", "API groups"), ("apiVersions", "API versions")):
+        values = rule.get(key) or []
+        if not values:
+            causes.append(v.required(f"{at}.{key}"))
+        if len(values) > 1 and "*" in values:
+            text = f"if '*' is present, must not specify other {what}"
+            causes.append(v.invalid(f"{at}.{key}", values, text))
+        if key == "apiVersions":
+            causes += [v.required(f"{at}.{key}[{index}]") for index, one in enumerate(values) if not one]
+    causes += _resources(rule.get("resources") or [], f"{at}.resources")
+    scope = rule.get("scope")
+    if scope is not None and scope not in _SCOPES:
+        causes.append(v.not_supported(f"{at}.scope", scope, _SCOPES))
+    return causes
+
+
+def _resources(resources: list[str], at: str) -> list[Cause]:
+    causes = [] if resources else [v.required(at)]
+    whole: set[str] = set()
+    everywhere: set[str] = set()
+    plain = False
+    for index, one in enumerate(resources):
+        if not one:
+            causes.append(v.required(f"{at}[{index}]"))
+            continue
+        resource, slash, subresource = one.partition("/")
+        if not slash:
+            plain = one != "*"
+            continue
+        if resource in whole:
+            text = f"if '{resource}/*' is present, must not specify {one}"
+            causes.append(v.invalid(f"{at}[{index}]", one, text))
+        if subresource in everywhere:
+            text = f"if '*/{subresource}' is present, must not specify {one}"
+            causes.append(v.invalid(f"{at}[{index}]", one, text))
+        if subresource == "*":
+            whole.add(resource)
+        if resource == "*":
+            everywhere.add(subresource)
+    if len(resources) > 1 and "*/*" in resources:
+        causes.append(v.invalid(at, resources, "if '*/*' is present, must not specify other resources"))
+    if "*" in resources and plain:
+        text = "if '*' is present, must not specify other resources without subresources"
+        causes.append(v.invalid(at, resources, text))
+    return causes
+
+
+def _review_versions(versions: list[str], at: str) -> list[Cause]:
+    known = ", ".join(_REVIEW_VERSIONS)
+    if not versions:
+        return [v.required(at, f"must specify one of {known}")]
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, one in enumerate(versions):
+        if one in seen:
+            causes.append(v.invalid(f"{at}[{index}]", one, "duplicate version"))
+            continue
+        seen.add(one)
+        causes += v.each(f"{at}[{index}]", one, v.dns1035_label(one))
+    if not seen.intersection(_REVIEW_VERSIONS):
+        causes.append(v.invalid(at, versions, f"must include at least one of {known}"))
+    return causes
+
+
+def _url(url: str, at: str) -> list[Cause]:
+    """Return the errors in the URL of a webhook (`ValidateWebhookURL`)."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        if any(ord(one) < 0x21 or ord(one) == 0x7F for one in url):
+            raise ValueError("invalid character in URL")
+    except ValueError as error:
+        return [v.required(at, f"url must be a valid URL: parse {v.quote(url)}: {error}{_FORM}")]
+    causes = []
+    if parts.scheme != "https":
+        causes.append(v.invalid(at, parts.scheme, f"'https' is the only allowed URL scheme{_FORM}"))
+    if not parts.hostname:
+        causes.append(v.invalid(at, "", f"host must be specified{_FORM}"))
+    if "@" in parts.netloc:
+        user = parts.netloc.rpartition("@")[0]
+        causes.append(v.invalid(at, user, "user information is not permitted in the URL"))
+    if parts.fragment:
+        causes.append(v.invalid(at, parts.fragment, "fragments are not permitted in the URL"))
+    if parts.query:
+        causes.append(v.invalid(at, parts.query, "query parameters are not permitted in the URL"))
+    return causes
+
+
+def _service(service: Json, at: str) -> list[Cause]:
+    """Return the errors in the reference to the Service of a webhook (`ValidateWebhookService`)."""
+    causes = [v.required(f"{at}.{key}") for key in ("name", "namespace") if not service.get(key)]
+    port = service.get("port", 0)
+    if errors := v.port_number(port):
+        causes.append(v.invalid(f"{at}.port", port, f"port is not valid: {', '.join(errors)}"))
+    path = service.get("path")
+    if path in (None, "", "/"):
+        return causes
+    if path == "//":
+        return [*causes, v.invalid(f"{at}.path", path, "segment[0] may not be empty")]
+    if not path.startswith("/"):
+        causes.append(v.invalid(f"{at}.path", path, "must start with a '/'"))
+    for index, step in enumerate(path[1:].removesuffix("/").split("/")):
+        if not step:
+            causes.append(v.invalid(f"{at}.path", path, f"segment[{index}] may not be empty"))
+            continue
+        causes += [
+            v.invalid(f"{at}.path", path, f"segment[{index}]: {message}") for message in v.dns1123_subdomain(step)
+        ]
+    return causes
