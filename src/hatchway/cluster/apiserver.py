@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
+from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
@@ -116,7 +116,11 @@ class ApiServer:
             partial(escalation_check, self._authorizer),
             self._authorizer.require,
             AdmissionChain(
-                [*builtin_plugins(store), *webhook_plugins(store, lambda: registry.rows, self._webhook_caller)]
+                [
+                    *builtin_plugins(store),
+                    *policy_plugins(store, lambda: registry.rows),
+                    *webhook_plugins(store, lambda: registry.rows, self._webhook_caller),
+                ]
             ),
         )
         self.client: Client = LocalClient(self.api)
