@@ -42,7 +42,7 @@ class PolicyResult:
     errors: list[str] = field(default_factory=list)
 
 
-class _Budget:
+class _CostBudget:
     """Evaluates expressions within a limit for all of them. deadline: processor time of this thread, in seconds."""
 
     def __init__(self, cost: int, deadline: float) -> None:
@@ -59,7 +59,7 @@ class _Budget:
 class _Lazy(dict[str, Value]):
     """The variables of a policy, each evaluated when it is used first."""
 
-    def __init__(self, texts: Mapping[str, CompiledText], budget: _Budget, variables: Mapping[str, Value]) -> None:
+    def __init__(self, texts: Mapping[str, CompiledText], budget: _CostBudget, variables: Mapping[str, Value]) -> None:
         super().__init__()
         self._texts = texts
         self._budget = budget
@@ -108,7 +108,7 @@ def evaluate_policy(
         if not fails_open:
             result.decisions.append(Decision(0, str(error)))
         return result
-    budget = _Budget(_POLICY_COST, deadline)
+    budget = _CostBudget(_POLICY_COST, deadline)
     known = dict(variables)
     if policy.variables:
         known["variables"] = _Lazy(policy.variables, budget, known)
@@ -124,7 +124,7 @@ def evaluate_policy(
 
 def _matches(policy: CompiledPolicy, variables: Mapping[str, Value], deadline: float) -> bool:
     """Return True when all match conditions hold; one that is false counts more than errors. Raises EvaluationError."""
-    budget = _Budget(_CONDITIONS_COST, deadline)
+    budget = _CostBudget(_CONDITIONS_COST, deadline)
     errors: list[str] = []
     for text in policy.conditions:
         if text.program is None:
@@ -145,7 +145,7 @@ def _shown(text: CompiledText, outcome: Outcome) -> str:
 
 
 def _decide(
-    index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: _Budget, known: Mapping[str, Value]
+    index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: _CostBudget, known: Mapping[str, Value]
 ) -> Decision | None:
     """Return the refusal of a validation, None when it holds. Errors have no reason."""
     text = policy.validations[index]
@@ -175,7 +175,7 @@ def _decide(
 def _annotate(
     policy: CompiledPolicy, result: PolicyResult, known: Mapping[str, Value], deadline: float, fails_open: bool
 ) -> None:
-    budget = _Budget(_POLICY_COST, deadline)
+    budget = _CostBudget(_POLICY_COST, deadline)
     for key, text in policy.annotations:
         if text.program is None:
             error = text.error

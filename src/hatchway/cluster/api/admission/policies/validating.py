@@ -32,7 +32,7 @@ _MOST_FAILURES, _LONGEST_ANNOTATION = 50, 10 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
+class _PolicyRefusal:
     policy: str
     binding: str
     message: str
@@ -54,7 +54,7 @@ class _Task:
 class _Findings:
     """What policies say about one write."""
 
-    refusals: list[_Refusal] = field(default_factory=list)
+    refusals: list[_PolicyRefusal] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class ValidatingPolicies(AdmissionPlugin):
 
 def _add_error(policy: Policy, binding: str, message: str, findings: _Findings) -> None:
     if not policy.fails_open:
-        findings.refusals.append(_Refusal(policy.name, binding, message))
+        findings.refusals.append(_PolicyRefusal(policy.name, binding, message))
 
 
 def _evaluate_all(tasks: list[_Task], attributes: AdmissionAttributes, findings: _Findings) -> None:
@@ -150,7 +150,7 @@ def _collect(task: _Task, result: PolicyResult, findings: _Findings) -> None:
         for action in binding.actions:
             if action == "Deny":
                 reason = decision.reason or "Invalid"
-                findings.refusals.append(_Refusal(policy, binding.name, decision.message, reason))
+                findings.refusals.append(_PolicyRefusal(policy, binding.name, decision.message, reason))
             elif action == "Warn":
                 findings.warnings.append(
                     f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding.name}': "
@@ -167,7 +167,7 @@ def _collect(task: _Task, result: PolicyResult, findings: _Findings) -> None:
                     }
                 )
     for error in result.errors:
-        findings.refusals.append(_Refusal(policy, binding.name, error))
+        findings.refusals.append(_PolicyRefusal(policy, binding.name, error))
     for key, value in result.annotations:
         # Bindings may give different values; the same one counts once.
         findings.annotations.setdefault(f"{policy}/{key}", {})[value[:_LONGEST_ANNOTATION]] = None
@@ -185,7 +185,7 @@ def _conclude(attributes: AdmissionAttributes, findings: _Findings) -> None:
         raise _refusal(attributes, findings.refusals[0])
 
 
-def _refusal(attributes: AdmissionAttributes, found: _Refusal) -> ApiError:
+def _refusal(attributes: AdmissionAttributes, found: _PolicyRefusal) -> ApiError:
     with_binding = f" with binding '{found.binding}'" if found.binding else ""
     message = f"ValidatingAdmissionPolicy '{found.policy}'{with_binding} denied request: {found.message}"
     row = attributes.row
