@@ -113,6 +113,10 @@ class Pace:
     __slots__ = ("_until",)
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the first slice, at the start or after a time without work."""
         self._until = time.perf_counter() + _FIRST_SLICE
 
     def due(self) -> bool:

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable
 
 from hatchway.cluster.api.admission.contract import AdmissionPlugin
 from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressClass
+from hatchway.cluster.api.admission.limitranger import LimitRanger
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.admission.poddefaults import (
     DefaultTolerationSeconds,
     PriorityAdmission,
     RuntimeClassAdmission,
 )
+from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
 from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
 from hatchway.cluster.api.admission.policies.source import PolicySource
 from hatchway.cluster.api.admission.policies.validating import ValidatingPolicies
+from hatchway.cluster.api.admission.quota.plugin import ResourceQuotaAdmission
 from hatchway.cluster.api.admission.serviceaccount import ServiceAccountAdmission
 from hatchway.cluster.api.admission.taintnodes import TaintNodesByCondition
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
@@ -33,8 +36,11 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
     return [
         DefaultIngressClass(store),
         DefaultTolerationSeconds(),
+        LimitRanger(store),
         NodeRestriction(store),
+        PodSecurity(store),
         PriorityAdmission(),
+        ResourceQuotaAdmission(store),
         RuntimeClassAdmission(),
         ServiceAccountAdmission(store),
         TaintNodesByCondition(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
+from hatchway.cluster.api.admission.mountablesecrets import must_name_secrets, secret_problem
 from hatchway.cluster.api.registry.objectnames import random_suffix
 from hatchway.cluster.api.registry.strategies.podspec import containers
 from hatchway.cluster.api.storage.store import Store
@@ -29,12 +30,14 @@ class ServiceAccountAdmission(AdmissionPlugin):
         self._store = store
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for new pods."""
-        return (operation, resource, subresource) == ("CREATE", "pods", "")
+        """Return True for new pods and new ephemeral containers."""
+        return resource == "pods" and (operation, subresource) in (("CREATE", ""), ("UPDATE", "ephemeralcontainers"))
 
     def admit(self, attributes: AdmissionAttributes) -> None:
         """Set account, token and image pull secrets. Raises ApiError 403 when the account does not exist."""
         assert attributes.object is not None
+        if attributes.subresource:
+            return
         obj, spec = attributes.object, attributes.object["spec"]
         if MIRROR_POD in (obj["metadata"].get("annotations") or {}):
             _check_mirror(obj)
@@ -56,6 +59,20 @@ class ServiceAccountAdmission(AdmissionPlugin):
             mount = account.get("automountServiceAccountToken")
         if mount is None or mount:
             _mount_token(spec)
+
+    def validate(self, attributes: AdmissionAttributes) -> None:
+        """Raise ApiError 403 for a pod that uses a secret that its account must name, and does not."""
+        assert attributes.object is not None
+        obj = attributes.object
+        if MIRROR_POD in (obj["metadata"].get("annotations") or {}):
+            return
+        account = self._store.latest(
+            "serviceaccounts", attributes.namespace, (obj.get("spec") or {}).get("serviceAccountName") or "default"
+        )
+        if account is None or not must_name_secrets(account):
+            return
+        if problem := secret_problem(account, obj.get("spec") or {}, bool(attributes.subresource)):
+            raise forbidden("pods", attributes.object_name, problem)
 
 
 def _check_mirror(obj: Object) -> None:

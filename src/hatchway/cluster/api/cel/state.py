@@ -11,8 +11,8 @@ __all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "St
 
 # Rounds of a comprehension after which the processor time is looked at (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
-# Elements of a list, entries of a map and characters of a string that an expression may make.
-MAX_MADE = 10 * 1024 * 1024
+# Elements of lists, entries of maps and characters of strings that one evaluation may make.
+MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
 
@@ -27,7 +27,7 @@ class Evaluation:
         deadline: processor time of this thread, in seconds, at which the evaluation ends.
     """
 
-    __slots__ = ("_rounds", "cost", "deadline", "limit", "slots", "variables")
+    __slots__ = ("_made", "_rounds", "cost", "deadline", "limit", "slots", "variables")
 
     def __init__(self, variables: Mapping[str, Value], slots: int, limit: int, deadline: float) -> None:
         self.variables = variables
@@ -36,6 +36,13 @@ class Evaluation:
         self.limit = limit
         self.deadline = deadline
         self._rounds = 0
+        self._made = 0
+
+    def made(self, size: int) -> None:
+        """Count the parts of a large value that a function has made. Raises CostExceeded when there are too many."""
+        self._made += size
+        if self._made > MAX_MADE:
+            raise CostExceeded
 
     def add(self, cost: int) -> None:
         """Count cost. Raises CostExceeded."""

@@ -13,6 +13,9 @@ from hatchway.cluster.api.cel.lexer import RESERVED
 from hatchway.cluster.api.cel.state import Evaluation, Step
 from hatchway.cluster.api.cel.values import EvaluationError, Optional, Value, equal, kind_name, size_of, type_name
 
+# Values with fewer parts do not count as large.
+_LARGE = 256
+
 
 def no_overload() -> EvaluationError:
     """Return the error of a function that does not take such values."""
@@ -80,7 +83,8 @@ def at_index(value: Value, key: Value) -> Value:
             raise _no_key(key) from None
     if not isinstance(value, list):
         raise no_overload()
-    if isinstance(key, bool) or not isinstance(key, int | float) or key != int(key):
+    is_whole = isinstance(key, int) or (isinstance(key, float) and key.is_integer())
+    if isinstance(key, bool) or not is_whole:
         raise EvaluationError(f"unsupported index type '{type_name(key)}' in list")
     number = int(key)
     if not 0 <= number < len(value):
@@ -246,6 +250,8 @@ def _apply(
     except (TypeError, AttributeError):
         # A field that may be null has the static type of its other values.
         raise no_overload() from None
+    if isinstance(result, list | str) and len(result) > _LARGE:
+        state.made(len(result))
     if cost is None:
         state.add(1)
         return result

@@ -32,6 +32,8 @@ from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
 from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 
+# Characters of all warnings of an answer, and of each when they are more; and the most fields.
+_MAX_WARNINGS, _CUT_WARNING, _WARNING_FIELDS = 4096, 256, 64
 _OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
 
@@ -148,10 +150,17 @@ class Call:
             await self.send(200, self._answer_headers(view), former)
 
     def warning_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return Warning fields (RFC 7234, `299 - "text"`), as many as clients' limits for headers allow."""
+        """Return Warning fields (RFC 7234, `299 - "text"`), as many as clients' limits for headers allow.
+
+        The limits are those of apiserver's `pkg/endpoints/filters/warning.go`: when all texts together are too long,
+        each is cut, and the last ones are left out.
+        """
+        texts = list(dict.fromkeys(filter(None, self.warnings)))
+        if sum(map(len, texts)) > _MAX_WARNINGS:
+            texts = [text[:_CUT_WARNING] for text in texts][: _MAX_WARNINGS // _CUT_WARNING]
         found = []
-        for text in self.warnings[:20]:
-            shown = "".join(one if " " <= one <= "~" else "?" for one in text[:200])
+        for text in texts[:_WARNING_FIELDS]:
+            shown = "".join(one if " " <= one <= "~" else "?" for one in text)
             shown = shown.replace("\\", "\\\\").replace('"', '\\"')
             found.append((b"warning", f'299 - "{shown}"'.encode()))
         return found

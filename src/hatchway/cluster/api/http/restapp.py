@@ -33,7 +33,7 @@ from hatchway.cluster.api.patch import patches
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.selectors import FieldSelector, FieldTerm
-from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
+from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path
 from hatchway.kube.api import Object
 
@@ -169,10 +169,12 @@ class _Verbs(Call):
         matcher(row, self._space(row), options)
         include = self.include_object()
         self.begun = True
+        pace = Pace()
         await stream(
             self.receive,
             self.send_message,
-            watch(self.api, row, self._space(row), options),
+            watch(self.api, row, self._space(row), options, pace),
+            pace,
             row=row,
             view=view,
             include_object=include,

@@ -70,6 +70,7 @@ async def stream(
     receive: Receive,
     send: Send,
     batches: AsyncGenerator[list[Change], None],
+    pace: Pace,
     *,
     row: Resource,
     view: AnswerFormat,
@@ -77,14 +78,16 @@ async def stream(
     timeout: int | None,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    """Send the events of `batches`. timeout: seconds; None or 0 for the server's choice."""
+    """Send the events of `batches`.
+
+    pace: that of `batches`, too. timeout: seconds; None or 0 for the server's choice.
+    """
     seconds = timeout if timeout and timeout > 0 else random.uniform(_TIMEOUT, 2 * _TIMEOUT)
     headers = [(b"content-type", JSON.encode()), (b"cache-control", b"no-cache, private"), *headers]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def pump() -> None:
-        pace = Pace()
         try:
             async for batch in batches:
                 for lines in _pieces(frame(change, row, view, include_object) for change in batch):

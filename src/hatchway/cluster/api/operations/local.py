@@ -152,7 +152,7 @@ class LocalClient:
                 yield WatchEvent("SYNCED", {})
             options = ListOptions(selection.labels, selection.fields, resource_version=str(page.revision))
             try:
-                async with aclosing(watch(self._api, row, _space(row, namespace), options)) as batches:
+                async with aclosing(watch(self._api, row, _space(row, namespace), options, pace)) as batches:
                     async for batch in batches:
                         for change in batch:
                             key = key_of(change.object)

@@ -53,9 +53,11 @@ def change_of(event: Event, matches: Callable[[Object], bool]) -> Change | None:
 
 
 async def watch(
-    api: Api, row: Resource, namespace: str | None, options: ListOptions
+    api: Api, row: Resource, namespace: str | None, options: ListOptions, pace: Pace
 ) -> AsyncGenerator[list[Change], None]:
     """Yield batches of changes until the store closes. The caller ends the watch by closing the iterator.
+
+    pace: begins anew whenever there was nothing to do; what is done with the batches uses it, too.
 
     Raises ApiError 400 and 504 before the first batch, and 410 at any time: the version is too old, or the watcher is
     too slow.
@@ -72,7 +74,6 @@ async def watch(
         cursor = history.cursor(now)
         objects = api.store.list(row.stored_as, namespace)
         batch: list[Change] = []
-        pace = Pace()
         for obj in objects:
             if pace.due():
                 await pace.rest()
@@ -111,6 +112,7 @@ async def watch(
                 await cursor.wait()
         except TimeoutError:
             quiet = True
+        pace.begin()
 
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:

@@ -23,6 +23,7 @@ from hatchway.cluster.api.registry.printers import (
     autoscaling,
     batch,
     ingresses,
+    limits,
     network,
     others,
     pods,
@@ -48,9 +49,12 @@ from hatchway.cluster.api.registry.strategies.events import EventStrategy, event
 from hatchway.cluster.api.registry.strategies.ingressclasses import IngressClassStrategy
 from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
 from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
+from hatchway.cluster.api.registry.strategies.limitranges import LimitRangeStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
 from hatchway.cluster.api.registry.strategies.pods import PodStrategy
+from hatchway.cluster.api.registry.strategies.podtemplate import PodTemplateStrategy
+from hatchway.cluster.api.registry.strategies.resourcequotas import ResourceQuotaStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
 from hatchway.cluster.api.registry.strategies.webhookconfigurations import WebhookConfigurationStrategy
@@ -106,6 +110,7 @@ ROWS: tuple[Resource, ...] = (
     Resource("", "v1", "endpoints", "endpoints", "Endpoints", True, ("ep",),
              strategy=EndpointsStrategy(), printer=network.ENDPOINTS),
     Resource("", "v1", "events", "event", "Event", True, ("ev",), strategy=EventStrategy(), printer=others.EVENT),
+    Resource("", "v1", "limitranges", "limitrange", "LimitRange", True, ("limits",), strategy=LimitRangeStrategy()),
     Resource(
         "", "v1", "namespaces", "namespace", "Namespace", False, ("ns",),
         verbs=tuple(verb for verb in CRUD if verb != "deletecollection"),
@@ -133,10 +138,16 @@ ROWS: tuple[Resource, ...] = (
         ),
         strategy=PodStrategy(), printer=pods.POD,
     ),
+    Resource("", "v1", "podtemplates", "podtemplate", "PodTemplate", True,
+             strategy=PodTemplateStrategy(), printer=limits.POD_TEMPLATE),
     Resource(
         "", "v1", "replicationcontrollers", "replicationcontroller", "ReplicationController", True, ("rc",), ("all",),
         subresources=(_scale, _status), strategy=ReplicationControllerStrategy(),
         printer=workloads.REPLICATION_CONTROLLER,
+    ),
+    Resource(
+        "", "v1", "resourcequotas", "resourcequota", "ResourceQuota", True, ("quota",), subresources=(_status,),
+        strategy=ResourceQuotaStrategy(), printer=limits.RESOURCE_QUOTA,
     ),
     Resource("", "v1", "secrets", "secret", "Secret", True, strategy=SecretStrategy(), printer=others.SECRET),
     Resource(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Literal
 
 from hatchway.errors import gone
@@ -17,6 +19,8 @@ from hatchway.kube.api import Object
 
 # About how many bytes of JSON are handed out at once.
 _BATCH = 256 * 1024
+# How many watches are woken in one turn of the event loop.
+_WOKEN = 32
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
@@ -89,10 +93,9 @@ class History:
         self._wake()
 
     def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        waiting, self._waiters = self._waiters, set()
+        if waiting:
+            _wake_some(iter(waiting))
 
     def since(self, revision: int) -> list[Event]:
         """Return the events after `revision`. Raises ApiError 410 when some of them are forgotten already."""
@@ -126,6 +129,19 @@ class History:
                 await waiter
             finally:
                 self._waiters.discard(waiter)
+
+
+def _wake_some(waiters: Iterator[asyncio.Future[None]]) -> None:
+    """Wake some watches in this turn of the event loop, and the others in the next ones.
+
+    All at once, they would hold the loop for as long as it takes to send an event to every watcher.
+    """
+    for waiter in islice(waiters, _WOKEN):
+        if not waiter.done():
+            waiter.set_result(None)
+    following = next(waiters, None)
+    if following is not None:
+        following.get_loop().call_soon(_wake_some, chain((following,), waiters))
 
 
 class Cursor:

@@ -145,10 +145,13 @@ class Store:
             return self.get(*key)
         return None if write.type == "DELETED" else write.new
 
-    def pending(self, resource: str) -> Iterator[tuple[StoreKey, Object | None]]:
-        """Return the keys that are being written, each with the object as it will be; None when it will be deleted."""
+    def pending(self, resource: str | None) -> Iterator[tuple[StoreKey, Object | None]]:
+        """Return the keys that are being written, each with the object as it will be; None when it will be deleted.
+
+        resource: None for all resources.
+        """
         for key, write in self._pending.items():
-            if key[0] == resource:
+            if resource is None or key[0] == resource:
                 yield key, None if write.type == "DELETED" else write.new
 
     def history(self, resource: str) -> History:
@@ -221,6 +224,17 @@ class Store:
         key = _key(resource, obj)
         self._check(key, old)
         return await self._submit(key, "MODIFIED", old, obj, bounded)
+
+    def begin_update(self, resource: str, obj: Object, old: Object) -> None:
+        """Replace `old` with `obj` without waiting for the disk: `latest` gives the new object at once.
+
+        A later write is never on disk before this one, and fails when this one does. Raises like `update`, but not when
+        it cannot be written.
+        """
+        key = _key(resource, obj)
+        self._check(key, old)
+        # The result is looked at, so that asyncio does not report an error of the disk a second time.
+        self._submit(key, "MODIFIED", old, obj).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def delete(self, resource: str, old: Object) -> Object:
         """Remove `old` (an object that `latest` gave). Raises like `update`.

@@ -275,6 +275,19 @@ def _subject(subject: Json) -> None:
         subject["apiGroup"] = _RBAC
 
 
+def _limit_range_item(item: Json) -> None:
+    """Complete the amounts of containers: a maximum is the default limit, and that the default request."""
+    if item.get("type") != "Container":
+        return
+    limits, requests = item.setdefault("default", {}), item.setdefault("defaultRequest", {})
+    for source, target in (("max", limits), ("default", requests), ("min", requests)):
+        for name, value in (item.get(source) or {}).items():
+            target.setdefault(name, value)
+    for field in ("default", "defaultRequest"):
+        if not item[field]:
+            del item[field]
+
+
 _CRON_JOB = _set(concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
 
 KINDS: dict[str, Callable[[Json], None]] = {
@@ -319,6 +332,7 @@ TYPES: dict[str, Callable[[Json], None]] = {
     "core.v1.Container": _container,
     "core.v1.EphemeralContainer": _container,
     "core.v1.ContainerPort": _protocol,
+    "core.v1.LimitRangeItem": _limit_range_item,
     "core.v1.Probe": _probe,
     "core.v1.HTTPGetAction": _http_get,
     "core.v1.GRPCAction": _set(service=""),

@@ -13,6 +13,8 @@ from hatchway.kube.api import Object
 
 # core.MaxSecretSize, for both ConfigMaps and Secrets.
 MAX_SIZE = 1024 * 1024
+# Pods of an account with this annotation may use only the secrets that the account names.
+ENFORCE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
 
 _DOCKER_KEYS = {
     "kubernetes.io/dockercfg": ".dockercfg",
@@ -127,3 +129,11 @@ class ServiceAccountStrategy(_DataStrategy):
     """ServiceAccounts; a deletion answers with the object, as in Kubernetes."""
 
     return_deleted = True
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        """Return the warning about the annotation that limits the secrets of pods, when it is new."""
+        has, had = (ENFORCE_SECRETS in ((one or {}).get("metadata", {}).get("annotations") or {}) for one in (obj, old))
+        if had or not has:
+            return []
+        why = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        return [f"metadata.annotations[{ENFORCE_SECRETS}]: {why}"]

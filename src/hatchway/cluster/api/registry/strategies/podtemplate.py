@@ -1,4 +1,8 @@
-"""Pod templates of workloads (`ValidatePodTemplateSpec` in `pkg/apis/core/validation`, `pkg/apis/apps/validation`)."""
+"""Pod templates: those of workloads, and the type PodTemplate.
+
+The rules are those of `ValidatePodTemplateSpec` and `ValidatePodTemplate` in `pkg/apis/core/validation`, and of
+`pkg/apis/apps/validation`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.selectors import label_selector_matches
+from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext
 from hatchway.cluster.api.registry.strategies.podspec import validate_spec
+from hatchway.cluster.api.registry.strategies.warnings import pod_warnings
 from hatchway.errors import Cause
+from hatchway.kube.api import Object
 
 Json = dict[str, Any]
 
@@ -51,3 +58,28 @@ def validate_template_of(selector: Json | None, template: Json | None, kind: str
     if template is None:
         return [v.required(_AT)]
     return validate_match(selector, template) + validate_template(template, _AT) + validate_always(template, kind)
+
+
+class PodTemplateStrategy(Strategy):
+    """Objects of the type PodTemplate (`pkg/registry/core/podtemplate`): a template and no status."""
+
+    generation = True
+    return_deleted = True
+
+    def has_status(self, obj: Object) -> bool:
+        """Return False: there is no status to drop."""
+        return False
+
+    def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
+        """Let everything change."""
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return the errors in the template."""
+        return validate_template(obj.get("template") or {}, "template")
+
+    def warnings(self, obj: Object, old: Object | None) -> list[str]:
+        """Return the warnings about the template."""
+        if old is not None and obj["metadata"].get("generation") == old["metadata"].get("generation"):
+            return []
+        template = obj.get("template") or {}
+        return pod_warnings(template.get("metadata") or {}, template.get("spec") or {}, "template.")

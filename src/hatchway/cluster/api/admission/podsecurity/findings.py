@@ -1,0 +1,59 @@
+"""What checks of pods find, and the words that they share. Pure (pod-security-admission `policy/helpers.go`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CheckFunction", "Finding", "Json", "every_container", "names", "plural", "quoted", "security", "setters"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why a pod violates a check. reason: few words, for lists. detail: the names and values; "" for none."""
+
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """Return both, as errors show them."""
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
+
+
+# check(metadata, spec): looks at the metadata and the spec of a pod; None when it finds nothing.
+CheckFunction = Callable[[Json, Json], Finding | None]
+
+
+def every_container(spec: Json) -> Iterator[Json]:
+    """Yield all containers of a pod in the order of Kubernetes' messages."""
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        yield from spec.get(key) or ()
+
+
+def security(part: Json) -> Json:
+    """Return the security context of a pod's spec or of a container, empty when there is none."""
+    found: Json = part.get("securityContext") or {}
+    return found
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return the word for a number of things. many: the plural, if it is not the singular with an s."""
+    return one if count == 1 else many or f"{one}s"
+
+
+def quoted(values: Iterable[str]) -> str:
+    """Return texts as a list in quotation marks: `"a", "b"`."""
+    return ", ".join(f'"{value}"' for value in values)
+
+
+def names(containers: list[str]) -> str:
+    """Return the subject of a sentence about containers: `container "a"`, `containers "a", "b"`."""
+    return f"{plural(len(containers), 'container')} {quoted(containers)}"
+
+
+def setters(pod: bool, containers: list[str]) -> str:
+    """Return the subject of a sentence about those that have set something. pod: True if the pod itself has."""
+    return " and ".join([*(["pod"] if pod else []), *([names(containers)] if containers else [])])

@@ -1,0 +1,106 @@
+"""The admission plugin ResourceQuota: refuses objects that exceed a quota, and charges the others.
+
+From apiserver's `pkg/admission/plugin/resourcequota`. It is the last plugin of the chain, and between the charge and
+the moment in which the store has the object, no other request runs (`verbs.py`). So two objects are never compared with
+the same use of a quota. The charge is never on disk later than the object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+from hatchway.cluster.amounts import Amounts, texts_of
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
+from hatchway.cluster.api.admission.quota.checking import QuotaRefusal, charged
+from hatchway.cluster.api.admission.quota.recount import QUOTAS, QuotaRecount, is_counted
+from hatchway.cluster.api.admission.quota.usage import is_charged_on_update, usage
+from hatchway.cluster.api.admission.storedrules import latest_of, latest_with_new
+from hatchway.cluster.api.storage.store import Store
+from hatchway.cluster.api.work import HEAVY, run_apart
+from hatchway.errors import forbidden
+from hatchway.kube.api import Object
+
+__all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
+
+# The most resources that all quotas of one namespace may limit: each is compared with every new object.
+MAX_NAMES = 1000
+_IGNORED = frozenset(("events", "events.events.k8s.io"))
+
+
+class ResourceQuotaAdmission(AdmissionPlugin):
+    """Compares new objects with the quotas of their namespace. store: has the quotas and all objects."""
+
+    name = "ResourceQuota"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._recount = QuotaRecount(store)
+
+    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
+        """Return True for new objects, and for changes of services, claims and quotas."""
+        if subresource or resource in _IGNORED:
+            return False
+        changes = operation == "UPDATE" and (is_charged_on_update(resource) or resource == QUOTAS)
+        return operation == "CREATE" or changes
+
+    def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        """Charge the object to the quotas that count it. Raises ApiError 403 when it exceeds one of them."""
+        namespace, obj, row = attributes.namespace, attributes.object, attributes.row
+        if not namespace or obj is None or row.virtual:
+            return None
+        if attributes.resource == QUOTAS:
+            self._check_names(attributes, obj)
+        if not self._recount.has_quotas(namespace):
+            return None
+        old = attributes.old_object if attributes.operation == "UPDATE" else None
+        if attributes.size >= HEAVY:
+            return self._charge_large(attributes, obj, old)
+        self._charge(attributes, obj, old, *_both(row.stored_as, obj, old))
+        return None
+
+    async def _charge_large(self, attributes: AdmissionAttributes, obj: Object, old: Object | None) -> None:
+        found = await run_apart(_both, attributes.row.stored_as, obj, old)
+        self._charge(attributes, obj, old, *found)
+
+    def _charge(
+        self, attributes: AdmissionAttributes, obj: Object, old: Object | None, used: Amounts, formerly: Amounts
+    ) -> None:
+        namespace, resource, name = attributes.namespace, attributes.row.stored_as, attributes.object_name
+        quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
+        if not all(map(is_counted, quotas)):
+            # A quota that is being counted for the first time does not charge the object: count again, with the object.
+            loop.call_soon(self._recount.recount, namespace)
+        try:
+            changed = charged(quotas, resource, obj, used, old, formerly)
+        except QuotaRefusal as error:
+            row = attributes.row
+            raise forbidden(row.plural, name, str(error), row.group) from None
+        # An object that exists already is not created again: its request fails.
+        exists = old is None and self._store.latest(resource, namespace, name) is not None
+        if attributes.dry_run or exists or not changed:
+            return
+        for quota, after in changed:
+            status = {**quota["status"], "used": texts_of(after)}
+            self._store.begin_update(QUOTAS, {**quota, "metadata": dict(quota["metadata"]), "status": status}, quota)
+        # The store has the object in the next turn, unless its request fails for another reason.
+        loop.call_soon(self._verify, resource, namespace, name, old)
+
+    def _verify(self, resource: str, namespace: str, name: str, old: Object | None) -> None:
+        if self._store.latest(resource, namespace, name) is old:
+            self._recount.recount(namespace)
+
+    def _check_names(self, attributes: AdmissionAttributes, obj: Object) -> None:
+        """Raise ApiError 403 when the quotas of a namespace would limit too many resources."""
+        others = latest_with_new(self._store, QUOTAS, attributes.namespace, attributes.object_name)
+        # Each quota counts as one more, because it is looked at even if it limits nothing.
+        if sum(1 + len((one.get("spec") or {}).get("hard") or ()) for one in (*others, obj)) > MAX_NAMES:
+            why = f"the quotas of a namespace may limit at most {MAX_NAMES} resources together"
+            raise forbidden(QUOTAS, attributes.object_name, why)
+
+
+def _both(resource: str, obj: Object, old: Object | None) -> tuple[Amounts, Amounts]:
+    """Return what an object uses, and what it has used before a change."""
+    now = time.time()
+    return usage(resource, obj, now), usage(resource, old, now) if old is not None else {}

@@ -1,0 +1,69 @@
+"""What a pod requests and is limited to, as a whole (component-helpers' `resource/helpers.go`). Pure.
+
+A pod uses the sum of its containers, or what its init containers need at their peak if that is more. A sidecar (an
+init container that restarts always) counts from its start on. Amounts for the pod as a whole (`spec.resources`) replace
+sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from hatchway.cluster.amounts import Amounts, add, amounts_of, greatest, mask
+
+__all__ = ["containers_of", "is_pod_level", "pod_resources"]
+
+Spec = dict[str, Any]
+
+
+def is_pod_level(name: str) -> bool:
+    """Return True for a resource that can be set for a pod as a whole."""
+    return name in ("cpu", "memory") or name.startswith("hugepages-")
+
+
+def containers_of(spec: Spec) -> list[Spec]:
+    """Return the containers and then the init containers of a pod."""
+    return [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+
+
+def pod_resources(
+    spec: Spec,
+    kind: Literal["requests", "limits"],
+    *,
+    own: Callable[[Spec], Amounts] | None = None,
+    with_overhead: bool = False,
+    pod_level: Callable[[str], bool] = is_pod_level,
+) -> Amounts:
+    """Return what a pod requests, or is limited to.
+
+    spec: the pod's. own: the amounts of one container; by default those of its `resources`.
+    with_overhead: add the overhead of the pod's runtime class; to a limit only where there is one.
+    pod_level: the resources whose sums the pod's own `resources` replace.
+    Raises ValueError for text that is not a quantity.
+    """
+
+    def of(container: Spec) -> Amounts:
+        return own(container) if own is not None else amounts_of((container.get("resources") or {}).get(kind))
+
+    total: Amounts = {}
+    for container in spec.get("containers") or ():
+        total = add(total, of(container))
+    peak: Amounts = {}
+    sidecars: Amounts = {}
+    for container in spec.get("initContainers") or ():
+        needed = of(container)
+        if container.get("restartPolicy") == "Always":
+            total, sidecars = add(total, needed), add(sidecars, needed)
+            needed = sidecars
+        else:
+            needed = add(needed, sidecars)
+        peak = greatest(peak, needed)
+    total = greatest(total, peak)
+    whole = amounts_of((spec.get("resources") or {}).get(kind))
+    total |= {name: amount for name, amount in whole.items() if pod_level(name)}
+    if with_overhead and spec.get("overhead"):
+        overhead = amounts_of(spec["overhead"])
+        # A pod without a limit must not get one.
+        total = add(total, overhead if kind == "requests" else mask(overhead, total))
+    return total
