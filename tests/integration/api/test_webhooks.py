@@ -366,8 +366,27 @@ async def test_a_change_meanwhile_starts_the_write_again(world: WebhookWorld) ->
     assert [value for key, value in reply.headers if key == "warning"] == ['299 - "seen"']
 
 
+async def test_many_writers_of_one_object_all_succeed(world: WebhookWorld) -> None:
+    assert (await world.send("POST", MAPS, config_map())).status == 201
+    await world.configure("validating", world.hooks.hook("/check", allow))
+    headers = {"Content-Type": "application/merge-patch+json"}
+
+    async def write(number: int) -> int:
+        return (await world.send("PATCH", f"{MAPS}/m", {"data": {str(number): "x"}}, headers)).status
+
+    assert set(await asyncio.gather(*map(write, range(12)))) == {200}
+    found = world.store.latest("configmaps", "default", "m")
+    assert found is not None
+    assert len(found["data"]) == 13
+    assert (await world.send("DELETE", f"{MAPS}/m")).status == 200
+
+
 async def test_warnings_and_audit_annotations(world: WebhookWorld) -> None:
-    answer = {"allowed": True, "warnings": ["be careful"] * 100, "auditAnnotations": {"why": "x", "long": "y" * 9999}}
+    answer = {
+        "allowed": True,
+        "warnings": [f"careful {n}" for n in range(100)],
+        "auditAnnotations": {"why": "x", "long": "y" * 9999},
+    }
     await world.configure("mutating", world.hooks.hook("/note", lambda _: answer, failurePolicy="Ignore"))
     state: dict[str, Any] = {}
     original = world.scope
@@ -380,7 +399,7 @@ async def test_warnings_and_audit_annotations(world: WebhookWorld) -> None:
     world.scope = scope  # type: ignore[method-assign]
     reply = await world.send("POST", MAPS, config_map())
     assert reply.status == 201
-    assert reply.header("warning") == '299 - "be careful"'
+    assert reply.header("warning") == '299 - "careful 0"'
     assert len([key for key, _ in reply.headers if key == "warning"]) == 20
     assert state["note.example.com/why"] == "x"
     assert len(state["note.example.com/long"]) == 4096

@@ -7,6 +7,7 @@ of the event loop in which the write began; so a write for which none has to wai
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from typing import NamedTuple
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.registry.resource import Resource
@@ -51,9 +52,17 @@ _REMEMBERED = 4096
 _Plugins = tuple[AdmissionPlugin, ...]
 
 
-def _of_half(plugins: Iterable[AdmissionPlugin], half: str) -> _Plugins:
-    """Return the plugins that have this half."""
-    return tuple(one for one in plugins if getattr(type(one), half) is not getattr(AdmissionPlugin, half))
+class _Chosen(NamedTuple):
+    """The plugins for one kind of write: those with each half, and those that may have to wait."""
+
+    mutating: _Plugins
+    validating: _Plugins
+    waiting: _Plugins
+
+
+def _overriding(plugins: Iterable[AdmissionPlugin], method: str) -> _Plugins:
+    """Return the plugins that have a method of their own."""
+    return tuple(one for one in plugins if getattr(type(one), method) is not getattr(AdmissionPlugin, method))
 
 
 class AdmissionChain:
@@ -68,27 +77,26 @@ class AdmissionChain:
         if wrong := [name for name in names if name not in ORDER or names.count(name) > 1]:
             raise ValueError(f"the name of an admission plugin is unknown or repeated: {wrong[0]}")
         self.plugins: _Plugins = tuple(sorted(found, key=lambda one: ORDER.index(one.name)))
-        self._mutating = _of_half(self.plugins, "admit")
-        self._validating = _of_half(self.plugins, "validate")
-        self._chosen: dict[tuple[AdmissionOperation, str, str], tuple[_Plugins, _Plugins]] = {}
+        self._chosen: dict[tuple[AdmissionOperation, str, str, str], _Chosen] = {}
 
-    def _choose(self, operation: AdmissionOperation, row: Resource, subresource: str) -> tuple[_Plugins, _Plugins]:
-        """Return the plugins with a mutating half, and those with a validating half, that handle such a write."""
-        key = operation, row.group_resource, subresource
+    def _choose(self, operation: AdmissionOperation, row: Resource, subresource: str) -> _Chosen:
+        """Return the plugins that handle such a write."""
+        key = operation, row.group, row.plural, subresource
         found = self._chosen.get(key)
         if found is None:
             if len(self._chosen) >= _REMEMBERED:
                 self._chosen.clear()
-            found = self._chosen[key] = (
-                tuple(one for one in self._mutating if one.handles(*key)),
-                tuple(one for one in self._validating if one.handles(*key)),
-            )
+            handling = [one for one in self.plugins if one.handles(operation, row.group_resource, subresource)]
+            found = _Chosen(*(_overriding(handling, name) for name in ("admit", "validate", "may_wait")))
+            self._chosen[key] = found
         return found
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
         """Return True when other requests may run while the chain judges such a write."""
-        chosen = self._choose(operation, row, subresource)
-        return any(one.may_wait(operation, row, subresource) for half in chosen for one in half)
+        for plugin in self._choose(operation, row, subresource).waiting:
+            if plugin.may_wait(operation, row, subresource):
+                return True
+        return False
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Run the mutating halves. Raises ApiError when one refuses the write.
@@ -97,7 +105,7 @@ class AdmissionChain:
             None when all are done; else an awaitable that does the rest. After it, the caller must decide anew
             whatever it has read before.
         """
-        plugins = self._choose(attributes.operation, attributes.row, attributes.subresource)[0]
+        plugins = self._choose(attributes.operation, attributes.row, attributes.subresource).mutating
         for index, plugin in enumerate(plugins):
             waiting = plugin.admit(attributes)
             if waiting is not None:
@@ -119,7 +127,7 @@ class AdmissionChain:
         """Run the mutating halves once more (`pkg/admission/reinvocation.go`)."""
         attributes.reinvoke, attributes.is_reinvocation = False, True
         try:
-            for plugin in self._choose(attributes.operation, attributes.row, attributes.subresource)[0]:
+            for plugin in self._choose(attributes.operation, attributes.row, attributes.subresource).mutating:
                 waiting = plugin.admit(attributes)
                 if waiting is not None:
                     await waiting
@@ -128,7 +136,7 @@ class AdmissionChain:
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Run the validating halves. Raises and returns like `admit`."""
-        plugins = self._choose(attributes.operation, attributes.row, attributes.subresource)[1]
+        plugins = self._choose(attributes.operation, attributes.row, attributes.subresource).validating
         for index, plugin in enumerate(plugins):
             waiting = plugin.validate(attributes)
             if waiting is not None:

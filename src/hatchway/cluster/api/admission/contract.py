@@ -48,7 +48,7 @@ class AdmissionAttributes:
         audit_annotations: annotations for the audit event, by key; plugins add to them.
         reinvoke: set by a plugin when the mutating halves must run once more, because it has changed the object.
         is_reinvocation: True while they run for the second time.
-        state: what a plugin keeps between its calls for the same write, by the plugin's name.
+        state: what plugins keep between their calls for the same write, by name; None until one does.
     """
 
     user: UserInfo
@@ -67,7 +67,7 @@ class AdmissionAttributes:
     audit_annotations: dict[str, str] = field(default_factory=dict)
     reinvoke: bool = False
     is_reinvocation: bool = False
-    state: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] | None = None
 
     @property
     def resource(self) -> str:

@@ -15,7 +15,7 @@ from hatchway.cluster.api.operations.listing import Page
 from hatchway.cluster.api.operations.metadata import timestamp
 from hatchway.cluster.api.operations.operation import Operation
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
-from hatchway.cluster.api.operations.verbs import ATTEMPTS, MODIFIED, Api
+from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.errors import ApiError, conflict, not_found
 from hatchway.kube.api import Object
@@ -33,24 +33,26 @@ async def delete(
     Raises ApiError: 403 (must stay), 404, 409 (a precondition fails).
     """
     row = request.row
-    for _ in range(ATTEMPTS):
+
+    async def judged() -> Object | None:
         old = api.store.latest(row.stored_as, request.namespace, request.name)
         if old is None:
             raise not_found(row.plural, request.name, row.group)
         check_preconditions(row, old, options)
         row.strategy.check_deletion(old)
-        if admitted:
-            break
-        attributes = api.attributes(request, "DELETE", None, old, options=options)
-        if collection:
-            attributes.name = ""
-        if not await api.judge(attributes):
-            break
-        # Other requests ran meanwhile.
-        if api.store.latest(row.stored_as, request.namespace, request.name) is old:
-            break
-    else:
-        raise conflict(row.plural, request.name, MODIFIED, row.group)
+        if not admitted:
+            attributes = api.attributes(request, "DELETE", None, old, options=options)
+            if collection:
+                attributes.name = ""
+            # If it had to wait, other requests ran meanwhile.
+            if (
+                await api.judge(attributes)
+                and api.store.latest(row.stored_as, request.namespace, request.name) is not old
+            ):
+                return None
+        return old
+
+    old = await api.retries.run(request, judged)
     warning = row.strategy.propagation_warning
     if warning and not options.propagation and options.orphan is None and warning not in request.warnings:
         request.warnings.append(warning)

@@ -15,7 +15,7 @@ from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
-from hatchway.cluster.api.operations.verbs import ATTEMPTS, MODIFIED, Api, bad_result
+from hatchway.cluster.api.operations.verbs import Api, bad_result
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
@@ -117,25 +117,23 @@ async def patch_scale(api: Api, request: Operation, apply: Callable[[Object], An
 
 async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], *, is_patch: bool = False) -> Object:
     row, paths = request.row, _paths(request)
-    warned = len(request.warnings)
-    for _ in range(ATTEMPTS):
-        del request.warnings[warned:]
+
+    async def admitted() -> tuple[Object, Object] | None:
+        """Return the Scale that admission leaves, and the object that it belongs to."""
         old = _latest(api, request)
         former = scale_of(row, old) if paths is None else _scale_at(old, paths)
         # Other requests may run meanwhile; storing the change detects whether they have changed this object.
         scale = await run_sized(request.size, _made_scale, request, make, former, is_patch)
         _check_scale(api, request, scale, old)
         attributes = api.attributes(request, "UPDATE", scale, former, "scale", kind=_SCALE)
-        if not await api.admit(attributes):
-            break
-        scale = attributes.object or scale
-        _check_scale(api, request, scale, old)
-        if _latest(api, request) is old:
-            break
-    else:
-        raise conflict(row.plural, request.name, MODIFIED, row.group)
-    if (waiting := api.admission.validate(attributes)) is not None:
-        await waiting
+        if await api.judge(attributes):
+            scale = attributes.object or scale
+            _check_scale(api, request, scale, old)
+            if _latest(api, request) is not old:
+                return None
+        return scale, old
+
+    scale, old = await api.retries.run(request, admitted)
     replicas = (scale.get("spec") or {}).get("replicas") or 0
     if paths is not None:
         return await _rescale_custom(api, request, scale, paths, replicas)

@@ -29,6 +29,7 @@ from hatchway.cluster.api.operations import writesteps as steps
 from hatchway.cluster.api.operations.listing import Page, list_page
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
+from hatchway.cluster.api.operations.retries import MODIFIED, Retries
 from hatchway.cluster.api.registry import validation
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema import ShapeError
@@ -41,7 +42,7 @@ from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, Cause, bad_request, conflict, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
-__all__ = ["ATTEMPTS", "MODIFIED", "AccessCheck", "Api", "Authorize", "bad_result"]
+__all__ = ["AccessCheck", "Api", "Authorize", "bad_result"]
 
 # check(user, plural, namespace, object, old): checks whether the user may store such rights. Returns None, or a
 # function for the rest of the check, which may run on a thread. Both raise ApiError 403.
@@ -52,9 +53,6 @@ Authorize = Callable[[Attributes], None]
 _FUTURE_WAIT = 3.0
 # When the result of a patch is refused, the error quotes this many characters of it at most.
 _MAX_SHOWN = 4096
-MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
-# How often an interrupted write is tried while other requests change its object (`handlers/patch.go`).
-ATTEMPTS = 5
 _encode = msgspec.json.Encoder().encode
 
 
@@ -80,6 +78,7 @@ class Api:
         self.store = store
         self.registry = registry
         self.access_check = access_check
+        self.retries = Retries()
         self._authorize = authorize
         self.admission = admission if admission is not None else AdmissionChain(builtin_plugins(store))
 
@@ -183,7 +182,7 @@ class Api:
         await run_sized(size, steps.default_created, request.row, ctx, obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
-        attributes = self.attributes(request, "CREATE", obj, None)
+        attributes = self.attributes(request, "CREATE", obj, None, size=size)
         attributes.name = given
         interrupted = await self.admit(attributes)
         if interrupted:
@@ -238,10 +237,9 @@ class Api:
         meta.match_name(obj, request.name)
         meta.match_namespace(request.row, obj, request.namespace)
         row, sub = request.row, "status" if status else ""
-        warned = len(request.warnings)
-        for _ in range(ATTEMPTS):
+
+        async def attempt() -> tuple[Object, bool] | None:
             old = self.store.latest(row.stored_as, request.namespace, request.name)
-            del request.warnings[warned:]
             if old is None:
                 if row.strategy.create_on_update and not status:
                     self._require_create(request)
@@ -257,9 +255,9 @@ class Api:
             once = once and not self.admission.may_wait("UPDATE", row, sub)
             mine = obj if once else await run_sized(size, clone, obj)
             stored = await self._replace(request, mine, old, status, size)
-            if stored is not None:
-                return stored, False
-        raise conflict(row.plural, request.name, MODIFIED, row.group)
+            return None if stored is None else (stored, False)
+
+        return await self.retries.run(request, attempt)
 
     async def patch(
         self, request: Operation, apply: Callable[[Object], Any], *, status: bool = False, admitted: bool = False
@@ -270,20 +268,18 @@ class Api:
         admitted: admission has judged the change already, as one of a subresource.
         """
         row = request.row
-        warned = len(request.warnings)
-        for _ in range(ATTEMPTS):
+
+        async def attempt() -> Object | None:
             old = self.store.latest(row.stored_as, request.namespace, request.name)
             if old is None:
                 raise not_found(row.plural, request.name, row.group)
             size = self._size(request)
-            del request.warnings[warned:]
             obj = await run_sized(size, self._patched, request, apply, old)
             meta.match_name(obj, request.name)
             meta.match_namespace(row, obj, request.namespace)
-            stored = await self._replace(request, obj, old, status, size, admitted)
-            if stored is not None:
-                return stored
-        raise conflict(row.plural, request.name, MODIFIED, row.group)
+            return await self._replace(request, obj, old, status, size, admitted)
+
+        return await self.retries.run(request, attempt)
 
     def _size(self, request: Operation) -> int:
         """Return the bytes of JSON that a change handles: the larger of what the client sent and what is stored."""
@@ -309,7 +305,7 @@ class Api:
         ctx = self.context(request)
         self.check_identity(row, obj, old)
         await run_sized(size, steps.default_updated, strategy, obj, old)
-        attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "")
+        attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "", size=size)
         interrupted = False if admitted else await self.admit(attributes)
         if interrupted:
             if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
@@ -390,10 +386,12 @@ class Api:
         *,
         kind: tuple[str, str, str] | None = None,
         options: DeleteOptions | None = None,
+        size: int | None = None,
     ) -> AdmissionAttributes:
         """Return the facts about a write for the admission chain.
 
-        kind: group, version and kind of `obj`, if they are not the row's. options: those of a DELETE.
+        kind: group, version and kind of `obj`, if they are not the row's. options: those of a DELETE. size: what
+        `AdmissionAttributes.size` is; None to look it up.
         """
         row = request.row
         return AdmissionAttributes(
@@ -408,7 +406,7 @@ class Api:
             old,
             request.dry_run,
             partial(request.options_object, operation, options),
-            self._size(request),
+            self._size(request) if size is None else size,
             request.warnings,
             request.audit_annotations,
         )

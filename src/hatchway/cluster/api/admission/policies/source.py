@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 if TYPE_CHECKING:
     from hatchway.cluster.api.registry.policyexpressions import CompiledPolicy
 
-__all__ = ["BINDINGS", "POLICIES", "Matching", "Policy", "PolicyBinding", "PolicySource"]
+__all__ = ["BINDINGS", "POLICIES", "Matching", "PolicyBinding", "PolicySource", "StoredPolicy"]
 
 POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
 BINDINGS = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
@@ -70,7 +70,7 @@ class PolicyBinding:
 
 
 @dataclass(slots=True, eq=False)
-class Policy:
+class StoredPolicy:
     """A policy with its bindings. spec: as it is stored. fails_open: errors do not refuse a write."""
 
     name: str
@@ -95,8 +95,8 @@ class PolicySource:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, Policy] = {}
-        self._current: tuple[Policy, ...] | None = None
+        self._known: dict[str, StoredPolicy] = {}
+        self._current: tuple[StoredPolicy, ...] | None = None
         self._unsubscribe: list[Callable[[], None]] = [
             store.subscribe(resource, self._changed) for resource in (POLICIES, BINDINGS)
         ]
@@ -104,20 +104,20 @@ class PolicySource:
     def _changed(self, _type: str, _old: Object | None, _new: Object | None) -> None:
         self._current = None
 
-    def policies(self) -> tuple[Policy, ...]:
+    def policies(self) -> tuple[StoredPolicy, ...]:
         """Return the policies that have bindings, in the order of their names."""
         if self._current is None:
             self._current = self._read()
         return self._current
 
-    def _read(self) -> tuple[Policy, ...]:
-        found: dict[str, Policy] = {}
+    def _read(self) -> tuple[StoredPolicy, ...]:
+        found: dict[str, StoredPolicy] = {}
         for one in self._store.list(POLICIES):
             name, spec = one["metadata"]["name"], one["spec"]
             known = self._known.get(name)
             if known is None or known.spec != spec:
                 matching = Matching.of(spec.get("matchConstraints") or {})
-                known = Policy(name, spec, matching, spec.get("failurePolicy") == "Ignore")
+                known = StoredPolicy(name, spec, matching, spec.get("failurePolicy") == "Ignore")
             known.bindings = []
             found[name] = known
         for one in self._store.list(BINDINGS):

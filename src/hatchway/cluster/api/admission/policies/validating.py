@@ -12,7 +12,7 @@ import msgspec
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.admission.policies.matcher import ConfigurationError, PolicyMatcher
 from hatchway.cluster.api.admission.policies.request import request_variables
-from hatchway.cluster.api.admission.policies.source import Policy, PolicyBinding, PolicySource
+from hatchway.cluster.api.admission.policies.source import PolicyBinding, PolicySource, StoredPolicy
 from hatchway.cluster.api.admission.webhooks.matching import is_exempt
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.work import run_apart
@@ -43,7 +43,7 @@ class _PolicyRefusal:
 class _Task:
     """One evaluation of a policy: for a binding, with one object as its parameters."""
 
-    policy: Policy
+    policy: StoredPolicy
     binding: PolicyBinding
     row: Resource
     params: Object | None
@@ -89,7 +89,7 @@ class ValidatingPolicies(AdmissionPlugin):
             return None
         return self._evaluate(tasks, attributes, findings)
 
-    def _tasks(self, policy: Policy, attributes: AdmissionAttributes, findings: _Findings) -> list[_Task]:
+    def _tasks(self, policy: StoredPolicy, attributes: AdmissionAttributes, findings: _Findings) -> list[_Task]:
         """Return the evaluations of a policy for a write. Errors of its configuration are added to the findings."""
         found: list[_Task] = []
         try:
@@ -120,7 +120,7 @@ class ValidatingPolicies(AdmissionPlugin):
         _conclude(attributes, findings)
 
 
-def _add_error(policy: Policy, binding: str, message: str, findings: _Findings) -> None:
+def _add_error(policy: StoredPolicy, binding: str, message: str, findings: _Findings) -> None:
     if not policy.fails_open:
         findings.refusals.append(_PolicyRefusal(policy.name, binding, message))
 

@@ -83,6 +83,7 @@ class MutatingWebhooks(AdmissionPlugin):
         return self._dispatch(found, attributes)
 
     async def _dispatch(self, found: list[Invocation], attributes: AdmissionAttributes) -> None:
+        attributes.state = attributes.state or {}
         known: _Reinvocation = attributes.state.setdefault(self.name, _Reinvocation())
         again = attributes.is_reinvocation
         if again and await self._output(attributes) != known.output:
