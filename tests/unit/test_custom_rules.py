@@ -195,6 +195,15 @@ def test_what_was_wrong_before_and_has_not_changed_only_warns() -> None:
     assert [one.message for one in causes] == ["Invalid value: small"] and warnings == []
 
 
+def test_items_of_an_unchanged_list_only_warn() -> None:
+    item = {**INTEGER, "x-kubernetes-validations": [{"rule": "self < 3", "message": "small"}]}
+    found = tree(an_object(spec=an_object(sizes=a_list(item), other=INTEGER)))
+    old = {"spec": {"sizes": [5], "other": 1}}
+    assert found.errors({"spec": {"sizes": [5], "other": 2}}, old) == ([], ["spec.sizes[0]: Invalid value: 5: small"])
+    causes, _ = found.errors({"spec": {"sizes": [5, 1], "other": 1}}, old)
+    assert [one.message for one in causes] == ["Invalid value: 5: small"]
+
+
 def test_errors_of_evaluation_name_the_rule() -> None:
     schema = ruled(an_object(size=INTEGER), {"rule": "self.size > 1", "message": "large"})
     assert errors(schema, {}) == ['spec: Invalid value: "object": no such key: size evaluating rule: large']

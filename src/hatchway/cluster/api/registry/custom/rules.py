@@ -54,7 +54,7 @@ class RuleTree:
         old: the object that it replaces; None for a new one.
         """
         run = _RuleRun()
-        found = [] if obj is None else list(run.check(self, obj, old, "", _Former(old, None)))
+        found = [] if obj is None else list(run.check(self, obj, old, "", _Former(obj, old, None)))
         return found, run.warnings
 
 
@@ -88,23 +88,27 @@ def _reported(rule: Rule, node: SchemaNode) -> str:
 
 
 class _Former:
-    """What a value was before the update, for rules that were broken already and whose values have not changed.
+    """Compares a value with what it was before the update: rules that were broken already only warn.
 
-    value: None when there is no such value. parent: that of the list or object which contains the value.
+    current: the value. former: what it was; None when that is not known. parent: of the list or object around it.
     """
 
-    __slots__ = ("_same", "parent", "value")
+    __slots__ = ("_current", "_former", "_is_same", "_parent")
 
-    def __init__(self, value: Json, parent: _Former | None) -> None:
-        self.value = value
-        self.parent = parent
-        self._same: bool | None = None
+    def __init__(self, current: Json, former: Json, parent: _Former | None) -> None:
+        self._current = current
+        self._former = former
+        self._parent = parent
+        self._is_same: bool | None = None
 
-    def is_same(self, value: Json) -> bool:
-        """Return True when the value has not changed."""
-        if self._same is None:
-            self._same = self.value is not None and same_value(value, self.value)
-        return self._same
+    def is_same(self) -> bool:
+        """Return True when the value, or a list or object that contains it, has not changed."""
+        if self._is_same is None:
+            if self._former is not None:
+                self._is_same = same_value(self._current, self._former)
+            else:
+                self._is_same = self._parent is not None and self._parent.is_same()
+        return self._is_same
 
 
 class _Ended(Exception):
@@ -130,12 +134,12 @@ class _RuleRun:
         if value is None:
             return
         if tree.rules:
-            yield from self._own(tree, value, old, path, former.is_same(value))
+            yield from self._own(tree, value, old, path, former)
         if isinstance(value, list):
             if tree.items is not None:
                 before = _correlated(value, tree.node, old)
                 for index, one in enumerate(value):
-                    inner = _Former(before[index], former)
+                    inner = _Former(one, before[index], former)
                     yield from self._check(tree.items, one, before[index], f"{path}[{index}]", inner)
         elif isinstance(value, dict):
             known = old if isinstance(old, dict) else {}
@@ -146,9 +150,11 @@ class _RuleRun:
                     inner_tree, below = tree.rest, f"{path}[{name}]"
                 if inner_tree is not None:
                     before_one = known.get(name)
-                    yield from self._check(inner_tree, value[name], before_one, below, _Former(before_one, former))
+                    yield from self._check(
+                        inner_tree, value[name], before_one, below, _Former(value[name], before_one, former)
+                    )
 
-    def _own(self, tree: RuleTree, value: Json, old: Json, path: str, unchanged: bool) -> Iterator[Cause]:
+    def _own(self, tree: RuleTree, value: Json, old: Json, path: str, former: _Former) -> Iterator[Cause]:
         field, kind = path or "<nil>", tree.node.type
         if self._budget <= 0:
             text = "validation failed due to running out of cost budget, no further validation rules will be run"
@@ -183,7 +189,7 @@ class _RuleRun:
                 continue
             at = _joined(path, one.path)
             cause, is_last = self._broken(found, variables, at, value, kind)
-            if unchanged and not found.uses_old:
+            if not found.uses_old and former.is_same():
                 self.warnings.append(f"{cause.field}: {cause.message}")
             else:
                 yield cause
