@@ -80,6 +80,7 @@ def value_of(text: str) -> Any:
         "'%d of %d'.format([self.size, 5]) == '3 of 5' && '%.2f'.format([1.0]) == '1.00'",
         "'abc'.matches('^a.c$') && 'abc123'.find('[0-9]+') == '123' && 'a1b2'.findAll('[0-9]') == ['1', '2']",
         "[3, 1, 2].max() == 3 && [3, 1, 2].min() == 1 && [1, 2].sum() == 3 && [1, 2].isSorted()",
+        "['aaa', 'b', 'cc'].sortBy(x, x.size()) == ['b', 'cc', 'aaa'] && [1, 2].sortBy(x, -x)[0] == 2",
         "[2, 1].sort() == [1, 2] && [1, 1].distinct() == [1] && [[1], [2]].flatten() == [1, 2]",
         "sets.contains([1, 2], [1]) && sets.equivalent([1, 2, 1], [2, 1]) && !sets.intersects([1], [2])",
         "quantity('1Gi').isGreaterThan(quantity('1000Mi')) && quantity('2').asInteger() == 2",

@@ -150,6 +150,17 @@ def _optional(flat: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
     return expand
 
 
+def _sort_by(call: CallNode, target: SyntaxNode) -> SyntaxNode:
+    """Return the expansion of sortBy: the list is sorted by a key that is computed for each element."""
+    at, name = call.offset, "@__sortBy_input__"
+    keys = _collector("map", 1, filtered=False)(call, Ident(at, name))
+    body = CallNode(at, "@sortByAssociatedKeys", Ident(at, name), [keys])
+    return Comprehension(
+        at, "bind", ListExpr(at, []), _UNUSED, "", target, Literal(at, False), Ident(at, name), body, body,
+        accumulator=name,
+    )  # fmt: skip
+
+
 _MACROS: dict[tuple[str, int], Callable[[CallNode, SyntaxNode], SyntaxNode]] = {
     ("all", 2): _quantifier("all", 1),
     ("exists", 2): _quantifier("exists", 1),
@@ -167,6 +178,7 @@ _MACROS: dict[tuple[str, int], Callable[[CallNode, SyntaxNode], SyntaxNode]] = {
     ("transformMap", 4): _transform("transformMap", filtered=True),
     ("transformMapEntry", 3): _transform("transformMapEntry", filtered=False),
     ("transformMapEntry", 4): _transform("transformMapEntry", filtered=True),
+    ("sortBy", 2): _sort_by,
     ("optMap", 2): _optional(flat=False),
     ("optFlatMap", 2): _optional(flat=True),
 }

@@ -115,6 +115,13 @@ def _sorted(values: list[Value]) -> list[Value]:
     return sorted(values, key=cmp_to_key(compare))
 
 
+def _sorted_by(values: list[Value], keys: list[Value]) -> list[Value]:
+    if any(type(one) is not type(keys[0]) for one in keys):
+        raise EvaluationError("list elements must have the same type")
+    places = sorted(range(len(values)), key=lambda at: cmp_to_key(compare)(keys[at]))
+    return [values[at] for at in places]
+
+
 def _range(count: int) -> list[int]:
     limit_made(count)
     return list(range(count))
@@ -202,6 +209,8 @@ def list_library() -> Iterator[Overload]:
         yield declare(f"list_{kind}_max_{kind}", f"list({kind}).max() {kind}", _extreme("max", 1), _tree_cost)
         yield declare(f"list_{kind}_min_{kind}", f"list({kind}).min() {kind}", _extreme("min", -1), _tree_cost)
         yield declare(f"list_{kind}_sort", f"list({kind}).sort() list({kind})", _sorted, _tree_cost)
+        signature = f"list(A).@sortByAssociatedKeys(list({kind})) list(A)"
+        yield declare(f"list_{kind}_sortByAssociatedKeys", signature, _sorted_by)
     for kind in _SUMS:
         yield declare(f"list_{kind}_sum_{kind}", f"list({kind}).sum() {kind}", _sum(kind), _tree_cost)
     yield declare("list_a_index_of_int", "list(A).indexOf(A) int", _index_of, _tree_cost)
