@@ -66,6 +66,8 @@ class _ExpressionChecker:
         self._environment = environment
         self._issues = issues
         self._scopes: list[dict[str, CelType]] = []
+        # The calls of `format` around the part that is being checked.
+        self._formatted = 0
         # A macro may use a part twice. It is checked once: nested macros would double the work at each level.
         self._types: dict[int, CelType] = {}
 
@@ -168,6 +170,14 @@ class _ExpressionChecker:
             found = self._field(node, node.args[0], field.value, optional=True)
             self.check(field)
             return found
+        # What is formatted may have different types (`ValidateHomogeneousAggregateLiterals`).
+        self._formatted += node.name == "format"
+        try:
+            return self._checked_call(node)
+        finally:
+            self._formatted -= node.name == "format"
+
+    def _checked_call(self, node: CallNode) -> CelType:
         types = [self.check(one) for one in node.args]
         functions = self._environment.functions
         if node.target is None:
@@ -236,6 +246,8 @@ class _ExpressionChecker:
             return found
         if self.bindings.accepts(before, found):
             return most_general(before, found)
+        if self._formatted:
+            return DYN
         self._mismatch(node, before, found)
         return ERROR
 

@@ -143,7 +143,8 @@ def parse_url(text: str) -> UrlValue:
     if len(text) > _LONGEST or " " in parts.netloc or not (text.startswith("/") or parts.scheme):
         raise EvaluationError(f"{why}invalid URI for request")
     if not text.startswith("/") and not parts.netloc and not parts.path.startswith("/"):
-        raise EvaluationError(f"{why}invalid URI for request")
+        # What follows the scheme is opaque.
+        parts = parts._replace(path="")
     return UrlValue(parts)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
+from hatchway.cluster.api.cel.library.conversions import show_double
 from hatchway.cluster.api.cel.library.declaring import limit_made
 from hatchway.cluster.api.cel.values import (
     Duration,
@@ -21,6 +23,7 @@ __all__ = ["format_text", "show"]
 _CLAUSE = re.compile(r"%(%|(?:\.([0-9]+))?([a-zA-Z])?)", re.ASCII)
 # Digits after the point. More would only cost memory.
 _MOST_DIGITS = 1000
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def format_text(text: str, args: list[Value]) -> str:
@@ -51,34 +54,44 @@ def _clause(verb: str, precision: str | None, value: Value) -> str:
         case "s":
             return show(value)
         case "d":
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if isinstance(value, int) and not isinstance(value, bool):
                 return show(value)
-            raise _wrong("decimal clause can only be used on numbers", value)
+            raise _wrong("decimal clause can only be used on integers", value)
         case "f" | "e":
-            name = "fixed-point" if verb == "f" else "scientific"
-            if not isinstance(value, int | float) or isinstance(value, bool):
+            if not isinstance(value, float):
+                name = "fixed-point" if verb == "f" else "scientific"
                 raise _wrong(f"{name} clause can only be used on doubles", value)
-            number = float(value)
-            if math.isnan(number) or math.isinf(number):
-                return show(number)
-            return f"{number:.{digits}f}" if verb == "f" else f"{number:.{digits}e}"
+            return _show_number(value, digits, scientific=verb == "e")
         case "b":
             if isinstance(value, int):
                 return f"{int(value):b}"
-            raise _wrong("only ints, uints, and bools can be formatted as binary", value)
+            raise _wrong("only integers and bools can be formatted as binary", value)
         case "o":
             if isinstance(value, int) and not isinstance(value, bool):
                 return f"{int(value):o}"
-            raise _wrong("octal clause can only be used on ints and uints", value)
+            raise _wrong("octal clause can only be used on integers", value)
         case "x" | "X":
             return _hex(value, upper=verb == "X")
         case _:
             raise EvaluationError(f'could not parse formatting clause: unrecognized formatting clause "{verb}"')
 
 
+def _show_number(value: float, digits: int, *, scientific: bool) -> str:
+    """Return a double as Go's golang.org/x/text prints it in English."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if not scientific:
+        return f"{value:,.{digits}f}"
+    number, _, exponent = f"{value:.{digits}e}".partition("e")
+    sign = "⁻" if exponent.startswith("-") else ""
+    return f"{number}×10{sign}{exponent.lstrip('+-').translate(_SUPERSCRIPT)}"
+
+
 def _hex(value: Value, *, upper: bool) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str | bytes):
-        raise _wrong("only ints, uints, bytes, and strings can be formatted as hex", value)
+        raise _wrong("only integers, byte buffers, and strings can be formatted as hex", value)
     shown = f"{int(value):x}" if isinstance(value, int) else (value.encode() if isinstance(value, str) else value).hex()
     return shown.upper() if upper else shown
 
@@ -96,7 +109,7 @@ def show(value: Value) -> str:
     if isinstance(value, UInt | int):
         return str(int(value))
     if isinstance(value, float):
-        return _show_double(value)
+        return show_double(value)
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -106,19 +119,22 @@ def show(value: Value) -> str:
     if isinstance(value, TypeValue):
         return value.name
     if isinstance(value, list):
-        return f"[{', '.join(map(show, value))}]"
+        return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, dict):
-        shown = sorted((show(key), show(one)) for key, one in value.items())
-        return "{" + ", ".join(f"{key}: {one}" for key, one in shown) + "}"
+        shown = sorted((_literal(key), _literal(one)) for key, one in value.items())
+        return "{" + ", ".join(f"{key}:{one}" for key, one in shown) + "}"
     text = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and"
     raise EvaluationError(f"error during formatting: {text} timestamps, was given {type_name(value)}")
 
 
-def _show_double(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if "e" not in repr(value):
-        return repr(value).removesuffix(".0")
-    return f"{value:.400f}".rstrip("0").rstrip(".")
+def _literal(value: Value) -> str:
+    """Return an element of a list or a map as it would be written in an expression."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bytes):
+        return f"b{json.dumps(show(value), ensure_ascii=False)}"
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    if isinstance(value, Timestamp):
+        return f'timestamp("{value}")'
+    return f'duration("{value}")' if isinstance(value, Duration) else show(value)

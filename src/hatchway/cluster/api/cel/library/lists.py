@@ -15,6 +15,7 @@ from hatchway.cluster.api.cel.values import (
     Duration,
     EvaluationError,
     Optional,
+    Timestamp,
     UInt,
     Value,
     checked_duration,
@@ -24,6 +25,8 @@ from hatchway.cluster.api.cel.values import (
 
 __all__ = ["list_library"]
 
+# The zero value of Go's times: the beginning of the year 1.
+_ZERO_TIME = Timestamp(-62135596800 * 1_000_000_000)
 # Comparisons of elements that a call of a function may make.
 _MOST_COMPARED = 1_000_000
 _COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
@@ -172,6 +175,9 @@ def _both_products(args: tuple[Value, ...], result: Value) -> int:
 
 
 def _present(value: Value) -> Optional:
+    if isinstance(value, Timestamp | Duration):
+        is_zero = value in (Duration(0), _ZERO_TIME)
+        return Optional() if is_zero else Optional(True, value)
     is_zero = value is None or value is False or (not isinstance(value, bool) and value in (0, "", b"", [], {}))
     return Optional() if is_zero else Optional(True, value)
 

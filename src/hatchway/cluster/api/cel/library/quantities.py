@@ -109,7 +109,7 @@ def _normalized(text: str) -> str:
     """Return a version without a leading v and leading zeros, with three numbers."""
     text = text.removeprefix("v")
     parts = text.split(".", 2)
-    parts = [(one.lstrip("0") or "0") if at < 2 or one[:1].isdigit() else one for at, one in enumerate(parts)]
+    parts = [(one.lstrip("0") or one[-1:]) if at < 2 or one[:1].isdigit() else one for at, one in enumerate(parts)]
     if len(parts) == 3:
         number = re.match(r"\d+", parts[2])
         rest = parts[2][number.end() :] if number else parts[2]
