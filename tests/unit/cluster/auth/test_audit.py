@@ -170,3 +170,15 @@ def test_a_full_disk_is_said_and_survived(
         log.close()
     assert [event["auditID"] for event in lines(tmp_path / "audit.log")] == ["kept"]
     assert "No space left" in caplog.text
+
+
+def test_annotations_of_admission_are_written_as_far_as_they_fit() -> None:
+    first = record(decision="allow", reason="why")
+    audit.event(first, b"id", 0.0, 200, 0.0)
+    found = audit.annotated(first, {"hook.example.com/a": "b", "hook.example.com/long": "x" * 40_000})
+    shown = json.loads(audit.event(found, b"id", 0.0, 200, 0.0))["annotations"]
+    decided = {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": "why"}
+    assert shown == {"hook.example.com/a": "b", **decided}
+    # Repetitions of the request share the first record.
+    assert json.loads(audit.event(first, b"id", 0.0, 200, 0.0))["annotations"] == decided
+    assert audit.annotated(first, {}) is first
