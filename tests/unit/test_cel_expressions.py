@@ -169,6 +169,13 @@ def test_errors_of_evaluating(text: str, message: str) -> None:
         ("!self.name.startsWith('knight')", 4),
         ("self.name.charAt(2) == 'o'", 4),
         ("self.name in ['foo', 'bar']", 2),
+        ("lists.range(4) == [0, 1, 2, 3]", 16),
+        ("[5, 1, 2, 3].reverse() == [3, 2, 1, 5]", 16),
+        ("[1, 2, 3, 4].slice(1, 3) == [2, 3]", 14),
+        ("[4, 3, 2, 1].sort() == [1, 2, 3, 4]", 44),
+        ("[-3, 1, -5, -2, 4].sortBy(e, -(e * e)) == [-5, 4, -3, -2, 1]", 145),
+        ("[-2, 5, -2, 1, 1, 5, -2, 1].distinct() == [-2, 5, 1]", 140),
+        ("[{'name': 'a'}, {'name': 'b'}, {'name': 'a'}].distinct() == [{'name': 'a'}, {'name': 'b'}]", 30),
     ],
 )
 def test_costs(text: str, cost: int) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hatchway.cluster.api.cel.celtypes import Overload
-from hatchway.cluster.api.cel.syntax import CallNode, Literal
+from hatchway.cluster.api.cel.syntax import CallNode, Literal, SyntaxNode
 
 __all__ = ["UNBOUNDED", "CallEstimate", "SizeRange", "estimate_call", "scaled"]
 
@@ -75,6 +75,11 @@ def estimate_call(
         case "fieldSelector" | "labelSelector":
             # A list of requirements, each of two characters, an object and a list.
             return CallEstimate(10 + scaled(first.most, _TRAVERSAL) + scaled(scaled(first.most, 0.5), 50))
+        case "sets.contains" | "sets.intersects" | "sets.equivalent":
+            factor = 2 if name == "sets.equivalent" else 1
+            return CallEstimate(min(1 + sizes[0].most * sizes[1].most * factor, UNBOUNDED))
+        case "lists.range":
+            return _made(_constant_size(node.args[0], UNBOUNDED))
         case "url":
             return CallEstimate(scaled(first.most, _TRAVERSAL), first)
         case "cidr" | "isIP" | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver" | "isSemver":
@@ -123,9 +128,31 @@ def _method(
             cost = 4 if name == "containsIP" else 7
             is_text = node.args[0].type.kind == "string"
             return CallEstimate(cost + (scaled(sizes[0].most, _TRAVERSAL) if is_text else 0))
+        case "slice":
+            start, end = _constant_size(node.args[0], 0), _constant_size(node.args[1], target.most)
+            return _made((end - start) % (UNBOUNDED + 1))
+        case "reverse":
+            return _made(target.most)
+        case "flatten":
+            depth = _constant_size(node.args[0], UNBOUNDED) if node.args else 1
+            return CallEstimate(min(11 + target.most * depth, UNBOUNDED), target)
+        case "distinct" | "sort" | "@sortByAssociatedKeys":
+            compared = target if name != "@sortByAssociatedKeys" else sizes[0]
+            return CallEstimate(min(11 + scaled(compared.times(compared).most, 2.1), UNBOUNDED), target)
         case "validate":
             return CallEstimate(scaled(scaled(sizes[0].most, _TRAVERSAL), _LONGEST_FORMAT * _REGEX))
     return None
+
+
+def _made(size: int) -> CallEstimate:
+    """Return the cost of a call that makes a list of so many elements."""
+    return CallEstimate(min(11 + size, UNBOUNDED), SizeRange(size, size))
+
+
+def _constant_size(node: SyntaxNode, otherwise: int) -> int:
+    """Return the value of a constant integer, else `otherwise`."""
+    found = getattr(node, "value", None)
+    return found % (UNBOUNDED + 1) if isinstance(node, Literal) and isinstance(found, int) else otherwise
 
 
 def _replaced(target: SizeRange, old: SizeRange, new: SizeRange) -> SizeRange:

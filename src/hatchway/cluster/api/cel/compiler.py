@@ -118,6 +118,8 @@ class _Compiler:
         self.names: set[str] = set()
         self._scopes: list[dict[str, int]] = []
         self._done: dict[int, Step] = {}
+        # Steps of constants: a list of nothing else costs nothing.
+        self._constants: set[Step] = set()
 
     def compile(self, node: SyntaxNode) -> Step:
         known = self._done.get(id(node))
@@ -126,6 +128,7 @@ class _Compiler:
         if isinstance(node, Literal):
             value = node.value
             found: Step = lambda state: value  # noqa: E731
+            self._constants.add(found)
         elif isinstance(node, Ident):
             found = self._ident(node)
         elif isinstance(node, Select):
@@ -202,8 +205,11 @@ class _Compiler:
     def _list(self, node: ListExpr) -> Step:
         if not node.optional and all(isinstance(one, Literal) for one in node.items):
             constant = [one.value for one in node.items if isinstance(one, Literal)]
-            return lambda state: constant
+            whole: Step = lambda state: constant  # noqa: E731
+            self._constants.add(whole)
+            return whole
         parts = [(self.compile(one), index in node.optional) for index, one in enumerate(node.items)]
+        cost = 0 if all(part in self._constants for part, _ in parts) and not node.optional else LIST_COST
 
         def make(state: Evaluation) -> Value:
             found: list[Value] = []
@@ -215,9 +221,11 @@ class _Compiler:
                     raise no_overload()
                 elif value.has_value:
                     found.append(value.value)
-            state.add(LIST_COST)
+            state.add(cost)
             return found
 
+        if cost == 0:
+            self._constants.add(make)
         return make
 
     def _map(self, node: MapExpr) -> Step:
@@ -225,7 +233,7 @@ class _Compiler:
             (self.compile(key), self.compile(value), index in node.optional)
             for index, (key, value) in enumerate(node.entries)
         ]
-        is_constant = not node.optional and all(isinstance(one, Literal) for pair in node.entries for one in pair)
+        is_constant = not node.optional and all({key, value} <= self._constants for key, value, _ in parts)
         cost = 0 if is_constant else MAP_COST
 
         def make(state: Evaluation) -> Value:
@@ -242,6 +250,8 @@ class _Compiler:
             state.add(cost)
             return found
 
+        if cost == 0:
+            self._constants.add(make)
         return make
 
     def _struct(self, node: Struct) -> Step:
@@ -293,6 +303,7 @@ class _Compiler:
         if node.name in _CONVERSIONS and len(node.args) == 1 and isinstance(node.args[0], Literal):
             found = _converted(node, node.args[0].value)
             if found is not None:
+                self._constants.add(found)
                 return found
         if len(node.overloads) == 1 and not any(one.type.is_dyn for one in node.all_args):
             return direct(node.overloads[0], args)

@@ -53,6 +53,21 @@ def _tree_cost(args: tuple[Value, ...], result: Value) -> int:
     return _traversed(args[0])
 
 
+def _made_cost(args: tuple[Value, ...], result: Value) -> int:
+    """Return the cost of making a list: that of the call, of a new list, and of its elements."""
+    return 11 + len(result)
+
+
+def _flatten_cost(args: tuple[Value, ...], result: Value) -> int:
+    return 11 + len(args[0]) * (args[1] if len(args) == 2 else 1)
+
+
+def _compared_cost(values: list[Value]) -> int:
+    """Return the cost of comparing all elements of a list with each other."""
+    factor = 2.1 if values and isinstance(values[0], str | bytes) else 2.0
+    return 11 + int(len(values) ** 2 * factor)
+
+
 def _is_sorted(values: list[Value]) -> bool:
     return all(compare(values[at], values[at + 1]) <= 0 for at in range(len(values) - 1))
 
@@ -214,19 +229,23 @@ def list_library() -> Iterator[Overload]:
         yield declare(f"list_{kind}_is_sorted_bool", f"list({kind}).isSorted() bool", _is_sorted, _tree_cost)
         yield declare(f"list_{kind}_max_{kind}", f"list({kind}).max() {kind}", _extreme("max", 1), _tree_cost)
         yield declare(f"list_{kind}_min_{kind}", f"list({kind}).min() {kind}", _extreme("min", -1), _tree_cost)
-        yield declare(f"list_{kind}_sort", f"list({kind}).sort() list({kind})", _sorted, _tree_cost)
+        yield declare(
+            f"list_{kind}_sort", f"list({kind}).sort() list({kind})", _sorted, lambda args, _: _compared_cost(args[0])
+        )
         signature = f"list(A).@sortByAssociatedKeys(list({kind})) list(A)"
-        yield declare(f"list_{kind}_sortByAssociatedKeys", signature, _sorted_by)
+        yield declare(
+            f"list_{kind}_sortByAssociatedKeys", signature, _sorted_by, lambda args, _: _compared_cost(args[1])
+        )
     for kind in _SUMS:
         yield declare(f"list_{kind}_sum_{kind}", f"list({kind}).sum() {kind}", _sum(kind), _tree_cost)
     yield declare("list_a_index_of_int", "list(A).indexOf(A) int", _index_of, _tree_cost)
     yield declare("list_a_last_index_of_int", "list(A).lastIndexOf(A) int", _last_index_of, _tree_cost)
-    yield declare("list_slice", "list(A).slice(int, int) list(A)", _slice)
-    yield declare("list_flatten", "list(list(A)).flatten() list(A)", _flatten)
-    yield declare("list_flatten_int", "list(dyn).flatten(int) list(dyn)", _flatten)
-    yield declare("lists_range", ".lists.range(int) list(int)", _range)
-    yield declare("list_reverse", "list(A).reverse() list(A)", lambda values: values[::-1])
-    yield declare("list_distinct", "list(A).distinct() list(A)", _distinct)
+    yield declare("list_slice", "list(A).slice(int, int) list(A)", _slice, _made_cost)
+    yield declare("list_flatten", "list(list(A)).flatten() list(A)", _flatten, _flatten_cost)
+    yield declare("list_flatten_int", "list(dyn).flatten(int) list(dyn)", _flatten, _flatten_cost)
+    yield declare("lists_range", ".lists.range(int) list(int)", _range, _made_cost)
+    yield declare("list_reverse", "list(A).reverse() list(A)", lambda values: values[::-1], _made_cost)
+    yield declare("list_distinct", "list(A).distinct() list(A)", _distinct, lambda args, _: _compared_cost(args[0]))
     yield declare("list_sets_contains_list", ".sets.contains(list(A), list(A)) bool", _contains_all, _product)
     yield declare("list_sets_equivalent_list", ".sets.equivalent(list(A), list(A)) bool", _same_sets, _both_products)
     yield declare("list_sets_intersects_list", ".sets.intersects(list(A), list(A)) bool", _intersects, _product)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.library.conversions import conversions
-from hatchway.cluster.api.cel.library.declaring import declare, limit_made, no_cost, regex_cost, traversal
+from hatchway.cluster.api.cel.library.declaring import declare, limit_made, no_cost, regex_cost
 from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.library.times import time_functions
 from hatchway.cluster.api.cel.values import (
@@ -91,6 +91,10 @@ def _smaller_size(args: tuple[Value, ...], result: Value) -> int:
 
 def _contains_cost(args: tuple[Value, ...], result: Value) -> int:
     return -(-size_of(args[0]) // 10) * -(-size_of(args[1]) // 10)
+
+
+def _part_cost(args: tuple[Value, ...], result: Value) -> int:
+    return -(-size_of(args[1]) // 10)
 
 
 def matches(text: str, pattern: str) -> bool:
@@ -197,8 +201,8 @@ def _texts() -> Iterator[Overload]:
         yield declare(f"size_{name}", f"size({kind}) int", len)
         yield declare(f"{name}_size", f"{kind}.size() int", len)
     yield declare("contains_string", "string.contains(string) bool", lambda a, b: b in a, _contains_cost)
-    yield declare("starts_with_string", "string.startsWith(string) bool", lambda a, b: a.startswith(b), traversal)
-    yield declare("ends_with_string", "string.endsWith(string) bool", lambda a, b: a.endswith(b), traversal)
+    yield declare("starts_with_string", "string.startsWith(string) bool", lambda a, b: a.startswith(b), _part_cost)
+    yield declare("ends_with_string", "string.endsWith(string) bool", lambda a, b: a.endswith(b), _part_cost)
     yield declare("matches", "matches(string, string) bool", matches, regex_cost)
     yield declare("matches_string", "string.matches(string) bool", matches, regex_cost)
     yield declare("to_dyn", "dyn(A) dyn", lambda value: value, no_cost)
