@@ -14,6 +14,7 @@ LONG = (
     "tests/integration/test_documents.py",
     "tests/apps/test_apps.py[jupyterlab",
     "tests/integration/cluster/test_lifecycle.py",
+    "tests/integration/testing/test_plugin.py",
     "tests/apps/test_apps.py[gradio",
     "tests/browser/test_hostile_pages.py",
     "tests/integration/door/test_like_kubectl_proxy.py",

@@ -120,8 +120,11 @@ def test_every_command_is_named_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
-def test_options_that_stand_alone_exist(document: Path) -> None:
+def test_options_that_stand_alone_exist(document: Path, pytestconfig: pytest.Config) -> None:
     known = {name for command in _commands() for name in options_of(command)}
+    # Those of the pytest plugin, and of pytest-xdist.
+    known |= {f"--{name.replace('_', '-')}" for name in vars(pytestconfig.option) if name.startswith("hatchway_")}
+    known |= {"--dist"}
     text = _FENCED.sub("", document.read_text()).replace("\n", " ")
     named = {span.split()[0].partition("=")[0] for span in re.findall(r"`(--[a-z][^`]*)`", text)}
     assert not {name.partition("/")[0] for name in named} - known - _OTHERS_OPTIONS

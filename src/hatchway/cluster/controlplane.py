@@ -82,7 +82,7 @@ class ControlPlane:
             # Other processes build the network while this process opens the store.
             starting = asyncio.create_task(self._start_network(port))
             try:
-                store = await asyncio.to_thread(_open_store, self.state)
+                store = await asyncio.to_thread(_open_store, self.state, durable=not self.config.ephemeral)
                 network = await starting
             finally:
                 starting.cancel()
@@ -301,9 +301,9 @@ def _metrics_certificate(certificates: pki.Pki) -> metrics.ServerCertificate:
     return metrics.ServerCertificate(pair.cert.read_bytes(), pair.key.read_bytes(), certificates.ca_pem)
 
 
-def _open_store(state: StateDir) -> Store:
+def _open_store(state: StateDir, *, durable: bool) -> Store:
     schema.load()
-    return Store.open(state.store_file, shape_fault)
+    return Store.open(state.store_file, shape_fault, durable=durable)
 
 
 async def _cancel_and_wait(task: asyncio.Task[None]) -> None:

@@ -12,15 +12,19 @@ from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig
 
 
-def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
-    """Merge the cluster into a kubeconfig and remember what was current. Returns the context's name."""
+def entry(state: StateDir, context: str, server: str) -> kubeconfig.KubeconfigEntry:
+    """Return a cluster's part of a kubeconfig, with the administrator's credentials. context: its name there."""
 
     def encoded(name: str) -> str:
         return base64.b64encode((state.pki / name).read_bytes()).decode()
 
+    return kubeconfig.KubeconfigEntry(context, server, encoded("ca.crt"), encoded("admin.crt"), encoded("admin.key"))
+
+
+def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
+    """Merge the cluster into a kubeconfig and remember what was current. Returns the context's name."""
     context = context_name(state.path.name)
-    entry = kubeconfig.KubeconfigEntry(context, server, encoded("ca.crt"), encoded("admin.crt"), encoded("admin.key"))
-    before = kubeconfig.merge(path, entry)
+    before = kubeconfig.merge(path, entry(state, context, server))
     known = state.load_kubeconfig()
     if before == context:
         # A cluster that was killed is still merged: keep what was current before that cluster started.

@@ -2,7 +2,8 @@
 
 The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output, each an
 object with `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that wait for it),
-"ready" or "error". An attached control plane ends when its standard input is closed.
+"ready" or "error". An attached control plane ends when its standard input is closed, or when its parent process has
+ended, unless it was told to stay by a line on its standard input (`KEEP`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 from hatchway.cluster import inventory, plan
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
-from hatchway.cluster.process import Process
+from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 
@@ -200,6 +201,15 @@ class Running:
         end(self.state, Process.of(self.process.pid))
         self.process.wait()
 
+    def keep(self) -> None:
+        """Tell an attached control plane to stay when this process ends, and let it continue."""
+        assert self.process.stdin is not None
+        # One that has ended has nothing to keep.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(KEEP)
+            self.process.stdin.flush()
+        self.detach()
+
     def detach(self) -> None:
         """Let the control plane continue when this process ends."""
         for stream in (self.process.stdin, self.process.stdout):
@@ -306,7 +316,7 @@ def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progres
         raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
-        log_hint(state) + _tail(state.server_log),
+        log_hint(state) + log_tail(state),
     )
 
 
@@ -315,9 +325,10 @@ def log_hint(state: StateDir) -> str:
     return f"see {state.server_log}" if state.server_log.exists() else ""
 
 
-def _tail(path: Path, lines: int = 5) -> str:
+def log_tail(state: StateDir, lines: int = 5) -> str:
+    """Return the last lines of the control plane's log, each on a line of its own; "" without one."""
     try:
-        text = path.read_text(errors="replace")
+        text = state.server_log.read_text(errors="replace")
     except OSError:
         return ""
     return "".join(f"\n    {line}" for line in text.splitlines()[-lines:])

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# The line on its standard input that tells an attached control plane to stay when its parent process ends.
+KEEP = b"keep\n"
 _POLL_SECONDS = 0.02
 
 

@@ -1,14 +1,16 @@
 """The control plane's process: takes the lock, runs the cluster (`controlplane.py`), and ends it on a signal.
 
 It reports its progress as JSON lines on standard output, which `lifecycle.py` reads. It ends on SIGTERM or SIGINT; an
-attached control plane also ends when its standard input does.
+attached control plane also ends when its standard input or its parent process does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,7 +22,7 @@ import uvloop
 
 from hatchway.cluster import descriptors, kubecontext
 from hatchway.cluster.controlplane import ControlPlane
-from hatchway.cluster.process import Process
+from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.progress import report
 from hatchway.cluster.state import Holder, StateDir
 from hatchway.cluster.watchdog import Watchdog
@@ -101,6 +103,7 @@ class _Ending:
         self._lock = lock
         self._holder = holder
         self._begun = asyncio.Event()
+        self._parent = -1
         self._starting: asyncio.Task[Any] | None = asyncio.current_task()
 
     def listen(self, attached: bool) -> None:
@@ -108,7 +111,25 @@ class _Ending:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.begin)
         if attached:
-            loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 64) else self.begin())
+            loop.add_reader(sys.stdin.fileno(), self._check_parent)
+            # The other end of standard input may have been inherited by children of the parent process (`os.fork`),
+            # which then keep it open after the parent's end.
+            with contextlib.suppress(OSError, AttributeError):
+                self._parent = os.pidfd_open(os.getppid())
+                loop.add_reader(self._parent, self._check_parent)
+
+    def _check_parent(self) -> None:
+        """End an attached control plane with its parent process, unless it was told to stay (`Running.keep`)."""
+        loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+        readable, _, _ = select.select([stdin], [], [], 0)
+        said = os.read(stdin, 64) if readable else b""
+        if said and said != KEEP:
+            return
+        loop.remove_reader(stdin)
+        if self._parent >= 0:
+            loop.remove_reader(self._parent)
+        if not said:
+            self.begin()
 
     def on_network_started(self, pid: int) -> None:
         """Record the network's first process, so that `hatchway down` finds it even after this process was killed."""

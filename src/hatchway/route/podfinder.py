@@ -29,7 +29,7 @@ _MOST_TARGETS = 4096
 PodGone = Callable[[str, str], None]
 
 
-class _Namespace:
+class _NamespacePods:
     """The live view of one namespace, and what was found in it.
 
     changed: set whenever something in it has changed; a task clears it before it waits for it.
@@ -61,7 +61,7 @@ class PodFinder:
         self._connection = connection
         self._lookup = ObjectLookup(connection)
         self._gone = gone
-        self._namespaces: dict[str, _Namespace] = {}
+        self._namespaces: dict[str, _NamespacePods] = {}
         self._group: asyncio.TaskGroup | None = None
         self._asked: dict[Target, tuple[float, object, ReadyPods]] = {}
         self._workloads: dict[Target, tuple[float, object, Object]] = {}
@@ -77,11 +77,11 @@ class PodFinder:
             finally:
                 self._group = None
 
-    def _namespace(self, name: str) -> _Namespace:
+    def _namespace(self, name: str) -> _NamespacePods:
         known = self._namespaces.get(name)
         if known is None:
             view = View(self._connection, [name])
-            known = self._namespaces[name] = _Namespace(view, name, self._gone)
+            known = self._namespaces[name] = _NamespacePods(view, name, self._gone)
             if self._group is not None:
                 self._group.create_task(view.run(), name=f"view of {name}")
         return known

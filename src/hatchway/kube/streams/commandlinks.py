@@ -76,6 +76,9 @@ class CommandLink(Protocol):
     def cut(self) -> None:
         """End the connection at once."""
 
+    def abort(self) -> None:
+        """End the connection at once, without telling the server, and without waiting for its side of TLS."""
+
 
 class ChannelLink(asyncio.Protocol):
     """A command over a WebSocket; the protocol of its transport. limit: unread bytes before reading is paused."""
@@ -125,6 +128,12 @@ class ChannelLink(asyncio.Protocol):
             self._socket.close()
             self._flush()
             self._transport.close()
+
+    def abort(self) -> None:
+        """Abort the transport."""
+        self._user = None
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
@@ -288,6 +297,11 @@ class StreamsLink:
         """End the session."""
         self._user = None
         self._carrier.close()
+
+    def abort(self) -> None:
+        """Abort the session."""
+        self._user = None
+        self._carrier.abort(ConnectionError("the connection to the command was aborted"))
 
     def received(self, channel: int, data: bytes) -> None:
         """Take bytes of a stream."""

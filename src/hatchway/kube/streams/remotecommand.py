@@ -188,6 +188,15 @@ class RemoteCommand:
             self._link.cut()
         self.ended(ConnectionError("the connection to the command was closed"))
 
+    def abort(self) -> None:
+        """Close the connection without telling the server: for a command that has ended, or that nobody waits for.
+
+        After `close` a socket with TLS stays open until the server has closed its side.
+        """
+        if self._link is not None:
+            self._link.abort()
+        self.ended(ConnectionError("the connection to the command was aborted"))
+
     # What the link calls (`commandlinks.CommandUser`).
 
     def received(self, channel: int, data: bytes) -> None:

@@ -96,13 +96,15 @@ class Store:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def open(cls, path: Path | None, fault: Fault = lambda *_: "") -> Store:
+    def open(cls, path: Path | None, fault: Fault = lambda *_: "", *, durable: bool = True) -> Store:
         """Open or create the store at `path` (None: in memory only) and read everything.
 
-        fault: returns why an object cannot be used, "" when it can; unusable objects are set aside. Raises
-        HatchwayError when the file cannot be opened or is not a store of Hatchway.
+        fault: returns why an object cannot be used, "" when it can; unusable objects are set aside.
+        durable: False for a store that nobody needs after the machine's crash: nothing waits for the disk then.
+
+        Raises HatchwayError when the file cannot be opened or is not a store of Hatchway.
         """
-        loaded = storefile.load(path, fault)
+        loaded = storefile.load(path, fault, durable=durable)
         return cls(loaded.connection, loaded.revision, loaded.objects, loaded.weights)
 
     # Reading

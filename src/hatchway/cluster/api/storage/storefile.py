@@ -54,8 +54,10 @@ class Loaded:
     weights: dict[str, dict[tuple[str, str], int]]
 
 
-def load(path: Path | None, fault: Fault) -> Loaded:
+def load(path: Path | None, fault: Fault, *, durable: bool = True) -> Loaded:
     """Open or create the file at `path` (None: in memory only) and read everything.
+
+    durable: whether what is committed survives a crash of the machine; False is quicker.
 
     Raises HatchwayError when the file cannot be opened or is not a store of Hatchway.
     """
@@ -66,7 +68,7 @@ def load(path: Path | None, fault: Fault) -> Loaded:
         )
         if path:
             path.chmod(0o600)
-        return _read(connection, path, fault)
+        return _read(connection, path, fault, durable)
     except (sqlite3.Error, OSError) as error:
         if connection is not None:
             connection.close()
@@ -88,7 +90,7 @@ def _hint(error: Exception) -> str:
     return "move the file away, with those beside it whose names begin with its name, to begin with an empty cluster"
 
 
-def _read(connection: sqlite3.Connection, path: Path | None, fault: Fault) -> Loaded:
+def _read(connection: sqlite3.Connection, path: Path | None, fault: Fault, durable: bool) -> Loaded:
     execute = connection.execute
     version = execute("pragma user_version").fetchone()[0]
     if version > _VERSION:
@@ -97,7 +99,7 @@ def _read(connection: sqlite3.Connection, path: Path | None, fault: Fault) -> Lo
             "use that release, or move the file away to begin with an empty cluster",
         )
     execute("pragma journal_mode = wal")
-    execute("pragma synchronous = full")
+    execute(f"pragma synchronous = {'full' if durable else 'off'}")
     connection.executescript(_SCHEMA)
     if version != _VERSION:
         execute(f"pragma user_version = {_VERSION}")

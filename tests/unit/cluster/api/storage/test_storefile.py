@@ -108,3 +108,10 @@ def test_what_is_no_store_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(HatchwayError, match="unable to open"):
         Store.open(tmp_path / "directory")
+
+
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 0)])
+def test_only_a_durable_store_waits_for_the_disk(tmp_path: Path, durable: bool, synchronous: int) -> None:
+    """SQLite's numbers for FULL and OFF."""
+    with closing(storefile.load(tmp_path / "s", shape_fault, durable=durable).connection) as connection:
+        assert connection.execute("pragma synchronous").fetchone() == (synchronous,)

