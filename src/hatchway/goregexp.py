@@ -7,7 +7,7 @@ refused where that is not possible, so that an expression never gets another mea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import re2
@@ -68,6 +68,7 @@ class Expression:
             why = error.args[0] if error.args else error
             raise ExpressionError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
         self._search: Callable[[str], object] = compiled.search
+        self._each: Callable[[str], Iterator[Any]] = compiled.finditer
         self.steps: int = compiled.programsize
 
     def matches(self, text: str) -> bool:
@@ -78,6 +79,17 @@ class Expression:
         if not text.isascii():
             text = _INVALID_UTF8.sub("�", text)
         return self._search(text) is not None
+
+    def find_all(self, text: str, limit: int = -1) -> list[str]:
+        """Return what it matches in `text` (Go's FindAllString). limit: at most so many; -1 for all."""
+        if limit == 0:
+            return []
+        found: list[str] = []
+        for match in self._each(_INVALID_UTF8.sub("\ufffd", text)):
+            found.append(match.group())
+            if len(found) == limit:
+                break
+        return found
 
     def groups(self, text: str) -> list[tuple[str, str]] | None:
         """Return the number and the text of each group of the first match, and again by name; None without a match.

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
+from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.escalation import escalation_check
@@ -121,6 +121,7 @@ class ApiServer:
                 [
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
+                    *policy_plugins(store, lambda: registry.rows),
                     *webhook_plugins(store, lambda: registry.rows, self._webhook_caller),
                 ]
             ),

@@ -490,10 +490,36 @@ async def test_columns_from_a_wrong_path_on_are_not_shown(world: World, path: st
     assert table["rows"][0]["cells"] == ["w", "Widget"]
 
 
-async def test_rules_are_kept_with_a_warning(world: World) -> None:
-    schema = {**SCHEMA, "x-kubernetes-validations": [{"rule": "self.spec.size > 1"}]}
-    reply = await world.send(
-        "POST", DEFINITIONS, definition(versions=[{**VERSION, "schema": {"openAPIV3Schema": schema}}])
+async def test_rules_refuse_objects(world: World) -> None:
+    rules = [
+        {"rule": "self.size < 4 || self.color == 'blue'", "message": "large ones are blue"},
+        {"rule": "self.size >= oldSelf.size", "message": "never shrinks"},
+    ]
+    spec = {**SCHEMA["properties"]["spec"], "x-kubernetes-validations": rules}
+    schema = {**SCHEMA, "properties": {**SCHEMA["properties"], "spec": spec}}
+    made = definition(versions=[{**VERSION, "schema": {"openAPIV3Schema": schema}}])
+    reply = await world.send("POST", DEFINITIONS, made)
+    assert reply.status == 201 and reply.header("warning") is None
+    await established(world, "widgets.example.com")
+    refused = await world.send("POST", WIDGETS, widget("a", size=5))
+    assert refused.status == 422
+    assert refused.json["message"] == 'Widget.example.com "a" is invalid: spec: Invalid value: large ones are blue'
+    assert (await world.send("POST", WIDGETS, widget("a", size=4, color="blue"))).status == 201
+    shrunk = await world.send("PATCH", f"{WIDGETS}/a", {"spec": {"size": 3}}, headers=MERGE)
+    assert shrunk.status == 422
+    assert shrunk.json["message"] == 'Widget.example.com "a" is invalid: spec: Invalid value: never shrinks'
+    incomplete = await world.send("POST", WIDGETS, widget("b"))
+    assert [one["field"] for one in incomplete.json["details"]["causes"]] == ["spec.size", "<nil>"]
+
+
+async def test_definitions_with_wrong_rules_are_refused(world: World) -> None:
+    spec = {"type": "object", "x-kubernetes-validations": [{"rule": "self.nope == 1"}]}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]
+    reply = await world.send("POST", DEFINITIONS, definition(versions=versions))
+    assert reply.status == 422
+    (cause,) = reply.json["details"]["causes"]
+    assert cause["field"] == "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
+    assert cause["message"].endswith(
+        "compilation failed: ERROR: <input>:1:5: undefined field 'nope'\n | self.nope == 1\n | ....^"
     )
-    assert reply.status == 201
-    assert "does not evaluate" in (reply.header("warning") or "")

@@ -1,4 +1,4 @@
-"""The admission plugins that every cluster has, and those of webhooks."""
+"""The admission plugins that every cluster has, and those of webhooks and policies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from hatchway.cluster.api.admission.limitranger import LimitRanger
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.admission.poddefaults import DefaultTolerationSeconds
 from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
+from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
+from hatchway.cluster.api.admission.policies.source import PolicySource
+from hatchway.cluster.api.admission.policies.validating import ValidatingPolicies
 from hatchway.cluster.api.admission.priority import PriorityAdmission
 from hatchway.cluster.api.admission.quota.plugin import ResourceQuotaAdmission
 from hatchway.cluster.api.admission.runtimeclass import RuntimeClassAdmission
@@ -28,7 +31,7 @@ from hatchway.cluster.api.admission.webhooks.validating import ValidatingWebhook
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 
-__all__ = ["builtin_plugins", "webhook_plugins"]
+__all__ = ["builtin_plugins", "policy_plugins", "webhook_plugins"]
 
 
 def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
@@ -59,3 +62,8 @@ def webhook_plugins(
         MutatingWebhooks(WebhookSource(store, MUTATING), matcher, caller),
         ValidatingWebhooks(WebhookSource(store, VALIDATING), matcher, caller),
     ]
+
+
+def policy_plugins(store: Store, rows: Callable[[], Iterable[Resource]]) -> list[AdmissionPlugin]:
+    """Return the plugin that applies admission policies. rows: returns the rows of all types."""
+    return [ValidatingPolicies(PolicySource(store), PolicyMatcher(store, rows))]

@@ -29,12 +29,14 @@ from hatchway.cluster.api.registry.printers import (
     network,
     others,
     pods,
+    policies,
     storage,
     webhooks,
     workloads,
 )
 from hatchway.cluster.api.registry.resource import CRUD, Resource, Subresource, VirtualCreate
 from hatchway.cluster.api.registry.strategies.access import RoleBindingStrategy, RoleStrategy
+from hatchway.cluster.api.registry.strategies.admissionpolicies import PolicyBindingStrategy, PolicyStrategy
 from hatchway.cluster.api.registry.strategies.apiservices import APIServiceStrategy
 from hatchway.cluster.api.registry.strategies.autoscaling import HorizontalPodAutoscalerStrategy
 from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_to_v1
@@ -187,6 +189,15 @@ ROWS: tuple[Resource, ...] = (
         _REGISTRATION, "v1", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration",
         "MutatingWebhookConfiguration", False, (), ("api-extensions",), strategy=WebhookConfigurationStrategy(),
         printer=webhooks.WEBHOOK_CONFIGURATION,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "validatingadmissionpolicies", "validatingadmissionpolicy", "ValidatingAdmissionPolicy",
+        False, (), ("api-extensions",), subresources=(_status,), strategy=PolicyStrategy(), printer=policies.POLICY,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "validatingadmissionpolicybindings", "validatingadmissionpolicybinding",
+        "ValidatingAdmissionPolicyBinding", False, (), ("api-extensions",), strategy=PolicyBindingStrategy(),
+        printer=policies.POLICY_BINDING,
     ),
     Resource(
         _REGISTRATION, "v1", "validatingwebhookconfigurations", "validatingwebhookconfiguration",

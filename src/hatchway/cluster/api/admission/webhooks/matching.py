@@ -14,7 +14,7 @@ from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import not_found
 
-__all__ = ["Invocation", "WebhookMatcher", "is_exempt", "request_namespace"]
+__all__ = ["Invocation", "WebhookMatcher", "is_exempt", "request_namespace", "wants"]
 
 _GROUP = "admissionregistration.k8s.io"
 # Webhooks never judge configurations of webhooks and policies, so a webhook that fails can always be removed
@@ -63,13 +63,13 @@ class WebhookMatcher:
         others: list[Resource] | None = None
         for hook in hooks:
             row = attributes.row
-            if any(_wants(rule, attributes, row) for rule in hook.rules):
+            if any(wants(rule, attributes, row) for rule in hook.rules):
                 found.append(Invocation(hook, row))
             elif hook.is_equivalent:
                 if others is None:
                     others = self._equivalents(row)
                 # As in Kubernetes, earlier rules win.
-                matching = (one for rule in hook.rules for one in others if _wants(rule, attributes, one))
+                matching = (one for rule in hook.rules for one in others if wants(rule, attributes, one))
                 if (chosen := next(matching, None)) is not None:
                     found.append(Invocation(hook, chosen))
         return found
@@ -106,7 +106,7 @@ class WebhookMatcher:
         return hook.selects(((obj or {}).get("metadata") or {}).get("labels"), hook.namespace_selector)
 
 
-def _wants(rule: WebhookRule, attributes: AdmissionAttributes, row: Resource) -> bool:
+def wants(rule: WebhookRule, attributes: AdmissionAttributes, row: Resource) -> bool:
     """Return True when a rule wants a request for `row` (`predicates/rules/rules.go`)."""
     if rule.scope != "*":
         # A Namespace is an object outside of namespaces, although its requests have one.

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hatchway.cluster.api.registry.custom.embedded import coerce_metadata
 from hatchway.cluster.api.registry.custom.node import MISSING, SchemaNode, parse_schema
 from hatchway.cluster.api.registry.custom.pruning import drop_nulls, prune, set_defaults
+from hatchway.cluster.api.registry.custom.rulesource import has_rules
 from hatchway.cluster.api.registry.schema.check import CheckedObject, ShapeError
 from hatchway.cluster.api.registry.schema.strict import strict_errors
 from hatchway.cluster.api.registry.schema.table import GVK
 from hatchway.cluster.api.work import HEAVY
 from hatchway.errors import ApiError
+
+if TYPE_CHECKING:
+    from hatchway.cluster.api.registry.custom.rules import RuleTree
 
 __all__ = ["CustomSchema"]
 
@@ -36,6 +40,7 @@ class CustomSchema:
         source: its `openAPIV3Schema`, as it is stored.
         root: the tree of it. At the root, an object has apiVersion, kind and metadata.
         has_defaults: some field has a default.
+        has_rules: some part has rules (x-kubernetes-validations).
         weight: bytes of JSON of the schema, which is work for every object; 0 for one that is cheap.
     """
 
@@ -48,8 +53,24 @@ class CustomSchema:
         self.root = replace(self.node, embedded=True)
         self.has_defaults = _has_defaults(self.node)
         size = len(msgspec.json.encode(source))
-        is_costly = _longest_pattern(self.node) > _LONG_PATTERN or _most_alternatives(self.node) > _FEW_ALTERNATIVES
+        # Rules may take long, whatever the size of the object.
+        self._rules: RuleTree | None = None
+        self.has_rules = has_rules(source)
+        is_costly = (
+            self.has_rules
+            or _longest_pattern(self.node) > _LONG_PATTERN
+            or _most_alternatives(self.node) > _FEW_ALTERNATIVES
+        )
         self.weight = size if size >= HEAVY else HEAVY if is_costly else 0
+
+    def rules(self) -> RuleTree | None:
+        """Return the compiled rules, None without any. They are compiled when they are needed first."""
+        if self.has_rules and self._rules is None:
+            # Imported here, since most types have no rules.
+            from hatchway.cluster.api.registry.custom.rules import compile_rules
+
+            self._rules = compile_rules(self.node, is_whole=True)
+        return self._rules
 
     def check(self, obj: Json) -> CheckedObject:
         """Return an object with its defaults and without unknown fields. Raises ShapeError 400."""

@@ -12,6 +12,7 @@ from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.custom.embedded import embedded_errors
 from hatchway.cluster.api.registry.custom.node import META_FIELDS, parse_schema
 from hatchway.cluster.api.registry.custom.pruning import prune
+from hatchway.cluster.api.registry.custom.rulesource import has_rules, rules_of
 from hatchway.cluster.api.registry.custom.structuralcheck import structural_errors
 from hatchway.cluster.api.registry.custom.valuecheck import check_value
 from hatchway.errors import Cause
@@ -59,7 +60,24 @@ def schema_errors(source: Source, path: str, *, has_status: bool) -> list[Cause]
     if not structural:
         causes += _default_errors(source, path)
     causes += _openapi_errors(source, path, _Place())
-    return causes
+    # Expressions need the types of a schema that is right.
+    return causes or _expression_errors(source, path)
+
+
+def _expression_errors(source: Source, path: str) -> list[Cause]:
+    if not has_rules(source):
+        return []
+    # Imported here, since most types have no rules.
+    from hatchway.cluster.api.registry.custom.rulecheck import expression_errors
+
+    return expression_errors(source, path)
+
+
+def _rule_errors(source: Source, path: str) -> Iterator[Cause]:
+    if rules_of(source):
+        from hatchway.cluster.api.registry.custom.rulecheck import rule_errors
+
+        yield from rule_errors(source, path)
 
 
 def _root_errors(source: Source, path: str) -> Iterator[Cause]:
@@ -156,6 +174,7 @@ def _openapi_errors(source: Source, path: str, place: _Place) -> Iterator[Cause]
     if isinstance(items, dict):
         yield from _openapi_errors(items, f"{path}.items", place.inner())
     yield from _extension_errors(source, path)
+    yield from _rule_errors(source, path)
 
 
 def _keyword_errors(source: Source, path: str, place: _Place) -> Iterator[Cause]:

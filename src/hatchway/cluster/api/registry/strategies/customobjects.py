@@ -13,13 +13,17 @@ from hatchway.cluster.api.registry.custom.listkinds import repeated_items
 from hatchway.cluster.api.registry.custom.node import MISSING
 from hatchway.cluster.api.registry.custom.samevalue import same_value
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
-from hatchway.cluster.api.registry.custom.valuecheck import check_value
+from hatchway.cluster.api.registry.custom.valuecheck import BLOCKING, check_value
 from hatchway.cluster.api.registry.strategies.base import FieldReader, Strategy, WriteContext, keep
 from hatchway.errors import ApiError, Cause
 from hatchway.kube.api import Object
 
 __all__ = ["CustomStrategy"]
 
+_NOT_CHECKED = (
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation"
+)
 _STANDARD_FINALIZERS = frozenset(("orphan", "foregroundDeletion", "kubernetes"))
 
 
@@ -53,6 +57,8 @@ class CustomStrategy(Strategy):
         self._has_status = has_status
         self._scale = scale
         self._is_ending = is_ending
+        # The object that was judged last, and warnings about what was wrong in it before and has not changed.
+        self._unchanged: tuple[Object | None, list[str]] = (None, [])
         self.deprecation = deprecation
         self.selectable: Mapping[str, FieldReader] = MappingProxyType(
             {path.removeprefix("."): _reader(path) for path in selectable}
@@ -88,15 +94,16 @@ class CustomStrategy(Strategy):
         causes = check_value(obj, self._schema.node, "")
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
-        return causes + embedded_errors(obj, self._schema.node) + repeated_items(obj, self._schema.node)
+        causes += embedded_errors(obj, self._schema.node) + repeated_items(obj, self._schema.node)
+        return causes + self._broken_rules(causes, obj, None)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
         """Return what is wrong with the values that have changed, and with the rest of the object."""
         causes = check_value(obj, self._schema.node, "", old)
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
-        causes += embedded_errors(obj, self._schema.node)
-        return causes + self._new_repetitions(obj, old)
+        causes += embedded_errors(obj, self._schema.node) + self._new_repetitions(obj, old)
+        return causes + self._broken_rules(causes, obj, old)
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
         """Return what is wrong with a changed status."""
@@ -106,7 +113,20 @@ class CustomStrategy(Strategy):
             causes += check_value(obj["status"], node, "status", old.get("status", MISSING))
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=False)
-        return causes + self._new_repetitions(obj, old)
+        causes += self._new_repetitions(obj, old)
+        return causes + self._broken_rules(causes, obj, old)
+
+    def _broken_rules(self, causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
+        """Return the errors of the type's rules. causes: what else is wrong; then rules may not be run."""
+        rules = self._schema.rules()
+        if rules is None:
+            return []
+        if any(one.reason in BLOCKING for one in causes):
+            return [v.invalid("<nil>", None, _NOT_CHECKED)]
+        found, warnings = rules.errors(obj, old)
+        # Types with rules are judged on one thread, where `warnings` follows `validate` without another write between.
+        self._unchanged = (obj, warnings)
+        return found
 
     def _new_repetitions(self, obj: Object, old: Object) -> list[Cause]:
         """Return the errors about repeated items, unless the stored object has such errors already."""
@@ -114,9 +134,12 @@ class CustomStrategy(Strategy):
         return found if found and not repeated_items(old, self._schema.node) else []
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Return warnings about new finalizers whose names may collide."""
+        """Return warnings about new finalizers whose names may collide, and about values that break rules as before."""
         before = set((old or {}).get("metadata", {}).get("finalizers") or ())
-        found = []
+        judged, found = self._unchanged
+        self._unchanged = (None, [])
+        if judged is not obj:
+            found = []
         for name in sorted(set(obj["metadata"].get("finalizers") or ()) - before):
             at = f"metadata.finalizers: {v.quote(name)}"
             found += [f"{at}: {message}" for message in v.qualified_name(name)]

@@ -30,7 +30,6 @@ _MOST_SELECTABLE = 8
 # Each version is a type of its own in discovery, which changes with every definition.
 _MOST_VERSIONS = 100
 _APPROVAL = "api-approved.kubernetes.io"
-_RULES = "x-kubernetes-validations: Hatchway keeps these rules but does not evaluate them"
 # Parts of a version, and the name under which Kubernetes' messages show them when all versions have the same.
 _SHARED = {
     "schema": "validation",
@@ -125,7 +124,7 @@ class CustomResourceDefinitionStrategy(Strategy):
         return list(_name_errors(accepted, "status.acceptedNames"))
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Return warnings about formats that are not checked, sets of objects, and rules that are not evaluated."""
+        """Return warnings about formats that are not checked, and about sets of objects."""
         found, before = _schema_warnings(obj), _schema_warnings(old) if old is not None else []
         return [one for one in found if one not in before]
 
@@ -372,7 +371,6 @@ def _approval_errors(obj: Object) -> Iterator[Cause]:
 
 def _schema_warnings(obj: Object) -> list[str]:
     formats: list[str] = []
-    rules = False
     sets: set[str] = set()
     waiting = [
         one["schema"]["openAPIV3Schema"] for one in _versions(obj) if (one.get("schema") or {}).get("openAPIV3Schema")
@@ -382,7 +380,6 @@ def _schema_warnings(obj: Object) -> list[str]:
         format, kind = schema.get("format") or "", schema.get("type") or ""
         if format and not _is_known(format, kind):
             formats.append(f"unrecognized format {v.quote(format)}")
-        rules = rules or bool(schema.get("x-kubernetes-validations"))
         items = schema.get("items")
         if schema.get("x-kubernetes-list-type") == "set" and isinstance(items, dict):
             inner = items.get("type")
@@ -396,7 +393,7 @@ def _schema_warnings(obj: Object) -> list[str]:
         waiting += [
             one for one in (items, schema.get("additionalProperties"), schema.get("not")) if isinstance(one, dict)
         ]
-    return [*dict.fromkeys(formats), *sorted(sets), *((_RULES,) if rules else ())]
+    return [*dict.fromkeys(formats), *sorted(sets)]
 
 
 def _is_known(format: str, kind: str) -> bool:

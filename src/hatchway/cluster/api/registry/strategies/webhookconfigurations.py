@@ -14,7 +14,7 @@ from hatchway.cluster.api.registry.strategies.base import Strategy
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-__all__ = ["WebhookConfigurationStrategy"]
+__all__ = ["WebhookConfigurationStrategy", "rule_errors"]
 
 Json = dict[str, Any]
 
@@ -51,7 +51,7 @@ class WebhookConfigurationStrategy(Strategy):
 def _webhook(hook: Json, at: str) -> list[Cause]:
     causes = _qualified(hook.get("name") or "", f"{at}.name")
     for index, rule in enumerate(hook.get("rules") or ()):
-        causes += _rule(rule, f"{at}.rules[{index}]")
+        causes += rule_errors(rule, f"{at}.rules[{index}]")
     for key, supported in (("failurePolicy", ("Fail", "Ignore")), ("matchPolicy", ("Equivalent", "Exact"))):
         if hook.get(key) is not None and hook[key] not in supported:
             causes.append(v.not_supported(f"{at}.{key}", hook[key], supported))
@@ -93,7 +93,8 @@ def _qualified(name: str, at: str) -> list[Cause]:
     return []
 
 
-def _rule(rule: Json, at: str) -> list[Cause]:
+def rule_errors(rule: Json, at: str) -> list[Cause]:
+    """Return what is wrong with a rule that says which requests are wanted. at: its field."""
     causes: list[Cause] = []
     operations = rule.get("operations") or []
     if not operations:

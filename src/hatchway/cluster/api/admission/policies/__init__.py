@@ -1,0 +1,1 @@
+"""ValidatingAdmissionPolicies: rules in CEL that refuse writes."""

@@ -1,0 +1,1 @@
+"""The Common CompiledExpression Language (CEL), as Kubernetes' API server evaluates it."""

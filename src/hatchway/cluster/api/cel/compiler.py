@@ -1,0 +1,310 @@
+"""Turns a checked expression into a program, which runs within a limit of cost (cel-go `interpreter/planner.go`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hatchway.cluster.api.cel.celtypes import CelType
+from hatchway.cluster.api.cel.comprehensions import compile_comprehension
+from hatchway.cluster.api.cel.environment import TYPE_NAMES
+from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step, insert
+from hatchway.cluster.api.cel.steps import (
+    all_of,
+    any_of,
+    choice,
+    direct,
+    dispatched,
+    element,
+    equality,
+    fallback,
+    get_field,
+    has_field,
+    membership,
+    no_overload,
+    optional_element,
+    optional_field,
+)
+from hatchway.cluster.api.cel.syntax import (
+    CallNode,
+    Comprehension,
+    Ident,
+    ListExpr,
+    Literal,
+    MapExpr,
+    Select,
+    Struct,
+    SyntaxNode,
+)
+from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Optional, TypeValue, Value
+
+__all__ = ["Outcome", "Program", "compile_steps"]
+
+
+# Functions whose calls with a constant are constants (cel-go `IsTypeConversionFunction`).
+_CONVERSIONS = frozenset(
+    ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of an evaluation: a value or an error, and what it cost."""
+
+    value: Value
+    cost: int
+    error: EvaluationError | CostExceeded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An expression that can be evaluated.
+
+    type: of its result. names: the variables that it uses.
+    """
+
+    step: Step
+    slots: int
+    type: CelType
+    names: frozenset[str]
+
+    def evaluate(self, variables: Mapping[str, Value], limit: int, deadline: float) -> Outcome:
+        """Evaluate the expression.
+
+        variables: their values. limit: units of cost. deadline: of this thread's processor time, in seconds.
+        """
+        state = Evaluation(variables, self.slots, limit, deadline)
+        try:
+            value = self.step(state)
+            state.add(0)
+        except (EvaluationError, CostExceeded) as error:
+            return Outcome(None, state.cost, error)
+        except RecursionError:
+            return Outcome(None, state.cost, EvaluationError("the values are nested too deeply"))
+        return Outcome(value, state.cost)
+
+
+def compile_steps(root: SyntaxNode) -> Program:
+    """Return the program of a checked expression."""
+    compiler = _Compiler()
+    step = compiler.compile(root)
+    return Program(step, compiler.slots, root.type, frozenset(compiler.names))
+
+
+def is_constant(node: SyntaxNode) -> bool:
+    return isinstance(node, ListExpr) and not node.optional and all(isinstance(one, Literal) for one in node.items)
+
+
+def _converted(node: CallNode, value: Value) -> Step | None:
+    """Return the step of a constant's conversion, which is made once and costs nothing; None when it fails."""
+    try:
+        found = node.overloads[0].call(value)
+    except EvaluationError:
+        return None
+    return lambda state: found
+
+
+def _local(slot: int) -> Step:
+    def run(state: Evaluation) -> Value:
+        state.cost += 1
+        return state.slots[slot]
+
+    return run
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.slots = 0
+        self.names: set[str] = set()
+        self._scopes: list[dict[str, int]] = []
+        self._done: dict[int, Step] = {}
+        # Steps of constants: a list of nothing else costs nothing.
+        self._constants: set[Step] = set()
+
+    def compile(self, node: SyntaxNode) -> Step:
+        known = self._done.get(id(node))
+        if known is not None:
+            return known
+        if isinstance(node, Literal):
+            value = node.value
+            found: Step = lambda state: value  # noqa: E731
+            self._constants.add(found)
+        elif isinstance(node, Ident):
+            found = self._ident(node)
+        elif isinstance(node, Select):
+            found = self._select(node)
+        elif isinstance(node, CallNode):
+            found = self._call(node)
+        elif isinstance(node, ListExpr):
+            found = self._list(node)
+        elif isinstance(node, MapExpr):
+            found = self._map(node)
+        elif isinstance(node, Struct):
+            found = self._struct(node)
+        else:
+            assert isinstance(node, Comprehension)
+            found = compile_comprehension(node, self)
+        self._done[id(node)] = found
+        return found
+
+    # Names
+
+    def enter(self, *names: str) -> list[int]:
+        """Open a scope with variables, and return their slots."""
+        first = self.slots
+        self.slots += len(names)
+        found = list(range(first, self.slots))
+        self._scopes.append(dict(zip(names, found, strict=True)))
+        return found
+
+    def leave(self) -> None:
+        """Close the innermost scope."""
+        self._scopes.pop()
+
+    def _named(self, name: str) -> Step:
+        if not name.startswith("."):
+            for scope in reversed(self._scopes):
+                if name in scope:
+                    return _local(scope[name])
+        name = name.removeprefix(".")
+        if name in TYPE_NAMES:
+            value = TypeValue(TYPE_NAMES[name][1])
+            return lambda state: value
+        self.names.add(name)
+
+        def variable(state: Evaluation) -> Value:
+            state.cost += 1
+            try:
+                return state.variables[name]
+            except KeyError:
+                raise EvaluationError(f"no such attribute(s): {name}") from None
+
+        return variable
+
+    def _ident(self, node: Ident) -> Step:
+        return self._named(node.name)
+
+    def _select(self, node: Select) -> Step:
+        if node.qualified:
+            return self._named(node.qualified)
+        operand, field = self.compile(node.operand), node.field
+        if node.test:
+            return lambda state: has_field(operand(state), field)
+
+        def select(state: Evaluation) -> Value:
+            value = operand(state)
+            state.cost += 1
+            if type(value) is dict and field in value:
+                return value[field]
+            return get_field(value, field)
+
+        return select
+
+    # Literals with parts
+
+    def _list(self, node: ListExpr) -> Step:
+        if not node.optional and all(isinstance(one, Literal) for one in node.items):
+            constant = [one.value for one in node.items if isinstance(one, Literal)]
+            whole: Step = lambda state: constant  # noqa: E731
+            self._constants.add(whole)
+            return whole
+        parts = [(self.compile(one), index in node.optional) for index, one in enumerate(node.items)]
+        cost = 0 if all(part in self._constants for part, _ in parts) and not node.optional else LIST_COST
+
+        def make(state: Evaluation) -> Value:
+            found: list[Value] = []
+            for part, optional in parts:
+                value = part(state)
+                if not optional:
+                    found.append(value)
+                elif not isinstance(value, Optional):
+                    raise no_overload()
+                elif value.has_value:
+                    found.append(value.value)
+            state.add(cost)
+            return found
+
+        if cost == 0:
+            self._constants.add(make)
+        return make
+
+    def _map(self, node: MapExpr) -> Step:
+        parts = [
+            (self.compile(key), self.compile(value), index in node.optional)
+            for index, (key, value) in enumerate(node.entries)
+        ]
+        is_constant = not node.optional and all({key, value} <= self._constants for key, value, _ in parts)
+        cost = 0 if is_constant else MAP_COST
+
+        def make(state: Evaluation) -> Value:
+            found: dict[Value, Value] = {}
+            for first, second, optional in parts:
+                key, value = first(state), second(state)
+                if optional:
+                    if not isinstance(value, Optional):
+                        raise no_overload()
+                    if not value.has_value:
+                        continue
+                    value = value.value
+                insert(found, key, value)
+            state.add(cost)
+            return found
+
+        if cost == 0:
+            self._constants.add(make)
+        return make
+
+    def _struct(self, node: Struct) -> Step:
+        parts = [
+            (name, self.compile(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
+        ]
+
+        def make(state: Evaluation) -> Value:
+            found: dict[Value, Value] = {}
+            for name, part, optional in parts:
+                value = part(state)
+                if optional:
+                    if not value.has_value:
+                        continue
+                    value = value.value
+                found[name] = value
+            state.add(STRUCT_COST)
+            return found
+
+        return make
+
+    # Calls
+
+    def _call(self, node: CallNode) -> Step:
+        args = [self.compile(one) for one in node.all_args]
+        match node.name:
+            case "_&&_":
+                return all_of(args)
+            case "_||_":
+                return any_of(args)
+            case "_?_:_":
+                return choice(*args)
+            case "_[_]":
+                return element(*args)
+            case "_[?_]":
+                return optional_element(*args)
+            case "_?._":
+                field = node.args[1]
+                assert isinstance(field, Literal)
+                return optional_field(args[0], field.value)
+            case "_==_":
+                return equality(*args, wanted=True)
+            case "_!=_":
+                return equality(*args, wanted=False)
+            case "@in":
+                return membership(*args, constant=is_constant(node.args[1]))
+            case "or" | "orValue" if node.target is not None and len(args) == 2:
+                return fallback(*args, unwrap=node.name == "orValue")
+        if node.name in _CONVERSIONS and len(node.args) == 1 and isinstance(node.args[0], Literal):
+            found = _converted(node, node.args[0].value)
+            if found is not None:
+                self._constants.add(found)
+                return found
+        if len(node.overloads) == 1 and not any(one.type.is_dyn for one in node.all_args):
+            return direct(node.overloads[0], args)
+        return dispatched(node.overloads, args)

@@ -1,0 +1,172 @@
+"""Compiles the rounds of macros: all, exists, existsOne, map, filter, transformMap and their like.
+
+The expansions of `macros.py` are not run: a list that is collected in place needs no copy in each round. The cost is
+that of the expansion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step, insert
+from hatchway.cluster.api.cel.syntax import Comprehension, SyntaxNode
+from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
+
+__all__ = ["compile_comprehension"]
+
+# Costs of a round's condition and of the accumulator in its step.
+_ALL, _EXISTS = 3, 4
+# Of adding an element: the accumulator, a list of one element, the addition.
+_APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
+
+
+class _Scopes(Protocol):
+    def compile(self, node: SyntaxNode) -> Step: ...
+    def enter(self, *names: str) -> list[int]: ...
+    def leave(self) -> None: ...
+
+
+def compile_comprehension(node: Comprehension, scopes: _Scopes) -> Step:
+    """Return the step of a macro."""
+    source = scopes.compile(node.source)
+    if node.kind == "bind":
+        value = scopes.compile(node.initial)
+        (slot,) = scopes.enter(node.accumulator)
+        body = scopes.compile(node.body)
+        scopes.leave()
+        return _bind(value, slot, body)
+    slots = scopes.enter(node.variable, node.second) if node.second else scopes.enter(node.variable)
+    body = scopes.compile(node.body)
+    filter = scopes.compile(node.filter) if node.filter is not None else None
+    scopes.leave()
+    rounds = _Rounds(source, slots)
+    match node.kind:
+        case "all":
+            return _quantified(rounds, body, until=False, cost=_ALL)
+        case "exists":
+            return _quantified(rounds, body, until=True, cost=_EXISTS)
+        case "existsOne":
+            return _one(rounds, body)
+        case "map":
+            return _collected(rounds, body, filter)
+        case _:
+            return _mapped(rounds, body, filter, with_key=node.kind == "transformMap")
+
+
+def _bind(value: Step, slot: int, body: Step) -> Step:
+    def run(state: Evaluation) -> Value:
+        state.slots[slot] = value(state)
+        return body(state)
+
+    return run
+
+
+class _Rounds:
+    """The rounds of a comprehension: sets the variables of each."""
+
+    def __init__(self, source: Step, slots: list[int]) -> None:
+        self._source = source
+        self._slots = slots
+
+    def run(self, state: Evaluation) -> Iterator[Value]:
+        """Yield the key or the index of each round (with one variable, the element), once the variables are set."""
+        found = self._source(state)
+        slots, first = state.slots, self._slots[0]
+        if len(self._slots) == 1:
+            if not isinstance(found, list | dict):
+                raise EvaluationError("no such overload")
+            for one in found:
+                state.round()
+                slots[first] = one
+                yield one
+            return
+        second = self._slots[1]
+        if not isinstance(found, list | dict):
+            raise EvaluationError("no such overload")
+        pairs = found.items() if isinstance(found, dict) else enumerate(found)
+        for key, one in pairs:
+            state.round()
+            slots[first], slots[second] = key, one
+            yield key
+
+
+def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
+    def run(state: Evaluation) -> Value:
+        failed: EvaluationError | None = None
+        for _ in rounds.run(state):
+            state.cost += cost
+            try:
+                value = body(state)
+            except EvaluationError as error:
+                failed = failed or error
+                continue
+            if value is until:
+                state.add(cost)
+                return until
+            if value is not (not until):
+                failed = failed or EvaluationError("no such overload")
+        state.add(1)
+        if failed is not None:
+            raise failed
+        return not until
+
+    return run
+
+
+def _condition(value: Value) -> bool:
+    if value is not True and value is not False:
+        raise EvaluationError("no such overload")
+    return bool(value)
+
+
+def _one(rounds: _Rounds, body: Step) -> Step:
+    def run(state: Evaluation) -> Value:
+        count = 0
+        for _ in rounds.run(state):
+            matches = _condition(body(state))
+            state.cost += 2 if matches else 1
+            count += matches
+        state.add(2)
+        return count == 1
+
+    return run
+
+
+def _collected(rounds: _Rounds, body: Step, filter: Step | None) -> Step:
+    def run(state: Evaluation) -> Value:
+        found: list[Value] = []
+        for _ in rounds.run(state):
+            if filter is not None and not _condition(filter(state)):
+                state.cost += 1
+                continue
+            found.append(body(state))
+            state.cost += _APPEND
+        state.add(1)
+        return found
+
+    return run
+
+
+def _mapped(rounds: _Rounds, body: Step, filter: Step | None, *, with_key: bool) -> Step:
+    def run(state: Evaluation) -> Value:
+        found: dict[Value, Value] = {}
+        for key in rounds.run(state):
+            if filter is not None and not _condition(filter(state)):
+                state.cost += 1
+                continue
+            value = body(state)
+            state.cost += _INSERT if with_key else _INSERT_ENTRY
+            if with_key:
+                insert(found, key, value)
+                continue
+            if not isinstance(value, dict):
+                raise EvaluationError("no such overload")
+            if len(found) + len(value) > MAX_MADE:
+                raise CostExceeded
+            for inner, one in value.items():
+                insert(found, inner, one)
+        state.add(1)
+        return found
+
+    return run

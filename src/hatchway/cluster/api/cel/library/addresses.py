@@ -1,0 +1,212 @@
+"""Addresses, networks and URLs (apiserver `pkg/cel/library/ip.go`, `cidr.go`, `urls.go`)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from hatchway.cluster.api.cel.celtypes import Overload
+from hatchway.cluster.api.cel.library.declaring import declare, traversal, twice_traversal
+from hatchway.cluster.api.cel.values import EvaluationError, Value
+
+__all__ = ["address_library"]
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+_LONGEST = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AddressValue:
+    """An IP address."""
+
+    address: _Address
+    type_name: ClassVar[str] = "net.IP"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkValue:
+    """An address with the length of a network's prefix."""
+
+    interface: _Interface
+    type_name: ClassVar[str] = "net.CIDR"
+
+
+@dataclass(frozen=True, slots=True)
+class UrlValue:
+    """A URL."""
+
+    parts: SplitResult
+    type_name: ClassVar[str] = "kubernetes.URL"
+
+
+def _parse_address(text: str) -> AddressValue:
+    shown = text[:128]
+    try:
+        found = ipaddress.ip_address(text) if len(text) <= 64 else None
+    except ValueError:
+        found = None
+    if found is None:
+        why = f'ParseAddr("{shown}"): unable to parse IP'
+        raise EvaluationError(f'IP Address "{shown}" parse error during conversion from string: {why}')
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.scope_id is not None:
+            raise EvaluationError(f'IP address "{shown}" with zone value is not allowed')
+        if found.ipv4_mapped is not None:
+            raise EvaluationError(f'IPv4-mapped IPv6 address "{shown}" is not allowed')
+    return AddressValue(found)
+
+
+def _parse_network(text: str) -> NetworkValue:
+    shown = text[:128]
+    address, slash, bits = text.partition("/")
+    why = "network address parse error during conversion from string: "
+    is_number = bits.isascii() and bits.isdigit() and (bits == "0" or not bits.startswith("0"))
+    if not slash or not is_number or len(text) > 80 or "%" in address:
+        reason = "no '/'" if not slash else "bad bits after slash"
+        raise EvaluationError(f'{why}{why}netip.ParsePrefix("{shown}"): {reason}')
+    try:
+        found = ipaddress.ip_interface(text)
+    except ValueError:
+        raise EvaluationError(f'{why}{why}netip.ParsePrefix("{shown}"): unable to parse') from None
+    if isinstance(found, ipaddress.IPv6Interface) and found.ip.ipv4_mapped is not None:
+        raise EvaluationError(f'{why}IPv4-mapped IPv6 address "{shown}" is not allowed')
+    return NetworkValue(found)
+
+
+def _holds(parse: object, text: str) -> bool:
+    try:
+        parse(text)  # type: ignore[operator]
+    except EvaluationError:
+        return False
+    return True
+
+
+def _contains(network: NetworkValue, address: AddressValue) -> bool:
+    return address.address in network.interface.network
+
+
+def _contains_network(network: NetworkValue, other: NetworkValue) -> bool:
+    outer, inner = network.interface.network, other.interface.network
+    return outer.version == inner.version and outer.prefixlen <= inner.prefixlen and inner.network_address in outer
+
+
+def _masked(network: NetworkValue) -> NetworkValue:
+    found = network.interface.network
+    return NetworkValue(ipaddress.ip_interface(f"{found.network_address}/{found.prefixlen}"))
+
+
+def _is_global_unicast(value: AddressValue) -> bool:
+    found = value.address
+    if isinstance(found, ipaddress.IPv4Address) and found == ipaddress.IPv4Address("255.255.255.255"):
+        return False
+    return not (found.is_unspecified or found.is_loopback or found.is_multicast or found.is_link_local)
+
+
+def _is_local_multicast(value: AddressValue) -> bool:
+    packed = value.address.packed
+    return packed[:3] == b"\xe0\x00\x00" if len(packed) == 4 else packed[0] == 0xFF and packed[1] & 0x0F == 2
+
+
+def _address_bytes(value: Value) -> int:
+    return len(value.interface.ip.packed)
+
+
+def _contains_cost(args: tuple[Value, ...], result: Value) -> int:
+    cost = -(-2 * _address_bytes(args[0]) // 10)
+    return cost + (-(-len(args[1]) // 10) if isinstance(args[1], str) else 0)
+
+
+def _contains_network_cost(args: tuple[Value, ...], result: Value) -> int:
+    return _contains_cost(args, result) + -(-_address_bytes(args[0]) // 10) + 1
+
+
+# URLs
+
+
+def parse_url(text: str) -> UrlValue:
+    """Return a URL: absolute, or an absolute path (Go's url.ParseRequestURI). Raises EvaluationError."""
+    shown = text[:256]
+    why = f'URL parse error during conversion from string: parse "{shown}": '
+    if not text:
+        raise EvaluationError(f"{why}empty url")
+    if any(ord(one) < 0x20 or ord(one) == 0x7F for one in text):
+        raise EvaluationError(f"{why}net/url: invalid control character in URL")
+    try:
+        parts = urlsplit(text[:_LONGEST])
+        _ = parts.port
+    except ValueError:
+        raise EvaluationError(f"{why}invalid URI for request") from None
+    if len(text) > _LONGEST or " " in parts.netloc or not (text.startswith("/") or parts.scheme):
+        raise EvaluationError(f"{why}invalid URI for request")
+    if not text.startswith("/") and not parts.netloc and not parts.path.startswith("/"):
+        # What follows the scheme is opaque.
+        parts = parts._replace(path="")
+    return UrlValue(parts)
+
+
+def _host(url: UrlValue) -> str:
+    return url.parts.netloc.rpartition("@")[2]
+
+
+def _hostname(url: UrlValue) -> str:
+    host = _host(url)
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _port(url: UrlValue) -> str:
+    return _host(url).rpartition("]")[2].rpartition(":")[2] if ":" in _host(url).rpartition("]")[2] else ""
+
+
+def _escaped_path(url: UrlValue) -> str:
+    from urllib.parse import quote
+
+    return quote(url.parts.path, safe="/%:@!$&'()*+,;=-._~[]")
+
+
+def _query(url: UrlValue) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in parse_qsl(url.parts.query, keep_blank_values=True):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def address_library() -> Iterator[Overload]:
+    """Yield the functions of IP addresses, networks and URLs."""
+    yield declare("string_to_ip", "ip(string) IP", _parse_address, traversal)
+    yield declare("is_ip", "isIP(string) bool", lambda text: _holds(_parse_address, text), traversal)
+    yield declare("ip_is_canonical", ".ip.isCanonical(string) bool",
+                  lambda text: str(_parse_address(text).address) == text, twice_traversal)  # fmt: skip
+    yield declare("ip_family", "IP.family() int", lambda value: value.address.version + 0)
+    yield declare("ip_is_unspecified", "IP.isUnspecified() bool", lambda value: value.address.is_unspecified)
+    yield declare("ip_is_loopback", "IP.isLoopback() bool", lambda value: value.address.is_loopback)
+    yield declare("ip_is_link_local_multicast", "IP.isLinkLocalMulticast() bool", _is_local_multicast)
+    yield declare("ip_is_link_local_unicast", "IP.isLinkLocalUnicast() bool", lambda one: one.address.is_link_local)
+    yield declare("ip_is_global_unicast", "IP.isGlobalUnicast() bool", _is_global_unicast)
+    yield declare("ip_to_string", "string(IP) string", lambda value: str(value.address))
+    yield declare("string_to_cidr", "cidr(string) CIDR", _parse_network, traversal)
+    yield declare("is_cidr", "isCIDR(string) bool", lambda text: _holds(_parse_network, text), traversal)
+    yield declare("cidr_contains_ip_string", "CIDR.containsIP(string) bool",
+                  lambda value, text: _contains(value, _parse_address(text)), _contains_cost)  # fmt: skip
+    yield declare("cidr_contains_ip_ip", "CIDR.containsIP(IP) bool", _contains, _contains_cost)
+    yield declare("cidr_contains_cidr_string", "CIDR.containsCIDR(string) bool",
+                  lambda value, text: _contains_network(value, _parse_network(text)),
+                  _contains_network_cost)  # fmt: skip
+    yield declare("cidr_contains_cidr", "CIDR.containsCIDR(CIDR) bool", _contains_network, _contains_network_cost)
+    yield declare("cidr_ip", "CIDR.ip() IP", lambda value: AddressValue(value.interface.ip))
+    yield declare("cidr_prefix_length", "CIDR.prefixLength() int", lambda value: value.interface.network.prefixlen)
+    yield declare("cidr_masked", "CIDR.masked() CIDR", _masked)
+    yield declare("cidr_to_string", "string(CIDR) string", lambda value: str(value.interface))
+    yield declare("string_to_url", "url(string) URL", parse_url, traversal)
+    yield declare("is_url_string", "isURL(string) bool", lambda text: _holds(parse_url, text), traversal)
+    yield declare("url_get_scheme", "URL.getScheme() string", lambda url: url.parts.scheme)
+    yield declare("url_get_host", "URL.getHost() string", _host)
+    yield declare("url_get_hostname", "URL.getHostname() string", _hostname)
+    yield declare("url_get_port", "URL.getPort() string", _port)
+    yield declare("url_get_escaped_path", "URL.getEscapedPath() string", _escaped_path)
+    yield declare("url_get_query", "URL.getQuery() map(string, list(string))", _query)

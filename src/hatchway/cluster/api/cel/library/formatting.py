@@ -1,0 +1,140 @@
+"""`"%s".format([...])` (cel-go `ext/formatting.go`)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+from hatchway.cluster.api.cel.library.conversions import show_double
+from hatchway.cluster.api.cel.library.declaring import limit_made
+from hatchway.cluster.api.cel.values import (
+    Duration,
+    EvaluationError,
+    Timestamp,
+    TypeValue,
+    UInt,
+    Value,
+    type_name,
+)
+
+__all__ = ["format_text", "show"]
+
+_CLAUSE = re.compile(r"%(%|(?:\.([0-9]+))?([a-zA-Z])?)", re.ASCII)
+# Digits after the point. More would only cost memory.
+_MOST_DIGITS = 1000
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def format_text(text: str, args: list[Value]) -> str:
+    """Return a text with its clauses (`%s`, `%d`, `%.2f` ...) replaced. Raises EvaluationError."""
+    parts: list[str] = []
+    at, index, size = 0, 0, 0
+    for match in _CLAUSE.finditer(text):
+        parts.append(text[at : match.start()])
+        at = match.end()
+        if match[1] == "%":
+            parts.append("%")
+            continue
+        if not match[3]:
+            raise EvaluationError("could not parse formatting clause: unexpected end of string")
+        if index >= len(args):
+            raise EvaluationError(f"index {index} out of range")
+        shown = _clause(match[3], match[2], args[index])
+        size += len(shown)
+        limit_made(size)
+        parts.append(shown)
+        index += 1
+    return "".join([*parts, text[at:]])
+
+
+def _clause(verb: str, precision: str | None, value: Value) -> str:
+    digits = min(int(precision[:6]), _MOST_DIGITS) if precision else 6
+    match verb:
+        case "s":
+            return show(value)
+        case "d":
+            if isinstance(value, int) and not isinstance(value, bool):
+                return show(value)
+            raise _wrong("decimal clause can only be used on integers", value)
+        case "f" | "e":
+            if not isinstance(value, float):
+                name = "fixed-point" if verb == "f" else "scientific"
+                raise _wrong(f"{name} clause can only be used on doubles", value)
+            return _show_number(value, digits, scientific=verb == "e")
+        case "b":
+            if isinstance(value, int):
+                return f"{int(value):b}"
+            raise _wrong("only integers and bools can be formatted as binary", value)
+        case "o":
+            if isinstance(value, int) and not isinstance(value, bool):
+                return f"{int(value):o}"
+            raise _wrong("octal clause can only be used on integers", value)
+        case "x" | "X":
+            return _hex(value, upper=verb == "X")
+        case _:
+            raise EvaluationError(f'could not parse formatting clause: unrecognized formatting clause "{verb}"')
+
+
+def _show_number(value: float, digits: int, *, scientific: bool) -> str:
+    """Return a double as Go's golang.org/x/text prints it in English."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if not scientific:
+        return f"{value:,.{digits}f}"
+    number, _, exponent = f"{value:.{digits}e}".partition("e")
+    sign = "⁻" if exponent.startswith("-") else ""
+    return f"{number}×10{sign}{exponent.lstrip('+-').translate(_SUPERSCRIPT)}"
+
+
+def _hex(value: Value, *, upper: bool) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str | bytes):
+        raise _wrong("only integers, byte buffers, and strings can be formatted as hex", value)
+    shown = f"{int(value):x}" if isinstance(value, int) else (value.encode() if isinstance(value, str) else value).hex()
+    return shown.upper() if upper else shown
+
+
+def _wrong(text: str, value: Value) -> EvaluationError:
+    return EvaluationError(f"error during formatting: {text}, was given {type_name(value)}")
+
+
+def show(value: Value) -> str:
+    """Return a value as `%s` shows it. Raises EvaluationError for types that cannot be shown."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, UInt | int):
+        return str(int(value))
+    if isinstance(value, float):
+        return show_double(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, Timestamp | Duration):
+        return str(value)
+    if isinstance(value, TypeValue):
+        return value.name
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, dict):
+        shown = sorted((_literal(key), _literal(one)) for key, one in value.items())
+        return "{" + ", ".join(f"{key}:{one}" for key, one in shown) + "}"
+    text = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and"
+    raise EvaluationError(f"error during formatting: {text} timestamps, was given {type_name(value)}")
+
+
+def _literal(value: Value) -> str:
+    """Return an element of a list or a map as it would be written in an expression."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bytes):
+        return f"b{json.dumps(show(value), ensure_ascii=False)}"
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    if isinstance(value, Timestamp):
+        return f'timestamp("{value}")'
+    return f'duration("{value}")' if isinstance(value, Duration) else show(value)

@@ -1,0 +1,252 @@
+"""Functions of lists and sets, and optional values.
+
+From cel-go's `ext/lists.go`, `ext/sets.go`, `cel/library.go` and Kubernetes' `library/lists.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cmp_to_key
+
+from hatchway.cluster.api.cel.celtypes import Overload
+from hatchway.cluster.api.cel.library.declaring import declare, limit_made
+from hatchway.cluster.api.cel.library.standard import checked_int, checked_uint
+from hatchway.cluster.api.cel.values import (
+    Duration,
+    EvaluationError,
+    Optional,
+    Timestamp,
+    UInt,
+    Value,
+    checked_duration,
+    compare,
+    equal,
+)
+
+__all__ = ["list_library"]
+
+# The zero value of Go's times: the beginning of the year 1.
+_ZERO_TIME = Timestamp(-62135596800 * 1_000_000_000)
+# Comparisons of elements that a call of a function may make.
+_MOST_COMPARED = 1_000_000
+_COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
+_SUMS: dict[str, tuple[Value, Callable[[Value, Value], Value]]] = {
+    "int": (0, lambda a, b: checked_int(a + b)),
+    "uint": (UInt(0), lambda a, b: checked_uint(int(a) + int(b))),
+    "double": (0.0, lambda a, b: a + b),
+    "duration": (Duration(0), lambda a, b: checked_duration(a.nanoseconds + b.nanoseconds)),
+}
+
+
+def _traversed(value: Value) -> int:
+    if isinstance(value, str | bytes):
+        return len(value) // 10
+    if isinstance(value, list):
+        return sum(map(_traversed, value))
+    if isinstance(value, dict):
+        return sum(_traversed(key) + _traversed(one) for key, one in value.items())
+    return 1
+
+
+def _tree_cost(args: tuple[Value, ...], result: Value) -> int:
+    """Return the cost of reading a list with all that it contains."""
+    return _traversed(args[0])
+
+
+def _made_cost(args: tuple[Value, ...], result: Value) -> int:
+    """Return the cost of making a list: that of the call, of a new list, and of its elements."""
+    return 11 + len(result)
+
+
+def _flatten_cost(args: tuple[Value, ...], result: Value) -> int:
+    return 11 + len(args[0]) * (args[1] if len(args) == 2 else 1)
+
+
+def _compared_cost(values: list[Value]) -> int:
+    """Return the cost of comparing all elements of a list with each other."""
+    factor = 2.1 if values and isinstance(values[0], str | bytes) else 2.0
+    return 11 + int(len(values) ** 2 * factor)
+
+
+def _is_sorted(values: list[Value]) -> bool:
+    return all(compare(values[at], values[at + 1]) <= 0 for at in range(len(values) - 1))
+
+
+def _sum(kind: str) -> Callable[[list[Value]], Value]:
+    start, add = _SUMS[kind]
+
+    def total(values: list[Value]) -> Value:
+        found = start
+        for one in values:
+            found = add(found, one)
+        return found
+
+    return total
+
+
+def _extreme(name: str, sign: int) -> Callable[[list[Value]], Value]:
+    def find(values: list[Value]) -> Value:
+        if not values:
+            raise EvaluationError(f"{name} called on empty list")
+        found = values[0]
+        for one in values[1:]:
+            if compare(one, found) * sign > 0:
+                found = one
+        return found
+
+    return find
+
+
+def _index_of(values: list[Value], wanted: Value) -> int:
+    return next((at for at, one in enumerate(values) if equal(one, wanted)), -1)
+
+
+def _last_index_of(values: list[Value], wanted: Value) -> int:
+    return next((at for at in range(len(values) - 1, -1, -1) if equal(values[at], wanted)), -1)
+
+
+def _slice(values: list[Value], start: int, end: int) -> list[Value]:
+    if start < 0 or end < 0:
+        raise EvaluationError(f"cannot slice({start}, {end}), negative indexes not supported")
+    if start > end:
+        raise EvaluationError(f"cannot slice({start}, {end}), start index must be less than or equal to end index")
+    if end > len(values):
+        raise EvaluationError(f"cannot slice({start}, {end}), list is length {len(values)}")
+    return values[start:end]
+
+
+def _flatten(values: list[Value], depth: int = 1) -> list[Value]:
+    if depth < 0:
+        raise EvaluationError("level must be non-negative")
+    found = values
+    for _ in range(min(depth, 300)):
+        if not any(isinstance(one, list) for one in found):
+            break
+        limit_made(sum(len(one) if isinstance(one, list) else 1 for one in found))
+        found = [inner for one in found for inner in (one if isinstance(one, list) else [one])]
+    return found
+
+
+def _sorted(values: list[Value]) -> list[Value]:
+    if any(type(one) is not type(values[0]) for one in values):
+        raise EvaluationError("list elements must have the same type")
+    return sorted(values, key=cmp_to_key(compare))
+
+
+def _sorted_by(values: list[Value], keys: list[Value]) -> list[Value]:
+    if any(type(one) is not type(keys[0]) for one in keys):
+        raise EvaluationError("list elements must have the same type")
+    places = sorted(range(len(values)), key=lambda at: cmp_to_key(compare)(keys[at]))
+    return [values[at] for at in places]
+
+
+def _range(count: int) -> list[int]:
+    limit_made(count)
+    return list(range(count))
+
+
+def _distinct(values: list[Value]) -> list[Value]:
+    found: list[Value] = []
+    seen: set[tuple[type, Value]] = set()
+    limit_made(len(values))
+    for one in values:
+        if isinstance(one, str | bool | bytes):
+            key = (type(one), one)
+            if key in seen:
+                continue
+            seen.add(key)
+        else:
+            _limit_compared(len(found), len(values))
+            if any(equal(one, other) for other in found):
+                continue
+        found.append(one)
+    return found
+
+
+def _limit_compared(first: int, second: int) -> None:
+    limit_made(first * second * 10 if first * second > _MOST_COMPARED else 0)
+
+
+def _contains_all(values: list[Value], wanted: list[Value]) -> bool:
+    _limit_compared(len(values), len(wanted))
+    return all(any(equal(one, other) for other in values) for one in wanted)
+
+
+def _same_sets(first: list[Value], second: list[Value]) -> bool:
+    return _contains_all(first, second) and _contains_all(second, first)
+
+
+def _intersects(first: list[Value], second: list[Value]) -> bool:
+    _limit_compared(len(first), len(second))
+    return any(any(equal(one, other) for other in second) for one in first)
+
+
+def _product(args: tuple[Value, ...], result: Value) -> int:
+    return 1 + len(args[0]) * len(args[1])
+
+
+def _both_products(args: tuple[Value, ...], result: Value) -> int:
+    return 1 + 2 * len(args[0]) * len(args[1])
+
+
+def _present(value: Value) -> Optional:
+    if isinstance(value, Timestamp | Duration):
+        is_zero = value in (Duration(0), _ZERO_TIME)
+        return Optional() if is_zero else Optional(True, value)
+    is_zero = value is None or value is False or (not isinstance(value, bool) and value in (0, "", b"", [], {}))
+    return Optional() if is_zero else Optional(True, value)
+
+
+def _value_of(value: Optional) -> Value:
+    if not value.has_value:
+        raise EvaluationError("optional.none() dereference")
+    return value.value
+
+
+def _unwrapped(values: list[Optional]) -> list[Value]:
+    return [one.value for one in values if one.has_value]
+
+
+def _optionals() -> Iterator[Overload]:
+    yield declare("optional_of", ".optional.of(A) optional(A)", lambda value: Optional(True, value))
+    yield declare("optional_ofNonZeroValue", ".optional.ofNonZeroValue(A) optional(A)", _present)
+    yield declare("optional_none", ".optional.none() optional(A)", Optional)
+    yield declare("optional_value", "optional(A).value() A", _value_of)
+    yield declare("optional_hasValue", "optional(A).hasValue() bool", lambda value: value.has_value)
+    yield declare("optional_or_optional", "optional(A).or(optional(A)) optional(A)", _value_of)
+    yield declare("optional_orValue_value", "optional(A).orValue(A) A", _value_of)
+    yield declare("optional_unwrap", ".optional.unwrap(list(optional(A))) list(A)", _unwrapped)
+    yield declare("optional_unwrapOpt", "list(optional(A)).unwrapOpt() list(A)", _unwrapped)
+    yield declare("list_first", "list(A).first() optional(A)",
+                  lambda values: Optional(True, values[0]) if values else Optional())  # fmt: skip
+    yield declare("list_last", "list(A).last() optional(A)",
+                  lambda values: Optional(True, values[-1]) if values else Optional())  # fmt: skip
+
+
+def list_library() -> Iterator[Overload]:
+    """Yield the functions of lists, sets and optional values."""
+    for kind in _COMPARABLE:
+        yield declare(f"list_{kind}_is_sorted_bool", f"list({kind}).isSorted() bool", _is_sorted, _tree_cost)
+        yield declare(f"list_{kind}_max_{kind}", f"list({kind}).max() {kind}", _extreme("max", 1), _tree_cost)
+        yield declare(f"list_{kind}_min_{kind}", f"list({kind}).min() {kind}", _extreme("min", -1), _tree_cost)
+        yield declare(
+            f"list_{kind}_sort", f"list({kind}).sort() list({kind})", _sorted, lambda args, _: _compared_cost(args[0])
+        )
+        signature = f"list(A).@sortByAssociatedKeys(list({kind})) list(A)"
+        yield declare(
+            f"list_{kind}_sortByAssociatedKeys", signature, _sorted_by, lambda args, _: _compared_cost(args[1])
+        )
+    for kind in _SUMS:
+        yield declare(f"list_{kind}_sum_{kind}", f"list({kind}).sum() {kind}", _sum(kind), _tree_cost)
+    yield declare("list_a_index_of_int", "list(A).indexOf(A) int", _index_of, _tree_cost)
+    yield declare("list_a_last_index_of_int", "list(A).lastIndexOf(A) int", _last_index_of, _tree_cost)
+    yield declare("list_slice", "list(A).slice(int, int) list(A)", _slice, _made_cost)
+    yield declare("list_flatten", "list(list(A)).flatten() list(A)", _flatten, _flatten_cost)
+    yield declare("list_flatten_int", "list(dyn).flatten(int) list(dyn)", _flatten, _flatten_cost)
+    yield declare("lists_range", ".lists.range(int) list(int)", _range, _made_cost)
+    yield declare("list_reverse", "list(A).reverse() list(A)", lambda values: values[::-1], _made_cost)
+    yield declare("list_distinct", "list(A).distinct() list(A)", _distinct, lambda args, _: _compared_cost(args[0]))
+    yield declare("list_sets_contains_list", ".sets.contains(list(A), list(A)) bool", _contains_all, _product)
+    yield declare("list_sets_equivalent_list", ".sets.equivalent(list(A), list(A)) bool", _same_sets, _both_products)
+    yield declare("list_sets_intersects_list", ".sets.intersects(list(A), list(A)) bool", _intersects, _product)
+    yield from _optionals()

@@ -1,0 +1,90 @@
+"""Checks constant arguments: durations, timestamps and regular expressions (cel-go `cel/validator.go`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hatchway.cluster.api.cel.library.conversions import duration_of_text, timestamp_of_text
+from hatchway.cluster.api.cel.library.regexes import compile_regex
+from hatchway.cluster.api.cel.syntax import (
+    CallNode,
+    Comprehension,
+    Issues,
+    ListExpr,
+    Literal,
+    MapExpr,
+    Select,
+    Struct,
+    SyntaxNode,
+)
+from hatchway.cluster.api.cel.values import EvaluationError
+
+__all__ = ["check_literals", "parts_of"]
+
+
+def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
+    """Yield the parts of a node that its author wrote, some of them more than once."""
+    if isinstance(node, Select):
+        yield node.operand
+    elif isinstance(node, CallNode):
+        yield from node.all_args
+    elif isinstance(node, ListExpr):
+        yield from node.items
+    elif isinstance(node, MapExpr):
+        for pair in node.entries:
+            yield from pair
+    elif isinstance(node, Struct):
+        for _, value, _ in node.fields:
+            yield value
+    elif isinstance(node, Comprehension):
+        yield from (node.source, node.initial, node.step, node.result)
+
+
+def check_literals(root: SyntaxNode, issues: Issues) -> None:
+    """Add errors about constants that can never be converted."""
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        waiting += parts_of(node)
+        if not isinstance(node, CallNode):
+            continue
+        check = _CHECKS.get((node.name, len(node.all_args)))
+        last = node.all_args[-1] if node.all_args else None
+        if check is not None and isinstance(last, Literal) and isinstance(last.value, str):
+            message = check(last.value)
+            if message:
+                issues.add(last.offset, message)
+
+
+def _duration(text: str) -> str:
+    return _invalid("duration", duration_of_text, text)
+
+
+def _timestamp(text: str) -> str:
+    return _invalid("timestamp", timestamp_of_text, text)
+
+
+def _invalid(name: str, convert: Callable[[str], object], text: str) -> str:
+    try:
+        convert(text)
+    except EvaluationError:
+        return f"invalid {name} argument"
+    return ""
+
+
+def _pattern(text: str) -> str:
+    try:
+        compile_regex(text)
+    except ValueError:
+        return "invalid matches argument"
+    return ""
+
+
+_CHECKS: dict[tuple[str, int], Callable[[str], str]] = {
+    ("duration", 1): _duration,
+    ("timestamp", 1): _timestamp,
+    ("matches", 2): _pattern,
+}

@@ -1,0 +1,81 @@
+"""The types of values that a schema describes (apiserver `pkg/cel/types.go`, `pkg/cel/common/schemas.go`).
+
+Besides the type of CEL, they have what the cost of an expression is estimated by: how many elements a value may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hatchway.cluster.api.cel.celtypes import CelType, list_of, map_of, object_type
+
+__all__ = ["MAX_REQUEST", "DeclaredType", "assign_names", "list_type", "map_type", "most_occurrences", "size_at"]
+
+# Bytes of the largest request.
+MAX_REQUEST = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeclaredType:
+    """The type of a value.
+
+    Attributes:
+        type: the type of CEL; for objects, without a name until `assign_names`.
+        most: elements, entries, characters or bytes that a value has at most.
+        least_json: bytes of JSON of the smallest value.
+        fields: of an object, by their escaped names.
+        key, element: of a map; of a list, only the element.
+    """
+
+    type: CelType
+    most: int = 0
+    least_json: int = 1
+    fields: Mapping[str, DeclaredType] = field(default_factory=dict)
+    key: DeclaredType | None = None
+    element: DeclaredType | None = None
+
+
+def list_type(element: DeclaredType, most: int) -> DeclaredType:
+    """Return the type of a list."""
+    return DeclaredType(list_of(element.type), most, 2, element=element)
+
+
+def map_type(key: DeclaredType, element: DeclaredType, most: int) -> DeclaredType:
+    """Return the type of a map."""
+    return DeclaredType(map_of(key.type, element.type), most, 2, key=key, element=element)
+
+
+def assign_names(declared: DeclaredType, name: str, types: dict[str, Mapping[str, CelType]]) -> CelType:
+    """Give each object type a name that tells its place, and return the type; `types` gets the fields by name."""
+    if declared.type.kind == "object":
+        types[name] = {key: assign_names(one, f"{name}.{key}", types) for key, one in declared.fields.items()}
+        return object_type(name)
+    if declared.element is None:
+        return declared.type
+    if declared.key is not None:
+        return map_of(declared.key.type, assign_names(declared.element, f"{name}.@elem", types))
+    return list_of(assign_names(declared.element, f"{name}.@idx", types))
+
+
+def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
+    """Return how many elements the value at a path may have; None when the schema does not say.
+
+    path: field names, `@items`, `@values` and `@keys`, without the variable's name.
+    """
+    found: DeclaredType | None = declared
+    for name in path:
+        if found is None:
+            return None
+        if name in ("@items", "@values"):
+            found = found.element
+        elif name == "@keys":
+            found = found.key
+        else:
+            found = found.fields.get(name)
+    return None if found is None else found.most
+
+
+def most_occurrences(declared: DeclaredType) -> int:
+    """Return how often the smallest value may stand in a request, which bounds unbounded lists and maps."""
+    return MAX_REQUEST // (declared.least_json + 1)

@@ -1,0 +1,77 @@
+"""The state of one evaluation: values of variables, and what may still be used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
+
+__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step", "insert"]
+
+# Rounds of a comprehension after which the processor time is looked at (apiserver `pkg/apis/cel/config.go`).
+_ROUNDS = 100
+# Elements of lists, entries of maps and characters of strings that one evaluation may make.
+MAX_MADE = 4 * 1024 * 1024
+LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
+
+
+class Evaluation:
+    """One evaluation.
+
+    Attributes:
+        variables: the values of the environment's variables.
+        slots: the values of the comprehensions' variables.
+        cost: units used so far.
+        limit: units that may be used.
+        deadline: processor time of this thread, in seconds, at which the evaluation ends.
+    """
+
+    __slots__ = ("_made", "_rounds", "cost", "deadline", "limit", "slots", "variables")
+
+    def __init__(self, variables: Mapping[str, Value], slots: int, limit: int, deadline: float) -> None:
+        self.variables = variables
+        self.slots: list[Value] = [None] * slots
+        self.cost = 0
+        self.limit = limit
+        self.deadline = deadline
+        self._rounds = 0
+        self._made = 0
+
+    def made(self, size: int) -> None:
+        """Count the parts of a large value that a function has made. Raises CostExceeded when there are too many."""
+        self._made += size
+        if self._made > MAX_MADE:
+            raise CostExceeded
+
+    def add(self, cost: int) -> None:
+        """Count cost. Raises CostExceeded."""
+        self.cost += cost
+        if self.cost > self.limit:
+            raise CostExceeded
+
+    def round(self) -> None:
+        """Count a round of a comprehension. Raises CostExceeded."""
+        if self.cost > self.limit:
+            raise CostExceeded
+        self._rounds += 1
+        if self._rounds >= _ROUNDS:
+            self.watch()
+
+    def watch(self) -> None:
+        """Raise CostExceeded when the processor time is used up."""
+        self._rounds = 0
+        if time.thread_time() > self.deadline:
+            raise CostExceeded
+
+
+Step = Callable[[Evaluation], Value]
+
+
+def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
+    """Add an entry to a map that is being made. Raises EvaluationError for repeated and for unsuitable keys."""
+    if not isinstance(key, str | int):
+        raise EvaluationError("unsupported key type")
+    if key in found:
+        raise EvaluationError(f"insert failed: key {key} already exists")
+    found[key] = value

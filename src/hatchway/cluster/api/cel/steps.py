@@ -1,0 +1,283 @@
+"""The steps of an expression: fields, indices, operators and calls, each with its cost (cel-go `interpreter/`).
+
+The cost is that of cel-go's `interpreter/runtimecost.go`, with the costs of Kubernetes' libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hatchway.cluster.api.cel.celtypes import CelType, Overload
+from hatchway.cluster.api.cel.lexer import RESERVED
+from hatchway.cluster.api.cel.state import Evaluation, Step
+from hatchway.cluster.api.cel.values import EvaluationError, Optional, Value, equal, kind_name, size_of, type_name
+
+# Values with fewer parts do not count as large.
+_LARGE = 256
+
+
+def no_overload() -> EvaluationError:
+    """Return the error of a function that does not take such values."""
+    return EvaluationError("no such overload")
+
+
+def _no_key(key: Value) -> EvaluationError:
+    shown = str(key).lower() if isinstance(key, bool) else key
+    return EvaluationError(f"no such key: {shown}")
+
+
+def has_field(value: Value, field: str) -> bool:
+    """Return True when an object has a field. Raises EvaluationError for other values."""
+    if isinstance(value, Optional):
+        return value.has_value and has_field(value.value, field)
+    if not isinstance(value, dict):
+        raise no_overload()
+    return field in value or (field in RESERVED and f"__{field}__" in value)
+
+
+def get_field(value: Value, field: str) -> Value:
+    """Return the field of an object. Raises EvaluationError."""
+    if isinstance(value, Optional):
+        return find_field(value, field)
+    if not isinstance(value, dict):
+        raise no_overload()
+    if field in RESERVED and f"__{field}__" in value:
+        return value[f"__{field}__"]
+    try:
+        return value[field]
+    except KeyError:
+        raise _no_key(field) from None
+
+
+def find_field(value: Value, field: str) -> Optional:
+    """Return the field of an object that may be missing, as an optional value."""
+    if isinstance(value, Optional):
+        if not value.has_value:
+            return value
+        value = value.value
+    if not isinstance(value, dict):
+        raise no_overload()
+    return Optional(True, get_field(value, field)) if has_field(value, field) else Optional()
+
+
+def optional_field(operand: Step, field: str) -> Step:
+    """Return the step of `operand.?field`."""
+
+    def run(state: Evaluation) -> Value:
+        value = operand(state)
+        state.add(1)
+        return find_field(value, field)
+
+    return run
+
+
+def at_index(value: Value, key: Value) -> Value:
+    """Return the element of a list or a map. Raises EvaluationError."""
+    if isinstance(value, dict):
+        if not isinstance(key, str | int | float):
+            raise _no_key(key)
+        try:
+            return value[key]
+        except KeyError:
+            raise _no_key(key) from None
+    if not isinstance(value, list):
+        raise no_overload()
+    is_whole = isinstance(key, int) or (isinstance(key, float) and key.is_integer())
+    if isinstance(key, bool) or not is_whole:
+        raise EvaluationError(f"unsupported index type '{type_name(key)}' in list")
+    number = int(key)
+    if not 0 <= number < len(value):
+        raise EvaluationError(f"index out of bounds: {number}")
+    return value[number]
+
+
+def _find_index(value: Value, key: Value) -> Optional:
+    if isinstance(value, Optional):
+        return _find_index(value.value, key) if value.has_value else value
+    if isinstance(value, dict):
+        return Optional(True, value[key]) if isinstance(key, str | int | float) and key in value else Optional()
+    found = isinstance(key, int | float) and 0 <= key < len(value) if isinstance(value, list) else True
+    return Optional(True, at_index(value, key)) if found else Optional()
+
+
+def element(operand: Step, key_step: Step) -> Step:
+    """Return the step of `operand[key]`."""
+
+    def run(state: Evaluation) -> Value:
+        value, key = operand(state), key_step(state)
+        state.add(1)
+        return _find_index(value, key) if isinstance(value, Optional) else at_index(value, key)
+
+    return run
+
+
+def optional_element(operand: Step, key_step: Step) -> Step:
+    """Return the step of `operand[?key]`."""
+
+    def run(state: Evaluation) -> Value:
+        value, key = operand(state), key_step(state)
+        state.add(1)
+        return _find_index(value, key)
+
+    return run
+
+
+def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
+    """Return the step of `operand.orValue(other)` (unwrap) or `operand.or(other)`."""
+
+    def run(state: Evaluation) -> Value:
+        value = operand(state)
+        state.add(1)
+        if not isinstance(value, Optional):
+            raise no_overload()
+        if value.has_value:
+            return value.value if unwrap else value
+        return other(state)
+
+    return run
+
+
+def all_of(parts: list[Step]) -> Step:
+    """Return the step of `&&`. An error counts only when no part is false."""
+
+    def run(state: Evaluation) -> Value:
+        failed: EvaluationError | None = None
+        for part in parts:
+            try:
+                value = part(state)
+            except EvaluationError as error:
+                failed = failed or error
+                continue
+            if value is False:
+                return False
+            if value is not True:
+                failed = failed or no_overload()
+        if failed is not None:
+            raise failed
+        return True
+
+    return run
+
+
+def any_of(parts: list[Step]) -> Step:
+    """Return the step of `||`. An error counts only when no part is true."""
+
+    def run(state: Evaluation) -> Value:
+        failed: EvaluationError | None = None
+        for part in parts:
+            try:
+                value = part(state)
+            except EvaluationError as error:
+                failed = failed or error
+                continue
+            if value is True:
+                return True
+            if value is not False:
+                failed = failed or no_overload()
+        if failed is not None:
+            raise failed
+        return False
+
+    return run
+
+
+def choice(condition: Step, chosen: Step, other: Step) -> Step:
+    """Return the step of `condition ? chosen : other`."""
+
+    def run(state: Evaluation) -> Value:
+        value = condition(state)
+        if value is True:
+            return chosen(state)
+        if value is False:
+            return other(state)
+        raise no_overload()
+
+    return run
+
+
+def equality(first: Step, second: Step, *, wanted: bool) -> Step:
+    """Return the step of `==` (wanted) or `!=`."""
+
+    def run(state: Evaluation) -> Value:
+        one, other = first(state), second(state)
+        # Sizes of texts, lists and maps by which cel-go computes the cost of comparing them.
+        size = min(size_of(one), size_of(other))
+        state.add(-(-size // 10))
+        if size > 1000:
+            state.watch()
+        return equal(one, other) is wanted
+
+    return run
+
+
+def membership(item: Step, container: Step, *, constant: bool) -> Step:
+    """Return the step of `item in container`. constant: the container is a list of constants."""
+
+    def run(state: Evaluation) -> Value:
+        value, found = item(state), container(state)
+        if isinstance(found, dict):
+            state.add(1)
+            return isinstance(value, str | int | float) and value in found
+        if not isinstance(found, list):
+            raise no_overload()
+        if not constant:
+            state.add(len(found))
+        if len(found) > 1000:
+            state.watch()
+        return any(equal(value, one) for one in found)
+
+    return run
+
+
+def direct(overload: Overload, args: list[Step]) -> Step:
+    """Return the step of a call whose overload is known."""
+    call, cost = overload.call, overload.cost
+
+    def run(state: Evaluation) -> Value:
+        values = tuple([one(state) for one in args])
+        return _apply(state, call, cost, values)
+
+    return run
+
+
+def _apply(
+    state: Evaluation, call: Callable[..., Value], cost: Callable[[tuple[Value, ...], Value], int] | None, values: Any
+) -> Value:
+    # The price is known only with the result, whose size the functions limit themselves.
+    try:
+        result = call(*values)
+    except (TypeError, AttributeError):
+        # A field that may be null has the static type of its other values.
+        raise no_overload() from None
+    if isinstance(result, list | str) and len(result) > _LARGE:
+        state.made(len(result))
+    if cost is None:
+        state.add(1)
+        return result
+    price = cost(values, result)
+    state.add(price)
+    if price > 100:
+        state.watch()
+    return result
+
+
+def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
+    """Return the step of a call whose overload follows from the values."""
+
+    def run(state: Evaluation) -> Value:
+        values = tuple([one(state) for one in args])
+        for overload in overloads:
+            if all(map(_fits, values, overload.arguments)):
+                return _apply(state, overload.call, overload.cost, values)
+        raise no_overload()
+
+    return run
+
+
+def _fits(value: Value, wanted: CelType) -> bool:
+    if wanted.is_dyn:
+        return True
+    if wanted.kind == "opaque":
+        return type_name(value) == wanted.name
+    return kind_name(value) == wanted.kind

@@ -1,0 +1,190 @@
+"""The syntax tree of a CEL expression, and the errors that parsing and checking find in its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hatchway.cluster.api.cel.celtypes import CelType, Overload
+
+__all__ = [
+    "ACCUMULATOR",
+    "CallNode",
+    "Comprehension",
+    "ExpressionIssues",
+    "Ident",
+    "Issues",
+    "ListExpr",
+    "Literal",
+    "MapExpr",
+    "Select",
+    "Struct",
+    "SyntaxNode",
+]  # fmt: skip
+
+# The variable in which a comprehension collects its result. No expression can name it.
+ACCUMULATOR = "@result"
+# Errors of one expression that are reported (cel-go `common/errors.go`).
+_MOST_ISSUES = 100
+# Characters of a line that is quoted with an error (`common/error.go`).
+_LONGEST_SNIPPET = 16384
+
+
+@dataclass(slots=True, eq=False)
+class SyntaxNode:
+    """A part of an expression.
+
+    Attributes:
+        offset: its place in the text, in characters.
+        type: its type, once it has been checked.
+    """
+
+    offset: int
+    type: CelType = field(init=False)
+
+
+@dataclass(slots=True, eq=False)
+class Literal(SyntaxNode):
+    """A constant: bool, int, UInt, float, str, bytes or None."""
+
+    value: Any
+
+
+@dataclass(slots=True, eq=False)
+class Ident(SyntaxNode):
+    """A name. The checker replaces a qualified name (`a.b` as one variable) by one Ident."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Select(SyntaxNode):
+    """A field. test: `has(operand.field)`. optional: `operand.?field`.
+
+    qualified: the name of the type or variable that the whole selection stands for, "" for a field.
+    """
+
+    operand: SyntaxNode
+    field: str
+    test: bool = False
+    optional: bool = False
+    qualified: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class CallNode(SyntaxNode):
+    """A call of a function or an operator (`_+_`). target: the object of a method, None for functions.
+
+    overloads: those that fit the types of the arguments, set by the checker, which also drops a `target` that was a
+    namespace of functions.
+    """
+
+    name: str
+    target: SyntaxNode | None
+    args: list[SyntaxNode]
+    overloads: list[Overload] = field(default_factory=list)
+
+    @property
+    def all_args(self) -> list[SyntaxNode]:
+        """Return the target, if there is one, and the arguments."""
+        return [self.target, *self.args] if self.target is not None else self.args
+
+
+@dataclass(slots=True, eq=False)
+class ListExpr(SyntaxNode):
+    """A list. optional: the indices of elements that are left out when they have no value."""
+
+    items: list[SyntaxNode]
+    optional: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class MapExpr(SyntaxNode):
+    """A map. optional: the indices of entries that are left out when they have no value."""
+
+    entries: list[tuple[SyntaxNode, SyntaxNode]]
+    optional: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Struct(SyntaxNode):
+    """An object of a named type: `Object.spec{replicas: 1}`. optional: fields that may have no value."""
+
+    name: str
+    fields: list[tuple[str, SyntaxNode, int]]
+    optional: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Comprehension(SyntaxNode):
+    """A macro over a list or a map, expanded as in cel-go's `parser/macro.go`.
+
+    Attributes:
+        kind: the macro: all, exists, existsOne, map, filter, transformMap, transformMapEntry or bind.
+        variable, second: the variables of each round; `second` is "" for macros with one.
+        condition, step, result: the expansion, by which types and costs are found.
+        body: what is evaluated in each round. filter: rounds for which it is false add nothing; None without one.
+        accumulator: the variable of the result; for `bind` the variable that is bound.
+    """
+
+    kind: str
+    source: SyntaxNode
+    variable: str
+    second: str
+    initial: SyntaxNode
+    condition: SyntaxNode
+    step: SyntaxNode
+    result: SyntaxNode
+    body: SyntaxNode
+    filter: SyntaxNode | None = None
+    accumulator: str = ACCUMULATOR
+
+
+@dataclass(frozen=True, slots=True)
+class _IssueAt:
+    offset: int
+    message: str
+
+
+class Issues:
+    """The errors of one expression."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: list[_IssueAt] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, offset: int, message: str) -> None:
+        """Add an error at an offset."""
+        self._count += 1
+        if len(self._found) < _MOST_ISSUES:
+            self._found.append(_IssueAt(offset, message))
+
+    def __str__(self) -> str:
+        """Return the errors as cel-go writes them: place, message, the line, and a mark below it."""
+        lines = list(self._lines())
+        if self._count > _MOST_ISSUES:
+            lines.append(f"{self._count - _MOST_ISSUES} more errors were truncated")
+        return "\n".join(lines)
+
+    def _lines(self) -> Iterator[str]:
+        for issue in sorted(self._found, key=lambda one: one.offset):
+            start = self._text.rfind("\n", 0, issue.offset) + 1
+            number = self._text.count("\n", 0, start) + 1
+            column = issue.offset - start
+            end = self._text.find("\n", start)
+            snippet = (self._text[start:] if end < 0 else self._text[start:end]).replace("\t", " ")
+            text = f"ERROR: <input>:{number}:{column + 1}: {issue.message}"
+            if len(snippet) <= _LONGEST_SNIPPET:
+                dots = "".join("." if one.isascii() else "\uff0e" for one in snippet[:column])
+                mark = "^" if column >= len(snippet) or snippet[column].isascii() else "\uff3e"
+                text += f"\n | {snippet}\n | {dots}{mark}"
+            yield text
+
+
+class ExpressionIssues(ValueError):
+    """An expression that cannot be compiled; its text is that of cel-go's `issues.String()`."""

@@ -1,0 +1,240 @@
+"""The values of CEL while an expression is evaluated, their equality and their order.
+
+int, float, bool, str, bytes and None stand for int, double, bool, string, bytes and null; lists and dictionaries for
+lists and maps, and also for objects. The other types have classes here and in the libraries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+__all__ = [
+    "MAX_INT",
+    "MIN_INT",
+    "CostExceeded",
+    "Duration",
+    "EvaluationError",
+    "Optional",
+    "Timestamp",
+    "TypeValue",
+    "UInt",
+    "Value",
+    "compare",
+    "equal",
+    "kind_name",
+    "parse_duration",
+    "parse_timestamp",
+    "size_of",
+    "type_name",
+]  # fmt: skip
+
+Value = Any
+MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
+_NANO = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Years 1 to 9999.
+_FIRST, _LAST = -62135596800, 253402300799
+_TIMESTAMP = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+)
+_UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 1_000_000, "s": _NANO, "m": 60 * _NANO, "h": 3600 * _NANO}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+
+
+class EvaluationError(Exception):
+    """An error of an expression; its text is cel-go's."""
+
+
+class CostExceeded(Exception):
+    """An expression needs more than it may (cel-go's "operation cancelled: actual cost limit exceeded")."""
+
+    def __init__(self) -> None:
+        super().__init__("operation cancelled: actual cost limit exceeded")
+
+
+class UInt(int):
+    """An unsigned integer."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A moment, in nanoseconds since 1970."""
+
+    nanoseconds: int
+
+    def __str__(self) -> str:
+        """Return it in RFC 3339, in UTC."""
+        seconds, rest = divmod(self.nanoseconds, _NANO)
+        text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+        return f"{text}.{f'{rest:09}'.rstrip('0')}Z" if rest else f"{text}Z"
+
+    def moment(self) -> datetime:
+        """Return it as a datetime, without what is below a microsecond."""
+        seconds, rest = divmod(self.nanoseconds, _NANO)
+        return _EPOCH + timedelta(seconds=seconds, microseconds=rest // 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A length of time in nanoseconds."""
+
+    nanoseconds: int
+
+    def __str__(self) -> str:
+        """Return it in seconds: `90s`, `0.5s`."""
+        sign, rest = ("-", -self.nanoseconds) if self.nanoseconds < 0 else ("", self.nanoseconds)
+        seconds, part = divmod(rest, _NANO)
+        return f"{sign}{seconds}.{f'{part:09}'.rstrip('0')}s" if part else f"{sign}{seconds}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """A value that may be missing."""
+
+    has_value: bool = False
+    value: Value = None
+
+
+@dataclass(frozen=True, slots=True)
+class TypeValue:
+    """A type as a value: `type(1)`."""
+
+    name: str
+
+
+def checked_timestamp(nanoseconds: int) -> Timestamp:
+    """Return a timestamp. Raises EvaluationError outside the years 1 to 9999."""
+    if not _FIRST <= nanoseconds // _NANO <= _LAST:
+        raise EvaluationError("timestamp overflow")
+    return Timestamp(nanoseconds)
+
+
+def checked_duration(nanoseconds: int) -> Duration:
+    """Return a duration. Raises EvaluationError when it does not fit 64 bits."""
+    if not MIN_INT <= nanoseconds <= MAX_INT:
+        raise EvaluationError("duration overflow")
+    return Duration(nanoseconds)
+
+
+def parse_timestamp(text: str) -> Timestamp:
+    """Return the moment of a text in RFC 3339. Raises ValueError."""
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    year, month, day, hour, minute, second = (int(one) for one in match.groups()[:6])
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    whole = (moment - _EPOCH) // timedelta(seconds=1)
+    if match.group(8):
+        offset = int(match.group(9)) * 3600 + int(match.group(10)) * 60
+        whole += offset if match.group(8) == "-" else -offset
+    if not _FIRST <= whole <= _LAST:
+        raise ValueError(text)
+    return Timestamp(whole * _NANO + int((match.group(7) or "0").ljust(9, "0")))
+
+
+def parse_duration(text: str) -> Duration:
+    """Return the duration of a text as Go's time.ParseDuration reads it. Raises ValueError."""
+    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if rest == "0":
+        return Duration(0)
+    total, at = 0, 0
+    while at < len(rest):
+        match = _DURATION.match(rest, at)
+        if match is None or len(match.group(1)) > 40:
+            raise ValueError(text)
+        whole, _, part = match.group(1).partition(".")
+        unit = _UNITS[match.group(2)]
+        total += int(whole or "0") * unit + (int(part) * unit // 10 ** len(part) if part else 0)
+        at = match.end()
+    if not at or not MIN_INT <= sign * total <= MAX_INT:
+        raise ValueError(text)
+    return Duration(sign * total)
+
+
+_NAMES: dict[type, str] = {
+    bool: "bool", int: "int", UInt: "uint", float: "double", str: "string", bytes: "bytes", type(None): "null_type",
+    list: "list", dict: "map", Timestamp: "google.protobuf.Timestamp", Duration: "google.protobuf.Duration",
+    Optional: "optional_type", TypeValue: "type",
+}  # fmt: skip
+_KINDS: dict[type, str] = {
+    **{kind: name for kind, name in _NAMES.items() if kind in (bool, int, UInt, float, str, bytes, list, dict)},
+    type(None): "null", Timestamp: "timestamp", Duration: "duration", TypeValue: "type", Optional: "opaque",
+}  # fmt: skip
+
+
+def kind_name(value: Value) -> str:
+    """Return the kind of a value's type, as `CelType.kind` has it."""
+    found = _KINDS.get(type(value))
+    if found is not None:
+        return found
+    return "list" if isinstance(value, list) else "map" if isinstance(value, dict) else "opaque"
+
+
+def type_name(value: Value) -> str:
+    """Return the name of a value's type, as `type()` gives it."""
+    found = _NAMES.get(type(value))
+    if found is not None:
+        return found
+    if isinstance(value, list):
+        return "list"
+    return "map" if isinstance(value, dict) else str(value.type_name)
+
+
+def size_of(value: Value) -> int:
+    """Return how many parts a value has, which costs follow from; 1 for values without parts."""
+    if isinstance(value, str | bytes | list | dict):
+        return len(value)
+    if isinstance(value, Optional) and value.has_value:
+        return size_of(value.value)
+    return 1
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def equal(first: Value, second: Value) -> bool:
+    """Return True for equal values. Numbers of different types may be equal, other values of different types not."""
+    kind = type(first)
+    if kind is type(second) and kind in (str, int, bool, float, bytes):
+        return bool(first == second)
+    if _is_number(first) and _is_number(second):
+        return bool(first == second)
+    if isinstance(first, list):
+        return isinstance(second, list) and _equal_lists(first, second)
+    if isinstance(first, dict):
+        return isinstance(second, dict) and _equal_maps(first, second)
+    if isinstance(first, Optional) and isinstance(second, Optional):
+        return first.has_value == second.has_value and (not first.has_value or equal(first.value, second.value))
+    return kind is type(second) and bool(first == second)
+
+
+def _equal_lists(first: Sequence[Value], second: Sequence[Value]) -> bool:
+    compare_with = getattr(first, "equal_to", None) or getattr(second, "equal_to", None)
+    if compare_with is not None:
+        return bool(compare_with(second if hasattr(first, "equal_to") else first))
+    return len(first) == len(second) and all(map(equal, first, second))
+
+
+def _equal_maps(first: dict[Value, Value], second: dict[Value, Value]) -> bool:
+    return len(first) == len(second) and all(
+        key in second and equal(value, second[key]) for key, value in first.items()
+    )
+
+
+def compare(first: Value, second: Value) -> int:
+    """Return -1, 0 or 1 by the order of two values. Raises EvaluationError for values without an order."""
+    if _is_number(first) and _is_number(second):
+        if first != first or second != second:
+            raise EvaluationError("NaN values cannot be ordered")
+    elif isinstance(first, Timestamp | Duration) and type(first) is type(second):
+        first, second = first.nanoseconds, second.nanoseconds
+    elif not (type(first) is type(second) and isinstance(first, str | bytes | bool)):
+        raise EvaluationError("no such overload")
+    return -1 if first < second else 1 if first > second else 0

@@ -1,0 +1,76 @@
+"""Lists of type set and map as rules see them: their order does not matter (apiserver `pkg/cel/common/values.go`)."""
+
+from __future__ import annotations
+
+from hatchway.cluster.api.cel.values import Value, equal
+
+__all__ = ["KeyedList", "SetList"]
+
+# Texts and numbers are found by hashing; other elements by comparing.
+_Hashable = str | int | float | bool
+
+
+def _token(value: Value) -> object:
+    """Return a key that equal values have. Values that cannot be hashed all have the same."""
+    return (isinstance(value, bool), value) if isinstance(value, _Hashable) else None
+
+
+class SetList(list[Value]):
+    """A list of type set."""
+
+    __slots__ = ()
+
+    def equal_to(self, other: list[Value]) -> bool:
+        """Return True when the other list has the same elements."""
+        if len(self) != len(other):
+            return False
+        known = {_token(one) for one in other}
+        return all(_token(one) in known and (_token(one) is not None or _contains(other, one)) for one in self)
+
+    def merged_with(self, other: list[Value]) -> SetList:
+        """Return the union: the other's new elements are appended."""
+        known = {_token(one) for one in self}
+        found = SetList(self)
+        for one in other:
+            token = _token(one)
+            if token not in known or (token is None and not _contains(found, one)):
+                known.add(token)
+                found.append(one)
+        return found
+
+
+class KeyedList(list[Value]):
+    """A list of type map. keys: the fields, by their escaped names, that tell its items apart."""
+
+    __slots__ = ("keys",)
+
+    def __init__(self, values: list[Value], keys: tuple[str, ...]) -> None:
+        super().__init__(values)
+        self.keys = keys
+
+    def _key(self, item: Value) -> object:
+        return tuple(_token(item.get(key)) if isinstance(item, dict) else None for key in self.keys)
+
+    def equal_to(self, other: list[Value]) -> bool:
+        """Return True when the other list has equal items for the same keys."""
+        if len(self) != len(other):
+            return False
+        known = {self._key(one): one for one in other}
+        return all(self._key(one) in known and equal(one, known[self._key(one)]) for one in self)
+
+    def merged_with(self, other: list[Value]) -> KeyedList:
+        """Return the list with the other's items, which replace those with the same keys."""
+        places = {self._key(one): at for at, one in enumerate(self)}
+        found = KeyedList(self, self.keys)
+        for one in other:
+            at = places.get(self._key(one))
+            if at is None:
+                places[self._key(one)] = len(found)
+                found.append(one)
+            else:
+                found[at] = one
+        return found
+
+
+def _contains(values: list[Value], wanted: Value) -> bool:
+    return any(equal(one, wanted) for one in values)
