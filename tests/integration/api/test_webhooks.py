@@ -366,6 +366,33 @@ async def test_a_change_meanwhile_starts_the_write_again(world: WebhookWorld) ->
     assert [value for key, value in reply.headers if key == "warning"] == ['299 - "seen"']
 
 
+async def test_match_conditions_decide_whether_a_webhook_is_called(world: WebhookWorld) -> None:
+    def conditions(*expressions: str) -> list[dict[str, str]]:
+        return [{"name": f"c{index}", "expression": text} for index, text in enumerate(expressions)]
+
+    hooks = world.hooks
+    me = "request.userInfo.username == 'admin' && request.operation == 'CREATE' && oldObject == null"
+    await world.configure(
+        "mutating",
+        hooks.hook("/label", label("hooked"), matchConditions=conditions(me, "!has(object.metadata.labels)")),
+    )
+    await world.configure(
+        "validating",
+        hooks.hook("/hooked", allow, matchConditions=conditions("object.metadata.?labels['hooked'].hasValue()")),
+        # One condition that is false counts more than an error.
+        hooks.hook("/false", allow, matchConditions=conditions("object.none.none == 1", "object.data.a != '1'")),
+        hooks.hook("/open", allow, matchConditions=conditions("object.none.none == 1"), failurePolicy="Ignore"),
+    )
+    assert (await world.send("POST", MAPS, config_map())).status == 201
+    assert [line.split()[1].partition("?")[0] for line in hooks.lines] == ["/label", "/hooked"]
+    closed = hooks.hook("/closed", allow, matchConditions=conditions("object.none.none == 1"))
+    await world.configure("validating", closed, name="closed")
+    reply = await world.send("POST", MAPS, config_map("n"))
+    assert reply.status == 403
+    assert reply.json["message"].startswith('configmaps "n" is forbidden: ')
+    assert "no such key: none" in reply.json["message"]
+
+
 async def test_many_writers_of_one_object_all_succeed(world: WebhookWorld) -> None:
     assert (await world.send("POST", MAPS, config_map())).status == 201
     await world.configure("validating", world.hooks.hook("/check", allow))
@@ -446,7 +473,20 @@ async def test_v1beta1_reviews(world: WebhookWorld) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"matchConditions": [{"name": "n", "expression": "true"}]}, "webhooks[0].matchConditions: Forbidden"),
+        (
+            {"matchConditions": [{"name": "n", "expression": "object.a +"}]},
+            'webhooks[0].matchConditions[0].expression: Invalid value: "object.a +": compilation failed: ERROR:',
+        ),
+        ({"matchConditions": [{"name": "n", "expression": "1"}]}, "must evaluate to bool but got int"),
+        (
+            {"matchConditions": [{"name": "n", "expression": "namespaceObject == null"}]},
+            "undeclared reference to 'namespaceObject'",
+        ),
+        ({"matchConditions": [{"name": "", "expression": ""}]}, "webhooks[0].matchConditions[0].name: Required value"),
+        (
+            {"matchConditions": [{"name": "n", "expression": "true"}] * 65},
+            "matchConditions: Too many: 65: must have at",
+        ),
         ({"timeoutSeconds": 31}, "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between"),
         ({"rules": [{**RULE, "operations": ["*", "CREATE"]}]}, "if '*' is present, must not specify other operations"),
         ({"rules": [{**RULE, "resources": ["*/*", "a"]}]}, "if '*/*' is present, must not specify other resources"),

@@ -13,6 +13,7 @@ from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
 from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
 from hatchway.cluster.api.admission.policies.source import PolicySource
 from hatchway.cluster.api.admission.policies.validating import ValidatingPolicies
+from hatchway.cluster.api.admission.policies.webhookconditions import check_conditions
 from hatchway.cluster.api.admission.priority import PriorityAdmission
 from hatchway.cluster.api.admission.quota.plugin import ResourceQuotaAdmission
 from hatchway.cluster.api.admission.runtimeclass import RuntimeClassAdmission
@@ -57,7 +58,7 @@ def webhook_plugins(
     store: Store, rows: Callable[[], Iterable[Resource]], caller: WebhookCaller
 ) -> list[AdmissionPlugin]:
     """Return the plugins that call webhooks. rows: returns the rows of all types. caller: sends them the requests."""
-    matcher = WebhookMatcher(store, rows)
+    matcher = WebhookMatcher(store, rows, check_conditions)
     return [
         MutatingWebhooks(WebhookSource(store, MUTATING), matcher, caller),
         ValidatingWebhooks(WebhookSource(store, VALIDATING), matcher, caller),

@@ -92,10 +92,15 @@ class CompiledText:
 
 
 class PolicyCompiler:
-    """Compiles the expressions of one policy, in the order in which they stand. has_params: it has a paramKind."""
+    """Compiles the expressions of one policy, in the order in which they stand.
 
-    def __init__(self, *, has_params: bool) -> None:
+    has_params: it has a paramKind. has_namespace: expressions can use `namespaceObject`; those of webhooks cannot.
+    """
+
+    def __init__(self, *, has_params: bool, has_namespace: bool = True) -> None:
         variables = {**_VARIABLES, "params": DYN} if has_params else dict(_VARIABLES)
+        if not has_namespace:
+            del variables["namespaceObject"]
         self._plain = CelEnvironment(kubernetes_functions(), variables, _TYPES)
         self._composed = self._plain
         self._fields: dict[str, CelType] = {}

@@ -6,7 +6,7 @@ Everything here may run on a thread: it uses nothing but its arguments.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 from hatchway.cluster.api.registry.policyexpressions import CompiledPolicy, CompiledText
 
-__all__ = ["Decision", "PolicyResult", "evaluate_policy"]
+__all__ = ["Decision", "PolicyResult", "conditions_hold", "evaluate_policy"]
 
 Json = Any
 
@@ -101,7 +101,7 @@ def evaluate_policy(
     deadline = time.thread_time() + seconds
     result = PolicyResult()
     try:
-        if not _matches(policy, variables, deadline):
+        if not conditions_hold(policy.conditions, variables, deadline):
             return result
     except EvaluationError as error:
         # With `failurePolicy: Ignore`, a policy whose conditions fail is not applied.
@@ -122,11 +122,14 @@ def evaluate_policy(
     return result
 
 
-def _matches(policy: CompiledPolicy, variables: Mapping[str, Value], deadline: float) -> bool:
-    """Return True when all match conditions hold; one that is false counts more than errors. Raises EvaluationError."""
+def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, Value], deadline: float) -> bool:
+    """Return True when all match conditions hold; one that is false counts more than errors. Raises EvaluationError.
+
+    deadline: processor time of this thread, in seconds.
+    """
     budget = _CostBudget(_CONDITIONS_COST, deadline)
     errors: list[str] = []
-    for text in policy.conditions:
+    for text in conditions:
         if text.program is None:
             errors.append(text.error)
             continue

@@ -66,6 +66,7 @@ class Webhook:
         url: "" for a webhook behind a Service.
         service: (namespace, name, port); None for a webhook with a URL.
         path: the path for a Service.
+        conditions: expressions in CEL that must all be true (`matchConditions`).
         bundle: the certificates that the server's is verified with, in PEM; b"" for the system's CAs.
     """
 
@@ -84,6 +85,7 @@ class Webhook:
     service: tuple[str, str, int] | None
     path: str
     bundle: bytes
+    conditions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, configuration: str, hook: Json) -> Webhook:
@@ -107,6 +109,7 @@ class Webhook:
             (service["namespace"], service["name"], service.get("port") or 443) if service else None,
             (service or {}).get("path") or "",
             base64.b64decode(config.get("caBundle") or ""),
+            tuple(one["expression"] for one in hook.get("matchConditions") or ()),
         )
 
     def selects(self, labels: Json | None, selector: Json | None) -> bool:

@@ -5,7 +5,7 @@ From apiserver's `pkg/admission/plugin/webhook/generic/webhook.go` (`ShouldCallH
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
@@ -14,7 +14,7 @@ from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import not_found
 
-__all__ = ["Invocation", "WebhookMatcher", "is_exempt", "request_namespace", "wants"]
+__all__ = ["ConditionCheck", "Invocation", "WebhookMatcher", "is_exempt", "request_namespace", "wants"]
 
 _GROUP = "admissionregistration.k8s.io"
 # Webhooks never judge configurations of webhooks and policies, so a webhook that fails can always be removed
@@ -40,6 +40,10 @@ class Invocation:
     row: Resource
 
 
+# Returns whether the match conditions of a webhook hold for a write. Raises ApiError 403 when they cannot be evaluated.
+ConditionCheck = Callable[[Invocation, AdmissionAttributes], Awaitable[bool]]
+
+
 def is_exempt(resource: str) -> bool:
     """Return True for a resource whose writes no webhook judges. resource: as `AdmissionAttributes.resource`."""
     return resource in _EXEMPT
@@ -51,9 +55,13 @@ def request_namespace(attributes: AdmissionAttributes) -> str:
 
 
 class WebhookMatcher:
-    """Finds the webhooks for writes. store: has the namespaces. rows: returns the rows of all types."""
+    """Finds the webhooks for writes.
 
-    def __init__(self, store: Store, rows: Callable[[], Iterable[Resource]]) -> None:
+    store: has the namespaces. rows: returns the rows of all types. check: evaluates match conditions.
+    """
+
+    def __init__(self, store: Store, rows: Callable[[], Iterable[Resource]], check: ConditionCheck) -> None:
+        self._check = check
         self._store = store
         self._rows = rows
 
@@ -91,6 +99,10 @@ class WebhookMatcher:
             obj is not None and hook.selects((obj.get("metadata") or {}).get("labels"), selector)
             for obj in (attributes.object, attributes.old_object)
         )
+
+    async def meets_conditions(self, invocation: Invocation, attributes: AdmissionAttributes) -> bool:
+        """Return True when the match conditions of a webhook hold. Raises ApiError 403 when they have an error."""
+        return not invocation.hook.conditions or await self._check(invocation, attributes)
 
     def _selects_namespace(self, hook: Webhook, attributes: AdmissionAttributes) -> bool:
         is_namespace = attributes.resource == "namespaces"

@@ -94,6 +94,8 @@ class MutatingWebhooks(AdmissionPlugin):
                     hook = invocation.hook
                     if (again and hook.uid not in known.due) or not self._matcher.is_selected(hook, attributes):
                         continue
+                    if not await self._matcher.meets_conditions(invocation, attributes):
+                        continue
                     changed = await self._invoke(invocation, attributes, f"round_{int(again)}_index_{index}")
                     if changed:
                         known.require()

@@ -74,6 +74,11 @@ class ValidatingWebhooks(AdmissionPlugin):
         """Call one webhook; return the error for the client, or None when it allows the request."""
         hook = invocation.hook
         try:
+            if not await self._matcher.meets_conditions(invocation, attributes):
+                return None
+        except ApiError as error:
+            return error
+        try:
             uid, review = await run_sized(attributes.size, make_review, invocation, attributes)
             body = await self._caller.call(hook, review, attributes.size)
             response = await run_sized(len(body), decode_response, body, hook, uid, mutating=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.cluster.api.registry.strategies.matchconditions import condition_errors
 from hatchway.cluster.api.registry.strategies.webhookconfigurations import rule_errors
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
@@ -26,7 +27,7 @@ _RESERVED = frozenset(
     ("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
      "let", "loop", "package", "namespace", "return", "var", "void", "while")
 )  # fmt: skip
-_MOST_CONDITIONS, _MOST_ANNOTATIONS, _LONGEST_VALUE = 64, 20, 5 * 1024
+_MOST_ANNOTATIONS, _LONGEST_VALUE = 20, 5 * 1024
 # Characters of all expressions of a policy. Compiling more would take minutes.
 _MOST_TEXT = 512 * 1024
 _NEITHER = "validations or auditAnnotations must contain at least one item"
@@ -131,21 +132,7 @@ def _expressions(name: str, spec: Json) -> Iterator[Cause]:
     from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler
 
     compiler = PolicyCompiler(has_params=spec.get("paramKind") is not None)
-    conditions = spec.get("matchConditions") or []
-    if len(conditions) > _MOST_CONDITIONS:
-        yield v.too_many("spec.matchConditions", len(conditions), _MOST_CONDITIONS)
-    seen: set[str] = set()
-    for index, one in enumerate(conditions):
-        at = f"spec.matchConditions[{index}]"
-        text, called = (one.get("expression") or "").strip(), one.get("name") or ""
-        if not text:
-            yield v.required(f"{at}.expression")
-        elif error := compiler.condition(text).error:
-            yield v.invalid(f"{at}.expression", text, error)
-        yield from v.each(f"{at}.name", called, v.qualified_name(called)) if called else [v.required(f"{at}.name")]
-        if called in seen:
-            yield v.duplicate(f"{at}.name", called)
-        seen.add(called)
+    yield from condition_errors(spec.get("matchConditions") or [], "spec.matchConditions", compiler)
     for index, one in enumerate(spec.get("variables") or ()):
         at = f"spec.variables[{index}]"
         called, text = one.get("name") or "", one.get("expression") or ""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.strategies.base import Strategy
+from hatchway.cluster.api.registry.strategies.matchconditions import condition_errors
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
@@ -24,7 +25,8 @@ _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _SCOPES = ("*", "Cluster", "Namespaced")
 _LONGEST_TIMEOUT = 30
 _FORM = "; desired format: https://host[/path]"
-_NO_CONDITIONS = "conditions in CEL are not evaluated by this server; select with rules and selectors instead"
+# Characters of all match conditions of a configuration. Compiling more would take minutes.
+_MOST_TEXT = 512 * 1024
 
 
 class WebhookConfigurationStrategy(Strategy):
@@ -32,11 +34,14 @@ class WebhookConfigurationStrategy(Strategy):
 
     generation = True
     unconditional_update = False
+    # Its match conditions are compiled.
+    is_costly = True
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return everything that is wrong with the webhooks."""
         causes: list[Cause] = []
         names: set[str] = set()
+        causes += _conditions(obj.get("webhooks") or [])
         for index, hook in enumerate(obj.get("webhooks") or ()):
             at = f"webhooks[{index}]"
             causes += _webhook(hook, at)
@@ -46,6 +51,24 @@ class WebhookConfigurationStrategy(Strategy):
                 causes.append(v.duplicate(f"{at}.name", name))
             names.add(name)
         return causes
+
+
+def _conditions(hooks: list[Json]) -> list[Cause]:
+    """Return the errors in the match conditions of all webhooks."""
+    if not any(hook.get("matchConditions") for hook in hooks):
+        return []
+    # Imported here: only policies, conditions and types with rules need the code that compiles expressions.
+    from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler
+
+    size = sum(64 + len(one.get("expression") or "") for hook in hooks for one in hook.get("matchConditions") or ())
+    if size > _MOST_TEXT:
+        return [v.forbidden("webhooks", f"match conditions may have at most {_MOST_TEXT} characters together")]
+    compiler = PolicyCompiler(has_params=False, has_namespace=False)
+    return [
+        cause
+        for index, hook in enumerate(hooks)
+        for cause in condition_errors(hook.get("matchConditions") or [], f"webhooks[{index}].matchConditions", compiler)
+    ]
 
 
 def _webhook(hook: Json, at: str) -> list[Cause]:
@@ -77,8 +100,6 @@ def _webhook(hook: Json, at: str) -> list[Cause]:
         causes += _url(url, f"{at}.clientConfig.url")
     elif service is not None:
         causes += _service(service, f"{at}.clientConfig.service")
-    if hook.get("matchConditions"):
-        causes.append(v.forbidden(f"{at}.matchConditions", _NO_CONDITIONS))
     return causes
 
 

@@ -1,0 +1,58 @@
+"""The match conditions of webhooks: expressions in CEL that decide whether a webhook is called.
+
+From apiserver's `pkg/admission/plugin/webhook/matchconditions/matcher.go`.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.policies.request import request_variables
+from hatchway.cluster.api.admission.webhooks.matching import Invocation
+from hatchway.cluster.api.work import run_apart
+from hatchway.errors import forbidden
+
+if TYPE_CHECKING:
+    from hatchway.cluster.api.registry.policyexpressions import CompiledText
+
+__all__ = ["check_conditions"]
+
+# Processor time, in seconds, that the conditions of one webhook may take for one write.
+_SECONDS = 2.0
+
+
+async def check_conditions(invocation: Invocation, attributes: AdmissionAttributes) -> bool:
+    """Return True when all match conditions of a webhook hold for a write.
+
+    Raises ApiError 403 when none is false and one has an error, unless the webhook's failurePolicy is Ignore.
+    """
+    holds, error = await run_apart(_evaluate, invocation, attributes)
+    if error and not invocation.hook.fails_open:
+        raise forbidden(attributes.row.plural, attributes.object_name, error, attributes.row.group)
+    return holds
+
+
+def _evaluate(invocation: Invocation, attributes: AdmissionAttributes) -> tuple[bool, str]:
+    """Return whether the conditions hold, and an error; on a thread, since an expression may take long."""
+    # Imported here: only clusters with policies, rules or conditions need the code that evaluates expressions.
+    from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
+    from hatchway.cluster.api.cel.values import EvaluationError
+
+    compiled = _compile(invocation.hook.conditions)
+    variables = request_variables(attributes, invocation.row, None)
+    del variables["namespaceObject"]
+    try:
+        return conditions_hold(compiled, variables, time.thread_time() + _SECONDS), ""
+    except EvaluationError as error:
+        return False, str(error)
+
+
+@lru_cache(maxsize=128)
+def _compile(conditions: tuple[str, ...]) -> tuple[CompiledText, ...]:
+    from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler
+
+    compiler = PolicyCompiler(has_params=False, has_namespace=False)
+    return tuple(compiler.condition(one.strip()) for one in conditions)
