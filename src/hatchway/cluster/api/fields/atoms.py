@@ -136,8 +136,8 @@ def _list_atom(field: Field, item: Atom) -> Atom:
 def blank_object(gvk: tuple[str, str, str]) -> dict[str, Json]:
     """Return the object that Go has for a kind before anything is set, as JSON.
 
-    Structs that are always written are {}, other required fields are empty: they are there, so that setting a field
-    below them does not make its manager their owner.
+    Structs that are always written are {}, other required fields that Go writes are empty: they are there, so that
+    setting a field below them does not make its manager their owner.
     """
     group, version, kind = gvk
     return {
@@ -168,7 +168,7 @@ def _blank(message: TypeDefinition, left_out: tuple[str, ...] = ()) -> dict[str,
             continue
         if field.always:
             found[name] = _blank(load().message(field.ref))
-        elif field.required:
+        elif field.required and not field.left_out:
             found[name] = None if field.container or field.pointer else _ZERO.get(field.kind)
     return found
 

@@ -14,7 +14,7 @@ from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 from hatchway.cluster.api.registry.policyexpressions import CompiledPolicy, CompiledText
 
-__all__ = ["Decision", "PolicyResult", "conditions_hold", "evaluate_policy"]
+__all__ = ["PolicyDecision", "PolicyResult", "conditions_hold", "evaluate_policy"]
 
 Json = Any
 
@@ -25,7 +25,7 @@ _OUT_OF_BUDGET = "validation failed due to running out of cost budget, no furthe
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PolicyDecision:
     """What a validation says. message: why the write is refused, "" when it is admitted. index: of the validation."""
 
     index: int
@@ -37,7 +37,7 @@ class Decision:
 class PolicyResult:
     """The result of a policy: refusals, audit annotations, and errors of annotations that refuse the write."""
 
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[PolicyDecision] = field(default_factory=list)
     annotations: list[tuple[str, str]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -106,7 +106,7 @@ def evaluate_policy(
     except EvaluationError as error:
         # With `failurePolicy: Ignore`, a policy whose conditions fail is not applied.
         if not fails_open:
-            result.decisions.append(Decision(0, str(error)))
+            result.decisions.append(PolicyDecision(0, str(error)))
         return result
     budget = _CostBudget(_POLICY_COST, deadline)
     known = dict(variables)
@@ -149,18 +149,18 @@ def _shown(text: CompiledText, outcome: Outcome) -> str:
 
 def _decide(
     index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: _CostBudget, known: Mapping[str, Value]
-) -> Decision | None:
+) -> PolicyDecision | None:
     """Return the refusal of a validation, None when it holds. Errors have no reason."""
     text = policy.validations[index]
     if text.program is None:
-        return Decision(index, text.error)
+        return PolicyDecision(index, text.error)
     if budget.left <= 0:
-        return Decision(index, _OUT_OF_BUDGET)
+        return PolicyDecision(index, _OUT_OF_BUDGET)
     outcome = budget.evaluate(text, known)
     if budget.left < 0:
-        return Decision(index, _OUT_OF_BUDGET)
+        return PolicyDecision(index, _OUT_OF_BUDGET)
     if outcome.error is not None:
-        return Decision(index, _shown(text, outcome))
+        return PolicyDecision(index, _shown(text, outcome))
     if outcome.value is True:
         return None
     message = ""
@@ -172,7 +172,7 @@ def _decide(
             message = found
     plain = (validation.get("message") or "").strip()
     message = message or plain or f"failed expression: {text.text.strip()}"
-    return Decision(index, message, validation.get("reason") or "Invalid")
+    return PolicyDecision(index, message, validation.get("reason") or "Invalid")
 
 
 def _annotate(

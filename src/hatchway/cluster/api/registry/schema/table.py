@@ -55,6 +55,7 @@ class Field(msgspec.Struct, omit_defaults=True, gc=False):
     container: "" for one element, `list`, or `map` (of elements by string).
     number: the protobuf field number. pointer: absence and the zero value differ (Go pointer).
     always: a struct that Go encodes even when it is empty (`status: {}`).
+    left_out: a required field that Go leaves out when it is empty (`omitempty`).
     list_type, map_keys: `atomic`, `set` or `map` with its keys (x-kubernetes-list-type). map_type: `atomic` or "".
     strategy, merge_key: of strategic merge patch (`merge`, `replace`, `merge,retainKeys` ...).
     enum: the published values of the type, which are not necessarily all that are accepted.
@@ -69,6 +70,7 @@ class Field(msgspec.Struct, omit_defaults=True, gc=False):
     required: bool = False
     pointer: bool = False
     always: bool = False
+    left_out: bool = False
     default: str | int | bool | None = None
     list_type: str = ""
     map_keys: list[str] = []
