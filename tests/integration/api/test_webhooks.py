@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.connect.resourcelocation import Locator
 from hatchway.cluster.auth import pki
+from hatchway.kube.api import Object
 
 from .webhookserver import CONFIGURATIONS, RULE, WebhookWorld, make_keys, patch, webhook_world
 
@@ -123,6 +126,48 @@ async def test_a_server_that_cannot_be_reached_refuses_or_is_ignored(world: Webh
     assert reply.status == 200
     assert reply.json["metadata"]["generation"] == 2
     assert (await world.send("POST", MAPS, config_map())).status == 201
+
+
+class CommittedService:
+    """The Service `hook` of the namespace `shop`, which has no pods."""
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        if (resource, namespace, name) != ("services", "shop", "hook"):
+            return None
+        return {"metadata": {"name": "hook", "namespace": "shop"}, "spec": {"ports": [{"port": 443}]}}
+
+    def endpoint_slices(self, namespace: str, service: str) -> list[Object]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("service", "url", "why"),
+    [
+        ({"name": "hook"}, "https://hook.shop.svc:443/", 'no endpoints available for service "hook"'),
+        ({"name": "none"}, "https://none.shop.svc:443/", 'service "none" not found'),
+        (
+            {"name": "hook", "port": 8443},
+            "https://hook.shop.svc:8443/",
+            'no service port 8443 found for service "hook"',
+        ),
+    ],
+)
+async def test_a_service_that_has_no_endpoint_is_named_as_in_kubernetes(
+    world: WebhookWorld, service: dict[str, Any], url: str, why: str
+) -> None:
+    async def dial(host: str, port: int) -> Any:
+        raise AssertionError((host, port))
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    world.caller.locator = Locator(lookup=CommittedService(), dial=dial, kubelet_tls=tls, allow_loopback_pods=False)
+    hook = {**world.hooks.hook("/x"), "clientConfig": {"service": {"namespace": "shop", **service}}}
+    await world.configure("validating", hook)
+    reply = await world.send("POST", MAPS, config_map())
+    assert reply.status == 500
+    assert reply.json["message"] == (
+        'Internal error occurred: failed calling webhook "x.example.com": failed to call webhook: '
+        f'Post "{url}?timeout=10s": {why}'
+    )
 
 
 async def test_a_configuration_can_always_be_removed(world: WebhookWorld) -> None:

@@ -125,10 +125,13 @@ class WebhookCaller:
         if self.locator is None:
             raise WebhookUnreachable("this server reaches no Services")
         namespace, name, number = hook.service
+        target = f"https:{name}:{number}"
         try:
-            return random.choice(self.locator.locate("services", namespace, f"https:{name}:{number}"))
+            return random.choice(self.locator.locate("services", namespace, target))
         except ApiError as error:
-            raise WebhookUnreachable(error.message) from None
+            # The locator words its errors for the proxy verb; Kubernetes' ResolveEndpoint names the Service alone.
+            message = f'service "{name}" not found' if error.code == 404 else error.message.replace(target, name)
+            raise WebhookUnreachable(message) from None
         except UnreachableBackend as error:
             raise WebhookUnreachable(str(error)) from None
 
