@@ -32,10 +32,20 @@ _ALIASES = {
     "Spaceseparator": "Zs", "Spacingmark": "Mc", "Surrogate": "Cs", "Symbol": "S", "Titlecaseletter": "Lt",
     "Unassigned": "Cn", "Uppercaseletter": "Lu",
 }  # fmt: skip
+# RE2's messages: (Go's message, True if Go shows the whole expression).
+_GO_WORDS = {
+    "missing )": ("missing closing )", True),
+    "unexpected )": ("unexpected )", True),
+    "missing ]": ("missing closing ]", False),
+    "no argument for repetition operator": ("missing argument to repetition operator", False),
+    "bad repetition operator": ("invalid nested repetition operator", False),
+    "invalid repetition size": ("invalid repeat count", False),
+    "invalid perl operator": ("invalid or unsupported Perl syntax", False),
+}
 
 
 class ExpressionError(ValueError):
-    """An expression that is malformed or not supported; its text says why."""
+    """An expression that is malformed or not supported; its text says why, in Go's words where Go refuses it, too."""
 
 
 class Expression:
@@ -64,9 +74,12 @@ class Expression:
         options.never_capture = not capture
         try:
             compiled = re2.compile(_Translation(source).text, options)
+        except ExpressionError as error:
+            raise ExpressionError(_in_go_words(str(error), source)) from error
         except re2.error as error:
             why = error.args[0] if error.args else error
-            raise ExpressionError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+            text = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+            raise ExpressionError(_in_go_words(text, source)) from error
         self._search: Callable[[str], object] = compiled.search
         self._each: Callable[[str], Iterator[Any]] = compiled.finditer
         self.steps: int = compiled.programsize
@@ -104,6 +117,15 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
+
+
+def _in_go_words(message: str, source: str) -> str:
+    """Return the message of Go's `regexp/syntax` for RE2's: `words: where`."""
+    words, colon, where = message.partition(": ")
+    if not colon:
+        return message
+    shown, all_of_it = _GO_WORDS.get(words, (words, False))
+    return f"{shown}: `{source if all_of_it else where}`"
 
 
 class _Translation:

@@ -13,35 +13,14 @@ _LONGEST = 16 * 1024
 __all__ = ["ExpressionError", "MatchType", "Matcher"]
 
 
-# RE2's messages: (Go's message, True if Go shows the whole expression).
-_GO_WORDS = {
-    "missing )": ("missing closing )", True),
-    "unexpected )": ("unexpected )", True),
-    "missing ]": ("missing closing ]", False),
-    "no argument for repetition operator": ("missing argument to repetition operator", False),
-    "bad repetition operator": ("invalid nested repetition operator", False),
-    "invalid repetition size": ("invalid repeat count", False),
-    "invalid perl operator": ("invalid or unsupported Perl syntax", False),
-}
-
-
 def whole_expression(source: str, *, capture: bool = False) -> Expression:
     """Return an expression that matches only whole texts. Raises ExpressionError with Go's message."""
     if len(source) > _LONGEST:
         raise ExpressionError(f"the expression is longer than {_LONGEST} characters")
-    found = _compiled(f"^(?:{source})$", capture)
+    found = Expression(f"^(?:{source})$", capture=capture)
     # Compile the source without the group, too: `a)(b` is an error, but inside the group it would not be.
-    _compiled(source, False)
+    Expression(source)
     return found
-
-
-def _compiled(text: str, capture: bool) -> Expression:
-    try:
-        return Expression(text, capture=capture)
-    except ExpressionError as error:
-        words, _, where = str(error).partition(": ")
-        shown, all_of_it = _GO_WORDS.get(words, (words, False))
-        raise ExpressionError(f"{shown}: `{text if all_of_it else where}`") from error
 
 
 class Matcher:
