@@ -82,7 +82,10 @@ def test_a_refused_expression_is_named(place: Path) -> None:
     need_door()
     done = fails("hatchway", place / "config", "--reject-paths=^/a,x**", cwd=place)
     assert done.returncode == 1
-    assert '--reject-paths: "x**" is not a regular expression of Go\'s (RE2) syntax: invalid nested repetition' in done.stderr
+    assert (
+        '--reject-paths: "x**" is not a regular expression of Go\'s (RE2) syntax: invalid nested repetition'
+        in done.stderr
+    )
 
 
 def test_no_expression_takes_exponential_time() -> None:
