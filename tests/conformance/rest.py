@@ -26,7 +26,7 @@ _NOT_RECORDED = frozenset(("metrics.k8s.io",))
 _CUT = 20_000
 _VOLATILE = frozenset(("uid", "resourceVersion", "continue", "nodeName", "ca.crt", "serverAddress"))
 # The managers of fields whose writes the recordings have only by chance.
-_CONTROLLERS = frozenset(("kube-controller-manager", "kube-apiserver", "kube-scheduler"))
+_CONTROLLERS = frozenset(("kube-controller-manager", "kube-apiserver", "kube-scheduler", "kubelet"))
 # A status' message holds Go's own words where JSON or YAML did not parse, or names Go's types.
 _GO_WORDS = re.compile(
     r"json parse error|yaml parse error|json: |JSON input|Go (?:value|struct)|in scheme \"|unknown conversion"

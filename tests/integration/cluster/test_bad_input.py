@@ -708,7 +708,10 @@ def test_impersonation(target: Target, fields: tuple[str, ...], status: int) -> 
 def test_accept(target: Target, accept: str) -> None:
     answer = target.ask("GET", MAPS, None, "", f"Accept: {accept}")
     assert answer.status in (200, 406), answer
-    assert json.loads(answer.body)["kind"] in ("ConfigMapList", "Status")
+    if accept == "application/vnd.kubernetes.protobuf":
+        assert answer.body.startswith(b"k8s\0")
+    else:
+        assert json.loads(answer.body)["kind"] in ("ConfigMapList", "Status")
 
 
 # -- the proxy verb

@@ -17,7 +17,7 @@ metadata: {name: web}
 spec:
   replicas: 2
   template:
-    metadata: {labels: {app: web}}
+    metadata: {labels: {app: budgeted}}
     spec:
       terminationGracePeriodSeconds: 1
       containers:
@@ -26,7 +26,7 @@ spec:
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: web}
-spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}
+spec: {minAvailable: 2, selector: {matchLabels: {app: budgeted}}}
 """
 
 
@@ -44,8 +44,8 @@ def get(cluster: Cluster, *what: str) -> Any:
 
 def test_an_eviction_waits_for_the_budget(cluster: Cluster, namespace: str) -> None:
     wait_for(lambda: get(cluster, "pdb", "web")["status"]["currentHealthy"] == 2)
-    assert get(cluster, "rc", "web")["spec"]["selector"] == {"app": "web"}
-    pod = get(cluster, "pods", "-l", "app=web")["items"][0]["metadata"]["name"]
+    assert get(cluster, "rc", "web")["spec"]["selector"] == {"app": "budgeted"}
+    pod = get(cluster, "pods", "-l", "app=budgeted")["items"][0]["metadata"]["name"]
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
     manifest = json.dumps(eviction)
@@ -61,8 +61,8 @@ def test_an_eviction_waits_for_the_budget(cluster: Cluster, namespace: str) -> N
 
 
 def test_drain_and_scale(cluster: Cluster, namespace: str) -> None:
-    node = get(cluster, "pods", "-l", "app=web")["items"][0]["spec"]["nodeName"]
-    selector = "--pod-selector=app=web"
+    node = get(cluster, "pods", "-l", "app=budgeted")["items"][0]["spec"]["nodeName"]
+    selector = "--pod-selector=app=budgeted"
     said = cluster.kubectl("drain", node, selector, "--timeout=60s", "--ignore-daemonsets", "--delete-emptydir-data")
     assert f"node/{node} drained" in said
     cluster.kubectl("uncordon", node)
@@ -71,6 +71,6 @@ def test_drain_and_scale(cluster: Cluster, namespace: str) -> None:
     scale = json.loads(
         cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/replicationcontrollers/web/scale")
     )
-    assert scale["status"] == {"replicas": 3, "selector": "app=web"}
+    assert scale["status"] == {"replicas": 3, "selector": "app=budgeted"}
     cluster.kubectl("delete", "rc", "web", "-n", namespace)
-    wait_for(lambda: not get(cluster, "pods", "-l", "app=web")["items"])
+    wait_for(lambda: not get(cluster, "pods", "-l", "app=budgeted")["items"])

@@ -66,7 +66,7 @@ def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
         ("exec deploy/web -- false", "command terminated with exit code 1"),
         ("port-forward deploy/web 0:nope", "nope"),
         ("certificate approve x", 'certificatesigningrequests.certificates.k8s.io "x" not found'),
-        ("create priorityclass p --value=1", "the server could not find the requested resource"),
+        ("create priorityclass p --value=2000000000", "maximum allowed value of a user defined priority is 1000000000"),
         ("explain pod.spec.nope", 'field "nope" does not exist'),
         ("get pods --field-selector=spec.nope=x", "field label not supported: spec.nope"),
         ("logs deploy/web -c nope", "container nope is not valid for pod"),

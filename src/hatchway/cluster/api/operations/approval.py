@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hatchway.cluster.api.operations import metadata as meta
+from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.operation import Operation, clone
-from hatchway.cluster.api.operations.verbs import Api, bad_result
+from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry.strategies.certificates import stamp_conditions, validate_conditions
 from hatchway.cluster.api.work import run_sized
 from hatchway.errors import ApiError, conflict, invalid, not_found
@@ -23,7 +24,9 @@ _MODIFIED = "the object has been modified; please apply your changes to the late
 
 async def update_approval(api: Api, request: Operation, obj: Any) -> Object:
     """Approve or deny a request (PUT). Raises ApiError 400, 403, 404, 409, 422."""
-    return await _approve(api, request, await run_sized(request.size, api.decode, request, obj), _latest(api, request))
+    return await _approve(
+        api, request, await run_sized(request.size, decode_object, request, obj), _latest(api, request)
+    )
 
 
 async def patch_approval(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
@@ -31,7 +34,7 @@ async def patch_approval(api: Api, request: Operation, apply: Callable[[Object],
     old = _latest(api, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:
-        obj = await run_sized(request.size, api.decode, request, made)
+        obj = await run_sized(request.size, decode_object, request, made)
     except ApiError as error:
         raise bad_result(request, made, error) from None
     return await _approve(api, request, obj, old)

@@ -15,11 +15,12 @@ from hatchway.cluster.api.fields.ownership import update
 from hatchway.cluster.api.fields.scalefields import to_object, to_scale
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.approval import patch_approval, update_approval
+from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
 from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
-from hatchway.cluster.api.operations.verbs import Api, bad_result
+from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
@@ -289,7 +290,7 @@ async def evict(api: Api, request: Operation, body: Any) -> Object:
 
 async def update_ephemeral(api: Api, request: Operation, obj: Any) -> Object:
     """Add ephemeral containers to a pod (PUT pods/NAME/ephemeralcontainers). Raises ApiError 400, 404, 409, 422."""
-    return await _add_ephemeral(api, request, await run_sized(request.size, api.decode, request, obj), None)
+    return await _add_ephemeral(api, request, await run_sized(request.size, decode_object, request, obj), None)
 
 
 async def patch_ephemeral(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
@@ -297,7 +298,7 @@ async def patch_ephemeral(api: Api, request: Operation, apply: Callable[[Object]
     old = _latest(api, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:
-        obj = await run_sized(request.size, api.decode, request, made)
+        obj = await run_sized(request.size, decode_object, request, made)
     except ApiError as error:
         raise bad_result(request, made, error) from None
     return await _add_ephemeral(api, request, obj, old)
@@ -339,7 +340,7 @@ def _success(code: int) -> Object:
 
 async def finalize(api: Api, request: Operation, body: Any) -> Object:
     """Set spec.finalizers (PUT namespaces/NAME/finalize); a Terminating namespace without any is removed."""
-    obj = await run_sized(request.size, api.decode, request, body)
+    obj = await run_sized(request.size, decode_object, request, body)
     meta.match_name(obj, request.name)
     finalizers = (obj.get("spec") or {}).get("finalizers") or []
     causes = await run_sized(request.size, _finalizer_causes, finalizers)

@@ -19,14 +19,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from hatchway.cluster.api.admission.builtin import builtin_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation
 from hatchway.cluster.api.fields.ownership import FieldWrite
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations import writesteps as steps
+from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.listing import Page, list_page
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
@@ -34,17 +33,16 @@ from hatchway.cluster.api.operations.retries import ATTEMPTS, MODIFIED, Retries
 from hatchway.cluster.api.operations.tracking import keep_times, track, without_managed, write_of
 from hatchway.cluster.api.registry import validation
 from hatchway.cluster.api.registry.resource import Resource
-from hatchway.cluster.api.registry.schema import ShapeError
 from hatchway.cluster.api.registry.strategies.base import WriteContext
 from hatchway.cluster.api.registry.strategies.namespaces import admit_to_namespace
 from hatchway.cluster.api.registry.types import Registry
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
 from hatchway.cluster.auth.user import Attributes, UserInfo
-from hatchway.errors import ApiError, Cause, bad_request, conflict, invalid, method_not_allowed, not_found
+from hatchway.errors import ApiError, conflict, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
-__all__ = ["AccessCheck", "Api", "Authorize", "bad_result"]
+__all__ = ["AccessCheck", "Api", "Authorize"]
 
 # check(user, plural, namespace, object, old): checks whether the user may store such rights. Returns None, or a
 # function for the rest of the check, which may run on a thread. Both raise ApiError 403.
@@ -53,9 +51,6 @@ AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], Callable[[],
 Authorize = Callable[[Attributes], None]
 # Seconds that a read waits for a resourceVersion that does not exist yet (`storage/cacher`: blockTimeout).
 _FUTURE_WAIT = 3.0
-# When the result of a patch is refused, the error quotes this many characters of it at most.
-_MAX_SHOWN = 4096
-_encode = msgspec.json.Encoder().encode
 
 
 _Objects = list[Object]
@@ -131,43 +126,6 @@ class Api:
         """Return what the computation of managed fields needs to know of an operation. size: bytes of JSON."""
         return write_of(self.registry, request, ctx.now, size)
 
-    def decode(self, request: Operation, obj: Any, *, row: Resource | None = None) -> Object:
-        """Decode an object from a client: check its kind and its shape, and set defaults.
-
-        The caller may change the result. row: the object's type, if it is not the operation's.
-
-        Raises ApiError 400.
-        """
-        row = row or request.row
-        obj = self.check_kind(row, obj)
-        checked = row.schema.check(obj)
-        request.check_strict(checked, row.gvk)
-        found = row.schema.apply_defaults(checked.object)
-        if row.to_storage:
-            found = row.to_storage(found)
-        found.setdefault("metadata", {})
-        return found
-
-    @staticmethod
-    def check_kind(row: Resource, obj: Any) -> Object:
-        """Check that an object is of the URL's type, and return it. Raises ApiError 400."""
-        if not isinstance(obj, dict):
-            raise bad_request(
-                f"the object provided is unrecognized (must be of type {row.kind}): couldn't get version/kind"
-            )
-        version, kind = obj.get("apiVersion") or row.api_version, obj.get("kind") or row.kind
-        if version == row.api_version and kind == row.kind:
-            return obj
-        if not isinstance(version, str) or not isinstance(kind, str):
-            raise bad_request(
-                f"the object provided is unrecognized (must be of type {row.kind}): couldn't get version/kind"
-            )
-        bare = version.rpartition("/")[2]
-        why = f'no kind "{kind}" is registered for version "{version}"'
-        if kind != row.kind:
-            why = f"the object is a {kind}, not a {row.kind}"
-        raise bad_request(f'{kind} in version "{bare}" cannot be handled as a {row.kind}: {why}')
-
     async def create(self, request: Operation, obj: Any) -> Object:
         """Create an object and return it as stored; call the handler of a virtual type and return its answer.
 
@@ -176,7 +134,7 @@ class Api:
         row = request.row
         if row.virtual:
             return await self.create_virtual(request, row.group_resource, row, obj)
-        obj = await run_sized(request.size, self.decode, request, obj)
+        obj = await run_sized(request.size, decode_object, request, obj)
         meta.match_namespace(row, obj, request.namespace)
         ctx = self.context(request)
         await row.strategy.before_create(ctx, obj)
@@ -227,7 +185,7 @@ class Api:
         handler = self.registry.virtual.get(key)
         if handler is None:
             raise method_not_allowed(row.plural, "create", row.group)
-        obj = await run_sized(request.size, partial(self.decode, request, obj, row=row))
+        obj = await run_sized(request.size, partial(decode_object, request, obj, row=row))
         if request.namespace:
             obj["metadata"].setdefault("namespace", request.namespace)
         attributes = self.attributes(request, "CREATE", obj, None, key.partition("/")[2], kind=row.gvk)
@@ -248,7 +206,7 @@ class Api:
 
         Raises ApiError: 400, 404, 409 (resourceVersion or uid is not the current one), 422.
         """
-        obj = await run_sized(request.size, self.decode, request, obj)
+        obj = await run_sized(request.size, decode_object, request, obj)
         meta.match_name(obj, request.name)
         meta.match_namespace(request.row, obj, request.namespace)
         row, sub = request.row, "status" if status else ""
@@ -285,7 +243,7 @@ class Api:
         for _ in range(ATTEMPTS):
             if self.store.latest(row.stored_as, request.namespace, request.name) is not None:
                 return await self.patch(request, make), False
-            obj = self.decode(request, await run_sized(request.size, make, None))
+            obj = decode_object(request, await run_sized(request.size, make, None))
             if uid := obj["metadata"].get("uid"):
                 why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 raise conflict(row.plural, request.name, why, row.group)
@@ -333,7 +291,7 @@ class Api:
         current = row.from_storage(old) if row.from_storage else old
         patched = apply(clone(current if request.sees_managed else without_managed(current)))
         try:
-            return self.decode(request, patched)
+            return decode_object(request, patched)
         except ApiError as error:
             raise bad_result(request, patched, error) from None
 
@@ -508,14 +466,3 @@ class Api:
         # The check may be long even for a small binding: its role, or the rules of its writer, may be large.
         await run_apart(compare)
         return True
-
-
-def bad_result(request: Operation, patched: Any, error: ApiError) -> ApiError:
-    """Return the error 422 for a patch whose result cannot be decoded (apiserver's `endpoints/handlers/patch.go`)."""
-    why = error.why if isinstance(error, ShapeError) else error.message
-    only_patch = why == f"strict decoding error: {', '.join(request.patch_errors)}"
-    shown = request.patch_body.decode(errors="replace") if only_patch else _encode(patched).decode()
-    if len(shown) > _MAX_SHOWN:
-        shown = shown[:_MAX_SHOWN] + "..."
-    cause = Cause("FieldValueInvalid", f"Invalid value: {validation.quote(shown)}: {why}", "patch")
-    return invalid("", "", [cause])

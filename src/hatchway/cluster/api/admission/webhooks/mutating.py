@@ -14,23 +14,23 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
-from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
-from hatchway.cluster.api.admission.webhooks.configurations import Webhook, WebhookSource
-from hatchway.cluster.api.admission.webhooks.matching import Invocation, WebhookMatcher, is_exempt
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.webhooks.configurations import Webhook
+from hatchway.cluster.api.admission.webhooks.matching import Invocation
 from hatchway.cluster.api.admission.webhooks.patching import apply_response
 from hatchway.cluster.api.admission.webhooks.review import CallFailed, decode_response, make_review, refusal
-from hatchway.cluster.api.registry.resource import Resource
-from hatchway.cluster.api.registry.validation import quote
+from hatchway.cluster.api.admission.webhooks.webhookplugin import (
+    LONGEST_ADMISSION,
+    WebhookPlugin,
+    calling_failed,
+    out_of_time,
+)
 from hatchway.cluster.api.work import run_sized
-from hatchway.errors import ApiError, internal
 
-__all__ = ["LONGEST_ADMISSION", "MutatingWebhooks", "calling_failed", "out_of_time"]
+__all__ = ["MutatingWebhooks"]
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
-# Seconds that all webhooks together may take for one half of one write (apiserver's `--request-timeout`).
-LONGEST_ADMISSION = 60.0
 _PREFIX = "mutation.webhook.admission.k8s.io"
 _FAILED_OPEN = "failed-open.mutation.webhook.admission.k8s.io"
 
@@ -53,23 +53,10 @@ class _Reinvocation:
         self.invoked.clear()
 
 
-class MutatingWebhooks(AdmissionPlugin):
+class MutatingWebhooks(WebhookPlugin):
     """Calls mutating webhooks. source: their configurations."""
 
     name = "MutatingAdmissionWebhook"
-
-    def __init__(self, source: WebhookSource, matcher: WebhookMatcher, caller: WebhookCaller) -> None:
-        self._source = source
-        self._matcher = matcher
-        self._caller = caller
-
-    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for everything but configurations of webhooks and policies."""
-        return not is_exempt(resource)
-
-    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True when there is any mutating webhook."""
-        return bool(self._source.hooks())
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Let the matching webhooks change the object. Raises ApiError when one denies the request, or fails."""
@@ -137,14 +124,3 @@ class MutatingWebhooks(AdmissionPlugin):
 def _describe(hook: Webhook, *, mutated: bool) -> str:
     """Return the value of the audit annotation about a call (`mutationAnnotationValue`)."""
     return _encode({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated}).decode()
-
-
-def calling_failed(hook: Webhook, error: CallFailed) -> ApiError:
-    """Return the error 500 for a webhook that gave no usable answer (`ErrCallingWebhook`)."""
-    return internal(f"failed calling webhook {quote(hook.name)}: {error}")
-
-
-def out_of_time() -> ApiError:
-    """Return the error 504 for a write whose webhooks take too long together."""
-    message = "Timeout: request did not complete within requested timeout"
-    return ApiError(504, "Timeout", message, {})

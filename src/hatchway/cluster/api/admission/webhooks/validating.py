@@ -9,13 +9,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
-from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
-from hatchway.cluster.api.admission.webhooks.configurations import WebhookSource
-from hatchway.cluster.api.admission.webhooks.matching import Invocation, WebhookMatcher, is_exempt
-from hatchway.cluster.api.admission.webhooks.mutating import LONGEST_ADMISSION, calling_failed, out_of_time
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.webhooks.matching import Invocation
 from hatchway.cluster.api.admission.webhooks.review import CallFailed, decode_response, make_review, refusal
-from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.admission.webhooks.webhookplugin import (
+    LONGEST_ADMISSION,
+    WebhookPlugin,
+    calling_failed,
+    out_of_time,
+)
 from hatchway.cluster.api.work import run_sized
 from hatchway.errors import ApiError
 
@@ -27,23 +29,10 @@ _FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io"
 _AT_ONCE = 32
 
 
-class ValidatingWebhooks(AdmissionPlugin):
+class ValidatingWebhooks(WebhookPlugin):
     """Calls validating webhooks. source: their configurations."""
 
     name = "ValidatingAdmissionWebhook"
-
-    def __init__(self, source: WebhookSource, matcher: WebhookMatcher, caller: WebhookCaller) -> None:
-        self._source = source
-        self._matcher = matcher
-        self._caller = caller
-
-    def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for everything but configurations of webhooks and policies."""
-        return not is_exempt(resource)
-
-    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True when there is any validating webhook."""
-        return bool(self._source.hooks())
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Ask the matching webhooks. Raises ApiError when one denies the request, or fails."""

@@ -166,7 +166,7 @@ def _port(url: UrlValue) -> str:
 def _escaped_path(url: UrlValue) -> str:
     from urllib.parse import quote
 
-    return quote(url.parts.path, safe="/%:@!$&'()*+,;=-._~[]")
+    return quote(url.parts.path, safe="/%:@!$&'()+*,;=-._~[]")
 
 
 def _query(url: UrlValue) -> dict[str, list[str]]:
