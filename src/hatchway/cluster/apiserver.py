@@ -6,7 +6,6 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
 
 import msgspec
 
@@ -14,6 +13,7 @@ from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugi
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.escalation import escalation_check
+from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
 from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
@@ -34,7 +34,7 @@ from hatchway.cluster.api.http.nonresource import NonResource
 from hatchway.cluster.api.http.restapp import RestApp
 from hatchway.cluster.api.http.servicemetrics import ServiceMetrics
 from hatchway.cluster.api.operations.local import LocalClient
-from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.verbs import AccessCheck, Api
 from hatchway.cluster.api.registry.strategies.events import prune_forever
 from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
 from hatchway.cluster.api.storage.store import Store
@@ -76,6 +76,21 @@ def served_types(registry: Registry) -> ServedTypes:
     return types
 
 
+def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> AccessCheck:
+    """Return the check of objects with which users could gain rights: RBAC objects, and policies with parameters."""
+    params = ParamAccess(authorizer, store, lambda: registry.rows)
+
+    def check(
+        user: UserInfo, resource: str, namespace: str, obj: Object, old: Object | None
+    ) -> Callable[[], None] | None:
+        if params.handles(resource):
+            params.check(user, resource, obj, old)
+            return None
+        return escalation_check(authorizer, user, resource, namespace, obj, old)
+
+    return check
+
+
 class ApiServer:
     """One API server. Make it in an event loop; `close` it.
 
@@ -115,7 +130,7 @@ class ApiServer:
         self.api = Api(
             store,
             registry,
-            partial(escalation_check, self._authorizer),
+            access_check(self._authorizer, store, registry),
             self._authorizer.require,
             AdmissionChain(
                 [

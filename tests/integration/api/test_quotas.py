@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.admission.builtin import builtin_plugins
+from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
 from hatchway.cluster.api.admission.limitranger import MAX_AMOUNTS
 from hatchway.cluster.api.admission.quota.plugin import MAX_NAMES
+from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from tests.integration.api.world import Reply, World, world
 
@@ -131,6 +135,39 @@ async def test_a_creation_that_fails_after_its_charge_is_not_counted_for_good(ma
     again = await made.send("POST", f"{CORE}/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 1}]}})
     assert again.status == 409
     await used(made, {"services": "1", "services.nodeports": "1"})
+
+
+class _Meeting(AdmissionPlugin):
+    """Lets the first two writes go on at the same time, as slow webhooks may."""
+
+    name = "ValidatingAdmissionWebhook"
+
+    def __init__(self) -> None:
+        self._both = asyncio.Event()
+        self._met = 0
+
+    def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
+        return row.plural == "services"
+
+    def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        return self._wait() if attributes.resource == "services" else None
+
+    async def _wait(self) -> None:
+        self._met += 1
+        if self._met == 2:
+            self._both.set()
+        await self._both.wait()
+
+
+async def test_two_equal_changes_that_wait_for_webhooks_are_charged_once(made: World) -> None:
+    await limit(made, {"services.nodeports": "1"})
+    service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 1}]}}
+    assert (await made.send("POST", f"{CORE}/services", service)).status == 201
+    made.api.admission = AdmissionChain([*builtin_plugins(made.store), _Meeting()])
+    change = {"spec": {"type": "NodePort"}}
+    replies = await asyncio.gather(*(made.send("PATCH", f"{CORE}/services/s", change, MERGE) for _ in range(2)))
+    assert [reply.status for reply in replies] == [200, 200], replies
+    assert status(made)["used"] == {"services.nodeports": "1"}
 
 
 # -- what is counted

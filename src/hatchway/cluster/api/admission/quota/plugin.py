@@ -68,6 +68,9 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         self, attributes: AdmissionAttributes, obj: Object, old: Object | None, used: Amounts, formerly: Amounts
     ) -> None:
         namespace, resource, name = attributes.namespace, attributes.row.stored_as, attributes.object_name
+        if old is not None and self._store.latest(resource, namespace, name) is not old:
+            # Another request has changed the object while this one waited, so this one starts again.
+            return
         quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
         if not all(map(is_counted, quotas)):
             # A quota that is being counted for the first time does not charge the object: count again, with the object.

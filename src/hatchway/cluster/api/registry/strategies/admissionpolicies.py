@@ -41,6 +41,8 @@ class PolicyStrategy(Strategy):
     """The rules of ValidatingAdmissionPolicies."""
 
     generation = True
+    # Messages of its expressions show what they read (`admission/paramaccess.py`).
+    gives_rights = True
     unconditional_update = False
     # Its expressions are compiled.
     is_costly = True
@@ -70,6 +72,7 @@ class PolicyBindingStrategy(Strategy):
     """The rules of ValidatingAdmissionPolicyBindings."""
 
     generation = True
+    gives_rights = True
     unconditional_update = False
 
     def default(self, obj: Object, old: Object | None = None) -> None:

@@ -69,7 +69,7 @@ class Strategy:
     return_deleted = False
     # True when every stored object must have a spec, on which its readers rely.
     requires_spec = False
-    # True when its objects grant rights, which their writer must have (`admission/escalation.py`).
+    # True when its objects grant rights, which their writer must have (`admission/escalation.py`, `paramaccess.py`).
     gives_rights = False
     # What happens to dependents when a DELETE does not say (`DefaultGarbageCollectionPolicy`): "" for Background.
     default_propagation = ""
