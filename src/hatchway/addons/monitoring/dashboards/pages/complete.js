@@ -158,7 +158,10 @@ export class Completion {
   take(at) {
     const { text, kind } = this.items[at],
       end = this.input.selectionStart,
-      begin = end - this.found.word.length;
+      now = situation(this.input.value.slice(0, end));
+    // The list may be older than the last key: its candidates come a moment after it.
+    if (now?.kind !== this.found.kind || now.label !== this.found.label) return this.hide();
+    const begin = end - now.word.length;
     const written = kind === "value" ? text.replace(/[\\"]/g, "\\$&").replace(/\n/g, "\\n") : text;
     this.input.setRangeText(`${written}${kind === "function" ? "(" : ""}`, begin, end, "end");
     this.hide();
