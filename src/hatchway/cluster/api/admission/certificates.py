@@ -1,4 +1,4 @@
-"""Who may approve and sign certificate requests, and what may not be requested.
+"""The admission plugins of certificate requests: check who approves and signs them, and which are refused.
 
 The behaviour is that of Kubernetes' admission plugins CertificateApproval, CertificateSigning and
 CertificateSubjectRestriction (`plugin/pkg/admission/certificates`).

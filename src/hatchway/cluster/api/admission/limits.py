@@ -1,4 +1,4 @@
-"""What a LimitRange does to pods and claims: defaults for containers, and bounds of what they ask for. Pure.
+"""Applies LimitRanges to pods and claims: sets the defaults of containers, and checks their requests. Pure.
 
 From `plugin/pkg/admission/limitranger/admission.go`, with its messages.
 """

@@ -1,4 +1,7 @@
-"""What checks of pods find, and the words that they share. Pure (pod-security-admission `policy/helpers.go`)."""
+"""The findings of checks of pods, and texts that several checks use. Pure.
+
+From pod-security-admission's `policy/helpers.go`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Why a pod violates a check. reason: few words, for lists. detail: the names and values; "" for none."""
+    """A pod's violation of a check. reason: few words, for lists. detail: the names and values; "" for none."""
 
     reason: str
     detail: str = ""

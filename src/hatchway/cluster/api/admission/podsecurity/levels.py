@@ -41,7 +41,7 @@ PRIVILEGED = LevelVersion("privileged")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds in a namespace. enforce: for pods. audit, warn: also for templates of workloads, without refusing."""
+    """The levels of a namespace. enforce: for pods. audit, warn: also for templates of workloads, without refusing."""
 
     enforce: LevelVersion = PRIVILEGED
     audit: LevelVersion = PRIVILEGED

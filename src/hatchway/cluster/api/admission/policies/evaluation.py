@@ -26,7 +26,10 @@ _OUT_OF_BUDGET = "validation failed due to running out of cost budget, no furthe
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """What a validation says. message: why the write is refused, "" when it is admitted. index: of the validation."""
+    """The result of one validation.
+
+    index: of the validation. message: why the write is refused; "" when it is admitted.
+    """
 
     index: int
     message: str = ""

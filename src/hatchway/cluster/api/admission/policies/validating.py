@@ -52,7 +52,7 @@ class _Task:
 
 @dataclass(slots=True)
 class _Findings:
-    """What policies say about one write."""
+    """The results of all policies for one write."""
 
     refusals: list[_PolicyRefusal] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
