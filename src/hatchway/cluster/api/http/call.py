@@ -114,7 +114,7 @@ class Call:
         return row is not None and row.own_schema is None and not self.header(b"upgrade")
 
     def _has_table(self) -> bool:
-        """Return True when the answer can be a Table: for all types but those that are only created, such as reviews."""
+        """Return True when the answer can be a Table: not for types that are only created, such as reviews."""
         info = self.info
         row = self.api.registry.find(info.api_group, info.api_version, info.resource)
         found = row.subresource(info.subresource) if row is not None and info.subresource else row
