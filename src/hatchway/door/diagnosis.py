@@ -20,7 +20,7 @@ from hatchway.door.problems.problem import DoorProblem, from_error, from_status,
 from hatchway.door.problems.unanswered import NoAnswer, api_broken, no_answer
 from hatchway.door.targetdiagnosis import LARGE_HEAD, NO_ADDRESS, TargetDiagnosis
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube.access import who
+from hatchway.kube.access import user_name
 from hatchway.kube.connection import Connection
 from hatchway.kube.lookup import ObjectLookup
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
@@ -275,7 +275,7 @@ class Diagnosis:
     async def _user(self) -> str:
         """Return the user's name in the cluster; "" when the API server does not say it."""
         try:
-            return await who(self._connection.client)
+            return await user_name(self._connection.client)
         except ApiError:
             return ""
 

@@ -18,7 +18,7 @@ from hatchway.errors import ApiError, HatchwayError
 from hatchway.exposure.assessment import assess
 from hatchway.exposure.reading import SnapshotReader
 from hatchway.exposure.snapshot import ClusterSnapshot, Unread
-from hatchway.kube.access import missing_rule, who
+from hatchway.kube.access import missing_rule, user_name
 from hatchway.kube.connection import Connection
 
 # Seconds for which a report is shown again, and for which a request waits for one that is being made.
@@ -167,7 +167,7 @@ class ExposureReports:
         if not plurals:
             return []
         try:
-            user = await who(self._connection.client)
+            user = await user_name(self._connection.client)
         except ApiError:
             user = ""  # an older API server cannot tell; the rule has a blank to fill in
         rules = []

@@ -7,7 +7,7 @@ from hatchway.door.problems import notfound, refused, unreached
 from hatchway.door.problems.problem import DoorProblem, from_error, placed_at
 from hatchway.door.requestfilter import RequestFilter
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube.access import who
+from hatchway.kube.access import user_name
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
 from hatchway.kube.paths import parse_resource
@@ -94,7 +94,7 @@ class ObjectReader:
 
     async def _user(self) -> str:
         try:
-            return await who(self._connection.client)
+            return await user_name(self._connection.client)
         except ApiError:
             return ""
 
