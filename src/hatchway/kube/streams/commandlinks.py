@@ -45,10 +45,10 @@ class CommandUser(Protocol):
         """Take bytes that have arrived on a channel."""
 
     def has_room(self) -> None:
-        """Called when the link is no longer full."""
+        """Continue to write: the link is no longer full."""
 
     def ended(self, outcome: CommandResult | Exception) -> None:
-        """Called once at the end, with the command's result, or with the error because of which it is not known."""
+        """Take the command's result, or the error because of which it is not known. Called once, at the end."""
 
 
 class CommandLink(Protocol):

@@ -67,19 +67,19 @@ class StreamReceiver(Protocol):
     """The receiver of one stream's events."""
 
     def replied(self, headers: Headers) -> None:
-        """Called when the peer has accepted the stream with a reply that has headers."""
+        """Take the headers of the peer's reply, which accepts the stream. Not called for a reply without headers."""
 
     def receive(self, data: bytes, fin: bool) -> None:
         """Take bytes. fin: True when they are the last bytes of the stream."""
 
     def was_reset(self, status: int) -> None:
-        """Called when the peer has reset the stream: both directions have ended."""
+        """Handle a reset by the peer, which has ended both directions."""
 
     def connection_lost(self, error: Exception) -> None:
-        """Called when the connection is lost."""
+        """Handle the loss of the connection."""
 
     def drained(self) -> None:
-        """Called when all bytes that waited for the stream's window were sent."""
+        """Continue to write: all bytes that waited for the stream's window were sent."""
 
 
 class SpdyConnection(asyncio.Protocol):
