@@ -46,6 +46,7 @@ from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
 from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.componentstatus import ComponentStatuses
 from hatchway.cluster.controllers.clusterobjects import ensure_bootstrap
 from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.cluster.controllers.servedtypes import ServedType, ServedTypes
@@ -94,7 +95,7 @@ def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> Ac
 class ApiServer:
     """One API server. Make it in an event loop; `close` it.
 
-    client: its in-process client. types: the types that it stores.
+    client: its in-process client. types: the types that it stores. components: the health of the control plane.
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
@@ -126,6 +127,8 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
+        self.components = ComponentStatuses(store)
+        registry.computed["componentstatuses"] = self.components.objects
         self._webhook_caller = WebhookCaller()
         self.api = Api(
             store,

@@ -23,6 +23,7 @@ CLUSTER_SCOPED = frozenset(
         "selfsubjectaccessreviews.authorization.k8s.io",
         "selfsubjectrulesreviews.authorization.k8s.io",
         "storageclasses.storage.k8s.io",
+        "volumeattributesclasses.storage.k8s.io",
         "ingressclasses.networking.k8s.io",
         "priorityclasses.scheduling.k8s.io",
         "customresourcedefinitions.apiextensions.k8s.io",

@@ -42,6 +42,7 @@ from hatchway.cluster.api.registry.strategies.autoscaling import HorizontalPodAu
 from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_to_v1
 from hatchway.cluster.api.registry.strategies.base import Strategy
 from hatchway.cluster.api.registry.strategies.certificates import CertificateSigningRequestStrategy
+from hatchway.cluster.api.registry.strategies.componentstatuses import ComponentStatusStrategy
 from hatchway.cluster.api.registry.strategies.coordination import LeaseStrategy
 from hatchway.cluster.api.registry.strategies.cronjobs import CronJobStrategy
 from hatchway.cluster.api.registry.strategies.csi import (
@@ -73,7 +74,7 @@ from hatchway.cluster.api.registry.strategies.resourcequotas import ResourceQuot
 from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClassStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
-from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy
+from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy, VolumeAttributesClassStrategy
 from hatchway.cluster.api.registry.strategies.webhookconfigurations import WebhookConfigurationStrategy
 from hatchway.cluster.api.registry.strategies.workloads import (
     DeploymentStrategy,
@@ -122,6 +123,9 @@ def _review(group: str, plural: str, kind: str, namespaced: bool = False) -> Res
 
 
 ROWS: tuple[Resource, ...] = (
+    Resource("", "v1", "bindings", "binding", "Binding", True, verbs=("create",)),
+    Resource("", "v1", "componentstatuses", "componentstatus", "ComponentStatus", False, ("cs",),
+             verbs=("get", "list"), strategy=ComponentStatusStrategy(), printer=others.COMPONENT_STATUS),
     Resource("", "v1", "configmaps", "configmap", "ConfigMap", True, ("cm",),
              strategy=ConfigMapStrategy(), printer=others.CONFIG_MAP),
     Resource("", "v1", "endpoints", "endpoints", "Endpoints", True, ("ep",),
@@ -317,6 +321,10 @@ ROWS: tuple[Resource, ...] = (
         _STORAGE, "v1", "volumeattachments", "volumeattachment", "VolumeAttachment", False,
         subresources=(_status,), strategy=VolumeAttachmentStrategy(), printer=storage.VOLUME_ATTACHMENT,
     ),
+    Resource(
+        _STORAGE, "v1", "volumeattributesclasses", "volumeattributesclass", "VolumeAttributesClass", False, ("vac",),
+        strategy=VolumeAttributesClassStrategy(), printer=storage.VOLUME_ATTRIBUTES_CLASS,
+    ),
 )  # fmt: skip
 
 
@@ -352,7 +360,8 @@ class Registry:
     Rows of custom types come and go. Who builds something on the rows calls `subscribe`.
 
     Wiring: `registry.virtual["tokenreviews.authentication.k8s.io"] = handler`,
-    `registry.virtual["serviceaccounts/token"] = handler`.
+    `registry.virtual["serviceaccounts/token"] = handler`,
+    `registry.computed["componentstatuses"] = make`, which returns all objects of the type.
     """
 
     def __init__(self, rows: Iterable[Resource] = ROWS) -> None:
@@ -360,6 +369,7 @@ class Registry:
         self._builtin_groups = frozenset(row.group for row in self._builtin)
         self.rows = self._builtin
         self.virtual: dict[str, VirtualCreate] = {}
+        self.computed: dict[str, Callable[[], list[Object]]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._by_path: dict[tuple[str, str, str], Resource] = {}
         self._by_name: dict[str, Resource] = {}
