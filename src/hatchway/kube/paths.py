@@ -25,6 +25,8 @@ CLUSTER_SCOPED = frozenset(
         "storageclasses.storage.k8s.io",
         "volumeattributesclasses.storage.k8s.io",
         "ingressclasses.networking.k8s.io",
+        "ipaddresses.networking.k8s.io",
+        "servicecidrs.networking.k8s.io",
         "priorityclasses.scheduling.k8s.io",
         "customresourcedefinitions.apiextensions.k8s.io",
         "apiservices.apiregistration.k8s.io",

@@ -19,6 +19,7 @@ from hatchway.cluster.controllers.firstuse import FirstUseController
 from hatchway.cluster.controllers.garbage import GarbageCollector
 from hatchway.cluster.controllers.horizontal import HorizontalController
 from hatchway.cluster.controllers.ingressstart import IngressStartController
+from hatchway.cluster.controllers.ipaddresses import IPAddressController
 from hatchway.cluster.controllers.job import JobController
 from hatchway.cluster.controllers.jobttl import JobTTLController
 from hatchway.cluster.controllers.loadbalancer import LoadBalancerController
@@ -32,6 +33,7 @@ from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.replicationcontroller import ReplicationController
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.serviceaccount import ServiceAccountController
+from hatchway.cluster.controllers.servicecidrs import ServiceCIDRController
 from hatchway.cluster.controllers.statefulset import StatefulSetController
 from hatchway.cluster.controllers.volumebinding import VolumeBindingController
 from hatchway.cluster.controllers.volumeprotection import (
@@ -58,6 +60,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     CronJobController,
     EndpointsController,
     EndpointSliceController,
+    IPAddressController,
+    ServiceCIDRController,
     MirroringController,
     LoadBalancerController,
     VolumeBindingController,

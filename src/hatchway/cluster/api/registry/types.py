@@ -72,6 +72,7 @@ from hatchway.cluster.api.registry.strategies.podtemplate import PodTemplateStra
 from hatchway.cluster.api.registry.strategies.priorityclasses import PriorityClassStrategy
 from hatchway.cluster.api.registry.strategies.resourcequotas import ResourceQuotaStrategy
 from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClassStrategy
+from hatchway.cluster.api.registry.strategies.servicecidrs import IPAddressStrategy, ServiceCIDRStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
 from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy, VolumeAttributesClassStrategy
@@ -287,6 +288,14 @@ ROWS: tuple[Resource, ...] = (
     ),
     Resource("networking.k8s.io", "v1", "ingressclasses", "ingressclass", "IngressClass", False,
              strategy=IngressClassStrategy(), printer=ingresses.INGRESS_CLASS),
+    Resource(
+        "networking.k8s.io", "v1", "ipaddresses", "ipaddress", "IPAddress", False, ("ip",),
+        strategy=IPAddressStrategy(), printer=network.IP_ADDRESS,
+    ),
+    Resource(
+        "networking.k8s.io", "v1", "servicecidrs", "servicecidr", "ServiceCIDR", False, subresources=(_status,),
+        strategy=ServiceCIDRStrategy(), printer=network.SERVICE_CIDR,
+    ),
     Resource(
         "networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, ("ing",), subresources=(_status,),
         strategy=IngressStrategy(), printer=ingresses.INGRESS,
