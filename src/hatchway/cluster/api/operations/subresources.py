@@ -19,6 +19,7 @@ from hatchway.cluster.api.operations.approval import patch_approval, update_appr
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.podresize import patch_resize, update_resize
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
 from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
 from hatchway.cluster.api.operations.verbs import Api
@@ -453,6 +454,7 @@ SUBRESOURCES = {
     "ephemeralcontainers": SubresourceVerbs(get=get_status, update=update_ephemeral, patch=patch_ephemeral),
     "eviction": SubresourceVerbs(create=evict),
     "finalize": SubresourceVerbs(update=finalize),
+    "resize": SubresourceVerbs(get=get_status, update=update_resize, patch=patch_resize),
     "scale": SubresourceVerbs(get=get_scale, update=update_scale, patch=patch_scale),
     "status": SubresourceVerbs(get=get_status, update=update_status, patch=patch_status),
 }

@@ -164,6 +164,7 @@ ROWS: tuple[Resource, ...] = (
             Subresource("log", ("get",), connect=Connect(lambda backend: PodLog(backend.objects, backend.locator))),
             _stream("portforward", "PodPortForwardOptions", forward_location, dials=True),
             _proxy("PodProxyOptions"),
+            Subresource("resize", _STATUS),
             _status,
         ),
         strategy=PodStrategy(), printer=pods.POD,
