@@ -105,7 +105,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _WaitingResize:
     """A pod whose resize waits. priority: of the pod. guaranteed: its class of service. retry: asks again."""
 
     priority: int
@@ -120,7 +120,7 @@ class NodeLedger:
         self._allocatable = allocatable
         self._reserved: dict[str, Amounts] = {}
         # In the order in which they began to wait.
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _WaitingResize] = {}
 
     def reserve(self, uid: str, requests: Amounts) -> None:
         """Note what is reserved for a pod; less than before may be enough for pods that wait."""
@@ -153,7 +153,7 @@ class NodeLedger:
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
         """Call `retry` when there may be room for a pod, after the pods that come before it."""
         guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
-        waiting = _Waiting(int(pod["spec"].get("priority") or 0), guaranteed, retry)
+        waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
         if uid in self._waiting:
             # It keeps its place.
             self._waiting[uid] = waiting
