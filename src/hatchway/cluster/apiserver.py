@@ -12,6 +12,7 @@ import msgspec
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.claimstatus import ClaimStatusAdmission
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
@@ -139,6 +140,7 @@ class ApiServer:
                 [
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
+                    ClaimStatusAdmission(self._authorizer),
                     *policy_plugins(store, lambda: registry.rows),
                     *webhook_plugins(store, lambda: registry.rows, self._webhook_caller),
                 ]

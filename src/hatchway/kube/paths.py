@@ -27,6 +27,8 @@ CLUSTER_SCOPED = frozenset(
         "ingressclasses.networking.k8s.io",
         "ipaddresses.networking.k8s.io",
         "servicecidrs.networking.k8s.io",
+        "deviceclasses.resource.k8s.io",
+        "resourceslices.resource.k8s.io",
         "priorityclasses.scheduling.k8s.io",
         "customresourcedefinitions.apiextensions.k8s.io",
         "apiservices.apiregistration.k8s.io",

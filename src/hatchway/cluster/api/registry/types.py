@@ -23,6 +23,7 @@ from hatchway.cluster.api.registry.printers import (
     autoscaling,
     batch,
     certificates,
+    devices,
     flowcontrol,
     ingresses,
     limits,
@@ -54,6 +55,8 @@ from hatchway.cluster.api.registry.strategies.csi import (
 from hatchway.cluster.api.registry.strategies.customresourcedefinitions import CustomResourceDefinitionStrategy
 from hatchway.cluster.api.registry.strategies.daemonsets import DaemonSetStrategy
 from hatchway.cluster.api.registry.strategies.data import ConfigMapStrategy, SecretStrategy, ServiceAccountStrategy
+from hatchway.cluster.api.registry.strategies.deviceclaims import ResourceClaimStrategy, ResourceClaimTemplateStrategy
+from hatchway.cluster.api.registry.strategies.deviceclasses import DeviceClassStrategy
 from hatchway.cluster.api.registry.strategies.disruptions import PodDisruptionBudgetStrategy
 from hatchway.cluster.api.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
 from hatchway.cluster.api.registry.strategies.events import EventStrategy, events_v1_from_core, events_v1_to_core
@@ -71,6 +74,7 @@ from hatchway.cluster.api.registry.strategies.pods import PodStrategy
 from hatchway.cluster.api.registry.strategies.podtemplate import PodTemplateStrategy
 from hatchway.cluster.api.registry.strategies.priorityclasses import PriorityClassStrategy
 from hatchway.cluster.api.registry.strategies.resourcequotas import ResourceQuotaStrategy
+from hatchway.cluster.api.registry.strategies.resourceslices import ResourceSliceStrategy
 from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClassStrategy
 from hatchway.cluster.api.registry.strategies.servicecidrs import IPAddressStrategy, ServiceCIDRStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
@@ -116,6 +120,7 @@ def _stream(
 
 
 _RBAC, _STORAGE = "rbac.authorization.k8s.io", "storage.k8s.io"
+_DEVICES = "resource.k8s.io"
 _REGISTRATION = "admissionregistration.k8s.io"
 
 
@@ -317,6 +322,16 @@ ROWS: tuple[Resource, ...] = (
     Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True,
              strategy=RoleBindingStrategy(), printer=others.BINDING),
     Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
+    Resource(_DEVICES, "v1", "deviceclasses", "deviceclass", "DeviceClass", False,
+             strategy=DeviceClassStrategy(), printer=devices.DEVICE_CLASS),
+    Resource(
+        _DEVICES, "v1", "resourceclaims", "resourceclaim", "ResourceClaim", True, subresources=(_status,),
+        strategy=ResourceClaimStrategy(), printer=devices.RESOURCE_CLAIM,
+    ),
+    Resource(_DEVICES, "v1", "resourceclaimtemplates", "resourceclaimtemplate", "ResourceClaimTemplate", True,
+             strategy=ResourceClaimTemplateStrategy(), printer=devices.DEVICE_CLASS),
+    Resource(_DEVICES, "v1", "resourceslices", "resourceslice", "ResourceSlice", False,
+             strategy=ResourceSliceStrategy(), printer=devices.RESOURCE_SLICE),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "priorityclass", "PriorityClass", False, ("pc",),
              strategy=PriorityClassStrategy(), printer=others.PRIORITY_CLASS),
     Resource(_STORAGE, "v1", "csidrivers", "csidriver", "CSIDriver", False,

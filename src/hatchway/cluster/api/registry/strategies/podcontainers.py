@@ -6,6 +6,7 @@ from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.schema import quantity_value
+from hatchway.cluster.api.registry.strategies.podclaims import validate_container_claims
 from hatchway.cluster.api.registry.strategies.podsecurity import validate_container_security
 from hatchway.cluster.api.registry.strategies.podvolumes import (
     VolumeNames,
@@ -102,6 +103,8 @@ def validate_container(container: Spec, at: str, volumes: VolumeNames, spec: Spe
     _validate_mounts(container, f"{at}.volumeMounts", volumes, causes)
     one_of(container, "imagePullPolicy", _PULL_POLICIES, at, causes)
     _validate_resources(container.get("resources") or {}, f"{at}.resources", causes)
+    claims = (container.get("resources") or {}).get("claims") or []
+    causes += validate_container_claims(claims, spec.get("resourceClaims") or [], f"{at}.resources.claims")
     _validate_resize_policy(container.get("resizePolicy") or [], f"{at}.resizePolicy", spec, causes)
     validate_container_security(container.get("securityContext"), f"{at}.securityContext", spec, causes)
 
