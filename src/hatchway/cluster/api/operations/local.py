@@ -45,7 +45,7 @@ class LocalClient:
             raise no_such_path()
         return row
 
-    def _row_of(self, resource: str, name: str, namespace: str | None) -> Resource:
+    def _row_of(self, resource: str, name: str, namespace: str | None, subresource: str = "") -> Resource:
         """Return the row for an object in the version in which it is stored, so that no webhook has to convert it."""
         row = self._row(resource)
         if row.conversion is None:
@@ -53,8 +53,8 @@ class LocalClient:
         stored = self._api.store.latest(row.stored_as, (namespace or "") if row.namespaced else "", name)
         if stored is not None and stored["apiVersion"] != row.api_version:
             found = self._api.registry.find(row.group, stored["apiVersion"].rpartition("/")[2], row.plural)
-            if found is None:
-                # The version is not served any more: a write needs a version that is.
+            if found is None or (subresource and found.subresource(subresource) is None):
+                # A write needs a version that is served, and has the subresource.
                 return row
             row = found
         return as_stored(row)
@@ -107,7 +107,7 @@ class LocalClient:
         """Replace an object, or a subresource of it. Raises ApiError like `Api.update`."""
         obj, size = await _copied(obj)
         metadata = obj["metadata"]
-        row = self._row_of(resource, metadata["name"], metadata.get("namespace"))
+        row = self._row_of(resource, metadata["name"], metadata.get("namespace"), subresource)
         request = self._request(row, metadata.get("namespace"), metadata["name"], size, subresource)
         if subresource:
             return await self._verbs(row, subresource).update(self._api, request, obj)
@@ -118,7 +118,7 @@ class LocalClient:
     ) -> Object:
         """Apply a merge patch to an object, or to a subresource of it. Raises ApiError like `Api.patch`."""
         change, size = await _copied(patch)
-        row = self._row_of(resource, name, namespace)
+        row = self._row_of(resource, name, namespace, subresource)
         request = self._request(row, namespace, name, size, subresource)
 
         def apply(current: Object) -> Object:
