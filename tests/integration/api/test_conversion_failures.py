@@ -248,9 +248,7 @@ async def test_an_object_of_a_version_that_is_gone(world: ConversionWorld) -> No
     status = {"status": {"storedVersions": ["v2"]}}
     good(await world.send("PATCH", f"{DEFINITIONS}/hosts.{GROUP}/status", status, MERGE))
     await world.redefine({"versions": versions("v2")[1:]})
-    assert message(await world.get("a", "v2")) == (
-        f"request to convert CR from an invalid group/version: {GROUP}/v1"
-    )
+    assert message(await world.get("a", "v2")) == (f"request to convert CR from an invalid group/version: {GROUP}/v1")
 
 
 async def test_a_repaired_webhook_is_used_at_once(world: ConversionWorld) -> None:

@@ -96,7 +96,12 @@ def _spec(cluster: Cluster, version: str, name: str) -> Any:
     return json.loads(found)
 
 
+def _redefine(cluster: Cluster, spec: dict[str, Any]) -> None:
+    cluster.kubectl("patch", "crd", HOSTS, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
 def test_kubectl_uses_both_versions(hooked: Cluster) -> None:
+    _redefine(hooked, {"versions": versions("v1")})
     _apply(hooked, host("web", address="localhost:8080", replicas=2))
     assert _spec(hooked, "v1", "web") == {"address": "localhost:8080", "replicas": 2, "note": "one"}
     assert _spec(hooked, "v2", "web") == {"host": "localhost", "port": 8080, "count": 2, "note": "one"}
@@ -110,10 +115,6 @@ def test_kubectl_uses_both_versions(hooked: Cluster) -> None:
     names = hooked.kubectl("get", f"hosts.v2.{GROUP}", "-n", NAMESPACE, "-l", "seen=yes", "-o", "name")
     assert names.split() == [f"host.{GROUP}/web"]
     hooked.kubectl("delete", f"hosts.v2.{GROUP}", "web", "-n", NAMESPACE)
-
-
-def _redefine(cluster: Cluster, spec: dict[str, Any]) -> None:
-    cluster.kubectl("patch", "crd", HOSTS, "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
 def test_a_mixed_list_after_a_new_storage_version(hooked: Cluster) -> None:

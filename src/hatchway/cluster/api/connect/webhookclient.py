@@ -98,7 +98,7 @@ class WebhookBundleError(WebhookPostFailed):
     """The webhook's `caBundle` has no certificates."""
 
 
-class _Unreachable(Exception):
+class _WebhookUnreachable(Exception):
     """The server cannot be reached; the message is worded as Go's net package words it."""
 
 
@@ -121,7 +121,7 @@ class WebhookClient:
                 return await self._post(target, url, body)
         except TimeoutError:
             why = "context deadline exceeded"
-        except _Unreachable as error:
+        except _WebhookUnreachable as error:
             why = str(error)
         raise WebhookPostFailed(f'Post "{url}": {why}')
 
@@ -153,19 +153,19 @@ class WebhookClient:
             finally:
                 answer.leave()
         except ProxyError as error:
-            raise _Unreachable(dial_message(error, endpoint)) from error
+            raise _WebhookUnreachable(dial_message(error, endpoint)) from error
         if not 200 <= status <= 206:
             raise WebhookPostFailed(_explain(status, bytes(content[:_SHOWN])))
         return bytes(content)
 
     def _endpoint(self, target: WebhookTarget, host: str, port: int) -> BackendEndpoint:
-        """Return where to connect. Raises _Unreachable."""
+        """Return where to connect. Raises _WebhookUnreachable."""
         if target.service is None:
             dialed = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             connecting = partial(_dial, host, port)
             return BackendEndpoint(host, dialed.encode("ascii", "replace"), dialed, Upstream(dialed, connecting))
         if self.locator is None:
-            raise _Unreachable("this server reaches no Services")
+            raise _WebhookUnreachable("this server reaches no Services")
         namespace, name, number = target.service
         spelled = f"https:{name}:{number}"
         try:
@@ -173,9 +173,9 @@ class WebhookClient:
         except ApiError as error:
             # The locator words its errors for the proxy verb; Kubernetes' ResolveEndpoint names the Service alone.
             message = f'service "{name}" not found' if error.code == 404 else error.message.replace(spelled, name)
-            raise _Unreachable(message) from None
+            raise _WebhookUnreachable(message) from None
         except UnreachableBackend as error:
-            raise _Unreachable(str(error)) from None
+            raise _WebhookUnreachable(str(error)) from None
 
     async def aclose(self) -> None:
         """Close all connections."""

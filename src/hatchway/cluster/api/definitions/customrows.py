@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hatchway.cluster.api.registry.custom.columns import column_printer
@@ -30,10 +30,13 @@ _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "updat
 _CHANGES = ("get", "patch", "update")
 
 
-def custom_rows(definition: Object, webhooks: ConversionWebhooks) -> tuple[Resource, ...]:
+def custom_rows(
+    definition: Object, webhooks: ConversionWebhooks, weight: Callable[[Object], int]
+) -> tuple[Resource, ...]:
     """Return the rows of the served versions, that of the stored version first; () until it is established.
 
-    webhooks: calls the webhook that converts the objects, if the definition has one.
+    webhooks: calls the webhook that converts the objects, if the definition has one. weight: returns the bytes of JSON
+    of a stored object of the type, 0 for a small one.
     """
     if not condition_is_true(definition, "Established"):
         return ()
@@ -47,7 +50,7 @@ def custom_rows(definition: Object, webhooks: ConversionWebhooks) -> tuple[Resou
     if not served and is_ending(definition):
         # The objects can be deleted only while their type is served.
         served = versions[:1]
-    known = _versions(definition, stored)
+    known = _versions(definition, stored, weight)
     converter = _converter(definition, known, webhooks)
     return tuple(_row(definition, one, known, converter) for one in served)
 
@@ -99,7 +102,7 @@ def _row(
     )
 
 
-def _versions(definition: Object, stored: str) -> TypeVersions:
+def _versions(definition: Object, stored: str, weight: Callable[[Object], int]) -> TypeVersions:
     """Return all versions of a definition with their schemas, also those that are not served."""
     group, kind = definition["spec"]["group"], definition["status"]["acceptedNames"]["kind"]
     schemas = {
@@ -108,7 +111,7 @@ def _versions(definition: Object, stored: str) -> TypeVersions:
         )
         for one in definition["spec"]["versions"]
     }
-    return TypeVersions(definition["metadata"]["name"], group, kind, f"{group}/{stored}", schemas)
+    return TypeVersions(definition["metadata"]["name"], kind, f"{group}/{stored}", schemas, weight)
 
 
 def _converter(definition: Object, versions: TypeVersions, webhooks: ConversionWebhooks) -> VersionConverter:

@@ -85,8 +85,14 @@ class CustomTypes:
         return weight >= HEAVY or _patterns(definition) > _FEW_PATTERNS
 
     def _make(self, definition: Object) -> tuple[Resource, ...]:
+        resource = definition["metadata"]["name"]
+
+        def weight(obj: Object) -> int:
+            metadata = obj["metadata"]
+            return self._store.weight(resource, metadata.get("namespace") or "", metadata["name"])
+
         try:
-            return tuple(row for row in custom_rows(definition, self._webhooks) if not _is_taken(row))
+            return tuple(row for row in custom_rows(definition, self._webhooks, weight) if not _is_taken(row))
         except Exception:  # noqa: BLE001  one definition that cannot be read must not keep the others from being served
             _log.exception("the definition %s cannot be served", definition["metadata"]["name"])
             return ()

@@ -44,21 +44,21 @@ class ConversionFailed(Exception):
         self.failure = failure
 
 
-class _Result(msgspec.Struct, gc=False):
+class _ConversionResult(msgspec.Struct, gc=False):
     status: str = ""
     message: str = ""
 
 
-class _Response(msgspec.Struct, gc=False):
+class _ConversionResponse(msgspec.Struct, gc=False):
     uid: str = ""
-    result: _Result = msgspec.field(default_factory=_Result)
+    result: _ConversionResult = msgspec.field(default_factory=_ConversionResult)
     objects: list[msgspec.Raw] | None = msgspec.field(default=None, name="convertedObjects")
 
 
 class _ReviewAnswer(msgspec.Struct, gc=False):
     api_version: str = msgspec.field(default="", name="apiVersion")
     kind: str = ""
-    response: _Response | None = None
+    response: _ConversionResponse | None = None
 
 
 _decoder = msgspec.json.Decoder(_ReviewAnswer)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
+
+import msgspec
 
 from hatchway.cluster.api.registry.conversion import ObjectConversion
 from hatchway.cluster.api.registry.custom.customschema import CustomSchema
-from hatchway.cluster.api.work import Pace
+from hatchway.cluster.api.work import Pace, run_sized
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
 __all__ = ["NoneConverter", "TypeVersions", "VersionConversion", "VersionConverter"]
 
+_encode = msgspec.json.Encoder().encode
+
 
 class TypeVersions:
     """The versions of a custom type, also those that are not served.
 
-    name: the definition's. group, kind: of its objects. stored: the apiVersion in which objects are stored.
+    name: the definition's. kind: of its objects. stored: the apiVersion in which objects are stored. schemas: by
+    apiVersion. weight: returns the bytes of JSON of a stored object, 0 for a small one.
     """
 
-    def __init__(self, name: str, group: str, kind: str, stored: str, schemas: Mapping[str, CustomSchema]) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        stored: str,
+        schemas: Mapping[str, CustomSchema],
+        weight: Callable[[Object], int],
+    ) -> None:
         self.name = name
-        self.group = group
         self.kind = kind
         self.stored = stored
         self._schemas = schemas
+        self._weight = weight
 
     def schema(self, api_version: str, direction: str) -> CustomSchema:
         """Return the schema of a version. direction: `from` or `to`. Raises ApiError 500 when there is none."""
@@ -35,14 +47,19 @@ class TypeVersions:
             raise ApiError(500, "", text)
         return found
 
-    def read(self, obj: Object) -> Object:
+    async def read(self, obj: Object) -> Object:
         """Return a stored object as its own version has it now. Raises ApiError 500 when there is no such version."""
-        return self.schema(obj["apiVersion"], "from").as_read(obj)
+        return await run_sized(self._weight(obj), self.schema(obj["apiVersion"], "from").as_read, obj)
 
-    def read_known(self, obj: Object) -> Object:
+    async def read_known(self, obj: Object) -> Object:
         """Return a stored object as its own version has it now; as it is, when its version is no longer defined."""
         found = self._schemas.get(obj["apiVersion"])
-        return found.as_read(obj) if found is not None else obj
+        return await run_sized(self._weight(obj), found.as_read, obj) if found is not None else obj
+
+    async def pruned(self, obj: Object, api_version: str, size: int | None = None) -> Object:
+        """Return an object without the fields that a version does not have. size: bytes of JSON; None: as stored."""
+        schema = self.schema(api_version, "to")
+        return await run_sized(self._weight(obj) if size is None else size, schema.pruned, obj)
 
 
 class VersionConverter(Protocol):
@@ -78,15 +95,13 @@ class NoneConverter:
             if pace.due():
                 await pace.rest()
             # Kubernetes cannot read objects of a version that was removed too early; here they are shown.
-            found.append(self._converted(self._versions.read_known(obj), api_version))
+            read = await self._versions.read_known(obj)
+            found.append(await self._versions.pruned({**read, "apiVersion": api_version}, api_version))
         return found
 
     async def convert(self, obj: Object, api_version: str) -> Object:
         """Convert one object."""
-        return self._converted(obj, api_version)
-
-    def _converted(self, obj: Object, api_version: str) -> Object:
-        return self._versions.schema(api_version, "to").pruned({**obj, "apiVersion": api_version})
+        return await self._versions.pruned({**obj, "apiVersion": api_version}, api_version, len(_encode(obj)))
 
 
 class VersionConversion:
@@ -117,7 +132,7 @@ class VersionConversion:
             if pace.due():
                 await pace.rest()
             same = one["apiVersion"] == self._api_version
-            found.append(self._versions.read(one) if same else next(converted))
+            found.append(await self._versions.read(one) if same else next(converted))
         return found
 
     async def write(self, obj: Object) -> Object:
@@ -163,5 +178,5 @@ async def _paced(objects: Iterable[Object], versions: TypeVersions) -> list[Obje
     for one in objects:
         if pace.due():
             await pace.rest()
-        found.append(versions.read_known(one))
+        found.append(await versions.read_known(one))
     return found

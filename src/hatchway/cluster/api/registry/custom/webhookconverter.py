@@ -124,7 +124,7 @@ class WebhookConverter:
         for one, future in objects:
             if pace.due():
                 await pace.rest()
-            read = self._versions.read(one)
+            read = await self._versions.read(one)
             data = _encode(read)
             more = data.count(b",") + data.count(b"[") + data.count(b"{")
             is_full = len(batch) == _MOST_OBJECTS or size + len(data) > _MOST_BYTES or values + more > _MOST_VALUES
