@@ -198,6 +198,30 @@ async def test_a_watch_shows_its_own_version(world: ConversionWorld) -> None:
         assert len(world.hooks.requests) == asked
 
 
+async def test_initial_events_end_with_a_bookmark(world: ConversionWorld) -> None:
+    await world.define()
+    for name in ("a", "b"):
+        good(await world.send("POST", V1, host(name, address="h:1")))
+    query = "watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
+    async with world.watch(f"{V2}?{query}") as events:
+        found = [await event(events) for _ in range(3)]
+    assert [(one["type"], one["object"]["apiVersion"]) for one in found] == [
+        ("ADDED", f"{GROUP}/v2"), ("ADDED", f"{GROUP}/v2"), ("BOOKMARK", f"{GROUP}/v2")]  # fmt: skip
+    assert found[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_a_watch_ends_with_its_version(world: ConversionWorld) -> None:
+    await world.define()
+    watch = asyncio.create_task(world.send("GET", f"{V2}?watch=true"))
+    some = versions("v1")
+    some[1]["served"] = False
+    await world.redefine({"versions": some})
+    good(await world.send("POST", V1, host("a", address="h:1")))
+    reply = await asyncio.wait_for(watch, 20)
+    assert (reply.status, reply.body) == (200, b"")
+    assert (await world.get("a", "v2")).status == 404
+
+
 async def test_a_watch_follows_a_change_of_the_definition(world: ConversionWorld) -> None:
     await world.define()
     async with world.watch(f"{V1}?watch=true") as events:

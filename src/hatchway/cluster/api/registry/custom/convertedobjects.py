@@ -9,9 +9,8 @@ from hatchway.kube.api import Object
 
 __all__ = ["ConvertedObjects"]
 
-# The most bytes of JSON that are kept, those of the stored objects and of the converted ones together. In memory they
-# take several times as much.
-_MOST_BYTES = 8 * 1024 * 1024
+# The most bytes of JSON that are kept. In memory they take several times as much.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class ConvertedObjects:
         return found.converted
 
     def keep(self, owner: object, stored: Object, api_version: str, converted: Object, size: int) -> None:
-        """Keep a conversion. owner: who made it. size: bytes of JSON of both objects."""
+        """Keep a conversion. owner: who made it. size: bytes of JSON of the object."""
         if size > self._most_bytes:
             return
         key = id(stored), api_version

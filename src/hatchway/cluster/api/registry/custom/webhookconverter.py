@@ -147,7 +147,7 @@ class WebhookConverter:
     ) -> None:
         converted = await self._call(batch, version, api_version)
         for (stored, future), (_, data), one in zip(waiting, batch, converted, strict=True):
-            self._webhooks.kept.keep(self, stored, api_version, one, 2 * len(data))
+            self._webhooks.kept.keep(self, stored, api_version, one, len(data))
             if not future.done():
                 future.set_result(one)
 
