@@ -46,9 +46,9 @@ class RestClient(ABC):
         Raises ApiError: the server's error for another status, 503 when the answer broke off or the server is away.
         """
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return one object."""
-        return await self._call("GET", parse_resource(resource).path(namespace, name))
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return one object, or a subresource of it that is an object (`scale`)."""
+        return await self._call("GET", parse_resource(resource).path(namespace, name, subresource))
 
     async def list(
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""

@@ -56,9 +56,12 @@ class LocalClient:
             raise no_such_path()
         return verbs
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return an object. Raises ApiError 404."""
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return an object, or a subresource of it. Raises ApiError 404, also when there is no such subresource."""
         row = self._row(resource)
+        if subresource:
+            request = self._request(row, namespace, name, subresource=subresource)
+            return self._verbs(row, subresource).get(self._api, request)
         return self._api.get(row, (namespace or "") if row.namespaced else "", name)
 
     async def list(
