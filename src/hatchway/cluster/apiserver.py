@@ -17,7 +17,7 @@ from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
-from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
+from hatchway.cluster.api.aggregation.remoteanswers import MetricValueList, PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
 from hatchway.cluster.api.connect.firststart import FirstStart
 from hatchway.cluster.api.connect.handler import Backend
@@ -231,7 +231,17 @@ class ApiServer:
     async def pod_metrics(self, namespace: str) -> list[Object]:
         """Return the PodMetrics of a namespace, for the controller of autoscalers. Raises ApiError 503."""
         path = f"/namespaces/{namespace}/pods"
-        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList)
+        what = "pods.metrics.k8s.io"
+        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList, what)
+        return [msgspec.to_builtins(one) for one in found.items or ()]
+
+    def versions(self, group: str) -> list[str] | None:
+        """Return the available versions of a remote API group (`controllers.metricsapis.MetricsApis`)."""
+        return self.aggregator.versions(group)
+
+    async def values(self, group: str, version: str, path: str, what: str) -> list[Object]:
+        """Return the values of a metric, for the controller of autoscalers. Raises ApiError."""
+        found = await self.aggregator.get_answer(group, version, path, _AUTOSCALER, MetricValueList, what)
         return [msgspec.to_builtins(one) for one in found.items or ()]
 
     async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:

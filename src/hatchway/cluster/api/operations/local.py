@@ -74,8 +74,12 @@ class LocalClient:
             raise no_such_path()
         return verbs
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return an object. Raises ApiError 404."""
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return an object, or a subresource of it. Raises ApiError 404, also when there is no such subresource."""
+        if subresource:
+            row = self._row_of(resource, name, namespace, subresource)
+            request = self._request(row, namespace, name, subresource=subresource)
+            return await self._verbs(row, subresource).get(self._api, request)
         row = as_stored(self._row(resource))
         return await self._api.get(row, (namespace or "") if row.namespaced else "", name)
 
