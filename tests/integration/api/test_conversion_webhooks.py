@@ -293,6 +293,32 @@ async def test_applies_of_two_versions_keep_their_fields_apart(world: Conversion
     assert owners["three"] == {"f:spec": {"f:replicas": {}}}
 
 
+async def test_an_apply_in_another_version_removes_what_it_applied_before(world: ConversionWorld) -> None:
+    # structured-merge-diff `merge/update.go`, prune: fields are removed in the version of the former apply.
+    await world.define()
+    good(await world.send("PATCH", f"{V1}/a?fieldManager=x", host("a", address="h:1", replicas=2), APPLY))
+    good(await world.send("PATCH", f"{V2}/a?fieldManager=y", host("a", "v2", count=2), APPLY))
+    found = good(await world.send("PATCH", f"{V2}/a?fieldManager=x", host("a", "v2", note="new"), APPLY))
+    # The count has another owner, in the other version; the address had none.
+    assert found["spec"] == {"count": 2, "note": "new"}
+    owners = {one["manager"]: (one["apiVersion"], one["fieldsV1"]) for one in found["metadata"]["managedFields"]}
+    assert owners == {
+        "x": (f"{GROUP}/v2", {"f:spec": {"f:note": {}}}),
+        "y": (f"{GROUP}/v2", {"f:spec": {"f:count": {}}}),
+    }
+
+
+async def test_an_apply_needs_the_webhook_for_owners_in_other_versions(world: ConversionWorld) -> None:
+    await world.define()
+    good(await world.send("PATCH", f"{V2}/a?fieldManager=x", host("a", "v2", host="h", port=1), APPLY))
+    world.answer(lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+    reply = await world.send("PATCH", f"{V1}/a?fieldManager=y", host("a", replicas=2), APPLY)
+    assert (reply.status, reply.json["message"].startswith("conversion webhook for")) == (500, True)
+    # Other writes in the stored version go on, without managed fields.
+    found = good(await world.send("PATCH", f"{V1}/a", {"spec": {"replicas": 2}}, MERGE))
+    assert "managedFields" not in found["metadata"]
+
+
 async def test_deletion_and_finalizers_in_another_version(world: ConversionWorld) -> None:
     await world.define()
     held = host("a", address="h:1")
