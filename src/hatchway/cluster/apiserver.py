@@ -12,11 +12,12 @@ import msgspec
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.claimstatus import ClaimStatusAdmission
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
-from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
+from hatchway.cluster.api.aggregation.remoteanswers import MetricValueList, PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
 from hatchway.cluster.api.connect.firststart import FirstStart
 from hatchway.cluster.api.connect.handler import Backend
@@ -48,6 +49,7 @@ from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
 from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.componentstatus import ComponentStatuses
 from hatchway.cluster.controllers.clusterobjects import ensure_bootstrap
 from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.cluster.controllers.servedtypes import ServedType, ServedTypes
@@ -96,7 +98,7 @@ def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> Ac
 class ApiServer:
     """One API server. Make it in an event loop; `close` it.
 
-    client: its in-process client. types: the types that it stores.
+    client: its in-process client. types: the types that it stores. components: the health of the control plane.
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
@@ -130,6 +132,8 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
+        self.components = ComponentStatuses(store)
+        registry.computed["componentstatuses"] = self.components.objects
         self.api = Api(
             store,
             registry,
@@ -139,6 +143,7 @@ class ApiServer:
                 [
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
+                    ClaimStatusAdmission(self._authorizer),
                     *policy_plugins(store, lambda: registry.rows),
                     *webhook_plugins(store, lambda: registry.rows, WebhookCaller(self._webhooks)),
                 ]
@@ -226,7 +231,17 @@ class ApiServer:
     async def pod_metrics(self, namespace: str) -> list[Object]:
         """Return the PodMetrics of a namespace, for the controller of autoscalers. Raises ApiError 503."""
         path = f"/namespaces/{namespace}/pods"
-        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList)
+        what = "pods.metrics.k8s.io"
+        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList, what)
+        return [msgspec.to_builtins(one) for one in found.items or ()]
+
+    def versions(self, group: str) -> list[str] | None:
+        """Return the available versions of a remote API group (`controllers.metricsapis.MetricsApis`)."""
+        return self.aggregator.versions(group)
+
+    async def values(self, group: str, version: str, path: str, what: str) -> list[Object]:
+        """Return the values of a metric, for the controller of autoscalers. Raises ApiError."""
+        found = await self.aggregator.get_answer(group, version, path, _AUTOSCALER, MetricValueList, what)
         return [msgspec.to_builtins(one) for one in found.items or ()]
 
     async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:

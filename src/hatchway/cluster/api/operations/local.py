@@ -8,7 +8,7 @@ from contextlib import aclosing
 from hatchway.cluster.api.operations import deletion
 from hatchway.cluster.api.operations.operation import Operation, decode, encode
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
-from hatchway.cluster.api.operations.subresources import SubresourceVerbs, verbs_of
+from hatchway.cluster.api.operations.subresources import SubresourceVerbs, create_object, verbs_of
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.operations.versions import as_stored
 from hatchway.cluster.api.operations.watching import watch
@@ -74,8 +74,12 @@ class LocalClient:
             raise no_such_path()
         return verbs
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return an object. Raises ApiError 404."""
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return an object, or a subresource of it. Raises ApiError 404, also when there is no such subresource."""
+        if subresource:
+            row = self._row_of(resource, name, namespace, subresource)
+            request = self._request(row, namespace, name, subresource=subresource)
+            return await self._verbs(row, subresource).get(self._api, request)
         row = as_stored(self._row(resource))
         return await self._api.get(row, (namespace or "") if row.namespaced else "", name)
 
@@ -100,7 +104,7 @@ class LocalClient:
         space = namespace or (obj.get("metadata") or {}).get("namespace")
         request = self._request(row, space, name, size, subresource)
         if not subresource:
-            return await self._api.create(request, obj)
+            return await create_object(self._api, request, obj)
         return await self._verbs(row, subresource).create(self._api, request, obj)
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:

@@ -28,7 +28,7 @@ from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations import writesteps as steps
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.fieldversions import with_conversions
-from hatchway.cluster.api.operations.listing import Page, list_page
+from hatchway.cluster.api.operations.listing import Page, list_page, matcher
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
 from hatchway.cluster.api.operations.retries import ATTEMPTS, MODIFIED, Retries
@@ -87,7 +87,10 @@ class Api:
 
     async def get(self, row: Resource, namespace: str, name: str) -> Object:
         """Return the committed object. Raises ApiError 404; 500 and 504 for a conversion."""
-        found = self.store.get(row.stored_as, namespace, name)
+        if row.virtual:
+            found = next((one for one in self._computed(row) if one["metadata"]["name"] == name), None)
+        else:
+            found = self.store.get(row.stored_as, namespace, name)
         if found is None:
             raise not_found(row.plural, name, row.group)
         return await shown_of(row, found)
@@ -97,8 +100,15 @@ class Api:
 
         Raises ApiError 400, 410, 504; 500 for a conversion.
         """
+        if row.virtual:
+            matches = matcher(row, namespace, options)
+            return Page([one for one in self._computed(row) if matches(one)], self.store.revision)
         page = await list_page(self.store, row, namespace, options)
         return page if page.is_shown else replace(page, items=await shown_all(row, page.items), is_shown=True)
+
+    def _computed(self, row: Resource) -> _Objects:
+        make = self.registry.computed.get(row.group_resource)
+        return make() if make is not None else []
 
     async def reach(self, revision: int | None) -> None:
         """Wait up to `_FUTURE_WAIT` seconds for a revision that does not exist yet. Raises ApiError 504."""
