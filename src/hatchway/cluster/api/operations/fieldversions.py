@@ -111,12 +111,17 @@ async def with_conversions(compute: Callable[[], Awaitable[_T]]) -> _T:
     Raises ApiError 500 and 504 for the conversions.
     """
     try:
+        return await compute()
+    except ConversionNeeded as first:
+        needed = first
+    try:
         async with asyncio.timeout(_LONGEST):
             while True:
+                await needed.supply()
                 try:
                     return await compute()
-                except ConversionNeeded as needed:
-                    await needed.supply()
+                except ConversionNeeded as another:
+                    needed = another
     except TimeoutError:
         text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
         raise ApiError(504, "Timeout", text, {}) from None

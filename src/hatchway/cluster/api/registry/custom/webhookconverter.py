@@ -63,8 +63,9 @@ class WebhookConverter:
         named = hook.get("conversionReviewVersions") or ()
         self._review_version = next((one for one in named if one in REVIEW_VERSIONS), "")
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        # The conversions of stored objects that have not ended, by identity and version. Their tasks hold the objects.
-        self._pending: dict[tuple[int, str], asyncio.Future[Object]] = {}
+        # The conversions of stored objects that have not ended, by version and by the identity of the object, which is its
+        # own while the entry holds it.
+        self._pending: dict[tuple[int, str], _Waiting] = {}
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
         """Convert stored objects. Raises ApiError 500, 504."""
@@ -89,12 +90,12 @@ class WebhookConverter:
             if known is not None:
                 continue
             key = id(one), api_version
-            future = self._pending.get(key)
-            if future is None:
-                future = self._pending[key] = loop.create_future()
-                future.add_done_callback(self._forget(key))
-                missing.setdefault(one["apiVersion"], []).append((one, future))
-            waiting[index] = future
+            pending = self._pending.get(key)
+            if pending is None:
+                pending = self._pending[key] = one, loop.create_future()
+                pending[1].add_done_callback(self._forget(key))
+                missing.setdefault(one["apiVersion"], []).append(pending)
+            waiting[index] = pending[1]
         for version, some in missing.items():
             self._webhooks.start(self._convert_all(some, version, api_version))
         if waiting:
