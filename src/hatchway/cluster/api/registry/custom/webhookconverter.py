@@ -63,8 +63,8 @@ class WebhookConverter:
         named = hook.get("conversionReviewVersions") or ()
         self._review_version = next((one for one in named if one in REVIEW_VERSIONS), "")
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        # The conversions of stored objects that have not ended, by version and by the identity of the object, which is its
-        # own while the entry holds it.
+        # The conversions of stored objects that have not ended, by version and by the identity of the object. The entry
+        # holds the object, so that no other one gets its identity.
         self._pending: dict[tuple[int, str], _Waiting] = {}
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
