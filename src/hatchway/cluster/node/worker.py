@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
 from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
+from hatchway.cluster.node.deviceclaims import unprepared
 from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
@@ -330,6 +331,7 @@ class PodWorker:
         return True
 
     async def _work(self) -> None:
+        await self._retry(self._prepare_devices)
         await self._retry(self._set_up_volumes)
         await self._retry(self._make_sandbox)
         async with asyncio.TaskGroup() as beside:
@@ -356,6 +358,11 @@ class PodWorker:
                 async with asyncio.timeout(wait):
                     await changed.wait()
             wait = min(wait * 2, _LAST_RETRY)
+
+    async def _prepare_devices(self) -> bool:
+        if why := unprepared(self.pod):
+            self._context.event("Warning", "FailedPrepareDynamicResources", why)
+        return not why
 
     async def _set_up_volumes(self) -> bool:
         try:
