@@ -146,6 +146,7 @@ class ControlPlane:
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,
             select_device=device_matches,
+            metrics_apis=api,
             volume_directories=LocalVolumes(self.state.nodes, self.config.host_paths),
         )
         if "ingress" not in self.addons:

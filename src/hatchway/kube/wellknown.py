@@ -10,19 +10,19 @@ from typing import Any, Final
 API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
 ENDPOINT_SLICES: Final = "endpointslices.discovery.k8s.io"
 
-# Labels: an EndpointSlice's service, and its writer; the mark of Endpoints that are not mirrored; a namespace's name.
+# Labels: an EndpointSlice's Service; an EndpointSlice's writer; Endpoints that are not mirrored; a namespace's name.
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
-# The value of MANAGED_BY in the slices of Services with a selector.
+# The value of MANAGED_BY in the EndpointSlices of Services with a selector.
 SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 
-# Annotations: the mark of a static pod's mirror in the API; what kubectl has applied last.
+# Annotations: marks the mirror pod of a static pod; holds the object that `kubectl apply` has applied last.
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
-# A label and a taint of nodes, and more taints.
+# The first is both a label and a taint of nodes, the others are taints.
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"

@@ -246,8 +246,8 @@ class ServiceProxy:
             self._sockets.add_address(frontend.ip)
         try:
             if frontend.protocol == "UDP":
-                return self._sockets.datagram(frontend.ip, frontend.port)
-            return self._sockets.listen(frontend.ip, frontend.port)
+                return self._sockets.datagram(frontend.ip, frontend.port, frontend.node_ip)
+            return self._sockets.listen(frontend.ip, frontend.port, frontend.node_ip)
         except OSError:
             if _is_added(frontend, rule):
                 self._sockets.remove_address(frontend.ip)
