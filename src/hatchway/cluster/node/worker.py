@@ -18,6 +18,7 @@ from hatchway.cluster.hostports import host_ports
 from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
 from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
+from hatchway.cluster.node.deviceclaims import unprepared
 from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
@@ -335,6 +336,7 @@ class PodWorker:
         return True
 
     async def _work(self) -> None:
+        await self._retry(self._prepare_devices)
         await self._retry(self._set_up_volumes)
         await self._retry(self._make_sandbox)
         async with asyncio.TaskGroup() as beside:
@@ -361,6 +363,11 @@ class PodWorker:
                 async with asyncio.timeout(wait):
                     await changed.wait()
             wait = min(wait * 2, _LAST_RETRY)
+
+    async def _prepare_devices(self) -> bool:
+        if why := unprepared(self.pod):
+            self._context.event("Warning", "FailedPrepareDynamicResources", why)
+        return not why
 
     async def _set_up_volumes(self) -> bool:
         try:
