@@ -53,7 +53,7 @@ def select_openapi_v2(body: bytes, group: str, version: str) -> RemoteDocument:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RemoteError(f"the OpenAPI document cannot be read: {error}") from error
-    document = _Selection(_object(found), group)
+    document = _KeptParts(_object(found), group)
     for path, item in _object(document.source.get("paths") or {}).items():
         if path.startswith(prefix) and len(path) <= 1024:
             document.paths[path] = document.path_item(_object(item))
@@ -83,7 +83,7 @@ def _texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
-class _Selection:
+class _KeptParts:
     """The part of a document that is kept."""
 
     def __init__(self, source: Json, group: str) -> None:
