@@ -50,7 +50,10 @@ def reconcile(greeting: Any) -> None:
         "controller": True,
         "blockOwnerDeletion": True,
     }
-    child = {"metadata": {"name": name, "ownerReferences": [owner]}, "data": {"text": f"hello {greeting['spec']['to']}"}}
+    child = {
+        "metadata": {"name": name, "ownerReferences": [owner]},
+        "data": {"text": f"hello {greeting['spec']['to']}"},
+    }
     try:
         core.create_namespaced_config_map(namespace, child)
     except ApiException as error:
@@ -88,7 +91,7 @@ def lead() -> None:
     say("leads")
     try:
         work()
-    except BaseException as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, this process must not go on as the leader
         say("failed", repr(error))
         os._exit(1)
 
