@@ -21,6 +21,7 @@ from hatchway.cluster.node.registration import Registration
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import remove_files
 from hatchway.cluster.node.worker import PodWorker
+from hatchway.cluster.packetrules import PodAdmission
 from hatchway.cluster.runtime import NodeFiles, Runtime
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
@@ -52,6 +53,7 @@ class Kubelet:
         client: Client,
         sources: Sources,
         services: Informer,
+        policies: PodAdmission | None = None,
     ) -> None:
         self.node = node
         self._config = config
@@ -73,6 +75,7 @@ class Kubelet:
             pods=state.pods,
             memory=state.memory,
             logs=state.logs,
+            policies=policies,
         )
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

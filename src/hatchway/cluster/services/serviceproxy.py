@@ -17,6 +17,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from hatchway.cluster.descriptors import ClientQuota, listening_sockets
+from hatchway.cluster.packetrules import ConnectionPolicy
 from hatchway.cluster.runtime import ServiceSockets
 from hatchway.cluster.services import refusals, tcp, udp
 from hatchway.cluster.services.balancer import AffinityTable, Balancer
@@ -59,6 +60,7 @@ class ServiceProxy:
         cluster_ips: False in a network without cluster addresses.
         pods: informers of the nodes' pods, for host ports.
         report_use: called with a Deployment's name when a Service that it starts for is used without endpoints.
+        policy: tells which connections network policies allow; None: all.
 
     Attributes:
         quotas: limits of connections ("TCP") and flows ("UDP").
@@ -75,7 +77,9 @@ class ServiceProxy:
         cluster_ips: bool = True,
         pods: Sequence[Informer] = (),
         report_use: Callable[[str], None] = lambda _deployment: None,
+        policy: ConnectionPolicy | None = None,
     ) -> None:
+        self._policy = policy
         self._nodes = nodes
         self._sockets = sockets
         self._maker = RuleMaker(nodes, host_ips, cluster_ips=cluster_ips)
@@ -143,6 +147,12 @@ class ServiceProxy:
         self._update(changes)
         while self._wanted:
             await self._open_some()
+
+    def policy_changed(self) -> None:
+        """End the UDP flows that network policies allow no longer. TCP connections go on, as with conntrack."""
+        for listener in self._listeners.values():
+            if isinstance(listener, UdpListener):
+                listener.endpoints_changed()
 
     def close(self) -> None:
         """Stop listening and reset every connection."""
@@ -253,12 +263,19 @@ class ServiceProxy:
     def _make_listener(self, frontend: Frontend, rule: ServiceRule, sock: socket.socket) -> Listener:
         # The cluster address, the node ports and the load balancer of one port share one table.
         table = self._affinity.setdefault(f"{rule.service}/{frontend.protocol}", AffinityTable())
-        balancer = Balancer(rule, self._nodes, table, partial(self._leads_back, frontend.protocol))
+        balancer = Balancer(
+            rule, self._nodes, table, partial(self._leads_back, frontend.protocol), partial(self._allows, frontend)
+        )
         if rule.place == "health":
             return HealthListener(balancer, sock, self._checks)
         if frontend.protocol == "UDP":
             return UdpListener(balancer, sock, self.quotas["UDP"])
         return TcpListener(balancer, sock, self._poll, self.quotas["TCP"], self._held)
+
+    def _allows(self, frontend: Frontend, client: str, endpoint: ServiceEndpoint) -> bool:
+        """Return True when network policies allow a client of a frontend to connect to an endpoint."""
+        policy = self._policy
+        return policy is None or policy.allows(client, endpoint.ip, endpoint.port, frontend.protocol, via=frontend.ip)
 
     def _leads_back(self, protocol: str, rule: ServiceRule, endpoint: ServiceEndpoint) -> bool:
         """Return True for an endpoint that is a frontend of this proxy: connections could go round in a circle.

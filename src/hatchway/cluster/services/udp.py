@@ -127,7 +127,7 @@ class UdpListener:
         if not self.balancer.permits(client[0]):
             return None
         endpoint = self.balancer.choose(client[0], time.monotonic())
-        if endpoint is None or not self._make_room(client):
+        if endpoint is None or not self.balancer.allows(client[0], endpoint) or not self._make_room(client):
             return None
         try:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
