@@ -23,7 +23,7 @@ def ask(kind, host, port):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.settimeout(1)
                 sock.connect((host, port))
-                for attempt in range(10):
+                for attempt in range(5):
                     sock.send(b"?")
                     try:
                         return sock.recv(65536).decode()
@@ -31,7 +31,9 @@ def ask(kind, host, port):
                         pass
                 return "timed out"
         with socket.create_connection((host, port), timeout=20) as sock:
-            return sock.makefile().readline().strip() or "closed"
+            return "connected" if kind == "connect" else sock.makefile().readline().strip() or "closed"
+    except socket.gaierror:
+        return "no such name"
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "timed out")
 def open_one(host, port):
@@ -141,8 +143,8 @@ class Reach:
         try:
             wait_for(settled, seconds=20)
         except AssertionError:
-            assert found == wanted
-            raise
+            difference = {"works": sorted(found - wanted), "does not": sorted(wanted - found)}
+            raise AssertionError(f"not as allowed: {difference}") from None
 
 
 def pod(namespace: str, name: str, node: str, **labels: str) -> dict[str, Any]:
@@ -163,7 +165,13 @@ def pod(namespace: str, name: str, node: str, **labels: str) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"namespace": namespace, "name": name, "labels": {"pod": name, **labels}},
-        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 0,
+            # Names that nothing answers are given up soon.
+            "dnsConfig": {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "1"}]},
+            "containers": [container],
+        },
     }
 
 

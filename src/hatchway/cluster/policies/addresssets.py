@@ -9,6 +9,9 @@ from hatchway.cluster.packetrules import ChangeSet, DropSet, Element, FilterChan
 from hatchway.cluster.policies.policypods import PolicyPod
 from hatchway.cluster.policies.policyrules import Peers, Ranges
 
+# Comparisons between two pauses: well below a millisecond.
+_WORK = 200
+
 
 class PortName(NamedTuple):
     """The protocol and the name of ports."""
@@ -37,6 +40,11 @@ class AddressSet:
         self.elements: frozenset[Element] = frozenset()
         # Whether every pod has been compared with it.
         self.complete = isinstance(peers, Ranges)
+
+    @property
+    def work(self) -> int:
+        """Return how many comparisons one pod takes."""
+        return len(self.peers) if isinstance(self.peers, frozenset) else 1
 
     def give(self, pod: PolicyPod) -> tuple[Element, ...]:
         """Return the elements that a pod gives to the set."""
@@ -87,17 +95,23 @@ class AddressSets:
         if found.complete:
             return
         found.complete = True
-        for number, (uid, pod) in enumerate(list(self._pods.items())):
+        work = 0
+        for uid, pod in list(self._pods.items()):
             self._set_member(found, uid, found.give(pod) if uid in self._pods else ())
-            if number % 16 == 15:
+            work += found.work
+            if work >= _WORK:
+                work = 0
                 yield
 
     def update_pod(self, uid: str) -> Iterator[None]:
         """Compare a pod with all sets; yield after some of them."""
-        for number, found in enumerate(list(self._sets.values())):
+        work = 0
+        for found in list(self._sets.values()):
             pod = self._pods.get(uid)
             self._set_member(found, uid, found.give(pod) if pod is not None else ())
-            if number % 16 == 15:
+            work += found.work
+            if work >= _WORK:
+                work = 0
                 yield
 
     def remove_pod(self, uid: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from hatchway.cluster.policies.policyrules import Policy
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key
 
 
 @dataclass(slots=True)
@@ -13,7 +15,8 @@ class PolicyPod:
     """A pod.
 
     ports: (protocol, name, number) of each port with a name. ip: its own address; "" while it has none. Pods that use
-    the address of their node never have one here: to policies, they are their node.
+    the address of their node never have one here: to policies, they are their node. selecting: the policies that
+    select it.
     """
 
     namespace: str
@@ -22,6 +25,7 @@ class PolicyPod:
     ports: tuple[tuple[str, str, int], ...]
     host_network: bool
     ip: str = ""
+    selecting: dict[Key, Policy] = field(default_factory=dict, compare=False)
 
     @staticmethod
     def of(pod: Object, namespace_labels: Mapping[str, str]) -> PolicyPod:

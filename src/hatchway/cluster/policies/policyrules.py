@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from hatchway.cluster.packetrules import Direction, Interval
 from hatchway.kube.api import Object
-from hatchway.kube.selectors import selector_is_empty, selector_matches
+from hatchway.kube.selectors import requirement_matches, selector_is_empty
 
 _LAST_ADDRESS = (1 << 32) - 1
 _DIRECTIONS: tuple[tuple[str, Direction, str], ...] = (("Ingress", "ingress", "from"), ("Egress", "egress", "to"))
 _EVERYWHERE: tuple[Interval, ...] = ((0, _LAST_ADDRESS),)
 # What the conditions of a rule weigh: a selector is compared with every pod, and has a set of addresses.
-_SELECTOR_WEIGHT, _INTERVALS_OF_ONE = 5, 4
+_SELECTOR_WEIGHT, _EXCEPTIONS_OF_ONE = 10, 2
 
 
 class Selector:
@@ -29,27 +29,25 @@ class Selector:
     selector: None or empty: selects everything. terms: how many labels and values are compared.
     """
 
-    __slots__ = ("_found", "terms", "text")
+    __slots__ = ("_requirements", "_wanted", "terms", "text")
 
     def __init__(self, selector: Mapping[str, Any] | None) -> None:
-        self._found = None if selector_is_empty(selector) else selector
-        self.text = json.dumps(self._found or {}, sort_keys=True)
-        self.terms = _terms(self._found or {})
+        found = {} if selector is None or selector_is_empty(selector) else selector
+        self._wanted = dict(found.get("matchLabels") or {}).items()
+        self._requirements = list(found.get("matchExpressions") or ())
+        self.text = json.dumps(found, sort_keys=True)
+        self.terms = len(self._wanted) + sum(1 + len(one.get("values") or ()) for one in self._requirements)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return True when it selects these labels."""
-        return self._found is None or selector_matches(self._found, labels)
+        # Comparing the views is several times as quick as `selector_matches`, and is done for every pod.
+        return self._wanted <= labels.items() and all(requirement_matches(one, labels) for one in self._requirements)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Selector) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
-
-
-def _terms(selector: Mapping[str, Any]) -> int:
-    expressions = selector.get("matchExpressions") or ()
-    return len(selector.get("matchLabels") or ()) + sum(1 + len(one.get("values") or ()) for one in expressions)
 
 
 class PeerSelector(NamedTuple):
@@ -98,9 +96,9 @@ class Allowance(NamedTuple):
     port_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """A NetworkPolicy as it is enforced.
+    """A NetworkPolicy as it is enforced. Equal to itself only.
 
     pods: the pods of its namespace that it isolates. rules: what it allows, for the directions in which it isolates.
     weight: how much work and memory it takes.
@@ -144,13 +142,13 @@ def _entries(rule: Object, key: str) -> int:
     """Return what a rule weighs at least, without a look at its entries."""
     peers = rule.get(key) or ()
     excepted = sum(len((peer.get("ipBlock") or {}).get("except") or ()) for peer in peers)
-    return len(rule.get("ports") or ()) + len(peers) + excepted // _INTERVALS_OF_ONE
+    return len(rule.get("ports") or ()) + len(peers) + excepted // _EXCEPTIONS_OF_ONE
 
 
 def _weight(peers: Peers | None) -> int:
     if isinstance(peers, frozenset):
         return sum(_SELECTOR_WEIGHT + one.pods.terms + (one.namespaces.terms if one.namespaces else 0) for one in peers)
-    return len(peers or ()) // _INTERVALS_OF_ONE
+    return 0
 
 
 def _of_rule(namespace: str, rule: Object, key: str) -> Iterator[Allowance]:
@@ -203,12 +201,12 @@ def _network(text: str) -> Interval | None:
 
     Much quicker than the class IPv4Network, which takes 50 ms for a policy with 10,000 exceptions.
     """
-    address, _, length = text.partition("/")
-    parts = address.split(".")
-    if len(parts) != 4:
+    if ":" in text:
         return None
+    address, _, length = text.partition("/")
+    a, b, c, d = address.split(".")
     size = 1 << 32 - int(length)
-    first = int.from_bytes(map(int, parts), "big") & -size
+    first = (int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d)) & -size
     return first, first + size - 1
 
 

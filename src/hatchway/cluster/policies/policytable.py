@@ -22,8 +22,8 @@ from hatchway.cluster.policies.rulechains import Group, RuleChains
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 
-# The greatest weight of the policies of one namespace, and of all.
-MOST_OF_NAMESPACE, MOST = 5_000, 50_000
+# The greatest weight of one policy, of the policies of one namespace, and of all.
+MOST_OF_ONE, MOST_OF_NAMESPACE, MOST = 5_000, 20_000, 100_000
 _DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
 
@@ -60,7 +60,9 @@ class PolicyTable:
         self._cut: set[Key] = set()
         self._namespaces: dict[str, dict[str, str]] = {}
         self._dirty_policies: dict[Key, None] = {}
+        # Pods that are to be compared with everything, and those whose policies alone have changed.
         self._dirty_pods: dict[str, None] = {}
+        self._regrouped: dict[str, None] = {}
         # Addresses without a pod since the last update.
         self._freed: set[str] = set()
         # The uid of the pod that has got an address last.
@@ -76,7 +78,7 @@ class PolicyTable:
     @property
     def has_changes(self) -> bool:
         """Return True when `update` has something to do."""
-        return bool(self._dirty_policies or self._dirty_pods or self._freed)
+        return bool(self._dirty_policies or self._dirty_pods or self._regrouped or self._freed)
 
     def policy_changed(self, kind: str, policy: Object) -> None:
         """Note an informer's event about a NetworkPolicy."""
@@ -114,7 +116,7 @@ class PolicyTable:
             return
         made = PolicyPod.of(pod, self._namespaces.get(pod["metadata"].get("namespace", ""), {}))
         if known is not None:
-            made.ip = known.ip
+            made.ip, made.selecting = known.ip, known.selecting
             if made == known:
                 return
         self.pods[uid] = made
@@ -134,6 +136,7 @@ class PolicyTable:
         """Note that a pod has no address any more. Idempotent."""
         pod = self.pods.pop(uid, None)
         self._dirty_pods.pop(uid, None)
+        self._regrouped.pop(uid, None)
         if pod is None or not pod.ip:
             return
         self.sets.remove_pod(uid)
@@ -152,6 +155,7 @@ class PolicyTable:
             self._set_policy(key)
             yield
             yield from self._chains.prepare(self._policies.get(key))
+            yield from self._select(key)
         for ip in self._freed:
             for groups in self._groups.values():
                 if (group := groups.pop(ip, None)) is not None:
@@ -163,8 +167,15 @@ class PolicyTable:
             del self._dirty_pods[uid]
             yield from self.sets.update_pod(uid)
             pod = self.pods.get(uid)
-            if pod is not None and pod.ip and self._owners.get(pod.ip) == uid:
-                yield from self._place(pod)
+            if pod is not None and pod.ip:
+                yield from self._select_for(uid, pod)
+        while self._regrouped:
+            uid = next(iter(self._regrouped))
+            del self._regrouped[uid]
+            pod = self.pods.get(uid)
+            if pod is not None and self._owners.get(pod.ip) == uid:
+                self._place(pod)
+                yield
 
     def _set_policy(self, key: Key) -> None:
         obj, old = self._objects.get(key), self._policies.pop(key, None)
@@ -180,9 +191,11 @@ class PolicyTable:
         if obj is None:
             self._note_cut(key, False, report=False)
         else:
-            new = parse_policy(obj, self._most_of_namespace)
+            most = min(MOST_OF_ONE, self._most_of_namespace)
+            new = parse_policy(obj, most)
             total = sum(self._weights.values())
-            full = self._weights.get(namespace, 0) + new.weight > self._most_of_namespace or total + new.weight > MOST
+            full = new.weight > most or total + new.weight > MOST
+            full = full or self._weights.get(namespace, 0) + new.weight > self._most_of_namespace
             self._note_cut(key, full, report=True)
             if full:
                 new = new.refusing()
@@ -192,9 +205,6 @@ class PolicyTable:
         if not ours:
             del self._of_namespace[namespace]
             self._weights.pop(namespace, None)
-        for uid, pod in self.pods.items():
-            if pod.namespace == namespace and pod.ip:
-                self._dirty_pods[uid] = None
 
     def _note_cut(self, key: Key, cut: bool, *, report: bool) -> None:
         if cut == (key in self._cut):
@@ -203,24 +213,41 @@ class PolicyTable:
         if report:
             self._on_cut(key, cut)
 
-    def _place(self, pod: PolicyPod) -> Iterator[None]:
-        """Find the groups of a pod."""
-        selecting = []
-        for number, policy in enumerate(list(self._of_namespace.get(pod.namespace, {}).values())):
-            if policy.pods.matches(pod.labels):
-                selecting.append(policy)
+    def _select(self, key: Key) -> Iterator[None]:
+        """Find the pods that a policy selects, which is new, changed or gone."""
+        policy = self._policies.get(key)
+        for number, (uid, pod) in enumerate(list(self.pods.items())):
+            if pod.namespace != key[0]:
+                continue
+            before = pod.selecting.pop(key, None)
+            if policy is not None and policy.pods.matches(pod.labels):
+                pod.selecting[key] = policy
+            if pod.ip and before is not pod.selecting.get(key):
+                self._regrouped[uid] = None
             if number % 64 == 63:
                 yield
+
+    def _select_for(self, uid: str, pod: PolicyPod) -> Iterator[None]:
+        """Find the policies that select a pod."""
+        for number, (key, policy) in enumerate(list(self._of_namespace.get(pod.namespace, {}).items())):
+            pod.selecting.pop(key, None)
+            if policy.pods.matches(pod.labels):
+                pod.selecting[key] = policy
+            if number % 64 == 63:
+                yield
+        self._regrouped[uid] = None
+
+    def _place(self, pod: PolicyPod) -> None:
+        """Find the groups of a pod."""
         for direction in _DIRECTIONS:
-            rules = [policy.rules[direction] for policy in selecting if direction in policy.rules]
+            policies = [one for one in pod.selecting.values() if direction in one.rules]
             groups = self._groups[direction]
             old = groups.pop(pod.ip, None)
-            if rules:
-                groups[pod.ip] = self._chains.join(direction, rules)
+            if policies:
+                groups[pod.ip] = self._chains.join(direction, policies)
             if old is not None:
                 self._chains.leave(old)
         self._moved.add(pod.ip)
-        yield
 
     # --- results ---------------------------------------------------------------------------------------------------
 

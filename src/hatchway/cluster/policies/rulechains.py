@@ -104,26 +104,26 @@ class RuleChains:
         self._names = names
         self._api = api
         self._chains: dict[tuple[Direction, _Rules], Chain] = {}
+        # The chains of each policy: finding them by what they allow takes long.
+        self._kept: dict[Policy, dict[Direction, Chain]] = {}
         self._groups: dict[tuple[Direction, tuple[str, ...]], Group] = {}
 
     def keep(self, policy: Policy) -> None:
         """Make the chains of a policy, unless there are some."""
-        for direction, rules in policy.rules.items():
-            if rules:
-                self._use(direction, rules)
+        self._kept[policy] = {
+            direction: self._use(direction, rules) for direction, rules in policy.rules.items() if rules
+        }
 
     def prepare(self, policy: Policy | None) -> Iterator[None]:
         """Fill the sets of a policy's chains."""
-        for direction, rules in policy.rules.items() if policy is not None else ():
-            chain = self._chains.get((direction, rules))
-            for found in chain.sets() if chain is not None else ():
+        for chain in self._kept[policy].values() if policy is not None else ():
+            for found in chain.sets():
                 yield from self._sets.fill(found)
 
     def release(self, policy: Policy) -> None:
         """Undo `keep`."""
-        for direction, rules in policy.rules.items():
-            if rules:
-                self._chains[direction, rules].users -= 1
+        for chain in self._kept.pop(policy).values():
+            chain.users -= 1
 
     def _use(self, direction: Direction, rules: _Rules) -> Chain:
         chain = self._chains.get((direction, rules))
@@ -133,9 +133,10 @@ class RuleChains:
         chain.users += 1
         return chain
 
-    def join(self, direction: Direction, rules: Iterable[_Rules]) -> Group:
-        """Return the group of the policies with these rules; each call needs a call of `leave`."""
-        names = {self._chains[direction, one].name: self._chains[direction, one] for one in rules if one}
+    def join(self, direction: Direction, policies: Iterable[Policy]) -> Group:
+        """Return the group of some policies that were kept; each call needs a call of `leave`."""
+        found = (self._kept[policy].get(direction) for policy in policies)
+        names = {chain.name: chain for chain in found if chain is not None}
         key = direction, tuple(sorted(names))
         group = self._groups.get(key)
         if group is None:
