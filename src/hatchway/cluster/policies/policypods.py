@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hatchway.cluster.policies.policyrules import Policy
+from hatchway.cluster.policies.policyrules import EnforcedPolicy
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
@@ -25,7 +25,7 @@ class PolicyPod:
     ports: tuple[tuple[str, str, int], ...]
     host_network: bool
     ip: str = ""
-    selecting: dict[Key, Policy] = field(default_factory=dict, compare=False)
+    selecting: dict[Key, EnforcedPolicy] = field(default_factory=dict, compare=False)
 
     @staticmethod
     def of(pod: Object, namespace_labels: Mapping[str, str]) -> PolicyPod:

@@ -97,7 +97,7 @@ class Allowance(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Policy:
+class EnforcedPolicy:
     """A NetworkPolicy as it is enforced. Equal to itself only.
 
     pods: the pods of its namespace that it isolates. rules: what it allows, for the directions in which it isolates.
@@ -109,12 +109,12 @@ class Policy:
     rules: Mapping[Direction, tuple[Allowance, ...]]
     weight: int
 
-    def refusing(self) -> Policy:
+    def refusing(self) -> EnforcedPolicy:
         """Return a policy that isolates the same pods and allows nothing."""
-        return Policy(self.namespace, self.pods, dict.fromkeys(self.rules, ()), 1)
+        return EnforcedPolicy(self.namespace, self.pods, dict.fromkeys(self.rules, ()), 1)
 
 
-def parse_policy(policy: Object, most: int) -> Policy:
+def parse_policy(policy: Object, most: int) -> EnforcedPolicy:
     """Return what a NetworkPolicy means.
 
     most: the greatest weight; a heavier policy is not read further, and its weight is greater than this.
@@ -135,7 +135,7 @@ def parse_policy(policy: Object, most: int) -> Policy:
                     found[allowance] = None
                     weight += 1 + _weight(allowance.peers)
         rules[direction] = tuple(found)
-    return Policy(namespace, pods, rules, weight)
+    return EnforcedPolicy(namespace, pods, rules, weight)
 
 
 def _entries(rule: Object, key: str) -> int:

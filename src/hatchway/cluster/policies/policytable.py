@@ -15,10 +15,10 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from hatchway.cluster.packetrules import BlockApi, Direction, FilterChange, Isolate
-from hatchway.cluster.policies.addresssets import AddressSets
+from hatchway.cluster.policies.filtersets import FilterSets
 from hatchway.cluster.policies.policypods import PolicyPod
-from hatchway.cluster.policies.policyrules import Policy, parse_policy
-from hatchway.cluster.policies.rulechains import Group, RuleChains
+from hatchway.cluster.policies.policyrules import EnforcedPolicy, parse_policy
+from hatchway.cluster.policies.rulechains import PolicyGroup, RuleChains
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 
@@ -51,11 +51,11 @@ class PolicyTable:
         self._most_of_namespace = most_of_namespace
         names = itertools.count(1)
         self.pods: dict[str, PolicyPod] = {}
-        self.sets = AddressSets(self.pods, names)
+        self.sets = FilterSets(self.pods, names)
         self._chains = RuleChains(self.sets, names, api)
         self._objects: dict[Key, Object] = {}
-        self._policies: dict[Key, Policy] = {}
-        self._of_namespace: dict[str, dict[Key, Policy]] = {}
+        self._policies: dict[Key, EnforcedPolicy] = {}
+        self._of_namespace: dict[str, dict[Key, EnforcedPolicy]] = {}
         self._weights: dict[str, int] = {}
         self._cut: set[Key] = set()
         self._namespaces: dict[str, dict[str, str]] = {}
@@ -68,7 +68,7 @@ class PolicyTable:
         # The uid of the pod that has got an address last.
         self._owners: dict[str, str] = {}
         # By direction: the group of each isolated pod by its address, as it is now and as the filter has it.
-        self._groups: dict[Direction, dict[str, Group]] = {"ingress": {}, "egress": {}}
+        self._groups: dict[Direction, dict[str, PolicyGroup]] = {"ingress": {}, "egress": {}}
         self._applied: dict[Direction, dict[str, str]] = {"ingress": {}, "egress": {}}
         self._blocked: set[str] = set()
         self._moved: set[str] = set()
@@ -287,6 +287,6 @@ class PolicyTable:
             *(BlockApi(ip, True) for ip in self._blocked),
         ]
 
-    def group(self, direction: Direction, ip: str) -> Group | None:
+    def group(self, direction: Direction, ip: str) -> PolicyGroup | None:
         """Return the group that decides about an address's connections; None for one that is not isolated."""
         return self._groups[direction].get(ip)

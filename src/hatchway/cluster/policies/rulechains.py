@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hatchway.cluster.packetrules import AllowRule, Direction, DropChain, FilterChange, MakeGroup, MakeRules
-from hatchway.cluster.policies.addresssets import AddressSet, AddressSets, PortName
-from hatchway.cluster.policies.policyrules import Allowance, Policy
+from hatchway.cluster.policies.filtersets import FilterSet, FilterSets, PortName
+from hatchway.cluster.policies.policyrules import Allowance, EnforcedPolicy
 
 _Rules = tuple[Allowance, ...]
 
@@ -16,7 +16,7 @@ class Chain:
 
     __slots__ = ("direction", "made", "name", "parts", "rules", "users")
 
-    def __init__(self, name: str, direction: Direction, rules: _Rules, sets: AddressSets) -> None:
+    def __init__(self, name: str, direction: Direction, rules: _Rules, sets: FilterSets) -> None:
         self.name = name
         self.direction = direction
         self.rules = rules
@@ -31,7 +31,7 @@ class Chain:
             for rule in rules
         ]
 
-    def sets(self) -> Iterator[AddressSet]:
+    def sets(self) -> Iterator[FilterSet]:
         """Yield the sets that its rules name, once for each use."""
         for _, peers, named in self.parts:
             if peers is not None:
@@ -64,7 +64,7 @@ class Chain:
         return False
 
 
-class Group:
+class PolicyGroup:
     """The chains of the policies that select a pod in one direction.
 
     chains: without those that allow nothing. users: pods. reaches_api: whether a pod may connect to the API server.
@@ -96,31 +96,31 @@ def _reaches(rule: Allowance, address: str, port: int) -> bool:
 class RuleChains:
     """All chains and groups.
 
-    sets: the sets that they use. names: as for `AddressSets`. api: address and port of the API server.
+    sets: the sets that they use. names: as for `FilterSets`. api: address and port of the API server.
     """
 
-    def __init__(self, sets: AddressSets, names: Iterator[int], api: tuple[str, int]) -> None:
+    def __init__(self, sets: FilterSets, names: Iterator[int], api: tuple[str, int]) -> None:
         self._sets = sets
         self._names = names
         self._api = api
         self._chains: dict[tuple[Direction, _Rules], Chain] = {}
         # The chains of each policy: finding them by what they allow takes long.
-        self._kept: dict[Policy, dict[Direction, Chain]] = {}
-        self._groups: dict[tuple[Direction, tuple[str, ...]], Group] = {}
+        self._kept: dict[EnforcedPolicy, dict[Direction, Chain]] = {}
+        self._groups: dict[tuple[Direction, tuple[str, ...]], PolicyGroup] = {}
 
-    def keep(self, policy: Policy) -> None:
+    def keep(self, policy: EnforcedPolicy) -> None:
         """Make the chains of a policy, unless there are some."""
         self._kept[policy] = {
             direction: self._use(direction, rules) for direction, rules in policy.rules.items() if rules
         }
 
-    def prepare(self, policy: Policy | None) -> Iterator[None]:
+    def prepare(self, policy: EnforcedPolicy | None) -> Iterator[None]:
         """Fill the sets of a policy's chains."""
         for chain in self._kept[policy].values() if policy is not None else ():
             for found in chain.sets():
                 yield from self._sets.fill(found)
 
-    def release(self, policy: Policy) -> None:
+    def release(self, policy: EnforcedPolicy) -> None:
         """Undo `keep`."""
         for chain in self._kept.pop(policy).values():
             chain.users -= 1
@@ -133,7 +133,7 @@ class RuleChains:
         chain.users += 1
         return chain
 
-    def join(self, direction: Direction, policies: Iterable[Policy]) -> Group:
+    def join(self, direction: Direction, policies: Iterable[EnforcedPolicy]) -> PolicyGroup:
         """Return the group of some policies that were kept; each call needs a call of `leave`."""
         found = (self._kept[policy].get(direction) for policy in policies)
         names = {chain.name: chain for chain in found if chain is not None}
@@ -141,13 +141,13 @@ class RuleChains:
         group = self._groups.get(key)
         if group is None:
             chains = tuple(names[name] for name in key[1])
-            group = self._groups[key] = Group(f"g{next(self._names)}", chains, self._api)
+            group = self._groups[key] = PolicyGroup(f"g{next(self._names)}", chains, self._api)
             for chain in chains:
                 chain.users += 1
         group.users += 1
         return group
 
-    def leave(self, group: Group) -> None:
+    def leave(self, group: PolicyGroup) -> None:
         """Note that a pod has left a group."""
         group.users -= 1
 
@@ -188,5 +188,5 @@ class RuleChains:
         return [*chains, *(_make(group) for group in self._groups.values() if group.made)]
 
 
-def _make(group: Group) -> MakeGroup:
+def _make(group: PolicyGroup) -> MakeGroup:
     return MakeGroup(group.name, tuple(chain.name for chain in group.chains))

@@ -20,7 +20,7 @@ class PortName(NamedTuple):
     name: str
 
 
-class AddressSet:
+class FilterSet:
     """A set of the filter.
 
     peers: what selects its pods, its ranges, or the name of its ports. users: how many rules name it. members: the
@@ -60,7 +60,7 @@ class AddressSet:
         return self.peers.holds(ip) if isinstance(self.peers, Ranges) else ip in self.elements
 
 
-class AddressSets:
+class FilterSets:
     """All sets, which are made with their first user and dropped after their last one.
 
     pods: all pods by their uid, which the owner changes. names: gives numbers for the names of new sets.
@@ -69,28 +69,28 @@ class AddressSets:
     def __init__(self, pods: Mapping[str, PolicyPod], names: Iterator[int]) -> None:
         self._pods = pods
         self._names = names
-        self._sets: dict[Peers | PortName, AddressSet] = {}
-        self._touched: dict[AddressSet, None] = {}
-        self._made: dict[AddressSet, None] = {}
-        self._idle: dict[AddressSet, None] = {}
+        self._sets: dict[Peers | PortName, FilterSet] = {}
+        self._touched: dict[FilterSet, None] = {}
+        self._made: dict[FilterSet, None] = {}
+        self._idle: dict[FilterSet, None] = {}
 
-    def use(self, peers: Peers | PortName) -> AddressSet:
+    def use(self, peers: Peers | PortName) -> FilterSet:
         """Return the set of these peers, or of the ports with this name. Each call needs a call of `release`."""
         found = self._sets.get(peers)
         if found is None:
-            found = self._sets[peers] = AddressSet(f"s{next(self._names)}", peers)
+            found = self._sets[peers] = FilterSet(f"s{next(self._names)}", peers)
             self._made[found] = None
         found.users += 1
         self._idle.pop(found, None)
         return found
 
-    def release(self, found: AddressSet) -> None:
+    def release(self, found: FilterSet) -> None:
         """Note that a user of a set is gone."""
         found.users -= 1
         if not found.users:
             self._idle[found] = None
 
-    def fill(self, found: AddressSet) -> Iterator[None]:
+    def fill(self, found: FilterSet) -> Iterator[None]:
         """Compare all pods with a new set; yield after some of them."""
         if found.complete:
             return
@@ -119,7 +119,7 @@ class AddressSets:
         for found in self._sets.values():
             self._set_member(found, uid, ())
 
-    def _set_member(self, found: AddressSet, uid: str, elements: tuple[Element, ...]) -> None:
+    def _set_member(self, found: FilterSet, uid: str, elements: tuple[Element, ...]) -> None:
         if found.members.get(uid, ()) == elements:
             return
         if elements:
@@ -160,12 +160,12 @@ class AddressSets:
         ]
 
 
-def _elements(found: AddressSet) -> frozenset[Element]:
+def _elements(found: FilterSet) -> frozenset[Element]:
     if isinstance(found.peers, Ranges):
         return frozenset(found.peers)
     return frozenset(element for given in found.members.values() for element in given)
 
 
-def _sorted(found: AddressSet) -> tuple[Element, ...]:
+def _sorted(found: FilterSet) -> tuple[Element, ...]:
     """Return a set's elements; ranges in their order."""
     return found.peers if isinstance(found.peers, Ranges) else tuple(found.elements)
