@@ -221,6 +221,40 @@ def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
     assert reach.order(f"{X}/b", "ask", server) == ["ECONNREFUSED"]
 
 
+def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:
+    """It reaches the pods of its node; those of others if a policy allows the node's address."""
+    host = Reach(reach.cluster)
+    host.start([pod(Z, "host", "node-1", host_network=True)])
+    host.ips = {name: ip for name, ip in reach.ips.items() if name.startswith(X)}
+    _write(reach, X, policy("all", {}))
+    # The pods a and c are on the same node.
+    host.expect(lambda _, target, __: target != f"{X}/b", sources=[f"{Z}/host"])
+    _write(reach, X, policy("node", {}, ingress=[{"from": [{"ipBlock": {"cidr": f"{plan.node_ip(1)}/32"}}]}]))
+    host.expect(lambda *_: True, sources=[f"{Z}/host"])
+    # A policy that selects it has no effect.
+    _write(reach, Z, policy("host", {"pod": "host"}, policyTypes=["Ingress", "Egress"]))
+    reach.expect(lambda source, target, way: not target.startswith(X), sources=[f"{Y}/a"])
+    host.expect(lambda *_: True, sources=[f"{Z}/host"])
+    reach.cluster.kubectl("delete", "pod", "-n", Z, "host", "--wait=false")
+
+
+def test_a_forged_address_passes_no_policy(reach: Reach) -> None:
+    """A container may send any packet (CAP_NET_RAW), but not with the address of a pod that is allowed."""
+    target, allowed, other = f"{X}/a", f"{Y}/a", f"{Z}/a"
+    ip = reach.ips
+    _write(reach, X, policy("some", {"pod": "a"}, ingress=[{"from": [{**_in(Y), **_pods(pod="a")}]}]))
+    reach.expect(lambda source, to, _: to != target or source == allowed, sources=[allowed, other], ways=[TCP_80])
+    for source in (allowed, other):
+        reach.order(source, "forge", (ip[allowed], ip[target], f"from {source} as the allowed one"))
+        reach.order(source, "forge", (plan.node_ip(1), ip[target], f"from {source} as the node"))
+        reach.order(source, "forge", (plan.gateway(1), ip[target], f"from {source} as the router"))
+    # A datagram that is sent after them, and comes.
+    reach.order(allowed, "forge", (ip[allowed], ip[target], "the last one"))
+    wait_for(lambda: "the last one" in reach.order(target, "seen", ())[0])
+    found = [text for text in reach.order(target, "seen", ())[0] if text.startswith("from")]
+    assert found == [f"from {allowed} as the allowed one"]
+
+
 def test_a_new_pod_starts_under_the_policies_that_there_are(reach: Reach) -> None:
     """No connection of a new pod is allowed before its policies are in effect, not even the first one."""
     # The first thing that it does is to connect; what it prints cannot change afterwards.
