@@ -278,6 +278,16 @@ def test_a_policy_without_room_is_enforced_when_there_is_room_again() -> None:
     assert sorted(answers[1:]) == [False, True]
 
 
+def test_a_policy_that_cannot_be_read_allows_nothing() -> None:
+    world = World()
+    world.step("pod", 0, "one", {"app": "a"})
+    world.step(
+        "policy", "one", 0, {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": [{"port": []}]}]}
+    )
+    world.step("apply")
+    assert not world.filter.allows(IPS[1], IPS[0], 80, "TCP")
+
+
 def test_a_pod_on_its_nodes_network_is_its_node() -> None:
     world = World()
     host = pod("host", labels={"app": "a"})

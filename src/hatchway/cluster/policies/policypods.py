@@ -16,7 +16,7 @@ class PolicyPod:
 
     ports: (protocol, name, number) of each port with a name. ip: its own address; "" while it has none. Pods that use
     the address of their node never have one here: to policies, they are their node. selecting: the policies that
-    select it.
+    select it. deleted: whether it is in the API no longer; its address is known until its sandbox is removed.
     """
 
     namespace: str
@@ -25,6 +25,7 @@ class PolicyPod:
     ports: tuple[tuple[str, str, int], ...]
     host_network: bool
     ip: str = ""
+    deleted: bool = False
     selecting: dict[Key, EnforcedPolicy] = field(default_factory=dict, compare=False)
 
     @staticmethod

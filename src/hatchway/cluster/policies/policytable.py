@@ -12,15 +12,18 @@ So a new pod costs what its selectors cost and one element; a changed policy cos
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 
 from hatchway.cluster.packetrules import BlockApi, Direction, FilterChange, Isolate
 from hatchway.cluster.policies.filtersets import FilterSets
 from hatchway.cluster.policies.policypods import PolicyPod
-from hatchway.cluster.policies.policyrules import EnforcedPolicy, parse_policy
+from hatchway.cluster.policies.policyrules import EnforcedPolicy, Selector, parse_policy
 from hatchway.cluster.policies.rulechains import PolicyGroup, RuleChains
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
+
+_log = logging.getLogger(__name__)
 
 # The greatest weight of one policy, of the policies of one namespace, and of all.
 MOST_OF_ONE, MOST_OF_NAMESPACE, MOST = 5_000, 20_000, 100_000
@@ -110,9 +113,9 @@ class PolicyTable:
         uid = pod["metadata"]["uid"]
         known = self.pods.get(uid)
         if kind == "DELETED":
-            # Its address is known until its sandbox is removed.
-            if known is not None and not known.ip:
-                del self.pods[uid]
+            if known is not None:
+                known.deleted = True
+                self._drop_ended(uid, known)
             return
         made = PolicyPod.of(pod, self._namespaces.get(pod["metadata"].get("namespace", ""), {}))
         if known is not None:
@@ -133,10 +136,8 @@ class PolicyTable:
             self._dirty_pods[uid] = None
 
     def address_gone(self, uid: str) -> None:
-        """Note that a pod has no address any more. Idempotent."""
-        pod = self.pods.pop(uid, None)
-        self._dirty_pods.pop(uid, None)
-        self._regrouped.pop(uid, None)
+        """Note that a pod has no address any more; it may get another one. Idempotent."""
+        pod = self.pods.get(uid)
         if pod is None or not pod.ip:
             return
         self.sets.remove_pod(uid)
@@ -144,6 +145,14 @@ class PolicyTable:
         if self._owners.get(pod.ip) == uid:
             del self._owners[pod.ip]
             self._freed.add(pod.ip)
+        pod.ip = ""
+        self._drop_ended(uid, pod)
+
+    def _drop_ended(self, uid: str, pod: PolicyPod) -> None:
+        if pod.deleted and not pod.ip:
+            self.pods.pop(uid, None)
+            self._dirty_pods.pop(uid, None)
+            self._regrouped.pop(uid, None)
 
     # --- work ------------------------------------------------------------------------------------------------------
 
@@ -192,7 +201,7 @@ class PolicyTable:
             self._note_cut(key, False, report=False)
         else:
             most = min(MOST_OF_ONE, self._most_of_namespace)
-            new = parse_policy(obj, most)
+            new = _parse(key, obj, most)
             total = sum(self._weights.values())
             full = new.weight > most or total + new.weight > MOST
             full = full or self._weights.get(namespace, 0) + new.weight > self._most_of_namespace
@@ -290,3 +299,12 @@ class PolicyTable:
     def group(self, direction: Direction, ip: str) -> PolicyGroup | None:
         """Return the group that decides about an address's connections; None for one that is not isolated."""
         return self._groups[direction].get(ip)
+
+
+def _parse(key: Key, policy: Object, most: int) -> EnforcedPolicy:
+    """Return a policy. The API server validates them, so one that cannot be read is an error: it allows nothing."""
+    try:
+        return parse_policy(policy, most)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        _log.exception("network policy %s/%s cannot be read, and isolates all pods of its namespace", *key)
+        return EnforcedPolicy(key[0], Selector(None), {"ingress": (), "egress": ()}, 1)
