@@ -37,12 +37,18 @@ def ask(kind, host, port):
         return "no such name"
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "timed out")
-def open_one(host, port):
-    kept[host, port] = sock = socket.create_connection((host, port), timeout=20)
-    return sock.makefile().readline().strip()
-def use_one(host, port):
-    kept[host, port].sendall(b"again\\n")
-    return kept[host, port].makefile().readline().strip()
+def open_one(kind, host, port):
+    kept[kind, host, port] = sock = socket.socket(type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+    sock.settimeout(5)
+    sock.connect((host, port))
+    return use_one(kind, host, port) if kind == "udp" else sock.makefile().readline().strip()
+def use_one(kind, host, port):
+    sock = kept[kind, host, port]
+    try:
+        sock.sendall(b"again\\n")
+        return sock.recv(65536).decode().strip()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, "timed out")
 def forge(source, target, text):
     data = struct.pack(">HHHH", 5353, 80, 8 + len(text), 0) + text.encode()
     addresses = socket.inet_aton(source) + socket.inet_aton(target)

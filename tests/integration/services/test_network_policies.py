@@ -194,13 +194,17 @@ def _balanced(cluster: Cluster) -> dict[str, Any] | None:
 
 
 def test_connections_that_exist_already(reach: Reach) -> None:
-    """TCP connections go on when a policy begins to forbid them; new ones are refused."""
+    """TCP connections go on when a policy begins to forbid them; each datagram of UDP is decided on."""
     source, target = f"{Y}/a", f"{X}/b"
-    connection = reach.ips[target], 81
-    assert reach.order(source, "open", connection) == [target]
+    ports = [{"name": kind, "port": 80, "protocol": kind.upper()} for kind in ("tcp", "udp")]
+    _write(reach, X, service("kept", *ports, selector={"pod": "b"}))
+    ip = json.loads(reach.cluster.kubectl("get", "service", "-n", X, "kept", "-o", "json"))["spec"]["clusterIP"]
+    connections = [(kind, address, 80) for kind in ("tcp", "udp") for address in (reach.ips[target], ip)]
+    wait_for(lambda: reach.order(source, "open", *connections) == [target] * 4)
     _write(reach, X, policy("all", {}))
     reach.expect(lambda _, to, __: not to.startswith(X), sources=[source])
-    assert reach.order(source, "use", connection) == ["again"]
+    wait_for(lambda: reach.order(source, "use", *connections) == ["again", "again", "EHOSTUNREACH", "timed out"])
+    reach.cluster.kubectl("delete", "service", "-n", X, "kept")
 
 
 def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
