@@ -12,14 +12,16 @@ _Rules = tuple[Allowance, ...]
 
 
 class Chain:
-    """The chain of one policy, or of several that allow the same. users: policies and groups that have it."""
+    """The chain of one policy, or of several that allow the same.
 
-    __slots__ = ("direction", "made", "name", "parts", "rules", "users")
+    filter_rules: its rules for the filter. users: how many policies and groups have it.
+    """
+
+    __slots__ = ("direction", "filter_rules", "made", "name", "parts", "users")
 
     def __init__(self, name: str, direction: Direction, rules: _Rules, sets: FilterSets) -> None:
         self.name = name
         self.direction = direction
-        self.rules = rules
         self.users = 0
         self.made = False
         self.parts = [
@@ -30,18 +32,8 @@ class Chain:
             )
             for rule in rules
         ]
-
-    def sets(self) -> Iterator[FilterSet]:
-        """Yield the sets that its rules name, once for each use."""
-        for _, peers, named in self.parts:
-            if peers is not None:
-                yield peers
-            if named is not None:
-                yield named
-
-    def filter_rules(self) -> tuple[AllowRule, ...]:
-        """Return its rules for the filter."""
-        return tuple(
+        # Made here, one chain at a time: `take_changes` handles all of them in one turn of the event loop.
+        self.filter_rules = tuple(
             AllowRule(
                 peers.name if peers is not None else "",
                 rule.protocol,
@@ -50,6 +42,14 @@ class Chain:
             )
             for rule, peers, named in self.parts
         )
+
+    def sets(self) -> Iterator[FilterSet]:
+        """Yield the sets that its rules name, once for each use."""
+        for _, peers, named in self.parts:
+            if peers is not None:
+                yield peers
+            if named is not None:
+                yield named
 
     def allows(self, peer: str, address: str, port: int, protocol: str) -> bool:
         """Return True when one of its rules allows a connection. peer: the other side; address, port: destination."""
@@ -77,7 +77,7 @@ class PolicyGroup:
         self.chains = chains
         self.users = 0
         self.made = False
-        self.reaches_api = any(_reaches(rule, *api) for chain in chains for rule in chain.rules)
+        self.reaches_api = any(_reaches(rule, *api) for chain in chains for rule, _, _ in chain.parts)
 
     def allows(self, peer: str, address: str, port: int, protocol: str) -> bool:
         """Return True when one of its policies allows a connection, as `Chain.allows`."""
@@ -171,7 +171,7 @@ class RuleChains:
                     dropped.append(DropChain(chain.name))
             elif not chain.made:
                 chain.made = True
-                made.append(MakeRules(chain.name, chain.direction, chain.filter_rules()))
+                made.append(MakeRules(chain.name, chain.direction, chain.filter_rules))
         for group in self._groups.values():
             if not group.made:
                 group.made = True
@@ -181,9 +181,7 @@ class RuleChains:
     def everything(self) -> list[FilterChange]:
         """Return what makes all chains and groups as they were after the last `take_changes`."""
         chains: list[FilterChange] = [
-            MakeRules(chain.name, chain.direction, chain.filter_rules())
-            for chain in self._chains.values()
-            if chain.made
+            MakeRules(chain.name, chain.direction, chain.filter_rules) for chain in self._chains.values() if chain.made
         ]
         return [*chains, *(_make(group) for group in self._groups.values() if group.made)]
 

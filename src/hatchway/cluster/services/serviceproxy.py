@@ -46,6 +46,8 @@ _SHARE = 0.3
 _OF_NAMESPACE = 0.5
 # How many frontends are opened in one turn of the event loop, which the kubelets use, too.
 _AT_ONCE = 50
+# How many UDP flows are checked in one turn after a change of network policies.
+_FLOWS_AT_ONCE = 500
 # Seconds until frontends that could not be opened are tried again: the first pause, and the longest one.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
 
@@ -94,6 +96,8 @@ class ServiceProxy:
         self._slices = Informer(client, ENDPOINT_SLICES)
         self._pods = pods
         self._changed = asyncio.Event()
+        # Whether network policies have changed since the UDP flows were checked.
+        self._recheck = False
         self._listeners: dict[Frontend, Listener] = {}
         self._retired: list[TcpListener] = []
         self._wanted: dict[Frontend, ServiceRule] = {}
@@ -135,6 +139,8 @@ class ServiceProxy:
                         self._update(table.take_changes())
                         await self._open_some()
                         await asyncio.sleep(0)
+                    if self._recheck:
+                        await self._check_flows()
                     await self._wait()
         finally:
             self.close()
@@ -152,10 +158,17 @@ class ServiceProxy:
             await self._open_some()
 
     def policy_changed(self) -> None:
-        """End the UDP flows that network policies allow no longer. TCP connections go on, as with conntrack."""
-        for listener in self._listeners.values():
-            if isinstance(listener, UdpListener):
-                listener.endpoints_changed()
+        """End, soon, the UDP flows that network policies allow no longer. TCP connections go on, as with conntrack."""
+        self._recheck = True
+        self._changed.set()
+
+    async def _check_flows(self) -> None:
+        self._recheck = False
+        for listener in [one for one in self._listeners.values() if isinstance(one, UdpListener)]:
+            clients = listener.clients
+            for first in range(0, len(clients), _FLOWS_AT_ONCE):
+                listener.check_flows(clients[first : first + _FLOWS_AT_ONCE])
+                await asyncio.sleep(0)
 
     def close(self) -> None:
         """Stop listening and reset every connection."""
