@@ -39,7 +39,7 @@ from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import AccessCheck, Api
 from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.strategies.events import prune_forever
-from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
+from hatchway.cluster.api.registry.types import Registry, rows_for, stored_rows
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
@@ -102,8 +102,9 @@ class ApiServer:
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
-    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. Raises HatchwayError when
-    the store or a credentials file cannot be read.
+    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. no_policies: why network
+    policies are not enforced; "" when they are. Raises HatchwayError when the store or a credentials file cannot be
+    read.
     """
 
     def __init__(
@@ -117,8 +118,9 @@ class ApiServer:
         allow_loopback_pods: bool,
         address: str = "",
         rewriting: Rewriting = "full",
+        no_policies: str = "",
     ) -> None:
-        registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
+        registry = Registry(rows_for(loopback=allow_loopback_pods, no_policies=no_policies))
         self._webhooks = WebhookClient()
         self._conversions = ConversionWebhooks(self._webhooks)
         self._custom_types = CustomTypes(store, registry, self._conversions)
