@@ -43,7 +43,10 @@ def _row(definition: Object, version: Mapping[str, Json], stored: str) -> Resour
     spec = definition["spec"]
     names = definition["status"]["acceptedNames"]
     group, name, kind = spec["group"], version["name"], names["kind"]
-    schema = CustomSchema(GVK(group, name, kind), (version.get("schema") or {}).get("openAPIV3Schema") or {})
+    selectable = [one["jsonPath"] for one in version.get("selectableFields") or ()]
+    schema = CustomSchema(
+        GVK(group, name, kind), (version.get("schema") or {}).get("openAPIV3Schema") or {}, selectable
+    )
     subresources = version.get("subresources") or {}
     scale = ScalePaths.of(subresources.get("scale"))
     parts = []
@@ -60,7 +63,7 @@ def _row(definition: Object, version: Mapping[str, Json], stored: str) -> Resour
         schema,
         has_status=subresources.get("status") is not None,
         scale=scale,
-        selectable=[one["jsonPath"] for one in version.get("selectableFields") or ()],
+        selectable=selectable,
         deprecation=deprecation,
         is_ending=is_ending(definition),
     )
