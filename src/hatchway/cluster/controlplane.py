@@ -104,6 +104,7 @@ class ControlPlane:
                 allow_loopback_pods=loopback,
                 address=f"{inside[0]}:{inside[1]}",
                 rewriting=rewriting_of(self.config.rewrite),
+                no_policies=network.no_policies,
             )
             stack.push_async_callback(api.close, _CLOSE_SECONDS)
             # Callbacks run in reverse order, so this one stops the nodes first: then the API server, which is closed
@@ -277,6 +278,7 @@ class ControlPlane:
             "started": self.began,
             "private": not network.limits,
             "limits": network.limits,
+            "no_policies": network.no_policies,
             "addons": list(self.addons),
             "removed_addons": removed,
             "built_in": [found.as_dict() for found in built_in(services, server)],
