@@ -136,8 +136,8 @@ class ApiServer:
                 [
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
-                    *policy_plugins(store, lambda: registry.rows),
-                    *webhook_plugins(store, lambda: registry.rows, self._webhook_caller),
+                    *policy_plugins(store, lambda: registry.rows, self._authorizer.decide),
+                    *webhook_plugins(store, lambda: registry.rows, self._webhook_caller, self._authorizer.decide),
                 ]
             ),
         )

@@ -12,6 +12,7 @@ import pytest
 
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.auth.rbac import Authorizer
 from tests.integration.api import world as worlds
 from tests.integration.api.world import Reply, World
 
@@ -30,8 +31,9 @@ RULE: dict[str, Any] = {
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with worlds.world() as found:
+        rows, decide = lambda: found.registry.rows, Authorizer(found.store).decide
         found.api.admission = AdmissionChain(
-            [*builtin_plugins(found.store), *policy_plugins(found.store, lambda: found.registry.rows)]
+            [*builtin_plugins(found.store), *policy_plugins(found.store, rows, decide)]
         )
         yield found
 
@@ -218,7 +220,7 @@ async def test_an_expression_that_costs_too_much_refuses(world: World) -> None:
         (
             {"validations": validations("true"), "variables": [{"name": "in", "expression": "1"}]},
             "spec.variables[0].name",
-            "name is not a valid CEL identifier",
+            "must be a valid CEL identifier",
         ),
         (
             {"validations": validations("variables.b == 1"), "variables": [{"name": "a", "expression": "1"}]},

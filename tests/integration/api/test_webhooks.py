@@ -524,8 +524,8 @@ async def test_v1beta1_reviews(world: WebhookWorld) -> None:
         ),
         ({"matchConditions": [{"name": "n", "expression": "1"}]}, "must evaluate to bool but got int"),
         (
-            {"matchConditions": [{"name": "n", "expression": "namespaceObject == null"}]},
-            "undeclared reference to 'namespaceObject'",
+            {"matchConditions": [{"name": "n", "expression": "params == null"}]},
+            "undeclared reference to 'params'",
         ),
         ({"matchConditions": [{"name": "", "expression": ""}]}, "webhooks[0].matchConditions[0].name: Required value"),
         (

@@ -19,6 +19,7 @@ from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import pki
+from hatchway.cluster.auth.rbac import Authorizer
 
 from .world import World
 
@@ -117,7 +118,8 @@ class WebhookWorld(World):
         super().__init__(store)
         self.hooks = hooks
         self.caller = WebhookCaller()
-        plugins = [*builtin_plugins(store), *webhook_plugins(store, lambda: self.registry.rows, self.caller)]
+        rows = lambda: self.registry.rows  # noqa: E731
+        plugins = [*builtin_plugins(store), *webhook_plugins(store, rows, self.caller, Authorizer(store).decide)]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))
         self.client = LocalClient(self.api)
         self.app = RestApp(self.api)

@@ -23,6 +23,7 @@ from hatchway.cluster.api.cel.celtypes import (
     most_general,
     object_type,
     optional_of,
+    type_of,
 )
 from hatchway.cluster.api.cel.environment import TYPE_NAMES, CelEnvironment
 from hatchway.cluster.api.cel.syntax import (
@@ -108,6 +109,8 @@ class _ExpressionChecker:
         found = self._environment.variables.get(name)
         if found is None and name in TYPE_NAMES:
             found = TYPE_NAMES[name][0]
+        if found is None and self._environment.is_patch_type(name):
+            found = type_of(object_type(name))
         return found
 
     def _undeclared(self, node: SyntaxNode, name: str) -> CelType:
@@ -149,7 +152,9 @@ class _ExpressionChecker:
             found = target.parameters[1]
         elif target.kind == "object":
             field = self._environment.field_type(target.name, name)
-            if field is None:
+            if not self._environment.has_fields(target.name):
+                self._issues.add(node.offset, f"unexpected failed resolution of '{target.name}'")
+            elif field is None:
                 self._issues.add(node.offset, f"undefined field '{name}'")
             found = ERROR if field is None else field
         else:
@@ -268,7 +273,10 @@ class _ExpressionChecker:
         return map_of(keys or self.bindings.fresh(), values or self.bindings.fresh())
 
     def _struct(self, node: Struct) -> CelType:
-        if node.name not in self._environment.creatable:
+        name = node.name.removeprefix(".")
+        if self._environment.is_patch_type(name):
+            node.name = name
+        else:
             found = self._find(node.name)
             if found is None:
                 return self._undeclared(node, node.name)

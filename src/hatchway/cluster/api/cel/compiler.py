@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hatchway.cluster.api.cel.celtypes import CelType
 from hatchway.cluster.api.cel.comprehensions import compile_comprehension
-from hatchway.cluster.api.cel.environment import TYPE_NAMES
+from hatchway.cluster.api.cel.environment import PATCH_OPERATION, TYPE_NAMES
 from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step, insert
 from hatchway.cluster.api.cel.steps import (
     all_of,
@@ -36,7 +36,15 @@ from hatchway.cluster.api.cel.syntax import (
     Struct,
     SyntaxNode,
 )
-from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Optional, TypeValue, Value
+from hatchway.cluster.api.cel.values import (
+    CostExceeded,
+    EvaluationError,
+    ObjectValue,
+    Optional,
+    PatchOperation,
+    TypeValue,
+    Value,
+)
 
 __all__ = ["Outcome", "Program", "compile_steps"]
 
@@ -161,7 +169,7 @@ class _Compiler:
         """Close the innermost scope."""
         self._scopes.pop()
 
-    def _named(self, name: str) -> Step:
+    def _named(self, name: str, found: CelType) -> Step:
         if not name.startswith("."):
             for scope in reversed(self._scopes):
                 if name in scope:
@@ -170,6 +178,9 @@ class _Compiler:
         if name in TYPE_NAMES:
             value = TypeValue(TYPE_NAMES[name][1])
             return lambda state: value
+        if found.kind == "type" and found.parameters[0].kind == "object":
+            own = TypeValue(found.parameters[0].name)
+            return lambda state: own
         self.names.add(name)
 
         def variable(state: Evaluation) -> Value:
@@ -182,11 +193,11 @@ class _Compiler:
         return variable
 
     def _ident(self, node: Ident) -> Step:
-        return self._named(node.name)
+        return self._named(node.name, node.type)
 
     def _select(self, node: Select) -> Step:
         if node.qualified:
-            return self._named(node.qualified)
+            return self._named(node.qualified, node.type)
         operand, field = self.compile(node.operand), node.field
         if node.test:
             return lambda state: has_field(operand(state), field)
@@ -255,6 +266,7 @@ class _Compiler:
         return make
 
     def _struct(self, node: Struct) -> Step:
+        kind = node.name
         parts = [
             (name, self.compile(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
         ]
@@ -264,12 +276,14 @@ class _Compiler:
             for name, part, optional in parts:
                 value = part(state)
                 if optional:
+                    if not isinstance(value, Optional):
+                        raise no_overload()
                     if not value.has_value:
                         continue
                     value = value.value
                 found[name] = value
             state.add(STRUCT_COST)
-            return found
+            return PatchOperation.of(found) if kind == PATCH_OPERATION else ObjectValue(kind, found)
 
         return make
 

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from hatchway.cluster.api.fields import ownership
-from hatchway.cluster.api.fields.atoms import Atom, blank_object, builtin_atom, custom_atom
+from hatchway.cluster.api.fields.atoms import blank_object, builtin_atom, row_atom
 from hatchway.cluster.api.fields.managers import same_but_times
 from hatchway.cluster.api.fields.ownership import ApplyConflict, BadConfiguration, FieldType, FieldWrite
 from hatchway.cluster.api.fields.pathset import PathSet, make, show
 from hatchway.cluster.api.operations.metadata import timestamp
 from hatchway.cluster.api.operations.operation import Operation, clone
-from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.types import Registry
 from hatchway.cluster.api.work import HEAVY
@@ -32,18 +30,7 @@ _SPEC = make(("spec",))
 # Besides the spec, a write of the status does not change these fields (`GetResetFields` of the registry's strategies).
 _CUSTOM_STATUS = make(("spec",), ("metadata",))
 _POD_STATUS = make(("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"))
-_custom_atoms: WeakKeyDictionary[CustomSchema, Atom] = WeakKeyDictionary()
 _blank = lru_cache(512)(blank_object)
-
-
-def _atom(row: Resource) -> Atom:
-    schema = row.own_schema
-    if schema is None:
-        return builtin_atom(row.gvk)
-    found = _custom_atoms.get(schema)
-    if found is None:
-        found = _custom_atoms[schema] = custom_atom(schema.node)
-    return found
 
 
 class _Versions(Mapping[str, FieldType]):
@@ -56,7 +43,7 @@ class _Versions(Mapping[str, FieldType]):
     def __getitem__(self, api_version: str) -> FieldType:
         row = self._row
         if api_version == row.api_version:
-            return FieldType(_atom(row))
+            return FieldType(row_atom(row))
         group, _, version = api_version.rpartition("/")
         other = self._registry.find(group, version, row.plural)
         if other is None or other.stored_as != row.stored_as:
@@ -68,7 +55,7 @@ class _Versions(Mapping[str, FieldType]):
             found = row.to_storage(found) if row.to_storage else found
             return other.from_storage(found) if other.from_storage else found
 
-        return FieldType(_atom(other), convert)
+        return FieldType(row_atom(other), convert)
 
     def __iter__(self) -> Iterator[str]:
         return iter((self._row.api_version,))

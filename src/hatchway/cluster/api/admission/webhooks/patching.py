@@ -19,7 +19,7 @@ from hatchway.cluster.api.work import check_object, run_sized
 from hatchway.errors import ApiError, internal
 from hatchway.kube.api import Object
 
-__all__ = ["apply_response"]
+__all__ = ["apply_response", "decode_patched"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -73,18 +73,27 @@ def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch) -> tu
     if (result.get("kind"), result.get("apiVersion")) != (typed["kind"], typed["apiVersion"]):
         raise internal("the patch of an admission webhook changes kind or apiVersion of the object")
     try:
-        return _decoded(row, gvk, own, _decode(data)), len(data)
+        return decode_patched(row, gvk, own, _decode(data)), len(data)
     except schema.ShapeError as error:
         raise internal(error.message) from None
 
 
-def _decoded(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object) -> Object:
-    """Return a patched object with the shape and the defaults of its type, in the stored version."""
+def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object, *, strict: bool = False) -> Object:
+    """Return a patched object with the shape and the defaults of its type, in the stored version.
+
+    row: the resource in whose version the object is. gvk: its kind. own: it is of the row's type, and not of a
+    subresource's. strict: unknown fields of built-in types are errors. Raises ShapeError.
+    """
     if not own:
-        found = schema.check(gvk, obj).object
-        found.setdefault("metadata", {})
-        return found
-    found = row.schema.apply_defaults(row.schema.check(obj).object)
+        checked = schema.check(gvk, obj)
+        if strict:
+            checked.strict(gvk)
+        checked.object.setdefault("metadata", {})
+        return checked.object
+    checked = row.schema.check(obj)
+    if strict and row.own_schema is None:
+        checked.strict(gvk)
+    found = row.schema.apply_defaults(checked.object)
     if row.to_storage is not None:
         found = row.to_storage(found)
     found.setdefault("metadata", {})
