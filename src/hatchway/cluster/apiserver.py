@@ -24,6 +24,7 @@ from hatchway.cluster.api.connect.proxyverb import Rewriting
 from hatchway.cluster.api.connect.resourcelocation import DialBackend, Locator
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.definitions.policystatus import PolicyStatusController
 from hatchway.cluster.api.describe.documents import ServedDocument
 from hatchway.cluster.api.http import metrics
 from hatchway.cluster.api.http.connectroutes import ConnectRoutes
@@ -169,6 +170,9 @@ class ApiServer:
         )
         registry.subscribe(self.aggregator.served_changed)
         self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
+        self._policy_status = PolicyStatusController(
+            store, LocalClient(self.api, manager="validatingadmissionpolicy-status"), lambda: registry.rows
+        )
         self._request_header_ca = certificates.front_proxy_ca.cert.read_text()
         self._client_ca = certificates.ca_pem.decode()
         self.filters = Filters(
@@ -214,6 +218,7 @@ class ApiServer:
         )
         self.aggregator.start()
         self._definitions.start()
+        self._policy_status.start()
         return [*problems, *(problem for some in found for problem in some)]
 
     async def pod_metrics(self, namespace: str) -> list[Object]:
@@ -232,6 +237,7 @@ class ApiServer:
         self._store.end_watches()
         self._custom_types.close()
         await self._definitions.aclose()
+        await self._policy_status.aclose()
         await self.aggregator.aclose()
         await self._webhook_caller.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))

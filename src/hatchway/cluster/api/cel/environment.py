@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hatchway.cluster.api.cel.celtypes import (
@@ -26,7 +26,7 @@ from hatchway.cluster.api.cel.celtypes import (
 )
 from hatchway.cluster.api.cel.lexer import RESERVED
 
-__all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "ObjectTypes"]
+__all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "JoinedTypes", "ObjectTypes"]
 
 # The types of an operation of a JSON patch, and of an object that is merged into another one (apiserver
 # `pkg/cel/mutation/typeresolver.go`). The types of its parts have their places in their names: `Object.spec`.
@@ -65,6 +65,24 @@ TYPE_NAMES: Mapping[str, tuple[CelType, str]] = {
         for name in ("Authorizer", "PathCheck", "GroupCheck", "ResourceCheck", "Decision")
     },
 }
+
+
+class JoinedTypes(Mapping[str, Mapping[str, CelType]]):
+    """The object types of two mappings, which may grow; those of the second one are preferred."""
+
+    def __init__(self, first: ObjectTypes, second: ObjectTypes) -> None:
+        self._first = first
+        self._second = second
+
+    def __getitem__(self, name: str) -> Mapping[str, CelType]:
+        """Return the fields of a type. Raises KeyError."""
+        return self._second[name] if name in self._second else self._first[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._first, *self._second)))
+
+    def __len__(self) -> int:
+        return len({*self._first, *self._second})
 
 
 @dataclass(frozen=True)

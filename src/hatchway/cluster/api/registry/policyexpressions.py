@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatchway.cluster.api.cel.celtypes import (
     BOOL,
@@ -20,16 +20,20 @@ from hatchway.cluster.api.cel.celtypes import (
     object_type,
 )
 from hatchway.cluster.api.cel.compiler import Program
-from hatchway.cluster.api.cel.environment import PATCH_OPERATION, PATCH_ROOT, CelEnvironment
+from hatchway.cluster.api.cel.environment import PATCH_OPERATION, PATCH_ROOT, CelEnvironment, JoinedTypes
 from hatchway.cluster.api.cel.expression import compile_expression
 from hatchway.cluster.api.cel.library.declaring import declare, traversal
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 
+if TYPE_CHECKING:
+    from hatchway.cluster.api.registry.policytypes import CheckedType
+
 __all__ = [
     "CompiledPolicy",
     "CompiledText",
     "PolicyCompiler",
+    "checked_environment",
     "compile_policy",
     "mutation_text",
     "policy_environment",
@@ -114,6 +118,22 @@ def policy_environment(*, has_params: bool) -> CelEnvironment:
     return CelEnvironment(kubernetes_functions(), {**variables, "params": DYN} if has_params else variables, _TYPES)
 
 
+def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_params: bool) -> CelEnvironment:
+    """Return the names for checking expressions against the type of the object (`typechecking.go`, `buildEnvSet`).
+
+    params: the type of the parameters, None when it is not known. has_params: the policy has a paramKind.
+    """
+    found = policy_environment(has_params=has_params)
+    variables = {**found.variables, "object": obj.type, "oldObject": obj.type}
+    # As in Kubernetes, only the authorizer itself is known to the check.
+    del variables["authorizer.requestResource"]
+    types = JoinedTypes(obj.fields, found.types)
+    if params is not None:
+        variables["params"] = params.type
+        types = JoinedTypes(params.fields, types)
+    return replace(found, variables=variables, types=types)
+
+
 class PolicyCompiler:
     """Compiles the expressions of one policy, in the order in which they stand.
 
@@ -166,7 +186,7 @@ class PolicyCompiler:
         """Return the names with those of the variables so far."""
         plain = self._plain
         variables = {**plain.variables, "variables": object_type(_COMPOSED)}
-        return replace(plain, variables=variables, types={**plain.types, _COMPOSED: dict(self._fields)})
+        return replace(plain, variables=variables, types=JoinedTypes(plain.types, {_COMPOSED: dict(self._fields)}))
 
 
 @cache
