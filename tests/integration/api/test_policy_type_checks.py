@@ -47,12 +47,23 @@ async def checked(world: World, *expressions: str, rules: Any = (DEPLOYMENTS,), 
 
 
 async def wait_for_check(world: World, name: str, generation: int) -> dict[str, Any]:
-    async with asyncio.timeout(30):
-        while True:
-            found = (await world.send("GET", f"{POLICIES}/{name}")).json
-            if found["status"].get("observedGeneration") == generation:
-                return dict(found)
-            await asyncio.sleep(0.01)
+    checked = asyncio.Event()
+
+    def follow(_type: str, _old: Any, new: Any) -> None:
+        if new is not None and new["metadata"]["name"] == name:
+            checked.set()
+
+    end = world.store.subscribe("validatingadmissionpolicies.admissionregistration.k8s.io", follow)
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                found: dict[str, Any] = (await world.send("GET", f"{POLICIES}/{name}")).json
+                if found["status"].get("observedGeneration") == generation:
+                    return found
+                await checked.wait()
+                checked.clear()
+    finally:
+        end()
 
 
 def warnings(policy: dict[str, Any]) -> dict[str, str]:
@@ -65,6 +76,8 @@ async def test_an_expression_that_fits_has_no_warning(world: World) -> None:
         world,
         "object.spec.replicas > 1 && object.metadata.labels['a'] == oldObject.metadata.name",
         "object.spec.template.spec.containers.all(c, c.image.startsWith('x') && c.env.exists(e, e.name == 'E'))",
+        "type(object.spec.strategy.rollingUpdate.maxSurge) == int ? object.spec.strategy.rollingUpdate.maxSurge > 1"
+        " : object.spec.strategy.rollingUpdate.maxSurge == '10%'",
         "object.metadata.creationTimestamp < timestamp('2030-01-01T00:00:00Z')",
         "authorizer.group('apps').resource('deployments').check('get').allowed() && request.name != ''",
     )
@@ -140,9 +153,10 @@ async def test_a_custom_type_is_checked(world: World) -> None:
     }
     reply = await world.send("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
     assert reply.status == 201, reply.json
-    async with asyncio.timeout(30):
-        while world.registry.by_name("crontabs.stable.example.com") is None:
-            await asyncio.sleep(0.01)
+    served = asyncio.Event()
+    world.registry.subscribe(served.set)
+    if world.registry.by_name("crontabs.stable.example.com") is None:
+        await asyncio.wait_for(served.wait(), 30)
     rule = {"apiGroups": ["stable.example.com"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["crontabs"]}
     good = await checked(world, "object.spec.replicas > 1 && object.metadata.labels.size() > 0", rules=[rule])
     assert good["status"]["typeChecking"] == {}
@@ -160,6 +174,18 @@ async def test_a_changed_policy_is_checked_again(world: World) -> None:
     change = {"spec": {"validations": validations("object.spec.replicas == 1")}}
     await world.send("PATCH", f"{POLICIES}/{name}", change, headers=MERGE)
     assert (await wait_for_check(world, name, 2))["status"]["typeChecking"] == {}
+
+
+async def test_what_the_check_does_not_know(world: World) -> None:
+    found = await checked(
+        world,
+        "has(object.spec.template.spec.containers[0].resources.limits)",
+        "authorizer.requestResource.check('get').allowed()",
+    )
+    assert [one.splitlines()[0].rpartition(": ")[2] for one in warnings(found).values()] == [
+        "undefined field 'limits'",
+        "unexpected failed resolution of 'kubernetes.authorization.Authorizer'",
+    ]
 
 
 async def test_a_type_in_itself_has_no_fields_there(world: World) -> None:

@@ -1,7 +1,7 @@
 """The types of objects as type checks of policies see them (apiserver `pkg/cel/common/schemas.go`, `pkg/cel/openapi`).
 
-Built-in types come from the table. As in Kubernetes, whose OpenAPI gives them no type, fields with quantities and
-fields that are an integer or a string are not there.
+Built-in types come from the table. As in Kubernetes, whose OpenAPI gives them no type, fields with quantities are not
+there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hatchway.cluster.api.cel.celtypes import (
     BOOL,
     BYTES,
     DOUBLE,
+    DYN,
     INT,
     STRING,
     TIMESTAMP,
@@ -41,6 +42,7 @@ _SCALARS: Mapping[str, CelType] = {
     "time": TIMESTAMP,
     "microTime": TIMESTAMP,
     "strings": list_of(STRING),
+    "intOrString": DYN,
 }
 _METADATA = "meta.v1.ObjectMeta"
 
