@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
+from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.http.restapp import RestApp
@@ -112,14 +112,18 @@ class WebhookServer:
 
 
 class WebhookWorld(World):
-    """An API server that calls webhooks by URL. hooks: the server."""
+    """An API server with policies that calls webhooks by URL. hooks: the server."""
 
     def __init__(self, store: Store, hooks: WebhookServer) -> None:
         super().__init__(store)
         self.hooks = hooks
         self.caller = WebhookCaller()
-        rows = lambda: self.registry.rows  # noqa: E731
-        plugins = [*builtin_plugins(store), *webhook_plugins(store, rows, self.caller, Authorizer(store).decide)]
+        rows, decide = lambda: self.registry.rows, Authorizer(store).decide
+        plugins = [
+            *builtin_plugins(store),
+            *policy_plugins(store, rows, decide),
+            *webhook_plugins(store, rows, self.caller, decide),
+        ]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))
         self.client = LocalClient(self.api)
         self.app = RestApp(self.api)

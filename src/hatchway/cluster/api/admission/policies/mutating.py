@@ -37,6 +37,8 @@ __all__ = ["MutatingPolicies"]
 _encode = msgspec.json.Encoder().encode
 # Processor time, in seconds, that all policies may take for one write.
 _SECONDS = 5.0
+# Failures that a Status names, and characters of each.
+_MOST_FAILURES, _LONGEST_FAILURE = 50, 8 * 1024
 
 
 class MutatingPolicies(AdmissionPlugin):
@@ -202,7 +204,7 @@ def _refuse(attributes: AdmissionAttributes, failures: list[_PolicyFailure]) -> 
     counted = [one for one in failures if not one.problem.policy.fails_open]
     if not counted:
         return
-    messages = [_worded(one.problem) for one in counted]
+    messages = [_worded(one.problem)[:_LONGEST_FAILURE] for one in counted[:_MOST_FAILURES]]
     row = attributes.row
     error = forbidden(row.plural, attributes.object_name, "", row.group)
     details = {**(error.details or {}), "causes": [{"message": one} for one in messages]}

@@ -6,6 +6,7 @@ thread: it uses nothing but its arguments.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ def evaluate_mutation(
     """
     if text.program is None:
         raise MutationFailed(text.error)
+    if time.thread_time() > deadline:
+        raise MutationFailed(OUT_OF_BUDGET)
     budget = CostBudget(POLICY_COST, deadline)
     known = dict(variables)
     # Evaluated anew for each mutation, because the object has changed.
