@@ -161,8 +161,6 @@ class Api:
             raise invalid(row.kind, name, causes, row.group)
         request.warnings += warnings
         interrupted = await self._check_access(request, obj, None) or interrupted or size >= HEAVY
-        if version:
-            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         attributes.object, attributes.name = obj, request.name or name
         if (waiting := self.admission.validate(attributes)) is not None:
             await waiting
@@ -172,6 +170,9 @@ class Api:
             if row.namespaced:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
+        if version:
+            # As in Kubernetes, whose storage says so, admission comes first.
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         if request.dry_run:
             if self.store.latest(row.stored_as, obj["metadata"].get("namespace") or "", name) is not None:
                 raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
