@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hatchway.cluster.api.cel.celtypes import CelType
 from hatchway.cluster.api.cel.comprehensions import compile_comprehension
 from hatchway.cluster.api.cel.environment import PATCH_OPERATION, TYPE_NAMES
+from hatchway.cluster.api.cel.objectvalues import ObjectValue, PatchOperation
 from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step, insert
 from hatchway.cluster.api.cel.steps import (
     all_of,
@@ -35,13 +36,12 @@ from hatchway.cluster.api.cel.syntax import (
     Select,
     Struct,
     SyntaxNode,
+    TreeWalk,
 )
 from hatchway.cluster.api.cel.values import (
     CostExceeded,
     EvaluationError,
-    ObjectValue,
     Optional,
-    PatchOperation,
     TypeValue,
     Value,
 )
@@ -95,7 +95,7 @@ class Program:
 def compile_steps(root: SyntaxNode) -> Program:
     """Return the program of a checked expression."""
     compiler = _Compiler()
-    step = compiler.compile(root)
+    step = compiler.visit(root)
     return Program(step, compiler.slots, root.type, frozenset(compiler.names))
 
 
@@ -120,40 +120,23 @@ def _local(slot: int) -> Step:
     return run
 
 
-class _Compiler:
+class _Compiler(TreeWalk[Step]):
     def __init__(self) -> None:
+        super().__init__()
         self.slots = 0
         self.names: set[str] = set()
         self._scopes: list[dict[str, int]] = []
-        self._done: dict[int, Step] = {}
         # Steps of constants: a list of nothing else costs nothing.
         self._constants: set[Step] = set()
 
-    def compile(self, node: SyntaxNode) -> Step:
-        known = self._done.get(id(node))
-        if known is not None:
-            return known
-        if isinstance(node, Literal):
-            value = node.value
-            found: Step = lambda state: value  # noqa: E731
-            self._constants.add(found)
-        elif isinstance(node, Ident):
-            found = self._ident(node)
-        elif isinstance(node, Select):
-            found = self._select(node)
-        elif isinstance(node, CallNode):
-            found = self._call(node)
-        elif isinstance(node, ListExpr):
-            found = self._list(node)
-        elif isinstance(node, MapExpr):
-            found = self._map(node)
-        elif isinstance(node, Struct):
-            found = self._struct(node)
-        else:
-            assert isinstance(node, Comprehension)
-            found = compile_comprehension(node, self)
-        self._done[id(node)] = found
+    def visit_literal(self, node: Literal) -> Step:
+        value = node.value
+        found: Step = lambda state: value  # noqa: E731
+        self._constants.add(found)
         return found
+
+    def visit_comprehension(self, node: Comprehension) -> Step:
+        return compile_comprehension(node, self)
 
     # Names
 
@@ -192,13 +175,13 @@ class _Compiler:
 
         return variable
 
-    def _ident(self, node: Ident) -> Step:
+    def visit_ident(self, node: Ident) -> Step:
         return self._named(node.name, node.type)
 
-    def _select(self, node: Select) -> Step:
+    def visit_select(self, node: Select) -> Step:
         if node.qualified:
             return self._named(node.qualified, node.type)
-        operand, field = self.compile(node.operand), node.field
+        operand, field = self.visit(node.operand), node.field
         if node.test:
             return lambda state: has_field(operand(state), field)
 
@@ -213,13 +196,13 @@ class _Compiler:
 
     # Literals with parts
 
-    def _list(self, node: ListExpr) -> Step:
+    def visit_list(self, node: ListExpr) -> Step:
         if not node.optional and all(isinstance(one, Literal) for one in node.items):
             constant = [one.value for one in node.items if isinstance(one, Literal)]
             whole: Step = lambda state: constant  # noqa: E731
             self._constants.add(whole)
             return whole
-        parts = [(self.compile(one), index in node.optional) for index, one in enumerate(node.items)]
+        parts = [(self.visit(one), index in node.optional) for index, one in enumerate(node.items)]
         cost = 0 if all(part in self._constants for part, _ in parts) and not node.optional else LIST_COST
 
         def make(state: Evaluation) -> Value:
@@ -239,9 +222,9 @@ class _Compiler:
             self._constants.add(make)
         return make
 
-    def _map(self, node: MapExpr) -> Step:
+    def visit_map(self, node: MapExpr) -> Step:
         parts = [
-            (self.compile(key), self.compile(value), index in node.optional)
+            (self.visit(key), self.visit(value), index in node.optional)
             for index, (key, value) in enumerate(node.entries)
         ]
         is_constant = not node.optional and all({key, value} <= self._constants for key, value, _ in parts)
@@ -265,10 +248,10 @@ class _Compiler:
             self._constants.add(make)
         return make
 
-    def _struct(self, node: Struct) -> Step:
+    def visit_struct(self, node: Struct) -> Step:
         kind = node.name
         parts = [
-            (name, self.compile(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
+            (name, self.visit(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
         ]
 
         def make(state: Evaluation) -> Value:
@@ -289,8 +272,8 @@ class _Compiler:
 
     # Calls
 
-    def _call(self, node: CallNode) -> Step:
-        args = [self.compile(one) for one in node.all_args]
+    def visit_call(self, node: CallNode) -> Step:
+        args = [self.visit(one) for one in node.all_args]
         match node.name:
             case "_&&_":
                 return all_of(args)

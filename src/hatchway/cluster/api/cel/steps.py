@@ -10,11 +10,11 @@ from typing import Any
 
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 from hatchway.cluster.api.cel.lexer import RESERVED
+from hatchway.cluster.api.cel.objectvalues import PatchOperation
 from hatchway.cluster.api.cel.state import Evaluation, Step
 from hatchway.cluster.api.cel.values import (
     EvaluationError,
     Optional,
-    PatchOperation,
     Value,
     equal,
     kind_name,

@@ -21,7 +21,8 @@ from hatchway.cluster.api.admission.policies.evaluation import (
 )
 from hatchway.cluster.api.admission.policies.patchvalues import configuration_of, operations_of
 from hatchway.cluster.api.admission.webhooks.patching import decode_patched
-from hatchway.cluster.api.cel.values import EvaluationError, ObjectValue, Value
+from hatchway.cluster.api.cel.objectvalues import ObjectValue
+from hatchway.cluster.api.cel.values import EvaluationError, Value
 from hatchway.cluster.api.fields.atoms import Atom
 from hatchway.cluster.api.fields.comparison import BadItem
 from hatchway.cluster.api.fields.merging import errors_in, merge

@@ -10,12 +10,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from hatchway.cluster.api.cel.objectvalues import UNSET, ObjectValue, PatchOperation
 from hatchway.cluster.api.cel.values import (
-    UNSET,
     Duration,
     EvaluationError,
-    ObjectValue,
-    PatchOperation,
     Timestamp,
     Value,
     type_name,
