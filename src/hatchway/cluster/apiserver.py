@@ -12,6 +12,7 @@ import msgspec
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.claimstatus import ClaimStatusAdmission
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
@@ -47,6 +48,7 @@ from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
 from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.componentstatus import ComponentStatuses
 from hatchway.cluster.controllers.clusterobjects import ensure_bootstrap
 from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.cluster.controllers.servedtypes import ServedType, ServedTypes
@@ -95,7 +97,7 @@ def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> Ac
 class ApiServer:
     """One API server. Make it in an event loop; `close` it.
 
-    client: its in-process client. types: the types that it stores.
+    client: its in-process client. types: the types that it stores. components: the health of the control plane.
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
@@ -127,6 +129,8 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
+        self.components = ComponentStatuses(store)
+        registry.computed["componentstatuses"] = self.components.objects
         self._webhook_caller = WebhookCaller()
         self.api = Api(
             store,
@@ -137,6 +141,7 @@ class ApiServer:
                 [
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
+                    ClaimStatusAdmission(self._authorizer),
                     *policy_plugins(store, lambda: registry.rows, self._authorizer.decide),
                     *webhook_plugins(store, lambda: registry.rows, self._webhook_caller, self._authorizer.decide),
                 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -201,18 +201,27 @@ class Controller:
             await asyncio.sleep(0)
 
 
-async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run something that should never end; log its end and start it again with back-off, until cancelled."""
+async def supervise(
+    name: str, run: Callable[[], Awaitable[None]], problems: MutableMapping[str, str] | None = None
+) -> None:
+    """Run something that should never end; log its end and start it again with back-off, until cancelled.
+
+    problems: gets the reason under `name` while it does not run.
+    """
+    problems = {} if problems is None else problems
     wait = 0.1
     loop = asyncio.get_running_loop()
     while True:
         started = loop.time()
         try:
             await run()
+            problems[name] = "it has ended"
             log.error("%s has ended; it is started again", name)
-        except Exception:
+        except Exception as error:
+            problems[name] = f"it has failed: {error}"
             log.exception("%s has failed; it is started again in %.1f s", name, wait)
         if loop.time() - started > 60:
             wait = 0.1
         await asyncio.sleep(wait)
+        problems.pop(name, None)
         wait = min(wait * 2, 30.0)

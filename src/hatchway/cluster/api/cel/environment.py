@@ -93,12 +93,14 @@ class CelEnvironment:
         functions: the overloads by the function's name.
         variables: the type of each variable.
         types: the object types.
+        has_bindings: expressions may use `cel.bind`.
         makes_patches: an expression may make objects of the types Object, Object.spec and the like, and JSONPatch.
     """
 
     functions: Mapping[str, list[Overload]]
     variables: Mapping[str, CelType] = field(default_factory=dict)
     types: ObjectTypes = field(default_factory=dict)
+    has_bindings: bool = False
     makes_patches: bool = False
 
     def is_patch_type(self, name: str) -> bool:

@@ -60,10 +60,13 @@ def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, parameters) for _, _, name, parameters in sorted(found, key=lambda one: one[:2])]
 
 
-def negotiate(accept: str, *, transforms: bool = True, streams: bool = False, protobuf: bool = False) -> AnswerFormat:
+def negotiate(
+    accept: str, *, transforms: bool = True, tables: bool = True, streams: bool = False, protobuf: bool = False
+) -> AnswerFormat:
     """Return the first acceptable format.
 
-    transforms: whether this answer can be a Table or metadata only. streams: whether it can be a watch.
+    transforms: whether this answer can be metadata only, or a Table if `tables` is true, too. streams: whether it can
+    be a watch.
     protobuf: whether it can be in protobuf.
 
     Raises ApiError 406 when nothing fits.
@@ -80,7 +83,7 @@ def negotiate(accept: str, *, transforms: bool = True, streams: bool = False, pr
         else:
             continue
         wanted = parameters.get("as", "")
-        if wanted == "Table" and media_type == PROTOBUF:
+        if wanted == "Table" and (media_type == PROTOBUF or not tables):
             continue
         if not wanted:
             return AnswerFormat(media_type)

@@ -206,7 +206,7 @@ class _Verbs(Call):
             raise _not_allowed()
         request = self.request("create")
         obj = await self.object(request, request.row.gvk)
-        await self.answer_object(201, await self.api.create(request, obj))
+        await self.answer_object(201, await subresources.create_object(self.api, request, obj))
 
     async def update(self) -> None:
         if not self.info.name:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from hatchway.cluster.api.operations import deletion
 from hatchway.cluster.api.operations.operation import Operation, decode, encode
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
-from hatchway.cluster.api.operations.subresources import SubresourceVerbs, verbs_of
+from hatchway.cluster.api.operations.subresources import SubresourceVerbs, create_object, verbs_of
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.operations.watching import watch
 from hatchway.cluster.api.patch.patches import merge_patch
@@ -82,7 +82,7 @@ class LocalClient:
         space = namespace or (obj.get("metadata") or {}).get("namespace")
         request = self._request(row, space, name, size, subresource)
         if not subresource:
-            return await self._api.create(request, obj)
+            return await create_object(self._api, request, obj)
         return await self._verbs(row, subresource).create(self._api, request, obj)
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:

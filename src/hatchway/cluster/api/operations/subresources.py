@@ -8,9 +8,10 @@ a handler makes the answer (`serviceaccounts/token`). Subresources that connect 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.fields.ownership import update
 from hatchway.cluster.api.fields.scalefields import to_object, to_scale
 from hatchway.cluster.api.operations import metadata as meta
@@ -18,6 +19,7 @@ from hatchway.cluster.api.operations.approval import patch_approval, update_appr
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.podresize import patch_resize, update_resize
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
 from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
 from hatchway.cluster.api.operations.verbs import Api
@@ -216,11 +218,30 @@ def _decoded_scale(request: Operation, make: Callable[[Object], Any], current: O
 # Pods
 
 
+async def create_object(api: Api, request: Operation, body: Any) -> Object:
+    """Create an object of a row; a Binding (POST bindings) binds the pod that it names. Raises as `Api.create`."""
+    if request.row.gvk != _BINDING:
+        return await api.create(request, body)
+    binding = await run_sized(request.size, _typed, _BINDING, request, body)
+    if not (name := binding["metadata"].get("name")):
+        raise bad_request("Name parameter required.")
+    pods = api.registry.by_name("pods")
+    assert pods is not None
+    attributes = api.attributes(replace(request, name=name), "CREATE", binding, None)
+    return await _bind(api, replace(request, row=pods, name=name), binding, attributes)
+
+
 async def bind(api: Api, request: Operation, body: Any) -> Object:
     """Bind a pod to a node (POST pods/NAME/binding). Raises ApiError 409 when it has one or is being deleted."""
     binding = await run_sized(request.size, _typed, _BINDING, request, body)
     if (binding["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Binding object")
+    attributes = api.attributes(request, "CREATE", binding, None, "binding", kind=_BINDING)
+    return await _bind(api, request, binding, attributes)
+
+
+async def _bind(api: Api, request: Operation, binding: Object, attributes: AdmissionAttributes) -> Object:
+    """Bind the pod of a request. attributes: the facts about the Binding for admission."""
     meta.match_namespace(request.row, binding, request.namespace)
     target = binding.get("target") or {}
     causes = []
@@ -231,7 +252,6 @@ async def bind(api: Api, request: Operation, body: Any) -> Object:
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
     _latest(api, request)
-    attributes = api.attributes(request, "CREATE", binding, None, "binding", kind=_BINDING)
     await api.judge(attributes)
     binding = attributes.object or binding
     target = binding.get("target") or {}
@@ -434,6 +454,7 @@ SUBRESOURCES = {
     "ephemeralcontainers": SubresourceVerbs(get=get_status, update=update_ephemeral, patch=patch_ephemeral),
     "eviction": SubresourceVerbs(create=evict),
     "finalize": SubresourceVerbs(update=finalize),
+    "resize": SubresourceVerbs(get=get_status, update=update_resize, patch=patch_resize),
     "scale": SubresourceVerbs(get=get_scale, update=update_scale, patch=patch_scale),
     "status": SubresourceVerbs(get=get_status, update=update_status, patch=patch_status),
 }

@@ -26,7 +26,7 @@ from hatchway.cluster.api.fields.ownership import FieldWrite
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations import writesteps as steps
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
-from hatchway.cluster.api.operations.listing import Page, list_page
+from hatchway.cluster.api.operations.listing import Page, list_page, matcher
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
 from hatchway.cluster.api.operations.retries import ATTEMPTS, MODIFIED, Retries
@@ -83,13 +83,19 @@ class Api:
 
     def get(self, row: Resource, namespace: str, name: str) -> Object:
         """Return the committed object. Raises ApiError 404."""
-        found = self.store.get(row.stored_as, namespace, name)
+        if row.virtual:
+            found = next((one for one in self._computed(row) if one["metadata"]["name"] == name), None)
+        else:
+            found = self.store.get(row.stored_as, namespace, name)
         if found is None:
             raise not_found(row.plural, name, row.group)
         return row.from_storage(found) if row.from_storage else found
 
     async def list(self, row: Resource, namespace: str | None, options: ListOptions) -> Page:
         """Return a page of the matching objects, in the order of namespace and name. Raises ApiError 400, 410, 504."""
+        if row.virtual:
+            matches = matcher(row, namespace, options)
+            return Page([one for one in self._computed(row) if matches(one)], self.store.revision)
         page = await list_page(self.store, row, namespace, options)
         convert = row.from_storage
         if convert is None:
@@ -101,6 +107,10 @@ class Api:
                 await pace.rest()
             shown.append(convert(obj))
         return replace(page, items=shown)
+
+    def _computed(self, row: Resource) -> _Objects:
+        make = self.registry.computed.get(row.group_resource)
+        return make() if make is not None else []
 
     async def reach(self, revision: int | None) -> None:
         """Wait up to `_FUTURE_WAIT` seconds for a revision that does not exist yet. Raises ApiError 504."""

@@ -119,8 +119,8 @@ class Resource:
 
     @property
     def virtual(self) -> bool:
-        """Return True for a type whose objects are only created, and never stored."""
-        return self.verbs == ("create",)
+        """Return True for a type whose objects are not stored: they are computed for each request."""
+        return "watch" not in self.verbs
 
     def subresource(self, name: str) -> Subresource | None:
         """Return the subresource of this name, or None."""
