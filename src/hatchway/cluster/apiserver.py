@@ -17,12 +17,13 @@ from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
-from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
+from hatchway.cluster.api.aggregation.remoteanswers import MetricValueList, PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
 from hatchway.cluster.api.connect.firststart import FirstStart
 from hatchway.cluster.api.connect.handler import Backend
 from hatchway.cluster.api.connect.proxyverb import Rewriting
 from hatchway.cluster.api.connect.resourcelocation import DialBackend, Locator
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
 from hatchway.cluster.api.definitions.policystatus import PolicyStatusController
@@ -37,6 +38,7 @@ from hatchway.cluster.api.http.restapp import RestApp
 from hatchway.cluster.api.http.servicemetrics import ServiceMetrics
 from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import AccessCheck, Api
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.strategies.events import prune_forever
 from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
 from hatchway.cluster.api.storage.store import Store
@@ -118,7 +120,9 @@ class ApiServer:
         rewriting: Rewriting = "full",
     ) -> None:
         registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
-        self._custom_types = CustomTypes(store, registry)
+        self._webhooks = WebhookClient()
+        self._conversions = ConversionWebhooks(self._webhooks)
+        self._custom_types = CustomTypes(store, registry, self._conversions)
         self.types = served_types(registry)
         objects = IndexedObjects(store)
         services = ServiceMetrics(lambda namespace, name: objects.get("services", namespace, name) is not None)
@@ -131,7 +135,6 @@ class ApiServer:
         registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
         self.components = ComponentStatuses(store)
         registry.computed["componentstatuses"] = self.components.objects
-        self._webhook_caller = WebhookCaller()
         self.api = Api(
             store,
             registry,
@@ -143,7 +146,9 @@ class ApiServer:
                     CertificateAdmission(self._authorizer),
                     ClaimStatusAdmission(self._authorizer),
                     *policy_plugins(store, lambda: registry.rows, self._authorizer.decide),
-                    *webhook_plugins(store, lambda: registry.rows, self._webhook_caller, self._authorizer.decide),
+                    *webhook_plugins(
+                        store, lambda: registry.rows, WebhookCaller(self._webhooks), self._authorizer.decide
+                    ),
                 ]
             ),
         )
@@ -159,7 +164,7 @@ class ApiServer:
             allow_loopback_pods=allow_loopback_pods,
             first_start=first_start,
         )
-        self._webhook_caller.locator = locator
+        self._webhooks.locator = locator
         backend = Backend(objects, locator, rewriting, pod_networks)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         # The API groups of other servers, such as metrics.k8s.io.
@@ -203,8 +208,12 @@ class ApiServer:
         return {
             "/.well-known/openid-configuration": lambda: ServedDocument.of(tokens.openid_configuration()),
             "/openid/v1/jwks": lambda: ServedDocument.of(tokens.jwks(), "application/jwk-set+json"),
-            "/metrics": lambda: ServedDocument(self._metrics.text(), metrics.CONTENT_TYPE),
+            "/metrics": self._metrics_document,
         }
+
+    def _metrics_document(self) -> ServedDocument:
+        conversions = "".join(f"{line}\n" for line in self._conversions.metrics.lines())
+        return ServedDocument(self._metrics.text() + conversions.encode(), metrics.CONTENT_TYPE)
 
     async def bootstrap(self, api_ip: str, api_port: int) -> list[str]:
         """Create or update the objects that every cluster has. api_ip: the address behind 10.96.0.1.
@@ -229,7 +238,17 @@ class ApiServer:
     async def pod_metrics(self, namespace: str) -> list[Object]:
         """Return the PodMetrics of a namespace, for the controller of autoscalers. Raises ApiError 503."""
         path = f"/namespaces/{namespace}/pods"
-        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList)
+        what = "pods.metrics.k8s.io"
+        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList, what)
+        return [msgspec.to_builtins(one) for one in found.items or ()]
+
+    def versions(self, group: str) -> list[str] | None:
+        """Return the available versions of a remote API group (`controllers.metricsapis.MetricsApis`)."""
+        return self.aggregator.versions(group)
+
+    async def values(self, group: str, version: str, path: str, what: str) -> list[Object]:
+        """Return the values of a metric, for the controller of autoscalers. Raises ApiError."""
+        found = await self.aggregator.get_answer(group, version, path, _AUTOSCALER, MetricValueList, what)
         return [msgspec.to_builtins(one) for one in found.items or ()]
 
     async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:
@@ -244,7 +263,8 @@ class ApiServer:
         await self._definitions.aclose()
         await self._policy_status.aclose()
         await self.aggregator.aclose()
-        await self._webhook_caller.aclose()
+        await self._conversions.aclose()
+        await self._webhooks.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
         self._pruning.cancel()
         await asyncio.wait({self._pruning})

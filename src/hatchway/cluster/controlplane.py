@@ -144,6 +144,7 @@ class ControlPlane:
             types=api.types,
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,
+            metrics_apis=api,
             volume_directories=LocalVolumes(self.state.nodes, self.config.host_paths),
         )
         if "ingress" not in self.addons:

@@ -13,8 +13,10 @@ import pytest
 
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.auth.rbac import Authorizer
 from tests.integration.api import world as worlds
 from tests.integration.api.test_mutating_policies import (
@@ -60,7 +62,7 @@ async def world() -> AsyncIterator[World]:
         found.api.admission = AdmissionChain(
             [*builtin_plugins(found.store), *policy_plugins(found.store, rows, decide)]
         )
-        types = CustomTypes(found.store, found.registry)
+        types = CustomTypes(found.store, found.registry, ConversionWebhooks(WebhookClient()))
         definitions = DefinitionController(found.store, found.client, types.prepare)
         definitions.start()
         yield found

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
 from hatchway.cluster.api.definitions.policystatus import PolicyStatusController
 from hatchway.cluster.api.operations.local import LocalClient
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from tests.integration.api import world as worlds
 from tests.integration.api.test_admission_policies import MERGE, POLICIES, validations
 from tests.integration.api.world import World
@@ -26,7 +28,7 @@ MAPS = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resource
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with worlds.world() as found:
-        types = CustomTypes(found.store, found.registry)
+        types = CustomTypes(found.store, found.registry, ConversionWebhooks(WebhookClient()))
         definitions = DefinitionController(found.store, found.client, types.prepare)
         client = LocalClient(found.api, manager="validatingadmissionpolicy-status")
         controller = PolicyStatusController(found.store, client, lambda: found.registry.rows)

@@ -14,6 +14,7 @@ from typing import Any
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.http.restapp import RestApp
 from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import Api
@@ -117,12 +118,12 @@ class WebhookWorld(World):
     def __init__(self, store: Store, hooks: WebhookServer) -> None:
         super().__init__(store)
         self.hooks = hooks
-        self.caller = WebhookCaller()
+        self.webhooks = WebhookClient()
         rows, decide = lambda: self.registry.rows, Authorizer(store).decide
         plugins = [
             *builtin_plugins(store),
             *policy_plugins(store, rows, decide),
-            *webhook_plugins(store, rows, self.caller, decide),
+            *webhook_plugins(store, rows, WebhookCaller(self.webhooks), decide),
         ]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))
         self.client = LocalClient(self.api)
@@ -149,5 +150,5 @@ async def webhook_world(keys: pki.Pki) -> AsyncIterator[WebhookWorld]:
                 await made.namespace(name)
             yield made
         finally:
-            await made.caller.aclose()
+            await made.webhooks.aclose()
             await store.close()

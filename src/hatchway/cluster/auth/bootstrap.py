@@ -212,6 +212,17 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["list", "watch"]},
         _rule("create", "", "serviceaccounts/token"),
     ],
+    # The servers of metrics ask whether it may read them.
+    "system:controller:horizontal-pod-autoscaler": [
+        _rule(_READ, "autoscaling", "horizontalpodautoscalers"),
+        _rule("update", "autoscaling", "horizontalpodautoscalers/status"),
+        _rule("get update", "*", "*/scale"),
+        _rule("list", "", "pods"),
+        _rule("list", "metrics.k8s.io", "pods"),
+        _rule("get list", "custom.metrics.k8s.io", "*"),
+        _rule("get list", "external.metrics.k8s.io", "*"),
+        _EVENTS_RULE,
+    ],
 }
 # Roles that aggregate others by label: (the role into which it is aggregated itself, the rules of all the others in the
 # order of their names, as the controller finds them).
@@ -238,6 +249,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:volume-scheduler": [("User", "system:kube-scheduler")],
     "system:kube-controller-manager": [("User", "system:kube-controller-manager")],
     "system:kube-dns": [("ServiceAccount", "kube-dns")],
+    "system:controller:horizontal-pod-autoscaler": [("ServiceAccount", "horizontal-pod-autoscaler")],
 }
 
 

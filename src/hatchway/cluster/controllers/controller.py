@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hatchway.cluster import plan, watchdog
+from hatchway.cluster.controllers.metricsapis import MetricsApis, NoMetricsApis
 from hatchway.cluster.controllers.objectcache import ObjectCache
 from hatchway.cluster.controllers.objectfields import now
 from hatchway.cluster.controllers.podmetrics import FetchPodMetrics, unavailable
@@ -59,7 +60,7 @@ class ControllerConfig:
     when nothing signs them.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
     scalable: the resource of each (API group, kind) that has a Scale.
-    pod_metrics: fetches the usage of pods.
+    pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
     volume_directories: makes the directories of the default StorageClass; None where no volumes are provisioned.
@@ -76,6 +77,7 @@ class ControllerConfig:
     orphan_grace: float = 40.0
     cluster_domain: str = plan.CLUSTER_DOMAIN
     pod_metrics: FetchPodMetrics = unavailable
+    metrics_apis: MetricsApis = field(default_factory=NoMetricsApis)
     autoscaler_sync: float = 15.0
     autoscaler_tolerance: float = 0.1
     downscale_stabilization: float = 300.0

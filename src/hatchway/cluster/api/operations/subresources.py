@@ -23,6 +23,7 @@ from hatchway.cluster.api.operations.podresize import patch_resize, update_resiz
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
 from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
 from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.versions import current_of
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
@@ -105,10 +106,10 @@ def _paths(request: Operation) -> ScalePaths | None:
     return found.scale if found is not None else None
 
 
-def get_scale(api: Api, request: Operation) -> Object:
+async def get_scale(api: Api, request: Operation) -> Object:
     """Return the Scale of an object. Raises ApiError 404."""
     row = request.row
-    obj, paths = api.get(row, request.namespace, request.name), _paths(request)
+    obj, paths = await api.get(row, request.namespace, request.name), _paths(request)
     return scale_of(row, obj) if paths is None else _scale_at(obj, paths)
 
 
@@ -128,7 +129,8 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
 
     async def admitted() -> tuple[Object, Object] | None:
         """Return the Scale that admission leaves, and the object that it belongs to."""
-        old = _latest(api, request)
+        base = _latest(api, request)
+        old = await current_of(row, base)
         former = scale_of(row, old) if paths is None else _scale_at(old, paths)
         # Other requests may run meanwhile; storing the change detects whether they have changed this object.
         scale = await run_sized(request.size, _made_scale, request, make, former, is_patch, old, where)
@@ -137,7 +139,7 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
         if await api.judge(attributes):
             scale = attributes.object or scale
             _check_scale(api, request, scale, old)
-            if _latest(api, request) is not old:
+            if _latest(api, request) is not base:
                 return None
         return scale, old
 
@@ -155,8 +157,15 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
 
 def _replicas_paths(api: Api, row: Resource, paths: ScalePaths | None) -> dict[str, tuple[str, ...]]:
     """Return the names of the fields that lead to the replicas, in each version of the type."""
-    fields = ("spec", "replicas") if paths is None else tuple(paths.spec.removeprefix(".").split("."))
-    return {one.api_version: fields for one in api.registry.rows if one.stored_as == row.stored_as}
+    rows = [one for one in api.registry.rows if one.stored_as == row.stored_as]
+    if paths is None:
+        return {one.api_version: ("spec", "replicas") for one in rows}
+    scales = {one.api_version: one.subresource("scale") for one in rows}
+    return {
+        version: tuple(found.scale.spec.removeprefix(".").split("."))
+        for version, found in scales.items()
+        if found is not None and found.scale is not None
+    }
 
 
 def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> None:
@@ -393,9 +402,9 @@ def _finalizer_causes(finalizers: list[str]) -> list[Cause]:
 # Status
 
 
-def get_status(api: Api, request: Operation) -> Object:
+async def get_status(api: Api, request: Operation) -> Object:
     """Return the whole object, as GET of `status` and `ephemeralcontainers` does."""
-    return api.get(request.row, request.namespace, request.name)
+    return await api.get(request.row, request.namespace, request.name)
 
 
 async def update_status(api: Api, request: Operation, obj: Any) -> Object:
@@ -427,7 +436,7 @@ async def create_computed(api: Api, request: Operation, subresource: Subresource
 # The table
 
 
-def _no_get(_api: Api, request: Operation) -> Object:
+async def _no_get(_api: Api, request: Operation) -> Object:
     raise method_not_allowed(request.row.plural, "get", request.row.group)
 
 
@@ -442,7 +451,7 @@ class SubresourceVerbs:
     get: returns it. create, update: take the object that the client sent. patch: takes a function of the current one.
     """
 
-    get: Callable[[Api, Operation], Object] = _no_get
+    get: Callable[[Api, Operation], Awaitable[Object]] = _no_get
     create: Callable[[Api, Operation, Any], Awaitable[Object]] = _no_change
     update: Callable[[Api, Operation, Any], Awaitable[Object]] = _no_change
     patch: Callable[[Api, Operation, Callable[[Object], Any]], Awaitable[Object]] = _no_change

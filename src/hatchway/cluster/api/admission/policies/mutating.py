@@ -15,17 +15,25 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
-from hatchway.cluster.api.admission.policies.invocations import PolicyInvocation, PolicyProblem, find_invocations
+from hatchway.cluster.api.admission.policies.invocations import (
+    PolicyInvocation,
+    PolicyProblem,
+    find_invocations,
+    with_params,
+)
 from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
 from hatchway.cluster.api.admission.policies.request import request_variables
 from hatchway.cluster.api.admission.policies.source import PolicySource
 from hatchway.cluster.api.admission.reinvocation import Reinvocation
 from hatchway.cluster.api.admission.webhooks.matching import is_exempt
+from hatchway.cluster.api.admission.webhooks.patching import take_changed
+from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.table import UnknownKind
 from hatchway.cluster.api.registry.validation import quote
-from hatchway.cluster.api.work import run_apart
+from hatchway.cluster.api.work import run_apart, run_sized
 from hatchway.errors import ApiError, forbidden, service_unavailable
+from hatchway.kube.api import Object
 
 if TYPE_CHECKING:
     from hatchway.cluster.api.admission.policies.access import Decide
@@ -82,10 +90,10 @@ class MutatingPolicies(AdmissionPlugin):
 
         attributes.state = attributes.state or {}
         known: Reinvocation = attributes.state.setdefault(self.name, Reinvocation())
-        targets = [_target(one.row, attributes) for one in invocations]
-        run = _PolicyRun(attributes, LoopAccess(self._decide), known)
-        # The request has its object for itself, so the thread may replace it.
-        failures += await run_apart(run.mutate, list(zip(invocations, targets, strict=True)))
+        ready, problems = await with_params(invocations)
+        failures += [_PolicyFailure(one, "Forbidden") for one in problems]
+        run = _PolicyRun(attributes, LoopAccess(self._decide), known, failures)
+        await run.mutate(ready)
         _refuse(attributes, failures)
 
 
@@ -114,81 +122,108 @@ def _target(row: Resource, attributes: AdmissionAttributes) -> MutationTarget:
         ) from None
 
 
-class _PolicyRun:
-    """The evaluation of all policies for one write; on a thread, since an expression may take long."""
+@dataclass(frozen=True, slots=True)
+class _PolicyOutcome:
+    """The result of a policy that was evaluated.
 
-    def __init__(self, attributes: AdmissionAttributes, ask: AskAccess, known: Reinvocation) -> None:
+    changed: the object, in the version in which the policy wants it, and its bytes of JSON; None if no mutation has
+    succeeded.
+    """
+
+    changed: tuple[Object, int] | None
+
+
+class _PolicyRun:
+    """The evaluation of all policies for one write. failures: gets what goes wrong."""
+
+    def __init__(
+        self, attributes: AdmissionAttributes, ask: AskAccess, known: Reinvocation, failures: list[_PolicyFailure]
+    ) -> None:
         self._attributes = attributes
         self._ask = ask
         self._known = known
+        self._failures = failures
+        # Processor time, in seconds, that is left.
         self._left = _SECONDS
-        self._failures: list[_PolicyFailure] = []
 
-    def mutate(self, invocations: Iterable[tuple[PolicyInvocation, MutationTarget]]) -> list[_PolicyFailure]:
-        """Apply the policies, and return what went wrong. Raises ApiError."""
+    async def mutate(self, invocations: Iterable[PolicyInvocation]) -> None:
+        """Apply the policies. Raises ApiError."""
         attributes, known = self._attributes, self._known
-        if attributes.is_reinvocation and _encode(attributes.object) != known.output:
+        if attributes.is_reinvocation and await self._output() != known.output:
             known.require()
         applied = False
-        for invocation, target in invocations:
-            began = time.thread_time()
-            applied |= self._invoke(invocation, target)
-            self._left = max(self._left - (time.thread_time() - began), 0.0)
+        for invocation in invocations:
+            row = invocation.row
+            target = _target(row, attributes)
+            objects = await versioned_objects(row, attributes)
+            # On a thread, since an expression may take long.
+            outcome = await run_apart(self._invoke, invocation, target, objects)
+            if outcome is None:
+                continue
+            if outcome.changed is not None:
+                applied = True
+                if await take_changed(row, attributes, *outcome.changed):
+                    known.require()
+                    attributes.reinvoke = True
+            if invocation.policy.spec.get("reinvocationPolicy") == "IfNeeded":
+                known.invoked.add(_key_of(invocation))
         if applied:
             # As in Kubernetes, also when the object is the same as before.
             known.require()
             attributes.reinvoke = True
-        known.output = _encode(attributes.object)
-        return self._failures
+        known.output = await self._output()
 
-    def _invoke(self, invocation: PolicyInvocation, target: MutationTarget) -> bool:
-        """Apply one policy; return True when one of its mutations has succeeded."""
+    async def _output(self) -> bytes:
+        return await run_sized(self._attributes.size, _encode, self._attributes.object)
+
+    def _invoke(
+        self, invocation: PolicyInvocation, target: MutationTarget, objects: VersionedObjects
+    ) -> _PolicyOutcome | None:
+        """Evaluate one policy; return None when it is not applied to this write."""
+        began = time.thread_time()
+        try:
+            return self._evaluate(invocation, target, objects, began + self._left)
+        finally:
+            self._left = max(self._left - (time.thread_time() - began), 0.0)
+
+    def _evaluate(
+        self, invocation: PolicyInvocation, target: MutationTarget, objects: VersionedObjects, deadline: float
+    ) -> _PolicyOutcome | None:
         from hatchway.cluster.api.admission.policies.mutation import MutationFailed, evaluate_mutation
 
-        attributes, known, policy = self._attributes, self._known, invocation.policy
-        compiled = policy.compiled()
-        deadline = time.thread_time() + self._left
-        if not self._conditions_hold(invocation, deadline):
-            return False
-        params = (invocation.params or {}).get("metadata") or {}
-        key = (policy.name, invocation.binding.name, params.get("namespace"), params.get("name"))
-        if attributes.is_reinvocation and key not in known.due:
-            return False
-        before, applied = attributes.object, False
+        attributes, compiled = self._attributes, invocation.policy.compiled()
+        if not self._conditions_hold(invocation, objects, deadline):
+            return None
+        if attributes.is_reinvocation and _key_of(invocation) not in self._known.due:
+            return None
+        changed: tuple[Object, int] | None = None
         for text in compiled.mutations:
-            if attributes.object is None:
-                continue
+            if objects.object is None:
+                break
             try:
                 if attributes.operation == "CONNECT":
                     raise MutationFailed("the options of a CONNECT cannot be changed")
-                variables = self._variables(invocation)
-                found, size = evaluate_mutation(text, compiled, variables, target, deadline)
+                variables = self._variables(invocation, objects)
+                changed = evaluate_mutation(text, compiled, variables, target, deadline)
             except MutationFailed as error:
                 self._fail(invocation, str(error))
                 continue
-            applied = True
-            attributes.object = found
-            attributes.size = max(attributes.size, size)
-        if attributes.object != before:
-            known.require()
-            attributes.reinvoke = True
-        if policy.spec.get("reinvocationPolicy") == "IfNeeded":
-            known.invoked.add(key)
-        return applied
+            objects = objects._replace(object=changed[0])
+        return _PolicyOutcome(changed)
 
-    def _conditions_hold(self, invocation: PolicyInvocation, deadline: float) -> bool:
+    def _conditions_hold(self, invocation: PolicyInvocation, objects: VersionedObjects, deadline: float) -> bool:
         from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
         from hatchway.cluster.api.cel.values import EvaluationError
 
         conditions = invocation.policy.compiled().conditions
         try:
-            return not conditions or conditions_hold(conditions, self._variables(invocation), deadline)
+            return not conditions or conditions_hold(conditions, self._variables(invocation, objects), deadline)
         except EvaluationError as error:
             self._fail(invocation, str(error))
             return False
 
-    def _variables(self, invocation: PolicyInvocation) -> dict[str, object]:
-        found = request_variables(self._attributes, invocation.row, invocation.namespace, self._ask)
+    def _variables(self, invocation: PolicyInvocation, objects: VersionedObjects) -> dict[str, object]:
+        found = request_variables(self._attributes, invocation.row, objects, invocation.namespace, self._ask)
         if invocation.policy.spec.get("paramKind") is not None:
             found["params"] = invocation.params
         return found
@@ -197,6 +232,13 @@ class _PolicyRun:
         self._failures.append(
             _PolicyFailure(PolicyProblem(invocation.policy, invocation.binding.name, message), "Invalid")
         )
+
+
+def _key_of(invocation: PolicyInvocation) -> tuple[str, ...]:
+    """Return what tells an invocation from the others of a write: policy, binding and parameters."""
+    params = (invocation.params or {}).get("metadata") or {}
+    names = params.get("namespace") or "", params.get("name") or ""
+    return invocation.policy.name, invocation.binding.name, *names
 
 
 def _refuse(attributes: AdmissionAttributes, failures: list[_PolicyFailure]) -> None:

@@ -63,7 +63,7 @@ class MutationTarget:
 def evaluate_mutation(
     text: CompiledText, policy: CompiledPolicy, variables: Mapping[str, Value], target: MutationTarget, deadline: float
 ) -> tuple[Object, int]:
-    """Return the object as a mutation leaves it, in the stored version, and its bytes of JSON.
+    """Return the object as a mutation leaves it, in the same version, and its bytes of JSON.
 
     text: the mutation. policy: has the variables of the policy. variables: what expressions see; `object` is changed.
     deadline: processor time of this thread, in seconds.
@@ -114,7 +114,7 @@ def _applied(configuration: Object, live: Object, target: MutationTarget) -> tup
     except BadItem as error:
         raise MutationFailed(f"error applying patch: failed to merge patch: {error}") from None
     try:
-        return _stored(merged, target, strict=False)
+        return _decoded(merged, target, strict=False)
     except ShapeError as error:
         raise MutationFailed(f"error applying patch: failed to convert typed object to object: {error.why}") from None
 
@@ -152,12 +152,12 @@ def _patched(operations: list[Object], live: Object, target: MutationTarget) -> 
     if any(patched.get(key) != live[key] for key in ("apiVersion", "kind")):
         raise internal("the patch of an admission policy changes kind or apiVersion of the object")
     try:
-        return _stored(patched, target, strict=True)
+        return _decoded(patched, target, strict=True)
     except ShapeError as error:
         raise internal(error.why) from None
 
 
-def _stored(obj: Object, target: MutationTarget, *, strict: bool) -> tuple[Object, int]:
+def _decoded(obj: Object, target: MutationTarget, *, strict: bool) -> tuple[Object, int]:
     try:
         data = _encode(obj)
     except (ValueError, TypeError) as error:

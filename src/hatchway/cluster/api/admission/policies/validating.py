@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
-from hatchway.cluster.api.admission.policies.invocations import PolicyInvocation, find_invocations
+from hatchway.cluster.api.admission.policies.invocations import (
+    PolicyInvocation,
+    PolicyProblem,
+    find_invocations,
+    with_params,
+)
 from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
 from hatchway.cluster.api.admission.policies.request import request_variables
 from hatchway.cluster.api.admission.policies.source import PolicySource
 from hatchway.cluster.api.admission.webhooks.matching import is_exempt
+from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.work import run_apart
 from hatchway.errors import ApiError, forbidden
@@ -79,9 +85,7 @@ class ValidatingPolicies(AdmissionPlugin):
             return None
         findings = _Findings()
         invocations, problems = find_invocations(policies, self._matcher, attributes)
-        findings.refusals += [
-            _PolicyRefusal(one.policy.name, one.binding, one.message) for one in problems if not one.policy.fails_open
-        ]
+        findings.refusals += _refusals(problems)
         if not invocations:
             _conclude(attributes, findings)
             return None
@@ -93,12 +97,25 @@ class ValidatingPolicies(AdmissionPlugin):
         # Imported here: only clusters with policies need the code that asks for access.
         from hatchway.cluster.api.admission.policies.access import LoopAccess
 
-        await run_apart(_evaluate_all, invocations, attributes, LoopAccess(self._decide), findings)
+        # The versions in which the policies want the objects: the request's own, and rarely another one.
+        rows = {one.row.gvk: one.row for one in invocations}
+        objects = {gvk: await versioned_objects(row, attributes) for gvk, row in rows.items()}
+        ready, problems = await with_params(invocations)
+        findings.refusals += _refusals(problems)
+        await run_apart(_evaluate_all, ready, attributes, objects, LoopAccess(self._decide), findings)
         _conclude(attributes, findings)
 
 
+def _refusals(problems: list[PolicyProblem]) -> list[_PolicyRefusal]:
+    return [_PolicyRefusal(one.policy.name, one.binding, one.message) for one in problems if not one.policy.fails_open]
+
+
 def _evaluate_all(
-    invocations: list[PolicyInvocation], attributes: AdmissionAttributes, ask: AskAccess, findings: _Findings
+    invocations: list[PolicyInvocation],
+    attributes: AdmissionAttributes,
+    objects: dict[tuple[str, str, str], VersionedObjects],
+    ask: AskAccess,
+    findings: _Findings,
 ) -> None:
     """Evaluate policies; on a thread, since an expression may take long whatever the size of the object."""
     # Imported here: only clusters with policies or rules need the code that evaluates expressions.
@@ -108,7 +125,8 @@ def _evaluate_all(
     for invocation in invocations:
         policy = invocation.policy
         began = time.thread_time()
-        variables = request_variables(attributes, invocation.row, invocation.namespace, ask)
+        row = invocation.row
+        variables = request_variables(attributes, row, objects[row.gvk], invocation.namespace, ask)
         if policy.spec.get("paramKind") is not None:
             variables["params"] = invocation.params
         result = evaluate_policy(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.policies.request import request_variables
 from hatchway.cluster.api.admission.webhooks.matching import ConditionCheck, Invocation
+from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.work import run_apart
 from hatchway.errors import forbidden
 
@@ -33,7 +34,8 @@ def condition_check(decide: Decide) -> ConditionCheck:
         # Imported here: only clusters with policies, rules or conditions need the code of expressions.
         from hatchway.cluster.api.admission.policies.access import LoopAccess
 
-        holds, error = await run_apart(_evaluate, invocation, attributes, LoopAccess(decide))
+        objects = await versioned_objects(invocation.row, attributes)
+        holds, error = await run_apart(_evaluate, invocation, attributes, objects, LoopAccess(decide))
         if error and not invocation.hook.fails_open:
             raise forbidden(attributes.row.plural, attributes.object_name, error, attributes.row.group)
         return holds
@@ -41,14 +43,16 @@ def condition_check(decide: Decide) -> ConditionCheck:
     return check
 
 
-def _evaluate(invocation: Invocation, attributes: AdmissionAttributes, ask: AskAccess) -> tuple[bool, str]:
+def _evaluate(
+    invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects, ask: AskAccess
+) -> tuple[bool, str]:
     """Return whether the conditions hold, and an error; on a thread, since an expression may take long."""
     from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
     from hatchway.cluster.api.cel.values import EvaluationError
 
     compiled = _compile(invocation.hook.conditions)
     # Conditions of webhooks do not see the namespace.
-    variables = request_variables(attributes, invocation.row, None, ask)
+    variables = request_variables(attributes, invocation.row, objects, None, ask)
     try:
         return conditions_hold(compiled, variables, time.thread_time() + _SECONDS), ""
     except EvaluationError as error:

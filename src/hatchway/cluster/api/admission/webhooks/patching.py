@@ -10,7 +10,7 @@ import msgspec
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.matching import Invocation
-from hatchway.cluster.api.admission.webhooks.review import CallFailed, ReviewResponse, versioned
+from hatchway.cluster.api.admission.webhooks.review import CallFailed, ReviewResponse
 from hatchway.cluster.api.patch.patches import JSON_PATCH, Patch, parse_patch
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
@@ -19,14 +19,18 @@ from hatchway.cluster.api.work import check_object, run_sized
 from hatchway.errors import ApiError, internal
 from hatchway.kube.api import Object
 
-__all__ = ["apply_response", "decode_patched"]
+__all__ = ["apply_response", "decode_patched", "take_changed"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-async def apply_response(invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse) -> bool:
+async def apply_response(
+    invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse, shown: Object | None
+) -> bool:
     """Apply the patch of a response, if there is one, to the object. Return True when that changed the object.
+
+    shown: the object as the webhook saw it.
 
     Raises CallFailed for a patch that cannot be read, ApiError 500 for one that cannot be applied, 413 when the object
     becomes too large.
@@ -48,18 +52,34 @@ async def apply_response(invocation: Invocation, attributes: AdmissionAttributes
             "operation"
         )
     size = attributes.row.work(max(patch.size, attributes.size, len(data)))
-    found, size = await run_sized(size, _patched, invocation.row, attributes, patch)
+    found, size = await run_sized(size, _patched, invocation.row, attributes, patch, shown)
+    return await take_changed(invocation.row, attributes, found, size)
+
+
+async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Object, size: int) -> bool:
+    """Make an object that was changed in the version of `row` the object of the write. Return True when it differs.
+
+    size: its bytes of JSON. Raises ApiError 500 when it cannot be converted.
+    """
+    own, conversion = attributes.row, row.conversion
+    if attributes.kind == own.gvk:
+        if row.to_storage is not None:
+            found = await run_sized(size, row.to_storage, found)
+        elif conversion is not None and row.gvk != own.gvk:
+            try:
+                found = await conversion.translate(found, own.api_version)
+            except ApiError as error:
+                raise internal(error.message) from None
     changed = found != attributes.object
     attributes.object = found
     attributes.size = max(attributes.size, size)
     return changed
 
 
-def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch) -> tuple[Object, int]:
+def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch, shown: Object | None) -> tuple[Object, int]:
     """Return the object after the patch, and its bytes of JSON."""
     kind, own = attributes.kind, attributes.kind == attributes.row.gvk
     gvk = row.gvk if own else kind
-    shown = versioned(row, gvk, attributes.object)
     group, version, name = gvk
     typed = {**_decode(_encode(shown)), "kind": name, "apiVersion": f"{group}/{version}" if group else version}
     try:
@@ -79,7 +99,7 @@ def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch) -> tu
 
 
 def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object, *, strict: bool = False) -> Object:
-    """Return a patched object with the shape and the defaults of its type, in the stored version.
+    """Return a patched object with the shape and the defaults of its type.
 
     row: the resource in whose version the object is. gvk: its kind. own: it is of the row's type, and not of a
     subresource's. strict: unknown fields of built-in types are errors. Raises ShapeError.
@@ -94,7 +114,5 @@ def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Obj
     if strict and row.own_schema is None:
         checked.strict(gvk)
     found = row.schema.apply_defaults(checked.object)
-    if row.to_storage is not None:
-        found = row.to_storage(found)
     found.setdefault("metadata", {})
     return found
