@@ -105,8 +105,8 @@ class _PolicyFailure:
     reason: str
 
 
-def _target(row: Resource, attributes: AdmissionAttributes) -> MutationTarget:
-    """Return the type of the object as a policy sees it. Raises ApiError 503 for a kind that has no schema."""
+def _target(row: Resource, attributes: AdmissionAttributes) -> MutationTarget | None:
+    """Return the type of the object as a policy sees it; None for a kind that has no schema."""
     from hatchway.cluster.api.admission.policies.mutation import MutationTarget
     from hatchway.cluster.api.fields.atoms import builtin_atom, row_atom
 
@@ -115,11 +115,15 @@ def _target(row: Resource, attributes: AdmissionAttributes) -> MutationTarget:
     try:
         return MutationTarget(row, gvk, own, row_atom(row) if own else builtin_atom(gvk))
     except UnknownKind:
-        group, version, kind = gvk
-        raise service_unavailable(
-            f"Resource kind {group}/{version}, Kind={kind} not found. There can be a delay between when "
-            "CustomResourceDefinitions are created and when they are available."
-        ) from None
+        return None
+
+
+def _unknown_kind(gvk: tuple[str, str, str]) -> ApiError:
+    group, version, kind = gvk
+    return service_unavailable(
+        f"Resource kind {group}/{version}, Kind={kind} not found. There can be a delay between when "
+        "CustomResourceDefinitions are created and when they are available."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +181,9 @@ class _PolicyRun:
         return await run_sized(self._attributes.size, _encode, self._attributes.object)
 
     def _invoke(
-        self, invocation: PolicyInvocation, target: MutationTarget, objects: VersionedObjects
+        self, invocation: PolicyInvocation, target: MutationTarget | None, objects: VersionedObjects
     ) -> _PolicyOutcome | None:
-        """Evaluate one policy; return None when it is not applied to this write."""
+        """Evaluate one policy; return None when it is not applied to this write. Raises ApiError 503."""
         began = time.thread_time()
         try:
             return self._evaluate(invocation, target, objects, began + self._left)
@@ -187,7 +191,7 @@ class _PolicyRun:
             self._left = max(self._left - (time.thread_time() - began), 0.0)
 
     def _evaluate(
-        self, invocation: PolicyInvocation, target: MutationTarget, objects: VersionedObjects, deadline: float
+        self, invocation: PolicyInvocation, target: MutationTarget | None, objects: VersionedObjects, deadline: float
     ) -> _PolicyOutcome | None:
         from hatchway.cluster.api.admission.policies.mutation import MutationFailed, evaluate_mutation
 
@@ -203,6 +207,8 @@ class _PolicyRun:
             try:
                 if attributes.operation == "CONNECT":
                     raise MutationFailed("the options of a CONNECT cannot be changed")
+                if target is None:
+                    raise _unknown_kind(attributes.kind)
                 variables = self._variables(invocation, objects)
                 changed = evaluate_mutation(text, compiled, variables, target, deadline)
             except MutationFailed as error:
