@@ -5,6 +5,7 @@ Expected texts are those of apiserver's `pkg/admission/plugin/policy/mutating` a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -374,3 +375,13 @@ async def test_a_policy_that_breaks_everything_can_be_removed(world: World) -> N
     assert (await create(world)).status == 403
     assert (await world.send("DELETE", f"{BINDINGS}/p-b")).status == 200
     assert (await create(world)).status == 201
+
+
+async def test_changes_at_the_same_time_are_mutated_one_after_the_other(world: World) -> None:
+    await create(world, data={"n": "0"})
+    await bind(world, policy(applied("Object{data: {'n': string(int(oldObject.data.n) + 1)}}")))
+    changes = [{"data": {f"by-{number}": "x"}} for number in range(8)]
+    replies = await asyncio.gather(*(world.send("PATCH", f"{MAPS}/m", change, headers=MERGE) for change in changes))
+    assert [one.status for one in replies] == [200] * 8
+    found = (await world.send("GET", f"{MAPS}/m")).json["data"]
+    assert found == {"n": "8", **{f"by-{number}": "x" for number in range(8)}}

@@ -124,8 +124,7 @@ def evaluate_policy(
         return result
     budget = CostBudget(POLICY_COST, deadline)
     known = dict(variables)
-    if policy.variables:
-        known["variables"] = LazyVariables(policy.variables, budget, known)
+    known["variables"] = LazyVariables(policy.variables, budget, known)
     for index in range(len(policy.validations)):
         decision = _decide(index, policy, spec["validations"][index], budget, known)
         if decision is not None and (decision.reason or not fails_open):
