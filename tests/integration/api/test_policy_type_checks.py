@@ -116,6 +116,13 @@ async def test_each_kind_of_the_rules_is_checked(world: World) -> None:
     assert "undefined field 'data'" in shown
 
 
+async def test_the_check_does_not_try_all_combinations(world: World) -> None:
+    many = [f"x{number}" for number in range(2000)]
+    rule = {**DEPLOYMENTS, "apiGroups": ["apps", *many], "apiVersions": ["v1", *many], "resources": ["pods", *many]}
+    found = await checked(world, "object.nope == 1", rules=[rule, DEPLOYMENTS])
+    assert list(warnings(found)) == ["spec.validations[0].expression"]
+
+
 async def test_rules_with_wildcards_are_not_checked(world: World) -> None:
     found = await checked(world, "object.nope == 1", rules=[{**DEPLOYMENTS, "apiGroups": ["*"]}])
     assert found["status"] == {"observedGeneration": 1, "typeChecking": {}}

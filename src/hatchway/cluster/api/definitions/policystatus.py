@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.work import run_apart
@@ -89,11 +88,9 @@ class PolicyStatusController:
         if policy is None or not _is_due(policy):
             return
         # Imported here: only clusters with policies need the code that compiles expressions.
-        from hatchway.cluster.api.registry.policychecks import PolicyCheck, rows_to_check
+        from hatchway.cluster.api.registry.policychecks import PolicyCheck
 
-        spec: dict[str, Any] = policy["spec"]
-        rows = list(self._rows())
-        check = PolicyCheck(spec, rows_to_check(spec, rows), _params_row(spec.get("paramKind"), rows), _SECONDS)
+        check = PolicyCheck(policy["spec"], self._rows(), _SECONDS)
         warnings = await run_apart(check.warnings)
         status = {
             "observedGeneration": policy["metadata"]["generation"],
@@ -105,10 +102,3 @@ class PolicyStatusController:
 def _is_due(policy: Object) -> bool:
     observed = (policy.get("status") or {}).get("observedGeneration") or 0
     return bool(policy["metadata"].get("generation", 0) > observed)
-
-
-def _params_row(kind: dict[str, Any] | None, rows: list[Resource]) -> Resource | None:
-    if kind is None:
-        return None
-    wanted = kind.get("apiVersion"), kind.get("kind")
-    return next((one for one in rows if (one.api_version, one.kind) == wanted), None)

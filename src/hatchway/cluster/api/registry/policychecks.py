@@ -15,45 +15,13 @@ from hatchway.cluster.api.registry.policytypes import CheckedType, builtin_type,
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.table import UnknownKind
 
-__all__ = ["PolicyCheck", "rows_to_check"]
+__all__ = ["PolicyCheck"]
 
 Json = dict[str, Any]
 # Kinds that one rule of a policy is checked against.
 _MOST_KINDS = 10
 # Characters of all warnings of a policy. A warning quotes its line once for each kind.
 _MOST_TEXT = 256 * 1024
-
-
-def rows_to_check(spec: Json, rows: Iterable[Resource]) -> list[Resource]:
-    """Return the resources against which a policy is checked, ordered by group, version and kind.
-
-    Rules with wildcards name none. rows: those of all types.
-    """
-    found: dict[tuple[str, str, str], Resource] = {}
-    known = list(rows)
-    for rule in (spec.get("matchConstraints") or {}).get("resourceRules") or ():
-        named = list(_named(rule, known))[:_MOST_KINDS]
-        found |= {row.gvk: row for row in named}
-    return [found[gvk] for gvk in sorted(found)]
-
-
-def _named(rule: Json, rows: list[Resource]) -> Iterator[Resource]:
-    groups, versions = sorted(rule.get("apiGroups") or ()), sorted(rule.get("apiVersions") or ())
-    if any("*" in one for one in (*groups, *versions)):
-        return
-    resources = sorted(one for one in rule.get("resources") or () if "*" not in one and "/" not in one)
-    wanted = dict.fromkeys(
-        (group, version, resource) for group in groups for version in versions for resource in resources
-    )
-    # Without a group, the resource of any group is meant, as when kubectl is given such a name.
-    by_name: dict[tuple[str, str], list[Resource]] = {}
-    for row in rows:
-        for name in {row.plural, row.singular}:
-            by_name.setdefault((row.version, name), []).append(row)
-    for group, version, resource in wanted:
-        for row in by_name.get((version, resource), ()):
-            if not group or row.group == group:
-                yield row
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +33,27 @@ class _CheckedKind:
 
 
 class PolicyCheck:
-    """The check of one policy. Everything but `__init__` may run on a thread.
+    """The check of one policy; on a thread, since it may take long.
 
-    spec: of the policy. rows: of `rows_to_check`. params: the row of the parameters; None when it is not known.
-    seconds: processor time that the check may take.
+    spec: of the policy. rows: those of all types. seconds: processor time that the check may take.
     """
 
-    def __init__(self, spec: Json, rows: Iterable[Resource], params: Resource | None, seconds: float) -> None:
+    def __init__(self, spec: Json, rows: Iterable[Resource], seconds: float) -> None:
         self._spec = spec
-        self._types = [(row, found) for row in rows if (found := _type_of(row)) is not None]
-        self._params = _type_of(params) if params is not None else None
-        self._left = seconds
+        self._rows = list(rows)
+        self._params: CheckedType | None = None
+        self._seconds = seconds
 
     def warnings(self) -> list[Json]:
         """Return the warnings of all expressions, as many as there is time and room for."""
-        until = time.thread_time() + self._left
+        until = time.thread_time() + self._seconds
+        self._params = self._params_type()
         kinds: list[_CheckedKind] = []
-        for row, declared in self._types:
+        for row in self._matched(until):
             if time.thread_time() > until:
                 break
-            kinds.append(self._kind(row, declared, until))
+            if (declared := _type_of(row)) is not None:
+                kinds.append(self._kind(row, declared, until))
         found: list[Json] = []
         size = 0
         for place, text in self._expressions():
@@ -96,6 +65,23 @@ class PolicyCheck:
             if warning:
                 found.append({"fieldRef": place, "warning": warning})
         return found
+
+    def _params_type(self) -> CheckedType | None:
+        kind = self._spec.get("paramKind")
+        if kind is None:
+            return None
+        wanted = kind.get("apiVersion"), kind.get("kind")
+        row = next((one for one in self._rows if (one.api_version, one.kind) == wanted), None)
+        return _type_of(row) if row is not None else None
+
+    def _matched(self, until: float) -> list[Resource]:
+        """Return the resources that the rules name, ordered by group, version and kind."""
+        found: dict[tuple[str, str, str], Resource] = {}
+        for rule in (self._spec.get("matchConstraints") or {}).get("resourceRules") or ():
+            if time.thread_time() > until:
+                break
+            found |= {row.gvk: row for row in _named(rule, self._rows)}
+        return [found[gvk] for gvk in sorted(found)]
 
     def _kind(self, row: Resource, declared: CheckedType, until: float) -> _CheckedKind:
         has_params = self._spec.get("paramKind") is not None
@@ -113,14 +99,32 @@ class PolicyCheck:
                 yield f"spec.validations[{index}].messageExpression", one["messageExpression"]
 
 
+def _named(rule: Json, rows: list[Resource]) -> list[Resource]:
+    """Return the resources that a rule names; none for a rule with wildcards in groups or versions.
+
+    An empty group stands for any group, as for a name that kubectl is given.
+    """
+    groups, versions = set(rule.get("apiGroups") or ()), set(rule.get("apiVersions") or ())
+    if any("*" in one for one in (*groups, *versions)):
+        return []
+    resources = {one for one in rule.get("resources") or () if "*" not in one and "/" not in one}
+    found = [
+        (group, row.version, name, index)
+        for index, row in enumerate(rows)
+        if row.version in versions
+        for name in {row.plural, row.singular} & resources
+        for group in {"", row.group} & groups
+    ]
+    return [rows[index] for *_, index in sorted(found)[:_MOST_KINDS]]
+
+
 def _issues(kind: _CheckedKind, text: str, until: float) -> str:
     return kind.compiler.issues(text) if time.thread_time() <= until else ""
 
 
 def _type_of(row: Resource) -> CheckedType | None:
-    if row.own_schema is not None:
-        return custom_type(row.kind, row.own_schema)
+    """Return the type of a resource's objects; None for one that has no schema, or one that is nested too deeply."""
     try:
-        return builtin_type(row.gvk)
-    except UnknownKind:
+        return builtin_type(row.gvk) if row.own_schema is None else custom_type(row.kind, row.own_schema)
+    except (UnknownKind, RecursionError):
         return None
