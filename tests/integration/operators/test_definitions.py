@@ -11,8 +11,10 @@ import yaml
 
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from tests.integration.api import world as worlds
 from tests.integration.api.world import World
 
@@ -28,7 +30,7 @@ async def world() -> AsyncIterator[World]:
         found.api.admission = AdmissionChain(
             [*builtin_plugins(found.store), *policy_plugins(found.store, lambda: found.registry.rows)]
         )
-        types = CustomTypes(found.store, found.registry)
+        types = CustomTypes(found.store, found.registry, ConversionWebhooks(WebhookClient()))
         controller = DefinitionController(found.store, found.client, types.prepare)
         controller.start()
         try:

@@ -18,7 +18,7 @@ __all__ = [
     "KindDiscovery",
     "MetricValueList",
     "PodMetricsList",
-    "RemoteStatus",
+    "RemoteRefusal",
     "ResourceDiscovery",
     "ResourceList",
     "SubresourceDiscovery",
@@ -164,7 +164,7 @@ class MetricValueList(msgspec.Struct):
     items: list[MetricValue] | None = None
 
 
-class RemoteStatus(msgspec.Struct):
+class RemoteRefusal(msgspec.Struct):
     """A `Status`."""
 
     reason: str = ""
