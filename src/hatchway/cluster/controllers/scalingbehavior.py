@@ -57,7 +57,7 @@ class ScalingHistory:
     def begin(self, now: float, current: int) -> None:
         """Record the present number as the first recommendation (recordInitialRecommendation).
 
-        So a new autoscaler does not scale down before the stabilization window has passed. now: seconds since the epoch.
+        So a new autoscaler scales down only after the stabilization window. now: seconds since the epoch.
         """
         if not self._has_begun:
             self._has_begun = True
