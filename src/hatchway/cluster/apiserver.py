@@ -57,6 +57,7 @@ from hatchway.cluster.firstuse import FirstUseStarts
 from hatchway.cluster.sockets import PodNetworks
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
+from hatchway.kube.http import HttpClient
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.pool import Pool
 from hatchway.proxy.server import Server, serve
@@ -164,7 +165,8 @@ class ApiServer:
             first_start=first_start,
         )
         self._webhooks.locator = locator
-        backend = Backend(objects, locator, rewriting, pod_networks)
+        self._http = HttpClient()
+        backend = Backend(objects, locator, rewriting, pod_networks, self._http)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         # The API groups of other servers, such as metrics.k8s.io.
         self.aggregator = Aggregator(
@@ -260,6 +262,7 @@ class ApiServer:
         await self._conversions.aclose()
         await self._webhooks.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
+        await self._http.aclose()
         self._pruning.cancel()
         await asyncio.wait({self._pruning})
         self._pool.close()

@@ -18,6 +18,7 @@ from hatchway.cluster import addonnames, beneath, descriptors, firstuse, plan, r
 from hatchway.cluster.addonmanifests import addons, ingress, metrics
 from hatchway.cluster.api.connect.proxyverb import rewriting_of
 from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.deviceselectors import device_matches
 from hatchway.cluster.api.registry.storedshape import shape_fault
 from hatchway.cluster.api.registry.types import scalable_resources
 from hatchway.cluster.api.storage.store import Store
@@ -145,6 +146,7 @@ class ControlPlane:
             types=api.types,
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,
+            select_device=device_matches,
             metrics_apis=api,
             volume_directories=LocalVolumes(self.state.nodes, self.config.host_paths),
         )

@@ -13,8 +13,10 @@ from hatchway.cluster.api.operations.versions import as_stored
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.work import Pace
 
-# A watch that asked for bookmarks and has had no events for this many seconds gets the current resourceVersion.
+# A watch that asked for bookmarks gets the current resourceVersion at intervals of this many seconds, and this many
+# seconds before its own end.
 BOOKMARK_INTERVAL = 60.0
+_BEFORE_END = 2.0
 # The most existing objects in one batch.
 _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -65,7 +67,7 @@ async def watch(
             yield batch
     else:
         cursor = history.cursor(revision if revision else api.store.revision)
-    quiet = False
+    marks = _BookmarkTimes(options)
     while True:
         events = cursor.read()
         if events:
@@ -90,17 +92,48 @@ async def watch(
             continue
         if cursor.closed:
             return
-        if quiet:
-            # A client never asks again for events before a bookmark's version. So the history is read once more before
-            # a bookmark is sent: an event may have come at the moment of the time-out.
+        if marks.is_due():
+            # A client never asks again for events before a bookmark's version. So a bookmark is sent only when all of
+            # the history has been read: an event may have come at the moment of the time-out.
             yield [bookmark(row, api.store.revision)]
-            quiet = False
+            marks.advance()
+            continue
         try:
-            async with asyncio.timeout(BOOKMARK_INTERVAL if options.bookmarks else None):
+            async with asyncio.timeout_at(marks.next):
                 await cursor.wait()
         except TimeoutError:
-            quiet = True
+            pass
         pace.begin()
+
+
+class _BookmarkTimes:
+    """The times of a watch's bookmarks (`cacheWatcher.nextBookmarkTime`), by the event loop's clock.
+
+    They do not depend on events: those that a watch leaves out tell its client nothing.
+
+    next: the time of the next bookmark; None when no more are sent.
+    """
+
+    def __init__(self, options: ListOptions) -> None:
+        self._loop = asyncio.get_running_loop()
+        ends = bool(options.timeout) and (options.timeout or 0) > 0
+        self._last = self._loop.time() + (options.timeout or 0) - _BEFORE_END if ends else None
+        self.next: float | None = None
+        if options.bookmarks:
+            self.advance()
+
+    def is_due(self) -> bool:
+        """Return True when a bookmark is to be sent now."""
+        return self.next is not None and self._loop.time() >= self.next
+
+    def advance(self) -> None:
+        """Choose the time of the next bookmark."""
+        now = self._loop.time()
+        found = now + BOOKMARK_INTERVAL
+        if self._last is not None:
+            found = min(found, self._last)
+        # The last one is not sent twice.
+        self.next = found if found > now else None
 
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:

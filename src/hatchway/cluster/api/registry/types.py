@@ -166,7 +166,7 @@ ROWS: tuple[Resource, ...] = (
             Subresource("ephemeralcontainers", _STATUS),
             Subresource("eviction", ("create",), "Eviction", "policy", "v1"),
             _stream("exec", "PodExecOptions", exec_location),
-            Subresource("log", ("get",), connect=Connect(lambda backend: PodLog(backend.objects, backend.locator))),
+            Subresource("log", ("get",), connect=Connect(PodLog.of)),
             _stream("portforward", "PodPortForwardOptions", forward_location, dials=True),
             _proxy("PodProxyOptions"),
             Subresource("resize", _STATUS),
