@@ -108,6 +108,8 @@ class PolicyEnforcer:
             waiting, self._waiting = self._waiting, []
             self._changed.clear()
             await self._update()
+            if self._table.has_changes:
+                self._changed.set()
             changes = self._table.take_changes()
             if anew:
                 changes = self._table.everything()
