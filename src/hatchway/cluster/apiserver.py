@@ -171,16 +171,18 @@ class ApiServer:
         self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
         self._request_header_ca = certificates.front_proxy_ca.cert.read_text()
         self._client_ca = certificates.ca_pem.decode()
+        application = RestApp(self.api, nonresource, first_start.wait_for_port_forward)
         self.filters = Filters(
             authenticator=self._authenticator,
             authorizer=self._authorizer,
             connections=ConnectRoutes(registry.rows, lambda connect: connect.make(backend)),
-            app=RestApp(self.api, nonresource, first_start.wait_for_port_forward),
+            app=application,
             aggregator=self.aggregator,
             revision=lambda: store.revision,
             log=self._audit,
             metrics=self._metrics,
             admission=self.api.admission,
+            plain_reads=application.plain_reads,
         )
         limits = Limits()
         self._pool = Pool(limits)

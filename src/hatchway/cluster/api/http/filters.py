@@ -32,6 +32,7 @@ from hatchway.cluster.api.http import requestinfo
 from hatchway.cluster.api.http.connectadmission import admit_connection
 from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
 from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
+from hatchway.cluster.api.http.plainreads import PlainRead, PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.watchsocket import accept_watch, is_watch_socket
 from hatchway.cluster.auth import audit
@@ -64,7 +65,8 @@ class Filters:
     connections: the connecting subresources and their handlers. app: serves the REST API. aggregator: finds the API
     groups of other servers; None when there are none. log, metrics: None to record nothing. max_in_flight: how many
     requests may be under way at once, not counting long-running ones and those of members of system:masters. admission:
-    judges requests for connecting subresources; None to admit all.
+    judges requests for connecting subresources; None to admit all. plain_reads: answers some reads at once; None to
+    have the application answer all.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Filters:
         metrics: RequestMetrics | None = None,
         max_in_flight: int = 400,
         admission: AdmissionChain | None = None,
+        plain_reads: PlainReads | None = None,
     ) -> None:
         self._admission = admission
+        self._plain_reads = plain_reads
         self.authenticator = authenticator
         self._authorizer = authorizer
         self._connections = connections
@@ -193,8 +197,11 @@ class Filters:
         limited = not long_running and PRIVILEGED_GROUP not in acting.groups
         if connection is not None and not connection.serves(info):
             connection = None
+        read = None
+        if self._plain_reads is not None and remote is None:
+            read = self._plain_reads.find(head, info)
         return AdmittedRequest(
-            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote
+            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote, read
         )
 
     def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
@@ -231,6 +238,9 @@ class Filters:
         if prepared is not None:
             head.answer_field = (b"Audit-Id", exchange.audit_id)
             return prepared.forward()
+        answer = admitted.read() if admitted.read is not None else None
+        if answer is not None:
+            return exchange.stamp(answer)
         info = admitted.info
         head.state["user"] = admitted.user
         head.state["info"] = info
@@ -284,6 +294,7 @@ class AdmittedRequest(CachedDecision):
         limited: whether it counts for the limit of requests in flight.
         connection: the connecting subresource that it is for, None for the REST application.
         remote: the API of another server that it is for, or None.
+        read: answers it at once; None for all but plain reads.
         prepared: how it is forwarded; None while unknown, and for requests that are not forwarded.
         until: when the credential expires, in POSIX seconds.
         revision: the number of the cluster's last change when it was admitted.
@@ -300,6 +311,7 @@ class AdmittedRequest(CachedDecision):
     limited: bool
     connection: ConnectRoute | None
     remote: RemoteApi | None = None
+    read: PlainRead | None = None
     prepared: RepeatableForward | None = None
     until: float = 0.0
     revision: int = 0

@@ -24,6 +24,7 @@ from hatchway.cluster.api.http.negotiation import (
     yaml_duplicates,
 )
 from hatchway.cluster.api.http.nonresource import PAGE_NOT_FOUND, NonResource
+from hatchway.cluster.api.http.plainreads import PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.watchstream import Receive, Send, stream
 from hatchway.cluster.api.operations import deletion, subresources
@@ -54,6 +55,9 @@ class RestApp:
 
     nonresource: answers paths without a resource; by default health (of the store), version, discovery and OpenAPI.
     before_port_forward: called with namespace and name of a Service that `kubectl port-forward` reads.
+
+    Attributes:
+        plain_reads: finds requests that can be answered without calling the application.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class RestApp:
     ) -> None:
         self._api = api
         self._encoded = EncodedItems(api.store)
+        self.plain_reads = PlainReads(api, self._encoded)
         self._before_port_forward = before_port_forward
         self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
 
@@ -191,8 +196,9 @@ class _Verbs(Call):
         await stream(
             self.receive,
             self.send_message,
-            watch(self.api, row, self._space(row), options, pace),
+            partial(watch, self.api, row, self._space(row), options, pace),
             pace,
+            write_now=self.write_now,
             row=row,
             view=view,
             include_object=include,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hatchway.cluster.api.operations.listing import matcher
 from hatchway.cluster.api.operations.requestoptions import ListOptions, too_large_version
@@ -12,6 +12,7 @@ from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
+from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
 # A watch that asked for bookmarks and has had no events for this many seconds gets the current resourceVersion.
@@ -21,8 +22,7 @@ _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One message of a watch.
 
     type: ADDED, MODIFIED, DELETED or BOOKMARK. source: the event, if `object` is its unchanged object, so that watches
@@ -53,11 +53,18 @@ def change_of(event: Event, matches: Callable[[Object], bool]) -> Change | None:
 
 
 async def watch(
-    api: Api, row: Resource, namespace: str | None, options: ListOptions, pace: Pace
+    api: Api,
+    row: Resource,
+    namespace: str | None,
+    options: ListOptions,
+    pace: Pace,
+    deliver: Callable[[list[Change]], bool] | None = None,
 ) -> AsyncGenerator[list[Change], None]:
     """Yield batches of changes until the store closes. The caller ends the watch by closing the iterator.
 
-    pace: begins anew whenever there was nothing to do; what is done with the batches uses it, too.
+    pace: begins anew whenever there was nothing to do; what is done with the batches uses it, too. deliver: takes a
+    batch while the iterator waits for changes, without a turn of the task; it returns False for a batch that it leaves
+    to the iterator.
 
     Raises ApiError 400 and 504 before the first batch, and 410 at any time: the version is too old, or the watcher is
     too slow.
@@ -88,17 +95,39 @@ async def watch(
             yield batch
     else:
         cursor = history.cursor(revision if revision else api.store.revision)
+
+    def next_batch() -> list[Change]:
+        batch = []
+        for event in cursor.read():
+            change = change_of(event, matches)
+            if change is not None:
+                batch.append(Change(change.type, convert(change.object)) if convert else change)
+        return batch
+
+    # What `deliver` did not take; and whether it has taken anything since the wait began.
+    left: list[Change] = []
+    delivered = False
+
+    def pass_on() -> bool:
+        nonlocal left, delivered
+        assert deliver is not None
+        try:
+            batch = next_batch()
+        except ApiError:
+            return False  # the iterator reads again, and raises it
+        if batch and not deliver(batch):
+            left = batch
+            return False
+        delivered = delivered or bool(batch)
+        return True
+
     quiet = False
     while True:
-        events = cursor.read()
-        if events:
-            batch = []
-            for event in events:
-                change = change_of(event, matches)
-                if change is not None:
-                    batch.append(Change(change.type, convert(change.object)) if convert else change)
-            if batch:
-                yield batch
+        batch, left = left or next_batch(), []
+        if batch:
+            yield batch
+            continue
+        if cursor.has_more:
             continue
         if cursor.closed:
             return
@@ -107,11 +136,12 @@ async def watch(
             # a bookmark is sent: an event may have come at the moment of the time-out.
             yield [bookmark(row, api.store.revision)]
             quiet = False
+        delivered = False
         try:
             async with asyncio.timeout(BOOKMARK_INTERVAL if options.bookmarks else None):
-                await cursor.wait()
+                await cursor.wait(pass_on if deliver is not None else None)
         except TimeoutError:
-            quiet = True
+            quiet = not delivered
         pace.begin()
 
 
