@@ -296,6 +296,22 @@ async def test_small_changes_do_not_make_a_huge_object() -> None:
         assert made.store.get("configmaps", "default", "x")["metadata"]["deletionTimestamp"]  # type: ignore[index]
 
 
+async def test_owners_of_very_many_fields_do_not_make_an_object_too_large() -> None:
+    """Two appliers own all 20,000 keys: with the managed fields the object has twice MAX_VALUES values."""
+    async with world() as made:
+        made.patience = 120
+        data = {f"key-{index}": "" for index in range(20_000)}
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": data}
+        apply = {"content-type": "application/apply-patch+yaml"}
+        replies = [await made.send("PATCH", f"{_MAPS}/x?fieldManager={one}", config, apply) for one in "abc"]
+        assert [reply.status for reply in replies] == [201, 200, 413]
+        stored = replies[1].json
+        assert [len(one["fieldsV1"]["f:data"]) for one in stored["metadata"]["managedFields"]] == [20_000, 20_000]
+        # The object can be sent back as it was read.
+        stored["data"]["key-0"] = "changed"
+        assert (await made.send("PUT", f"{_MAPS}/x", stored)).status == 200
+
+
 async def test_causes_of_a_refusal_are_bounded() -> None:
     async with world() as made:
         labels = {f"l{index} ": "!" for index in range(5000)}

@@ -275,7 +275,7 @@ class Store:
             raise bad_request(f"the object cannot be stored as JSON: {error}") from error
         if len(data) >= HEAVY and type != "DELETED":
             if bounded:
-                check_object(data)
+                check_object(data, new["metadata"].get("managedFields"))
             self._weights.setdefault(key[0], {})[key[1:]] = len(data)
         self._allocated = revision
         write = _Write(key, type, revision, old, new, data, loop.create_future())
