@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import random
 import time
@@ -221,6 +222,31 @@ async def test_memory_is_bounded_by_the_request_and_given_back() -> None:
         finally:
             tracemalloc.stop()
     assert not failed, failed
+
+
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
+@pytest.mark.parametrize("in_process", [False, True], ids=["requests", "controllers"])
+async def test_many_small_writes_at_the_same_time_are_spread_over_turns(in_process: bool) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    target = "/api/v1/namespaces/default/persistentvolumeclaims"
+    async with world() as made, watched() as gap:
+        made.patience = 120
+
+        async def write(name: str) -> None:
+            claim = {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+            if in_process:
+                await made.client.create("persistentvolumeclaims", claim)
+            else:
+                assert (await made.send("POST", target, claim)).status == 201
+
+        rounds = itertools.count()
+
+        async def write_many() -> None:
+            number = next(rounds)
+            await asyncio.gather(*(write(f"c{number}-{one}") for one in range(400)))
+
+        limit = _LIMIT * slowness()
+        assert await gap.least(write_many, limit) < limit
 
 
 # What is done on a thread is as consistent as what is not.

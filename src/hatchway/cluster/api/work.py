@@ -1,6 +1,7 @@
 """Limits the work of one request, and keeps the event loop free while it is done.
 
-The API server has one event loop. Long work is done in one of two ways:
+The API server has one event loop. Small requests that come at the same time begin in several turns of it
+(`begin_request`). Long work is done in one of two ways:
 
 - on a thread (`run_sized`, `run_apart`), when it uses no shared state that may change. The thread and the loop take
 turns in the interpreter, a few milliseconds each. But a single call into C is not interrupted, and its time grows with
@@ -37,6 +38,8 @@ MAX_OBJECT = 3 * 1024 * 1024
 _CHUNK = 64 * 1024
 # Seconds of the first slice, which most requests do not use up, and of each further one.
 _FIRST_SLICE, _SLICE = 0.002, 0.005
+# How many of the requests that wait for a turn begin in one turn.
+_BEGUN = 8
 # A single thread, because more threads would only divide the interpreter's time further.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="large requests")
 
@@ -100,6 +103,53 @@ class _Turns:
 
 
 _turns = _Turns()
+
+
+class _Beginnings:
+    """Spreads requests that come at the same time over turns of the event loop (`begin_request`)."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._until = 0.0
+
+    async def next(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # A process has one loop at a time; what waited in a former loop has ended with it.
+            self._loop = loop
+            self._waiting.clear()
+            self._until = 0.0
+        if not self._until:
+            self._until = time.perf_counter() + _SLICE
+            loop.call_soon(self._end_turn)
+        elif self._waiting or time.perf_counter() >= self._until:
+            waiter = loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def _end_turn(self) -> None:
+        self._until = 0.0
+        waiting, begun = self._waiting, 0
+        while waiting and begun < _BEGUN:
+            waiter = waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                begun += 1
+        if begun:
+            self._until = time.perf_counter() + _SLICE
+            asyncio.get_running_loop().call_soon(self._end_turn)
+
+
+_beginnings = _Beginnings()
+
+
+async def begin_request() -> None:
+    """Return at once, or in a later turn of the event loop if other requests have used this one for some milliseconds.
+
+    Most of the work of a small write is done in the turn in which it begins.
+    """
+    await _beginnings.next()
 
 
 class Pace:

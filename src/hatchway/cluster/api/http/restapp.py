@@ -39,7 +39,7 @@ from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.strict import strict_errors
 from hatchway.cluster.api.registry.selectors import FieldSelector, FieldTerm
-from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
+from hatchway.cluster.api.work import HEAVY, Pace, begin_request, run_apart, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path
 from hatchway.kube.api import Object
 
@@ -77,6 +77,7 @@ class RestApp:
         call = _Verbs(self._api, self._encoded, scope, receive, send)
         try:
             try:
+                await begin_request()
                 if call.info.is_resource and self._is_served(call.info):
                     if self._before_port_forward is not None and call.is_port_forward:
                         await self._before_port_forward(call.info.namespace, call.info.name)
