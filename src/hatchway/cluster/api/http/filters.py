@@ -12,7 +12,9 @@ A request's `state` holds "user" (UserInfo), "info" (RequestInfo) and "audit_id"
 Clients send the same head again and again. A head that was admitted is admitted again without a new check (the
 engine keeps an `AdmittedRequest`, which only requests of the same client share), as long as nothing has changed on
 which the decision depends: no object of the cluster, no credential file, and the credential has not expired. So a
-removed right, a deleted token or an endpoint that is not ready any more takes effect with the next request.
+removed right, a deleted token or an endpoint that is not ready any more takes effect with the next request. Changes of
+ConfigMaps, Events and Leases, which are frequent, count only for connecting subresources, whose admission may depend on
+any object.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ from hatchway.rewrite.stray import stray_target
 
 # Requests that may last for any time are not counted as being in flight (`BasicLongRunningRequestCheck`), nor are those
 # of connecting subresources.
+# Resources of which no right, no credential and no served type depends.
+WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
 _LONG_VERBS = frozenset(("watch", "proxy"))
 
 
@@ -62,6 +66,7 @@ class Filters:
     """The API server's routing function (`route`).
 
     revision: a function that returns the number of the cluster's last change. Without it, every head is checked anew.
+    rights_revision: the same, for changes of all resources but those `WITHOUT_RIGHTS`; None to use `revision`.
     connections: the connecting subresources and their handlers. app: serves the REST API. aggregator: finds the API
     groups of other servers; None when there are none. log, metrics: None to record nothing. max_in_flight: how many
     requests may be under way at once, not counting long-running ones and those of members of system:masters. admission:
@@ -78,6 +83,7 @@ class Filters:
         app: ASGIApp,
         aggregator: Aggregator | None = None,
         revision: Callable[[], int] | None = None,
+        rights_revision: Callable[[], int] | None = None,
         log: audit.AuditLog | None = None,
         metrics: RequestMetrics | None = None,
         max_in_flight: int = 400,
@@ -92,6 +98,7 @@ class Filters:
         self._aggregator = aggregator
         self._app = App(_stamping(app))
         self._revision = revision if revision is not None else itertools.count().__next__
+        self._rights_revision = rights_revision if rights_revision is not None else self._revision
         self._log = log
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -116,7 +123,7 @@ class Filters:
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
                 admitted.until = identity.until
-                admitted.revision = self._revision()
+                admitted.revision = self.revision_for(admitted)
                 admitted.credentials = self.authenticator.version
                 waiting = self._admit_connection(admitted, head)
                 if waiting is not None:
@@ -212,9 +219,15 @@ class Filters:
             return self._aggregator.find(info.api_group, info.api_version) if info.api_prefix == "apis" else None
         return self._aggregator.find_path(info.path)
 
-    def is_unchanged(self, revision: int, credentials: int) -> bool:
-        """Return True while no object has changed since `revision`, and no credential file since `credentials`."""
-        return revision == self._revision() and credentials == self.authenticator.version
+    def revision_for(self, admitted: AdmittedRequest) -> int:
+        """Return the number of the last change that may have changed the decision about a request."""
+        needs_all = admitted.connection is not None or admitted.remote is not None
+        return self._revision() if needs_all else self._rights_revision()
+
+    def is_unchanged(self, admitted: AdmittedRequest) -> bool:
+        """Return True while no object and no credential file has changed on which the decision depends."""
+        unchanged = admitted.revision == self.revision_for(admitted)
+        return unchanged and admitted.credentials == self.authenticator.version
 
     def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
         """Decide on another request with a head whose admission is still valid."""
@@ -297,7 +310,7 @@ class AdmittedRequest(CachedDecision):
         read: answers it at once; None for all but plain reads.
         prepared: how it is forwarded; None while unknown, and for requests that are not forwarded.
         until: when the credential expires, in POSIX seconds.
-        revision: the number of the cluster's last change when it was admitted.
+        revision: the number of the last change on which it depends (`Filters.revision_for`), when it was admitted.
         credentials: the version of the credential files at that time.
     """
 
@@ -321,7 +334,7 @@ class AdmittedRequest(CachedDecision):
         """Admit the request once more, with an exchange and an audit id of its own (`CachedDecision`)."""
         filters = self.filters
         filters.authenticator.reload_changed_files()
-        if time.time() < self.until and filters.is_unchanged(self.revision, self.credentials):
+        if time.time() < self.until and filters.is_unchanged(self):
             return filters.repeat(self, make_head())
         return None
 
