@@ -136,7 +136,8 @@ class _Described:
         rewriting: Rewriting,
     ) -> None:
         self.endpoints = endpoints
-        self.target = path + asked
+        # Go sends an empty path as a slash.
+        self.target = (path or b"/") + asked
         self.headers = _request_headers(head, uri)
         self.host = head.header(b"host")
         # A rewriter for each endpoint's address; empty when nothing is rewritten.

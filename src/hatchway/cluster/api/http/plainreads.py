@@ -43,7 +43,10 @@ class PlainReads:
         if head.method != "GET" or info.verb not in ("get", "list") or info.subresource or head.query:
             return None
         row = self._api.registry.find(info.api_group, info.api_version, info.resource)
-        if row is None or row.from_storage is not None or row.strategy.deprecation or info.verb not in row.verbs:
+        if row is None or row.strategy.deprecation or info.verb not in row.verbs:
+            return None
+        # The objects of such types are computed or converted.
+        if row.virtual or row.from_storage is not None or row.conversion is not None:
             return None
         namespace = info.namespace if row.namespaced else ""
         # A namespace's own path names a namespace, too. No other type without namespaces has such paths.

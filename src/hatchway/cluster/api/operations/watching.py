@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Callable, Sequence
 
+from hatchway.cluster.api.operations.changes import Change, change_of, converted_changes, converted_objects
 from hatchway.cluster.api.operations.listing import matcher
 from hatchway.cluster.api.operations.requestoptions import ListOptions, too_large_version
 from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.versions import as_stored
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
 from hatchway.errors import ApiError
-from hatchway.kube.api import Object
 
 # A watch that asked for bookmarks and has had no events for this many seconds gets the current resourceVersion.
 BOOKMARK_INTERVAL = 60.0
 # The most existing objects in one batch.
 _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-
-
-class Change(NamedTuple):
-    """One message of a watch.
-
-    type: ADDED, MODIFIED, DELETED or BOOKMARK. source: the event, if `object` is its unchanged object, so that watches
-    can share its encoding; else None.
-    """
-
-    type: str
-    object: Object
-    source: Event | None = None
-
-
-def change_of(event: Event, matches: Callable[[Object], bool]) -> Change | None:
-    """Return the change that an event makes to a selection, None for no change.
-
-    An object that begins to match is added to the selection; one that no longer matches is deleted from it.
-    """
-    before = event.old is not None and matches(event.old)
-    after = event.type != "DELETED" and matches(event.new)
-    if after:
-        return Change("MODIFIED" if before else "ADDED", event.new, event)
-    if not before:
-        return None
-    if event.type == "DELETED":
-        return Change("DELETED", event.new, event)
-    assert event.old is not None
-    metadata = {**event.old["metadata"], "resourceVersion": str(event.revision)}
-    return Change("DELETED", {**event.old, "metadata": metadata})
 
 
 async def watch(
@@ -59,16 +29,21 @@ async def watch(
     options: ListOptions,
     pace: Pace,
     deliver: Callable[[list[Change]], bool] | None = None,
+    *,
+    in_place: bool = False,
 ) -> AsyncGenerator[list[Change], None]:
     """Yield batches of changes until the store closes. The caller ends the watch by closing the iterator.
 
-    pace: begins anew whenever there was nothing to do; what is done with the batches uses it, too. deliver: takes a
-    batch while the iterator waits for changes, without a turn of the task; it returns False for a batch that it leaves
-    to the iterator.
+    The watch of a custom type ends when its version is no longer served. pace: begins anew whenever there was nothing
+    to do; what is done with the batches uses it, too. deliver: takes a batch while the iterator waits for changes,
+    without a turn of the task; it returns False for a batch that it leaves to the iterator. in_place: objects of custom
+    types are shown in the versions in which they are stored.
 
-    Raises ApiError 400 and 504 before the first batch, and 410 at any time: the version is too old, or the watcher is
-    too slow.
+    Raises ApiError 400 and 504 before the first batch, and at any time 410 (the version is too old, or the watcher is
+    too slow), 500 and 504 (a conversion).
     """
+    served = row
+    row = as_stored(row) if in_place else row
     matches = matcher(row, namespace, options)
     history = api.store.history(row.stored_as)
     revision = options.revision
@@ -81,6 +56,11 @@ async def watch(
         cursor = history.cursor(now)
         objects = api.store.list(row.stored_as, namespace)
         batch: list[Change] = []
+        if row.conversion is not None:
+            async for shown in converted_objects(row.conversion, objects, _BATCH):
+                if batch := [Change("ADDED", obj) for obj in shown if matches(obj)]:
+                    yield batch
+            objects, batch = [], []
         for obj in objects:
             if pace.due():
                 await pace.rest()
@@ -96,13 +76,13 @@ async def watch(
     else:
         cursor = history.cursor(revision if revision else api.store.revision)
 
-    def next_batch() -> list[Change]:
-        batch = []
-        for event in cursor.read():
+    def selected(events: Sequence[Event]) -> list[Change]:
+        found = []
+        for event in events:
             change = change_of(event, matches)
             if change is not None:
-                batch.append(Change(change.type, convert(change.object)) if convert else change)
-        return batch
+                found.append(Change(change.type, convert(change.object)) if convert else change)
+        return found
 
     # What `deliver` did not take; and whether it has taken anything since the wait began.
     left: list[Change] = []
@@ -111,8 +91,10 @@ async def watch(
     def pass_on() -> bool:
         nonlocal left, delivered
         assert deliver is not None
+        if row.conversion is not None or (row.own_schema is not None and _current(api, row) is not served):
+            return False
         try:
-            batch = next_batch()
+            batch = selected(cursor.read())
         except ApiError:
             return False  # the iterator reads again, and raises it
         if batch and not deliver(batch):
@@ -123,11 +105,25 @@ async def watch(
 
     quiet = False
     while True:
-        batch, left = left or next_batch(), []
-        if batch:
-            yield batch
-            continue
-        if cursor.has_more:
+        if left:
+            yield left
+            left = []
+        events = cursor.read()
+        if events:
+            if row.own_schema is not None:
+                # Its definition may have changed, and with it the way its objects are converted.
+                found = _current(api, row)
+                if found is None and not in_place:
+                    return
+                if found is not None and found is not served:
+                    served, row = found, as_stored(found) if in_place else found
+                    matches = matcher(row, namespace, options)
+            if row.conversion is not None:
+                batch = await converted_changes(row.conversion, events, namespace, options, matches, pace)
+            else:
+                batch = selected(events)
+            if batch:
+                yield batch
             continue
         if cursor.closed:
             return
@@ -143,6 +139,11 @@ async def watch(
         except TimeoutError:
             quiet = not delivered
         pace.begin()
+
+
+def _current(api: Api, row: Resource) -> Resource | None:
+    """Return the row of the same type and version as it is now; None when it is no longer served."""
+    return api.registry.find(row.group, row.version, row.plural)
 
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:

@@ -166,11 +166,6 @@ class Cursor:
         """Return True when the store is closed, so that `read` returns no more changes."""
         return self._history.closed
 
-    @property
-    def has_more(self) -> bool:
-        """Return True if `read` has events."""
-        return self._history.has(self._index)
-
     def read(self) -> list[Event]:
         """Read the events since the last read, about 256 KiB at most, and return them.
 
