@@ -22,7 +22,7 @@ __all__ = ["GcSchedule"]
 _YOUNG, _MIDDLE, _NEVER = 700, 10, 1_000_000
 # After `_DUE` collections of the middle generation (7,000 objects each, most of them freed) the old one is searched
 # when no large request is under way; after `_MUST` it is searched in any case.
-_DUE, _MUST = 10, 100
+_DUE, _MUST = 4, 100
 # Seconds between two looks. Under full load some milliseconds' worth of new objects comes up in this time.
 _INTERVAL = 0.1
 # Seconds over which the use of the processor is measured, and for how many of these times in a row it must be little.
@@ -32,7 +32,7 @@ _EVERYTHING_AFTER = 1800.0
 _LITTLE = 0.1
 # Everything is searched again when the objects that were set aside have grown by this share since the last time: by
 # `_MORE` when the process is idle, by `_MOST` in any case.
-_MORE, _MOST = 0.5, 4.0
+_MORE, _MOST = 1.0, 4.0
 
 
 class GcSchedule:
