@@ -39,7 +39,7 @@ from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import AccessCheck, Api
 from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.strategies.events import prune_forever
-from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
+from hatchway.cluster.api.registry.types import Registry, rows_for, stored_rows
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
@@ -57,6 +57,7 @@ from hatchway.cluster.firstuse import FirstUseStarts
 from hatchway.cluster.sockets import PodNetworks
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
+from hatchway.kube.http import HttpClient
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.pool import Pool
 from hatchway.proxy.server import Server, serve
@@ -102,8 +103,9 @@ class ApiServer:
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
-    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. Raises HatchwayError when
-    the store or a credentials file cannot be read.
+    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. no_policies: why network
+    policies are not enforced; "" when they are. Raises HatchwayError when the store or a credentials file cannot be
+    read.
     """
 
     def __init__(
@@ -117,8 +119,9 @@ class ApiServer:
         allow_loopback_pods: bool,
         address: str = "",
         rewriting: Rewriting = "full",
+        no_policies: str = "",
     ) -> None:
-        registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
+        registry = Registry(rows_for(loopback=allow_loopback_pods, no_policies=no_policies))
         self._webhooks = WebhookClient()
         self._conversions = ConversionWebhooks(self._webhooks)
         self._custom_types = CustomTypes(store, registry, self._conversions)
@@ -162,7 +165,8 @@ class ApiServer:
             first_start=first_start,
         )
         self._webhooks.locator = locator
-        backend = Backend(objects, locator, rewriting, pod_networks)
+        self._http = HttpClient()
+        backend = Backend(objects, locator, rewriting, pod_networks, self._http)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         # The API groups of other servers, such as metrics.k8s.io.
         self.aggregator = Aggregator(
@@ -262,6 +266,7 @@ class ApiServer:
         await self._conversions.aclose()
         await self._webhooks.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
+        await self._http.aclose()
         self._pruning.cancel()
         await asyncio.wait({self._pruning})
         self._pool.close()

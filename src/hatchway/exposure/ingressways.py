@@ -80,6 +80,11 @@ def ingress_way(ingress: Object, facts: ClusterFacts, publishers: Publishers) ->
         for one in dict.fromkeys(names)
         for host in hosts
     ]
+    locations += [
+        Location(address, port, host=one if not one.startswith("*") else "", tls=one in secret)
+        for one in dict.fromkeys(names)
+        for address, port in publishers.node_ports(hosts, 443 if one in secret else 80)
+    ]
     note = "; ".join(filter(None, notes))
     return published_way(ingress, "Ingress", "Ingress", found, publisher, facts, locations, issues, note)
 

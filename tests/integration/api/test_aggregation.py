@@ -209,6 +209,9 @@ async def test_a_user_without_rights_is_refused_here(world: World, tmp_path: Pat
 
 
 async def test_discovery_and_openapi_have_the_group(world: World) -> None:
+    operation = {"operationId": "list", "responses": {"200": {"schema": {"$ref": "#/definitions/Cart"}}}}
+    document = {"paths": {"/apis/shop.example/v1/carts": {"get": operation}}, "definitions": {"Cart": {}}}
+    world.backend.answers[b"/openapi/v2"] = Respond(200, [JSON], json.dumps(document).encode())
     await world.register(caBundle=bundle(world.keys))
     found = await world.until(lambda group: bool(group) and group["versions"][0]["freshness"] == "Current")
     (cart,) = found["versions"][0]["resources"]
@@ -227,6 +230,10 @@ async def test_discovery_and_openapi_have_the_group(world: World) -> None:
     _, _, body = await world.get("/openapi/v3")
     url = json.loads(body)["paths"]["apis/shop.example/v1"]["serverRelativeURL"]
     assert (await world.get(url))[0] == 200
+    _, _, body = await world.get("/openapi/v2")
+    merged = json.loads(body)
+    assert "/apis/shop.example/v1/carts" in merged["paths"] and "Cart" in merged["definitions"]
+    assert "/apis/apps/v1/deployments" in merged["paths"]
     await world.api.client.delete(API_SERVICES, "v1.shop.example")
     assert await world.until(lambda group: not group) == {}
     assert (await world.get("/apis/shop.example/v1"))[0] == 404

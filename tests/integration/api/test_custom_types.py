@@ -384,6 +384,28 @@ async def test_a_definition_without_served_versions_can_be_deleted(world: World)
     assert not list(world.store.list("widgets.example.com"))
 
 
+def _spec_schema(**properties: Any) -> Any:
+    return {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}}
+
+
+async def test_versions_without_a_webhook_keep_what_both_have(world: World) -> None:
+    # `schemaCoercingConverter` and `unstructuredDefaulter` of apiextensions' `customresource_handler.go`.
+    text = {"type": "string"}
+    old = {**VERSION, "storage": False, "schema": _spec_schema(both=text, old={**text, "default": "o"})}
+    new = {**VERSION, "name": "v2", "schema": _spec_schema(both=text, new={**text, "default": "n"})}
+    for one in (old, new):
+        for key in ("subresources", "additionalPrinterColumns"):
+            one.pop(key)
+    await define(world, definition(versions=[old, new]))
+    made = (await world.send("POST", WIDGETS, widget("w", both="x", old="y", new="z"))).json
+    assert (made["apiVersion"], made["spec"]) == ("example.com/v1", {"both": "x"})
+    stored = world.store.get("widgets.example.com", "default", "w")
+    assert stored is not None
+    assert (stored["apiVersion"], stored["spec"]) == ("example.com/v2", {"both": "x"})
+    found = (await world.send("GET", f"{WIDGETS.replace('/v1/', '/v2/')}/w")).json
+    assert found["spec"] == {"both": "x", "new": "n"}
+
+
 async def test_a_version_that_is_left_shows_objects_of_a_removed_one(world: World) -> None:
     both = [{**VERSION, "storage": True}, {**VERSION, "name": "v2", "storage": False}]
     await define(world, definition(versions=both))

@@ -262,6 +262,24 @@ async def test_bookmarks_while_nothing_happens(made: World, monkeypatch: pytest.
         assert (mark["type"], mark["object"]["metadata"]["resourceVersion"]) == ("BOOKMARK", str(made.store.revision))
 
 
+async def test_bookmarks_come_while_only_other_objects_change(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "BOOKMARK_INTERVAL", 0.2)
+    target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&labelSelector=a=b&resourceVersion={made.store.revision}"
+    async with made.watch(target) as events:
+        for number in range(200):
+            await config_map(made, f"other-{number}")
+            await asyncio.sleep(0.01)
+            if not events.empty():
+                break
+        assert events.get_nowait()["type"] == "BOOKMARK"
+
+
+async def test_a_watch_that_ends_gets_a_bookmark_shortly_before(made: World) -> None:
+    target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&timeoutSeconds=3&resourceVersion={made.store.revision}"
+    ended = await made.send("GET", target)
+    assert [json.loads(line)["type"] for line in ended.body.splitlines()] == ["BOOKMARK"]
+
+
 async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something changes in the very moment in which a quiet watch is to hear of the current version."""
     wait, first = Cursor.wait, True

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
+from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.connect.webhookclient import WebhookClient
@@ -112,7 +112,7 @@ class WebhookServer:
 
 
 class WebhookWorld(World):
-    """An API server that calls webhooks by URL. hooks: the server."""
+    """An API server with policies that calls webhooks by URL. hooks: the server."""
 
     def __init__(self, store: Store, hooks: WebhookServer) -> None:
         super().__init__(store)
@@ -120,6 +120,7 @@ class WebhookWorld(World):
         self.webhooks = WebhookClient()
         plugins = [
             *builtin_plugins(store),
+            *policy_plugins(store, lambda: self.registry.rows),
             *webhook_plugins(store, lambda: self.registry.rows, WebhookCaller(self.webhooks)),
         ]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))

@@ -16,6 +16,7 @@ from hatchway.cluster.controllers.controller import Controller, ControllerContex
 from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
 from hatchway.cluster.controllers.placement import Decision, choose, work_of
+from hatchway.cluster.controllers.poddevices import DevicesOfPod, PodDevices
 from hatchway.cluster.controllers.podvolumes import ClaimsOfPod, PodVolumes
 from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
 from hatchway.cluster.controllers.scheduling.filters import NodeRefusal, node_refusal
@@ -62,6 +63,7 @@ class Scheduler(Controller):
         # Pods with a node that the cache does not show yet: key → uid.
         self._assumed: dict[Key, str] = {}
         self._waiting = WaitingPods()
+        self.devices = PodDevices(context, self._claims_changed)
         self.volumes = PodVolumes(context, self._claims_changed, self._has_node)
         # Counts what may make a decision about a waiting pod different.
         self._changes = 0
@@ -167,7 +169,10 @@ class Scheduler(Controller):
         info = PodInfo.of(pod)
         changes, began = self._changes, perf_counter()
         volumes = self.volumes.claims_of(pod)
-        decision = await self._decide(info, volumes)
+        devices = self.devices.devices_of(pod)
+        if devices.is_early:
+            return None
+        decision = await self._decide(info, volumes, devices)
         cost = perf_counter() - began
         if decision is None or self.pods.get(key) is not pod:
             # Something has changed during a long decision.
@@ -185,22 +190,26 @@ class Scheduler(Controller):
         await self._refuse(info, decision)
         return _AGAIN
 
-    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod) -> Decision | None:
+    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod) -> Decision | None:
         """Return the decision about a pod; None when it is out of date, because it took long."""
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
             reasons = volumes.refusals(node)
-            return NodeRefusal("VolumeBinding", tuple(reasons), False) if reasons else None
+            if reasons:
+                return NodeRefusal("VolumeBinding", tuple(reasons), False)
+            reasons = devices.refusals(node)
+            return NodeRefusal("DynamicResources", tuple(reasons), False) if reasons else None
 
         decide = partial(
             choose,
             info,
             default_selector=self._default_selector(info.pod),
             budgets=list(self.budgets),
-            problem=volumes.problem,
+            problem=volumes.problem or devices.problem,
             further=(refusal,),
         )
-        if work_of(info, self._cluster) <= _MUCH_WORK:
+        # Expressions that select devices may take long.
+        if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(cluster=self._cluster)
         async with self._thread:
             cluster = self._cluster.snapshot()
@@ -265,6 +274,7 @@ class Scheduler(Controller):
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
+            await self.devices.reserve(info.pod, self._cluster.nodes[node].node)
             await self.client.create("pods", binding, namespace, subresource="binding", name=name)
         except BaseException as error:
             if self._assumed.get(info.key) == info.uid:
@@ -359,8 +369,9 @@ def _to_schedule(pod: Object) -> bool:
 
 
 def _pending_facts(pod: Object) -> tuple[object, ...]:
-    """Return what can change the decision about a pod that is not bound: not its status."""
-    return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod)
+    """Return what can change the decision about a pod that is not bound: of its status only the claims made for it."""
+    claims = (pod.get("status") or {}).get("resourceClaimStatuses")
+    return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod), claims
 
 
 def _schedulable_facts(node: Object) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.runtimehandlers import check_runtime_class
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import Volumes, pod_directory
+from hatchway.cluster.packetrules import PodAdmission
 from hatchway.cluster.runtime import Mount, Runtime, Sandbox, SandboxConfig, Sharing
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
@@ -37,7 +38,8 @@ class NodeServices:
 
     services: returns all Services. allocatable: the node's resources, as quantities. pods, memory: the parents of the
     pods' directories, on disk and in memory. logs: the directory of their logs. measuring: a lock, so that one pod's
-    files are measured at a time. ledger: what is reserved for each pod.
+    files are measured at a time. ledger: what is reserved for each pod. policies: None where network policies are not
+    enforced.
     """
 
     config: AgentConfig
@@ -53,6 +55,7 @@ class NodeServices:
     logs: Path
     ledger: NodeLedger
     measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
+    policies: PodAdmission | None = None
 
 
 def sharing(pod: Object) -> Sharing:
@@ -175,7 +178,7 @@ class PodContext:
                 "resolv.conf": resolv_conf,
             }
 
-        self._sandbox = await self.node.runtime.create_sandbox(
+        sandbox = await self.node.runtime.create_sandbox(
             SandboxConfig(
                 node_index=self.node.node.index,
                 uid=self.uid,
@@ -185,13 +188,25 @@ class PodContext:
                 sharing=sharing(self.pod),
             )
         )
+        if self.node.policies is not None:
+            try:
+                await self.node.policies.admit(self.uid, sandbox.ip)
+            except BaseException:
+                self.node.policies.forget(self.uid)
+                await sandbox.remove()
+                raise
+        self._sandbox = sandbox
         self.mark_changed()
 
     async def remove_sandbox(self) -> None:
         """Kill what is in the sandbox and give it back. Idempotent."""
         if self._sandbox is not None:
             sandbox, self._sandbox = self._sandbox, None
-            await sandbox.remove()
+            try:
+                await sandbox.remove()
+            finally:
+                if self.node.policies is not None:
+                    self.node.policies.forget(self.uid)
             self.mark_changed()
 
     @asynccontextmanager

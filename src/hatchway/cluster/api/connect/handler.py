@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hatchway.cluster.api.connect.resourcelocation import CommittedObjects, Locator
 from hatchway.cluster.sockets import PodNetworks
-from hatchway.proxy.routing import AcceptUpgrade, Forward, RequestHead, Respond
+from hatchway.kube.http import HttpClient
+from hatchway.proxy.routing import AcceptUpgrade, App, Forward, RequestHead, Respond
 
 __all__ = ["Backend", "Connect", "ConnectHandler", "ConnectRequest", "RepeatableForward"]
 
@@ -44,8 +45,11 @@ class ConnectHandler(Protocol):
 
     def prepare(
         self, head: RequestHead, request: ConnectRequest
-    ) -> RepeatableForward | Forward | AcceptUpgrade | Respond:
-        """Return the decision about a request. Raises nothing: errors are answers."""
+    ) -> RepeatableForward | Forward | AcceptUpgrade | App | Respond:
+        """Return the decision about a request. Raises nothing: errors are answers.
+
+        When the request asks for a WebSocket, the body of an App's answer becomes its messages.
+        """
         ...
 
 
@@ -55,13 +59,15 @@ class Backend:
 
     objects: the cluster's objects. locator: finds the addresses of services, pods and nodes. rewriting: `full`,
     `kubernetes` or `off`: how the proxy verb rewrites answers, unless a request chooses another way. pod_networks:
-    networks of pods; None: only kubelets reach them.
+    networks of pods; None: only kubelets reach them. http: asks kubelets for answers that are not relayed as bytes;
+    whoever makes the Backend closes it.
     """
 
     objects: CommittedObjects
     locator: Locator
     rewriting: str = "full"
     pod_networks: PodNetworks | None = None
+    http: HttpClient = field(default_factory=HttpClient)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from hatchway.cluster.api.describe.documents import ServedDocument
 from hatchway.cluster.api.describe.openapi_custom import custom_definitions, custom_name
 from hatchway.cluster.api.describe.openapi_docs import descriptions
 from hatchway.cluster.api.describe.openapi_protobuf import CONTENT_TYPE, encode_v2, wants_protobuf
-from hatchway.cluster.api.describe.remoteversions import RemoteVersion
+from hatchway.cluster.api.describe.remoteversions import RemoteDocument, RemoteVersion, add_document
 from hatchway.cluster.api.registry.resource import Resource, Subresource
 from hatchway.cluster.api.registry.schema.table import GVK, Field, TypeDefinition, load, openapi_name
 
@@ -108,6 +108,7 @@ class OpenAPI:
         self._version = version
         self._documents: dict[str, ServedDocument] = {}
         self._known: dict[str, str] = {}
+        self._remote: tuple[RemoteDocument, ...] = ()
         self._hash = hashlib.sha256(f"{hatchway.__version__} {version}".encode())
         for message in load().definitions.values():
             self._hash.update(repr((message.name, message.own, message.inline)).encode())
@@ -123,8 +124,14 @@ class OpenAPI:
 
     def set_remote(self, versions: Iterable[RemoteVersion]) -> None:
         """Replace the versions that other servers serve."""
-        self._known = {_path((one.group, one.version)): one.openapi for one in versions if one.openapi}
+        found = list(versions)
+        self._known = {_path((one.group, one.version)): one.openapi for one in found if one.openapi}
         self._documents.pop("v3", None)
+        documents = tuple(one.document for one in found if one.document is not None)
+        if documents != self._remote:
+            self._remote = documents
+            self._documents.pop("v2", None)
+            self._documents.pop("v2.pb", None)
 
     def index(self) -> ServedDocument:
         """Return `/openapi/v3`: the group versions with the hash of each document, without making the documents."""
@@ -176,11 +183,14 @@ class OpenAPI:
         paths: Json = {}
         for gv, rows in self._rows.items():
             paths.update(_paths(gv, rows, _OperationWriter(_V2, rows)))
+        definitions = _schemas([row for rows in self._rows.values() for row in rows], _V2)
+        for document in self._remote:
+            add_document(paths, definitions, document)
         return {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": self._version},
             "paths": paths,
-            "definitions": _schemas([row for rows in self._rows.values() for row in rows], _V2),
+            "definitions": definitions,
         }
 
 

@@ -111,10 +111,10 @@ class Call:
         return self._view
 
     def _has_protobuf(self) -> bool:
-        """Return True when the answer can be in protobuf: for built-in types, over HTTP."""
+        """Return True when the answer can be in protobuf: for built-in types."""
         info = self.info
         row = self.api.registry.find(info.api_group, info.api_version, info.resource)
-        return row is not None and row.own_schema is None and not self.header(b"upgrade")
+        return row is not None and row.own_schema is None
 
     def _has_table(self) -> bool:
         """Return True when the answer can be a Table: not for types that are only created, such as reviews."""

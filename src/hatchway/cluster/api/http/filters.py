@@ -23,7 +23,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
@@ -36,7 +36,7 @@ from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
 from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
 from hatchway.cluster.api.http.plainreads import PlainRead, PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
-from hatchway.cluster.api.http.watchsocket import accept_watch, is_watch_socket
+from hatchway.cluster.api.http.socketanswer import accept_socket, wants_socket
 from hatchway.cluster.auth import audit
 from hatchway.cluster.auth.authenticators import Authenticator, Identity
 from hatchway.cluster.auth.impersonation import impersonate
@@ -130,8 +130,8 @@ class Filters:
                     # The decision is not kept: webhooks judge each request.
                     return self._pass_later(exchange, admitted, waiting)
                 decision = self._pass(exchange, admitted)
-                if isinstance(decision, App) and is_watch_socket(head, info.verb):
-                    return accept_watch(decision, head)
+                if _is_for_socket(decision, admitted, head):
+                    return _upgraded(decision, admitted, head)
                 head.cached = admitted
                 return decision
         except ApiError as error:
@@ -146,10 +146,7 @@ class Filters:
             waiting = self._admit_connection(admitted, exchange.head)
             if waiting is not None:
                 await waiting
-            decision = self._pass(exchange, admitted)
-            if isinstance(decision, App) and is_watch_socket(exchange.head, info.verb):
-                return await accept_watch(decision, exchange.head)
-            return decision
+            return await _upgraded(self._pass(exchange, admitted), admitted, exchange.head)
         except ApiError as error:
             return exchange.refuse(error)
 
@@ -164,7 +161,7 @@ class Filters:
     ) -> Decision:
         try:
             await waiting
-            return self._pass(exchange, admitted)
+            return await _upgraded(self._pass(exchange, admitted), admitted, exchange.head)
         except ApiError as error:
             return exchange.refuse(error)
 
@@ -270,10 +267,10 @@ class Filters:
         self,
         exchange: _FilteredRequest,
         admitted: AdmittedRequest,
-        found: RepeatableForward | Forward | AcceptUpgrade | Respond,
+        found: RepeatableForward | Forward | AcceptUpgrade | App | Respond,
     ) -> Decision:
         """Return a handler's decision with the request's id, and keep what can be used again."""
-        if isinstance(found, (Respond, Forward, AcceptUpgrade)):
+        if isinstance(found, (Respond, Forward, AcceptUpgrade, App)):
             return exchange.stamp(found)
         admitted.prepared = found
         return exchange.stamp(found.forward())
@@ -405,6 +402,8 @@ class _FilteredRequest:
             self._stamped(decision)
         elif isinstance(decision, AcceptUpgrade):
             decision.headers.append((b"Audit-Id", self.audit_id))
+        elif isinstance(decision, App):
+            return App(_stamping(decision.app))
         return decision
 
 
@@ -463,6 +462,19 @@ def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead, connection
         info.name,
         fields=info.fields,
     )
+
+
+def _is_for_socket(decision: Decision, admitted: AdmittedRequest, head: RequestHead) -> TypeGuard[App]:
+    """Return True for an answer of an application over a WebSocket: that of a watch or a connecting subresource."""
+    may_be = admitted.connection is not None or admitted.info.verb == "watch"
+    return may_be and isinstance(decision, App) and wants_socket(head)
+
+
+async def _upgraded(decision: Decision, admitted: AdmittedRequest, head: RequestHead) -> Decision:
+    """Return the decision, or the upgrade that the request asks for."""
+    if _is_for_socket(decision, admitted, head):
+        return await accept_socket(decision, head, admitted.info.verb)
+    return decision
 
 
 def _busy() -> ApiError:

@@ -15,8 +15,10 @@ from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
 from hatchway.errors import ApiError
 
-# A watch that asked for bookmarks and has had no events for this many seconds gets the current resourceVersion.
+# A watch that asked for bookmarks gets the current resourceVersion at intervals of this many seconds, and this many
+# seconds before its own end.
 BOOKMARK_INTERVAL = 60.0
+_BEFORE_END = 2.0
 # The most existing objects in one batch.
 _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -84,12 +86,11 @@ async def watch(
                 found.append(Change(change.type, convert(change.object)) if convert else change)
         return found
 
-    # What `deliver` did not take; and whether it has taken anything since the wait began.
+    # What `deliver` did not take.
     left: list[Change] = []
-    delivered = False
 
     def pass_on() -> bool:
-        nonlocal left, delivered
+        nonlocal left
         assert deliver is not None
         if row.conversion is not None or (row.own_schema is not None and _current(api, row) is not served):
             return False
@@ -100,10 +101,9 @@ async def watch(
         if batch and not deliver(batch):
             left = batch
             return False
-        delivered = delivered or bool(batch)
         return True
 
-    quiet = False
+    marks = _BookmarkTimes(options)
     while True:
         if left:
             yield left
@@ -127,23 +127,53 @@ async def watch(
             continue
         if cursor.closed:
             return
-        if quiet:
-            # A client never asks again for events before a bookmark's version. So the history is read once more before
-            # a bookmark is sent: an event may have come at the moment of the time-out.
+        if marks.is_due():
+            # A client never asks again for events before a bookmark's version. So a bookmark is sent only when all of
+            # the history has been read: an event may have come at the moment of the time-out.
             yield [bookmark(row, api.store.revision)]
-            quiet = False
-        delivered = False
+            marks.advance()
+            continue
         try:
-            async with asyncio.timeout(BOOKMARK_INTERVAL if options.bookmarks else None):
+            async with asyncio.timeout_at(marks.next):
                 await cursor.wait(pass_on if deliver is not None else None)
         except TimeoutError:
-            quiet = not delivered
+            pass
         pace.begin()
 
 
 def _current(api: Api, row: Resource) -> Resource | None:
     """Return the row of the same type and version as it is now; None when it is no longer served."""
     return api.registry.find(row.group, row.version, row.plural)
+
+
+class _BookmarkTimes:
+    """The times of a watch's bookmarks (`cacheWatcher.nextBookmarkTime`), by the event loop's clock.
+
+    They do not depend on events: those that a watch leaves out tell its client nothing.
+
+    next: the time of the next bookmark; None when no more are sent.
+    """
+
+    def __init__(self, options: ListOptions) -> None:
+        self._loop = asyncio.get_running_loop()
+        ends = bool(options.timeout) and (options.timeout or 0) > 0
+        self._last = self._loop.time() + (options.timeout or 0) - _BEFORE_END if ends else None
+        self.next: float | None = None
+        if options.bookmarks:
+            self.advance()
+
+    def is_due(self) -> bool:
+        """Return True when a bookmark is to be sent now."""
+        return self.next is not None and self._loop.time() >= self.next
+
+    def advance(self) -> None:
+        """Choose the time of the next bookmark."""
+        now = self._loop.time()
+        found = now + BOOKMARK_INTERVAL
+        if self._last is not None:
+            found = min(found, self._last)
+        # The last one is not sent twice.
+        self.next = found if found > now else None
 
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:
