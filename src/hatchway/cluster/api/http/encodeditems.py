@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,13 @@ GVK = tuple[str, str, str]
 _encode = msgspec.json.Encoder().encode
 
 
+class JoinedItems(NamedTuple):
+    """The items of a whole list: their JSON, joined by commas, and their number."""
+
+    text: bytes
+    number: int
+
+
 class EncodedItems:
     """The JSON of the objects of a store that have been listed, each for as long as the store has the object.
 
@@ -38,7 +46,7 @@ class EncodedItems:
         self._kept: dict[int, tuple[Object, bytes]] = {}
         # The joined items of whole lists: by resource, then by the type as it is served, and the namespace
         # (None: all). The value is None for a list that is too long.
-        self._joined: dict[str, dict[tuple[GVK, str | None], bytes | None]] = {}
+        self._joined: dict[str, dict[tuple[GVK, str | None], JoinedItems | None]] = {}
         self.size = 0
         self._followed: set[str] = set()
 
@@ -58,8 +66,8 @@ class EncodedItems:
 
         return encoded
 
-    def joined(self, row: Resource, namespace: str | None) -> bytes | None:
-        """Return the items of a whole list as JSON, joined by commas; None when they are many or large.
+    def joined(self, row: Resource, namespace: str | None) -> JoinedItems | None:
+        """Return the items of a whole list; None when they are many or large.
 
         namespace: None for all namespaces, and for types without namespaces.
         """
@@ -70,11 +78,11 @@ class EncodedItems:
         if key not in lists:
             found = self._join(row, namespace)
             if found is not None:
-                self._make_room(len(found))
+                self._make_room(len(found.text))
             lists[key] = found
         return lists[key]
 
-    def _join(self, row: Resource, namespace: str | None) -> bytes | None:
+    def _join(self, row: Resource, namespace: str | None) -> JoinedItems | None:
         encoded, objects = self.encoder(row), self._store.list(row.stored_as, namespace)
         if len(objects) > _MOST_JOINED:
             return None
@@ -85,7 +93,7 @@ class EncodedItems:
             size += len(items[-1])
             if size > _MOST_JOINED_BYTES:
                 return None
-        return b",".join(items)
+        return JoinedItems(b",".join(items), len(items))
 
     def _follow(self, row: Resource) -> None:
         if row.stored_as not in self._followed:
@@ -120,4 +128,5 @@ class EncodedItems:
             changed = (old if new is None else new) or {}
             namespaces = changed["metadata"].get("namespace") or "", None
             for key in [key for key in lists if key[1] in namespaces]:
-                self.size -= len(lists.pop(key) or b"")
+                joined = lists.pop(key)
+                self.size -= len(joined.text) if joined is not None else 0

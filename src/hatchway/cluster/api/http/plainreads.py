@@ -1,4 +1,4 @@
-"""Answers plain reads at once: a GET of one object and a LIST of a collection, in compact JSON and without options.
+"""Answers plain reads at once: a GET of one object and a LIST of a whole collection, in compact JSON.
 
 They need not wait for anything, so no task of the REST application has to run for them. The answers are those of
 `restapp.py`. It also gives all other answers: errors, other formats, large objects, long lists.
@@ -40,7 +40,10 @@ class PlainReads:
 
         The result is valid for the same head while no object has changed.
         """
-        if head.method != "GET" or info.verb not in ("get", "list") or info.subresource or head.query:
+        if head.method != "GET" or info.verb not in ("get", "list") or info.subresource:
+            return None
+        limit = _plain_limit(head.query)
+        if limit is None:
             return None
         row = self._api.registry.find(info.api_group, info.api_version, info.resource)
         if row is None or row.strategy.deprecation or info.verb not in row.verbs:
@@ -61,7 +64,7 @@ class PlainReads:
         if info.verb == "get":
             return partial(self._object, row, namespace, info.name)
         accepts_gzip = compression.accepts_gzip(fields.get(b"accept-encoding", b"").decode("latin-1"))
-        return partial(self._list, row, namespace or None, compression.LARGE if accepts_gzip else 0)
+        return partial(self._list, row, namespace or None, limit, compression.LARGE if accepts_gzip else 0)
 
     def _object(self, row: Resource, namespace: str, name: str) -> Respond | None:
         store = self._api.store
@@ -70,13 +73,27 @@ class PlainReads:
             return None
         return _answer(_encode(obj) + b"\n")
 
-    def _list(self, row: Resource, namespace: str | None, most: int) -> Respond | None:
+    def _list(self, row: Resource, namespace: str | None, limit: int, most: int) -> Respond | None:
         items = self._encoded.joined(row, namespace)
-        if items is None or 0 < most < len(items):
+        if items is None or 0 < limit < items.number or 0 < most < len(items.text):
             return None
         version = str(self._api.store.revision)
         head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": {"resourceVersion": version}}
-        return _answer(b"".join((_encode(head)[:-1], b',"items":[', items, b"]}\n")))
+        return _answer(b"".join((_encode(head)[:-1], b',"items":[', items.text, b"]}\n")))
+
+
+def _plain_limit(query: bytes | None) -> int | None:
+    """Return the limit of a list, 0 for none; None when the query asks for more than the latest state.
+
+    Informers begin with `?limit=500&resourceVersion=0`: any state may be shown, so the latest is.
+    """
+    limit = 0
+    for term in query.split(b"&", 3) if query else ():
+        if term.startswith(b"limit=") and term[6:].isdigit() and len(term) < 16 and not limit:
+            limit = int(term[6:])
+        elif term != b"resourceVersion=0":
+            return None
+    return limit
 
 
 def _has_format(row: Resource, fields: dict[bytes, bytes]) -> bool:

@@ -95,12 +95,12 @@ async def watch(
         if row.conversion is not None or (row.own_schema is not None and _current(api, row) is not served):
             return False
         try:
-            batch = selected(cursor.read())
+            left = selected(cursor.read())
         except ApiError:
             return False  # the iterator reads again, and raises it
-        if batch and not deliver(batch):
-            left = batch
+        if left and not deliver(left):
             return False
+        left = []
         return True
 
     marks = _BookmarkTimes(options)

@@ -180,7 +180,8 @@ class Cursor:
         """Wait until `read` has events, the store is closed (`closed`), or `pass_on` returns False.
 
         pass_on: reads the events that have come, and returns True to go on waiting. The event loop calls it directly,
-        so that events reach a client that has received all others without a turn of this task.
+        so that events reach a client that has received all others without a turn of this task. What it raises is
+        raised here.
         """
         history = self._history
         if history.closed or history.has(self._index):
@@ -190,7 +191,12 @@ class Cursor:
         def notify() -> None:
             if waiter.done():
                 return
-            if pass_on is not None and not history.closed and pass_on() and not history.has(self._index):
+            try:
+                goes_on = pass_on is not None and not history.closed and pass_on() and not history.has(self._index)
+            except Exception as error:  # noqa: BLE001  it must not keep other watches from their events
+                waiter.set_exception(error)
+                return
+            if goes_on:
                 history.call_once(notify)
             else:
                 waiter.set_result(None)
