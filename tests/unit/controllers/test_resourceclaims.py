@@ -197,6 +197,24 @@ async def test_a_pod_that_was_given_a_node_gets_its_reservation(lab: Lab) -> Non
     await lab.claim_is("c", lambda one: [each["name"] for each in one["status"]["reservedFor"]] == ["p", "q"])
 
 
+async def test_a_claim_on_a_node_without_room_moves(lab: Lab) -> None:
+    await lab.device_class()
+    await lab.devices("n1", "gpu-0")
+    await lab.devices("n2", "gpu-0")
+    await lab.claim("c")
+    claim = await lab.client.get(DEVICE_CLAIMS, "c", "default")
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+    result = {"request": "gpu", "driver": DRIVER, "pool": "n1", "device": "gpu-0"}
+    allocation = {"devices": {"results": [result]}, "nodeSelector": {"nodeSelectorTerms": [term]}}
+    await lab.client.update(DEVICE_CLAIMS, {**claim, "status": {"allocation": allocation}}, subresource="status")
+    node = await lab.client.get("nodes", "n1")
+    await lab.client.update("nodes", {**node, "spec": {"unschedulable": True}})
+    await lab.pod("p", resourceClaimName="c")
+    assert await lab.node_of("p") == "n2"
+    found = await lab.claim_is("c", lambda one: one["status"].get("allocation"))
+    assert found["status"]["allocation"]["devices"]["results"][0]["pool"] == "n2"
+
+
 async def test_a_claim_that_is_in_use_stays(lab: Lab) -> None:
     await lab.device_class()
     await lab.devices("n1", "gpu-0")

@@ -5,6 +5,7 @@ From kube-scheduler's plugin `dynamicresources`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ __all__ = ["DevicesOfPod", "PodDevices"]
 
 _NOT_THERE = "resourceclaim not available on the node"
 _NONE = "cannot allocate all claims"
+# Processor time for the expressions of one decision.
+_MOST_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -38,13 +41,16 @@ class DevicesOfPod:
     """The claims of a pod before it has a node, as they are at one moment.
 
     problem: why it can run nowhere; "" when it may. is_early: a claim of a template is still to be made; the pod's
-    status will tell. claims: all of them. unallocated: those without devices. The others are what is known of devices.
+    status will tell. claims: all of them. unallocated: those without devices. unavailable: those that were in the way
+    on some node, by uid. results: allocations of the unallocated, by node. The others are what is known of devices.
     """
 
     problem: str = ""
     is_early: bool = False
     claims: list[Object] = field(default_factory=list)
     unallocated: list[Object] = field(default_factory=list)
+    unavailable: dict[str, Object] = field(default_factory=dict)
+    results: dict[str, list[Object]] = field(default_factory=dict)
     pools: list[DevicePool] = field(default_factory=list)
     classes: Mapping[str, Object] = field(default_factory=dict)
     taken: frozenset[DeviceId] = frozenset()
@@ -55,19 +61,43 @@ class DevicesOfPod:
         for claim in self.claims:
             selector = ((claim.get("status") or {}).get("allocation") or {}).get("nodeSelector")
             if selector is not None and not node_selector_matches(selector, node):
+                self.unavailable[uid_of(claim)] = claim
                 return [_NOT_THERE]
         if not self.unallocated:
             return []
+        if self.select is None:
+            return [_NONE]
         try:
-            return [_NONE] if self.allocate(node) is None else []
+            results = allocate_claims(self.unallocated, node, self.pools, self.classes, self.taken, self.select)
         except DeviceProblem as error:
             return [str(error)]
+        if results is None:
+            return [_NONE]
+        self.results[node["metadata"]["name"]] = results
+        return []
 
-    def allocate(self, node: Object) -> list[Object] | None:
-        """Return the allocation of each unallocated claim on a node, or None. Raises DeviceProblem."""
-        if self.select is None:
-            return None
-        return allocate_claims(self.unallocated, node, self.pools, self.classes, self.taken, self.select)
+
+class _Selector:
+    """Selects devices for one pod: evaluates each expression once for a device, and only for so long."""
+
+    def __init__(self, select: SelectDevice) -> None:
+        self._select = select
+        # (expression, identity of the device, which the pools keep) → answer.
+        self._known: dict[tuple[str, int], bool] = {}
+        self._seconds = 0.0
+
+    def __call__(self, text: str, driver: str, device: Object) -> bool:
+        key = text, id(device)
+        if (found := self._known.get(key)) is not None:
+            return found
+        if self._seconds > _MOST_SECONDS:
+            raise ValueError("selecting devices for the pod takes too long")
+        began = time.thread_time()
+        try:
+            found = self._known[key] = self._select(text, driver, device)
+        finally:
+            self._seconds += time.thread_time() - began
+        return found
 
 
 class PodDevices:
@@ -128,28 +158,29 @@ class PodDevices:
             found.pools = device_pools(self._slices)
             found.classes = {one["metadata"]["name"]: one for one in self._classes}
             found.taken = self._taken()
-            found.select = self._select
+            found.select = _Selector(self._select) if self._select is not None else None
         return found
 
     def _taken(self) -> frozenset[DeviceId]:
         devices = {device for claim in self._claims for device in _devices_of(claim)}
         return frozenset(devices.union(*self._pending.values()))
 
-    async def reserve(self, pod: Object, node: Object) -> None:
+    async def reserve(self, found: DevicesOfPod, pod: Object, node: str) -> None:
         """Allocate the claims of a pod that has got its node, and reserve them for it.
 
-        What is chosen here counts at once. Raises ApiError, which makes the scheduler decide again.
+        What was chosen counts at once. Raises ApiError, which makes the scheduler decide again.
         """
-        found = self.devices_of(pod)
-        if not found.claims and not found.problem:
-            return
-        try:
-            results = found.allocate(node) if found.unallocated else []
-        except DeviceProblem as error:
-            raise ApiError(409, "Conflict", str(error)) from None
-        if found.problem or results is None or found.refusals(node):
-            raise ApiError(409, "Conflict", found.problem or _NONE)
-        chosen = {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=True)}
+        results = found.results.get(node) or []
+        chosen = {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=False)}
+        devices = frozenset[DeviceId]().union(*(_devices_in(one) for one in results))
+        claims = [self._claims.get(key_of(claim)) for claim in found.claims]
+        if (
+            len(chosen) < len(found.unallocated)
+            or claims != found.claims
+            or any(uid_of(claim) in self._pending for claim in found.claims)
+            or devices & self._taken()
+        ):
+            raise ApiError(409, "Conflict", "ResourceClaims or devices have changed meanwhile")
         self._pending |= {uid: _devices_in(one) for uid, one in chosen.items()}
         try:
             for claim in found.claims:
@@ -157,6 +188,16 @@ class PodDevices:
         finally:
             for uid in chosen:
                 self._pending.pop(uid, None)
+
+    async def take_back(self, found: DevicesOfPod, pod: Object) -> None:
+        """Free one claim that kept a pod from a node, if nobody else has it: other devices may do (`PostFilter`)."""
+        for claim in found.unavailable.values():
+            consumers = claim["status"].get("reservedFor") or ()
+            if all(one.get("uid") == uid_of(pod) for one in consumers):
+                status = {key: one for key, one in claim["status"].items() if key not in ("allocation", "reservedFor")}
+                written = await self._client.update(DEVICE_CLAIMS, {**claim, "status": status}, subresource="status")
+                await self._claims.wait_for_write(written)
+                return
 
     async def _bind(self, claim: Object, allocation: Object | None, pod: Object) -> None:
         """Write one claim's allocation and its reservation (`bindClaim`)."""

@@ -182,12 +182,13 @@ class Scheduler(Controller):
             self._waiting.add(key, _VOLUMES, asyncio.get_running_loop().time(), cost)
             return await self.volumes.bind(volumes, self._cluster.nodes[decision.node].node)
         if decision.node:
-            return await self._bind(info, decision.node)
+            return await self._bind(info, decision.node, devices)
         self._waiting.add(key, decision.plugins, asyncio.get_running_loop().time(), cost)
         if changes != self._changes:
             # What has changed during a long decision is not in it.
             self._retry(_NOTHING, others=True)
         await self._refuse(info, decision)
+        await self.devices.take_back(devices, pod)
         return _AGAIN
 
     async def _decide(self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod) -> Decision | None:
@@ -260,7 +261,7 @@ class Scheduler(Controller):
             expressions += selector.get("matchExpressions") or ()
         return {"matchLabels": wanted, "matchExpressions": expressions} if wanted or expressions else None
 
-    async def _bind(self, info: PodInfo, node: str) -> float | None:
+    async def _bind(self, info: PodInfo, node: str, devices: DevicesOfPod) -> float | None:
         """Write the binding. Until the cache shows it, the pod counts on the node."""
         namespace, name = info.key
         self._cluster.forget_nomination(info.key)
@@ -274,7 +275,7 @@ class Scheduler(Controller):
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
-            await self.devices.reserve(info.pod, self._cluster.nodes[node].node)
+            await self.devices.reserve(devices, info.pod, node)
             await self.client.create("pods", binding, namespace, subresource="binding", name=name)
         except BaseException as error:
             if self._assumed.get(info.key) == info.uid:
