@@ -118,7 +118,7 @@ def attempts(page: Page, tries: Sequence[tuple[str, str]]) -> list[str]:
 
 def refused(learnt: str) -> bool:
     """Whether that is nothing. A rebound name is its page's own origin, which may read that it was refused."""
-    return learnt in ("", "Forbidden\n") or "The door does not let this in" in learnt or '"refused: ' in learnt
+    return learnt in ("", "Forbidden\n") or "The door refuses this request" in learnt or '"refused: ' in learnt
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def ls(
         from hatchway.kube.ingresshosts import read_ingress_hosts
 
         try:
-            async with catalog.opened(connection, spaces, stay=watch) as view:
+            async with catalog.open_view(connection, spaces, stay=watch) as view:
                 _check_rights(view)
                 screen = _Screen(view, spaces, search, output, port, catalog.entries, connection.label)
                 if not watch and output != "name":

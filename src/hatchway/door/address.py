@@ -8,9 +8,9 @@ from hatchway.target import DEFAULT_PORTS, Target, format_door_url
 class DoorAddress:
     """The door's address as browsers use it.
 
-    domain: what the host names of targets end with.
-    scheme: "http" or "https": what browsers speak to the door, or to a proxy in front of it.
-    wire_scheme: the same as bytes.
+    domain: the domain with which the host names of targets end.
+    scheme: "http" or "https", the scheme that browsers use to reach the door, or a proxy in front of it.
+    wire_scheme: `scheme` as bytes.
     default_port: the port of URLs of this scheme that have none, in digits.
     port: the TCP port; 0 on a Unix socket, and before the door listens.
     """

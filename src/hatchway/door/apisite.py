@@ -1,7 +1,7 @@
 """Serves the raw API on the door's own origin, as `kubectl proxy` does.
 
-Requests are sent with the user's credentials, unless the client sends an `Authorization` of its own, as with kubectl.
-When credentials have expired, they are renewed once and the request is sent again.
+Requests are sent with the user's credentials, unless the client itself sends an `Authorization` field (as with
+kubectl). When the credentials have expired, they are renewed once, and the request is sent again.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class ApiSite:
     """
 
     def __init__(self, connection: Connection, diagnosis: Diagnosis, *, prefix: str, append_server_path: bool) -> None:
-        """Put the parts together.
+        """Store the objects that it uses.
 
         Args:
             connection: the API server with the user's credentials.
             diagnosis: makes the door's own answers.
             prefix: the path below which the API is served.
-            append_server_path: whether the path of the server's URL is put before every request's.
+            append_server_path: True to put the path of the server's URL before the path of every request.
         """
         self._connection = connection
         self._diagnosis = diagnosis
@@ -58,7 +58,7 @@ class ApiSite:
         self._append = append_server_path
 
     def path_of(self, head: RequestHead) -> bytes | Respond:
-        """Return the path for the API server, without its URL's path; or a redirect, or a 404.
+        """Return the path to request from the API server, without the path of the server's URL; or a redirect or a 404.
 
         head: a request whose path is clean (`clean_path`).
         """
@@ -75,7 +75,7 @@ class ApiSite:
         Args:
             head: the request.
             path: as `path_of` returns it.
-            shown: whether a browser may show the answer, in which no script may then run.
+            shown: True when a browser may display the answer as a page. Scripts in it are then forbidden.
         """
         if self._connection.fresh:
             return self._forward(head, path, shown)
@@ -115,7 +115,7 @@ class ApiSite:
             if connection.trouble is not None:
                 connection.note(None)
             if shown:
-                # No script of a program behind the API server may run with the rights of the API's origin.
+                # A script from a program behind the API server must not run with the rights of the API's origin.
                 answer.headers.append((b"Content-Security-Policy", b"sandbox"))
                 answer.headers.append((b"X-Content-Type-Options", b"nosniff"))
 
@@ -134,7 +134,7 @@ class ApiSite:
 
 
 class _ApiDecision(CachedDecision):
-    """A request for the API server, forwarded in the same way while the connection's settings are the same."""
+    """The cached decision for a request to the API server; valid until the connection's settings change."""
 
     __slots__ = ("_connection", "_forward", "_generation")
 
@@ -155,7 +155,7 @@ class _ApiDecision(CachedDecision):
 
 
 def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tuple[Headers, bool]:
-    """Return the fields for the API server, and whether the credentials in them are the door's own.
+    """Return the header fields for the API server, and True when the credentials in them are those of the door.
 
     Args:
         head: the request.
@@ -203,7 +203,7 @@ def clean_path(head: RequestHead) -> Respond | None:
 def redirect(head: RequestHead, path: bytes) -> Respond:
     """Return a redirect 307 to another path with the same query, as Go's net/http sends it."""
     location = path + (b"?" + head.query if head.query is not None else b"")
-    if urlsplit(location).netloc:  # never for a clean path; it would lead to another host
+    if urlsplit(location).netloc:  # impossible for a clean path; such a URL would lead to another host
         return NOT_FOUND
     if head.method not in ("GET", "HEAD"):
         return Respond(307, [(b"Location", location)])

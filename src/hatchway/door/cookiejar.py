@@ -1,4 +1,4 @@
-"""Cookies of one user for one host name, kept apart from those of the other host names.
+"""Keeps the cookies of one user for one host name apart from the cookies of the other host names.
 
 For a browser all host names below `svc.localhost` are one site: a page of service A may set a cookie with
 `Domain=svc.localhost`, by a field or by script, and service B would receive it. So `Domain` is removed from every
@@ -26,16 +26,15 @@ from typing import Final
 
 MARKER: Final = b"hatchway-own"
 
-# How many cookies of one host are remembered; browsers keep 180 for a whole site.
+# The most cookies of one host that are remembered; browsers store 180 for a whole site.
 _REMEMBERED: Final = 256
-# Deeper paths are not challenged, because each of their parents would need a header field.
+# Requests with deeper paths are not challenged, because every parent path needs a header field.
 _DEPTH: Final = 16
 _UNKNOWN_AT_ONCE: Final = 24
-# At most this many challenges in these seconds: a browser that never returns the marker must not be redirected for
-# ever.
+# At most _CHALLENGES challenges in _SECONDS: a browser that never returns the marker must not be redirected for ever.
 _CHALLENGES: Final = 8
 _SECONDS: Final = 10.0
-# For how many hosts of one user cookies are remembered.
+# The most hosts of one user for which cookies are remembered.
 _JARS: Final = 1024
 
 
@@ -43,7 +42,8 @@ _JARS: Final = 1024
 class AdmittedCookies:
     """A Cookie field, split into known and unknown cookies.
 
-    passed: the host's own cookies, as a field value; b"" for none. unknown: the names of the other cookies, each once.
+    passed: the host's own cookies, as a field value; b"" for none.
+    unknown: the names of all other cookies, without repetitions.
     """
 
     passed: bytes
@@ -51,7 +51,7 @@ class AdmittedCookies:
 
 
 class CookieJar:
-    """The cookies that are known of one user for one host name."""
+    """The known cookies of one user for one host name."""
 
     def __init__(self, host: bytes, domain: bytes) -> None:
         """Begin without any cookie.
@@ -62,9 +62,9 @@ class CookieJar:
         """
         labels = host.removesuffix(b"." + domain).split(b".")
         self._parents = [b".".join(labels[start:]) + b"." + domain for start in range(1, len(labels))]
-        # Digests of the host's own name=value pairs, which may have any length.
+        # Digests of the host's own name=value pairs. (The pairs themselves may have any length.)
         self._own: OrderedDict[bytes, None] = OrderedDict()
-        # For each marker of an unanswered challenge: the digests of the challenged pairs.
+        # From the marker of each unanswered challenge to the digests of the challenged pairs.
         self._challenged: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()
         self._challenge_times: list[float] = []
 
@@ -124,7 +124,7 @@ class CookieJar:
         return [*deletions, b"%b=%b; Path=/; Max-Age=10; HttpOnly; SameSite=Lax" % (MARKER, marker)]
 
     def record_set_cookie(self, value: bytes) -> bytes:
-        """Remember the cookie of a Set-Cookie value as the host's own. Return the value without its Domain."""
+        """Remember the cookie in a Set-Cookie value as the host's own. Return the value without its Domain."""
         pair, semicolon, attributes = value.partition(b";")
         self._remember(_digest(pair.strip(b" \t")))
         if not semicolon:
@@ -140,7 +140,7 @@ class CookieJar:
 
 
 class CookieJars:
-    """The cookie jars of one user, one for each host name that was used lately."""
+    """The cookie jars of one user, one for each recently used host name."""
 
     def __init__(self, domain: bytes) -> None:
         """Begin without jars. domain: as for `CookieJar`."""
@@ -171,7 +171,7 @@ def _is_secure(name: bytes) -> bool:
 
 
 def _parent_paths(path: bytes) -> list[bytes]:
-    """Return every Path of cookies that browsers send to `path` (RFC 6265 section 5.1.4)."""
+    """Return each value of the Path attribute whose cookies browsers send to `path` (RFC 6265 section 5.1.4)."""
     found = [b"/"]
     at = path.find(b"/", 1)
     while at > 0:

@@ -1,7 +1,7 @@
-"""Makes the door's own answers: finds the problem of a failed request when it happens.
+"""Makes the door's own answers: finds out the problem of a request that has failed.
 
-Browsers get a page, everyone else a Kubernetes `Status` (`pages.py`). `targetdiagnosis.py` finds out why a target gives
-no answer.
+Browsers get a page, and other clients a Kubernetes `Status` (`pages.py`). `targetdiagnosis.py` finds out why a target
+gives no answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hatchway.door.problems.problem import DoorProblem, from_error, from_status,
 from hatchway.door.problems.unanswered import NoAnswer, api_broken, no_answer
 from hatchway.door.targetdiagnosis import LARGE_HEAD, NO_ADDRESS, TargetDiagnosis
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube.access import who
+from hatchway.kube.access import user_name
 from hatchway.kube.connection import Connection
 from hatchway.kube.lookup import ObjectLookup
 from hatchway.proxy.routing import ProxyError, RequestHead, Respond
@@ -31,17 +31,17 @@ from hatchway.target import Kind, Target, format_host_name
 _READING = frozenset(("GET", "HEAD"))
 # A kube-apiserver's message about an upgrade that was not answered with 101 (apimachinery `proxy/upgradeaware.go`).
 _UPGRADE = re.compile(r"invalid upgrade response: status code (\d{3})\b")
-# Errors of an upgrade after dialing, which the API server reports without further words of its own.
+# Errors of an upgrade after dialing; the API server reports them without an explanation.
 _AFTER_DIALING = re.compile(r"unexpected EOF|EOF|malformed HTTP|read tcp |write tcp |error sending request")
 _KINDS_BY_LABEL: dict[str, Kind] = {"svc": "services", "pod": "pods"}
-# At most this many host names are suggested for one that names nothing.
+# The most similar host names that are suggested for a host name without a target.
 _MAX_SIMILAR = 5
 _PROXY_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-# The kubelet's answer at a path that it does not serve (go-restful, net/http).
+# The kubelet's answers at paths that it does not serve (go-restful, net/http).
 _KUBELETS_NOT_FOUND = (b"404 page not found", b"404: Page Not Found")
 
 
-# Stages of an exchange before the API server is reached; an error at a later stage does not mean that it is away.
+# Stages at which the API server was not reached. After an error at a later stage, the API server itself may work.
 NOT_REACHED: Final = frozenset(("dial", "tls"))
 
 
@@ -54,7 +54,7 @@ class Diagnosis:
         lookup: ObjectLookup,
         address: DoorAddress,
     ) -> None:
-        """Put the parts together.
+        """Store the objects that it uses.
 
         Args:
             connection: the API server.
@@ -79,7 +79,7 @@ class Diagnosis:
         return answer
 
     def away(self, error: ProxyError, head: RequestHead, *, html: bool) -> Respond:
-        """Answer a request for which the API server could not be reached, and note the error on the connection."""
+        """Answer a request for which the API server could not be reached, and record the error on the connection."""
         self._connection.note(error)
         return self.answer(self._away(error), head, html=html)
 
@@ -92,16 +92,16 @@ class Diagnosis:
         return unreached.cluster_away(label, error.message, trouble.hint if trouble is not None else "")
 
     async def broken(self, error: ProxyError, target: Target | None, head: RequestHead, *, html: bool) -> Respond:
-        """Answer a request for which the API server was reached, but whose answer cannot be passed on.
+        """Answer a request for which the API server was reached, but gave no answer that can be passed on.
 
-        An API server just ends its connection when an application breaks off its answer. So it is asked for
-        its version, to find out whether it is away itself.
+        When an application aborts its answer, an API server only closes the connection. So this sends the API server a
+        request for its version, to find out whether the API server itself has failed.
 
         Args:
-            error: what happened.
+            error: the error.
             target: the target, with the scheme that was tried; None for the API itself.
             head: the request.
-            html: whether to answer with a page.
+            html: True to answer with a page.
         """
         if error.stage in ("read", "write"):
             try:
@@ -126,7 +126,7 @@ class Diagnosis:
         return self.answer(problem, head, html=html)
 
     def no_credentials(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
-        """Answer a request without credentials: a plugin has failed, or a file of the kubeconfig cannot be read."""
+        """Answer a request when there are no credentials: a plugin has failed, or a kubeconfig file cannot be read."""
         problem = unreached.credentials_expired(self._connection.context, error.message)
         if error.hint:
             problem = replace(problem, hint=error.hint)
@@ -156,7 +156,7 @@ class Diagnosis:
         return self.answer(refused.refused_by_guard(why, hint), head, html=html)
 
     async def unknown_host(self, host: str, head: RequestHead, *, html: bool) -> Respond:
-        """Answer a request for a host name below the domain that names nothing; most often the namespace is missing."""
+        """Answer a request for a host name below the domain that no target has; most often the namespace is missing."""
         domain = self._address.domain
         name, _, label = host.removesuffix(f".{domain}").rpartition(".")
         similar: list[tuple[str, str]] = []
@@ -170,7 +170,7 @@ class Diagnosis:
         return self.answer(notfound.unknown_host(host, domain, similar), head, html=html)
 
     async def instead(self, status: dict[str, Any], target: Target, head: RequestHead) -> Respond | None:
-        """Return a better answer for a tool when the API server's message is misleading; None when it is right."""
+        """Return a better answer for a tool if the API server's message is misleading, else None."""
         code, message = status.get("code"), status.get("message")
         if (target.kind, code) == ("services", 404) or (target.kind, code, message) == ("pods", 400, NO_ADDRESS):
             problem = await self.of_status(status, target, head)
@@ -187,9 +187,9 @@ class Diagnosis:
 
         Args:
             status: the decoded JSON.
-            target: with the scheme by which it was asked.
+            target: the target, with the scheme of the request.
             head: the request.
-            both: whether the other scheme was tried, too.
+            both: True when the other scheme was tried, too.
         """
         code = int(status.get("code") or 500)
         message = str(status.get("message") or "")
@@ -240,21 +240,21 @@ class Diagnosis:
         return await targets.unreachable(target, error.message, both=False)
 
     async def of_failure(self, error: ProxyError, target: Target, *, both: bool) -> DoorProblem:
-        """Return the problem of a target that was reached, and gave no answer.
+        """Return the problem of a target that was reached but gave no answer.
 
         Args:
-            error: what happened.
-            target: with the scheme by which it was asked.
-            both: whether the other scheme was tried, too.
+            error: the error.
+            target: the target, with the scheme of the request.
+            both: True when the other scheme was tried, too.
         """
         if error.stage == "upgrade":
             return no_answer(NoAnswer.NOT_UPGRADED, target, error.message, upgrade_status=error.status)
         return await self._targets.unreachable(target, error.message, both=both)
 
     def is_of_route(self, status: dict[str, Any], target: Target) -> bool:
-        """Return True when a `Status` can be from the API server itself, not from an application with the same format.
+        """Return True when a `Status` may be from the API server, not from an application that uses the same format.
 
-        A 403 or 404 of the API server names the target itself.
+        A 403 or 404 of the API server is about the target.
         """
         code, message = status.get("code"), str(status.get("message") or "")
         if code == 404:
@@ -265,23 +265,23 @@ class Diagnosis:
         return True
 
     def needs_forward(self, target: Target, why: str) -> DoorProblem:
-        """Return the problem of an application that needs something that the route loses. why: what is lost."""
+        """Return the problem of an application that needs something that the route cannot carry. why: what it is."""
         return refused.needs_forward(target, why)
 
     def kubelet_paths(self, target: Target, root: str) -> DoorProblem:
-        """Return the problem of a node's root path, at which kubelets show nothing. root: as in `problems.notfound`."""
+        """Return the problem of a node's root path, where kubelets serve nothing. root: as in `problems.notfound`."""
         return notfound.kubelet_paths(target, root)
 
     async def _user(self) -> str:
-        """Return the user's name in the cluster; "" when the API server does not say it."""
+        """Return the user's name in the cluster; "" when the API server does not tell it."""
         try:
-            return await who(self._connection.client)
+            return await user_name(self._connection.client)
         except ApiError:
             return ""
 
 
 def is_kubelets_not_found(target: Target, path: bytes, answer: Respond) -> bool:
-    """Return True for a kubelet's answer that it shows nothing at the root of a node."""
+    """Return True for a kubelet's 404 answer at the root path of a node."""
     if target.kind != "nodes" or answer.status != 404 or path not in (b"", b"/"):
         return False
     return answer.body.strip() in _KUBELETS_NOT_FOUND

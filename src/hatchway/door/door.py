@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 class Listening:
     """The addresses at which a door is reached.
 
-    addresses: as `kubectl proxy` prints them.
-    url: the portal's; "" on a Unix socket.
+    addresses: the listening addresses as `kubectl proxy` prints them.
+    url: the portal's URL; "" on a Unix socket.
     """
 
     addresses: tuple[str, ...]
@@ -105,8 +105,8 @@ class Door:
         )
 
     def _make_ingress_site(self, target: Target, host: bytes, sent_host: str) -> TargetSite:
-        """Make the site of a host of an Ingress: its controller decides by Host what is shown."""
-        # One label alone could be a word of --host-header (`localhost`); with a port it is a name.
+        """Make the site for a host of an Ingress. Its controller chooses the application by Host."""
+        # A name of one label could be a keyword of --host-header (`localhost`); with a port it is always a name.
         option = sent_host if "." in sent_host else f"{sent_host}:{DEFAULT_PORTS[target.scheme or 'http']}"
         knowledge = TargetKnowledge(target, host, host_option=option, on_change=self._target_changed)
         return TargetSite(knowledge, self._session, host=host, address=self._address, diagnosis=self._diagnosis)
@@ -167,7 +167,7 @@ class Door:
 
     def _make_portal(self) -> ASGIApp:
         if self._portal is None:
-            # Imported only now, because it takes time; until a browser opens the portal, nothing is watched.
+            # Imported here because it takes time. Nothing is watched until a browser opens the portal.
             from hatchway.door.exposurereports import ExposureReports
             from hatchway.door.objectreader import ObjectReader
             from hatchway.door.portal.feed import Feed
@@ -227,14 +227,14 @@ class Door:
         return self._address.url_of(target)
 
     def facts(self, target: Target) -> TargetFacts:
-        """Return what a target's answers have shown."""
+        """Return what the door has learned from a target's answers."""
         from hatchway.door.portal.model import TargetFacts
 
         known = [site.knowledge for site in self._router.sites_of(target)]
         routes = self._session.routes
         if not known:
             return TargetFacts(route=routes.describe(None))
-        # Each port that was requested has a site; the site without a port is the target's main one.
+        # There is a site for each port that was requested. Facts of the site without a port are preferred.
         main = next((one for one in known if not one.target.port), known[0])
         needs = next((one.needs_forward for one in known if one.needs_forward), "")
         asked = main.resolved.target if main.resolved is not None else None

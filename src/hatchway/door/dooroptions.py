@@ -1,4 +1,4 @@
-"""The options of `hatchway proxy`: the flags of `kubectl proxy`, with the same meaning and defaults, and more."""
+"""The options of `hatchway proxy`: the flags of `kubectl proxy`, with the same meaning and defaults, and others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def default_filter() -> RequestFilter:
 
 
 def _unknown_addresses(server: str) -> Sequence[str]:
-    """Return addresses that stand for: a node port may be open to every network of this machine."""
+    """Return the address 0.0.0.0 or the like: node ports may be open on every network of this machine."""
     return "127.0.0.1", "0.0.0.0"
 
 
@@ -39,12 +39,12 @@ class DoorOptions:
     api_prefix: the path below which the API is served.
     filter: `kubectl proxy`'s filter; None when it is off.
     keepalive: seconds between TCP keep-alive probes of the API server; 0 for the default of `kube/dial.py`.
-    append_server_path: whether the path of the server's URL is put before every request's.
-    domain: what host names of targets end with.
-    scheme: "http" or "https": what browsers speak to the door.
+    append_server_path: True to put the path of the server's URL before the path of every request.
+    domain: the domain with which the host names of targets end.
+    scheme: "http" or "https", the scheme that browsers use to reach the door.
     via: the route to targets.
     ssh: the node to log in to, for `Via.ssh`.
-    host_header: what applications are sent as Host, as `hostheader.parse_host_option` returns it.
+    host_header: the choice of the Host that applications get, as `hostheader.parse_host_option` returns it.
     published: returns the addresses of this machine at which an embedded cluster opens node ports, by the URL of its
         API server.
     """

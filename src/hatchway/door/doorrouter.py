@@ -39,14 +39,15 @@ from hatchway.target import (
 )
 
 PORTAL_PATHS = b"/-/hatchway/"
-# How many sites are kept, and their longest prefix (names have up to 253 characters).
+# The most sites that are kept, and the longest path prefix of a site in bytes (names have up to 253 characters).
 _MAX_SITES = 1024
 _LONGEST_PREFIX = 1024
-# Kinds of content that a browser does not run; other kinds must not come from an application on the API's origin.
+# Values of Sec-Fetch-Dest for content that a browser does not execute. Other content must not come from an application
+# on the API's origin.
 _PASSIVE = frozenset((b"", b"empty", b"image", b"audio", b"video", b"track", b"font"))
-# The proxy verb anywhere in a path, also for programs on the way that decode the path.
+# A proxy path anywhere in a path. Programs between the door and the API server may change the path.
 _PROXY_VERB = re.compile(rb"/+api/+v1/+(?:namespaces/+[^/]*/+(?:services|pods)|nodes)/+[^/]*/+proxy(?:/|\Z)")
-# A path is decoded at most this many times: an API server does it once, proxies in front of it perhaps more often.
+# A path is decoded at most this many times: an API server decodes it once, and proxies in front of it may do so, too.
 _MAX_DECODINGS = 4
 _FILTER_HINT = "To allow this request, start the door with other flags: `hatchway proxy --help` explains them."
 
@@ -72,7 +73,7 @@ class IngressSites:
     """The sites of hosts of Ingresses.
 
     lookup: finds the controller of a host.
-    make_site: makes the site of a controller, for the host name at the door and the Host that the controller is sent.
+    make_site: makes the site of a controller from its target, the host name at the door, and the Host to send to it.
     """
 
     lookup: IngressLookup
@@ -93,7 +94,7 @@ class DoorRouter:
         diagnosis: Diagnosis,
         applications: OwnApplications,
     ) -> None:
-        """Put the parts together.
+        """Store the objects that it uses.
 
         Args:
             address: the address at which browsers reach the door.
@@ -113,7 +114,7 @@ class DoorRouter:
         self._ingress_domain = f".{LABEL}.{address.domain}".encode()
         self._diagnosis = diagnosis
         self._applications = applications
-        # By host name, or by prefix, which begins with a slash; the last used site is at the end.
+        # The key is a host name, or a path prefix with a slash at its beginning. The last used site is at the end.
         self._sites: OrderedDict[bytes, TargetSite] = OrderedDict()
         self._by_target: dict[tuple[str, str, str], list[TargetSite]] = {}
 
@@ -142,7 +143,7 @@ class DoorRouter:
     # Targets
 
     def _route_target(self, site: TargetSite, head: RequestHead) -> Decision | Awaitable[Decision]:
-        # A flag that excludes a proxy path from the API excludes the target's host name, too.
+        # Flags that exclude a target's proxy path from the API exclude its host name, too.
         target = site.knowledge.target
         if self._filter is not None and not self._filter.accepts(head.method, format_proxy_path(target).encode()):
             return self._refused_by_filter(str(target), head)
@@ -163,7 +164,7 @@ class DoorRouter:
         return site
 
     def _keep_site(self, key: bytes, site: TargetSite) -> None:
-        """Keep a site in place of the one with the same key, or of the least recently used one."""
+        """Store a site. It replaces one with the same key, or the least recently used one if there are too many."""
         if key in self._sites:
             self._forget_site(key)
         elif len(self._sites) >= _MAX_SITES:
@@ -217,7 +218,8 @@ class DoorRouter:
     # The portal, files and the API
 
     def _accepts_host(self, host: bytes) -> bool:
-        # --accept-hosts is for kubectl's host names; the name given by --domain is always the door's own.
+        # --accept-hosts has kubectl's default, which knows only localhost; the name of --domain is accepted in
+        # addition.
         own = self._domain != b"localhost" and host_name(host) == self._domain
         return self._filter is None or own or self._filter.accepts_host(host)
 
@@ -226,7 +228,7 @@ class DoorRouter:
         if not self._accepts_host(host):
             return self._refused_host(host, head, sender)
         if sender.is_foreign(head, self._address.origin(host)):
-            why = f"{sender.description} asked for the API of your cluster"
+            why = f"{sender.description} requested the API of your cluster"
             return self._diagnosis.refused(why, head, html=sender.navigates)
         applications = self._applications
         if head.path.startswith(PORTAL_PATHS) or (
@@ -254,7 +256,7 @@ class DoorRouter:
             return self._refused_by_filter(f"{head.method} {path.decode('latin-1')}", head)
         by_browser = sender.is_browser or sender.html
         if sender.dest == b"serviceworker":
-            return FORBIDDEN  # no program behind the API server may stand between a browser and the portal
+            return FORBIDDEN  # a service worker of a program behind the API server could control the portal
         if by_browser and _PROXY_VERB.search(_decoded(path)):
             elsewhere = self._away_from_own_origin(head, path, sender)
             if elsewhere is not None:
@@ -264,13 +266,13 @@ class DoorRouter:
     def _refused_host(self, host: bytes, head: RequestHead, sender: Sender) -> Respond:
         if not sender.navigates:
             return FORBIDDEN  # as `kubectl proxy` answers
-        hint = f"Open {self._address.portal_url or 'the door'} instead, or let this name in with --accept-hosts."
+        hint = f"Open {self._address.portal_url or 'the door'} instead, or allow this name with --accept-hosts."
         return self._diagnosis.refused(f"the door has no host {host.decode('latin-1')!r}", head, html=True, hint=hint)
 
     def _refused_by_filter(self, what: str, head: RequestHead) -> Respond:
         if not Sender.of(head).navigates:
             return FORBIDDEN  # as `kubectl proxy` answers
-        why = f"--reject-paths, --reject-methods or --accept-paths leave out {what}"
+        why = f"--reject-paths, --reject-methods or --accept-paths exclude {what}"
         return self._diagnosis.refused(why, head, html=True, hint=_FILTER_HINT)
 
     def _away_from_own_origin(self, head: RequestHead, path: bytes, sender: Sender) -> Decision | None:
@@ -280,8 +282,8 @@ class DoorRouter:
         """
         found = _parse_proxy_path(path)
         if found is None:
-            # The API server, or a proxy in front of it, may still read it as a proxy path: it contains escapes, or the
-            # proxy path follows another path.
+            # It is no proxy path as it stands. But it has escapes, or a proxy path after another path, so that the API
+            # server, or a proxy in front of it, may read it as a proxy path.
             return self._refused_spelling(head, sender)
         if sender.navigates and head.upgrade is None:
             query = b"?" + head.query if head.query is not None else b""
@@ -323,7 +325,7 @@ class DoorRouter:
         if stray is not None:
             return Respond(307, [(b"Location", stray), (b"Cache-Control", b"no-store")])
         sender = Sender.of(head)
-        # Scripts of applications, which share this origin, must not read the list.
+        # Applications share this origin, and their scripts must not read the list.
         window = sender.dest == b"document" if sender.is_browser or sender.dest else True
         if head.path == b"/" and head.method in ("GET", "HEAD") and head.upgrade is None and window:
             return App(self._applications.prefix_list())
@@ -337,7 +339,7 @@ def _target_key(target: Target) -> tuple[str, str, str]:
 
 
 def _decoded(path: bytes) -> bytes:
-    """Return a path without its percent-escapes, also when it was escaped several times."""
+    """Return a path with its percent-escapes decoded, repeatedly if it was escaped several times."""
     for _ in range(_MAX_DECODINGS if b"%" in path else 0):
         decoded = unquote_to_bytes(path)
         if decoded == path:

@@ -18,17 +18,17 @@ from hatchway.errors import ApiError, HatchwayError
 from hatchway.exposure.assessment import assess
 from hatchway.exposure.reading import SnapshotReader
 from hatchway.exposure.snapshot import ClusterSnapshot, Unread
-from hatchway.kube.access import missing_rule, who
+from hatchway.kube.access import missing_rule, user_name
 from hatchway.kube.connection import Connection
 
-# Seconds for which a report is shown again, and for which a request waits for one that is being made.
+# Seconds for which a report is used again; and seconds that a request waits for a report that is being made.
 _FRESH: Final = 15.0
 _PATIENCE: Final = 2.0
-# Seconds for one report.
+# The most seconds for making one report.
 _LONGEST: Final = 120.0
-# The most objects of one kind that are looked at; a report says when there are more.
+# The most objects of one kind that are read; a report says when there are more.
 _MOST_OBJECTS: Final = 50_000
-# Reports that are kept, and that are under way (one of them at a time is being made).
+# The most reports that are kept, and the most that are waited for. Only one at a time is made.
 _KEPT: Final = 8
 _UNDER_WAY: Final = 8
 _CLUSTER_WIDE: Final = frozenset({"nodes", "namespaces", "ingressclasses"})
@@ -42,7 +42,7 @@ _GROUPS: Final = {
     ),
 }
 
-# A cluster (the kubeconfig may lead the door to another one) and a namespace.
+# A cluster, which may change with the kubeconfig, and a namespace.
 _Key = tuple[str, str, str]
 
 
@@ -56,12 +56,12 @@ class ExposureReports:
         filter: RequestFilter | None,
         published: Callable[[str], Sequence[str]],
     ) -> None:
-        """Put the parts together.
+        """Store the objects that it uses.
 
         Args:
             connection: the API server with the user's credentials.
             address: the address at which browsers reach the door.
-            filter: the door's filter, which applies to what is read here, too; None when it is off.
+            filter: the door's filter, which also applies to the objects that are read here; None when it is off.
             published: returns the addresses of this machine at which an embedded cluster opens node ports, by the URL
                 of its API server.
         """
@@ -74,7 +74,7 @@ class ExposureReports:
         self._gate = asyncio.Semaphore(1)
 
     async def report(self, namespace: str) -> tuple[ExposureReport | None, bool]:
-        """Return the newest report, or None, and whether a newer one is being made.
+        """Return the newest report (None without one), and True when a newer one is being made.
 
         namespace: "" for all.
 
@@ -88,15 +88,15 @@ class ExposureReports:
         task = self._under_way.get(key)
         if task is None:
             if len(self._under_way) >= _UNDER_WAY:
-                raise ApiError(429, "TooManyRequests", "too many namespaces are being looked at at the same time")
+                raise ApiError(429, "TooManyRequests", "reports about too many namespaces are being made")
             task = self._under_way[key] = asyncio.create_task(self._make(key), name="exposure report")
             task.add_done_callback(lambda done: self._ended(key, done))
-        # A reader who goes away must not end a report for which others wait.
+        # `asyncio.wait` does not cancel the report when this request is cancelled: other requests may wait for it.
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
         return (task.result(), False) if done else (kept, True)
 
     def forget(self, namespace: str) -> None:
-        """Make the next `report` look again; a report that is under way is new enough."""
+        """Make the next `report` read the objects again, unless a report is being made already."""
         self._kept.pop(self._key(namespace), None)
 
     def problem(self, error: HatchwayError) -> DoorProblem:
@@ -109,7 +109,7 @@ class ExposureReports:
         return placed_at(found, self._address.domain, self._address.portal_url, label)
 
     def close(self) -> None:
-        """End what is under way."""
+        """Cancel the reports that are being made."""
         for task in self._under_way.values():
             task.cancel()
 
@@ -119,7 +119,7 @@ class ExposureReports:
     def _ended(self, key: _Key, task: asyncio.Task[ExposureReport]) -> None:
         del self._under_way[key]
         if task.cancelled() or task.exception() is not None:
-            return  # whoever waits gets the error
+            return  # the waiting requests get the error
         self._kept[key] = task.result()
         self._kept.move_to_end(key)
         if len(self._kept) > _KEPT:
@@ -132,7 +132,7 @@ class ExposureReports:
                 namespace, snapshot = await self._read(asked)
                 if any(node.embedded for node in snapshot.nodes):
                     snapshot.published = tuple(self._published(key[1]))
-                # Takes seconds where there are many objects; the door goes on meanwhile.
+                # On a thread, because it takes seconds when there are many objects.
                 found = await asyncio.to_thread(assess, snapshot)
                 rules = await self._rules(snapshot.unread, namespace)
         except TimeoutError as error:
@@ -144,13 +144,13 @@ class ExposureReports:
         return ExposureReport(namespace, asked, found, tuple(snapshot.unread), rules, names, time.time())
 
     async def _read(self, asked: str) -> tuple[str, ClusterSnapshot]:
-        """Return the namespace that was looked at, and its objects."""
+        """Return the namespace that was read, and its objects."""
         snapshot = await self._snapshot(asked)
         own = self._connection.namespace
         if asked or not own or not any(one.resource == "namespaces" for one in snapshot.unread):
             return asked, snapshot
         if snapshot.services:
-            return asked, snapshot  # all of them may be listed, although their namespaces may not
+            return asked, snapshot  # the user may list objects of all namespaces, but not the namespaces
         return own, await self._snapshot(own)
 
     async def _snapshot(self, namespace: str) -> ClusterSnapshot:
@@ -162,14 +162,14 @@ class ExposureReports:
         return whole.namespaces if whole is not None else ()
 
     async def _rules(self, unread: Sequence[Unread], namespace: str) -> list[str]:
-        """Return the rules that would allow what could not be read."""
+        """Return the RBAC rules that would allow the user to read the unread objects."""
         plurals = [one.resource for one in unread if one.reason.startswith("you may not")]
         if not plurals:
             return []
         try:
-            user = await who(self._connection.client)
+            user = await user_name(self._connection.client)
         except ApiError:
-            user = ""  # an older API server cannot tell; the rule has a blank to fill in
+            user = ""  # an old API server does not tell it; the rule then has a placeholder
         rules = []
         for wide in (False, True):
             named = [

@@ -1,4 +1,4 @@
-"""Handles an exchange without an answer, by a route on which only the application answers."""
+"""Handles an exchange that got no answer, on routes where answers come only from the application (port-forward)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hatchway.route.contract import TargetUnreached
 
 
 async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: ProxyError) -> Respond | Forward:
-    """Record the failure; return an attempt with the other scheme where that may help, else a page with the reason."""
+    """Record the failure. Return an attempt with the other scheme if that may help, else a page with the reason."""
     knowledge, diagnosis = context.knowledge, context.diagnosis
     target = replace(knowledge.current_target, scheme=attempt.scheme)
     html = attempt.sender.navigates
@@ -24,7 +24,7 @@ async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: P
         problem = await diagnosis.of_unreached(cause, target)
         return diagnosis.answer(problem, attempt.head, html=html)
     if attempt.failed is not None:
-        # The answer to the first attempt says more than the answer to the second.
+        # The error of the first attempt is more informative than that of the second.
         knowledge.scheme.record_failure()
         return attempt.failed.answer
     both = knowledge.scheme.both_failed

@@ -1,4 +1,4 @@
-"""The user's client, without what the flags of the door leave out."""
+"""A client that refuses what the flags of the door exclude."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from hatchway.kube.paths import parse_resource
 
 
 class FilteredPages:
-    """Reads objects with the user's rights, as far as the flags allow (`--accept-paths`, `--reject-paths` ...)."""
+    """Reads objects with the user's rights, if the door's flags allow it (`--accept-paths`, `--reject-paths` ...)."""
 
     def __init__(self, connection: Connection, filter: RequestFilter | None) -> None:
-        """Use a connection's client. filter: the door's filter; None when it is off."""
+        """Wrap a connection's client. filter: the door's filter; None when it is off."""
         self._connection = connection
         self._filter = filter
 
     async def pages(self, resource: str, namespace: str | None = None) -> AsyncIterator[list[Object]]:
-        """Yield all objects of a resource, page by page. Raises ApiError, also 403 for what the flags leave out."""
+        """Yield all objects of a resource, page by page. Raises ApiError; 403 also for paths that the flags exclude."""
         self._check(parse_resource(resource).path(namespace))
         async for page in self._connection.client.pages(resource, namespace):
             yield page
 
     async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return one object. Raises ApiError, also 403 for what the flags leave out."""
+        """Return one object. Raises ApiError; 403 also for paths that the flags exclude."""
         self._check(parse_resource(resource).path(namespace, name))
         return await self._connection.client.get(resource, name, namespace)
 
     def _check(self, path: str) -> None:
         if self._filter is not None and not self._filter.accepts("GET", path.encode()):
-            raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths leave out {path}")
+            raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths exclude {path}")

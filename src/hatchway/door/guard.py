@@ -20,7 +20,7 @@ class Sender:
 
     origin: the field Origin; None without one.
     site, mode, dest: the Sec-Fetch fields; b"" without them.
-    html: whether Accept names HTML.
+    html: True when Accept contains text/html.
     """
 
     origin: bytes | None
@@ -52,12 +52,12 @@ class Sender:
 
     @property
     def is_browser(self) -> bool:
-        """Return True when a browser sends it on behalf of a page or of a person."""
+        """Return True when a browser sends the request, for a page or for its user."""
         return bool(self.site) or self.origin is not None
 
     @property
     def description(self) -> str:
-        """Return a description of the page that sends it, for people."""
+        """Return a description of the page that sends the request, for messages."""
         if self.origin is None:
             return "a page under another name of this door" if self.site == b"same-site" else "a page of another site"
         return (
@@ -66,22 +66,22 @@ class Sender:
 
     @property
     def navigates(self) -> bool:
-        """Return True when the fields say that a person opens a page."""
+        """Return True when the fields say that the user opens a page (a navigation)."""
         return self.mode == b"navigate" or (self.html and not self.mode)
 
     def is_foreign(self, head: RequestHead, own_origin: bytes) -> bool:
         """Return True when a page of another origin sends the request.
 
-        Following a link from another site is allowed: it is a navigation of the whole tab that only reads.
+        A link from another site is allowed: following it is a navigation of the whole tab, and only reads.
 
         Args:
             head: the request.
-            own_origin: the origin to which it is sent, `SCHEME://HOST`.
+            own_origin: the origin to which the request is sent, `SCHEME://HOST`.
         """
         if self.site in (b"cross-site", b"same-site"):
             arrives = self.mode == b"navigate" and self.dest in (b"document", b"") and head.method in _READING
             return not arrives or head.upgrade is not None
-        # A page that hides its address sends `Origin: null` to its own origin, too.
+        # A page that hides its address (`Referrer-Policy`) sends `Origin: null` even to its own origin.
         if self.origin is None or self.site == b"same-origin":
             return False
         return self.origin.lower() != own_origin.lower()

@@ -1,13 +1,12 @@
 """Chooses the Host that an application is sent, and whether X-Forwarded-* fields are sent with it.
 
-The outer name is the one in the browser's address bar. Some applications refuse names that they do not know
-(JupyterLab, mitmweb: 403). Others build their own addresses from Host, and break when it is not the outer name (Gradio,
-Verdaccio). Others refuse unexpected X-Forwarded-* fields, or read them in their own way. So the outer name with the
-fields is tried first. When a candidate is refused, the next one is tried; the one that is accepted is remembered.
+The outer name is the host name in the browser's address bar. Some applications refuse a Host that they do not know
+(JupyterLab, mitmweb: 403). Others build their URLs from Host, and break when it is not the outer name (Gradio,
+Verdaccio). Others refuse unexpected X-Forwarded-* fields, or interpret them in an unusual way. So the outer name with
+these fields is tried first. When a candidate is refused, the next one is tried. The accepted candidate is remembered.
 
-A page's Host, a WebSocket's Origin and the Origin of a form may be checked separately (Bokeh checks the Origin
-of WebSockets only, Django and SvelteKit that of forms). So upgrades, and requests that change something (writes), have
-choices of their own.
+Some applications check only the Origin of WebSockets (Bokeh) or only that of forms (Django, SvelteKit). So there are
+separate choices for pages, for upgrades, and for requests that change something (writes).
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from hatchway.errors import HatchwayError
 from hatchway.target import DEFAULT_PORTS, Target
 
 REFUSALS = frozenset((400, 403, 421))
-# qBittorrent refuses a Host by 401 without `WWW-Authenticate`, so this 401 does not ask for a password (RFC 9110
+# The status by which qBittorrent refuses a Host. Without `WWW-Authenticate` it does not request a password (RFC 9110
 # section 15.5.2).
 UNCHALLENGED = 401
 # After all candidates were refused, the first one is used for this many seconds before others are tried again.
 _PATIENCE = 60.0
-# A name, an IPv4 address or an IPv6 address in brackets, and a port (RFC 9110 section 7.2, as browsers take it).
+# A name, an IPv4 address or an IPv6 address in brackets, with an optional port (RFC 9110 section 7.2, as in browsers).
 _NAME = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _LONGEST = 253 + len(":65535")
 _SHOWN = 100
-# For how many paths of one target the door remembers whether a request was accepted or refused.
+# The most paths of one target for which the door remembers that a request was accepted or refused.
 _MAX_PATHS = 128
-# Bytes of a path that is remembered.
+# The most bytes of a path that is remembered.
 _LONGEST_PATH = 1024
 _WORDS = frozenset(("auto", "external", "cluster", "localhost"))
 _UNWRITTEN_PORTS = frozenset(map(str, DEFAULT_PORTS.values()))
 
 
 class HostState(Enum):
-    """The state of the Host that is sent now; the values are shown to people, except that of `OPEN`."""
+    """The state of the present choice of Host. The values are displayed, except that of `OPEN`."""
 
     OPEN = "being tried"
     CONFIGURED = "as configured"
@@ -50,10 +49,11 @@ class HostState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SentHost:
-    """The address that an application is sent as its own.
+    """The host name and port that an application gets as its own address.
 
-    host: the value of Host; None for the outer name, which is in every request. Origin and Referer are changed with it.
-    forwarded: whether X-Forwarded-* fields with the outer name are sent, too.
+    host: the value of Host; None for the outer name, which is in every request. Origin and Referer are changed
+        accordingly.
+    forwarded: True when X-Forwarded-* fields with the outer name are sent, too.
     """
 
     host: bytes | None = None
@@ -74,7 +74,7 @@ def parse_host_option(value: str) -> str:
         raise HatchwayError(
             f"{shown!r} cannot be a Host",
             "Write external, cluster, localhost, or the name that the application knows, with a port (1 to 65535) if "
-            "it wants one: name, name:8080, [2001:db8::1]:8080.",
+            "it needs one: name, name:8080, [2001:db8::1]:8080.",
         )
     return value
 
@@ -82,7 +82,8 @@ def parse_host_option(value: str) -> str:
 class BadAnnotation(HatchwayError):
     """An annotation of a target has a value that is not valid.
 
-    target: the annotated object. name: the annotation's name.
+    target: the annotated object.
+    name: the annotation's name.
     """
 
     def __init__(self, target: Target, name: str, error: HatchwayError) -> None:
@@ -101,7 +102,7 @@ class HostChoice:
 
         Args:
             target: the application.
-            option: what was configured, as `parse_host_option` returns it; "" or "auto" to find out.
+            option: the configured value, as `parse_host_option` returns it; "" or "auto" to try candidates.
             port_number: the port on which the application listens, in digits; "" when it is not known.
             service_port: the port of the service in front of it, in digits; "" when it is not known.
             own_host_name: under a path prefix, the target's own host name at the door, with its port; else b"".
@@ -141,15 +142,15 @@ class HostChoice:
         self._keep_forwarded_until = 0.0
 
     def for_upgrades(self) -> HostChoice:
-        """Return a choice for upgrades, which begins with the present value for pages."""
+        """Return a new choice for upgrades, which begins with the present value of this choice for pages."""
         return self._beginning_with(self.without_forwarded, *self._candidates)
 
     def for_writes(self) -> HostChoice:
-        """Return a choice for writes, which begins with the present value for pages.
+        """Return a new choice for writes, which begins with the present value of this choice for pages.
 
-        A refused write is not repeated, so the most likely candidate comes next. Applications compare Origin with the
-        Host, with the forwarded host, or with an address in their configuration. Without forwarded fields the first two
-        are the same, and `localhost` is the usual address in a default configuration.
+        A refused write is not repeated, so the next candidate must be the most likely one. Applications compare Origin
+        with Host, with the forwarded host, or with an address in their configuration. Without forwarded fields the
+        first two are the same; and `localhost` is the usual address in a default configuration.
         """
         homes = [SentHost(self._own_host_name)] if self._own_host_name else []
         first = [self.without_forwarded] if self.value.host is not None else []
@@ -168,12 +169,12 @@ class HostChoice:
 
     @property
     def value(self) -> SentHost:
-        """Return the value that is sent now."""
+        """Return the present value."""
         return self._candidates[self._at]
 
     @property
     def without_forwarded(self) -> SentHost:
-        """Return the value that is sent now, without X-Forwarded-* fields."""
+        """Return the present value without X-Forwarded-* fields."""
         return SentHost(self.value.host, forwarded=False)
 
     @property
@@ -195,15 +196,15 @@ class HostChoice:
         return not self.value.forwarded or time.monotonic() >= self._keep_forwarded_until
 
     def try_next(self, sent: SentHost, *, certain: bool = False) -> bool:
-        """Go on to the next candidate after a request with `sent` was refused.
+        """Change to the next candidate, after a request with `sent` was refused.
 
         Args:
             sent: the value that the refused request had.
-            certain: whether the application has named the address as the reason. Then it does not matter that an
+            certain: True when the application has named the address as the reason. The refusal then counts even if an
                 earlier request was accepted.
 
         Returns:
-            Whether another attempt is worthwhile, with `value` as it is now.
+            True when another attempt should be made with the new `value`.
         """
         if self._configured:
             return False
@@ -236,7 +237,7 @@ class HostChoice:
         """Send this Host from now on, because the application has redirected a browser to it.
 
         Returns:
-            Whether it is a candidate, and not the present one.
+            True when it is a candidate other than the present one.
         """
         hosts = [one.host for one in self._candidates]
         if self._configured or host not in hosts or host == self.value.host:
@@ -259,8 +260,9 @@ class HostChoice:
 class WriteChoices:
     """The choices of Host for requests that change something.
 
-    All paths share one choice. Some applications check the Origin of forms only, and accept other requests from
-    everywhere; so a path whose first request was refused, after others were accepted, gets a choice of its own.
+    All paths share one choice, with an exception: some applications check the Origin of forms only, and accept other
+    writes from everywhere. So when writes were accepted and then the first write to another path is refused, this path
+    gets its own choice.
     """
 
     def __init__(self) -> None:
@@ -273,13 +275,13 @@ class WriteChoices:
         self._shared = self._shared or pages.for_writes()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all choices."""
         self._shared = None
         self._by_path.clear()
         self._accepted.clear()
 
     def keep_if_accepted(self) -> None:
-        """Forget the choice if it was not accepted."""
+        """Drop the shared choice if it was not accepted."""
         if self._shared is not None and self._shared.state is not HostState.ACCEPTED:
             self.clear()
 
@@ -288,7 +290,7 @@ class WriteChoices:
         return self._by_path.get(path) or self._shared
 
     def record_accepted(self, path: bytes) -> None:
-        """Record that a request for `path` was accepted: later refusals then have other reasons than the address."""
+        """Record that a request for `path` was accepted, so later refusals have other reasons."""
         if len(self._accepted) < _MAX_PATHS and len(path) <= _LONGEST_PATH:
             self._accepted.add(path)
 

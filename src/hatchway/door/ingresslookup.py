@@ -1,4 +1,4 @@
-"""The hosts of the cluster's Ingresses, read when a request or a page needs them, and kept for some seconds."""
+"""Reads the hosts of the cluster's Ingresses when a request or a page needs them, and keeps them for some seconds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hatchway.errors import ApiError
 from hatchway.kube.connection import Connection
 from hatchway.kube.ingresshosts import IngressHost, read_ingress_hosts
 
-# Seconds for which what was read is used; and at most that long, one reading.
+# Seconds for which a list of hosts is used; and the most seconds for reading it.
 _FRESH: Final = 10.0
 _LONGEST: Final = 30.0
 
 
 class IngressLookup:
-    """Finds the controller of a host of an Ingress. One list is read at a time, for all who ask."""
+    """Finds the controller of an Ingress's host. Concurrent callers share one reading."""
 
     def __init__(self, connection: Connection, address: DoorAddress, filter: RequestFilter | None) -> None:
         """Use a connection.
@@ -28,7 +28,7 @@ class IngressLookup:
         Args:
             connection: the API server with the user's credentials.
             address: the address at which browsers reach the door.
-            filter: the door's filter, which applies to what is read here, too; None when it is off.
+            filter: the door's filter, which also applies to the objects that are read here; None when it is off.
         """
         self._connection = connection
         self._address = address
@@ -41,11 +41,11 @@ class IngressLookup:
 
     @property
     def is_fresh(self) -> bool:
-        """Return True while `known` needs no reading."""
+        """Return True while the last list is new enough for `known`."""
         return time.monotonic() - self._read_at < _FRESH and self._generation == self._connection.generation
 
     def known(self, name: str) -> IngressHost | None:
-        """Return the entry for a host name, from what was read last: the exact one before a wildcard for one label."""
+        """Return the entry for a host name from the last list: an exact host, else a wildcard for its first label."""
         return self._hosts.get(name) or self._hosts.get("*." + name.partition(".")[2])
 
     def url_of(self, host: IngressHost) -> str:

@@ -1,7 +1,8 @@
-"""The facts known about one target, from its object and from its answers. All users share them.
+"""The facts that the door knows about one target, from its object and from its answers. All users share them.
 
-`targetsite.py` routes requests by it; `targetexchange.py` and `refusal.py` add what answers have shown. It contains
-nothing about a user: credentials and cookies are in `usersession.py`.
+`targetsite.py` routes requests by these facts; `targetexchange.py` and `refusal.py` add facts from answers. Nothing
+here
+is about a user: credentials and cookies are in `usersession.py`.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from hatchway.proxy.routing import RequestHead
 from hatchway.rewrite.ownaddress import OwnAddressText
 from hatchway.target import Target
 
-# Methods that change nothing (RFC 9110 section 9.2.1, and WebDAV's), so that a browser may send them by itself.
+# Methods that change nothing (RFC 9110 section 9.2.1, and WebDAV's). Browsers may send them without the user's intent.
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"))
 # A target's object is read again after this many seconds, even when nothing suggests that it has changed.
 _VALID_SECONDS: Final = 30.0
 
 
 class TargetKnowledge:
-    """The knowledge about one target under one of its addresses at the door.
+    """The facts about one target under one of its addresses at the door.
 
     target: the target as the request names it.
     own_host_name: under a path prefix, the target's own host name at the door, with its port; else b"".
     resolved: the target with its port; None before `refresh`.
     valid_until: the time (`time.monotonic`) until which `resolved` is used without reading the object again.
     scheme: the choice of HTTP or HTTPS.
-    https_claim: whether the application is sent `X-Forwarded-Proto: https`.
+    https_claim: decides about `X-Forwarded-Proto: https`.
     host_choice: the choice of Host for pages.
     addresses: the addresses by which the target knows itself.
-    names_itself: whether a page or script of the target contained one of the target's own addresses.
-    needs_forward: why the route cannot carry all that the application asks for; "" when it can.
-    version: a number that grows with every change that makes earlier decisions invalid.
+    names_itself: True once a page or script of the target has contained one of the target's own addresses.
+    needs_forward: what the application needs and the route cannot carry; "" for nothing.
+    version: a number that is increased by every change that makes earlier decisions invalid.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class TargetKnowledge:
         exact: bool = False,
         on_change: Callable[[Target], None] = lambda target: None,
     ) -> None:
-        """Begin with what the target's address at the door shows; its object is read later.
+        """Begin with the facts in the target's address at the door. Its object is read later (`refresh`).
 
         Args:
             target: the target as the request names it.
             host: the target's host name at the door, without a port, in lower case.
             host_option: the choice of the Host that applications get, as `parse_host_option` returns it.
             own_host_name: see above.
-            exact: whether `target` is complete, so that a missing port or scheme has a meaning, as in a proxy path.
+            exact: True when `target` comes from a proxy path, where a missing port or scheme has a meaning of its own.
             on_change: called with the target after every change.
         """
         self.target = target
@@ -80,7 +81,7 @@ class TargetKnowledge:
         self._on_change = on_change
         self._upgrade_choice: HostChoice | None = None
         self._writes = WriteChoices()
-        # Results that are kept for the last outer host.
+        # Cached results for the last outer host.
         self._spellings: tuple[bytes, tuple[bytes, ...]] | None = None
         self._text: tuple[bytes, OwnAddressText] | None = None
 
@@ -109,7 +110,7 @@ class TargetKnowledge:
         return self.host_choice
 
     def spellings(self, outer: bytes) -> tuple[bytes, ...]:
-        """Return the hosts by which the target's answers name itself. outer: the `Host` of the browser's request."""
+        """Return the hosts by which the target's answers may name the target. outer: the browser's `Host`."""
         if self._spellings is None or self._spellings[0] != outer:
             hosts = [host.partition(b":")[0] for host in (outer, self.own_host_name) if host]
             self._spellings = outer, (*self.addresses.spellings(hosts), self.own_host_name)
@@ -121,7 +122,7 @@ class TargetKnowledge:
         outer: the `Host` of the browser's request.
         """
         if self._text is None or self._text[0] != outer:
-            # This includes the outer name, because an application may write `https:` before it where the door has no
+            # The outer name is included, because an application may write `https:` before it although the door has no
             # HTTPS.
             hosts = (*self.spellings(outer), outer.lower(), self.host_choice.value.host or b"")
             self._text = outer, OwnAddressText(hosts, outer, self._record_own_name)
@@ -139,14 +140,14 @@ class TargetKnowledge:
             return
         found = await resolve(self.target, lookup)
         if self._exact:
-            # The port and the scheme are given; the object only decides about the Host.
+            # The port and the scheme are given; the object is read only for the choice of Host.
             found = replace(found, target=self.target, scheme_given=True, no_http="")
         option = self._host_option
         if found.host_header and option == "auto":
             try:
                 option = parse_host_option(found.host_header)
             except HatchwayError as error:
-                lookup.forget()  # so that a corrected annotation is read at once
+                lookup.forget()  # the next request must read a corrected annotation
                 raise BadAnnotation(self.target, HOST_HEADER_ANNOTATION, error) from error
         self.addresses = await find_addresses(self.target, found, lookup, self._hosts)
         self._spellings = self._text = None
@@ -184,10 +185,10 @@ class TargetKnowledge:
         Args:
             sent: the Host of the refused request.
             head: the refused request.
-            certain: whether the application has named the address as the reason.
+            certain: True when the application has named the address as the reason.
 
         Returns:
-            Whether another attempt is worthwhile.
+            True when another attempt should be made.
         """
         choice = self._own_choice_for(head)
         if head.upgrade is None and head.method not in SAFE_METHODS:
@@ -195,7 +196,7 @@ class TargetKnowledge:
         if not choice.try_next(sent, certain=certain):
             return False
         if self.host_choice_for(head) is self.host_choice:
-            # Upgrades and writes first try the present value for pages.
+            # Upgrades and writes begin again with the new value for pages.
             self._upgrade_choice = _if_accepted(self._upgrade_choice)
             self._writes.keep_if_accepted()
         self._change()
@@ -216,7 +217,7 @@ class TargetKnowledge:
             self._change()
 
     def answer_https_demand(self) -> bool:
-        """Find an answer to a redirect to the same address by HTTPS. Return whether another attempt is worthwhile."""
+        """React to a redirect to the same address by HTTPS. Return True when another attempt should be made."""
         answer = self.https_claim.record_demand()
         if answer is HttpsAnswer.SPEAK and self.scheme.switch_to("https"):
             self.https_claim.active = False

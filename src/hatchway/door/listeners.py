@@ -28,7 +28,7 @@ def listen(options: DoorOptions) -> list[socket.socket]:
     """Return listening sockets, one for each address.
 
     Raises:
-        HatchwayError: no address can be listened on.
+        HatchwayError: the door cannot listen on any address.
     """
     if options.unix_socket:
         return [_listen_unix(options.unix_socket)]
@@ -58,7 +58,7 @@ def _listen_unix(path: str) -> socket.socket:
 
     A socket file that no process serves any more is replaced.
     """
-    # What cannot be looked at or removed cannot be bound either: that error says why.
+    # Errors are ignored here, because `bind` will fail for the same reason and report it.
     with contextlib.suppress(OSError):
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_served(path):
             os.unlink(path)

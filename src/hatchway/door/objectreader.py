@@ -7,7 +7,7 @@ from hatchway.door.problems import notfound, refused, unreached
 from hatchway.door.problems.problem import DoorProblem, from_error, placed_at
 from hatchway.door.requestfilter import RequestFilter
 from hatchway.errors import ApiError, HatchwayError
-from hatchway.kube.access import who
+from hatchway.kube.access import user_name
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
 from hatchway.kube.paths import parse_resource
@@ -62,7 +62,7 @@ class ObjectReader:
         self._check(parse_resource("events").path(namespace))
         selector = f"involvedObject.kind={_KINDS[target.kind]},involvedObject.name={target.name}"
         found = await self._connection.client.list("events", namespace, field_selector=selector)
-        # Events of an earlier object with the same name are left out. Kubelets write a node's name instead of its uid.
+        # Events with another UID are those of an earlier object. (Kubelets write a node's name in place of its UID.)
         uid = obj["metadata"].get("uid")
         return [
             event for event in found if target.kind == "nodes" or event["involvedObject"].get("uid", uid) in ("", uid)
@@ -76,7 +76,7 @@ class ObjectReader:
 
     def _check(self, path: str) -> None:
         if self._filter is not None and not self._filter.accepts("GET", path.encode()):
-            raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths leave out {path}")
+            raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths exclude {path}")
 
     async def problem(self, error: HatchwayError, target: Target) -> DoorProblem:
         """Return the problem of a call that failed."""
@@ -94,7 +94,7 @@ class ObjectReader:
 
     async def _user(self) -> str:
         try:
-            return await who(self._connection.client)
+            return await user_name(self._connection.client)
         except ApiError:
             return ""
 

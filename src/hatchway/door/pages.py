@@ -1,6 +1,6 @@
 """The door's error answers: a page for browsers, Kubernetes `Status` JSON for other clients.
 
-Pure but for reading the page's files.
+Pure, except for reading the page's files.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def error_answer(problem: DoorProblem, accept_html: bool) -> Respond:
         body = json.dumps(error.status()).encode()
         return Respond(problem.status, [(b"Content-Type", b"application/json"), *headers], body)
     style, script = _style(), _script()
-    # There is no frame-ancestors: the page is harmless in a frame, and applications may use frames for their own pages.
+    # frame-ancestors is not set: the page is harmless in a frame, and applications may use frames for their own pages.
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'"

@@ -1,7 +1,7 @@
 """The page at `http://prefix.localhost/`: a list of targets with their proxy paths.
 
-Applications share this origin, and their scripts must not read the list. So only the navigation of a window gets it: as
-a page without scripts, sandboxed into an origin of its own, and not allowed in frames. Tools get text.
+Applications share this origin, and their scripts must not read the list. So browsers get it only by a navigation of a
+window, as a page without scripts, in a sandbox with a separate origin, and not in frames. Tools get text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hatchway.kube.catalog import CatalogEntry, entries
 from hatchway.kube.view import View
 from hatchway.target import format_argument
 
-# When the cluster does not answer for this many seconds, the page shows what is known.
+# After this many seconds without an answer of the cluster, the page lists the targets that are known.
 _PATIENCE = 10.0
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -45,7 +45,7 @@ class PrefixList:
         try:
             await asyncio.wait_for(self._view.complete(), _PATIENCE)
         except TimeoutError:
-            pass  # the page says so
+            pass  # the page then says that the cluster does not answer
         found = entries(self._view)
         response: Response
         if "text/html" in request.headers.get("accept", ""):

@@ -1,6 +1,6 @@
-"""Handles refused requests: makes another attempt, shows a page, or passes the refusal on.
+"""Handles refused requests: makes another attempt, answers with a page, or passes the refusal on.
 
-The API server's own refusals are distinguished from the application's; both may be a reason for another attempt.
+It distinguishes refusals of the API server from those of the application. Both may be a reason for another attempt.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from hatchway.door.targetattempt import REPEATABLE_METHODS, FailedAttempt, Retry
 from hatchway.proxy.routing import Forward, Respond, ResponseHead
 from hatchway.target import Target
 
-# Words with which applications refuse the Host.
+# Words in applications' refusals of a Host.
 _SAYS_HOST = re.compile(rb"\bhosts?\b|host[-_ ]?(?:name|header)", re.I)
-# Words with which applications refuse Origin or Referer.
+# Words in applications' refusals of an Origin or a Referer.
 _SAYS_ORIGIN = re.compile(
     rb"\borigins?\b|cross[-_ ]?(?:site|origin|domain)|referr?er|\b[cx]srf|forgery|same[-_ ]?(?:site|origin)", re.I
 )
-# Words with which applications refuse the person (a wrong password, a missing right).
+# Words in applications' refusals of the user (a wrong password, a missing right).
 _SAYS_PERSON = re.compile(
     rb"passwor|passphrase|credential|\blog(?:ged)?[-_ ]?[io]n\b|\bsign(?:ed)?[-_ ]?in\b|permission|expired|captcha"
     rb"|authenticat|unauthori[sz]ed|not authori[sz]ed|access denied",
     re.I,
 )
-# How many bytes of a body are searched.
+# The number of bytes of a body that are searched.
 _SEARCHED: Final = 4096
 # The page of webpack-dev-server before version 4, with status 200.
 _INVALID_HOST: Final = b"Invalid Host header"
-# Misdirected Request: nothing was done with it (RFC 9110 section 15.5.20).
+# Misdirected Request: the application has not acted on it (RFC 9110 section 15.5.20).
 _SAFE_TO_RESEND: Final = 421
 
 
 def looks_like_refusal(head: ResponseHead, attempt: TargetAttempt) -> bool:
-    """Return True when a response is, or may be, a refusal, so that its body must be known before it is passed on.
+    """Return True when a response is or may be a refusal, so that its body must be read before it is passed on.
 
-    A page of status 200 may be a refusal when it has a single line. The end of a response that is still being written
-    is awaited only behind a kube-apiserver, which reads a whole page before it passes it on.
+    A page with status 200 may be a refusal when it has a single line. To wait for the end of such a response is
+    possible only behind a kube-apiserver, which itself reads a whole page before it passes the page on.
     """
     if head.status >= 400:
         return True
@@ -65,7 +65,7 @@ class RefusalHandler:
         self._challenged = head.header(b"www-authenticate") is not None
 
     async def decide(self, body: bytes) -> Respond | Forward | None:
-        """Return another attempt, an answer of the door, or None to pass the response on."""
+        """Return another attempt, an answer of the door, or None to pass the response on unchanged."""
         answer = Respond(self._status, [(b"Content-Type", self._content_type or b"text/plain")], body)
         if self._status < 400:
             refused = body.strip() == _INVALID_HOST and self._try_next_host()
@@ -100,14 +100,14 @@ class RefusalHandler:
         return await self._explain(status, self._target_by(attempt.scheme))
 
     async def _both_schemes_failed(self, first: FailedAttempt) -> Respond:
-        """Return the answer to the first attempt, which says more than the answer to the second."""
+        """Return the answer to the first attempt, which is more informative than the answer to the second."""
         self._knowledge.scheme.record_failure()
         if first.status is None:
             return first.answer
         return await self._explain(first.status, self._target_by(first.scheme)) or first.answer
 
     async def _explain(self, status: dict[str, Any], target: Target) -> Respond | None:
-        """Return the API server's refusal as a page; for a tool, a better message where there is one."""
+        """Return the API server's refusal as a page. Tools get a better message if there is one."""
         diagnosis, attempt = self._context.diagnosis, self._attempt
         if not attempt.sender.navigates:
             return await diagnosis.instead(status, target, attempt.head)
@@ -162,9 +162,9 @@ class RefusalHandler:
         return self._status in REFUSALS or (self._status == UNCHALLENGED and not self._challenged)
 
     def _may_be_about_the_host(self, body: bytes) -> bool:
-        """Return True when the Host that was sent, or the Origin that follows it, may be the reason.
+        """Return True when the Host that was sent, or the Origin made from it, may be the reason.
 
-        It may be the reason for a person's navigation and for a WebSocket; for other requests only when the body says
+        This is so for navigations of the user and for WebSockets. For other requests it is so only when the body says
         so.
         """
         attempt = self._attempt
@@ -183,7 +183,7 @@ class RefusalHandler:
         """Choose another Host for later writes, if this write may have been refused for its Origin.
 
         Returns:
-            Whether this request may be sent again, too, because the application says that it did nothing with it.
+            True when this request may be sent again, too, because the application says that it has not acted on it.
         """
         attempt, body = self._attempt, answer.body
         if attempt.route.host is not None or answer.status not in REFUSALS or not attempt.is_browser_page:

@@ -1,4 +1,4 @@
-"""Makes the header fields for a target from those of a browser's request."""
+"""Makes the header fields for a target from the fields of a browser's request."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _REPLACED: Final = frozenset(
 )
 # A browser must not act as another user at the API server, nor control the embedded API server.
 _REMOVED: Final = (b"impersonate-", b"x-remote-", b"x-hatchway-")
-# Codings in which HTML survives a kube-apiserver's rewriting (`transport.go`, `rewriteResponse`). It reads `deflate` as
-# raw deflate, although servers send the zlib format, and answers 500. Older releases break all codings but these.
+# Content codings of HTML that every kube-apiserver can rewrite (`transport.go`, `rewriteResponse`). It decodes
+# `deflate` as raw deflate, although servers send the zlib format, and answers 500. Older releases damage all other
+# codings.
 _KEPT_CODINGS: Final = frozenset((b"gzip", b"identity"))
-# How many bytes of Accept-Encoding are read.
+# The number of bytes of Accept-Encoding that are parsed.
 _LONGEST_PREFERENCES: Final = 1024
 
 
@@ -58,17 +59,17 @@ def request_fields(context: SiteContext, attempt: TargetAttempt, rewriter: Prefi
 
 
 def _may_be_edited(context: SiteContext, attempt: TargetAttempt) -> bool:
-    """Return True when the body may have to be edited, so that its coding must be one that can be decoded."""
+    """Return True when the response's body may have to be edited, so that it needs a coding that can be decoded."""
     sender = attempt.sender
     return sender.navigates or (context.knowledge.names_itself and sender.dest in (b"script", b"style"))
 
 
 def _forwarded(attempt: TargetAttempt, scheme: bytes, default_port: bytes) -> Headers:
-    """Return the fields that name the outer address, which the browser uses.
+    """Return the X-Forwarded-* fields, which contain the outer address (the one that the browser uses).
 
-    `Forwarded` (RFC 7239) is not sent: it needs quotes around a host with a port. Some applications take these for a
-    part of the name, and then refuse every Origin (code-server, lunuc). All applications that read it also read these
-    fields or Host.
+    `Forwarded` (RFC 7239) is not sent. It requires quotes around a host with a port, which some applications take for a
+    part of the name, and then refuse every Origin (code-server, lunuc). All applications that read `Forwarded` also
+    read the X-Forwarded-* fields or Host.
     """
     outer = attempt.outer
     peer = attempt.head.peer.address

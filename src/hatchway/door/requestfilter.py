@@ -1,4 +1,4 @@
-"""The filter of requests to the API: `kubectl proxy`'s, with its flags (kubectl `pkg/proxy/proxy_server.go`).
+"""The filter of requests to the API, with the flags of `kubectl proxy` (kubectl `pkg/proxy/proxy_server.go`).
 
 Two differences are deliberate: `[::1]:8001`, which kubectl's default refuses by mistake, is accepted, and the case of a
 host does not matter (RFC 9110 section 4.2.3).
@@ -29,7 +29,7 @@ class RequestFilter:
 
     @classmethod
     def of(cls, *, accept_paths: str, reject_paths: str, accept_hosts: str, reject_methods: str) -> RequestFilter:
-        """Return the filter of the flags' values, which are lists with commas.
+        """Make the filter from the flags' values, which are comma-separated lists.
 
         Raises:
             HatchwayError: an expression does not compile.
@@ -74,7 +74,7 @@ def compile_list(flag: str, value: str) -> tuple[Expression, ...]:
             found.append(Expression(part))
         except ExpressionError as error:
             raise HatchwayError(
-                f'{flag}: "{part}" is not a regular expression of Go\'s (RE2) syntax: {error}',
+                f'{flag}: "{part}" is not a regular expression in Go\'s (RE2) syntax: {error}',
                 "a comma ends an expression of the list",
             ) from error
     return tuple(found)

@@ -1,10 +1,10 @@
 """Chooses HTTP or HTTPS for a target whose scheme is not given, and learns from failures. Pure, except for a clock.
 
-The API server uses the scheme that the path says, and reports failures in Go's words. A port that speaks TLS answers
-plain HTTP with an error page (nginx, Go, Apache, Tomcat), with a TLS alert (Java), or closes the connection (Python,
-Node.js, HAProxy); a plain port answers a TLS handshake with an HTTP error, or closes. After such a failure, the request
-is tried by the other scheme. The choice changes only when that attempt is answered, so that an application that closes
-one connection is not asked by the wrong scheme from then on.
+The API server uses the scheme in the path, and reports failures in Go's words. A port that speaks TLS answers plain
+HTTP with an error page (nginx, Go, Apache, Tomcat) or a TLS alert (Java), or closes the connection (Python, Node.js,
+HAProxy). A plain port answers a TLS handshake with an HTTP error, or closes the connection. After such a failure, the
+request is tried with the other scheme. The choice changes only when that attempt gets an answer: otherwise a single
+closed connection could make the door use the wrong scheme from then on.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import time
 from enum import Enum
 from typing import Final
 
-# When both schemes have failed, the other one is not tried again for this many seconds.
+# After both schemes have failed, only one scheme is tried for this many seconds.
 _PATIENCE: Final = 30.0
 
-# Go's message about a TLS record, an alert (0x15) or a handshake message (0x16), in place of an HTTP response.
+# Go's message when it gets a TLS record (an alert, 0x15, or a handshake message, 0x16) in place of an HTTP response.
 _TLS_RECORD = re.compile(r'malformed HTTP response "\\x1[56]\\x03')
 _CLOSED = re.compile(r"\bEOF\b|connection reset|broken pipe|server closed|forcibly closed", re.I)
 _NO_TLS = re.compile(
     "HTTP response to HTTPS|does not look like a TLS|wrong version number|record layer|oversized record", re.I
 )
-# The words in which servers refuse plain HTTP on a TLS port, in a 400.
+# The texts of status 400 by which servers refuse plain HTTP on a TLS port.
 _WANTS_TLS = re.compile(
     rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL"
     rb"|requires TLS|use https|HTTP request .{0,40}HTTPS port|not an SSL/TLS record",
@@ -46,7 +46,7 @@ def scheme_hint(message: str, scheme: str, *, upgrade: bool = False) -> SchemeHi
     Args:
         message: `Status.message` of the API server.
         scheme: the scheme that was tried: "https", or another value for HTTP.
-        upgrade: whether the exchange was an upgrade, for which messages do not begin with the usual words.
+        upgrade: True when the exchange was an upgrade, for which messages do not begin with the usual words.
     """
     if not upgrade and not any(words in message for words in _REACHING):
         return SchemeHint.NONE
@@ -67,7 +67,7 @@ class SchemeChoice:
     """The choice of scheme for one target.
 
     value: the scheme that is used now: "https", "http" or "" (not given: HTTP).
-    fixed: whether the scheme was given, so that it never changes.
+    fixed: True when the scheme was given, so that it never changes.
     """
 
     def __init__(self, value: str, *, fixed: bool) -> None:
@@ -81,7 +81,7 @@ class SchemeChoice:
         return time.monotonic() < self._both_failed_until
 
     def other(self, scheme: str) -> str | None:
-        """Return the scheme by which to try again a request that failed by `scheme`; None for neither."""
+        """Return the scheme for another attempt, after a request by `scheme` failed; None for no other attempt."""
         if self.fixed:
             return None
         if _is_plain(self.value) != _is_plain(scheme):
@@ -91,7 +91,7 @@ class SchemeChoice:
         return "https" if _is_plain(scheme) else "http"
 
     def switch_to(self, scheme: str) -> bool:
-        """Use this scheme from now on, since a request by it was answered. Return True when that is a change."""
+        """Use this scheme from now on, because a request by it was answered. Return True when that is a change."""
         if self.fixed or _is_plain(self.value) == _is_plain(scheme):
             return False
         self.value = "https" if not _is_plain(scheme) else "http"
@@ -104,20 +104,20 @@ class SchemeChoice:
 
 
 class HttpsAnswer(Enum):
-    """The next step with an application that redirects browsers to the same address by HTTPS."""
+    """What to do with an application that redirects browsers to the same address by HTTPS."""
 
     CLAIM = "say in X-Forwarded-Proto that browsers use HTTPS"
-    SPEAK = "ask the application by HTTPS, since the claim did not help"
-    IGNORE = "pass the redirect on, since nothing has helped"
+    SPEAK = "send requests to the application by HTTPS, because the claim did not help"
+    IGNORE = "pass the redirect on, because nothing has helped"
 
 
 class HttpsClaim:
-    """The decision whether to tell an application that browsers use HTTPS.
+    """Decides if an application is told that browsers use HTTPS.
 
     Some applications demand X-Forwarded-Proto (Django's SECURE_SSL_REDIRECT, Rails' force_ssl); others check the
     connection instead (Argo CD).
 
-    active: whether X-Forwarded-Proto is sent as `https`.
+    active: True when `X-Forwarded-Proto: https` is sent.
     """
 
     def __init__(self) -> None:

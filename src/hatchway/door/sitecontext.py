@@ -17,10 +17,10 @@ from hatchway.target import Target, format_proxy_path
 
 @dataclass(frozen=True, slots=True)
 class SiteContext:
-    """The objects that an exchange reads, and in which it records its findings.
+    """The objects that an exchange reads, and in which it records what it finds out.
 
-    knowledge: the facts known about the target.
-    session: the user for whom it is sent.
+    knowledge: the facts about the target.
+    session: the user who sends the request.
     cookies: the user's cookies for this host name.
     diagnosis: makes the door's own answers.
     address: the address at which browsers reach the door.

@@ -35,7 +35,7 @@ class Directory:
         except PermissionError:
             response = PlainTextResponse("Forbidden\n", 403)
         except (OSError, RuntimeError):
-            # A name that is too long, links in a circle, a file that has just gone.
+            # The name is too long, links form a cycle, or the file was just removed.
             response = _missing()
         await response(scope, receive, send)
 

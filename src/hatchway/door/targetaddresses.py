@@ -1,9 +1,9 @@
-"""Finds the addresses by which an application names itself, and the door's addresses for them.
+"""Recognizes an application's own addresses in its answers, and returns the door's addresses for them.
 
-An application may write its own address in different ways: its name or address in the cluster; its pod's name; its own
-machine (`localhost`, `0.0.0.0`) with the port on which it listens; or the Host of the request with that port instead of
-the door's (nginx does this when it adds a slash). All of them are changed to the door's address. An address with
-another port of the target is changed to that port's own host name.
+An application may write its own address in different ways: its name or address in the cluster; its pod's name;
+`localhost` or `0.0.0.0` with the port on which it listens; or the Host of the request with that port in place of the
+door's port (nginx does this when it adds a slash). All of these are changed to the door's address. An address with
+another port of the target is changed to the host name of that port.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AddressMatch:
     """The meaning of an address of the target.
 
     rest: path, query and fragment.
-    other: the target with the port that the address means, if that is another one; else None.
+    other: the target with the port of the address, if that is another port of the target; else None.
     """
 
     rest: bytes
@@ -46,10 +46,12 @@ class AddressMatch:
 
 @dataclass(frozen=True, slots=True)
 class PortSpellings:
-    """The ports of a target: for each number, in digits, how a host name spells the port.
+    """For each port number of a target (in digits), the spelling of that port in a host name.
 
     own: the spelling of the target's own port.
-    pods: spellings by the numbers on which the pods listen. service: by the service's numbers. nodes: by node ports.
+    pods: spellings by the port numbers on which the pods listen.
+    service: spellings by the service's port numbers.
+    nodes: spellings by node ports.
     """
 
     own: str
@@ -60,7 +62,7 @@ class PortSpellings:
     def spelling(self, number: str, *, of_service: bool) -> str | None:
         """Return the spelling of the port with this number; None when there is no such port.
 
-        of_service: whether the address names the service; its numbers are then searched before the pods'.
+        of_service: True when the address names the service; its numbers then take precedence over those of the pods.
         """
         first, second = (self.service, self.pods) if of_service else (self.pods, self.service)
         return next((ports[number] for ports in (first, second, self.nodes) if number in ports), None)
@@ -101,7 +103,7 @@ class TargetAddresses:
         self._service_start = b""
         if target.kind == "services":
             own += [f"{target.name}.{target.namespace}", f"{target.name}.{target.namespace}.svc"]
-            # Any cluster domain may follow, and names of pods may come before it.
+            # Names of pods may precede it, and any cluster domain may follow.
             self._service_start = f"{target.name}.{target.namespace}.svc.".encode()
         self._service = frozenset(map(_host, (*own, *service)))
         self._pods = frozenset(map(_host, pods))
@@ -131,8 +133,8 @@ class TargetAddresses:
                 return None
         elif not (of_service or host in self._pods or host in self._outer or authority == sent.lower()):
             return None
-        # An `http://` URL without a port is often one from which the application has removed the port, so it means this
-        # port. An `https://` URL without a port means the target's port 443, if there is one.
+        # If an `http://` URL has no port, the application has probably removed the port, so it means this port. An
+        # `https://` URL without a port means the target's port 443, if there is one.
         stripped = not written_port and number == "80"
         if spelled is None or spelled == self._ports.own or authority == sent.lower() or stripped:
             return AddressMatch(rest)
@@ -143,7 +145,7 @@ class TargetAddresses:
         return bool(start) and (host.startswith(start) or b"." + start in host)
 
     def spellings(self, outer: Iterable[bytes]) -> list[bytes]:
-        """Return hosts, with ports where needed, that in a page can only mean this target.
+        """Return hosts, with ports if needed, that can only mean this target when they occur in a page.
 
         outer: host names at the door that mean it.
         """
@@ -158,7 +160,7 @@ class TargetAddresses:
 
 
 def _host(name: str) -> bytes:
-    """Return a name or an address as a URL writes it."""
+    """Return a name or an address in the form of a URL's host."""
     try:
         address = ip_address(name)
     except ValueError:
@@ -265,7 +267,7 @@ def _pod_hosts(pod: Object) -> list[str]:
 
 
 def _address_hosts(address: str, namespace: str) -> list[str]:
-    """Return a pod's address, and its name in cluster DNS that is made of the address."""
+    """Return a pod's address, and the name that cluster DNS derives from the address."""
     if not address:
         return []
     dashed = re.sub("[.:]", "-", address)

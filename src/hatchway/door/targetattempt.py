@@ -1,4 +1,4 @@
-"""One attempt to answer a browser's request by a target: how the request is sent this time."""
+"""One attempt to send a browser's request to a target, with all choices for this attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An earlier attempt by the other scheme; its answer is used when this attempt fails, too.
+    """The earlier attempt with the other scheme, whose answer is used when this attempt fails, too.
 
     scheme: the scheme by which it was made.
     answer: its answer.
@@ -30,18 +30,18 @@ class FailedAttempt:
 
 @dataclass(slots=True)
 class TargetAttempt:
-    """A request and the way in which it is sent this time. It is never changed.
+    """A request, and how it is sent in this attempt. Immutable.
 
     head, sender: the browser's request.
     cookie: the value of Cookie for the target; b"" for none.
     outer: the `Host` of the browser's request.
-    route: how it reaches the target.
+    route: the route to the target.
     scheme: the scheme for the target: "https", or another value for HTTP.
     sent_host: the choice of Host for this attempt.
     host: the resulting value of Host.
-    without_forwarded: whether this attempt leaves out X-Forwarded-* fields although the choice has them.
-    renewed: whether the credentials were renewed for it.
-    failed: the attempt by the other scheme before it.
+    without_forwarded: True when this attempt leaves out X-Forwarded-* fields although the choice has them.
+    renewed: True when the credentials were renewed for it.
+    failed: the attempt with the other scheme before it; None without one.
     authorization: the client's Authorization.
     """
 

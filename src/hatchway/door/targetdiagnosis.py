@@ -50,13 +50,13 @@ class TargetDiagnosis:
         ask_user: Callable[[], Awaitable[str]],
         cluster: Callable[[], str],
     ) -> None:
-        """Put the parts together.
+        """Store the objects that it uses.
 
         Args:
             lookup: reads the objects.
             address: the address at which browsers reach the door, for links.
             ask_user: returns the user's name in the cluster; "" when unknown.
-            cluster: returns the cluster's name for people (`Connection.label`).
+            cluster: returns the cluster's name for messages (`Connection.label`).
         """
         self._cluster = cluster
         self._lookup = lookup
@@ -64,12 +64,12 @@ class TargetDiagnosis:
         self._ask_user = ask_user
 
     async def not_found(self, target: Target, message: str) -> DoorProblem:
-        """Return the problem behind a 404 of the API server. message: its words."""
+        """Return the problem behind a 404 of the API server. message: the API server's message."""
         if target.kind == "services":
             found = await self._lookup.get("services", target.namespace, target.name)
             if found.object is not None:
-                # The service exists, so its Endpoints are missing: kube-apiserver's `service/storage` reads nothing
-                # else.
+                # The service exists, so its Endpoints are missing: kube-apiserver's `service/storage` reads only these
+                # two objects.
                 return await self.no_endpoints(target)
             if not found.readable:
                 return absent.not_told(target, message, await self._ask_user())
@@ -103,7 +103,7 @@ class TargetDiagnosis:
         return notfound.no_such_port(target, await self._other_ports(target), others)
 
     async def no_endpoints(self, target: Target) -> DoorProblem:
-        """Return the problem of a service behind which the API server finds no endpoints."""
+        """Return the problem of a service for which the API server finds no endpoints."""
         service = (await self._lookup.get("services", target.namespace, target.name)).object
         if service is None:
             return absent.not_seen(target, ["services"], await self._ask_user())
@@ -123,7 +123,7 @@ class TargetDiagnosis:
         slices = await self._lookup.list_if_allowed(ENDPOINT_SLICES, target.namespace, label)
         if slices and why_out_of_reach(service, slices):
             return absent.foreign_endpoints(target, _addresses(slices))
-        # Without slices, only the pods can show the reason: a new service's pods may be ready before it has endpoints.
+        # Without slices, the pods must show the reason. (A new service's pods may be ready before it has endpoints.)
         found = endpoints_of(service, slices or None, pods or ())
         ready = [one.name for one in found if one.ready]
         if port is None:
@@ -176,9 +176,9 @@ class TargetDiagnosis:
         """Return the problem of a target that the API server could not reach.
 
         Args:
-            target: with the scheme by which it was asked.
-            message: the API server's words.
-            both: whether the other scheme was tried, too.
+            target: the target, with the scheme of the request.
+            message: the API server's message.
+            both: True when the other scheme was tried, too.
         """
         text = message.partition(": ")[2] if _REACHING.match(message) else message
         if (problem := await self.not_running(target)) is not None:
@@ -197,7 +197,7 @@ class TargetDiagnosis:
         return dial_refused(target, text, await self._other_ports(target), dialed[1] if dialed else "", unready=unready)
 
     def _refused_protocol(self, target: Target, text: str, *, both: bool, unready: str) -> DoorProblem | None:
-        """Return the problem of a program that listens and speaks another protocol; None when `text` shows none."""
+        """Return the problem of a program that speaks another protocol; None when `text` is not about the protocol."""
         secure = target.scheme == "https"
         hint = scheme_hint(text, target.scheme, upgrade=True)
         if hint is not SchemeHint.NONE:

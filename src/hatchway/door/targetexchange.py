@@ -1,4 +1,4 @@
-"""One exchange with a target: edits its response for the browser, and records what it shows about the target."""
+"""One exchange with a target: edits the response for the browser, and records what it shows about the target."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from hatchway.rewrite.urlrules import UnprefixRule
 if TYPE_CHECKING:
     from hatchway.rewrite.prefix import PrefixRewriter
 
-# Values that a kube-apiserver adds to a response, before the application's own.
+# The Cache-Control value that a kube-apiserver adds to a response, before the application's own value.
 _CACHE_CONTROL: Final = b"no-cache, private"
 
 
 class TargetExchange:
-    """An attempt under way; a `Forward` calls its methods."""
+    """The exchange of one attempt. Its methods are the callbacks of a `Forward`."""
 
     __slots__ = ("_attempt", "_context", "_rewriter")
 
@@ -37,7 +37,7 @@ class TargetExchange:
         self._attempt = attempt
         self._rewriter: PrefixRewriter | None = None
         if context.prefix:
-            # Imported when it is needed: it takes longer to import than the rest of the door.
+            # Imported here because it takes longer to import than the rest of the door.
             from hatchway.rewrite.prefix import PrefixRewriter
 
             self._rewriter = PrefixRewriter(
@@ -58,7 +58,7 @@ class TargetExchange:
         return self._context.diagnosis.away(error, self._attempt.head, html=self._attempt.sender.navigates)
 
     def explain_error(self, error: ProxyError) -> Awaitable[Respond | Forward] | None:
-        """Return the decision about an exchange that broke off; None when the API server was not reached at all."""
+        """Return the decision about an aborted exchange; None when the API server was not reached at all."""
         if self._attempt.route.capabilities.transparent:
             return explain_failure(self._context, self._attempt, error)
         if error.stage in NOT_REACHED:
@@ -68,7 +68,7 @@ class TargetExchange:
         return self._context.diagnosis.broken(error, target, attempt.head, html=attempt.sender.navigates)
 
     def reconsider(self, head: ResponseHead) -> Reconsider | None:
-        """Return the function that decides again about a refusal, once its body is known; None for other responses."""
+        """Return the function that decides about a refusal once its body has arrived; None for other responses."""
         if not looks_like_refusal(head, self._attempt):
             return None
         return RefusalHandler(self._context, self._attempt, head).decide
@@ -108,7 +108,7 @@ class TargetExchange:
     def _edit_fields(self, head: ResponseHead, *, reload: bool) -> tuple[Headers, Headers]:
         """Return a response's fields for the browser, and separately those that lead to another port's prefix.
 
-        reload: whether the browser must follow a redirect to the same address, so that it must not cache the response.
+        reload: True when the browser must request the same address again, so that it must not cache the response.
         """
         context = self._context
         headers: Headers = []
@@ -147,7 +147,7 @@ class TargetExchange:
 
         def rule(value: bytes) -> bytes:
             found = value if undo is None else undo(value)
-            # Nearly all URLs are relative, and need no change.
+            # Nearly all URLs are relative and need no change.
             if b"//" not in found[:8]:
                 return found
             found = self._outer_url(found)
@@ -192,7 +192,7 @@ class TargetExchange:
         """Send the target's own host name at the door from now on, if the response redirects to it (WordPress).
 
         Returns:
-            Whether the same request would now get another answer.
+            True when the same request would now get another answer.
         """
         found = urlfields.authority_of(head.header(b"location") or b"")
         return (
@@ -205,7 +205,7 @@ class TargetExchange:
         """Send `X-Forwarded-Proto: https` from now on, if the response redirects to the same address by HTTPS.
 
         Returns:
-            Whether the same request would now get another answer.
+            True when the same request would now get another answer.
         """
         context, request = self._context, self._attempt.head
         location = head.header(b"location") or b""

@@ -1,7 +1,7 @@
 """Routes the requests for one target, under its own host name or under a path prefix.
 
-A request is checked by the guard, and its cookies are filtered. It then becomes a `Forward`, according to what is known
-about the target (`knowledge.py`) and the user (`usersession.py`). The exchange itself is in `targetexchange.py`.
+The guard checks each request, and its cookies are filtered. Then a `Forward` is made from the facts about the target
+(`knowledge.py`) and the user (`usersession.py`). `targetexchange.py` handles the exchange itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FIRST_ATTEMPT: Final = Retry()
 class TargetSite:
     """Routes one user's requests for one target.
 
-    knowledge: what is known of the target.
+    knowledge: the facts about the target.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class TargetSite:
         address: DoorAddress,
         diagnosis: Diagnosis,
     ) -> None:
-        """Put the parts together.
+        """Store the objects that it uses.
 
         Args:
-            knowledge: what is known of the target, which other sites may share.
-            session: the user for whom requests are sent.
+            knowledge: the facts about the target, which other sites may share.
+            session: the user who sends the requests.
             host: the host name under which the target is shown, without a port, in lower case.
             prefix: the path under which it is shown, without a slash at its end; b"" under a host name of its own.
             address: the address at which browsers reach the door.
@@ -76,7 +76,7 @@ class TargetSite:
         sender = Sender.of(head)
         host = head.header(b"host") or b""
         if sender.is_foreign(head, self._address.origin(host)):
-            why = f"{sender.description} asked for {host.decode('latin-1')}"
+            why = f"{sender.description} requested {host.decode('latin-1')}"
             return self._diagnosis.refused(why, head, html=sender.navigates)
         knowledge = self.knowledge
         if knowledge.is_fresh:
@@ -116,28 +116,28 @@ class TargetSite:
             field = admitted.passed
             left_out = bool(admitted.unknown)
         found = self._forward(head, sender, field, _FIRST_ATTEMPT)
-        # The decision cannot be kept: a cookie that was left out may become known, and would then be sent with the same
-        # head.
+        # A decision that has left out an unknown cookie is not cached: once the cookie is known, a request with the
+        # same head must be sent with it.
         if not left_out:
             head.cached = _SiteDecision(self.knowledge, self._session, choice, found)
         return found
 
     def _challenge(self, head: RequestHead, field: bytes, unknown: tuple[bytes, ...]) -> Respond | None:
-        """Return the redirect that tests unknown cookies (`cookiejar.py`); None when such a challenge is impossible."""
+        """Return the redirect that challenges unknown cookies (`cookiejar.py`); None when that is impossible."""
         set_cookies = self._cookies.challenge(field, unknown, head.path)
         if not set_cookies:
             return None
-        # A whole URL, because a path that begins with two slashes would mean another host.
+        # An absolute URL, because a path that begins with two slashes would mean another host.
         here = self._address.origin(head.header(b"host") or b"") + head.target
         fields: Headers = [(b"Location", here), (b"Cache-Control", b"no-store")]
         return Respond(307, fields + [(b"Set-Cookie", value) for value in set_cookies])
 
     def _forward_again(self, attempt: TargetAttempt, retry: Retry) -> Forward:
-        """Return the decision for another attempt, according to what is known now."""
+        """Return the decision for another attempt, from the present facts."""
         return self._forward(attempt.head, attempt.sender, attempt.cookie, retry)
 
     def _forward(self, head: RequestHead, sender: Sender, cookie: bytes, retry: Retry) -> Forward:
-        """Return the decision for a request, according to what is known now."""
+        """Return the decision for a request, from the present facts."""
         knowledge = self.knowledge
         assert knowledge.resolved is not None
         scheme = knowledge.scheme.value if retry.scheme is None else retry.scheme
@@ -177,15 +177,15 @@ class TargetSite:
         """Return the path and the query for the application."""
         start = len(self._prefix)
         if _DOT_SEGMENT.search(head.path):
-            # No program between the door and the API server may change it into another path.
+            # Normalize it, so that no program between the door and the API server changes it to another path.
             return collapse_path(head.path[start:]) + (b"?" + head.query if head.query is not None else b"")
         path = head.target[start:]
-        # `.../proxy` means the application's root for a WebSocket, which cannot be redirected.
+        # For a WebSocket, `.../proxy` means the application's root, because a WebSocket cannot be redirected.
         return path if path[:1] == b"/" else b"/" + path
 
 
 class _SiteDecision(CachedDecision):
-    """A request for a site's target, forwarded in the same way while nothing new is known of the target."""
+    """The cached decision for a request to a site's target; valid until the facts about the target change."""
 
     __slots__ = ("_connection", "_forward", "_generation", "_knowledge", "_routes", "_valid_until", "_version")
 

@@ -1,8 +1,8 @@
 """Changes URLs in header fields between the door's addresses and the application's.
 
-Outer URLs are those that the browser uses, inner URLs those that the application knows. An application names itself by
-its name in the cluster, by the Host that it was sent, or by the path under which the API server shows it. Its redirects
-to any of these are changed to outer URLs.
+Outer URLs are those that the browser uses, inner URLs those that the application knows. In redirects an application may
+use its name in the cluster, the Host that it was sent, or the path under which the API server serves it. All of these
+are changed to outer URLs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESPONSE_FIELDS = frozenset(
 )
 # Fields of requests in which a browser sends an address of the page, in lower case.
 REQUEST_FIELDS = frozenset(b"origin referer destination hx-current-url turbo-referrer".split())
-# Longer fields are left unchanged. All patterns here take linear time.
+# Longer fields (in bytes) are left unchanged. Matching takes linear time for all patterns here.
 _LONGEST = 64 * 1024
 _TAGGED = re.compile(rb"<([^<>]*)>(?=[ \t]*\()")
 _POLICIES = frozenset((b"content-security-policy", b"content-security-policy-report-only"))
@@ -30,7 +30,7 @@ _REFRESH = re.compile(
     rb"([ \t]*(?:[0-9.]+[ \t]*)?[;,][ \t]*(?:url[ \t]*=[ \t]*)?['\"]?)([^'\"]*)(.*)", re.IGNORECASE | re.DOTALL
 )
 _QUOTED = re.compile(rb'"([^"]*)"')
-# Sources of a policy that are hosts with a scheme or a port; not keywords, and not schemes alone.
+# Sources of a Content-Security-Policy that are hosts with a scheme or a port; not keywords, not schemes alone.
 _SOURCE = re.compile(
     rb"(?<![^\t ;,])(?:(?:https?|wss?)://[^\t ;,'*]+|[A-Za-z0-9.-]+:[0-9]+(?:/[^\t ;,'*]*)?)(?=[\t ;,]|\Z)",
     re.IGNORECASE,
@@ -49,7 +49,7 @@ def outer_url(
     prefix: bytes,
     url_of_port: Callable[[Target], bytes],
 ) -> bytes:
-    """Return a URL of a response's field (Location ...) as the browser should follow it.
+    """Return the outer URL for a URL in a response's field (Location ...).
 
     Args:
         value: the URL that the application has written, absolute or relative.
@@ -75,12 +75,12 @@ def outer_url(
 
 
 def outer_field(name: bytes, value: bytes, rule: Callable[[bytes], bytes]) -> bytes:
-    """Return a field of `RESPONSE_FIELDS` with its URLs as the browser should follow them.
+    """Return the value of a field of `RESPONSE_FIELDS` with outer URLs.
 
     Args:
         name: the field's name in lower case.
-        value: as the application has sent it.
-        rule: returns one URL as the browser should follow it (`outer_url`).
+        value: the value that the application has sent.
+        rule: returns the outer URL for one URL (`outer_url`).
     """
     if len(value) > _LONGEST:
         return value
@@ -134,7 +134,7 @@ def without_prefix(path: bytes, prefix: bytes) -> bytes:
 
 
 def inner_url(value: bytes, *, outer: bytes, scheme: bytes, sent: bytes) -> bytes:
-    """Return an Origin or a Referer as the application should see it.
+    """Return the inner URL for an Origin or a Referer.
 
     Args:
         value: the value that the browser has sent.
@@ -149,7 +149,7 @@ def inner_url(value: bytes, *, outer: bytes, scheme: bytes, sent: bytes) -> byte
 
 
 def inner_tags(value: bytes, *, outer: bytes, scheme: bytes, sent: bytes) -> bytes:
-    """Return WebDAV's `If`, whose tagged lists name resources, as the application should see it (RFC 4918, 10.4).
+    """Return WebDAV's `If` field with inner URLs in its tagged lists, which name resources (RFC 4918, 10.4).
 
     The parameters are those of `inner_url`.
     """

@@ -1,4 +1,4 @@
-"""The user for whom requests are sent: credentials and cookies, but nothing about targets."""
+"""A user of the door: credentials and cookies, but nothing about targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class UserSession:
     """
 
     def __init__(self, connection: Connection, routes: RouteChooser, domain: str) -> None:
-        """Begin without cookies. domain: what the door's host names end with."""
+        """Begin without cookies. domain: the domain with which the door's host names end."""
         self.connection = connection
         self.routes = routes
         self.lookup = ObjectLookup(connection)

@@ -69,7 +69,7 @@ async def create_service(client: RestClient, namespace: str, service: Object, dr
 async def _allowing_rule(client: Client, namespace: str) -> str:
     """Return a hint with the rule that lets this user create Services."""
     try:
-        user = await access.who(client)
+        user = await access.user_name(client)
     except ApiError:
         # The rule in the hint then has a placeholder for the name.
         user = ""

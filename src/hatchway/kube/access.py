@@ -1,4 +1,4 @@
-"""Finds out the rights of this user by access reviews, and writes the rule that would grant a missing right."""
+"""Asks the API server for this user's rights (access reviews), and writes the RBAC rule that grants a missing right."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Question = tuple[object, str, str, str, str, str]
 
 
 class _Memory:
-    """The remembered answers of one client's API server. Callers with the same question share one request."""
+    """The answers that one client got from its API server. Callers with the same question share one request."""
 
     def __init__(self) -> None:
         self.answers: dict[_Question, tuple[float, Answer]] = {}
@@ -37,7 +37,7 @@ _memories: WeakKeyDictionary[Client, _Memory] = WeakKeyDictionary()
 
 
 def forget(client: Client) -> None:
-    """Ask again next time, because a refusal has shown that the remembered answers no longer hold."""
+    """Drop the remembered answers of this client. Call it after a refusal that contradicts them."""
     if (memory := _memories.get(client)) is not None:
         memory.answers.clear()
 
@@ -47,7 +47,7 @@ async def may(
 ) -> Answer:
     """Ask the API server whether this user may do something. The answer is remembered for ten seconds.
 
-    When the server refuses to answer, the result is False.
+    When the server refuses the review itself (403), the action counts as not allowed.
 
     Args:
         resource: as `kube.api` spells it (`pods`, `endpointslices.discovery.k8s.io`).
@@ -57,7 +57,7 @@ async def may(
         ApiError: the server cannot answer now (401, 503 ...).
     """
     memory = _memories.setdefault(client, _Memory())
-    # A connection that follows the kubeconfig may get another user.
+    # The user is part of the question: a connection that follows the kubeconfig may change its user.
     question = getattr(client, "identity", None), verb, resource, subresource, namespace, name
     known = memory.answers.get(question)
     if known is not None and time.monotonic() - known[0] < _REMEMBERED:
@@ -73,7 +73,7 @@ async def may(
 def _answered(memory: _Memory, question: _Question, task: asyncio.Task[Answer]) -> None:
     memory.asked.pop(question, None)
     if not task.cancelled():
-        task.exception()  # the caller may have been cancelled; nothing else retrieves the exception then
+        task.exception()  # marks it as retrieved, in case every caller was cancelled
 
 
 async def _review(client: Client, memory: _Memory, question: _Question) -> Answer:
@@ -106,14 +106,14 @@ async def _review(client: Client, memory: _Memory, question: _Question) -> Answe
 class Rules:
     """The rights of this user in a namespace.
 
-    incomplete: whether the server could not list everything; then ask `may`.
+    incomplete: True when the server could not list all rules; use `may` for an exact answer then.
     """
 
     rules: tuple[Object, ...]
     incomplete: bool
 
     def allow(self, verb: str, resource: str, subresource: str = "", name: str = "") -> bool:
-        """Return True when one of the rules allows it. name: "" for all objects of the type."""
+        """Return True when one of the rules allows the action. name: "" for all objects of the type."""
         found = parse_resource(resource)
         wanted = f"{found.plural}/{subresource}" if subresource else found.plural
         return any(
@@ -130,13 +130,13 @@ def _has(listed: Sequence[str] | None, *wanted: str) -> bool:
 
 
 async def rules(client: Client, namespace: str) -> Rules:
-    """Return a SelfSubjectRulesReview. Raises ApiError."""
+    """Return this user's rights in a namespace (SelfSubjectRulesReview). Raises ApiError."""
     status = await _create(client, _RULES, "SelfSubjectRulesReview", {"namespace": namespace})
     return Rules(tuple(status.get("resourceRules") or ()), bool(status.get("incomplete")))
 
 
-async def who(client: Client) -> str:
-    """Return this user's name at the API server; "" when it does not say (before Kubernetes 1.28)."""
+async def user_name(client: Client) -> str:
+    """Return this user's name as the API server knows it; "" from servers before Kubernetes 1.28, which do not tell."""
     try:
         status = await _create(client, _WHO, "SelfSubjectReview", None)
     except ApiError as error:
@@ -166,16 +166,16 @@ def missing_rule(
     name: str = "",
     user: str = "",
 ) -> str:
-    """Return the RBAC rule that grants a right, with its binding, as YAML for an administrator's `kubectl apply -f -`.
+    """Return YAML for `kubectl apply -f -` with the RBAC role that grants a right, and its binding to the user.
 
-    Strings are written as in JSON, which is YAML, too, so that `123` stays a name.
+    Strings are quoted as in JSON, which YAML allows, so that a name such as `123` is not read as a number.
 
     Args:
         verb: one verb or several.
         resource: one resource or several.
         namespace: "" makes a ClusterRole.
-        user: as from `who`; "" leaves a blank to fill in.
-        name: the only object that it allows; "" for all.
+        user: the user's name, as `user_name` returns it; "" writes the placeholder THE-USER.
+        name: the only object to which access is granted; "" for all.
     """
     verbs = [verb] if isinstance(verb, str) else list(verb)
     resources = [resource] if isinstance(resource, str) else list(resource)

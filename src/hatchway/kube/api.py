@@ -17,7 +17,7 @@ Object = dict[str, Any]
 class WatchEvent:
     """A change of an object.
 
-    The objects of the first complete list come as ADDED, then SYNCED comes once, with {} as its object.
+    The objects of the first list come as ADDED. After the last of them SYNCED comes once, with {} as its object.
     """
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]
@@ -25,13 +25,13 @@ class WatchEvent:
 
 
 class Client(Protocol):
-    """A client of one API server. Calls raise `errors.ApiError` with the server's Status when the server refuses them.
+    """A client of one API server. When the server refuses a call, `errors.ApiError` is raised with the server's Status.
 
-    The objects that it returns may belong to a cache: copy them before you change them.
+    Returned objects may belong to a cache: copy an object before you change it.
     """
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return one object."""
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return one object, or a subresource of it that is an object (`scale`)."""
         ...
 
     async def list(
@@ -48,17 +48,17 @@ class Client(Protocol):
     async def create(
         self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
     ) -> Object:
-        """Create an object; with `subresource` and `name` POST to a subresource (`pods/binding`)."""
+        """Create an object. With `subresource` and `name`, POST to that subresource (`pods/binding`) instead."""
         ...
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
-        """Replace the object named in `obj.metadata`; its resourceVersion, when set, must be the current one (409)."""
+        """Replace the object named in `obj.metadata`. An outdated resourceVersion raises ApiError 409."""
         ...
 
     async def patch(
         self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
     ) -> Object:
-        """Apply a JSON merge patch (RFC 7396) to an object, and return what it has become."""
+        """Apply a JSON merge patch (RFC 7396) to an object, and return the changed object."""
         ...
 
     async def delete(
@@ -74,7 +74,7 @@ class Client(Protocol):
         """Delete one object.
 
         Args:
-            grace_period: seconds; None for the object's own.
+            grace_period: seconds; None for the grace period that the object itself sets.
             uid: delete the object only if it has this UID (otherwise 409); "" for any.
             propagation: Background, Foreground or Orphan; "" for the type's default.
         """
@@ -88,9 +88,9 @@ class Client(Protocol):
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """List, then watch, for ever.
+        """List all matching objects, then watch them without end.
 
-        It reconnects and lists again by itself. Whoever applies the events in order always has the true state: objects
-        that were deleted while there was no connection come as DELETED.
+        The watch reconnects and lists again by itself. A caller that applies the events in order always has the
+        current state: objects that were deleted during a lost connection come as DELETED afterwards.
         """
         ...

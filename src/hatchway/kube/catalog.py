@@ -32,8 +32,8 @@ _PATIENCE = 20.0
 class CatalogEntry:
     """A service, pod or node.
 
-    links: its ports: the default one first, the others in the order of declaration.
-    endpoints: how many endpoints are ready, and how many there are; for a pod or node 0/1 or 1/1.
+    links: links to its ports. The default port comes first, the others follow in the order of declaration.
+    endpoints: ready endpoints and all endpoints, as in `2/3`; for a pod or node 0/1 or 1/1.
     status: kubectl's word for its state, or a sentence.
     out_of_reach: why neither its host name nor its proxy path can reach it; "" when they can.
     """
@@ -110,7 +110,7 @@ def entries(view: View) -> list[CatalogEntry]:
 
 
 def service_entry(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> CatalogEntry:
-    """Return the list's entry for a service. slices, pods: as for `ready_endpoints`."""
+    """Return the entry for a service. slices, pods: as in `ready_endpoints`."""
     slices = None if slices is None else list(slices)
     endpoints = ready_endpoints(service, slices, pods)
     out_of_reach = why_out_of_reach(service, slices)
@@ -139,12 +139,12 @@ def _first(waiting: Sequence[NotReady]) -> str:
 
 
 def pod_entry(pod: Object) -> CatalogEntry:
-    """Return the list's entry for a pod."""
+    """Return the entry for a pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     target = Target("pods", metadata["name"], metadata["namespace"])
     why = why_not_ready(pod)
     ready = is_ready(pod) and not why
-    # A pod that has ended does not count.
+    # A pod that has finished is not counted as an endpoint.
     total = 0 if is_finished(pod) else 1
     return CatalogEntry(
         target,
@@ -158,7 +158,7 @@ def pod_entry(pod: Object) -> CatalogEntry:
 
 
 def node_entry(node: Object) -> CatalogEntry:
-    """Return the list's entry for a node."""
+    """Return the entry for a node."""
     metadata, status = node["metadata"], node.get("status") or {}
     target = Target("nodes", metadata["name"])
     why = why_node_not_ready(node)
@@ -179,13 +179,13 @@ def _default_first(found: list[PortLink]) -> tuple[PortLink, ...]:
 
 
 @contextlib.asynccontextmanager
-async def opened(
+async def open_view(
     connection: Connection, namespaces: Sequence[str] | None = None, *, stay: bool = False
 ) -> AsyncIterator[View]:
     """Yield a view that is kept up to date while the block runs, once everything has been listed.
 
     Args:
-        stay: whether the block is long, so that edits of the kubeconfig are followed.
+        stay: True when the block runs for long: edits of the kubeconfig are then applied during the block.
 
     Raises:
         HatchwayError: the API server is away, refuses the credentials, or takes too long.

@@ -13,12 +13,12 @@ from hatchway.kube.restclient import WATCH_SECONDS, RestClient, answer_error
 from hatchway.kube.trouble import Trouble
 from hatchway.proxy.routing import ProxyError, Upstream
 
-# Seconds to wait for an answer about a single object, and for any other answer (a list may take long).
-_SOON, _PATIENCE = 10.0, 30.0
-# Seconds of silence after which a watch's connection counts as dead.
-_SILENT = WATCH_SECONDS + 10.0
-# The stage in the error when this client itself has broken off an answer.
-_REPLACED = "replaced"
+# Timeouts in seconds: for an answer about a single object, and for any other answer (a list may take long).
+_OBJECT_TIMEOUT, _TIMEOUT = 10.0, 30.0
+# A watch's connection that carries no byte for this many seconds counts as dead.
+_WATCH_SILENCE = WATCH_SECONDS + 10.0
+# `ProxyError.stage` of answers that this client itself has aborted.
+_RESET_STAGE = "replaced"
 
 
 class ApiConnection(Protocol):
@@ -55,14 +55,14 @@ class ApiConnection(Protocol):
     async def renew(self) -> bool:
         """Renew the credentials after a 401.
 
-        Return True when they have changed, so that another attempt is worthwhile.
+        Return True when they have changed, so that it makes sense to send the request again.
         """
         ...
 
     def note(self, error: ProxyError | None) -> Trouble | None:
-        """Record the error of an attempt, or None when it was answered.
+        """Record the error of an attempt to reach the server, or None when the server answered.
 
-        Return why the server cannot be reached, or None.
+        Return the reason why the server cannot be reached now, or None when it can be.
         """
         ...
 
@@ -72,7 +72,7 @@ class ApiConnection(Protocol):
 
 
 class ConnectionClient(RestClient):
-    """The client of one Connection. The client stays valid when the connection changes its server or credentials."""
+    """The client of one Connection. It can still be used after the connection has changed its server or credentials."""
 
     def __init__(self, connection: ApiConnection) -> None:
         self._connection = connection
@@ -86,44 +86,44 @@ class ConnectionClient(RestClient):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Return the present server and user of the connection (`Connection.identity`)."""
+        """Return the current server and user of the connection (`Connection.identity`)."""
         return self._connection.identity
 
     def reset(self) -> None:
-        """Close all connections. Unfinished answers fail with 503; watches begin again."""
-        self._http.reset(ProxyError(_REPLACED, "the connection was replaced"))
+        """Close all connections. Unfinished answers fail with ApiError 503; watches reconnect."""
+        self._http.reset(ProxyError(_RESET_STAGE, "the connection was replaced"))
 
     async def exchange(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
     ) -> tuple[int, bytes]:
         """Send a request; return the answer's status and body (`RestClient.exchange`)."""
         limit = self._connection.timeout
-        patience = limit or (_SOON if method == "GET" and "?" not in path else _PATIENCE)
+        patience = limit or (_OBJECT_TIMEOUT if method == "GET" and "?" not in path else _TIMEOUT)
         async with self._answer(method, path, body, content_type, patience) as answer:
-            return answer.status, b"".join([piece async for piece in self._pieces(answer, limit or _PATIENCE)])
+            return answer.status, b"".join([piece async for piece in self._pieces(answer, limit or _TIMEOUT)])
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
         """Yield the lines of an answer as they arrive (`RestClient.lines`)."""
         splitter = LineSplitter()
-        async with contextlib.aclosing(self.pieces(path, _SILENT)) as pieces:
+        async with contextlib.aclosing(self.pieces(path, _WATCH_SILENCE)) as pieces:
             async for piece in pieces:
                 for line in splitter.feed(piece):
                     yield line
 
     async def pieces(self, path: str, silence: float) -> AsyncGenerator[bytes, None]:
-        """Yield the body of an answer of 200, as it arrives.
+        """Send a GET request, and yield the body of its answer as it arrives.
 
         Args:
             path: the path with its query.
             silence: seconds without a byte after which the connection counts as dead.
 
         Raises:
-            ApiError: the server's error for another status; 503 when the answer broke off or the server cannot be
-                reached.
+            ApiError: the server's error when its status is not 200; 503 when the answer was cut off or the server
+                cannot be reached.
         """
         async with self._answer("GET", path, None, "", silence) as answer:
             if answer.status != 200:
-                text = b"".join([piece async for piece in self._pieces(answer, _PATIENCE)])
+                text = b"".join([piece async for piece in self._pieces(answer, _TIMEOUT)])
                 raise answer_error(answer.status, text, path.partition("?")[0])
             async for piece in self._pieces(answer, silence):
                 yield piece
@@ -153,7 +153,7 @@ class ConnectionClient(RestClient):
         try:
             answer = await self._http.ask(self._connection.upstream, method, head, body or b"", patience)
         except ProxyError as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
         self._connection.note(None)
         return answer
 
@@ -175,11 +175,11 @@ class ConnectionClient(RestClient):
             async for piece in answer.pieces(patience):
                 yield piece
         except ProxyError as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
 
-    def _away(self, error: ProxyError) -> ApiError:
+    def _unavailable(self, error: ProxyError) -> ApiError:
         """Record a failed attempt on the connection; return the ApiError 503 for it."""
-        if error.stage == _REPLACED:
+        if error.stage == _RESET_STAGE:
             return service_unavailable(f"{self._connection.label}: {error.message}")
         trouble = self._connection.note(error)
         assert trouble is not None

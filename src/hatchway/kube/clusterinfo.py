@@ -17,7 +17,10 @@ NAMESPACE = "kube-system"
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A built-in service: its printed name, and its URL. starts_on_first_use: whether nothing runs until it is used."""
+    """A built-in service: its displayed name and its URL.
+
+    starts_on_first_use: True for a service whose pods are started by its first request.
+    """
 
     name: str
     url: str
@@ -29,7 +32,7 @@ class BuiltIn:
 
 
 def built_in(services: list[Object], server: str) -> list[BuiltIn]:
-    """Return the built-in services among `services` (already selected by LABEL_SELECTOR), by name."""
+    """Return the entries of services that LABEL_SELECTOR has selected, sorted by name."""
     return [_describe(service, server.rstrip("/")) for service in sorted(services, key=lambda s: s["metadata"]["name"])]
 
 

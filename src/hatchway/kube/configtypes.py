@@ -13,18 +13,18 @@ from typing import Any
 
 
 class TypeProblem(ValueError):
-    """A field of a kubeconfig has the wrong type; the text says which."""
+    """A field of a kubeconfig has the wrong type; the message names the field."""
 
 
 class _MapOf:
-    """A mapping with any keys. content: the type of its values."""
+    """The type of a mapping with any keys. content: the type of its values."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
 
 
-# A type is str, bool, bytes (base64), object (anything), a list with the type of its items, a dictionary of fields, or
-# a _MapOf. Fields that a dictionary of fields does not have are ignored.
+# A type is written as str, bool, bytes (base64), object (any value), a list with the type of its items, a dictionary
+# from field names to types, or a _MapOf. A kubeconfig's fields that are not in the dictionary are ignored.
 _EXTENSIONS = [{"name": str, "extension": object}]
 _CLUSTER = {
     "server": str,
@@ -76,7 +76,7 @@ _WORDS = {str: "text", bool: "true or false", bytes: "text in base64", list: "a 
 
 
 def check(found: Any) -> dict[str, Any]:
-    """Return a kubeconfig's content without the fields that are null or that kubectl does not know.
+    """Return a kubeconfig's content without null fields and without fields that kubectl does not know.
 
     Raises TypeProblem for a file that kubectl refuses.
     """
@@ -98,7 +98,7 @@ def _checked(found: Any, kind: Any, where: str) -> Any:
     if isinstance(kind, list):
         if found is not None and not isinstance(found, list):
             raise _wrong(found, list, where)
-        # An empty item is the zero value, as in Go.
+        # As in Go, an empty item of a list is the zero value of its type.
         return [_checked(item, kind[0], f"{where}[{index}]") for index, item in enumerate(found or ())]
     if isinstance(kind, _MapOf | Mapping):
         if found is not None and not isinstance(found, dict):
@@ -121,7 +121,7 @@ def _checked(found: Any, kind: Any, where: str) -> Any:
 
 
 def _base64(found: Any, where: str) -> str:
-    """Return a base64 text without line breaks, which are allowed in it."""
+    """Return a base64 text without the line breaks that it may contain."""
     if not isinstance(found, str):
         raise _wrong(found, bytes, where)
     text = found.replace("\r", "").replace("\n", "")

@@ -1,6 +1,6 @@
 """The connection to one API server, kept up to date while the kubeconfig and the credentials change.
 
-The door's hot path only reads its attributes; what takes time (exec plugins, files) runs in other tasks.
+The door reads only attributes of it for each request; slow work (exec plugins, reading files) runs in other tasks.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds between two checks of the files.
+# Seconds between two checks of the kubeconfig and credential files for edits.
 _POLL = 1.0
-# The plugin runs again this many seconds before the credentials expire, but not more often than every `_PAUSE` seconds.
+# The plugin runs again this many seconds before the credentials expire, but at most once in `_PAUSE` seconds.
 _NEAR_END = 10.0
 _PAUSE = 3.0
-# When the wall clock gets this many seconds ahead of the process's clock, the machine has slept.
+# When the wall clock has advanced this many seconds more than the monotonic clock, the machine has slept.
 _SLEPT = 5.0
 
 _keys = itertools.count()
@@ -56,10 +56,11 @@ _wall_clock = time.time
 
 @dataclass(frozen=True, slots=True)
 class SettingsSource:
-    """The source of a connection's settings, at first and after each change.
+    """Where a connection reads its settings, at the start and after each change.
 
-    load: returns the settings; raises HatchwayError. files: returns the files that `load` reads; they are checked for
-    edits. environment: the environment variables that may name a proxy.
+    load: a function that returns the settings, or raises HatchwayError.
+    files: a function that returns the files that `load` reads; these are checked for edits.
+    environment: the environment variables that may name a proxy.
     """
 
     load: Callable[[], Settings]
@@ -76,14 +77,14 @@ class Connection:
     user: the name of the user entry in the kubeconfig.
     host: the `Host` field for the API server.
     base_path: the path of the server's URL, without a slash at its end.
-    upstream: the server for the proxy engine. It is replaced, with another key, when the address, the TLS settings or
-    the client certificate change.
-    generation: a number that changes with every change.
-    problem: why the kubeconfig or the credentials could not be renewed, or None. The former ones stay in use.
+    upstream: the server for the proxy engine. When the address, the TLS settings or the client certificate change, a
+    new upstream with another `key` takes its place.
+    generation: a number that is increased by every change of settings or credentials.
+    problem: why the kubeconfig or the credentials could not be renewed, or None. The old ones stay in use then.
     trouble: why the server cannot be reached now, or None.
-    fresh_until: until when `fields()` are valid, in POSIX seconds; infinite when they do not expire.
+    fresh_until: the time at which the credentials in `fields()` expire, in POSIX seconds; infinite if they never do.
     keepalive: seconds of silence before and between TCP keep-alive probes on new connections; 0 for the defaults of
-    `kube/dial.py`. It may be set.
+    `kube/dial.py`. Callers may set it.
     """
 
     server: str
@@ -100,9 +101,9 @@ class Connection:
     keepalive: float
 
     def __init__(self, source: SettingsSource, program: str = "hatchway") -> None:
-        """Make a connection; use `load` or `fixed` instead.
+        """Make a connection. Callers use `load` or `fixed` instead.
 
-        program: the name that requests have in `User-Agent`; the API server takes it as the field manager.
+        program: the name in `User-Agent`, which the API server also uses as the field manager.
         Raises HatchwayError when certificates, keys or tokens cannot be read or used.
         """
         self.program = program
@@ -130,12 +131,12 @@ class Connection:
     def load(cls, kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Connection:
         """Return the connection of a context of the kubeconfig, or of the pod's own account.
 
-        Nothing is sent, and no plugin runs, yet.
+        This sends nothing and runs no plugin.
 
         Args:
             kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
-            context: the context's name; None for the current one, also when another one becomes current later.
-            overrides: settings of the command line, which win over the kubeconfig.
+            context: the context's name; None for the current context, even after another one has become current.
+            overrides: settings of the command line, which replace those of the kubeconfig.
 
         Raises:
             HatchwayError: there is no such context, or its credentials cannot be used.
@@ -150,10 +151,10 @@ class Connection:
 
     @classmethod
     def fixed(cls, found: Settings, program: str = "hatchway") -> Connection:
-        """Return a connection with given settings, for the embedded cluster's own programs.
+        """Return a connection with these settings, for the embedded cluster's own programs.
 
-        The files in the settings are read again after a 401. No proxy of the environment is used, because a proxy for
-        the Internet cannot reach a cluster's private addresses. Raises HatchwayError.
+        After a 401 the files that the settings name are read again. Proxies in the environment are ignored, because a
+        proxy for the Internet cannot reach a cluster's private addresses. Raises HatchwayError.
         """
         return cls(SettingsSource(lambda: found, list, {}), program)
 
@@ -173,13 +174,13 @@ class Connection:
 
         When it changes, objects that were read before are no longer valid.
 
-        authority: a digest of the CA, because a cluster that is made again under the same name has a new one.
+        authority: a digest of the CA. It differs for a new cluster that has the name and address of an old one.
         """
         return self.server, self.context, self.user, self._authority
 
     @property
     def client(self) -> ConnectionClient:
-        """Return the client with these credentials; always the same object."""
+        """Return the client of this connection; always the same object."""
         if self._client is None:
             from hatchway.kube.client import ConnectionClient
 
@@ -187,7 +188,7 @@ class Connection:
         return self._client
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the credentials as request header fields: the same list until something changes.
+        """Return the request header fields with the credentials. It is the same list object until they change.
 
         Do not change the list.
         """
@@ -207,17 +208,17 @@ class Connection:
         return time.time() < self.fresh_until
 
     async def ready(self) -> None:
-        """Get credentials from the plugin, if there is one: the first time, and before they expire.
+        """Wait until the credentials are valid: run the plugin, if there is one, at first use and before they expire.
 
-        Raises HatchwayError, with the plugin's message, when there are none.
+        Raises HatchwayError, with the plugin's message, when the plugin gives no credentials.
         """
         if self.fresh:
             return
-        # Plugins may return credentials that expire soon, and may fail; they must not run again and again.
+        # A plugin that fails, or whose credentials expire soon, must not be started for every request.
         if self._running is None and time.monotonic() - self._ran >= _PAUSE:
             self._start_plugin()
         if self._usable():
-            # Requests with credentials that are valid for some more seconds need not wait for new ones.
+            # The present credentials are valid for some more seconds, so this request need not wait for the plugin.
             return
         if self._running is not None:
             await asyncio.shield(self._running)
@@ -231,11 +232,11 @@ class Connection:
     async def renew(self) -> bool:
         """Renew the credentials after a 401: run the plugin again, and read kubeconfig and token file again.
 
-        Concurrent callers share one renewal; callers within the next few seconds get its result. Never raises
-        HatchwayError: see `problem`.
+        Concurrent callers share one renewal, and callers within the next few seconds get its result. A failure is
+        recorded in `problem`; it never raises HatchwayError.
 
         Returns:
-            True when the credentials have changed, so that another attempt is worthwhile.
+            True when the credentials have changed, so that it makes sense to send the request again.
         """
         if self._renewing is None:
             if time.monotonic() - self._renewed_at < _PAUSE:
@@ -265,28 +266,28 @@ class Connection:
         try:
             while True:
                 asked = self._settings
-                if not asked.asks:
+                if not asked.has_issuer:
                     return
                 credential = await (oidc.obtain(asked) if asked.oidc is not None else execplugin.run(asked))
-                # If the kubeconfig was edited while the plugin ran, its answer may belong to another user.
+                # If the kubeconfig was edited while the plugin ran, the credential may be that of another user.
                 if have_same_source(self._settings, asked):
                     self._apply(self._settings, credential)
-                    self._say(None)
+                    self._set_problem(None)
                     return
         except HatchwayError as error:
-            self._say(error)
+            self._set_problem(error)
         finally:
             self._ran = time.monotonic()
             self._running = None
 
     def note(self, error: ProxyError | None) -> Trouble | None:
-        """Record how an attempt to reach the server ended.
+        """Record the outcome of an attempt to reach the server.
 
         Args:
             error: None when the server answered.
 
         Returns:
-            Why the server cannot be reached now, or None.
+            The reason why the server cannot be reached now, or None when it can be.
         """
         before = self.trouble
         if error is None:
@@ -296,14 +297,14 @@ class Connection:
             since = before.since if before else time.time()
             self.trouble = Trouble(reason, advice(error, self._settings.url.hostname or ""), since, error)
         if (before is None) != (self.trouble is None):
-            self._tell()
+            self._notify()
         return self.trouble
 
     async def watch_files(self) -> None:
-        """Apply edits of the kubeconfig, token file and certificates within about a second, until cancelled.
+        """Watch kubeconfig, token file and certificates until cancelled, and apply each edit within about a second.
 
-        Without an explicit context the current one is followed. An edit that cannot be used only sets `problem`. After
-        the machine has slept, older connections are closed.
+        If no context was given, a change of the current context is applied, too. After an invalid edit only `problem`
+        is set. After the machine has slept, connections made before are closed.
         """
         wall, steady = _wall_clock(), time.monotonic()
         while True:
@@ -327,29 +328,29 @@ class Connection:
             await self._client.aclose()
 
     def _reload(self) -> None:
-        """Read everything again. On an error nothing changes, except that the error becomes `problem`."""
-        # Marks are taken before the files are read, so that edits in between are noticed as another change.
+        """Read all files again. On an error the settings stay as they are, and `problem` is set to the error."""
+        # `file_marks` runs before the files are read: an edit in between then counts as a further change.
         self._seen = file_marks([*self._source.files(), *self._settings.files])
         try:
             found = self._source.load()
             self._seen |= file_marks(found.files)
             same = have_same_source(found, self._settings) and found.server == self._settings.server
             self._apply(found, self._credential if same else None)
-            self._say(None)
+            self._set_problem(None)
         except HatchwayError as error:
-            self._say(error)
+            self._set_problem(error)
 
-    def _say(self, problem: HatchwayError | None) -> None:
+    def _set_problem(self, problem: HatchwayError | None) -> None:
         if problem is not None or self.problem is not None:
             self.problem = problem
-            self._tell()
+            self._notify()
 
     def _apply(self, found: Settings, credential: execplugin.Credential | None) -> None:
-        """Apply settings and a plugin's credential. On a HatchwayError, nothing has changed."""
+        """Apply settings and a plugin's credential. When it raises HatchwayError, nothing was changed."""
         files = read_files(found)
         if found.oidc is not None:
             # Another program may have written a newer token.
-            credential = oidc.held(found.oidc) or credential
+            credential = oidc.valid_token(found.oidc) or credential
         certificate, key = files.certificate, files.key
         if credential is not None and credential.certificate is not None:
             certificate, key = credential.certificate, credential.key
@@ -364,7 +365,7 @@ class Connection:
             for_proxy = proxy_tls(found, files.ca) if proxy.startswith("https:") else None
             dialer = Dialer(url.hostname, port, proxy, proxy_tls=for_proxy)
             upstream = Upstream(
-                _key(found), self._noting(dialer), context, (found.tls_server_name or url.hostname).rstrip(".")
+                _key(found), self._recording(dialer), context, (found.tls_server_name or url.hostname).rstrip(".")
             )
         fields = header_fields(found, files, credential)
         described = (found.server, found.context, found.namespace, found.user)
@@ -387,20 +388,20 @@ class Connection:
         if fields != self._fields:
             self._fields = fields
         self.generation += 1
-        self._tell()
+        self._notify()
 
-    def _noting(self, dialer: Dialer) -> Callable[[], Awaitable[socket.socket]]:
+    def _recording(self, dialer: Dialer) -> Callable[[], Awaitable[socket.socket]]:
         async def connect() -> socket.socket:
             try:
                 sock = await dialer()
             except OSError as error:
                 self.note(ProxyError("dial", describe(error)))
                 raise
-            # A connection was made, so only trouble with dialling is over; TLS and HTTP may still fail.
+            # A TCP connection ends only trouble with dialling; TLS and HTTP may still fail.
             if self.trouble is not None and self.trouble.error.stage == "dial":
                 self.note(None)
             if self.keepalive:
-                # Go's net.Dialer, which kubectl uses, has one period for both, rounded up to seconds.
+                # Go's net.Dialer, which kubectl uses, has one period for idle time and interval, in whole seconds.
                 period = math.ceil(self.keepalive)
                 keep_alive(sock, period, period)
             return sock
@@ -412,9 +413,9 @@ class Connection:
         self.generation += 1
         if self._client is not None:
             self._client.reset()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for callback in list(self._subscribers):
             callback()
 

@@ -24,8 +24,9 @@ from hatchway.kube.serversettings import Oidc, Plugin, Settings
 # Characters of a header field's name (RFC 9110 section 5.6.2), except "%", which is used for escapes.
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-# The extension of a cluster's entry that is passed to its plugin.
-_TOLD = (
+# The exec plugin gets these fields of the cluster's kubeconfig entry, and the content of the extension
+# `_CLUSTER_CONFIG`.
+_PLUGIN_CLUSTER_FIELDS = (
     "tls-server-name",
     "insecure-skip-tls-verify",
     "certificate-authority-data",
@@ -34,7 +35,7 @@ _TOLD = (
 )
 _CLUSTER_CONFIG = "client.authentication.k8s.io/exec"
 _REMOVED = {"gcp": "gke-gcloud-auth-plugin", "azure": "https://github.com/Azure/kubelogin"}
-_MEND = "mend the kubeconfig, or choose another context with --context"
+_FIX_HINT = "mend the kubeconfig, or choose another context with --context"
 
 
 def load(kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Settings:
@@ -43,7 +44,7 @@ def load(kubeconfig: str | None = None, context: str | None = None, overrides: O
     Args:
         kubeconfig: its file; None takes $KUBECONFIG, else ~/.kube/config.
         context: the context's name; None for the current one.
-        overrides: what the command line says over the kubeconfig.
+        overrides: settings of the command line, which replace those of the kubeconfig.
 
     Raises:
         HatchwayError: there is no such context, or it cannot be used.
@@ -60,7 +61,7 @@ def load(kubeconfig: str | None = None, context: str | None = None, overrides: O
     if wanted not in known and (wanted or not (overrides.server or overrides.cluster)):
         what = f'there is no context "{wanted}"' if wanted else "no context is current"
         if known and not wanted:
-            # Even a single context is not used by itself: people may leave none current on purpose.
+            # As with kubectl, a single context is not used unless it is current: users may unset it on purpose.
             which = "it" if len(known) == 1 else "one"
             hint += f"; `kubectl config use-context {shlex.quote(known[0])}` makes {which} current"
         raise HatchwayError(f"no cluster to talk to: {what} in the kubeconfig", hint)
@@ -79,7 +80,7 @@ def from_service_account(overrides: Overrides = NONE, account: Path = SERVICE_AC
         account: the directory with the service account's token and the CA.
 
     Raises:
-        HatchwayError: they cannot be used.
+        HatchwayError: the token or the CA cannot be used.
     """
     host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "") or "443"
@@ -105,7 +106,7 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
     """Return the settings of a context in a document of `kubeconfig.read`.
 
     Args:
-        context: "" for none, when `overrides` are sufficient.
+        context: the context's name; "" to use no context, only `overrides`.
 
     Raises:
         HatchwayError: there is no such context, or it cannot be used.
@@ -119,7 +120,7 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
     if overrides.user:
         user_name = _named(document, "users", overrides.user)
     cluster = _entry(document, "clusters", cluster_name, where) if cluster_name or not overrides.server else {}
-    # A context without a user is anonymous.
+    # A context that names no user sends requests without credentials (anonymous).
     anonymous = not user_name and all(item.get("name", "") for item in document["users"])
     user = {} if anonymous else _entry(document, "users", user_name, where)
     origins = (item.get(kubeconfig_files.ORIGIN) for item in document["users"] if item.get("name", "") == user_name)
@@ -136,11 +137,11 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
             overrides.timeout,
         )
     except _Unusable as error:
-        raise HatchwayError(f"{where} cannot be used: {error}", _MEND) from error
+        raise HatchwayError(f"{where} cannot be used: {error}", _FIX_HINT) from error
 
 
 def _named(document: kubeconfig_files.Kubeconfig, section: str, name: str) -> str:
-    """Return a name from the command line. Raises HatchwayError when the kubeconfig does not have it."""
+    """Return an entry's name given on the command line. Raises HatchwayError when the kubeconfig has no such entry."""
     known = [str(item.get("name", "")) for item in document[section]]
     if name not in known:
         flag = section.removesuffix("s")
@@ -151,7 +152,7 @@ def _named(document: kubeconfig_files.Kubeconfig, section: str, name: str) -> st
 
 
 class _Unusable(ValueError):
-    """The error of an entry that cannot be used."""
+    """An entry of the kubeconfig cannot be used; the message says why."""
 
 
 def _entry(document: kubeconfig_files.Kubeconfig, section: str, name: str, where: str) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _entry(document: kubeconfig_files.Kubeconfig, section: str, name: str, where
             if isinstance(found, dict):
                 return found
     what = f'its {key} "{name}" is not in the kubeconfig' if name else f"it names no {key}"
-    raise HatchwayError(f"{where} cannot be used: {what}", _MEND)
+    raise HatchwayError(f"{where} cannot be used: {what}", _FIX_HINT)
 
 
 def _settings(
@@ -182,12 +183,12 @@ def _settings(
     static = bool(token or token_file or name)
     oidc = _provider(user["auth-provider"], user_name, origin) if user.get("auth-provider") else None
     if oidc is not None and user.get("exec"):
-        raise _Unusable(f'its user "{user_name}" has an auth-provider beside an exec plugin: one of them has to go')
+        raise _Unusable(f'its user "{user_name}" has both an auth-provider and an exec plugin: remove one of them')
     plugin = user.get("exec")
     ca = _pem(cluster, "certificate-authority")
     insecure = cluster.get("insecure-skip-tls-verify") is True
     if insecure and ca is not None:
-        raise _Unusable("it says insecure-skip-tls-verify beside a certificate-authority: one of them has to go")
+        raise _Unusable("it sets both insecure-skip-tls-verify and certificate-authority: remove one of them")
     server = _server(_text(cluster, "server"), ca is not None or insecure or certificate is not None)
     _check_field("token", token)
     return Settings(
@@ -204,7 +205,7 @@ def _settings(
         basic=(name, password) if name else None,
         certificate=certificate,
         key=key,
-        # Credentials in the file are preferred to those of a plugin.
+        # As in client-go, credentials in the file take precedence over a plugin.
         plugin=_plugin(plugin, cluster, server) if plugin and not static else None,
         oidc=None if static else oidc,
         timeout=timeout,
@@ -213,7 +214,7 @@ def _settings(
 
 
 def _provider(provider: Any, user: str, file: Path) -> Oidc:
-    """Return the `oidc` provider, which kubectl still has. Raises _Unusable for others, in kubectl's words."""
+    """Return the settings of an `oidc` provider. Raises _Unusable for providers that kubectl no longer supports."""
     name = _text(provider, "name") if isinstance(provider, dict) else ""
     if name in _REMOVED:
         raise _Unusable(f"the {name} auth plugin has been removed; {_REMOVED[name]} takes its place as an exec plugin")
@@ -258,25 +259,25 @@ def _plugin(found: Any, cluster: dict[str, Any], server: str) -> Plugin:
     version = str(found.get("apiVersion") or "")
     if version not in _EXEC_VERSIONS:
         raise _Unusable(
-            f'its exec plugin speaks "{version}", which is not supported; {" and ".join(_EXEC_VERSIONS)} are '
+            f'its exec plugin uses "{version}", which is not supported; {" and ".join(_EXEC_VERSIONS)} are '
             "(a newer release of the plugin writes them)"
         )
     stdin = str(found.get("interactiveMode") or "IfAvailable")
     if stdin not in ("Never", "IfAvailable", "Always"):
         raise _Unusable(f'the interactiveMode "{stdin}" of its exec plugin is unknown')
-    told: dict[str, Any] | None = None
+    info: dict[str, Any] | None = None
     if found.get("provideClusterInfo") is True:
-        told = {"server": server}
-        told |= {key: cluster[key] for key in _TOLD if cluster.get(key)}
+        info = {"server": server}
+        info |= {key: cluster[key] for key in _PLUGIN_CLUSTER_FIELDS if cluster.get(key)}
         path = cluster.get("certificate-authority")
-        if path and "certificate-authority-data" not in told:
+        if path and "certificate-authority-data" not in info:
             try:
-                told["certificate-authority-data"] = base64.b64encode(Path(path).read_bytes()).decode()
+                info["certificate-authority-data"] = base64.b64encode(Path(path).read_bytes()).decode()
             except OSError as error:
                 raise _Unusable(f"its certificate-authority {path} cannot be read: {error.strerror}") from error
         for extension in cluster.get("extensions") or ():
             if isinstance(extension, dict) and extension.get("name") == _CLUSTER_CONFIG:
-                told["config"] = extension.get("extension")
+                info["config"] = extension.get("extension")
     environment = found.get("env") or ()
     if not all(isinstance(pair, dict) and pair.get("name") for pair in environment):
         raise _Unusable("the env of its exec plugin is not a list of names and values")
@@ -287,7 +288,7 @@ def _plugin(found: Any, cluster: dict[str, Any], server: str) -> Plugin:
         api_version=version,
         stdin=stdin,
         hint=" ".join(str(found.get("installHint") or "").split()),
-        cluster=told,
+        cluster=info,
     )
 
 
@@ -304,13 +305,13 @@ def _impersonation(user: dict[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
             _check_field(name, value)
             fields.append((name.encode(), value.encode()))
     if fields and not _text(user, "as"):
-        raise _Unusable("it says as-groups, as-uid or as-user-extra without as")
+        raise _Unusable("it sets as-groups, as-uid or as-user-extra without as")
     return tuple(fields)
 
 
 def _check_field(name: str, value: str) -> None:
     if any(character in value for character in "\r\n\0"):
-        raise _Unusable(f"its {name} holds a line break")
+        raise _Unusable(f"its {name} contains a line break")
 
 
 def _text(item: dict[str, Any], key: str) -> str:
@@ -319,7 +320,7 @@ def _text(item: dict[str, Any], key: str) -> str:
 
 
 def _pem(item: dict[str, Any], key: str) -> bytes | Path | None:
-    """Return the content of `KEY-data` (base64), else the file named by `KEY`; data is preferred, as in client-go."""
+    """Return the decoded content of `KEY-data`, or the path in `KEY` if there is no such content (as in client-go)."""
     data = item.get(f"{key}-data")
     if data:
         try:

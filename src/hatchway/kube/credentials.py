@@ -1,4 +1,4 @@
-"""Makes the present credentials of a context: reads files, builds TLS contexts and header fields."""
+"""Makes a context's credentials: reads the files that it names, and builds TLS contexts and header fields."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_files(found: Settings) -> CredentialFiles:
     if found.token_file is not None:
         token = (content(found.token_file) or b"").decode(errors="replace").strip()
         if any(character in token for character in "\r\n\0"):
-            raise HatchwayError(f"{found.label}: {found.token_file} holds more than a token")
+            raise HatchwayError(f"{found.label}: {found.token_file} contains more than a token")
     return CredentialFiles(content(found.ca), content(found.certificate), content(found.key), token)
 
 
@@ -53,7 +53,7 @@ def header_fields(found: Settings, files: CredentialFiles, credential: Credentia
         credential: the credential from a plugin or an OpenID Connect issuer; None without one.
     """
     if found.url.scheme != "https":
-        # As in client-go: without TLS, others on the network could read them.
+        # Without TLS, credentials are not sent, as in client-go: others on the network could read them.
         return []
     token = files.token or (credential.token if credential is not None else "")
     fields: list[tuple[bytes, bytes]] = []
@@ -65,7 +65,10 @@ def header_fields(found: Settings, files: CredentialFiles, credential: Credentia
 
 
 def server_tls(found: Settings, ca: bytes | None, certificate: bytes | None, key: bytes | None) -> ssl.SSLContext:
-    """Return the TLS context for the API server (PEM; None when there is none). Raises HatchwayError."""
+    """Return the TLS context for the API server. Raises HatchwayError.
+
+    ca, certificate, key: PEM; None when there is none.
+    """
     try:
         return client_context(ca, certificate, key, insecure=found.insecure)
     except (OSError, ValueError) as error:
@@ -79,7 +82,7 @@ def server_tls(found: Settings, ca: bytes | None, certificate: bytes | None, key
 def proxy_tls(found: Settings, ca: bytes | None) -> ssl.SSLContext:
     """Return the TLS context for a proxy in front of the API server. Raises HatchwayError.
 
-    The proxy's certificate may be from the cluster's CA, as with kubectl, or from the system's CAs.
+    The proxy's certificate may be issued by the cluster's CA, as with kubectl, or by one of the system's CAs.
     """
     try:
         context = client_context(ca, None, None, insecure=found.insecure)
@@ -97,7 +100,7 @@ def have_same_source(one: Settings, other: Settings) -> bool:
 
 
 def file_marks(paths: Iterable[Path]) -> dict[Path, tuple[int, ...] | None]:
-    """Return a mark of each file that changes when the file is edited; None for a missing file."""
+    """Return a value for each file that changes when the file is edited; None for a missing file."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None

@@ -17,10 +17,10 @@ from hatchway.errors import HatchwayError
 from hatchway.proxy.socketerrors import describe
 
 TIMEOUT = 10.0
-# When an address has not answered in this time, the next one is tried at the same time (RFC 8305 section 5).
+# Seconds after which the next address is tried as well, while the former attempts continue (RFC 8305 section 5).
 _NEXT_ADDRESS = 0.25
 _LARGEST_HEAD = 16 * 1024
-# A connection whose peer has vanished (after sleep, or a change of the VPN) is closed after about 30 seconds.
+# TCP keep-alive (seconds, seconds, probes): a connection whose peer no longer answers is closed after about 30 s.
 _IDLE, _INTERVAL, _PROBES = 15, 5, 3
 _LEAST_PATIENCE = 30
 _SOCKS_ERRORS = {
@@ -37,8 +37,9 @@ _PROXY_SCHEMES = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 class Dialer:
     """Connects to one host and port.
 
-    proxy: the URL of the proxy to use (`http`, `https`, `socks5`), or "". proxy_tls: the TLS context for an `https`
-    proxy. timeout: seconds that connecting may take.
+    proxy: the URL of the proxy to use (`http`, `https`, `socks5`), or "".
+    proxy_tls: the TLS context for an `https` proxy.
+    timeout: seconds that connecting may take.
 
     Raises HatchwayError when the proxy's URL cannot be used.
     """
@@ -60,7 +61,7 @@ class Dialer:
         self._proxy_tls = proxy_tls
 
     async def __call__(self) -> socket.socket:
-        """Connect. Raises OSError (also TimeoutError), which says whether the proxy or the server failed."""
+        """Connect. Raises OSError (or its subclass TimeoutError); its message says whether proxy or server failed."""
         try:
             async with asyncio.timeout(self._timeout):
                 if self._proxy is None:
@@ -111,9 +112,9 @@ def _without_password(parts: SplitResult) -> str:
 
 
 async def connect(host: str, port: int) -> socket.socket:
-    """Connect to the first address of `host` that answers (RFC 8305, in the order that the resolver gives).
+    """Connect to the first address of `host` that answers (RFC 8305). The order of attempts is the resolver's.
 
-    Raises the OSError of the last address.
+    Raises the OSError of the last attempt when all fail.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -167,9 +168,10 @@ async def _attempt(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL) -> None:
-    """Enable TCP keep-alive, which notices a vanished peer by three probes after a silence.
+    """Enable TCP keep-alive: a connection whose peer answers none of three probes is closed.
 
-    idle: seconds of silence before the first probe. interval: seconds between two.
+    idle: seconds of silence before the first probe.
+    interval: seconds between two probes.
 
     Systems without these options use their own times.
     """
@@ -184,7 +186,7 @@ def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in options.items():
         if (option := getattr(socket, name, None)) is not None:
-            with contextlib.suppress(OSError):  # only a wish, which sandboxes and other systems may refuse
+            with contextlib.suppress(OSError):  # the connection works without it; some systems and sandboxes refuse it
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
@@ -201,10 +203,10 @@ async def _tunnel(sock: socket.socket, host: str, port: int, proxy: SplitResult)
     await loop.sock_sendall(sock, request)
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        # Read no byte after the head, because what follows belongs to the server.
+        # Read no byte after the head: later bytes come from the server behind the proxy.
         piece = await loop.sock_recv(sock, 4 - _matched(head))
         if not piece or len(head) > _LARGEST_HEAD:
-            raise ConnectionError("it closed the connection" if not piece else "its answer has no end")
+            raise ConnectionError("it closed the connection" if not piece else "its answer's head is too long")
         head += piece
     _check_status(head.split(b"\r\n", 1)[0].decode("latin-1"), authority)
 
@@ -222,7 +224,7 @@ async def _through_tls(
     sock: socket.socket, context: ssl.SSLContext, name: str, authority: str, request: bytes
 ) -> socket.socket:
     """Ask a proxy for a connection by HTTP CONNECT over TLS."""
-    # Imported only here, because other proxies need no streams.
+    # Imported here because only proxies with TLS need asyncio's streams.
     from hatchway.kube.tunnel import open_tunnel
 
     found, status = await open_tunnel(sock, context, name, request)
@@ -241,7 +243,7 @@ def _check_status(status: str, authority: str) -> None:
 
 
 def _matched(head: bytes) -> int:
-    """Return how many bytes of the empty line have arrived."""
+    """Return how many bytes of the head's final CR LF CR LF have arrived (0 to 4)."""
     for length in (3, 2, 1):
         if head.endswith(b"\r\n\r\n"[:length]):
             return length
@@ -249,7 +251,7 @@ def _matched(head: bytes) -> int:
 
 
 async def _socks(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:
-    """Ask a proxy for a connection by SOCKS 5 (RFC 1928; a password by RFC 1929). The proxy resolves the name."""
+    """Ask a proxy for a connection by SOCKS 5 (RFC 1928; passwords: RFC 1929). The proxy resolves the host name."""
     loop = asyncio.get_running_loop()
 
     async def take(count: int) -> bytes:
@@ -265,7 +267,7 @@ async def _socks(sock: socket.socket, host: str, port: int, proxy: SplitResult) 
     await loop.sock_sendall(sock, b"\x05\x01\x02" if pair else b"\x05\x01\x00")
     version, method = await take(2)
     if version != 5 or method not in (0, 2) or (method == 2 and pair is None):
-        raise ConnectionError("it is no SOCKS 5 proxy, or wants other credentials")
+        raise ConnectionError("it is not a SOCKS 5 proxy, or requires other credentials")
     if method == 2:
         assert pair is not None
         await loop.sock_sendall(sock, b"\x01" + b"".join(bytes([len(part)]) + part for part in pair))

@@ -1,4 +1,4 @@
-"""Finds the proxy for a server in the environment, as Go's `golang.org/x/net/http/httpproxy`."""
+"""Finds the proxy for a server in the environment variables, as Go's `golang.org/x/net/http/httpproxy` does."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hatchway.numerals import is_digits
 def from_environment(url: SplitResult, environment: Mapping[str, str]) -> str:
     """Return the URL of the proxy for `url`; "" for none.
 
-    The variables are HTTPS_PROXY, HTTP_PROXY and NO_PROXY (upper case is preferred). Loopback addresses and `localhost`
-    are never reached through a proxy.
+    The variables are HTTPS_PROXY, HTTP_PROXY and NO_PROXY; names in lower case are used when there is none in upper
+    case. Loopback addresses and `localhost` are never reached through a proxy.
     """
     found = _get(environment, "HTTPS_PROXY" if url.scheme == "https" else "HTTP_PROXY")
     host = (url.hostname or "").rstrip(".")
@@ -41,8 +41,8 @@ def _loopback(host: str) -> bool:
 def _matches(entry: str, host: str, port: int) -> bool:
     """Return True when an entry of NO_PROXY matches the host.
 
-    An entry is `*`, an address, a CIDR, `example.com` (this name and names below it) or `.example.com` (only names
-    below it), with or without a port.
+    An entry is `*`, an address, a CIDR, `example.com` (this name and its subdomains) or `.example.com` (only
+    subdomains), with or without a port.
     """
     entry = entry.strip().lower()
     if not entry:

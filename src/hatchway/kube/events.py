@@ -1,7 +1,7 @@
 """Reports Events, which `kubectl describe` shows (a small version of client-go's `tools/record`).
 
-Equal events are counted in one object, similar ones are combined, and objects with too many events are limited, with
-the limits of `tools/record/events_cache.go`. Reporting never blocks its caller and never raises errors.
+Equal events are counted in one Event object, similar events are combined, and the rate of events about one object is
+limited, all with the limits of `tools/record/events_cache.go`. Reporting never blocks its caller and never raises.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ V = TypeVar("V")
 
 _QUEUE = 1000
 _REMEMBERED = 4096
-# After this many different messages with one reason within the interval, further ones are counted as one event.
+# After this many different messages with the same reason within the interval, further ones are combined into one event.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
-# An object may report this many events in a burst; after that, one in five minutes.
+# This many events about one object may be reported at once; after that, one in five minutes.
 _BURST = 25
 _REFILL_SECONDS = 300.0
 _TRIES = 4
@@ -88,10 +88,12 @@ class EventRecorder:
         *,
         field_path: str = "",
     ) -> None:
-        """Report that something happened to `obj` (which has apiVersion, kind and metadata). Returns at once.
+        """Queue an event about `obj` for sending, and return at once. A running event loop is needed.
 
-        field_path: the part of the object that the event is about, such as `spec.containers{web}`. Needs a running
-        event loop. When more events wait than can be sent, new ones are dropped.
+        When the queue is full, new events are dropped.
+
+        obj: an object with apiVersion, kind and metadata.
+        field_path: the part of the object that the event is about, such as `spec.containers{web}`.
         """
         if self._closed or len(self._queue) >= _QUEUE:
             return
@@ -100,7 +102,7 @@ class EventRecorder:
             self._sender = asyncio.get_running_loop().create_task(self._send_all(), name=f"events {self._component}")
 
     async def aclose(self, patience: float = 1.0) -> None:
-        """Send waiting events for at most `patience` seconds; later events are dropped."""
+        """Send queued events for at most `patience` seconds, then stop. Events that are reported later are dropped."""
         self._closed = True
         if self._sender is not None and not self._sender.done():
             done, _ = await asyncio.wait([self._sender], timeout=patience)
@@ -136,8 +138,8 @@ class EventRecorder:
                 await self._write(report, involved, identity, message)
                 return
             except ApiError as error:
-                # A refusal is final (for example, the namespace is being deleted). The request is sent again only when
-                # the server could not be reached, is overloaded or has failed itself.
+                # Most refusals are final (for example, the namespace is being deleted). Only when the server cannot be
+                # reached, is overloaded or fails internally is the request sent again.
                 if error.code not in (429, 500, 502, 503, 504):
                     log.debug("event %s was refused: %s", report.reason, error.message)
                     return
@@ -193,7 +195,7 @@ class EventRecorder:
         return True
 
     def _combine(self, report: _ReportedEvent, involved: Object) -> str:
-        """Count similar reports; return the report's message, or a combined one after too many (EventAggregator)."""
+        """Count similar reports. Return the report's message, or after too many a combined one (EventAggregator)."""
         key = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"], report.reason)
         now = time.monotonic()
         similar = self._similar.get(key)

@@ -1,7 +1,7 @@
 """Runs credential plugins: `client.authentication.k8s.io/v1`, `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
 
-A plugin is a program that prints an ExecCredential. Its standard error is shown, because there plugins ask people to
-open a page or to touch a key; the last bytes are kept for error messages.
+A plugin is a program that prints an ExecCredential on standard output. Its standard error is shown to the user, because
+plugins ask there to open a page or to touch a key. The last bytes of it are also kept for error messages.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hatchway.errors import HatchwayError
 from hatchway.kube import goyaml
 from hatchway.kube.serversettings import Plugin, Settings
 
-# A plugin may wait for a person to log in with a browser; without a terminal there may be no person, so less time.
+# Timeouts in seconds. With a terminal, a plugin may wait until the user has logged in with a browser.
 _PATIENCE_WITH_PERSON = 600.0
 _PATIENCE = 60.0
 _KEPT = 2000
-# The most bytes of an answer, which is a token or two certificates.
+# The most bytes of a plugin's output. It contains a token, or a certificate and a key.
 _LARGEST = 1 << 20
 
 
@@ -40,13 +40,13 @@ class Credential:
 async def run(settings: Settings) -> Credential:
     """Run the plugin of `settings`, and return its credential. Raises HatchwayError with the plugin's message.
 
-    The plugin's process has always ended afterwards.
+    The plugin's process never outlives the call.
     """
     plugin = settings.plugin
     assert plugin is not None
     interactive = plugin.stdin != "Never" and sys.stdin is not None and sys.stdin.isatty()
     if plugin.stdin == "Always" and not interactive:
-        raise _failure(settings, "asks questions, and standard input is no terminal", "run this in a terminal")
+        raise _failure(settings, "needs a terminal, and standard input is not one", "run this in a terminal")
     try:
         process = await asyncio.create_subprocess_exec(
             plugin.command,
@@ -65,14 +65,14 @@ async def run(settings: Settings) -> Credential:
             output, said = await asyncio.gather(_read(process.stdout), _pass_on(process.stderr))
             code = await process.wait()
     except TimeoutError:
-        raise _failure(settings, "does not come to an end", f"try `{plugin.command}` by itself") from None
+        raise _failure(settings, "did not end in time", f"try `{plugin.command}` by itself") from None
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
     if code:
-        why = " ".join(said.split()) or "it said nothing"
+        why = " ".join(said.split()) or "it printed no error"
         raise _failure(settings, f"failed with exit code {code}: {why}", "log in again as the plugin says, then retry")
     return _credential(settings, output)
 
@@ -88,13 +88,13 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     assert stream is not None
     found = bytearray()
     while piece := await stream.read(65536):
-        # Output beyond the limit is read and dropped, so that the plugin can end.
+        # Output beyond the limit is read but not kept: a plugin whose pipe is full could not exit.
         found += piece[: max(0, _LARGEST - len(found))]
     return bytes(found)
 
 
 async def _pass_on(stream: asyncio.StreamReader | None) -> str:
-    """Copy a plugin's standard error to ours as it comes; return its last bytes."""
+    """Copy a plugin's standard error to this process's as it arrives; return its last bytes as text."""
     assert stream is not None
     kept = b""
     while piece := await stream.read(4096):
@@ -117,7 +117,7 @@ def _credential(settings: Settings, output: bytes) -> Credential:
     if found.get("apiVersion") != plugin.api_version:
         raise _failure(
             settings,
-            f'answered in "{found.get("apiVersion")}" where the kubeconfig says "{plugin.api_version}"',
+            f'answered in "{found.get("apiVersion")}" but the kubeconfig asks for "{plugin.api_version}"',
             "update the plugin, or the apiVersion in the kubeconfig",
         )
     status = found.get("status")
@@ -140,7 +140,7 @@ def _credential(settings: Settings, output: bytes) -> Credential:
 
 
 def _decoded(output: bytes) -> Any:
-    """Parse JSON, or YAML, which client-go accepts, too. Raises ValueError."""
+    """Parse JSON or YAML; client-go accepts both. Raises ValueError."""
     if output.lstrip().startswith(b"{"):
         return json.loads(output)
     return goyaml.value(goyaml.parse(output).root)
@@ -152,7 +152,7 @@ def _moment(settings: Settings, text: Any) -> float | None:
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:
-        raise _failure(settings, f'gave an expirationTimestamp that is no time: "{text}"', "") from None
+        raise _failure(settings, f'gave an expirationTimestamp that is not a valid time: "{text}"', "") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

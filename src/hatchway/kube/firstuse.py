@@ -1,4 +1,4 @@
-"""Services that start on first use: what a cluster of `hatchway up` says about them. Pure."""
+"""The annotation by which a cluster of `hatchway up` marks Services that start on first use, and its values. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from hatchway.kube.api import Object
 
 __all__ = ["STARTS_ON_FIRST_USE", "FirstUseState", "first_use_state"]
 
-# On a Service: its state below. On its Deployment: "true" until it has started for the first time.
+# On a Service, the value is its FirstUseState. On its Deployment it is "true" until the first start.
 STARTS_ON_FIRST_USE: Final = "hatchway.dev/starts-on-first-use"
 
-# "waiting": nothing runs, and a connection or a request starts it. "starting": it was started, and is not ready yet.
+# "waiting": no pod runs; the first connection or request starts one. "starting": the pod was started, but is not ready.
 FirstUseState = Literal["", "waiting", "starting"]
 _NAMESPACE = "kube-system"
 _STATES: dict[str, FirstUseState] = {"waiting": "waiting", "starting": "starting"}
 
 
 def first_use_state(service: Object) -> FirstUseState:
-    """Return the state of a Service that starts on first use; "" for all others.
+    """Return the state of a Service that starts on first use; "" for any other Service.
 
-    Only Services of kube-system have one, so nobody else can put a false one into a list.
+    The annotation is ignored outside kube-system, so that users of other namespaces cannot fake a state.
     """
     metadata = service["metadata"]
     if metadata.get("namespace") != _NAMESPACE:

@@ -1,8 +1,8 @@
-"""Reads YAML as kubectl does (`sigs.k8s.io/yaml` over `go.yaml.in/yaml/v2`), into a tree that can be written back.
+"""Parses YAML as kubectl does (`sigs.k8s.io/yaml` over `go.yaml.in/yaml/v2`) into a tree that can be written back.
 
-kubectl's YAML is a mixture of versions: `yes` and `017` have the meaning of YAML 1.1, `0o17` and `1e3` that of YAML
-1.2, and `1:20` and dates are strings. Only the first document of a file is used. The tree keeps every scalar as it was
-written, so that unchanged parts are written back unchanged.
+kubectl's YAML is a mixture of versions: `yes` and `017` are read as in YAML 1.1, `0o17` and `1e3` as in YAML 1.2, and
+`1:20` and dates are strings. Only the first document of a file is used. The tree keeps the spelling of every scalar, so
+that unchanged parts are written back unchanged.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ _NOT_FINITE = {
     **{"-" + word: -math.inf for word in (".inf", ".Inf", ".INF")},
 }
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-# Go's strconv with base 0. Any other number that begins with 0 is octal.
+# The integers of Go's strconv with base 0. A number that begins with 0 and has no other prefix is octal.
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]([0-7]+)|0[bB]([01]+)|0([0-7]*)|([1-9][0-9]*))")
 _BASES = (16, 8, 2, 8, 10)
 _TAG = "tag:yaml.org,2002:"
 _DEPTH = 200
-# The tag of a scalar without quotes, whose type follows from its text.
+# The tag of a scalar without quotes: its text decides its type.
 _PLAIN = "plain"
 _MERGE = "<<"
-# Text that is a string for readers of every version of YAML.
-_HARMLESS = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+=@-]*(?:://[A-Za-z0-9_./:@-]+)?")
+# Text that every YAML parser reads as a string, even without quotes.
+_UNAMBIGUOUS = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+=@-]*(?:://[A-Za-z0-9_./:@-]+)?")
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"])
 
 
 class YamlError(ValueError):
-    """A text cannot be read; the message says why, and names the line if there is one."""
+    """A text cannot be parsed; the message says why and, where possible, in which line."""
 
 
 class _TabScanner(Scanner):
-    """PyYAML's scanner, made to accept tabs between tokens, as libyaml and Go's port of it do."""
+    """PyYAML's scanner, changed to accept tabs between tokens as libyaml and Go's port of libyaml do."""
 
     peek: Any
     forward: Any
@@ -82,7 +82,7 @@ class _PythonLoader(Reader, _TabScanner, Parser):
         Parser.__init__(self)
 
 
-# If PyYAML was built with libyaml, its parser: Go's parser is a translation of it.
+# libyaml's parser, if PyYAML was built with it: Go's parser is a translation of libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", _PythonLoader)
 
 
@@ -97,14 +97,18 @@ class _Dumper(yaml.SafeDumper):
 
 @dataclass(slots=True)
 class Document:
-    """A file's first document. root: None for an empty one. rest: the text of the further documents, which are kept."""
+    """A file's first document.
+
+    root: its tree; None for an empty document.
+    rest: the text of the further documents, which `dump` writes back unchanged.
+    """
 
     root: Node | None
     rest: str = ""
 
 
 def parse(data: bytes) -> Document:
-    """Read a file: UTF-8, or UTF-16 with its mark. Raises YamlError."""
+    """Parse a file in UTF-8, or in UTF-16 with a byte order mark. Raises YamlError."""
     text = _decode(data)
     events: Any = yaml.parse(text, Loader=_Loader)
     try:
@@ -124,9 +128,9 @@ def parse(data: bytes) -> Document:
 
 
 class _Composer:
-    """Makes a tree from events.
+    """Builds a tree from a parser's events.
 
-    Unlike PyYAML's composer, it allows an anchor to be set twice, and notes which scalars are quoted.
+    Unlike PyYAML's composer, it allows an anchor to be defined twice, and records which scalars are quoted.
     """
 
     def __init__(self, events: Iterator[Any]) -> None:
@@ -176,7 +180,7 @@ def _decode(data: bytes) -> str:
 
 
 def value(root: Node | None) -> Any:
-    """Return the tree's value in JSON's types. Raises YamlError where JSON has no such value, as kubectl does."""
+    """Return the tree's value in JSON's types. Raises YamlError for values that JSON cannot express, like kubectl."""
     return _Values().of(root) if root is not None else None
 
 
@@ -205,13 +209,13 @@ class _Values:
         return made
 
     def _fill(self, into: dict[str, Any], node: MappingNode) -> None:
-        """Add a mapping's entries in the order of the text: of two values, also merged ones, the later one counts."""
+        """Add a mapping's entries in the order of the text. A later value of a key, also a merged one, replaces it."""
         for key, content in node.value:
             if isinstance(key, ScalarNode) and key.value == _MERGE and key.tag in (_PLAIN, f"{_TAG}merge"):
                 sources = reversed(content.value) if isinstance(content, SequenceNode) else [content]
                 for source in sources:
                     if not isinstance(source, MappingNode):
-                        raise _problem(content, "<< merges a mapping, or a list of them")
+                        raise _problem(content, "the value of << must be a mapping or a list of mappings")
                     into.update(self.of(source))
             else:
                 into[_key(key)] = self.of(content)
@@ -240,22 +244,22 @@ def _scalar(node: ScalarNode) -> Any:
             found = float(found)
         kinds = {"int": int, "float": float, "bool": bool, "null": type(None), "timestamp": str}
         if type(found) is not kinds[tag]:
-            raise _problem(node, f"`{text}` is no !!{tag}")
+            raise _problem(node, f"`{text}` is not a !!{tag}")
     elif tag == "binary":
         try:
             # Go's JSON replaces bytes that are not UTF-8 by U+FFFD.
             return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
         except binascii.Error as error:
-            raise _problem(node, "!!binary holds something else than base64") from error
+            raise _problem(node, "the content of !!binary is not base64") from error
     else:
         found = text
     if isinstance(found, float) and not math.isfinite(found):
-        raise _problem(node, f"`{text}` is a number that JSON does not have")
+        raise _problem(node, f"`{text}` is a number that JSON cannot express")
     return found
 
 
 def plain(text: str) -> str | int | float | bool | None:
-    """Return the value of a scalar without quotes, as yaml.v2's `resolve`."""
+    """Return the value of a scalar without quotes, as `resolve` of yaml.v2 does."""
     if text in _NULLS:
         return None
     if text in _BOOLEANS:
@@ -269,7 +273,7 @@ def plain(text: str) -> str | int | float | bool | None:
         sign, *groups = match.groups()
         number = next(int(group or "0", base) for group, base in zip(groups, _BASES, strict=True) if group is not None)
         number = -number if sign == "-" else number
-        # With a sign, Go does not try an unsigned number; a number that is too large becomes a float.
+        # As in Go: without a sign up to 64 bits are allowed, with a sign 63; a larger number becomes a float.
         if -(1 << 63) <= number < (1 << (63 if sign else 64)):
             return number
     if _FLOAT.fullmatch(digits) and math.isfinite(found := float(digits)):
@@ -283,22 +287,22 @@ def _problem(node: Node | Event, what: str) -> YamlError:
 
 
 def dump(document: Document) -> bytes:
-    """Return a tree as YAML that means the same to Go and to every other reader.
+    """Return a tree as YAML that Go and every other parser read alike.
 
-    The further documents of its file follow as they were.
+    The further documents of its file follow unchanged.
     """
     if document.root is None:
         return document.rest.encode()
-    _harden(document.root, set(), flow=False)
+    _quote_ambiguous(document.root, set(), flow=False)
     text = yaml.serialize(document.root, Dumper=_Dumper, width=10**6, allow_unicode=True)
     assert isinstance(text, str)
     return (text + document.rest).encode()
 
 
-def _harden(node: Any, seen: set[Node], *, flow: bool) -> None:
-    """Quote the strings that some reader would take for another type; leave the rest as it is written.
+def _quote_ambiguous(node: Any, seen: set[Node], *, flow: bool) -> None:
+    """Quote the strings that some YAML parser would read as another type; leave all else as it is written.
 
-    flow: whether the node is in brackets, where JSON must stay JSON.
+    flow: True inside brackets, where JSON must remain valid JSON.
     """
     if node in seen:
         return
@@ -307,14 +311,14 @@ def _harden(node: Any, seen: set[Node], *, flow: bool) -> None:
         flow = flow or bool(node.flow_style)
         for item in node.value:
             for part in item if isinstance(item, tuple) else (item,):
-                _harden(part, seen, flow=flow)
+                _quote_ambiguous(part, seen, flow=flow)
     elif node.tag == _PLAIN and node.value != _MERGE and plain(node.value) is None:
-        # Not every reader accepts an empty plain scalar.
+        # Not every parser accepts an empty scalar without quotes.
         node.value = "null"
     elif node.tag == f"{_TAG}str" or (node.tag == _PLAIN and isinstance(plain(node.value), str)):
         if node.tag == _PLAIN and node.value == _MERGE:
             return
-        harmless = _HARMLESS.fullmatch(node.value) is not None and node.value.lower() not in _WORDS
+        harmless = _UNAMBIGUOUS.fullmatch(node.value) is not None and node.value.lower() not in _WORDS
         quoted = not harmless or (flow and (node.tag != _PLAIN or ":" in node.value))
         node.tag, node.style = (f"{_TAG}str", '"') if quoted else (_PLAIN, None)
 
@@ -333,7 +337,7 @@ def node_of(found: Any) -> Node:
 
 
 def get(node: Node | None, key: str) -> Node | None:
-    """Return the value of a key that is written in a mapping itself, or None. Merged values (`<<`) are ignored."""
+    """Return the value of a key in a mapping, or None. Values that `<<` merges into the mapping are ignored."""
     found = None
     if isinstance(node, MappingNode):
         for name, content in node.value:
@@ -343,7 +347,7 @@ def get(node: Node | None, key: str) -> Node | None:
 
 
 def put(node: MappingNode, key: str, content: Node) -> None:
-    """Set a mapping's value of a key; it replaces all present ones."""
+    """Set the value of a key in a mapping; it replaces all entries with this key."""
     for index, (name, _) in enumerate(node.value):
         if isinstance(name, ScalarNode) and _key(name) == key:
             rest = [
@@ -357,11 +361,11 @@ def put(node: MappingNode, key: str, content: Node) -> None:
 
 
 def put_mapping(node: MappingNode, key: str, meant: Any) -> MappingNode:
-    """Return the mapping that is the value of a key, for the caller to change it.
+    """Return the mapping that is the value of `key` in `node`; the caller may change it.
 
-    When `node` has no such mapping of its own, it gets one: a copy of a merged one (`<<`), or an empty one.
+    If `node` itself has no such mapping, one is added: a copy of the mapping that `<<` merges, or an empty mapping.
 
-    meant: what `value` returns for `node`.
+    meant: the result of `value(node)`.
     """
     found = get(node, key)
     if not isinstance(found, MappingNode):

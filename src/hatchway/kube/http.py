@@ -1,7 +1,7 @@
-"""An HTTP/1.1 client on the data path's connections: sends a request, and gives its answer as it arrives.
+"""An HTTP/1.1 client over the connections of `proxy/`: sends a request, and returns the answer as it arrives.
 
-All of this project's HTTP requests go through it. With an HTTP library, dialling, proxies and TLS settings would be
-needed a second time, and its import would take 100 ms.
+All HTTP requests of this project use it. An HTTP library would need its own code for dialling, proxies and TLS
+settings, and importing it would take 100 ms.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from hatchway.proxy.pool import Pool
 from hatchway.proxy.routing import Headers, ProxyError, Upstream, get_header
 from hatchway.proxy.upstream import UpstreamConnection
 
-# When more bytes than this of an answer are unread, its socket is not read.
+# While more bytes than this of an answer wait for its reader, reading from the socket is paused.
 _BUFFER = 1 << 20
-# Turns of the event loop until the socket of an aborted connection is closed.
+# Iterations of the event loop after which the socket of an aborted connection is closed.
 _TURNS = 3
 _LIMITS = Limits(idle_upstreams=16, idle_upstreams_per_key=16)
 
@@ -34,11 +34,11 @@ class HttpClient:
     async def ask(
         self, upstream: Upstream, method: str, head: bytes, body: bytes, patience: float | None
     ) -> HttpAnswer:
-        """Send a request, and return the answer once its head has arrived. The caller must `leave` the answer.
+        """Send a request, and return the answer once its head has arrived. The caller must call `leave` in the end.
 
         Args:
-            head: the request's head with the empty line at its end.
-            patience: how long to wait for the head (seconds), in addition to the time for connecting; None: for ever.
+            head: the request's head, including the empty line at its end.
+            patience: seconds to wait for the answer's head, in addition to the time for connecting; None: no limit.
 
         Raises:
             ProxyError: the server cannot be reached, or does not answer.
@@ -78,7 +78,7 @@ class HttpClient:
         self._connections = set()
         self.reset(ProxyError("read", "the client was closed"))
         for connection in connections:
-            # Abort instead of close: TLS would wait for the other side's close.
+            # Not `close`, which with TLS waits for the peer's close_notify.
             connection.transport.abort()
         if connections:
             for _ in range(_TURNS):
@@ -86,14 +86,14 @@ class HttpClient:
 
 
 def _is_stale(error: ProxyError, connection: UpstreamConnection) -> bool:
-    """Return True when a request failed only because its kept connection had been closed."""
+    """Return True when a request failed only because the server had closed the idle connection that it used."""
     return error.stage in ("read", "write") and connection.reused and not connection.answered
 
 
 class HttpAnswer:
-    """One response, read as it arrives; the consumer (`proxy.contracts.Consumer`) of its connection.
+    """One response, read as it arrives. It is the `proxy.contracts.Consumer` of its connection.
 
-    status: the status; 0 until the head has arrived.
+    status: the status code; 0 until the head has arrived.
     """
 
     def __init__(self, connection: UpstreamConnection, under_way: set[HttpAnswer]) -> None:
@@ -128,9 +128,9 @@ class HttpAnswer:
             await self._wait(patience)
 
     async def read(self, patience: float | None) -> bytes:
-        """Wait for bytes of the body, and return all that have arrived; b"" at the end.
+        """Wait for bytes of the body, and return all that have arrived; b"" at the end of the body.
 
-        Raises ProxyError when the answer breaks off, and after `patience` seconds of silence (None: never).
+        Raises ProxyError when the answer is cut off, or after `patience` seconds without a byte (None: no limit).
         """
         while not self._pieces:
             if self._connection is None and self._error is None:
@@ -180,26 +180,26 @@ class HttpAnswer:
         """Ignore an interim response (1xx)."""
 
     def upstream_head(self, response: Response) -> None:
-        """Take the head."""
+        """Store the head."""
         self.status = response.head.status
         self._fields = response.head.headers
         self._changed.set()
 
     def upstream_body(self, data: bytes) -> None:
-        """Take a piece of the body; a slow reader stops the connection."""
+        """Store a piece of the body. When too much is unread, reading from the connection is paused."""
         self._pieces.append(data)
         self._size += len(data)
         if self._size > _BUFFER and self._connection is not None:
             self._connection.pause()
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
-        """Take a response that has arrived as a whole."""
+        """Store a response that has arrived completely."""
         self.upstream_head(response)
         self._pieces.append(body)
         self.upstream_end([])
 
     def upstream_bulk(self) -> None:
-        """Decline bulk transfer: long bodies arrive like others."""
+        """Do not use bulk transfer: long bodies arrive in the same way as short ones."""
 
     def upstream_flush(self) -> None:
         """Wake up the reader."""
@@ -212,7 +212,7 @@ class HttpAnswer:
 
     def upstream_switched(self, response: Response, rest: bytes) -> None:
         """Do nothing; never called, because no upgrade is requested."""
-        raise AssertionError("no upgrade was asked for")
+        raise AssertionError("no upgrade was requested")
 
     def upstream_lost(self, error: ProxyError) -> None:
         """End the body with an error."""
@@ -230,7 +230,7 @@ class HttpAnswer:
 class LineSplitter:
     """Splits a stream into lines.
 
-    Only a newline ends a line, not U+0085, U+2028 and others, which JSON strings may contain unescaped.
+    Only a newline character ends a line. U+0085 and U+2028 do not: JSON strings may contain them unescaped.
     """
 
     def __init__(self) -> None:

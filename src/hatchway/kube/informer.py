@@ -19,9 +19,9 @@ ObjectCallback = Callable[[str, Object], None]
 class Informer:
     """Watches `resource` and keeps `items` by (namespace, name); the namespace of cluster-scoped objects is "".
 
-    Subscribers are called in order with ("ADDED" | "MODIFIED" | "DELETED", object), after `items` has changed. They
-    must return quickly: for example, put a key into a queue or set an event. Objects are shared, so never change them.
-    An exception of a subscriber is logged; the other subscribers, and this one, are still called for later changes.
+    After each change of `items`, subscribers are called in the order of subscription with ("ADDED" | "MODIFIED" |
+    "DELETED", object). They must return quickly: for example, put a key into a queue or set an event. Objects are
+    shared, so never change them. An exception of a subscriber is logged, and does not end its subscription.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Informer:
         self._synced = asyncio.Event()
 
     def subscribe(self, callback: ObjectCallback) -> None:
-        """Call `callback` for each change from now on, and at once, as ADDED, for each object that is known."""
+        """Call `callback` at once, with ADDED, for each known object, and from now on for each change."""
         for obj in list(self.items.values()):
             callback("ADDED", obj)
         self._subscribers.append(callback)
@@ -56,9 +56,9 @@ class Informer:
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Watch until cancelled. Raises ApiError when trying again is of no use (401, 403, 404).
+        """Watch until cancelled. Raises ApiError for errors that another attempt would repeat (401, 403, 404).
 
-        When it runs again after that, it reports what has changed meanwhile, with deletions.
+        When `run` is called again after that, it reports what has changed meanwhile, including deletions.
         """
         listed: list[Object] | None = []
         async for event in self._events():

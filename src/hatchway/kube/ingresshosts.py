@@ -1,8 +1,8 @@
-"""Finds the hosts of Ingresses, and for each the Service of the controller that serves it.
+"""Finds the hosts of Ingresses, and for each host the Service of the Ingress controller that serves it.
 
-A controller writes the address of its own Service into `status.loadBalancer` of the Ingresses that it serves; where
-that is another address (a node's), well-known controllers are found by the labels of their Services. A host is returned
-only when its controller's Service was found, so that a request with this Host can be sent there.
+A controller writes the address of its own Service into `status.loadBalancer` of the Ingresses that it serves. Some
+write another address, such as a node's; well-known controllers are then found by the labels of their Services. A host
+is returned only when its controller's Service was found, because requests for the host are sent to that Service.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.target import DEFAULT_PORTS, Target, TargetError, format_argument
 
-# The label below the door's domain under which hosts of Ingresses are shown.
+# The DNS label in the door's URLs of Ingress hosts: HOST.ingress.localhost.
 LABEL: Final = "ingress"
 # The most objects of a kind that are read, and the most hosts that are returned.
 _MOST_OBJECTS: Final = 20_000
@@ -33,7 +33,7 @@ _CONTROLLERS: Final[Mapping[str, str]] = {
     "haproxy.org/ingress-controller/haproxy": "kubernetes-ingress",
     "haproxy-ingress.github.io/controller": "haproxy-ingress",
 }
-# The same for classes without an object, which the old annotation may name.
+# The same, by the names of classes that have no IngressClass object (annotation `kubernetes.io/ingress.class`).
 _CLASSES: Final[Mapping[str, str]] = {"nginx": "ingress-nginx", "traefik": "traefik", "haproxy": "haproxy-ingress"}
 _NAME_LABEL: Final = "app.kubernetes.io/name"
 _OLD_CLASS: Final = "kubernetes.io/ingress.class"
@@ -50,8 +50,8 @@ class IngressHost:
 
     host: in lower case; it may begin with "*.".
     namespace, ingress: the Ingress.
-    target: the port of its controller's Service to which requests for the host are sent.
-    backends: what serves it, as (path, SERVICE:PORT).
+    target: the port of the controller's Service to which requests for the host are sent.
+    backends: the rules of the host, as (path, SERVICE:PORT).
     """
 
     host: str
@@ -62,18 +62,18 @@ class IngressHost:
 
     @property
     def is_wildcard(self) -> bool:
-        """Return True when the host stands for many, so that no link can lead there."""
+        """Return True for a host with a wildcard, to which no link can be made."""
         return self.host.startswith("*.")
 
     def url(self, port: int = 8001, domain: str = "localhost", scheme: str = "http") -> str:
-        """Return the URL at the door; "" for a wildcard. port: the door's; 0 for the scheme's own."""
+        """Return the URL at the door; "" for a wildcard. port: the door's port; 0 for the scheme's default port."""
         if self.is_wildcard:
             return ""
         number = "" if port in (0, DEFAULT_PORTS[scheme]) else f":{port}"
         return f"{scheme}://{self.host}.{LABEL}.{domain}{number}/"
 
     def as_dict(self, port: int = 8001) -> dict[str, Any]:
-        """Return the entry as `hatchway ls -o json` prints it. port: the door's."""
+        """Return the entry as `hatchway ls -o json` prints it. port: the door's port."""
         return {
             "host": self.host,
             "namespace": self.namespace,
@@ -86,7 +86,7 @@ class IngressHost:
 
 
 class IngressPages(Protocol):
-    """The part of a client that is needed (`kube.restclient.RestClient`)."""
+    """The method of a client that this file uses (`kube.restclient.RestClient`)."""
 
     def pages(self, resource: str, namespace: str | None = None) -> AsyncIterator[list[Object]]:
         """Yield all objects of a resource, page by page. Raises ApiError."""
@@ -94,10 +94,10 @@ class IngressPages(Protocol):
 
 
 async def read_ingress_hosts(client: IngressPages, own_namespace: str, namespace: str = "") -> list[IngressHost]:
-    """Read the hosts of a cluster's Ingresses, as far as the user may list what is needed.
+    """Read the hosts of a cluster's Ingresses, as far as the user may list Ingresses, Services and IngressClasses.
 
     Args:
-        own_namespace: is looked at when all namespaces together may not be listed.
+        own_namespace: the namespace that is read when the user may not list objects of all namespaces.
         namespace: the only namespace whose Ingresses are wanted; "" for all.
 
     Raises:
@@ -130,7 +130,7 @@ async def _list(client: IngressPages, resource: str, namespace: str, own_namespa
 def find_ingress_hosts(
     ingresses: Iterable[Object], services: Iterable[Object], classes: Iterable[Object]
 ) -> list[IngressHost]:
-    """Return the hosts of Ingresses whose controllers are known, sorted; of two Ingresses the older one comes first."""
+    """Return the sorted hosts of Ingresses whose controllers are known; for one host, the older Ingress comes first."""
     controllers = _Controllers(services, classes)
     ordered = sorted(ingresses, key=lambda one: str(_mapping(one.get("metadata")).get("creationTimestamp") or ""))
     found: list[IngressHost] = []
@@ -177,7 +177,7 @@ class _Controllers:
             for address in {*_addresses(service), *_texts(spec.get("externalIPs"))}:
                 self._by_address[address.lower()].append(service)
             label = _mapping(_mapping(service.get("metadata")).get("labels")).get(_NAME_LABEL)
-            # The Service of an admission webhook has the same label, and no port for HTTP.
+            # Skip the Service of the controller's admission webhook: it has the same label, but no HTTP port.
             if label in _CONTROLLERS.values() and _port(spec, "http") and _port(spec, "https"):
                 self._by_label[str(label)].append(service)
         self._label_of_class = dict(_CLASSES)
@@ -187,17 +187,17 @@ class _Controllers:
             if label is not None:
                 self._label_of_class[name] = label
             else:
-                # Somebody else's class may have a well-known name.
+                # A class with a well-known name may belong to another controller.
                 self._label_of_class.pop(name, None)
 
     def target_of(self, ingress: Object, *, tls: bool) -> Target | None:
-        """Return the port to which requests for a host of an Ingress are sent; None when it is not known."""
+        """Return the Service port to which requests for a host of an Ingress are sent; None when it is not known."""
         metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
         at_address = [one for address in _addresses(ingress) for one in self._by_address.get(address.lower(), ())]
         given = spec.get("ingressClassName") or _mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
         by_class = self._by_label.get(self._label_of_class.get(str(given), ""), [])
         for service in (*at_address, *by_class):
-            # With TLS the controller may redirect every request by HTTP.
+            # A controller may redirect HTTP requests for a host with TLS, so HTTPS is preferred for such a host.
             for scheme in ("https", "http") if tls else ("http", "https"):
                 port = _port(_mapping(service.get("spec")), scheme)
                 if port:
@@ -205,7 +205,7 @@ class _Controllers:
                     try:
                         return Target("services", str(owner["name"]), str(owner["namespace"]), scheme, port)
                     except (KeyError, TargetError):
-                        break  # no name that an object can have
+                        break  # the name is not a valid object name
         return None
 
 

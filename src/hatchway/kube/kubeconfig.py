@@ -1,4 +1,4 @@
-"""Reads kubeconfig files for all commands, and changes them as `kind` does: merges entries, and removes them.
+"""Reads kubeconfig files for all commands, and merges entries into them or removes entries, as `kind` does.
 
 Everything else in a file stays as it is, and a file that kubectl would refuse is not changed. `kube/contexts.py` turns
 contexts into settings.
@@ -22,7 +22,7 @@ from hatchway.kube import configtypes, goyaml
 
 Kubeconfig = dict[str, Any]
 
-# The file that an entry of `read` comes from, as a Path.
+# The key under which `read` adds to each entry the Path of the file that it comes from.
 ORIGIN = "location-of-origin"
 
 _LOCK_SECONDS = 10.0
@@ -44,10 +44,10 @@ class KubeconfigEntry:
 
 
 def default_path(explicit: str | None = None) -> Path:
-    """Return the file to write: `explicit`, else one of $KUBECONFIG, else ~/.kube/config.
+    """Return the file to write: `explicit`, else one of the files in $KUBECONFIG, else ~/.kube/config.
 
-    Of the files in $KUBECONFIG it is the first that exists, or the last when none does (kind's
-    `kubeconfig/internal/kubeconfig/paths.go`).
+    From $KUBECONFIG it takes the first file that exists, or the last one if none exists
+    (kind's `kubeconfig/internal/kubeconfig/paths.go`).
     """
     if explicit:
         return Path(explicit).expanduser().absolute()
@@ -59,13 +59,16 @@ def default_path(explicit: str | None = None) -> Path:
 
 
 def check(path: Path) -> None:
-    """Raise HatchwayError when nothing can be merged into the file: it is not a kubeconfig, or may not be written."""
+    """Check that entries can be merged into a file. Raises HatchwayError if it is no kubeconfig or not writable."""
     with _locked(path):
         _load(path, _UNCHANGED)
 
 
 def sources(explicit: str | None = None) -> list[Path]:
-    """Return the files that `read` reads, existing or not: `explicit`, else $KUBECONFIG's, else ~/.kube/config."""
+    """Return the files that `read` reads: `explicit`, else those in $KUBECONFIG, else ~/.kube/config.
+
+    They need not exist.
+    """
     if explicit:
         return [Path(explicit).expanduser()]
     listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)
@@ -120,7 +123,7 @@ def _absolute(item: Kubeconfig, directory: Path) -> Kubeconfig:
 
 
 def merge(path: Path, entry: KubeconfigEntry) -> str:
-    """Add or replace the entry and make it current. Return the context that was current before ("" for none)."""
+    """Add or replace the entry, and make its context current. Return the former current context ("" for none)."""
     with _locked(path):
         tree, document = _load(path, _UNCHANGED)
         root = _root(tree)
@@ -145,7 +148,7 @@ def merge(path: Path, entry: KubeconfigEntry) -> str:
 
 
 def remove(path: Path, name: str, restore: str = "") -> None:
-    """Remove the entry. If it is current, the context `restore` becomes current, if that still exists."""
+    """Remove the entry. If its context was current, make the context `restore` current if that still exists."""
     if not path.exists():
         return
     with _locked(path):
@@ -162,10 +165,10 @@ def remove(path: Path, name: str, restore: str = "") -> None:
 
 
 def update_auth_provider(path: Path, user: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
-    """Change the `auth-provider` configuration of a user in a kubeconfig file, and return the new one.
+    """Change the `auth-provider` configuration of a user in a kubeconfig file; return the new configuration.
 
     Args:
-        change: a function that gets the file's present configuration and returns the new one.
+        change: a function that gets the configuration in the file and returns the new one.
 
     Raises:
         HatchwayError: the file cannot be read or written.
@@ -217,7 +220,8 @@ def _set_items(root: MappingNode, section: str, items: list[Node]) -> None:
 def _load(path: Path, changed: str = "") -> tuple[goyaml.Document, Kubeconfig]:
     """Return a file's tree and its value; both are empty when there is no file.
 
-    changed: what the error adds about changes. Raises HatchwayError for a file that kubectl refuses.
+    changed: text to append to an error message, such as `_UNCHANGED`.
+    Raises HatchwayError for a file that kubectl refuses.
     """
     try:
         data = path.read_bytes()
@@ -237,7 +241,7 @@ def _load(path: Path, changed: str = "") -> tuple[goyaml.Document, Kubeconfig]:
 
 def _store(path: Path, tree: goyaml.Document) -> None:
     try:
-        # A symbolic link stays a link: the file to which it points is replaced.
+        # If the path is a symbolic link, replace the file to which it points, not the link.
         write_private(path.resolve(), goyaml.dump(tree))
     except OSError as error:
         raise _cannot_write(path, error) from error

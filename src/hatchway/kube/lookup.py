@@ -1,7 +1,7 @@
-"""Reads objects of the cluster and lists of them when they are needed, and keeps objects for some seconds.
+"""Reads single objects and lists of objects of the cluster on demand, and caches single objects for some seconds.
 
-The door and the command line use it to read a target's object, its endpoints and, when it does not exist, similar
-names.
+The door and the command line use it to read a target's object, the target's endpoints and, when the object does not
+exist, similar names.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from hatchway.kube.connection import Connection
 from hatchway.printable import printable
 from hatchway.target import Kind
 
-# Seconds for which an object is kept.
+# Seconds for which an object stays in the cache.
 _KEPT_SECONDS = 10.0
-# The most bytes of JSON of all kept objects together.
+# The most bytes of JSON of all cached objects together.
 _KEPT_BYTES = 4 * 1024 * 1024
 
 
@@ -30,7 +30,7 @@ class LookupResult:
     """The result of reading one object.
 
     object: the object; None when it does not exist or may not be read.
-    readable: False when the user may not read it, so that `object` says nothing about its existence.
+    readable: False when the user may not read it; then it may exist although `object` is None.
     """
 
     object: Object | None
@@ -38,7 +38,7 @@ class LookupResult:
 
 
 class ObjectLookup:
-    """Reads objects with the user's rights and keeps single ones for some seconds."""
+    """Reads objects with the user's rights, and caches single objects for some seconds."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -46,10 +46,10 @@ class ObjectLookup:
         self._size = 0
 
     async def get(self, kind: Kind, namespace: str, name: str) -> LookupResult:
-        """Return one object; from memory if it was read a short while ago.
+        """Return one object, from the cache if it was read in the last seconds.
 
         Raises:
-            ApiError: the API server gave another error than 403 and 404, or could not be reached (503).
+            ApiError: the API server answered with an error other than 403 and 404, or could not be reached (503).
         """
         key = self._connection.identity, kind, namespace, name
         kept = self._kept.get(key)
@@ -64,7 +64,7 @@ class ObjectLookup:
                 found = LookupResult(None, readable=False)
             else:
                 raise
-        # A missing or forbidden object is not kept: it may be created or allowed at any time.
+        # A missing or forbidden object is not cached: it may be created, or access be granted, at any time.
         if found.object is not None:
             size = len(msgspec.json.encode(found.object))
             if self._size + size > _KEPT_BYTES:
@@ -75,10 +75,10 @@ class ObjectLookup:
         return found
 
     async def similar_namespaces(self, name: str) -> list[str] | None:
-        """Return the namespaces whose names are like `name`, which does not exist.
+        """Return the namespaces with names similar to `name`, if no namespace `name` exists.
 
         Returns:
-            None when the namespace exists or may not be read; [] also when namespaces may not be listed.
+            None when the namespace exists or the user may not read it; [] when the user may not list namespaces.
         """
         try:
             await self._connection.client.get("namespaces", name)
@@ -90,12 +90,12 @@ class ObjectLookup:
         return similar_names(name, [found["metadata"]["name"] for found in await self.list_readable("namespaces", "")])
 
     def forget(self) -> None:
-        """Drop all kept objects, because an answer has shown that something has changed."""
+        """Empty the cache. Call it when an answer has shown that a cached object is outdated."""
         self._kept.clear()
         self._size = 0
 
     async def list_if_allowed(self, resource: str, namespace: str, label_selector: str = "") -> list[Object] | None:
-        """Return the objects of a resource; None when they may not be listed or the API server cannot be reached.
+        """Return the objects of a resource; None when the user may not list them or the API server cannot be reached.
 
         namespace: "" for all namespaces.
         """
@@ -110,7 +110,7 @@ class ObjectLookup:
 
 
 def similar_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
-    """Return the known names that may have been meant by `name`, the most similar first; for people.
+    """Return the known names that are similar to `name`, the most similar first, for the hint of an error message.
 
     Names that differ by few letters come before names that contain `name` or are contained in it.
     """

@@ -1,4 +1,4 @@
-"""Node selectors: the terms by which pods and volumes choose nodes (`component-helpers/scheduling/corev1`). Pure."""
+"""Matches node selectors of pods and volumes against nodes (`component-helpers/scheduling/corev1`). Pure."""
 
 from __future__ import annotations
 

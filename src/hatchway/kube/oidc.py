@@ -1,7 +1,7 @@
 """Gets tokens for `auth-provider: oidc` of a kubeconfig (client-go `plugin/pkg/client/auth/oidc`).
 
-The id-token is used while it is valid. Then the issuer gives a new one for the refresh-token. Both are written back to
-the kubeconfig, so that kubectl and other programs can use them.
+The id-token in the kubeconfig is used while it is valid. After that, the issuer is asked for a new id-token with the
+refresh-token. The new tokens are written back to the kubeconfig, so that kubectl and other programs can use them.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from hatchway.proxy.routing import ProxyError, Upstream
 _NEAR_END = 10.0
 _PATIENCE = 30.0
 _LARGEST = 1 << 20
-# The limit of Go's net/http.
+# The most redirects that are followed, as in Go's net/http.
 _REDIRECTS = 10
-_AGAIN = "log in again where this kubeconfig comes from; it holds tokens of an OpenID Connect provider"
+_LOG_IN_AGAIN = "log in again where this kubeconfig comes from; it holds tokens of an OpenID Connect provider"
 
 
 class _Problem(Exception):
-    """The reason why the issuer gave no token. The text follows the words "the issuer ..."."""
+    """The issuer gave no token. The message continues a sentence that begins with "the issuer URL"."""
 
 
-def held(oidc: Oidc) -> Credential | None:
-    """Return the kubeconfig's id-token while it is valid, else None."""
+def valid_token(oidc: Oidc) -> Credential | None:
+    """Return the kubeconfig's id-token if it is still valid, else None."""
     expires = _expiry(oidc.id_token)
     if expires is None or time.time() + _NEAR_END >= expires:
         return None
@@ -49,24 +49,24 @@ def held(oidc: Oidc) -> Credential | None:
 
 
 async def obtain(settings: Settings) -> Credential:
-    """Return a valid id-token: the kubeconfig's present one, else a new one, which is written back.
+    """Return a valid id-token: the kubeconfig's, or a new one from the issuer, which is written to the kubeconfig.
 
     Raises HatchwayError.
     """
     known = settings.oidc
     assert known is not None
-    # Another program may have renewed it meanwhile; a refresh-token often works only once.
+    # Read the file again: another program may have renewed the token, and a refresh-token often works only once.
     config = await asyncio.to_thread(kubeconfig.update_auth_provider, known.file, known.user, lambda now: now)
     oidc = known.updated(config)
     if oidc.id_token and _expiry(oidc.id_token) is None:
-        raise _failure(settings, f'the id-token of user "{oidc.user}" is not a valid JWT', _AGAIN)
-    if (credential := held(oidc)) is not None:
+        raise _failure(settings, f'the id-token of user "{oidc.user}" is not a valid JWT', _LOG_IN_AGAIN)
+    if (credential := valid_token(oidc)) is not None:
         return credential
     if not oidc.refresh_token:
         raise _failure(
             settings,
             f'the id-token of user "{oidc.user}" has expired, and there is no refresh-token to renew it',
-            _AGAIN,
+            _LOG_IN_AGAIN,
         )
     try:
         async with asyncio.timeout(_PATIENCE):
@@ -76,7 +76,7 @@ async def obtain(settings: Settings) -> Credential:
             settings, f"the issuer {oidc.issuer} does not answer", "is it running, and is the VPN connected?"
         ) from None
     except _Problem as error:
-        raise _failure(settings, f"the issuer {oidc.issuer} {error}", _AGAIN) from error
+        raise _failure(settings, f"the issuer {oidc.issuer} {error}", _LOG_IN_AGAIN) from error
     except OSError as error:
         why = error.strerror or str(error)
         raise _failure(
@@ -98,7 +98,7 @@ def _failure(settings: Settings, what: str, hint: str = "") -> HatchwayError:
 
 
 def _expiry(token: str) -> float | None:
-    """Return the expiry of a JWT, in seconds since the epoch (0 for none); None when the text is not a JWT."""
+    """Return when a JWT expires, in POSIX seconds; 0 when it has no expiry; None when the text is not a JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -111,7 +111,7 @@ def _expiry(token: str) -> float | None:
 
 
 class _RequestRefused(_Problem):
-    """The issuer has refused the request; another form of it may be accepted."""
+    """The issuer has refused the request. It may accept the client's credentials in another place of the request."""
 
 
 async def _refresh(oidc: Oidc) -> dict[str, Any]:
@@ -120,13 +120,13 @@ async def _refresh(oidc: Oidc) -> dict[str, Any]:
         ca = oidc.ca if isinstance(oidc.ca, bytes) or oidc.ca is None else oidc.ca.read_bytes()
         context = client_context(ca, None, None, insecure=False)
     except (OSError, ValueError) as error:
-        raise _Problem(f"cannot be verified, its idp-certificate-authority cannot be used: {error}") from error
+        raise _Problem(f"cannot be verified: its idp-certificate-authority cannot be used: {error}") from error
     client = _IssuerClient(context)
     try:
         endpoint = await _token_endpoint(client, oidc.issuer)
         form = {"grant_type": "refresh_token", "refresh_token": oidc.refresh_token}
-        # As in golang.org/x/oauth2: the credentials are first sent in the header, which RFC 6749 prefers, then in the
-        # body.
+        # As in golang.org/x/oauth2: first try with the client's credentials in the header, which RFC 6749 recommends,
+        # then in the body.
         pair = f"{quote_plus(oidc.client_id)}:{quote_plus(oidc.client_secret)}".encode()
         header = {"Authorization": "Basic " + base64.b64encode(pair).decode()}
         try:
@@ -143,7 +143,7 @@ async def _refresh(oidc: Oidc) -> dict[str, Any]:
 
 
 class _IssuerClient:
-    """Asks an issuer, through the proxy of the environment where there is one, and follows its redirects."""
+    """Sends requests to an issuer, through the proxy of the environment variables if set, and follows redirects."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -173,7 +173,7 @@ class _IssuerClient:
                 answer.leave()
             target = urljoin(url, location.decode(errors="replace"))
             if urlsplit(target).hostname != parts.hostname:
-                # Credentials are sent only to the host for which they were given.
+                # Credentials must not be sent to another host.
                 fields = {name: value for name, value in fields.items() if name != "Authorization"}
             if answer.status in (301, 302, 303) and method != "GET":
                 method, content = "GET", b""

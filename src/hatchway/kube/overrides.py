@@ -1,4 +1,4 @@
-"""Settings of the command line that win over the kubeconfig: kubectl's global flags.
+"""kubectl's global flags: settings of the command line that replace those of the kubeconfig.
 
 They are applied as in client-go (`tools/clientcmd/client_config.go`).
 """
@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 class Overrides:
     """The global flags of kubectl; "" or () for flags that were not given, None for `insecure`.
 
-    cluster, user: names of entries in the kubeconfig. server, tls_server_name, certificate_authority, insecure, proxy:
-    settings of the cluster. token, username, password, client_certificate, client_key, impersonate*: settings of the
-    user. namespace: a setting of the context. impersonate_extra: (key, value) pairs. timeout: seconds for one request,
-    0 for this project's own limits.
+    cluster, user: names of entries in the kubeconfig.
+    server, tls_server_name, certificate_authority, insecure, proxy: settings of the cluster.
+    token, username, password, client_certificate, client_key, impersonate*: settings of the user.
+    impersonate_extra: (key, value) pairs.
+    namespace: a setting of the context.
+    timeout: seconds for one request; 0 for this project's own limits.
     """
 
     cluster: str = ""
@@ -39,14 +41,14 @@ class Overrides:
     timeout: float = 0.0
 
     def __repr__(self) -> str:
-        """Return the names of the given flags without values: some are secrets, and this may be logged."""
+        """Return the names of the given flags. Their values are left out, because some are secrets."""
         return f"Overrides({', '.join(name for name in self.__slots__ if getattr(self, name))})"
 
     def of_cluster(self, cluster: dict[str, Any]) -> dict[str, Any]:
         """Return a cluster of the kubeconfig with the command line's settings applied."""
-        found = {**cluster, **_said({"server": self.server, "proxy-url": self.proxy})}
+        found = {**cluster, **_non_empty({"server": self.server, "proxy-url": self.proxy})}
         if self.insecure or self.certificate_authority:
-            # One of these flags replaces everything that the kubeconfig says about trust.
+            # Each of these flags replaces all of the kubeconfig's settings about verifying the server.
             found |= {
                 "insecure-skip-tls-verify": bool(self.insecure),
                 "certificate-authority": self.certificate_authority,
@@ -55,7 +57,7 @@ class Overrides:
         elif self.insecure is False:
             found["insecure-skip-tls-verify"] = False
         if self.tls_server_name or self.server:
-            # The name in the kubeconfig is for another server.
+            # The kubeconfig's tls-server-name belongs to the server that is replaced.
             found["tls-server-name"] = self.tls_server_name
         return found
 
@@ -68,14 +70,14 @@ class Overrides:
         if self.token or self.username or self.password:
             for key in ("token", "tokenFile", "username", "password", "exec", "auth-provider"):
                 found.pop(key, None)
-            found |= _said({"token": self.token, "username": self.username, "password": self.password})
+            found |= _non_empty({"token": self.token, "username": self.username, "password": self.password})
         for key, path in (("client-certificate", self.client_certificate), ("client-key", self.client_key)):
             if path:
                 found |= {key: path, f"{key}-data": ""}
         extra: dict[str, list[str]] = {}
         for key, text in self.impersonate_extra:
             extra.setdefault(key, []).append(text)
-        return found | _said(
+        return found | _non_empty(
             {
                 "as": self.impersonate,
                 "as-uid": self.impersonate_uid,
@@ -85,7 +87,7 @@ class Overrides:
         )
 
 
-def _said(fields: dict[str, Any]) -> dict[str, Any]:
+def _non_empty(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: text for key, text in fields.items() if text}
 
 

@@ -1,4 +1,4 @@
-"""Makes the paths of resources on an API server: `deployments.apps` → /apis/apps/v1/.../deployments."""
+"""Makes the URL paths of resources on an API server: `deployments.apps` → /apis/apps/v1/.../deployments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 # The directory of a pod's own credentials: token, ca.crt, namespace.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-# Resources without namespaces that Hatchway itself uses.
+# The cluster-scoped resources that Hatchway itself uses.
 CLUSTER_SCOPED = frozenset(
     {
         "namespaces",
@@ -23,7 +23,12 @@ CLUSTER_SCOPED = frozenset(
         "selfsubjectaccessreviews.authorization.k8s.io",
         "selfsubjectrulesreviews.authorization.k8s.io",
         "storageclasses.storage.k8s.io",
+        "volumeattributesclasses.storage.k8s.io",
         "ingressclasses.networking.k8s.io",
+        "ipaddresses.networking.k8s.io",
+        "servicecidrs.networking.k8s.io",
+        "deviceclasses.resource.k8s.io",
+        "resourceslices.resource.k8s.io",
         "priorityclasses.scheduling.k8s.io",
         "customresourcedefinitions.apiextensions.k8s.io",
         "apiservices.apiregistration.k8s.io",
@@ -42,12 +47,12 @@ class ResourceName:
 
     @property
     def api_version(self) -> str:
-        """Return the group and version as objects write it: `v1`, `apps/v1`."""
+        """Return the group and version as in an object's `apiVersion`: `v1`, `apps/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def namespaced(self) -> bool:
-        """Return True when its objects belong to namespaces; for unknown types, too."""
+        """Return True when its objects have a namespace. Types that are not known here count as namespaced."""
         return (f"{self.plural}.{self.group}" if self.group else self.plural) not in CLUSTER_SCOPED
 
     def path(self, namespace: str | None = None, name: str = "", subresource: str = "") -> str:
@@ -64,7 +69,7 @@ class ResourceName:
 
 
 def parse_resource(resource: str) -> ResourceName:
-    """Parse `pods`, `deployments.apps`, `widgets.v1beta1.example.com`; without a version it is v1."""
+    """Parse `pods`, `deployments.apps` or `widgets.v1beta1.example.com`. The default version is v1."""
     plural, _, rest = resource.partition(".")
     first, _, group = rest.partition(".")
     if _VERSION.match(first):

@@ -1,4 +1,4 @@
-"""Functions for commands that make a pod for their own use: make its name, and wait until it runs."""
+"""Names a pod that a command creates for its own use, and waits until the pod runs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from hatchway.errors import HatchwayError
 from hatchway.kube.api import Client, Object
 from hatchway.printable import printable
 
-# How long a container may take until it runs: scheduling, pulling and starting together (seconds).
+# The most seconds until a container runs: scheduling, pulling its image and starting it together.
 PATIENCE: Final = 120.0
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
-# A container that waits for one of these reasons will never start by itself.
+# Reasons of the state "waiting" that do not end without a change of the pod.
 _HOPELESS: Final = frozenset(
     {"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
 _PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 # Give up when the pod's status has said this many times that the image cannot be pulled.
-_PULLS: Final = 3
+_PULL_FAILURES: Final = 3
 
 
 def random_suffix() -> str:
-    """Return five characters for a name, from the set that Kubernetes uses for names (no vowels)."""
+    """Return five random characters for a name, from those that Kubernetes uses in generated names (no vowels)."""
     return "".join(secrets.choice(_LETTERS) for _ in range(5))
 
 
 async def wait_until_running(client: Client, namespace: str, name: str, container: str, *, hint: str) -> None:
-    """Wait until a container of a pod runs.
+    """Wait at most `PATIENCE` seconds until a container of a pod runs.
 
-    hint: what to do when it does not start.
+    hint: the hint of the error when it does not start.
 
     Raises:
-        HatchwayError: it has ended, cannot start, or takes too long.
+        HatchwayError: the container has ended, cannot start, or did not start in time.
         ApiError: the pod may not be watched.
     """
-    why = "it is not known why"
+    why = "the reason is not known"
     try:
         async with asyncio.timeout(PATIENCE):
             pulls = 0
@@ -59,7 +59,7 @@ async def wait_until_running(client: Client, namespace: str, name: str, containe
                 reason = str(waiting.get("reason") or "")
                 why = str(waiting.get("message") or reason or why)
                 pulls += reason in _PULLING
-                if reason in _HOPELESS or pulls >= _PULLS:
+                if reason in _HOPELESS or pulls >= _PULL_FAILURES:
                     raise HatchwayError(f"container {container} of pod {name} does not start: {why}", hint)
     except TimeoutError as error:
         raise HatchwayError(
@@ -68,7 +68,7 @@ async def wait_until_running(client: Client, namespace: str, name: str, containe
 
 
 def container_state(pod: Object, container: str) -> dict[str, Any]:
-    """Return the state of a container, an ephemeral one too; {} when the pod's status does not have it yet."""
+    """Return the state of a container (also an ephemeral one); {} when the pod's status does not have it yet."""
     status = pod.get("status") or {}
     for key in ("containerStatuses", "ephemeralContainerStatuses"):
         for one in status.get(key) or ():

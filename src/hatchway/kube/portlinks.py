@@ -15,8 +15,8 @@ _KUBELET = 10250
 class PortLink:
     """A port of a target.
 
-    http: whether a browser can use it; None when unknown. target: the port's target; the port is left out when it is
-    the default one.
+    http: True when a browser can use the port, False when it cannot; None when this is not known.
+    target: the target with this port. A target without a port means the default port.
     """
 
     port: Port
@@ -25,7 +25,7 @@ class PortLink:
     target: Target
 
     def url(self, door_port: int = 8001, domain: str = "localhost") -> str:
-        """Return the URL by host name at the door; "" when it does not speak HTTP or no host name can carry it."""
+        """Return the URL with a host name at the door; "" for a port without HTTP or a target without a host name."""
         if self.http is False:
             return ""
         try:
@@ -35,13 +35,13 @@ class PortLink:
 
     @property
     def api_target(self) -> Target:
-        """Return the target for the API server's proxy, with port and scheme: the server finds neither by itself."""
+        """Return the target for the API server's proxy verb, with port and scheme, which that server does not guess."""
         target = self.target
         scheme = "https" if self.scheme == "https" and target.kind != "nodes" else ""
         port = ""
         if target.kind != "nodes":
-            # The API server finds a service's port by its name; a port without a name is found by a target without a
-            # port.
+            # The API server compares the names of a service's ports. A target without a port selects the port without
+            # a name.
             port = _name_of(self.port) if target.kind == "services" else str(self.port.number)
         return Target(target.kind, target.name, target.namespace, scheme, port)
 
@@ -52,21 +52,21 @@ class PortLink:
 
 
 def links(kind: Kind, obj: Object) -> list[PortLink]:
-    """Return the ports of a Service, Pod or Node, in the order of declaration; a node's port is its kubelet's.
+    """Return links to the ports of a Service, Pod or Node, in the order of declaration. A node has its kubelet's port.
 
     Raises TargetError for a name that no target can have.
     """
     name = obj["metadata"]["name"]
     if kind == "nodes":
         endpoint = ((obj.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
-        # A node's target without a port means its kubelet.
+        # A node's target without a port means the kubelet's port.
         return [PortLink(Port("", endpoint.get("Port") or _KUBELET), True, "https", Target("nodes", name))]
     found = ports(obj)
     meant = default_port(found)
     namespace = obj["metadata"]["namespace"]
     made = []
     for port in found:
-        # A port that is called like a scheme would have to be escaped in the host name, so its number is used.
+        # A port named "http" or "https" would have to be escaped in a host name, so its number is used.
         named = _name_of(port) if kind == "services" and port.name not in SCHEMES else ""
         spelled = "" if port is meant else named or str(port.number)
         made.append(PortLink(port, is_http(port), scheme_of(port), Target(kind, name, namespace, "", spelled)))
@@ -74,5 +74,5 @@ def links(kind: Kind, obj: Object) -> list[PortLink]:
 
 
 def _name_of(port: Port) -> str:
-    """Return a port's name, or its number when the name cannot be in a target (no API server stores such a name)."""
+    """Return a port's name, or its number when the name is not valid in a target (no API server stores such a name)."""
     return str(port.number) if ":" in port.name or "/" in port.name else port.name

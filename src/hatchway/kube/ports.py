@@ -1,4 +1,4 @@
-"""Ports of services and pods: guesses their protocols, and chooses the default one, without connecting. Pure."""
+"""Lists the ports of services and pods, guesses their protocols, and chooses the default port. Pure: never connects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _APP_HTTPS = {"https", "wss", "kubernetes.io/wss"}
 
 _HTTPS_WORDS = {"https", "wss", "websecure", "https2"}
 _HTTP_WORDS = {"http", "http1", "http2", "ws", "websocket"}
-# Names that people give to HTTP ports; the number may still mean TLS.
+# Common names of HTTP ports; the port's number may show that it uses TLS.
 _WEB_WORDS = {"web", "webui", "ui", "www", "dashboard", "console", "portal", "frontend", "rest", "api", "metrics"}
 _OTHER_WORDS = {
     *("grpc", "grpcs", "tcp", "udp", "dns", "dot", "domain", "ssh", "sftp", "ftp", "smtp", "smtps", "imap", "pop3"),
@@ -30,7 +30,7 @@ _HTTP_NUMBERS = {
     *(8050, 8080, 8081, 8082, 8086, 8088, 8089, 8090, 8096, 8123, 8200, 8265, 8384, 8500, 8501, 8787, 8888, 8889),
     *(8983, 9000, 9001, 9080, 9090, 9091, 9093, 9100, 9115, 9187, 9200, 9411, 15672, 16686, 19999, 20000, 50070),
 }
-# Numbers that usually mean another protocol than HTTP, by protocol (IANA's registry, projects' defaults).
+# Port numbers of protocols other than HTTP, by protocol (IANA's registry, defaults of projects).
 _OTHER_NUMBERS = {
     number: what
     for what, numbers in {
@@ -84,7 +84,8 @@ _OTHER_NUMBERS = {
 class Port:
     """A port of a service, or of a pod's container.
 
-    number: the service's own port, not the targetPort. target: the service's targetPort as text; "" without one.
+    number: the service's `port` (not its `targetPort`), or the containerPort.
+    target: the service's `targetPort` as text; "" without one.
     """
 
     name: str
@@ -120,9 +121,9 @@ def ports(obj: Object) -> list[Port]:
 
 
 def scheme_of(port: Port) -> Literal["http", "https", ""]:
-    """Return the protocol of a port, from appProtocol, names and well-known numbers.
+    """Guess the scheme of a port from its appProtocol, its name and well-known numbers.
 
-    It is "" when these do not show it, or when it is not HTTP.
+    Returns "" when they give no answer, or when the port does not speak HTTP.
     """
     if why_no_http(port):
         return ""
@@ -144,7 +145,7 @@ def scheme_of(port: Port) -> Literal["http", "https", ""]:
 
 
 def is_http(port: Port) -> bool | None:
-    """Return whether the port speaks HTTP: True, False (a database, DNS, UDP ...), or None when it is not known."""
+    """Return True when the port speaks HTTP, False when not (a database, DNS, UDP ...), None when it is not known."""
     if why_no_http(port):
         return False
     return True if scheme_of(port) else None
@@ -153,15 +154,15 @@ def is_http(port: Port) -> bool | None:
 def why_no_http(port: Port) -> str:
     """Return why a port most likely does not speak HTTP, as a sentence without a full stop; "" when it may.
 
-    A clear name counts more than a number: `http` on 5432 is HTTP.
+    The name takes precedence over the number: a port `http` with the number 5432 counts as HTTP.
     """
     return declared_other(port) or _usually_other(port)
 
 
 def declared_other(port: Port) -> str:
-    """Return what in the port's object shows that it does not speak HTTP (protocol, appProtocol, name); "" for nothing.
+    """Return why the port's protocol, appProtocol or name shows that it does not speak HTTP; "" when none of them does.
 
-    The number alone does not count.
+    The number is not considered.
     """
     if port.protocol not in ("", "TCP"):
         return f"it is a port for {port.protocol}"
@@ -177,7 +178,7 @@ def declared_other(port: Port) -> str:
 
 
 def _usually_other(port: Port) -> str:
-    """Return a sentence with the usual protocol of a port number; "" when that may be HTTP."""
+    """Return a sentence that names the usual protocol of a port number; "" when it may be HTTP."""
     what = _OTHER_NUMBERS.get(port.number)
     if what is None or port.app_protocol or _words(port) & (_HTTP_WORDS | _HTTPS_WORDS):
         return ""
@@ -185,7 +186,7 @@ def _usually_other(port: Port) -> str:
 
 
 def _words(port: Port) -> set[str]:
-    """Return the words of a port's name and of its targetPort's name, and both names as a whole."""
+    """Return a port's name, its targetPort's name, and the words in both."""
     return _split(port.name) | (_split(port.target) if not is_digits(port.target) else set())
 
 
@@ -194,9 +195,9 @@ def _split(name: str) -> set[str]:
 
 
 def default_port(found: list[Port]) -> Port | None:
-    """Return the default port: the first that is HTTP, else the first that may be HTTP, else None.
+    """Return the default port: the first HTTP port, else the first that may speak HTTP, else None.
 
-    Among HTTP ports, one for people is preferred to `metrics` and the like.
+    HTTP ports for programs, such as `metrics`, come after the other HTTP ports.
     """
     http = [port for port in found if is_http(port)]
     for port in http:

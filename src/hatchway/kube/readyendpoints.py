@@ -1,4 +1,4 @@
-"""Finds the ready endpoints of services, and why others, or pods and nodes, are not ready. Pure."""
+"""Finds the ready endpoints of services, and the reasons why endpoints, pods and nodes are not ready. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Endpoint:
 
     name: the pod's name; "" for an endpoint that is not a pod.
     address: its address; "" while it has none.
-    ready: whether it gets requests. why: why it gets none; "" when it is ready.
+    ready: True when requests are sent to it.
+    why: why it is not ready; "" when it is ready.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class NotReady:
-    """An endpoint that gets no requests: the pod's name (or its address), and why."""
+    """An endpoint that is not ready: the pod's name (or the endpoint's address), and the reason."""
 
     name: str
     why: str
@@ -52,9 +53,9 @@ class NotReady:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The number of endpoints, and how many of them are ready.
+    """The endpoints of a service: how many are ready, how many there are, and why some are not ready.
 
-    waiting: those that are not ready.
+    waiting: the endpoints that are not ready.
     why: one sentence when there are no endpoints at all, "" otherwise.
     known: False when the user may read neither endpoints nor pods.
     """
@@ -67,18 +68,18 @@ class Endpoints:
 
 
 def endpoints_of(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> list[Endpoint]:
-    """Return a Service's endpoints, each once, and the selected pods that are not endpoints yet.
+    """Return a Service's endpoints, and the pods that it selects but that are not endpoints yet; each pod once.
 
     Those that are not ready come first.
 
     Args:
-        slices: EndpointSlices (those of other services are ignored); None when the user may not list them; the
+        slices: EndpointSlices; those of other services are ignored. None when the user may not list them: the
             endpoints are then derived from the pods.
-        pods: the known pods of the namespace; empty when the user may not list them; reasons are then less exact.
+        pods: the known pods of the namespace. Empty when the user may not list them: reasons are then less exact.
     """
     namespace, name = key_of(service)
     selector = selector_of(service)
-    # By the pod's name, or by the address of an endpoint that is not a pod.
+    # The key is ("pod", name) or, for an endpoint that is not a pod, its address.
     found: dict[tuple[str, str], Endpoint] = {}
     for piece in slices or ():
         labels = piece["metadata"].get("labels") or {}
@@ -116,9 +117,10 @@ def _selects(selector: Mapping[str, str], pod: Object) -> bool:
 
 
 def ready_endpoints(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> Endpoints:
-    """Return the number of a Service's ready endpoints, and why the others are not ready.
+    """Count a Service's endpoints and those that are ready, with the reasons why the others are not.
 
-    slices, pods: as in `endpoints_of`; here pods may also be None when the user may not list them.
+    slices: as in `endpoints_of`.
+    pods: as in `endpoints_of`; None, too, when the user may not list them.
     """
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
@@ -141,7 +143,7 @@ def why_none(service: Object) -> str:
 
 
 def why_out_of_reach(service: Object, slices: Iterable[Object] | None) -> str:
-    """Return why neither the proxy verb nor port-forward can reach a service; "" when no reason is known.
+    """Return the reason why neither the proxy verb nor port-forward can reach a service; "" when there is none.
 
     Both reach only pods of the service's namespace (`service/storage/storage.go` `isValidAddress`).
 
@@ -159,7 +161,7 @@ def why_out_of_reach(service: Object, slices: Iterable[Object] | None) -> str:
 
 
 def restarts(pod: Object) -> int:
-    """Return how often the pod's containers were restarted."""
+    """Return the number of restarts of all containers of the pod together."""
     found = (pod.get("status") or {}).get("containerStatuses") or ()
     return sum(int(container.get("restartCount") or 0) for container in found)
 
@@ -169,18 +171,18 @@ def why_node_not_ready(node: Object) -> str:
     if is_ready(node):
         return ""
     ready = get_condition(node, "Ready") or {}
-    return " ".join(str(ready.get("message") or ready.get("reason") or "it does not report").split())
+    return " ".join(str(ready.get("message") or ready.get("reason") or "it reports no status").split())
 
 
 def why_not_ready(pod: Object) -> str:
-    """Return why a pod is not ready, in kubectl's words where it has some; "" when it is ready."""
+    """Return why a pod is not ready; "" when it is ready. Where kubectl has a word for the reason, it is used."""
     status = pod.get("status") or {}
     if pod["metadata"].get("deletionTimestamp"):
         return "Terminating"
     if status.get("phase") == "Succeeded":
         return _with(status.get("reason") or "Completed", status)
     if status.get("phase") == "Failed":
-        # The reason why a pod ended is in the pod's status (Evicted ...), or in that of a container.
+        # The reason why a pod failed is in the pod's status (Evicted ...) or in the status of a container.
         ended = next((_container(one) for one in status.get("containerStatuses") or () if _has_failed(one)), "")
         return _with(status.get("reason") or ended or "Failed", status)
     if status.get("reason") == "NodeLost":
@@ -192,7 +194,7 @@ def why_not_ready(pod: Object) -> str:
         return _with("Pending", scheduled)
     for container in status.get("initContainerStatuses") or ():
         state = container.get("state") or {}
-        # A started sidecar (an init container that continues to run) does not delay the others.
+        # A sidecar (an init container that keeps running) blocks the next containers only until it has started.
         if (state.get("terminated") or {}).get("exitCode") == 0 or container.get("started"):
             continue
         if problem := _container(container):
@@ -207,7 +209,7 @@ def why_not_ready(pod: Object) -> str:
             called = container.get("name")
             if called in probed:
                 return f'Running, but the readiness probe of container "{called}" fails'
-            return f'Running, but container "{called}" does not say that it is ready'
+            return f'Running, but container "{called}" is not ready'
     gate = get_condition(pod, "Ready") or {}
     if gate.get("status") == "Unknown":
         return _with("its node is lost", gate)

@@ -9,9 +9,9 @@ from hatchway.kube.objects import Key, key_of
 
 
 def differences(known: dict[Key, Object], items: Iterable[Object]) -> list[WatchEvent]:
-    """Replace the content of `known` by `items`; return the events that lead from the old content to the new.
+    """Replace the content of `known` with `items`; return the events that describe the changes.
 
-    An object that was deleted and created again under the same name gives both events, because it is another object.
+    An object that was deleted and created again under the same name gives DELETED and ADDED.
     """
     current = {key_of(item): item for item in items}
     events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]

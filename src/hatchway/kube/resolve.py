@@ -16,15 +16,15 @@ HOST_HEADER_ANNOTATION = "hatchway.dev/host-header"
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTarget:
-    """A target, and what its object says about its port.
+    """A target, and facts about its port from the target's Service, Pod or Node.
 
-    target: the target with its port and, where the port's description shows it, its scheme.
-    scheme_given: whether the user has written the scheme. Otherwise the scheme of `target`, or HTTP, is only tried
-    first.
+    target: the target with its port and, if the object shows it, its scheme.
+    scheme_given: True when the user has written the scheme. Otherwise the scheme of `target` (or HTTP) is a guess, and
+    the other scheme may be tried after it.
     listen_port: the number of the port on which the program listens, in digits; "" when it is not known.
     host_header: the value of the annotation `HOST_HEADER_ANNOTATION`; "" without one.
     service_port: the number of the service's own port, in digits; "" when it is not known.
-    no_http: a sentence about what in the port's object says that the port does not speak HTTP; "" when nothing does.
+    no_http: why the object shows that the port does not speak HTTP (`declared_other`); "" when it does not show that.
     """
 
     target: Target
@@ -36,9 +36,10 @@ class ResolvedTarget:
 
 
 async def resolve(target: Target, lookup: ObjectLookup) -> ResolvedTarget:
-    """Return the target with the port and the scheme that its spelling leaves out.
+    """Return the target, completed with the port and the scheme if they were not written.
 
-    A target that does not exist or may not be read is left as it was written: the API server's answer names the reason.
+    A target that does not exist or that the user may not read stays unchanged: the API server's answer to the proxied
+    request then names the reason.
 
     Raises:
         ApiError: the API server cannot be asked.
@@ -55,7 +56,7 @@ async def resolve(target: Target, lookup: ObjectLookup) -> ResolvedTarget:
         return ResolvedTarget(target, scheme_given, number, _host_header(found))
     spelled = target.port
     if not spelled:
-        # A proxy path without a port means a service's port without a name (`ResourceLocation`); pods need numbers.
+        # A service's port without a name needs a proxy path without a port (`ResourceLocation`); pods need numbers.
         spelled = port.name if target.kind == "services" else str(port.number)
     scheme = target.scheme or scheme_of(port)
     resolved = replace(target, port=spelled, scheme="" if scheme == "http" and not target.scheme else scheme)
@@ -75,7 +76,7 @@ def _find_port(target: Target, declared: list[Port]) -> Port | None:
 
 
 async def _named_port(target: Target, port: Port, lookup: ObjectLookup) -> str:
-    """Return the number of a targetPort that is a name, from the service's slices; "" when unknown."""
+    """Return the number of a targetPort that is given by name, from the service's EndpointSlices; "" when unknown."""
     if not port.target:
         return ""
     slices = await lookup.list_readable(ENDPOINT_SLICES, target.namespace, f"{SERVICE_NAME}={target.name}")

@@ -1,4 +1,4 @@
-"""`kube.api.Client` by HTTP exchanges: paths, pages, watches that are resumed. A subclass sends the requests."""
+"""`kube.api.Client` over HTTP: makes paths, reads lists in pages, resumes watches. A subclass sends the requests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from hatchway.kube.objects import Key, key_of
 from hatchway.kube.paths import ResourceName, parse_resource
 from hatchway.kube.relist import differences
 
-# Inside the class below `list` is a method.
+# Inside the class below, the name `list` is a method, so the type needs another name.
 _Objects = list[Object]
 
 _PAGE = 500
-# Watches ask the server to end them after this many seconds, so that a dead connection is noticed by then at the
-# latest.
+# The `timeoutSeconds` of watches. A dead connection is noticed after this time at the latest.
 WATCH_SECONDS = 290
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
@@ -34,21 +33,24 @@ class RestClient(ABC):
     async def exchange(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
     ) -> tuple[int, bytes]:
-        """Send a request, and return (status, body).
+        """Send a request, and return the answer's (status, body).
 
-        path: the path with its query. Raises ApiError 503 without an answer.
+        path: the path with its query.
+
+        Raises ApiError 503 when the server gives no answer.
         """
 
     @abstractmethod
     def lines(self, path: str) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of an answer of 200 as they arrive, without their newlines.
+        """Send a GET request, and yield the lines of its answer as they arrive, without their newlines.
 
-        Raises ApiError: the server's error for another status, 503 when the answer broke off or the server is away.
+        Raises ApiError: the server's error when the status is not 200; 503 when the answer was cut off or the server
+        cannot be reached.
         """
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return one object."""
-        return await self._call("GET", parse_resource(resource).path(namespace, name))
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return one object, or a subresource of it that is an object (`scale`)."""
+        return await self._call("GET", parse_resource(resource).path(namespace, name, subresource))
 
     async def list(
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
@@ -61,7 +63,7 @@ class RestClient(ABC):
     async def create(
         self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
     ) -> Object:
-        """Create an object, or POST to a subresource of `name`."""
+        """Create an object, or POST it to a subresource of the object `name`."""
         path = parse_resource(resource).path(namespace or _namespace(obj), name, subresource)
         return await self._call("POST", path, body=obj)
 
@@ -73,7 +75,7 @@ class RestClient(ABC):
     async def patch(
         self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
     ) -> Object:
-        """Apply a JSON merge patch, and return what the object has become."""
+        """Apply a JSON merge patch, and return the changed object."""
         path = parse_resource(resource).path(namespace, name, subresource)
         return await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
 
@@ -100,7 +102,7 @@ class RestClient(ABC):
     async def watch(
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
-        """List, then watch, for ever (`kube.api.Client.watch`)."""
+        """List all matching objects, then watch them without end (`kube.api.Client.watch`)."""
         found, selectors = parse_resource(resource), _selectors(label_selector, field_selector)
         known: dict[Key, Object] = {}
         version, synced, wait = "", False, _FIRST_RETRY
@@ -128,17 +130,17 @@ class RestClient(ABC):
                             known[key_of(obj)] = obj
                         yield WatchEvent(kind, obj)  # type: ignore[arg-type]
                 if silent:
-                    # Wait in between, in case a server or a proxy ends watches at once.
+                    # Pause before the next watch: some servers or proxies end every watch at once.
                     wait = await _back_off(wait)
             except ApiError as error:
                 if error.code in (401, 403, 404, 405):
                     raise
-                # After a 503 the server's history may still cover the gap, so the version is kept.
+                # After a 503 the watch can be resumed from the same version if the server still has its history.
                 if error.code != 503:
                     version = ""
                 wait = await _back_off(wait)
             except msgspec.DecodeError:
-                # From the same version, the server would send the same broken line again.
+                # List again: from this version the server would send the same malformed line once more.
                 version = ""
                 wait = await _back_off(wait)
             except OSError:
@@ -157,7 +159,7 @@ class RestClient(ABC):
     async def pages(self, resource: str, namespace: str | None = None) -> AsyncIterator[_Objects]:
         """Yield all objects of a resource, page by page, each with its apiVersion and kind.
 
-        Raises ApiError: also 410 between two pages, when the server has forgotten the version of the first one.
+        Raises ApiError; 410 when the server no longer has the version of the first page.
         """
         async for page, _ in self._pages(parse_resource(resource), namespace, {}):
             yield page
@@ -215,7 +217,7 @@ class RestClient(ABC):
         except msgspec.DecodeError:
             found = None
         if not isinstance(found, dict):
-            raise ApiError(502, "", f"{path}: the answer is no JSON object: this seems to be no Kubernetes API server")
+            raise ApiError(502, "", f"{path}: the answer is no JSON object; is this a Kubernetes API server?")
         return found
 
 
@@ -233,7 +235,7 @@ def _namespace(obj: Object) -> str | None:
 
 
 def answer_error(status: int, body: bytes, path: str) -> ApiError:
-    """Return the error in an answer: the server's Status, or the message of a gateway in front of it."""
+    """Return the error of an answer: the server's Status, or the message of a reverse proxy in front of the server."""
     try:
         found = msgspec.json.decode(body)
     except msgspec.DecodeError:

@@ -21,7 +21,7 @@ RESOURCES: dict[ViewKind, str] = {
     "nodes": "nodes",
 }
 _VERBS = ("list", "watch")
-# The most reviews at the same time: for a user with rights in many namespaces they must not flood the API server.
+# The most access reviews under way at once, so that a cluster with many namespaces is not flooded with them.
 _AT_ONCE = 8
 
 
@@ -29,8 +29,9 @@ _AT_ONCE = 8
 class ViewScope:
     """The namespaces in which the user may read objects of one kind.
 
-    namespaces: None for all; () for none. If not None, `reason` says why, and `missing_rule` is YAML
-    for an administrator that grants this right and all other missing ones.
+    namespaces: None for all namespaces; () for none.
+    reason: why not all namespaces; "" when `namespaces` is None.
+    missing_rule: YAML with the RBAC rules that grant all missing rights, for an administrator.
     """
 
     namespaces: tuple[str, ...] | None
@@ -48,9 +49,9 @@ async def find_scopes(
     """Return the scope of each kind.
 
     Args:
-        own_namespace: the context's namespace, which is tried when namespaces cannot be listed.
-        only: use only these namespaces; nodes are then left out.
-        kinds: the kinds of which the scopes are needed.
+        own_namespace: the context's namespace, which is checked when the user may not list namespaces.
+        only: check only these namespaces, and no nodes; None for all.
+        kinds: the kinds whose scopes are returned.
 
     Raises:
         ApiError: the server cannot answer now.
@@ -63,7 +64,7 @@ async def find_scopes(
     rest = [kind for kind in wanted if kind not in scopes]
     if not rest:
         return scopes
-    user = await access.who(client)
+    user = await access.user_name(client)
     namespaced = [kind for kind in rest if kind != "nodes"]
     listed = True
     namespaces = list(only or ())
@@ -98,7 +99,8 @@ async def find_scopes(
 def _reason(kind: ViewKind, reached: tuple[str, ...], namespaces: list[str], listed: bool, chosen: bool) -> str:
     """Return why not all objects of a kind are shown.
 
-    listed: whether `namespaces` are all that exist. chosen: whether the user chose them.
+    listed: True when `namespaces` are all namespaces of the cluster.
+    chosen: True when the user has named the namespaces.
     """
     what = "endpointslices" if kind == "slices" else kind
     if kind == "nodes":
@@ -123,9 +125,9 @@ async def _may_follow(client: Client, resource: str, namespace: str = "") -> boo
 async def _in_namespace(
     client: Client, gate: asyncio.Semaphore, namespace: str, kinds: Sequence[ViewKind]
 ) -> set[ViewKind]:
-    """Return those of `kinds` that the user may list and watch in a namespace.
+    """Return the kinds among `kinds` that the user may list and watch in a namespace.
 
-    This takes one rules review, and further reviews when that is incomplete.
+    This sends one rules review, and one access review for each kind when the server's answer is incomplete.
     """
     async with gate:
         try:

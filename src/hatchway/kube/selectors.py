@@ -1,4 +1,4 @@
-"""Label selectors, and whether an object's labels meet them (apimachinery `pkg/apis/meta/v1/helpers.go`). Pure."""
+"""Matches label selectors against an object's labels (apimachinery `pkg/apis/meta/v1/helpers.go`). Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hatchway.numerals import parse_int
 
 
 def selector_is_empty(selector: Mapping[str, Any] | None) -> bool:
-    """Return True for a LabelSelector without requirements, or None."""
+    """Return True for None, and for a LabelSelector without requirements."""
     return not selector or not (selector.get("matchLabels") or selector.get("matchExpressions"))
 
 
@@ -26,7 +26,10 @@ def subset_matches(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool
 
 
 def requirement_matches(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Return True when labels meet one `{key, operator, values}`, of a LabelSelector or (Gt, Lt) of a node selector."""
+    """Return True when labels meet a requirement: {key, operator, values}.
+
+    It may come from a LabelSelector or a node selector; only the latter has the operators Gt and Lt.
+    """
     key, operator = requirement["key"], requirement["operator"]
     values = requirement.get("values") or []
     if operator == "In":

@@ -1,4 +1,4 @@
-"""The settings for reaching an API server, parsed from a context of the kubeconfig and checked."""
+"""The types of an API server's settings, which are parsed from a kubeconfig's context (`kube/contexts.py`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from hatchway.kube.paths import SERVICE_ACCOUNT
 
-# Seconds that a request inside an embedded cluster may take; a machine that starts a cluster is busy.
+# Seconds that a request of the embedded cluster's own programs may take. A machine that starts a cluster is slow.
 _OWN_TIMEOUT = 30.0
 
 
@@ -17,7 +17,7 @@ _OWN_TIMEOUT = 30.0
 class Plugin:
     """An exec plugin.
 
-    cluster: `spec.cluster` of the ExecCredential that the plugin gets; None when it does not want it.
+    cluster: `spec.cluster` of the ExecCredential for the plugin; None unless provideClusterInfo is set.
     stdin: "Never", "IfAvailable" or "Always" (interactiveMode).
     """
 
@@ -35,7 +35,8 @@ class Oidc:
     """An OpenID Connect provider (`auth-provider: oidc`).
 
     ca: the issuer's certificate authority: PEM, the path of a file, or None.
-    file, user: the kubeconfig with the tokens, and the user in it.
+    file: the path of the kubeconfig with the tokens.
+    user: the name of the user entry in it.
     """
 
     issuer: str
@@ -60,10 +61,10 @@ class Settings:
     namespace: "default" when the context names none.
     user: the name of the user entry in the kubeconfig.
     ca, certificate, key: PEM, or the path of a file that holds it, or None.
-    proxy: the proxy's URL; "" when the kubeconfig names none.
+    proxy: the URL of a proxy; "" when the kubeconfig names none.
     token_file: used instead of `token` when both are set.
-    basic: (user, password).
-    impersonate: header fields.
+    basic: (user, password) for basic authentication.
+    impersonate: the `Impersonate-*` header fields.
     timeout: seconds for one request, 0 for the client's own limits.
     """
 
@@ -91,7 +92,7 @@ class Settings:
         return urlsplit(self.server)
 
     @property
-    def asks(self) -> bool:
+    def has_issuer(self) -> bool:
         """Return True when a plugin or an OpenID Connect provider issues credentials, which expire."""
         return self.plugin is not None or self.oidc is not None
 
@@ -102,7 +103,7 @@ class Settings:
 
     @property
     def label(self) -> str:
-        """Context and server, as errors name them."""
+        """Return the context and the server in the form that error messages use."""
         if self.context:
             return f'context "{self.context}" ({self.server})'
         inside = self.token_file == SERVICE_ACCOUNT / "token"

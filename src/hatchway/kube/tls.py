@@ -20,7 +20,8 @@ _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 class Block:
     """One block of a PEM file.
 
-    kind: the type in its first line. headers: whether it has headers (`Proc-Type`, `DEK-Info`).
+    kind: the type in its first line, such as CERTIFICATE.
+    headers: True when it has headers (`Proc-Type`, `DEK-Info`).
     """
 
     kind: str
@@ -39,8 +40,8 @@ class Block:
 def unverified() -> ssl.SSLContext:
     """Return a context that does not verify certificates, for programs inside a cluster.
 
-    Their certificates are seldom for a name that could be verified; probes of kubelets and the API server's proxy do
-    not verify them, either.
+    Such programs seldom have certificates for a name that could be verified. Kubernetes' probes and its API server's
+    proxy do not verify them, either.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -51,21 +52,21 @@ def unverified() -> ssl.SSLContext:
 def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool) -> ssl.SSLContext:
     """Return a context that trusts only `ca`, and sends the client certificate if there is one.
 
-    Any certificate in `ca` is trusted: a root, an intermediate one, or the server's own.
+    Any certificate in `ca` is trusted, whether it is that of a root CA, of an intermediate CA, or of the server itself.
 
     Args:
         ca: PEM; None for the system's CAs.
         certificate: PEM, with `key`; None for no client certificate.
         key: PEM.
-        insecure: whether to trust any server.
+        insecure: True to skip the verification of the server's certificate.
 
     Raises:
-        OSError, ValueError: one of them cannot be used (also ssl.SSLError).
+        OSError, ValueError: a certificate or key cannot be used. (ssl.SSLError is an OSError.)
     """
-    # Not `create_default_context`, which since Python 3.13 refuses CAs that kubeadm and others have made.
+    # `create_default_context` is stricter since Python 3.13: it refuses the CAs of kubeadm and others.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    # Go uses only the alternative names.
+    # Like Go, ignore the certificate's common name; only subject alternative names count.
     context.hostname_checks_common_name = False
     if insecure:
         context.check_hostname = False
@@ -76,9 +77,9 @@ def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | Non
         context.load_default_certs()
     if certificate is not None and key is not None:
         with _as_file(_chain(certificate) + _private_key(key)) as path:
-            # An empty password, because for an encrypted key OpenSSL would ask for one on the terminal.
+            # Without a password argument OpenSSL would ask on the terminal when the key is encrypted.
             context.load_cert_chain(path, password="")
-    # Without ALPN a server may choose HTTP/2, which the data path does not speak.
+    # Without ALPN a server may choose HTTP/2, which `proxy/` does not support.
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -86,10 +87,11 @@ def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | Non
 def server_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
     """Return the context of an HTTPS server.
 
-    certificate, key: PEM; the server's own certificate comes first, then those that have signed it.
+    certificate: PEM; the server's certificate first, then its intermediate CAs.
+    key: PEM.
 
     Raises:
-        OSError, ValueError: they cannot be used (also ssl.SSLError).
+        OSError, ValueError: certificate or key cannot be used. (ssl.SSLError is an OSError.)
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with _as_file(_chain(certificate, "certificate") + _private_key(key, "key")) as path:
@@ -101,7 +103,7 @@ def server_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
 def blocks(data: bytes) -> Iterator[Block]:
     """Return the blocks of a PEM file, as Go's `pem.Decode` finds them.
 
-    Text around them in any encoding, and broken blocks, are skipped.
+    Other text, in any encoding, and malformed blocks are skipped.
     """
     at = 0
     while (end := _line_start(data, _END, at)) >= 0:
@@ -143,33 +145,33 @@ def _trust(context: ssl.SSLContext, ca: bytes) -> None:
         except ssl.SSLError as error:
             problem = error
     if not taken:
-        why = "holds no certificate in PEM" if problem is None else f"has no certificate that can be read: {problem}"
+        why = "contains no certificate in PEM" if problem is None else f"has no certificate that can be read: {problem}"
         raise ValueError(f"the certificate-authority {why}")
 
 
 def _chain(certificate: bytes, name: str = "client-certificate") -> bytes:
     found = _certificates(certificate)
     if not found:
-        raise ValueError(f"the {name} holds no certificate in PEM")
+        raise ValueError(f"the {name} contains no certificate in PEM")
     return b"".join(block.pem for block in found)
 
 
 def _private_key(key: bytes, name: str = "client-key") -> bytes:
-    """Return the first private key; the file may also hold parameters and certificates."""
+    """Return the first private key of a PEM file, which may also contain parameters and certificates."""
     for block in blocks(key):
         if block.kind == "PRIVATE KEY" or block.kind.endswith(" PRIVATE KEY"):
             if block.headers or block.kind == "ENCRYPTED PRIVATE KEY":
                 raise ValueError(f"the {name} is encrypted; `openssl pkey` writes one without a password")
             return block.pem
-    raise ValueError(f"the {name} holds no private key in PEM")
+    raise ValueError(f"the {name} contains no private key in PEM")
 
 
 @contextlib.contextmanager
 def _as_file(secret: bytes) -> Iterator[str]:
-    """Yield a path at which `load_cert_chain` can read the bytes.
+    """Yield a path from which `load_cert_chain` can read the bytes.
 
-    They are in memory where the system allows that, else in a file that only this user can read and that is removed
-    afterwards.
+    Where the system supports it, the file exists in memory only. Elsewhere it is a file that only this user can read,
+    and it is removed afterwards.
     """
     if hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd"):
         with os.fdopen(os.memfd_create("hatchway", os.MFD_CLOEXEC), "wb") as memory:

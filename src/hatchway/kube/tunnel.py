@@ -1,7 +1,7 @@
-"""A tunnel through an HTTP proxy that is reached by TLS (`https://` in proxy-url or HTTPS_PROXY).
+"""A tunnel through an HTTP proxy, with TLS to the proxy (`https://` in proxy-url or HTTPS_PROXY).
 
-The data path needs a socket for the API server's TLS, and a TLS connection is not a socket. So the caller gets one end
-of a pair of sockets, and bytes are copied between the other end and the proxy, with backpressure both ways.
+Callers need a socket on which they start TLS to the API server, and a TLS connection is not a socket. So the caller
+gets one end of a socket pair. Bytes are copied between the other end and the proxy, with backpressure both ways.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 
-# When more bytes than this wait in one direction, its source is not read.
+# While more bytes than this wait to be written in one direction, nothing more is read for it.
 _BUFFER = 256 * 1024
 _PIECE = 64 * 1024
 _LARGEST_HEAD = 16 * 1024
@@ -22,10 +22,13 @@ _running: set[asyncio.Task[None]] = set()
 async def open_tunnel(
     sock: socket.socket, context: ssl.SSLContext, name: str, request: bytes
 ) -> tuple[socket.socket, str]:
-    """Open a tunnel: start TLS on `sock`, a connection to the proxy `name`, and send the CONNECT `request`.
+    """Start TLS to the proxy `name` on the connected `sock`, and send the CONNECT `request`.
 
-    Return a socket to the server behind the proxy, and the proxy's status line. The tunnel lives as long as that
-    socket; the socket is closed when the proxy closes. Raises OSError.
+    Returns:
+        A socket to the server behind the proxy, and the proxy's status line. The tunnel ends when the caller closes
+        this socket. The socket is closed when the proxy closes the tunnel.
+    Raises:
+        OSError: the proxy gave no valid answer.
     """
     reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name, limit=_BUFFER)
     try:
@@ -36,9 +39,9 @@ async def open_tunnel(
         except asyncio.IncompleteReadError:
             raise ConnectionError("it closed the connection") from None
         except asyncio.LimitOverrunError:
-            raise ConnectionError("its answer has no end") from None
+            raise ConnectionError("its answer's head is too long") from None
         if len(head) > _LARGEST_HEAD:
-            raise ConnectionError("its answer has no end")
+            raise ConnectionError("its answer's head is too long")
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
@@ -56,7 +59,7 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def _relay(outer: Ends, inner: Ends) -> None:
-    """Copy both ways until one side ends, because TLS here has no half-closed connections."""
+    """Copy both ways until one side ends its direction; then end both, because asyncio's TLS cannot half-close."""
     copies = [asyncio.ensure_future(_copy(*pair)) for pair in ((outer[0], inner[1]), (inner[0], outer[1]))]
     try:
         await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """A live view of what this user may reach: services, EndpointSlices, pods and nodes, kept up to date by watches.
 
-Access reviews find out what may be listed (`kube/scopes.py`), for each kind separately. They are repeated every minute,
-after a refusal, and when the connection has got another cluster or user.
+Access reviews find out what the user may list (`kube/scopes.py`), for each kind separately. They are repeated every
+minute, after a refusal, and when the connection has changed to another cluster or user.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hatchway.kube.wellknown import SERVICE_NAME
 
 log = logging.getLogger(__name__)
 
-# ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", name, {}).
+# ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", state's name, {}).
 ViewCallback = Callable[[str, str, Object], None]
 
 _ASK_AGAIN = 60.0
-# After a refusal the rights are reviewed again, but only when the last review is this many seconds old.
+# The fewest seconds between two reviews of the user's rights that follow a refusal.
 _REFUSED_PAUSE = 5.0
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 
@@ -39,10 +39,10 @@ _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 class State:
     """The state of a view's connection.
 
-    name: "connecting" until everything was listed once; "live"; or "away" while the API server cannot be reached or
-    refuses the credentials. While it is away, the last known objects stay.
-    reason, hint: why it is away.
-    since: seconds since the epoch.
+    name: "connecting" until everything was listed once; then "live", or "away" while the API server cannot be reached
+    or refuses the credentials. In the state "away" the view keeps the last known objects.
+    reason, hint: why the server is away, and what to do; "" otherwise.
+    since: when the state began, in POSIX seconds.
     """
 
     name: Literal["connecting", "live", "away"]
@@ -54,8 +54,8 @@ class State:
 class View:
     """Live objects by (namespace, name). They are shared, so never change them. `run` keeps them up to date.
 
-    services, slices, pods, nodes: the objects. EndpointSlices have their own names; for clusters without them (before
-    1.21) they are made from Endpoints. scopes: what may be listed, by these four names; empty while unknown.
+    services, slices, pods, nodes: the objects. On clusters before 1.21 the EndpointSlices are made from Endpoints.
+    scopes: what the user may list, by these four names; empty until it is known.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class View:
 
         Args:
             connection: the API server.
-            namespaces: the only namespaces to show (without nodes); None for all that may be read.
+            namespaces: the only namespaces to show, without nodes; None for all that the user may read.
             kinds: the kinds to show.
         """
         self.services: dict[Key, Object] = {}
@@ -99,9 +99,9 @@ class View:
         self._identity = connection.identity
 
     def subscribe(self, callback: ViewCallback) -> Callable[[], None]:
-        """Call `callback` after each change, and at once for each known object. Returns what ends that.
+        """Call `callback` at once for each known object, and after each change. Return a function that unsubscribes.
 
-        It must return quickly. After a change of `state` it is called with ("state", the state's name, {}).
+        The callback must return quickly. After a change of `state` it is called with ("state", the state's name, {}).
         """
         for kind, items in self._items.items():
             for obj in list(items.values()):
@@ -110,23 +110,23 @@ class View:
         return lambda: self._subscribers.remove(callback)
 
     def slices_of(self, namespace: str, service: str) -> Iterable[Object] | None:
-        """Return the EndpointSlices of a service; None when they may not be read."""
+        """Return the EndpointSlices of a service; None when the user may not read them."""
         scope = self.scopes.get("slices")
         if scope is not None and not scope.covers(namespace):
             return None
         return self._by_service.get((namespace, service), {}).values()
 
     def sees_pods(self, namespace: str) -> bool:
-        """Return True when the pods of a namespace may be read."""
+        """Return True when the user may read the pods of a namespace."""
         scope = self.scopes.get("pods")
         return scope is None or scope.covers(namespace)
 
     async def complete(self) -> None:
-        """Wait until everything that may be listed was listed once."""
+        """Wait until all objects that the user may list were listed once."""
         await self._complete.wait()
 
     async def run(self) -> None:
-        """Keep the objects up to date until cancelled. Trouble with the API server does not end it; see `state`."""
+        """Keep the objects up to date until cancelled. Errors of the API server only change `state`."""
         stop = self._connection.subscribe(self._connection_changed)
         try:
             async with asyncio.TaskGroup() as group:
@@ -143,7 +143,7 @@ class View:
                 await self._start_over()
             pause = _ASK_AGAIN
             if self._connection.trouble is not None:
-                # A remembered error would hide that the server is back.
+                # Without this, a remembered error would be returned after the server has come back.
                 access.forget(self._connection.client)
             try:
                 scopes = await find_scopes(
@@ -156,25 +156,25 @@ class View:
                 if error.code != 503:
                     self._refused(error)
                 pause, wait = wait, min(wait * 2, _LAST_RETRY)
-            self._judge()
+            self._update_state()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
 
     def _follow(self, group: asyncio.TaskGroup, scopes: dict[ViewKind, ViewScope]) -> None:
-        """Start the feeds for these scopes, and end all others."""
+        """Start the watches that these scopes need, and end all others."""
         for kind in self._absent:
             scopes[kind] = ViewScope((), f"this cluster has no {kind}")
         if scopes != self.scopes:
             self.scopes = scopes
-            self._tell("state", self.state.name, {})
+            self._notify("state", self.state.name, {})
         wanted: set[tuple[ViewKind, str]] = set()
         for kind, scope in scopes.items():
             wanted |= {(kind, namespace) for namespace in (("",) if scope.namespaces is None else scope.namespaces)}
         for feed in [feed for feed in self._feeds if feed not in wanted]:
             self._feeds.pop(feed).cancel()
             self._synced.discard(feed)
-        # An object outside of all scopes must not be shown any more: the right to read it was removed.
+        # Remove objects that the user may no longer read.
         for kind, scope in scopes.items():
             if scope.namespaces is not None:
                 gone = [obj for (where, _), obj in self._items[kind].items() if where not in scope.namespaces]
@@ -213,12 +213,12 @@ class View:
                 self._wake.set()
                 return
             if error.code == 403:
-                # The rights are reviewed again; until then the known objects stay.
-                log.info("%s may not be followed any more: %s", kind, error.message)
+                # Review the rights again. Until that is done, the view keeps the known objects.
+                log.info("the API server now refuses to list or watch %s: %s", kind, error.message)
                 access.forget(self._connection.client)
                 before, self._forbidden[feed] = self._forbidden.get(feed), time.monotonic()
                 if before is not None and time.monotonic() - before < _ASK_AGAIN:
-                    # The reviews allow what the server refuses, so do not ask without a pause.
+                    # The reviews allow what the server refuses: pause, so that this loop does not flood the server.
                     await asyncio.sleep(_REFUSED_PAUSE)
                 self._wake.set()
                 return
@@ -246,7 +246,7 @@ class View:
                 self._by_service.get(service, {}).pop(key[1], None)
             else:
                 self._by_service.setdefault(service, {})[key[1]] = obj
-        self._tell(kind, event, obj)
+        self._notify(kind, event, obj)
 
     def _prune(self, feed: tuple[ViewKind, str], seen: set[Key]) -> None:
         """Remove objects that were deleted while there was no watch."""
@@ -256,7 +256,7 @@ class View:
                 self._change(kind, "DELETED", obj)
 
     async def _start_over(self) -> None:
-        """Drop everything, because the connection now has another cluster or user."""
+        """Drop all objects and scopes, because the connection now has another cluster or user."""
         tasks = list(self._feeds.values())
         for task in tasks:
             task.cancel()
@@ -274,21 +274,21 @@ class View:
             for obj in list(items.values()):
                 self._change(kind, "DELETED", obj)
         self._by_service.clear()
-        self._judge()
+        self._update_state()
 
     def _connection_changed(self) -> None:
         if self._identity != self._connection.identity or self.state.name == "away":
             self._wake.set()
-        self._judge()
+        self._update_state()
 
     def _refused(self, error: ApiError | None) -> None:
         self._refusal = error
-        self._judge()
+        self._update_state()
 
-    def _judge(self) -> None:
+    def _update_state(self) -> None:
         """Compute the state again."""
         trouble, refusal = self._connection.trouble, self._refusal
-        # Objects of another cluster or user do not count.
+        # The objects are useless when the connection has changed to another cluster or user.
         own = self._identity == self._connection.identity
         synced = own and bool(self.scopes) and self._feeds.keys() <= self._synced
         if synced:
@@ -297,8 +297,9 @@ class View:
         if trouble is not None:
             name, reason, hint, since = "away", trouble.reason, trouble.hint, trouble.since
         elif refusal is not None:
-            verb, advice = ("refuses", "log in again") if refusal.code in (401, 403) else ("answers", "is it well?")
-            # The message of a credential plugin begins with the label already.
+            denied = refusal.code in (401, 403)
+            verb, advice = ("refuses", "log in again") if denied else ("answers", "look into the API server's log")
+            # A credential plugin's error already begins with the label.
             label = self._connection.label
             reason = f"{label} {verb}: {refusal.message.removeprefix(f'{label}: ')}"
             name, hint, since = "away", refusal.hint or advice, time.time()
@@ -306,9 +307,9 @@ class View:
             name, reason, hint, since = "live" if synced else "connecting", "", "", time.time()
         if (name, reason) != (self.state.name, self.state.reason):
             self.state = State(name, reason, hint, self.state.since if name == self.state.name else since)
-            self._tell("state", name, {})
+            self._notify("state", name, {})
 
-    def _tell(self, kind: str, event: str, obj: Object) -> None:
+    def _notify(self, kind: str, event: str, obj: Object) -> None:
         for callback in list(self._subscribers):
             callback(kind, event, obj)
 

@@ -11,7 +11,7 @@ __all__ = ["PodClaim", "by_claim", "claims_of", "is_claim_of_pod"]
 
 
 class PodClaim(NamedTuple):
-    """A pod's volume that is a claim. ephemeral: whether the claim is made for the pod, and deleted with it."""
+    """A claim that a pod uses. ephemeral: True when the claim is created for the pod and deleted with it."""
 
     volume: str
     name: str
@@ -19,7 +19,7 @@ class PodClaim(NamedTuple):
 
 
 def claims_of(pod: Object) -> Iterator[PodClaim]:
-    """Yield the claims of a pod. An ephemeral volume's claim is POD-VOLUME (`ephemeral.VolumeClaimName`)."""
+    """Yield the claims of a pod. An ephemeral volume's claim is named POD-VOLUME (`ephemeral.VolumeClaimName`)."""
     for volume in pod["spec"].get("volumes") or ():
         if volume.get("persistentVolumeClaim") is not None:
             yield PodClaim(volume["name"], volume["persistentVolumeClaim"].get("claimName") or "", False)
@@ -28,7 +28,7 @@ def claims_of(pod: Object) -> Iterator[PodClaim]:
 
 
 def by_claim(pod: Object) -> Iterator[Hashable]:
-    """Return (namespace, name) of each claim of a pod: the keys of an index."""
+    """Yield (namespace, name) of each claim of a pod, as keys for an index."""
     namespace = pod["metadata"].get("namespace", "")
     for claim in claims_of(pod):
         yield namespace, claim.name

@@ -5,24 +5,24 @@ https://kubernetes.io/docs/reference/labels-annotations-taints/
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
 ENDPOINT_SLICES: Final = "endpointslices.discovery.k8s.io"
 
-# Labels: an EndpointSlice's service, and its writer; the mark of Endpoints that are not mirrored; a namespace's name.
+# Labels: an EndpointSlice's Service; an EndpointSlice's writer; Endpoints that are not mirrored; a namespace's name.
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
-# The value of MANAGED_BY in the slices of Services with a selector.
+# The value of MANAGED_BY in the EndpointSlices of Services with a selector.
 SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 
-# Annotations: the mark of a static pod's mirror in the API; what kubectl has applied last.
+# Annotations: marks the mirror pod of a static pod; holds the object that `kubectl apply` has applied last.
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
-# A label and a taint of nodes, and more taints.
+# The first is both a label and a taint of nodes, the others are taints.
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
@@ -32,3 +32,18 @@ PRIORITY_CLASSES: Final = "priorityclasses.scheduling.k8s.io"
 RUNTIME_CLASSES: Final = "runtimeclasses.node.k8s.io"
 # The PriorityClasses that every cluster has, with their values (`pkg/apis/scheduling/v1/helpers.go`).
 SYSTEM_PRIORITIES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+
+# The ranges and the addresses of Services; the range that every cluster has; labels of the addresses of Services.
+SERVICE_CIDRS: Final = "servicecidrs.networking.k8s.io"
+IP_ADDRESSES: Final = "ipaddresses.networking.k8s.io"
+DEFAULT_SERVICE_CIDR: Final = "kubernetes"
+ADDRESS_MANAGED_BY: Final = "ipaddress.kubernetes.io/managed-by"
+ADDRESS_FAMILY: Final = "ipaddress.kubernetes.io/ip-family"
+ADDRESS_ALLOCATOR: Final = "ipallocator.k8s.io"
+
+
+def is_service_address(address: dict[str, Any]) -> bool:
+    """Return True for an IPAddress that the server keeps for a Service."""
+    parent = (address.get("spec") or {}).get("parentRef") or {}
+    managed = (address["metadata"].get("labels") or {}).get(ADDRESS_MANAGED_BY) == ADDRESS_ALLOCATOR
+    return managed and (parent.get("group") or "", parent.get("resource")) == ("", "services")

@@ -1,8 +1,7 @@
 """Finds the pods that a command names (a pod, or the pods of a workload or service), and chooses one of them.
 
-Kinds and their short names are kubectl's, and so is the order among a workload's pods (kubectl
-`pkg/util/podutils`, `ActivePods`): a pod that is scheduled, running and ready comes first. Pods that are being deleted
-come last.
+Kinds and their short names are those of kubectl. So is the order of a workload's pods (`ActivePods` in kubectl
+`pkg/util/podutils`): a pod that is scheduled, running and ready comes first, and pods that are being deleted come last.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from hatchway.kube.readyendpoints import format_selector
 from hatchway.printable import printable
 from hatchway.target import SHORT, Kind, TargetError, parse_qualified_argument
 
-# Kinds that have pods, as the command line spells them, and their resources.
+# The kinds that have pods: from each word of the command line to its resource.
 KINDS: Final = {word: kind for word, kind in target.KINDS.items() if kind != "nodes"}
-# The kinds that a name without a kind may mean, in the order in which they are tried.
-_UNSAID: Final[tuple[Kind, ...]] = (
+# When an argument has a name but no kind, these kinds are tried in this order.
+_KINDS_TO_TRY: Final[tuple[Kind, ...]] = (
     "pods",
     "services",
     "deployments.apps",
@@ -30,16 +29,16 @@ _UNSAID: Final[tuple[Kind, ...]] = (
     "daemonsets.apps",
     "jobs.batch",
 )
-# kubectl's annotation that names a pod's default container.
+# The pod annotation by which kubectl finds the default container.
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 _OPERATORS: Final = {"In": "in", "NotIn": "notin"}
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The object that was named on the command line.
+    """The object that an argument of the command line names.
 
-    resource: as `kube.api` spells it; "" when only a name was given, which may mean several kinds.
+    resource: as `kube.api` spells it; "" when the argument has no kind.
     """
 
     resource: Kind | Literal[""]
@@ -53,10 +52,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class PodSet:
-    """The pods that a command is about.
+    """The pods to which a command applies.
 
-    workload: their owner, with its kind. label_selector, field_selector: the selector that finds them; one of the two
-    is "". pod: the named pod, if it had to be read to find out that it is a pod.
+    workload: their owner, with its kind.
+    label_selector, field_selector: the selector that finds them; one of the two is "".
+    pod: the pod itself, if the argument had no kind and so the pod was read to find out its kind.
     """
 
     workload: Workload
@@ -66,7 +66,7 @@ class PodSet:
 
     @property
     def is_one_pod(self) -> bool:
-        """Return True when a pod itself was named."""
+        """Return True when the argument named a pod, not its owner."""
         return self.workload.resource == "pods"
 
 
@@ -75,15 +75,15 @@ def parse_workload(text: str, namespace: str | None, default: str) -> Workload:
 
     Args:
         text: the argument.
-        namespace: the namespace that was given by `-n`; None for none. default: the namespace to use when none was
-            given.
+        namespace: the namespace of the option `-n`; None when it was not given.
+        default: the namespace to use when none was given.
 
     Raises:
-        TargetError: it names nothing that has pods.
+        TargetError: the argument is malformed, or its kind has no pods.
     """
     word, slash, _ = text.partition("/")
     if not slash and "." not in text and ":" not in text:
-        # The checks are those of a target, although its kind is not known yet.
+        # The kind is not known yet. Every kind has the same rules for names, so that of pods serves for the check.
         parse_qualified_argument(f"pod/{text}", namespace, default)
         return Workload("", text, namespace or default)
     found = parse_qualified_argument(text, namespace, default, workloads=True)
@@ -95,7 +95,7 @@ def parse_workload(text: str, namespace: str | None, default: str) -> Workload:
 
 
 async def find_pods(client: Client, workload: Workload) -> PodSet:
-    """Return how to find the pods of a workload: by selector or by name. For `pod/NAME`, no pod is read.
+    """Return the selector that finds the pods of a workload. For `pod/NAME` no request is sent.
 
     Raises:
         HatchwayError: there is no such object; the hint names similar ones.
@@ -123,12 +123,12 @@ async def find_object(client: Client, workload: Workload) -> tuple[Workload, Obj
         ApiError: the API server cannot be asked, or does not allow it.
     """
     refused: ApiError | None = None
-    for resource in (workload.resource,) if workload.resource else _UNSAID:
+    for resource in (workload.resource,) if workload.resource else _KINDS_TO_TRY:
         try:
             found = await client.get(resource, workload.name, workload.namespace)
         except ApiError as error:
             if error.code == 403 and not workload.resource:
-                # When one kind may not be read, the name may still be that of another kind.
+                # The user may not read this kind, but the name may belong to the next one.
                 refused = refused or error
                 continue
             if error.code != 404:
@@ -142,7 +142,7 @@ async def find_object(client: Client, workload: Workload) -> tuple[Workload, Obj
 
 
 async def explain_absence(client: Client, workload: Workload) -> str:
-    """Return a hint for an object that does not exist: similar names, or that the namespace itself is missing."""
+    """Return a hint for an object that does not exist: its namespace does not exist, either, or names are similar."""
     from hatchway.kube.lookup import similar_names
 
     try:
@@ -163,7 +163,7 @@ async def explain_absence(client: Client, workload: Workload) -> str:
 
 
 async def _meant_namespaces(client: Client, name: str) -> str:
-    """Return a question with the namespaces that are called like `name`; "" when none is, or they may not be listed."""
+    """Return a question that names the namespaces similar to `name`; "" when none is known."""
     from hatchway.kube.lookup import similar_names
 
     try:
@@ -174,10 +174,10 @@ async def _meant_namespaces(client: Client, name: str) -> str:
 
 
 async def pick_pod(client: Client, pods: PodSet) -> Object:
-    """Return the pod of a set in which to run a command: a ready one if there is one.
+    """Return the pod of a set in which a command should run; ready pods are preferred.
 
     Raises:
-        HatchwayError: it has no running pod.
+        HatchwayError: the set has no running pod.
         ApiError: the API server cannot be asked, or does not allow it.
     """
     if pods.pod is not None:
@@ -196,9 +196,9 @@ async def pick_pod(client: Client, pods: PodSet) -> Object:
 
 
 def in_order(pods: Iterable[Object]) -> list[Object]:
-    """Return the pods sorted, the best one for a command first.
+    """Return the pods sorted by their suitability for a command, the best one first.
 
-    That is one that is not being deleted, is scheduled and running, and has been ready for the longest time.
+    The best pod is not being deleted, is scheduled and running, and has been ready for the longest time.
     """
 
     def rank(pod: Object) -> tuple[object, ...]:
@@ -263,7 +263,7 @@ def label_selector_of(obj: Object) -> str:
     if not isinstance(given, dict):
         return ""
     if "matchLabels" not in given and "matchExpressions" not in given:
-        # The selector of a service or a replication controller.
+        # A service or a replication controller has a plain mapping of labels.
         return "" if (obj.get("spec") or {}).get("type") == "ExternalName" else format_selector(given)
     parts = [format_selector({key: value}) for key, value in sorted((given.get("matchLabels") or {}).items())]
     for one in given.get("matchExpressions") or ():

@@ -1,4 +1,4 @@
-"""Upgrades that the engine accepts itself: a protocol of the routing function gets the client's transport."""
+"""Upgrades that are not forwarded: a protocol from the routing function takes over the client's transport."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def take_over(
     """Give a transport to `protocol`, after a 101.
 
     Args:
-        context: the listener's.
-        done: called when the transport is closed, with the number of bytes that came from the client, and 0: bytes
-            to the client are not counted.
-        transport: the client's.
-        protocol: its methods are called as an event loop calls them.
-        early: bytes that the client sent right after its request; the first that `data_received` gets.
+        context: the listener's context.
+        done: called when the transport is closed, with the number of bytes that the client has sent, and with 0 in
+            place of the number of bytes that were sent to it, which are not counted.
+        transport: the client's transport.
+        protocol: the protocol, whose methods are then called as an event loop calls them.
+        early: bytes that the client sent right after its request; `data_received` gets them first.
     """
     accepted = _Accepted(context, transport, protocol, done)
     transport.set_protocol(accepted)

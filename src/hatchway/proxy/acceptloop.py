@@ -12,7 +12,7 @@ from typing import Any, Final
 
 logger = logging.getLogger("hatchway.proxy")
 
-# Connections that are accepted in one turn of the event loop: under a flood, other work still gets its turns.
+# The most connections that are accepted in one iteration of the event loop, so that a flood does not stop other work.
 _AT_ONCE: Final = 64
 _PAUSE_SECONDS: Final = 1.0
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
@@ -21,10 +21,10 @@ _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 class AcceptLoop:
     """Accepts connections from a listening socket until `close`.
 
-    sock: listens and does not block; closed by `close`.
+    sock: a listening, non-blocking socket; `close` closes it.
     on_connection: called with the socket of each connection and the client's address, as `socket.accept` returns both.
         The socket is non-blocking; `on_connection` has to close it.
-    label: what listens, for the log.
+    label: the listener's name in the log.
     """
 
     def __init__(self, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None], label: str) -> None:
@@ -48,8 +48,8 @@ class AcceptLoop:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                # The process has no descriptors or no memory left (accept(2)). The connections stay in the queue, so
-                # the socket stays readable: without a pause this would run again at once, and fail again.
+                # The process has no descriptors or no memory left (accept(2)). The connections stay in the queue and
+                # keep the socket readable. Without a pause, this would be called again at once and fail again.
                 logger.error(
                     "%s cannot accept connections (%s); next attempt in %g s", self._label, error, _PAUSE_SECONDS
                 )
@@ -66,13 +66,13 @@ class AcceptLoop:
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self._sock.fileno())
-        # The shutdown stops the listening even when another process still has a copy of the descriptor.
+        # Unlike `close`, `shutdown` stops the listening even when another process has a copy of the descriptor.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
 
 def refuse(connection: socket.socket) -> None:
-    """Close an accepted connection with a reset (RST), so that its client learns at once that it is not served."""
+    """Close an accepted connection with a reset (RST), which tells the client at once that it is not served."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     connection.close()

@@ -1,4 +1,4 @@
-"""The clients of a listener: accepted sockets become `ClientConnection`s, after a TLS handshake where one is due."""
+"""Turns a listener's accepted sockets into `ClientConnection`s, after a TLS handshake where TLS is used."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TlsChooser = Callable[[str], ssl_module.SSLContext]
 class Acceptor:
     """Makes a bound socket listen, and serves the clients that it accepts, until `close`.
 
-    ssl: for TLS; None for plain HTTP.
-    sniff: with `ssl`, serve plain HTTP too; the first byte of a connection tells which of them the client speaks.
+    ssl: the TLS context, or a function that chooses it; None for plain HTTP.
+    sniff: with `ssl`, serve plain HTTP, too. The first byte of a connection shows which of the two the client uses.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Acceptor:
         self._context.spawn(self._serve(connection, address), "connection")
 
     async def _serve(self, connection: socket.socket, address: str) -> None:
-        """Make a client's connection of an accepted socket.
+        """Make a `ClientConnection` for an accepted socket.
 
-        address: the one under which the connection was counted; "" when it was not counted.
+        address: the address for which the connection was counted; "" when it was not counted.
         """
         context = self._context
         made: list[ClientConnection] = []
@@ -82,7 +82,7 @@ class Acceptor:
                     tls = await self._choose_tls(connection) if first == _TLS_HANDSHAKE else None
                     await transports.accept(lambda: make(tls is not None), connection, context.limits, tls)
                     return
-        except (OSError, EOFError) as error:  # only this client is concerned: no warning
+        except (OSError, EOFError) as error:  # an error of this client, so no warning
             logger.debug("a connection failed before its first request: %s", error)
         except BaseException:
             connection.close()
@@ -109,7 +109,7 @@ class Acceptor:
                     loop.remove_reader(connection.fileno())
 
     def close(self) -> None:
-        """Stop listening. The tasks of connections that are being opened belong to the context."""
+        """Stop listening. Connections that are being opened continue; the context owns their tasks."""
         self._accepting.close()
 
 

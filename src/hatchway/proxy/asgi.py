@@ -1,4 +1,4 @@
-"""The ASGI bridge: an exchange that an ASGI 3 application answers (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
+"""The ASGI bridge: an ASGI 3 application for an exchange (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger("hatchway.proxy")
 
 
 class ClientDisconnected(OSError):
-    """Raised by `send` after the client has disconnected (ASGI's http specification 2.4 asks for an OSError)."""
+    """Raised by `send` after the client has disconnected (ASGI's HTTP specification 2.4 requires an OSError)."""
 
 
 class AppExchange:
     """Runs an ASGI application in a task (`contracts.Exchange`).
 
-    Backpressure: `send` waits while the client reads too slowly, and the client is not read while the application does
-    not call `receive`.
+    Backpressure: `send` waits while the client reads too slowly. While the application does not call `receive`, nothing
+    is read from the client.
     """
 
     takes_bulk = False
@@ -98,7 +98,7 @@ class AppExchange:
         try:
             await self._app(self._scope(), self._receive, self._send)
         except ClientDisconnected:
-            pass  # nothing is left to do: the client has disconnected
+            pass  # the client has disconnected, so nothing is left to do
         except Exception:  # an application's error must not end the listener
             if not self._lost:
                 logger.exception("the application failed on %s", self._request.method)
@@ -123,7 +123,7 @@ class AppExchange:
                 data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
                 self._pieces.clear()
                 more = not self._ended
-                # -1: the application has got the end of the body. The only message after that is http.disconnect.
+                # -1: the application has received the end of the body. Only http.disconnect can follow.
                 self._size = 0 if more else -1
                 if more:
                     self._client.release()
@@ -205,7 +205,7 @@ class AppExchange:
     # `contracts.Exchange`: called by the client's connection
 
     def body(self, data: bytes) -> None:
-        """Keep a piece of the request's body for `receive`."""
+        """Queue a piece of the request's body for `receive`."""
         if self._finished:
             return
         self._expect = False
@@ -216,23 +216,23 @@ class AppExchange:
         self._wake()
 
     def body_now(self, data: memoryview) -> None:
-        """Keep a copy of a piece of the request's body."""
+        """Queue a copy of a piece of the request's body for `receive`."""
         self.body(bytes(data))
 
     def body_end(self, trailers: Headers) -> None:
-        """Have `receive` return the end of the body."""
+        """Queue the end of the request's body for `receive`."""
         self._ended = True
         self._wake()
 
     def flush(self) -> None:
-        """Do nothing: `body` has kept everything."""
+        """Do nothing: `body` has queued everything."""
 
     def client_full(self) -> None:
         """Make the next `send` wait."""
         self._full = True
 
     def client_ready(self) -> None:
-        """Wake a `send` that waits."""
+        """Wake up a waiting `send`."""
         self._full = False
         self._wake_writer()
 

@@ -1,6 +1,6 @@
-"""Message bodies: readers that find where a body ends, one for each framing of RFC 9112 section 6. Sans-I/O.
+"""Readers of message bodies, which find the end of a body; one for each framing of RFC 9112 section 6. Without I/O.
 
-A reader's `feed` takes the bytes that arrived and returns those of the body. Once `done` is True, `rest` has the bytes
+A reader's `feed` takes received bytes and returns the bytes of the body. Once `done` is True, `rest` has the bytes
 after the body.
 """
 
@@ -13,8 +13,8 @@ from hatchway.proxy.fields import BadMessage, parse_fields
 from hatchway.proxy.heads import CHUNKED, UNTIL_CLOSE
 from hatchway.proxy.routing import Headers
 
-# Chunk extensions are allowed and dropped. Their length is bounded: a sender could use long ones to keep a receiver
-# busy (CVE-2023-39326).
+# Chunk extensions are accepted and ignored. Their length is limited, because a sender could waste a receiver's time
+# with long ones (CVE-2023-39326).
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINE_LIMIT: Final = 4096

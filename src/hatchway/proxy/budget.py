@@ -1,22 +1,23 @@
-"""The memory for large message heads: one bound for the whole process, however many connections it has."""
+"""A limit on the memory for large message heads of all connections of the process together."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# Bytes that each connection may use without being counted. Ordinary heads are smaller.
+# Bytes of heads that each connection may use in addition to the budget. Ordinary heads are smaller.
 _FREE: Final = 32 * 1024
 # A complete head is in memory several times: as received, as parsed fields, as sent. Each field is three objects.
 _TIMES: Final = 3
 _FIELD: Final = 256
-# Heads of up to this size (bytes) are not weighed: counting their lines would cost more than they take.
+# The memory of heads of up to this many bytes is not computed: that would cost more time than it is worth.
 SMALL: Final = 4096
 
 
 class Budget:
     """A number of bytes that all connections share.
 
-    limit: how many there are. taken: how many are in use.
+    limit: the size of the budget, in bytes.
+    taken: the bytes in use.
     """
 
     def __init__(self, limit: int) -> None:
@@ -28,7 +29,7 @@ HEADS: Final = Budget(64 * 1024 * 1024)
 
 
 class Share:
-    """The part of the budget that one connection uses: for heads that it reads, and for those of exchanges under way.
+    """The part of the budget that one connection uses, for the heads that it reads and those of unfinished exchanges.
 
     taken: bytes in use.
     """
@@ -39,7 +40,7 @@ class Share:
         self.taken = 0
 
     def hold(self, size: int) -> bool:
-        """Reserve memory for an incomplete head of `size` bytes so far. Return False when the budget is used up."""
+        """Reserve memory for an incomplete head, of which `size` bytes have arrived. Return False when none is left."""
         return self._take(size - _FREE - self.taken)
 
     def hold_complete(self, head: bytes) -> bool:
@@ -66,5 +67,5 @@ class Share:
 
 
 def weigh(head: bytes) -> int:
-    """Return about how many bytes of memory a head needs while its exchange is under way."""
+    """Estimate the bytes of memory that a head needs during its exchange."""
     return _TIMES * len(head) + _FIELD * head.count(b"\n")

@@ -1,6 +1,6 @@
-"""Long bodies of known length: read into one shared buffer and written from it.
+"""Relays long bodies of known length through one shared buffer.
 
-The usual way makes a `bytes` object, which is a copy, for each read.
+Other bodies are read as `bytes` objects, which costs a copy for each read.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from typing import Final, cast
 
 from hatchway.proxy.contracts import BulkConnection
 
-# A body with fewer bytes left than this is read in the usual way: changing the protocol would cost more than it saves.
+# A body with fewer remaining bytes than this is not read in bulk: changing the protocol would cost more than it saves.
 LONG: Final = 256 * 1024
 _SMALLEST: Final = 64 * 1024
-_LARGEST: Final = 256 * 1024  # as much as the transports read of other bodies at a time
+_LARGEST: Final = 256 * 1024  # the same as the transports' read size for other bodies
 _shared = threading.local()
 
 
 class BulkReader(asyncio.BufferedProtocol):
     """The protocol of a connection's transport while a long body is read.
 
-    All readers of a thread share one buffer. That is safe with aiofastnet's transports: `write` copies what it cannot
-    send at once, so the buffer is free again when `write` returns. asyncio's own transports keep a reference.
+    All readers of a thread share one buffer. This is safe with aiofastnet's transports only: their `write` copies the
+    bytes that it cannot send at once, so the buffer is free when `write` returns. asyncio's transports keep a
+    reference.
     """
 
     __slots__ = ("_connection", "_over", "_size", "_view")
@@ -38,29 +39,29 @@ class BulkReader(asyncio.BufferedProtocol):
         connection.transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the part of the shared buffer that the rest of the body may fill, so that no later byte is read."""
+        """Return a part of the shared buffer that is not longer than the rest of the body, so that no more is read."""
         size = self._size
         return self._view[: size if self._over else min(size, self._connection.bulk_left)]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand the bytes that were read to the connection."""
+        """Pass the bytes that were read to the connection."""
         data = self._view[:nbytes]
         if self._over:
             self._connection.data_received(bytes(data))
         elif not self._connection.bulk_received(data):
             self._end()
         elif not self._connection.transport.is_reading():
-            self._size = _SMALLEST  # the peer reads slowly, so each write copies what it could not send
+            self._size = _SMALLEST  # the peer reads slowly, and each write would copy the bytes that it cannot send
         elif self._size < _LARGEST:
             self._size *= 2
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes that the transport had read before it was told to use a buffer."""
+        """Take bytes that the transport had read before this protocol was set."""
         self._connection.data_received(data)
 
     def _end(self) -> None:
-        # In the next turn of the loop: a TLS transport that has filled the buffer asks this protocol for another one
-        # before it notices that its protocol has changed.
+        # Change the protocol in the next iteration of the loop: a TLS transport that has filled the buffer calls
+        # `get_buffer` once more before it notices that its protocol has changed.
         self._over = True
         asyncio.get_running_loop().call_soon(self._leave)
 

@@ -1,8 +1,8 @@
-"""Adaptive busy polling of the event loop: poll for the next small message for some microseconds before sleeping.
+"""Adaptive busy polling: before the event loop sleeps, it polls for some microseconds for the next small message.
 
-Sleeping and being woken takes longer than relaying a small message. While single messages follow each other quickly, a
-process that is still running when the next one arrives relays it sooner. Linux does the same for sockets (busy_poll)
-and for idle virtual processors (halt_poll_ns), and Go's scheduler does it before it parks a thread.
+Sleeping and waking up takes longer than relaying a small message. While single messages follow each other quickly, a
+process that does not sleep between them relays each one sooner. Linux does the same for sockets (busy_poll) and for
+idle virtual processors (halt_poll_ns), and Go's scheduler does it before it parks a thread.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ import asyncio
 from time import perf_counter
 from typing import Final
 
-# Seconds of polling after a message. A peer on this machine answers within that time; for others polling never begins.
+# Seconds of polling after a message. Peers on this machine answer within this time. For slower peers polling never
+# begins.
 _WINDOW: Final = 50e-6
-# Seconds without polling after a turn of the loop in which several messages arrived.
+# Seconds without polling after an iteration of the loop in which several messages arrived.
 _REST: Final = 2e-3
 
 
 class BusyPoll:
-    """Keeps the event loop turning until no message has arrived for 50 µs.
+    """Keeps the event loop from sleeping until no message has arrived for 50 µs.
 
-    It begins when two messages have arrived within that time. It ends, and pauses for 2 ms, when several messages
-    arrive in one turn of the loop: under such load the loop would not sleep anyway.
+    Polling begins when two messages have arrived within 50 µs. When several messages arrive in one iteration of the
+    loop, it ends and pauses for 2 ms: under such load the loop would not sleep anyway.
 
-    awake: it keeps the loop turning, or pauses. new: messages since the last turn of the loop. The caller adds 1 to
-    `new` for each message, and calls `begin` only while `awake` is False.
+    awake: True while it polls or pauses.
+    new: the number of messages since the last iteration of the loop.
+
+    The caller adds 1 to `new` for each message, and calls `begin` only while `awake` is False.
     """
 
     __slots__ = ("_last", "_loop", "awake", "new")
@@ -36,7 +39,7 @@ class BusyPoll:
         self.new = 0
 
     def begin(self) -> None:
-        """Note a message that has arrived while `awake` was False."""
+        """Record a message that has arrived while `awake` was False."""
         now = perf_counter()
         if now - self._last < _WINDOW:
             self.awake = True

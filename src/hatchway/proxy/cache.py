@@ -1,6 +1,6 @@
-"""The cache of decisions: what was decided about a request's head is used again for the next request with that head.
+"""The cache of decisions: the decision about a request's head is used again for later requests with the same head.
 
-One table for the whole process, bounded by bytes.
+There is one table for the process. Its size in bytes is limited.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from hatchway.proxy.routing import CachedDecision, Forward
 
 @dataclass(slots=True)
 class RelayedHead:
-    """The head of an upstream's response as it was relayed to the client, to be relayed again.
+    """The head of an upstream's response as it was relayed to the client; it may be relayed again.
 
     Attributes:
         forward: the decision by which the request was sent.
-        block: the head as the upstream has sent it, byte for byte.
-        added: the name of the field that is added anew for each request (`RequestHead.answer_field`); b"" for none.
+        block: the bytes of the head that the upstream has sent.
+        added: the name of the field whose value differs for each request (`RequestHead.answer_field`); b"" for none.
         status: the status that was sent to the client.
-        lines: status line and field lines, Content-Length included where it is known; without the field `added` and
-            without the empty line.
-        head: `lines` and the empty line; b"" when a field was added.
+        lines: status line and field lines, with Content-Length if it is known; without the field `added`, and without
+            the empty line.
+        head: `lines` and the empty line; b"" when `added` is not empty.
     """
 
     forward: Forward
@@ -36,7 +36,7 @@ class RelayedHead:
     head: bytes
 
     def head_with(self, added: tuple[bytes, bytes]) -> bytes:
-        """Return the head with the field that is added for this request; b"" when its name is not `self.added`.
+        """Return the head with a field for this request; b"" when the field's name is not `self.added`.
 
         Raises:
             BadMessage: the value has a line break.
@@ -45,14 +45,14 @@ class RelayedHead:
 
 
 class CachedHead:
-    """A request's head, the decision about it, and the bytes that the engine has made from both.
+    """A request's head, the decision about it, and the bytes that the engine made from both.
 
     Attributes:
         request: the parsed head.
-        decision: gives the decision for the next request with this head.
+        decision: returns the decision for the next request with this head.
         forward: the Forward from which `sent` was made; None at first.
         sent: the head that was sent to the upstream, with its empty line.
-        relayed: the head of the last response, where it may be relayed again unchanged; otherwise None.
+        relayed: the head of the last response, if it may be relayed again unchanged; otherwise None.
     """
 
     __slots__ = ("decision", "forward", "relayed", "request", "sent")
@@ -65,7 +65,7 @@ class CachedHead:
         self.relayed: RelayedHead | None = None
 
     def head_for(self, forward: Forward) -> bytes:
-        """Return the head for the upstream, with its empty line. It is made once for each Forward.
+        """Return the head for the upstream, with its empty line. It is computed once for each Forward.
 
         Raises:
             BadMessage: the routing function's target or fields cannot be sent.
@@ -81,7 +81,7 @@ class ClientDecisions:
 
     Attributes:
         heads: the decisions, by the bytes of the requests' heads. The client's connections share this dictionary.
-        size: about how many bytes of memory they take.
+        size: an estimate of the memory that they need, in bytes.
         connections: the number of the client's connections.
     """
 
@@ -101,32 +101,32 @@ class DecisionCache:
 
     Attributes:
         limit: the largest `size`, in bytes.
-        size: about how many bytes of memory all decisions take.
+        size: an estimate of the memory that all decisions need, in bytes.
     """
 
     __slots__ = ("_clients", "_lock", "limit", "size")
 
-    # A decision about a head of N bytes takes about BASE + N * _TIMES bytes of memory.
+    # A decision about a head of N bytes needs about BASE + N * _TIMES bytes of memory.
     BASE: Final = 4096
     _TIMES: Final = 8
 
     def __init__(self, limit: int) -> None:
         """Make an empty cache."""
         self._clients: dict[object, ClientDecisions] = {}
-        # Listeners of one process may run on event loops of different threads. Look-ups need no lock.
+        # Listeners of a process may run in different threads. The lock is for changes; look-ups need none.
         self._lock = threading.Lock()
         self.limit = limit
         self.size = 0
 
     def __len__(self) -> int:
-        """Return how many clients are connected."""
+        """Return the number of connected clients."""
         return len(self._clients)
 
     def join(self, key: object) -> ClientDecisions:
         """Count a new connection, and return the decisions of its client.
 
         Args:
-            key: the listener and the client; hashable.
+            key: identifies the listener and the client; hashable.
         """
         with self._lock:
             client = self._clients.get(key)
@@ -144,7 +144,7 @@ class DecisionCache:
                 del self._clients[client.key]
 
     def add(self, client: ClientDecisions, found: CachedHead) -> None:
-        """Keep a decision, in place of the one that was kept for the same head."""
+        """Store a decision; it replaces the one for the same head."""
         head = found.request.head
         if not head or not client.connections:
             return
@@ -158,7 +158,7 @@ class DecisionCache:
             client.heads[head] = found
 
     def drop(self, client: ClientDecisions, head: bytes) -> None:
-        """Forget the decision about a head, if there is one."""
+        """Remove the decision about a head, if there is one."""
         with self._lock:
             if client.heads.pop(head, None) is not None:
                 weight = self._weigh(head)
@@ -169,11 +169,11 @@ class DecisionCache:
         return self.BASE + self._TIMES * len(head)
 
     def _clear(self, client: ClientDecisions) -> None:
-        # In place: the connections share the dictionary.
+        # Not replaced by a new dictionary, because the connections share this one.
         client.heads.clear()
         self.size -= client.size
         client.size = 0
 
 
-# The table of all listeners of the process.
+# The cache that all listeners of the process share.
 DECISIONS: Final = DecisionCache(8 * 1024 * 1024)

@@ -20,7 +20,7 @@ from hatchway.proxy.heads import KEPT, Request
 from hatchway.proxy.reader import BodyEnd, RequestReader
 from hatchway.proxy.routing import Peer
 
-# How many pipelined requests are begun before other connections get their turn.
+# The most pipelined requests of one connection that are begun in one iteration of the event loop.
 _AT_ONCE: Final = 32
 
 
@@ -31,7 +31,7 @@ class Phase(Enum):
     READING = "part of a head has arrived, or a pipelined request waits"
     EXCHANGE = "the routing function decides about a request, or the request is being answered"
     DRAINING = "the request was answered; the rest of its body is read and discarded"
-    LINGERING = "about to close; still read, so that the last response arrives"
+    LINGERING = "about to close; bytes are still read, so that the client gets the last response"
     CLOSED = "closed, or closing once everything that was written has been sent"
 
 
@@ -76,9 +76,9 @@ class ClientConnection(asyncio.Protocol):
         """Make a connection of a listener.
 
         Args:
-            context: the listener's.
-            tls: its transport will have done a TLS handshake.
-            note: what is known of it, for `Peer.note`.
+            context: the listener's context.
+            tls: True when the connection uses TLS.
+            note: the value of `Peer.note`.
         """
         self._context = context
         self._note = note
@@ -92,11 +92,11 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = math.inf
         self._drain_left = 0
         # Flow control.
-        self._held = False  # the exchange takes no more of the body
+        self._held = False  # the exchange takes no more of the request's body
         self._full = False  # the write buffer is full: no other request is begun
-        self._paused = False  # the transport is not read
+        self._paused = False  # reading from the transport is paused
         self._eof = False  # the client has shut its sending side
-        self._advancing = False  # `_advance` runs
+        self._advancing = False  # `_advance` is running
 
     # `asyncio.Protocol`: called by the event loop
 
@@ -110,13 +110,13 @@ class ClientConnection(asyncio.Protocol):
             peer.address = (str(address[0]), int(address[1]))
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            # A certificate that is here was verified: without verification the listener asks for none.
+            # A certificate was verified: a listener without verification requests none.
             peer.certificate = tls.getpeercert(binary_form=True) or None
         host = peer.address[0] if peer.address is not None else None
         key = self._context, peer.scheme, host, peer.certificate, peer.note
         client = self._client = self._context.decisions.join(key)
         self._known = self._reader.known = client.heads
-        # Made here and not in __init__: without `connection_made` there is no `connection_lost`, which frees it.
+        # Not made in __init__: `connection_lost`, which frees it, is called only after `connection_made`.
         self.requests = Dispatcher(self, self._context, self._reader, self.transport, peer, client)
         self._context.connections.add(self)
         self.deadline = self._context.loop.time() + self._limits.head_timeout
@@ -138,7 +138,7 @@ class ClientConnection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Note that the client has shut its sending side, or close. Return True to keep the transport open."""
+        """Record that the client has shut its sending side, or close. Return True to keep the transport open."""
         if self.phase is not _EXCHANGE and self.phase is not _DRAINING:
             self.close()
             return False
@@ -147,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
         if self._tls:
             return False
         if self._reader.in_body and not self._held:
-            # The body is shorter than its head says: the request will never be complete.
+            # The request will never be complete: its body is shorter than its head announces.
             self.abort()
             return False
         self._note_write()
@@ -167,9 +167,9 @@ class ClientConnection(asyncio.Protocol):
         self._leave()
 
     def _leave(self) -> None:
-        """Give up the share in the client's cached decisions.
+        """Stop using the client's cached decisions.
 
-        Also called by `abort`: an event loop that ends may never call `connection_lost`.
+        `abort` calls this, too, because an event loop that is being closed may never call `connection_lost`.
         """
         client, self._client = self._client, None
         if client is not None:
@@ -184,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_full()
 
     def resume_writing(self) -> None:
-        """Go on with the exchange, or with the next request."""
+        """Continue with the exchange, or with the next request."""
         self._full = False
         if self._eof:
             self._note_write()
@@ -213,7 +213,7 @@ class ClientConnection(asyncio.Protocol):
     # Requests
 
     def _advance(self) -> None:
-        """Handle events until the exchange under way takes no more. Later requests wait in the reader's buffer."""
+        """Handle the reader's events until the current exchange takes no more. Later requests wait in its buffer."""
         self._advancing = True
         begun = 0
         reader, requests = self._reader, self.requests
@@ -257,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
                 if reader.in_head:
                     self.deadline = self._context.now + self._limits.head_timeout
         elif self.phase is _READING:
-            self.phase = _IDLE  # the buffer had nothing but empty lines
+            self.phase = _IDLE  # the buffer had only empty lines
         exchange = requests.exchange
         if exchange is not None:
             exchange.flush()
@@ -270,7 +270,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _take_turn(self) -> None:
-        """Go on with pipelined requests, after other connections had their turn."""
+        """Continue with pipelined requests, after other connections were served."""
         self._turn = None
         self._resume()
 
@@ -291,13 +291,13 @@ class ClientConnection(asyncio.Protocol):
         reader = self._reader
         if self._full and self.requests.exchange is None and not reader.in_body:
             return False
-        # A head has a limit of its own. Everything else in the buffer waits for the end of an exchange.
+        # An incomplete head has its own limit. All other bytes in the buffer wait for the end of an exchange.
         return reader.in_head or len(reader.buffer) <= self._limits.buffer
 
     # Long bodies
 
     def _read_in_bulk(self) -> None:
-        """Read a long body by a `BulkReader` when it goes to an upstream unchanged."""
+        """Read a long body with a `BulkReader` if it is sent to an upstream unchanged."""
         if self._takes_bulk() and self.transport.get_protocol() is self:
             BulkReader(self)
 
@@ -313,7 +313,7 @@ class ClientConnection(asyncio.Protocol):
         return self._reader.bulk_left or LONG
 
     def bulk_received(self, data: memoryview) -> bool:
-        """Take a piece of a long body, and no later byte. Return False when that was the last piece."""
+        """Take a piece of a long body. It has no bytes after the body. Return False when it was the last piece."""
         if not self._takes_bulk():
             self.data_received(bytes(data))
             return False
@@ -343,7 +343,7 @@ class ClientConnection(asyncio.Protocol):
         self._resume()
 
     def answered(self) -> None:
-        """Note that the response has been written: read the next request, or close."""
+        """Read the next request or close, because the response was written."""
         self._held = False
         if self.phase is _CLOSED:
             return
@@ -375,15 +375,15 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def resume(self) -> None:
-        """Go on with the requests and bodies that wait."""
+        """Continue with waiting requests and bodies."""
         self._resume()
 
     def allow(self) -> None:
-        """Undo `hold`, but leave it to `resume` to go on."""
+        """Undo `hold`, but do nothing else until `resume` is called."""
         self._held = False
 
     def is_full(self) -> bool:
-        """Return True while the write buffer is full: the client reads more slowly than it is written to."""
+        """Return True while the write buffer is full, because the client reads too slowly."""
         return self._full
 
     def hand_over(self) -> bytes:
@@ -398,7 +398,7 @@ class ClientConnection(asyncio.Protocol):
     # Closing
 
     def shut_down(self) -> None:
-        """Close an idle connection at once; one with an exchange after it (`Connection: close`)."""
+        """Close an idle connection at once, and any other after its current exchange (`Connection: close`)."""
         self.requests.writer.set_keep(False)
         if self.phase is _IDLE or self.phase is _LINGERING:
             self.close()
@@ -412,12 +412,12 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, error: BadMessage) -> None:
         """Reject a malformed request, with a response if none has begun yet, and close."""
         begun = self.phase is _EXCHANGE or self.phase is _DRAINING
-        self._reader.discard()  # the bytes after it are not read as requests
+        self._reader.discard()  # the bytes after it must not be parsed as requests
         self.phase = _EXCHANGE
         self.requests.refuse(error, begun)
 
     def _linger(self) -> None:
-        """Close after reading for a while: closing with unread input resets the connection and loses the response."""
+        """Read for a while, then close. To close with unread input would reset the connection and lose the response."""
         self.phase = _LINGERING
         self._reader.take_rest()
         self.deadline = self._context.now + self._limits.linger
@@ -436,13 +436,13 @@ class ClientConnection(asyncio.Protocol):
         self.requests.writer.closed = True
 
     def close(self) -> None:
-        """Close the connection once everything that was written has been sent."""
+        """Close the connection once all written bytes were sent."""
         if self.phase is not _CLOSED:
             self._set_closed()
             self._context.close_transport(self.transport)
 
     def abort(self) -> None:
-        """Close the connection at once; an exchange under way ends."""
+        """Close the connection at once, and end the current exchange."""
         self._set_closed()
         self.transport.abort()
         self._reader.take_rest()

@@ -30,14 +30,14 @@ class ByAddress:
         self._addresses: dict[OpenConnection, str] = {}
 
     def admit(self, address: str) -> bool:
-        """Count a new connection. Return False, and count nothing, when its address has too many already."""
+        """Count a new connection. Return False, and do not count it, when its address already has too many."""
         if self._counts[address] >= self._limit:
             return False
         self._counts[address] += 1
         return True
 
     def made(self, connection: OpenConnection, address: str) -> None:
-        """Note the object of a connection that was counted under `address`."""
+        """Remember the object of a connection that was counted for `address`."""
         self._addresses[connection] = address
 
     def closed(self, connection: OpenConnection) -> None:
@@ -57,10 +57,10 @@ class Context:
     """Shared state of a listener's connections.
 
     Attributes:
-        now: the coarse clock: the event loop's time at the last tick, in seconds.
+        now: the coarse clock, which is the event loop's time at the last tick, in seconds.
         date: the current `Date` field line.
         decisions: the cache of decisions.
-        busy_poll: counts the messages of upgraded connections.
+        busy_poll: the busy polling for messages of upgraded connections.
         connections: the open connections of clients.
         by_address: counts the connections of each address; None when they are not limited.
         closing: True while the listener shuts down; responses then have `Connection: close`.
@@ -115,9 +115,9 @@ class Context:
         self._tick()
 
     def _tick(self) -> None:
-        """Advance the coarse clock, and end what has passed its deadline.
+        """Advance the coarse clock, and call `deadline_passed` of the connections whose deadline has passed.
 
-        One sweep a second for all deadlines costs less than a timer for each request.
+        One pass over all connections each second costs less than a timer for each request.
         """
         now = self.now = self.loop.time()
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
@@ -131,7 +131,7 @@ class Context:
         self._timer = self.loop.call_later(self.limits.tick, self._tick)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Start a task. `end_tasks` cancels the tasks that are left. name: for the log."""
+        """Start a task, which `end_tasks` cancels if it still runs. name: the task's name in the log."""
         task = self.loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -143,16 +143,16 @@ class Context:
             logger.error("%s failed", task.get_name(), exc_info=error)
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write at the end of this turn of the event loop, together with the writes of other exchanges.
+        """Write at the end of this iteration of the event loop, together with the writes of other exchanges.
 
-        The largest cost of a send is waking a sleeping peer. Sends right after each other wake it once.
+        Most of the cost of a send is waking a sleeping peer. Several sends in a row wake it only once.
         """
         if not self._writes:
             self.loop.call_soon(self.flush)
         self._writes.append((transport, data))
 
     def flush(self) -> None:
-        """Do the writes that `write` has kept. Call it before anything else is done with one of their transports."""
+        """Do the delayed writes of `write`. Call it before anything else is done with one of their transports."""
         writes = self._writes
         if not writes:
             return
@@ -161,14 +161,14 @@ class Context:
             transport.write(data)  # does nothing if the transport was aborted meanwhile
 
     def close_transport(self, transport: asyncio.Transport) -> None:
-        """Close once the write buffer has been sent, or after `close_timeout` when the peer does not read."""
+        """Close a transport once its write buffer was sent, at the latest after `close_timeout`."""
         self.flush()
         transport.close()
         if transport.get_write_buffer_size():
             self._closing_transports[transport] = self.now + self.limits.close_timeout
 
     def transport_lost(self, transport: asyncio.Transport) -> None:
-        """Note that a transport is closed. After that asyncio's transports must not be aborted."""
+        """Remove a transport that is closed, so that it is not aborted later; asyncio does not allow that."""
         self._closing_transports.pop(transport, None)
         transports.lost(transport)
 

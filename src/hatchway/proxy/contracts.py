@@ -2,10 +2,10 @@
 
     ClientConnection  →  Dispatcher  →  an exchange  →  UpstreamConnection
 
-    each calls the part on its left by:
+    The part on the left is called through this interface:
     ClientConnection: ConnectionControl    Dispatcher: ExchangeClient    exchange: Consumer
 
-Each part knows the next one on its right by its class, or by `Exchange`. So no file imports a file that uses it.
+The part on the right is called through its class, or through `Exchange`. So no two files import each other.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Exchange(Protocol):
         """Take the end of the request's body."""
 
     def flush(self) -> None:
-        """Note that all bytes that have arrived so far were passed to `body`."""
+        """Send on what `body` has taken: all bytes that have arrived so far were passed to it."""
 
     def client_full(self) -> None:
-        """Stop writing: the client reads too slowly, and the write buffer is full."""
+        """Stop writing: the write buffer is full, because the client reads too slowly."""
 
     def client_ready(self) -> None:
-        """Go on writing: the write buffer has drained."""
+        """Continue to write: the write buffer has drained."""
 
     def client_lost(self) -> None:
-        """End the exchange: the client has disconnected, or the connection is to close. Write nothing more."""
+        """End the exchange, and write nothing more: the client has disconnected, or the connection will be closed."""
 
 
 class Writer(Protocol):
@@ -67,10 +67,10 @@ class Writer(Protocol):
         """Write a response's head.
 
         Args:
-            status: its status.
-            start: its status line.
-            fields: end-to-end field lines.
-            framed: `fields` has the body's length, or there is no body.
+            status: the status code.
+            start: the status line.
+            fields: the end-to-end field lines.
+            framed: True if `fields` has the body's length, or there is no body.
         """
 
     def send(self, data: bytes) -> None:
@@ -80,7 +80,7 @@ class Writer(Protocol):
         """Write a piece of a body of known length at once."""
 
     def push(self) -> None:
-        """Write the bytes that `begin` and `send` have gathered."""
+        """Write the bytes that `begin` and `send` have collected."""
 
 
 class ConnectionControl(Protocol):
@@ -93,16 +93,16 @@ class ConnectionControl(Protocol):
         """Undo `hold`."""
 
     def allow(self) -> None:
-        """Undo `hold`, but leave it to `resume` to go on."""
+        """Undo `hold`, but do nothing else until `resume` is called."""
 
     def resume(self) -> None:
-        """Go on with the requests and bodies that wait."""
+        """Continue with waiting requests and bodies."""
 
     def is_full(self) -> bool:
-        """Return True while the write buffer is full: the client reads more slowly than it is written to."""
+        """Return True while the write buffer is full, because the client reads too slowly."""
 
     def answered(self) -> None:
-        """Note that the response has been written: read the next request, or close."""
+        """Read the next request or close, because the response was written."""
 
     def answered_at_once(self) -> bool:
         """Do what `answered` does if the connection is idle now; otherwise do nothing and return False."""
@@ -111,21 +111,21 @@ class ConnectionControl(Protocol):
         """Give up the transport after a 101. Return the bytes that the client sent after its request."""
 
     def close(self) -> None:
-        """Close the connection once everything that was written has been sent."""
+        """Close the connection once all written bytes were sent."""
 
     def abort(self) -> None:
-        """Close the connection at once; an exchange under way ends."""
+        """Close the connection at once, and end the current exchange."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the transport is closed."""
+        """Handle the end of the transport."""
 
 
 class ExchangeClient(Protocol):
     """The client of an exchange, as the exchange sees it (`dispatch.py`).
 
     Attributes:
-        transport: the client's.
-        body_begun: the exchange was given a piece of the request's body.
+        transport: the client's transport.
+        body_begun: True once the exchange was given a piece of the request's body.
     """
 
     transport: asyncio.Transport
@@ -137,7 +137,7 @@ class ExchangeClient(Protocol):
 
     @property
     def body_pending(self) -> bool:
-        """Return True if part of the request's body was not read yet."""
+        """Return True if a part of the request's body was not read yet."""
 
     def hold(self, pause: bool = False) -> None:
         """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
@@ -149,37 +149,37 @@ class ExchangeClient(Protocol):
         """Reserve memory for a response's head until the exchange ends. Return False when the budget is used up."""
 
     def release_heads(self) -> None:
-        """Give back the memory that was reserved for heads: none of them is in memory any more."""
+        """Give back the memory that was reserved for heads, when none of them is in memory any more."""
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
-        """Send a complete response, and end a forwarded exchange whose object can be used again.
+        """Send a complete response, and end a forwarded exchange. Its object may then serve another exchange.
 
         Args:
-            status: the response's status.
-            head: its status line and field lines, Content-Length included, and the empty line.
-            body: its body.
+            status: the status code.
+            head: the status line, the field lines (with Content-Length) and the empty line.
+            body: the body.
         """
 
     def complete(self, trailers: Headers | None = None) -> None:
-        """End the exchange: its response was written, except for trailers."""
+        """End the exchange, whose response was written except for its trailers."""
 
     def answer(self, respond: Respond, close: bool = False) -> None:
-        """Send a complete response, and end the exchange. close: close the connection afterwards."""
+        """Send a complete response, and end the exchange. close: True to close the connection afterwards."""
 
     def fail(self, status: int, message: str, close: bool = False) -> None:
-        """Answer with an error of the engine's own, or `cut` when a response has begun already."""
+        """Answer with an error that the engine itself has found; call `cut` instead when a response has begun."""
 
     def cut(self) -> None:
         """Close the connection in such a way that the client sees that the response is incomplete."""
 
     def abort(self) -> None:
-        """Close the connection at once; an exchange under way ends."""
+        """Close the connection at once, and end the current exchange."""
 
     def hand_over(self, fields: bytes, rest: bytes) -> bytes:
         """Send a 101, and give up the transport.
 
         Args:
-            fields: its field lines, `Connection` and `Upgrade` included.
+            fields: the field lines of the 101, with `Connection` and `Upgrade`.
             rest: bytes that the upstream sent after its 101.
 
         Returns:
@@ -187,17 +187,19 @@ class ExchangeClient(Protocol):
         """
 
     def handed_back(self, bytes_in: int, bytes_out: int) -> None:
-        """Note that the transport that was given up is closed.
+        """Report the end of the transport that `hand_over` gave up.
 
-        bytes_in, bytes_out: the number of bytes that came from the client, and that were sent to it, since then.
+        bytes_in: the number of bytes that came from the client after the 101.
+        bytes_out: the number of bytes that were sent to the client after the 101.
         """
 
 
 class Consumer(Protocol):
     """The exchange that uses an upstream's connection, as that connection sees it.
 
-    The response comes complete (`upstream_whole`), or in pieces: `upstream_interim`, `upstream_head`, `upstream_body`
-    and `upstream_flush`, `upstream_end`; or the connection is lost; or it is switched to another protocol.
+    The calls for a response are either `upstream_whole`, or `upstream_head`, then `upstream_body` and `upstream_flush`
+    for each piece, then `upstream_end`. Calls of `upstream_interim` may come before. `upstream_lost` or
+    `upstream_switched` may end the sequence instead.
     """
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
@@ -213,10 +215,10 @@ class Consumer(Protocol):
         """Take a piece of the response's body."""
 
     def upstream_bulk(self) -> Callable[[memoryview], None] | None:
-        """Return a function that takes the rest of a long body in place of `upstream_body`, or None."""
+        """Return a function that takes the rest of a long body in place of `upstream_body`; None to decline."""
 
     def upstream_flush(self) -> None:
-        """Note that all bytes that have arrived so far were passed to `upstream_body`."""
+        """Send on what `upstream_body` has taken: all bytes that have arrived so far were passed to it."""
 
     def upstream_end(self, trailers: Headers) -> None:
         """Take the end of the response. The connection already belongs to the pool again."""
@@ -225,13 +227,13 @@ class Consumer(Protocol):
         """Take over the transport after a 101. rest: the bytes after the head."""
 
     def upstream_lost(self, error: ProxyError) -> None:
-        """Note that the connection is lost."""
+        """Handle the loss of the connection."""
 
     def upstream_full(self) -> None:
-        """Note that the write buffer is full."""
+        """Stop writing: the write buffer is full."""
 
     def upstream_ready(self) -> None:
-        """Note that the write buffer has drained."""
+        """Continue to write: the write buffer has drained."""
 
 
 class OpenConnection(Protocol):
@@ -244,13 +246,13 @@ class OpenConnection(Protocol):
     deadline: float
 
     def deadline_passed(self) -> None:
-        """End the wait that has lasted too long."""
+        """End the connection, because its deadline has passed."""
 
     def shut_down(self) -> None:
-        """Close after the exchange under way; at once when there is none."""
+        """Close after the current exchange; at once when there is none."""
 
     def abort(self) -> None:
-        """Close the connection at once; an exchange under way ends."""
+        """Close the connection at once, and end the current exchange."""
 
 
 class BulkConnection(Protocol):
@@ -263,29 +265,29 @@ class BulkConnection(Protocol):
         """Return how many bytes of the body are still to come, at least 1."""
 
     def bulk_received(self, data: memoryview) -> bool:
-        """Take a piece of the body, and no later byte. `data` is valid only during the call.
+        """Take a piece of the body, without any byte after the body. `data` is valid only during the call.
 
         Returns:
-            False when that was the last piece.
+            False when it was the last piece.
         """
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes. This and the methods below are those of `asyncio.Protocol`."""
+        """Take bytes. This method and those below are the methods of `asyncio.Protocol`."""
 
     def eof_received(self) -> bool | None:
-        """Note that the peer has shut its sending side."""
+        """Handle the end of the peer's bytes: it has shut its sending side."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the transport is closed."""
+        """Handle the end of the transport."""
 
     def pause_writing(self) -> None:
-        """Note that the write buffer is full."""
+        """Stop writing: the write buffer is full."""
 
     def resume_writing(self) -> None:
-        """Note that the write buffer has drained."""
+        """Continue to write: the write buffer has drained."""
 
 
 class ProtocolWithTransport(Protocol):
-    """A protocol that `transports.py` gives a socket; its `connection_made` sets `transport`."""
+    """A protocol to which `transports.py` gives a socket's transport; its `connection_made` sets `transport`."""
 
     transport: asyncio.Transport

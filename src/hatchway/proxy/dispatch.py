@@ -1,4 +1,4 @@
-"""The dispatcher of a client's requests: asks the routing function about each, and starts its exchange."""
+"""The dispatcher of a client's requests: calls the routing function for each request, and starts its exchange."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Dispatcher:
 
     Attributes:
         writer: writes the responses.
-        exchange: the exchange under way; None between two requests.
-        request: the current request, or the last one; None once it is not needed any more.
+        exchange: the current exchange; None between two requests.
+        request: the current or the last request; None once it is no longer needed.
         head: the head of that request for the routing function; None when a cached decision did not need it.
-        body_begun: a piece of the request's body was read.
+        body_begun: True once a piece of the request's body was read.
     """
 
     __slots__ = (
@@ -70,9 +70,9 @@ class Dispatcher:
 
         Args:
             connection: the client's connection.
-            context: the listener's.
-            reader: the connection's.
-            transport: the connection's.
+            context: the listener's context.
+            reader: the connection's request reader.
+            transport: the connection's transport.
             peer: the client.
             client: the cached decisions for this client.
         """
@@ -88,11 +88,12 @@ class Dispatcher:
         self.head: RequestHead | None = None
         self.body_begun = False
         self._bytes_in = 0
-        # The cached decision about the current request, or a new one that is to be cached after the response; and
-        # whether the decision came from the cache.
+        # The decision about the current request that is cached, or that will be cached after the response; and whether
+        # it came from the cache.
         self._cached: CachedHead | None = None
         self._kept = False
-        # The exchange object of the last forwarded request; and the same object when the next request can use it.
+        # The exchange object of the last forwarded request; `_spare` is the same object while another request may use
+        # it.
         self._forwarder: ForwardExchange | None = None
         self._spare: ForwardExchange | None = None
         self._routing: asyncio.Task[None] | None = None
@@ -100,10 +101,10 @@ class Dispatcher:
     # Called by the client's connection
 
     def disconnected(self) -> None:
-        """End the exchange under way, and free everything: the transport is closed. Call nothing after that."""
+        """End the current exchange, and free everything: the transport is closed. Call nothing after that."""
         self.end_exchange()
         self.request = self.head = self._cached = self._client = None
-        # These references form circles, which only the garbage collector would free.
+        # These references form cycles, which only the garbage collector would free.
         self._forwarder = self._spare = self.writer.on_write = None
         del self._connection
 
@@ -118,8 +119,8 @@ class Dispatcher:
             if not self.writer.fresh:
                 self.writer.start("1.1", True)
         else:
-            # A client that gets no 100 Continue may send its body or leave it out: the next bytes could be a body or a
-            # request. So the connection is closed after the response.
+            # A client that gets no 100 Continue may send its body or leave it out. So it is unknown whether the next
+            # bytes are a body or a request, and the connection is closed after the response.
             unsure = request.expects_continue and request.body != 0
             self.writer.start(request.version, request.keep_alive and request.upgrade is None and not unsure)
         decision: Decision | Awaitable[Decision]
@@ -140,7 +141,7 @@ class Dispatcher:
             self.fail(500, "internal error")
             return
         if isinstance(decision, Forward):
-            # The same as in `_decide`, without the call: nearly all requests of a proxy come here.
+            # The same code as in `_decide`, without a call, because nearly all requests of a proxy come here.
             exchange = self.exchange = self._spare or self._make_forwarder()
             self._spare = None
             exchange.start(request, self.head, decision, self._cached)
@@ -169,7 +170,7 @@ class Dispatcher:
             self.exchange.body_now(data)
 
     def refuse(self, error: BadMessage, begun: bool) -> None:
-        """Reject a malformed request. begun: its head was fine, and the error is in its body."""
+        """Reject a malformed request. begun: True when its head was valid, and the error is in its body."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_lost()
@@ -185,7 +186,7 @@ class Dispatcher:
         self.fail(error.status, error.message, close=True)
 
     def end_exchange(self) -> None:
-        """End the exchange under way, and report its end (`RequestHead.on_complete`)."""
+        """End the current exchange, and report its end (`RequestHead.on_complete`)."""
         routing, self._routing = self._routing, None
         if routing is not None:
             routing.cancel()
@@ -214,7 +215,7 @@ class Dispatcher:
     def _take_cached(self, head: RequestHead) -> CachedHead | None:
         """Return what the routing function has set as `head.cached`, and remove it from the head.
 
-        It may refer to the head: such a circle would only be freed by the garbage collector.
+        The decision may refer to the head. Without the removal, only the garbage collector could free such a cycle.
         """
         found, head.cached = head.cached, None
         request = self.request
@@ -262,7 +263,7 @@ class Dispatcher:
 
     def _accept(self, request: Request, decision: AcceptUpgrade) -> None:
         if self.transport.is_closing():
-            return  # `connection_lost` is still to come
+            return  # `connection_lost` will be called
         try:
             if request.upgrade is None or request.body:
                 raise BadMessage("the request asks for no upgrade, or has a body")
@@ -276,10 +277,10 @@ class Dispatcher:
         take_over(self._context, self.handed_back, self.transport, protocol, early)
 
     def _remember(self, request: Request) -> None:
-        """Cache the decision for the next request with this head; after a status of 400 or above drop it."""
+        """Cache the decision for the next request with this head, or remove it after a status of 400 or above."""
         share = self._reader.share
         if share.taken:
-            # The response to a large head stays in memory until the client has read it.
+            # The response to a large head would stay in memory until the client has read it.
             self._context.flush()
             if not self._connection.is_full():
                 share.release()
@@ -302,7 +303,7 @@ class Dispatcher:
         if not self.body_begun:
             self.body_begun = True
             request = self.request
-            # A client that waits for 100 Continue has sent its body: the connection can be used again after all.
+            # The client has sent its body without a 100 Continue, so the connection can be kept after all.
             if request is not None and request.expects_continue and not self.writer.begun:
                 self.writer.set_keep(request.keep_alive and request.upgrade is None)
 
@@ -320,7 +321,7 @@ class Dispatcher:
 
     @property
     def body_pending(self) -> bool:
-        """Return True if part of the request's body was not read yet."""
+        """Return True if a part of the request's body was not read yet."""
         return self._reader.in_body
 
     def hold(self, pause: bool = False) -> None:
@@ -336,7 +337,7 @@ class Dispatcher:
         return self._reader.share.add(head)
 
     def release_heads(self) -> None:
-        """Give back the memory that was reserved for heads: none of them is in memory any more."""
+        """Give back the memory that was reserved for heads, when none of them is in memory any more."""
         self._reader.share.release()
 
     def complete(self, trailers: Headers | None = None) -> None:
@@ -400,7 +401,7 @@ class Dispatcher:
         self.complete()
 
     def fail(self, status: int, message: str, close: bool = False) -> None:
-        """Answer with an error that the engine itself has found, or `cut` when a response has begun already."""
+        """Answer with an error that the engine itself has found; call `cut` instead when a response has begun."""
         if self.writer.begun:
             self.cut()
         else:
@@ -416,7 +417,7 @@ class Dispatcher:
             self._connection.abort()  # a FIN would look like the end of the body
 
     def abort(self) -> None:
-        """Close the connection at once; an exchange under way ends."""
+        """Close the connection at once, and end the current exchange."""
         self._connection.abort()
 
     def hand_over(self, fields: bytes, rest: bytes) -> bytes:
@@ -430,12 +431,12 @@ class Dispatcher:
             self.head.query = None
         if self.head is not None and self.head.on_complete is None:
             self.head = None
-        # There may be thousands of upgraded connections, for hours: nothing of the request is kept.
+        # Free everything of the request: there may be thousands of upgraded connections, for hours.
         self.request = self._cached = self._forwarder = self._spare = None
         return self._connection.hand_over()
 
     def handed_back(self, bytes_in: int, bytes_out: int) -> None:
-        """Note that the transport that was given up is closed, as `contracts.ExchangeClient` says."""
+        """Report the end of an upgraded connection, as `contracts.ExchangeClient` says."""
         self._bytes_in += bytes_in
         self.writer.sent += bytes_out
         self._connection.connection_lost(None)

@@ -29,11 +29,11 @@ _DIALING, _REDIALING, _WAITING, _HOLDING, _DECIDING, _RELAYING, _OVER = Exchange
 class ForwardExchange:
     """Relays between one client connection and one upstream connection (`contracts.Exchange`, `contracts.Consumer`).
 
-    Backpressure: the client is not read while the upstream reads too slowly, and the upstream is not read while the
-    client reads too slowly. After `ExchangeClient.whole` the object may be used for another exchange.
+    Backpressure: while the upstream reads too slowly, nothing is read from the client, and while the client reads too
+    slowly, nothing is read from the upstream. After `ExchangeClient.whole` the object may serve another exchange.
     """
 
-    # No slots: attributes that are seldom set have their defaults here.
+    # Defaults of attributes that are seldom set. With `__slots__` each exchange would have to set them.
     _connection: UpstreamConnection | None = None
     _task: asyncio.Task[None] | None = None
     _transform: TransformedBody | None = None
@@ -53,8 +53,8 @@ class ForwardExchange:
     def start(self, request: Request, head: RequestHead | None, forward: Forward, cached: CachedHead | None) -> None:
         """Send a request as `forward` says.
 
-        head: for its `answer_field`; None when a cached decision did not need it. cached: the decision to be cached, or
-        the cached one.
+        head: the head with its `answer_field`; None when a cached decision did not need it.
+        cached: the decision that is cached, or will be; None without one.
         """
         self._request = request
         self._added = None if head is None else head.answer_field
@@ -64,7 +64,7 @@ class ForwardExchange:
         if request.plain and cached is not None and cached.forward is forward:
             connection = self._context.pool.take(forward.upstream.key, False)
             if connection is not None:
-                # The same head as last time, and an idle connection: send it at once.
+                # The head is the same as last time, and a connection is idle: send the head at once.
                 self._head = cached.sent
                 self._connection = connection
                 self._state = _WAITING
@@ -118,15 +118,15 @@ class ForwardExchange:
         if not sending:
             self._context.write(connection.transport, self._head)
             return
-        # The first piece of the body usually is here already: it is sent together with the head.
+        # Usually the first piece of the body has arrived already; it is sent together with the head.
         self._to_send.append(self._head)
         if request.expects_continue and get_header(self._forward.headers, b"expect") is None:
-            # The upstream does not see the `Expect`, so it will send no 100 Continue.
+            # The upstream does not get the `Expect` field, so it will send no 100 Continue.
             self._writer.interim(100, b"")
 
     @property
     def takes_bulk(self) -> bool:
-        """Return True if the upstream's transport copies what it cannot send at once, as `bulk.py` needs it."""
+        """Return True if the upstream's transport copies bytes that it cannot send at once, as `bulk.py` requires."""
         return self._connection is None or self._connection.in_bulk
 
     def body(self, data: bytes) -> None:
@@ -143,7 +143,7 @@ class ForwardExchange:
         connection = self._connection
         if connection is not None:
             self.flush()
-            if not connection.transport.is_closing():  # it may be closing, with `connection_lost` still to come
+            if not connection.transport.is_closing():  # `connection_lost` may not have been called yet
                 connection.transport.write(data)
 
     def body_end(self, trailers: Headers) -> None:
@@ -155,7 +155,7 @@ class ForwardExchange:
         self._connection.sending = False
 
     def flush(self) -> None:
-        """Write the bytes of the request that were gathered."""
+        """Write the collected bytes of the request."""
         pending = self._to_send
         if pending and self._connection is not None:
             self._context.flush()
@@ -170,7 +170,7 @@ class ForwardExchange:
             self._connection.pause()
 
     def client_ready(self) -> None:
-        """Go on reading the response."""
+        """Continue to read the response."""
         if self._transform is not None:
             self._transform.release()
         if self._transform is None or not self._transform.busy:
@@ -191,11 +191,11 @@ class ForwardExchange:
         self._client.hold(pause=True)
 
     def upstream_ready(self) -> None:
-        """Go on reading the request's body."""
+        """Continue to read the request's body."""
         self._client.release()
 
     def _has_room(self, response: Response) -> bool:
-        """Reserve memory for a response's head. When the budget is used up, give up the exchange and return False."""
+        """Reserve memory for a response's head. When none is left, give up the exchange and return False."""
         if len(response.block) <= SMALL or self._client.hold_head(response.block):
             return True
         self._give_up(ProxyError("protocol", _NO_ROOM))
@@ -226,7 +226,7 @@ class ForwardExchange:
     def _relay_head(self, response: Response) -> None:
         status = response.head.status
         if self._request.upgrade is not None and status < 400:
-            # The client may already send bytes of the other protocol, which must not be read as requests.
+            # The client may already send bytes of the new protocol, which must not be parsed as requests.
             self._give_up(ProxyError("upgrade", f"invalid upgrade response: status code {status}", status))
             return
         try:
@@ -248,7 +248,7 @@ class ForwardExchange:
             )
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
-        """Relay a complete response. If its head is the same as last time, the bytes made from it are used again."""
+        """Relay a complete response. If its head is the same as last time, the edited head is used again."""
         self._connection = None
         cached = self._cached
         relayed = cached.relayed if cached is not None else None
@@ -288,7 +288,7 @@ class ForwardExchange:
             self._writer.send(data)
 
     def _emit(self, data: bytes) -> None:
-        """Write what a transform has made at once: gathering several slices would take too much memory."""
+        """Write a transform's output at once: to collect several slices would take too much memory."""
         self._writer.send(data)
         self._writer.push()
 
@@ -301,15 +301,15 @@ class ForwardExchange:
             self._connection.resume()
 
     def upstream_bulk(self) -> Callable[[memoryview], None] | None:
-        """Return the function that writes to the client at once, if no transform needs the body."""
+        """Return the function that writes the body to the client; None when a transform must get the body."""
         return self._writer.send_now if self._state is _RELAYING and self._transform is None else None
 
     def upstream_flush(self) -> None:
-        """Write the bytes of the response that were gathered."""
+        """Write the collected bytes of the response."""
         self._writer.push()
 
     def upstream_end(self, trailers: Headers) -> None:
-        """End the exchange, or have the routing function reconsider a response that was held back."""
+        """End the exchange, or let the routing function reconsider a response that was held back."""
         self._connection = None
         self._to_send.clear()
         held, self._held_back = self._held_back, None

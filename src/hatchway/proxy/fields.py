@@ -1,4 +1,4 @@
-"""Header fields: parsed strictly, and written without hop-by-hop fields. Pure: no sockets, no clocks.
+"""Parses header fields strictly, and writes them without hop-by-hop fields. Pure: no sockets, no clocks.
 
 They are parsed by llhttp (`httptools`) in its strict mode: it rejects bare LF and CR, obs-fold, NUL and other control
 characters, white space before a colon, repeated or malformed Content-Length, and Content-Length together with
@@ -13,7 +13,7 @@ import httptools
 
 from hatchway.proxy.routing import Headers
 
-# RFC 9110 section 7.6.1, and those that Go's httputil.ReverseProxy removes besides. `Trailer` is end-to-end.
+# The fields of RFC 9110 section 7.6.1, and those that Go's httputil.ReverseProxy also removes. `Trailer` is end-to-end.
 HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
@@ -29,7 +29,7 @@ HOP_BY_HOP: Final = frozenset(
 _FRAMED: Final = HOP_BY_HOP | {b"content-length"}
 _LONGEST: Final = (1 << 63) - 1
 _MEMBERS: Final = 1024
-# Fields that stay even when `Connection` lists them: later hops rely on them.
+# Fields that are kept even when `Connection` lists them, because later hops rely on them.
 _NEVER_STRIPPED: Final = frozenset({b"host", b"content-length", b"content-type", b"trailer", b"date", b"expect"})
 _NO_TRAILERS: Final = _FRAMED | {
     b"host",
@@ -42,7 +42,7 @@ _NO_TRAILERS: Final = _FRAMED | {
 
 
 class BadMessage(Exception):
-    """Raised for a malformed or unacceptable HTTP message. status: the status of the response to its client."""
+    """An HTTP message is malformed or not acceptable. status: the status code for the response to the client."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -61,9 +61,10 @@ class _Fields:
 
 
 def parse_fields(block: bytes, limit: int) -> Headers:
-    """Return the fields of `block`: field lines, each with its CRLF, and the empty line that ends them.
+    """Return the fields of `block`. Raises BadMessage.
 
-    Raises BadMessage.
+    block: the field lines, each with its CRLF, and the final empty line.
+    limit: the most fields.
     """
     if block.count(b"\n") > limit + 1:
         raise BadMessage("too many header fields", 431)
@@ -71,7 +72,7 @@ def parse_fields(block: bytes, limit: int) -> Headers:
     try:
         httptools.HttpRequestParser(fields).feed_data(b"POST / HTTP/1.1\r\n" + block)
     except httptools.HttpParserUpgrade:
-        pass  # llhttp raises this after it has read all fields, when one of them is Upgrade
+        pass  # when there is an Upgrade field, llhttp raises this after it has parsed all fields
     except httptools.HttpParserError as error:
         raise BadMessage(f"malformed header: {error}") from None
     return fields.found
@@ -89,14 +90,14 @@ def tokens(value: bytes) -> list[bytes]:
 
 def length(value: bytes) -> int:
     """Return the value of a Content-Length, at most 2^63 - 1 as in Go's net/http. Raises BadMessage."""
-    # The number of digits is checked first: Python raises ValueError for very long ones.
+    # The number of digits is checked first, because `int` raises ValueError for very many.
     if not value.isdigit() or len(value) > 19 or (found := int(value)) > _LONGEST:
         raise BadMessage("malformed Content-Length")
     return found
 
 
 def strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
-    """Return `headers` without the fields that are listed in `Connection` (RFC 9110 section 7.6.1).
+    """Return `headers` without the fields that `Connection` lists (RFC 9110 section 7.6.1).
 
     connection: the members of `Connection`, in lower case.
     """
@@ -108,7 +109,7 @@ def strip_listed(headers: Headers, connection: list[bytes]) -> Headers:
 
 
 class _Prefixes(dict[bytes, bytes]):
-    """Maps the name of a field to `Name: `, or to b"" for a field that is not passed on. Keeps a bounded number."""
+    """A bounded cache: maps a field's name to `Name: `, or to b"" for a field that is not forwarded."""
 
     _NAMES: Final = 1024
     _LENGTH: Final = 64
@@ -144,7 +145,7 @@ def field_line(name: bytes, value: bytes) -> bytes:
 
 
 def trailer_lines(trailers: Headers) -> bytes:
-    """Return the trailer section and its empty line, without the fields that RFC 9110 section 6.5.1 forbids there."""
+    """Return the trailer section with its empty line. Fields that RFC 9110 section 6.5.1 forbids there are left out."""
     lines = [name + b": " + value + b"\r\n" for name, value in trailers if name.lower() not in _NO_TRAILERS]
     lines.append(b"\r\n")
     return b"".join(lines)

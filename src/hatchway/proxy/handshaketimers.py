@@ -1,8 +1,8 @@
 """Frees TLS handshakes whose clients have disconnected, by cancelling their timers.
 
-aiofastnet 1.2 cancels the timer of a handshake when the handshake ends, but not when the transport is closed before
-that: the timer then keeps the transport, with about 50 KB of TLS state, until it fires. Many clients that disconnect
-during their handshakes would take hundreds of megabytes.
+aiofastnet 1.2 cancels a handshake's timer when the handshake ends, but not when the transport is closed before. Then
+the timer keeps the transport alive, with about 50 KB of TLS state, until it fires. Many clients that disconnect during
+their handshakes would use hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 
 class HandshakeTimers:
-    """A stand-in for the event loop that a transport gets; cancels the timers that the transport sets.
+    """A wrapper of the event loop for a transport, which can cancel the timers that the transport has set.
 
-    The methods that a transport calls often are the loop's own, so they are not slower.
+    The methods that a transport calls often are the loop's own bound methods, so they are as fast as without it.
     """
 
     __slots__ = (
@@ -41,14 +41,14 @@ class HandshakeTimers:
         return getattr(self._loop, name)
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
-        """Do what the loop's `call_later` does, and remember the timer during the handshake."""
+        """Call the loop's `call_later`, and remember the timer during the handshake."""
         timer = self._loop.call_later(delay, callback, *args)
         if self._timers is not None:
             self._timers.append(timer)
         return timer
 
     def end(self) -> None:
-        """Cancel the timers: the handshake has ended or was given up. Later timers are not remembered."""
+        """Cancel the timers, because the handshake has ended or was given up. Later timers are not remembered."""
         timers, self._timers = self._timers, None
         for timer in timers or ():
             timer.cancel()

@@ -1,8 +1,8 @@
-"""Heads of HTTP/1.1 messages: parsed so strictly that no request can be smuggled, and written. Pure: no sockets.
+"""Parses and writes heads of HTTP/1.1 messages; strictly, to prevent request smuggling. Pure: no sockets.
 
-Start lines are parsed here and not by llhttp, which has a closed list of methods and rejects UTF-8 in targets. The
-framing of bodies is decided here, too: llhttp stops at any `Upgrade` field, and when the response to a HEAD has a
-Content-Length, it waits for a body.
+Start lines are parsed here instead of by llhttp, which has a fixed list of methods and rejects UTF-8 in targets. The
+framing of bodies is determined here, too: llhttp stops at any `Upgrade` field, and waits for a body when the response
+to a HEAD has a Content-Length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hatchway.proxy.fields import BadMessage, end_to_end, parse_fields, strip_li
 from hatchway.proxy.fields import length as parse_length
 from hatchway.proxy.routing import Forward, Headers, ResponseHead
 
-# Parsed heads of up to this size (bytes) are kept for the next message with the same head.
+# Parsed heads of up to this many bytes are kept, in case the next message has the same head.
 KEPT: Final = 4096
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
@@ -33,17 +33,18 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
-# Methods of requests that may be sent again when it is unknown whether the first copy took effect (RFC 9110 section
+# Idempotent methods: such a request may be sent again even if the first one may have had an effect (RFC 9110 section
 # 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
-# A path longer than _PLAIN_PATH (bytes) may have at most _PIECES slashes and escapes: routing takes time for each.
+# A path of more than _PLAIN_PATH bytes may have at most _PIECES slashes and escapes, because each costs time in
+# routing.
 _PLAIN_PATH: Final = 16 * 1024
 _PIECES: Final = 8 * 1024
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
 
-# Members of `Connection` that name no field. Only a request that lists something else is checked further.
+# Members of `Connection` that are not names of fields. Requests with only these need no further checks.
 _USUAL_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
-# Fields that identify the client and its origin: a request may have more rights without one of them.
+# Fields that identify the client and its origin. Without one of them, a request could have more rights.
 _SECURITY_FIELDS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})
 _SECURITY_PREFIXES: Final = (b"impersonate-", b"x-remote-", b"sec-fetch-")
 
@@ -73,14 +74,14 @@ class Request:
     """A parsed request head, with the framing of its body. The first six attributes are those of `RequestHead`.
 
     Attributes:
-        upgrade: the value of `Upgrade`; None when the client asks for no upgrade.
+        upgrade: the value of `Upgrade`; None when the client requests no upgrade.
         body: the length of the body in bytes, or CHUNKED.
-        stated: the request has a Content-Length, which may be 0.
-        keep_alive: the client allows another request on the connection.
-        expects_continue: the client waits for `100 Continue` before it sends the body.
-        trailers: the client accepts trailers.
-        replayable: it may be sent again when it is unknown whether the first copy took effect.
-        plain: an ordinary replayable request: HTTP/1.1, no `Expect`, no upgrade, and the connection is kept.
+        stated: True if the request has a Content-Length, which may be 0.
+        keep_alive: True if the client allows another request on the connection.
+        expects_continue: True if the client waits for `100 Continue` before it sends the body.
+        trailers: True if the client accepts trailers.
+        replayable: True if it may be sent again even if the first one may have had an effect.
+        plain: True for a replayable request with HTTP/1.1, no `Expect`, no upgrade, and a connection that is kept.
         head: the bytes of the head, with its empty line; b"" for a head larger than KEPT.
     """
 
@@ -129,11 +130,11 @@ class Response:
         head: status, reason and fields.
         block: the bytes of the head, with its empty line.
         start: the status line to write.
-        body: the length of the body in bytes, CHUNKED or UNTIL_CLOSE, by the fields alone: the caller considers HEAD
-            requests and the statuses 1xx, 204 and 304.
-        keep_alive: the server allows another request on the connection.
+        body: the length of the body in bytes, CHUNKED or UNTIL_CLOSE, from the fields alone. The caller must handle
+            HEAD requests and the statuses 1xx, 204 and 304.
+        keep_alive: True if the server allows another request on the connection.
         upgrade: the value of `Upgrade` in a 101; otherwise None.
-        final: the response has a body of known length, unless it answers a HEAD.
+        final: True if the response has a body of known length, unless it answers a HEAD.
         whole: the length of head and body in bytes if `final`, otherwise 0.
     """
 
@@ -160,18 +161,18 @@ class Response:
 
 
 def check_partial(data: bytes | bytearray, scanned: int, line_seen: bool) -> bool:
-    """Check an incomplete head, so that malformed bytes are rejected at once and not after a time-out.
+    """Check an incomplete head, so that malformed bytes are rejected at once instead of after a timeout.
 
     Args:
         data: all bytes of the head so far.
-        scanned: how many of them were checked before.
-        line_seen: the request line was already complete at the last check.
+        scanned: the number of bytes that were checked before.
+        line_seen: True if the request line was already complete at the last check.
 
     Returns:
         True if the request line is complete now.
 
     Raises:
-        BadMessage: they cannot be the beginning of a head.
+        BadMessage: the bytes cannot be the beginning of a head.
     """
     if _BARE_LF.search(data, scanned):
         raise BadMessage("malformed header: line feed without carriage return")
@@ -189,7 +190,7 @@ def check_partial(data: bytes | bytearray, scanned: int, line_seen: bool) -> boo
 
 @dataclass(slots=True)
 class _Facts:
-    """The facts that a request's fields state; the names are those of `Request`."""
+    """Facts from a request's fields; the attributes have the same names as in `Request`."""
 
     headers: Headers
     body: int
@@ -203,10 +204,10 @@ class _Facts:
 class RequestParser:
     """Parses the heads of one connection's requests.
 
-    Requests of one connection often have the same fields, byte for byte: the last ones are remembered.
+    The last fields are remembered, because requests of one connection often have the same fields, byte for byte.
 
     Attributes:
-        last: the last request, for a head that comes again; None after a large head.
+        last: the last request, in case the same head comes again; None after a large head.
     """
 
     __slots__ = ("_block", "_facts", "_limit", "_version", "last")
@@ -219,7 +220,7 @@ class RequestParser:
         self.last: Request | None = None
 
     def forget(self) -> None:
-        """Free the last request: another one may not come for a long time."""
+        """Free the last request, because the next one may not come for a long time."""
         self.last = None
         self._block, self._facts = b"", None
 
@@ -285,12 +286,11 @@ def _request_line(line: bytes) -> tuple[str, bytes, bytes, bytes | None, str]:
 
 
 def _request_facts(headers: Headers, version: str) -> _Facts:
-    """Check a request's fields, and return what they mean for its body and its connection.
+    """Check a request's fields, and return what they say about its body and its connection.
 
-    Fields that are listed in `Connection` are removed here, before routing. If they were removed after it, a client
-    could also remove fields that the routing function adds (X-Forwarded-For). A request that lists a field on which
-    routing depends is rejected: without `Impersonate-User`, for instance, the request would have the rights of its
-    token.
+    Fields that `Connection` lists are removed here, before routing. If they were removed later, a client could also
+    remove fields that the routing function adds (X-Forwarded-For). A request is rejected when it lists a field on which
+    routing depends: without `Impersonate-User`, for example, it would have the rights of its token.
     """
     length: int | None = None
     chunked = expects = trailers = False
@@ -349,7 +349,7 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
 
 
 def _reduce(method: str, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
-    """Change an absolute target (`http://host/path`) to origin form (`/path`). Its authority becomes the Host.
+    """Change an absolute target (`http://host/path`) to origin form (`/path`), and set Host to its authority.
 
     Returns target and fields; see RFC 9112 section 3.2.2. Raises BadMessage for CONNECT and for malformed targets.
     """

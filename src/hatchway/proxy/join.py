@@ -1,4 +1,4 @@
-"""Join two transports: the bytes of each are written to the other one. Each direction may end (FIN) by itself."""
+"""Joins two transports: the bytes of each are written to the other one. Each direction may end (FIN) separately."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import cast
 class JoinEnd(asyncio.Protocol):
     """The protocol of one of two joined transports: writes what it receives to the other one.
 
-    Backpressure: a slow reader pauses only the reading from the other transport.
+    Backpressure: while one transport's write buffer is full, reading from the other transport is paused.
 
-    received: bytes that this transport has received.
+    received: the number of bytes that this transport has received.
     """
 
     __slots__ = ("_ended", "_eof", "_lost", "_other", "_transport", "received")
@@ -35,7 +35,7 @@ class JoinEnd(asyncio.Protocol):
         self._other._transport.write(data)
 
     def eof_received(self) -> bool:
-        """End this direction on the other transport. The other direction goes on."""
+        """End this direction on the other transport. The other direction continues."""
         self._eof = True
         other = self._other
         if other._eof or not other._transport.can_write_eof():
@@ -46,17 +46,17 @@ class JoinEnd(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """Stop reading the other transport: this one's write buffer is full."""
+        """Pause reading from the other transport: this transport's write buffer is full."""
         if not self._other._lost and not self._other._transport.is_closing():
             self._other._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read the other transport again."""
+        """Resume reading from the other transport."""
         if not self._other._lost and not self._other._transport.is_closing():
             self._other._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the other transport: at once after an error, otherwise once its write buffer is sent."""
+        """Close the other transport: after an error at once, otherwise once its write buffer was sent."""
         self._lost = True
         other = self._other
         if other._lost:
@@ -76,13 +76,13 @@ class JoinEnd(asyncio.Protocol):
 
 
 class EarlyReceiver(asyncio.Protocol):
-    """The protocol of a transport until it is joined: keeps the bytes that arrive before that.
+    """The protocol of a transport before `join`: stores the bytes that arrive until then.
 
-    It stops reading after the first bytes. uvloop reads those even if `connection_made` has paused reading.
+    Reading is paused, but uvloop reads once even if `connection_made` has paused reading.
 
     early: the bytes that have arrived.
-    eof: the peer has shut its sending side.
-    lost: the connection has ended.
+    eof: True when the peer has shut its sending side.
+    lost: True when the connection has ended.
     """
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ class EarlyReceiver(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport, and do not read yet."""
+        """Store the transport, and pause reading."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Keep the first bytes."""
+        """Store the first bytes."""
         self.early += data
         self.transport.pause_reading()
 
@@ -120,12 +120,12 @@ def join(
 
     Args:
         near: the protocol of one transport.
-        far: the protocol of the other one, or the transport itself. Such a transport must not read yet, and must report
-            its end to a protocol that is set later.
-        ended: called once both are closed, with the error of the one that failed, or None.
+        far: the protocol of the other transport, or that transport itself. A transport given directly must not read
+            yet, and must report its end also to a protocol that is set after it.
+        ended: called once both are closed, with the error of the transport that failed, or None.
 
     Returns:
-        Both ends, in this order.
+        The ends of `near` and `far`.
     """
     other = far if isinstance(far, EarlyReceiver) else _unread(far)
     here, there = JoinEnd(near.transport, ended), JoinEnd(other.transport, ended)

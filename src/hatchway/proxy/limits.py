@@ -9,27 +9,30 @@ from dataclasses import dataclass
 class Limits:
     """Limits of one listener. Sizes are in bytes, times in seconds. Times are exact to about a second.
 
-    head: the largest head of a request, request line included; a larger one is answered with 431. Go's net/http has
-        the same (DefaultMaxHeaderBytes).
-    response_head: the largest head of a response; a larger one is a protocol error. Go's http.Transport has the same.
+    head: the largest head of a request, including the request line; a larger one is answered with 431. Go's net/http
+        has the same default (DefaultMaxHeaderBytes).
+    response_head: the largest head of a response; a larger one is a protocol error. Go's http.Transport has the same
+        default.
     trailers: the largest trailer section.
     fields: the most header fields in one head or one trailer section.
         (The heads of all connections together are limited by `proxy/budget.py`.)
-    head_timeout: for a whole head, from its first byte or from the start of the connection; also for a TLS handshake.
-    idle_timeout: for a client's connection between two requests.
-    buffer: bytes that wait unread by their consumer before the socket is no longer read; also the high-water mark of
-        the write buffer.
-    tls_buffer: encrypted bytes that a TLS transport buffers in each direction, when the peer reads slowly.
+    head_timeout: the longest time for a head, from its first byte (the first head: from the start of the connection)
+        to its end; also the longest time for a TLS handshake.
+    idle_timeout: the longest time between two requests of a client's connection.
+    buffer: while more received bytes than this are not consumed, reading from the socket is paused; also the high-water
+        mark of the write buffer.
+    tls_buffer: encrypted bytes that a TLS transport buffers in each direction when the peer reads slowly.
     drain: the largest rest of a request's body that is read and discarded so that the connection can be kept.
-    linger: for reading from a connection that is about to close, so that a reset does not destroy the last response.
-    close_timeout: for sending the last bytes of a closing connection.
+    linger: how long a connection that is about to close is still read, so that no reset destroys the last response.
+    close_timeout: the longest time for sending the last bytes of a closing connection.
     half_closed_timeout: the longest pause between two writes to a client that has shut its sending side. Such a client
-        looks like one that has disconnected, and Go's and nginx's servers treat it so at once.
-    idle_upstreams: the most idle connections in the pool. idle_upstreams_per_key: the most of them for one upstream.
-    upstream_idle_timeout: for an idle connection in the pool.
-    upstream_tls_timeout: for a TLS handshake with an upstream.
-    connections_per_address: the most connections of one client address; more are reset. 0 for no limit, for listeners
-        whose clients all have the same address.
+        cannot be told from one that has disconnected; Go's and nginx's servers close its connection at once.
+    idle_upstreams: the most idle connections in the pool.
+    idle_upstreams_per_key: the most idle connections to one upstream.
+    upstream_idle_timeout: how long an idle connection stays in the pool.
+    upstream_tls_timeout: the longest time for a TLS handshake with an upstream.
+    connections_per_address: the most connections of one client address; further ones are reset. 0 for no limit, for
+        listeners whose clients all have the same address.
     """
 
     head: int = 1024 * 1024
@@ -39,7 +42,7 @@ class Limits:
     head_timeout: float = 15.0
     idle_timeout: float = 120.0
     buffer: int = 64 * 1024
-    tls_buffer: int = 4 * (16 * 1024 + 64)  # whole records (RFC 8446 section 5.1), with what encryption adds
+    tls_buffer: int = 4 * (16 * 1024 + 64)  # complete TLS records (RFC 8446 section 5.1) with their overhead
     drain: int = 256 * 1024
     linger: float = 2.0
     close_timeout: float = 30.0
@@ -52,7 +55,7 @@ class Limits:
 
     @property
     def tick(self) -> float:
-        """Return the step of the coarse clock (seconds): short enough for the shortest of the times."""
+        """Return the interval of the coarse clock in seconds; it is short enough for the shortest timeout."""
         shortest = min(
             self.head_timeout,
             self.idle_timeout,

@@ -1,4 +1,4 @@
-"""A placeholder for an exchange."""
+"""An exchange that does nothing, used while there is no real one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hatchway.proxy.routing import Headers
 
 
 class PlaceholderExchange:
-    """Stands for an exchange while the routing function decides, and after an upgrade."""
+    """The current exchange while the routing function decides, and after an upgrade."""
 
     __slots__ = ()
     takes_bulk = False

@@ -12,7 +12,7 @@ from hatchway.proxy.upstream import UpstreamConnection
 
 
 class Pool:
-    """Idle connections, by `Upstream.key`. The one that was used last is taken first. Listeners may share a pool."""
+    """Idle connections by `Upstream.key`. The most recently used one is taken first. Listeners may share a pool."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -25,7 +25,10 @@ class Pool:
         return self._count
 
     def take(self, key: object, check: bool) -> UpstreamConnection | None:
-        """Return an idle connection, or None. check: make sure that its peer has not closed it (a system call)."""
+        """Return an idle connection, or None.
+
+        check: True to skip connections that the peer has closed, which costs a system call.
+        """
         idle = self._idle.get(key)
         while idle:
             connection = idle.pop()
@@ -39,7 +42,7 @@ class Pool:
         return None
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Keep an idle connection, or close it when there are too many. `take` skips one that is closing."""
+        """Store an idle connection, or close it when there are too many. `take` skips connections that are closing."""
         idle = self._idle.get(connection.key)
         if idle is None:
             idle = self._idle[connection.key] = []
@@ -62,7 +65,7 @@ class Pool:
         """Close the connections that have been idle for too long. now: by the coarse clock."""
         self._now = now
         for key, idle in list(self._idle.items()):
-            # The oldest are at the beginning, because connections are taken from the end and put back there.
+            # Connections are taken from the end and put back there, so the oldest ones are at the beginning.
             while idle and idle[0].idle_until <= now:
                 self._count -= 1
                 idle.pop(0).transport.close()

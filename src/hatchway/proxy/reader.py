@@ -1,7 +1,7 @@
-"""The request reader: turns the bytes of a client's connection into events. Sans-I/O: no sockets, no clocks.
+"""The request reader: turns the bytes of a client's connection into events. It uses no sockets and no clocks.
 
-`receive` takes bytes in pieces of any size. `next_event` returns the next event: a `Request`, a piece of its body as
-`bytes`, or the `BodyEnd` of a body. Pipelined requests wait in the buffer.
+`receive` takes pieces of any size. `next_event` returns a `Request`, a piece of its body as `bytes`, or a `BodyEnd`.
+Pipelined requests wait in the buffer.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class RequestReader:
     """Reads the requests of one connection.
 
     Attributes:
-        buffer: the bytes that wait to be read, an incomplete head included. Callers must not change it.
-        known: heads that are parsed already, by their bytes.
+        buffer: received bytes that were not parsed yet, including an incomplete head. Callers must not change it.
+        known: parsed heads, by their bytes.
         share: the memory that the connection has reserved for large heads.
-        in_body: the current request has a body, and its BodyEnd was not returned yet.
+        in_body: True if the current request has a body whose BodyEnd was not returned yet.
     """
 
     __slots__ = ("_body", "_limits", "_line_seen", "_parser", "_scanned", "buffer", "in_body", "known", "share")
@@ -48,7 +48,7 @@ class RequestReader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._parser = heads.RequestParser(limits.fields)
-        # A bytearray for an incomplete head, which may grow in many small pieces.
+        # An incomplete head is in a bytearray, because it may grow in many small pieces.
         self.buffer: bytes | bytearray = b""
         self._scanned = 0
         self._line_seen = False
@@ -59,7 +59,7 @@ class RequestReader:
 
     @property
     def in_head(self) -> bool:
-        """Return True if the buffer has an incomplete head, in which `next_event` has found no error so far."""
+        """Return True if the buffer contains an incomplete head without an error so far."""
         return isinstance(self.buffer, bytearray)
 
     def receive(self, data: bytes) -> None:
@@ -73,7 +73,7 @@ class RequestReader:
         """Return the next event, or None when more bytes are needed.
 
         Raises:
-            BadMessage: the bytes are not an acceptable request. After that only `discard` may be used.
+            BadMessage: the bytes are not an acceptable request. After that only `discard` may be called.
         """
         if self.in_body:
             return self._next_of_body()
@@ -148,7 +148,7 @@ class RequestReader:
 
     @property
     def bulk_left(self) -> int:
-        """Return how many bytes of a body of known length are still to come; 0 for others, or while bytes wait."""
+        """Return how many bytes of a body of known length are missing; 0 for others, or while bytes are buffered."""
         body = self._body
         return body.left if isinstance(body, bodies.Length) and not self.buffer else 0
 
@@ -156,7 +156,7 @@ class RequestReader:
         """Count bytes of the body that did not come through `receive`. size: at most `bulk_left`.
 
         Returns:
-            True if the body is complete: the next event is its end.
+            True if the body is complete, so that the next event is its end.
         """
         body = self._body
         assert isinstance(body, bodies.Length)

@@ -1,4 +1,4 @@
-"""Parts of a forwarded exchange (`exchange.py`): its states, edited response heads, responses that are held back."""
+"""Parts of a forwarded exchange (`exchange.py`): states, edited response heads, responses that are held back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ExchangeState(Enum):
     """The state of a forwarded exchange."""
 
     DIALING = "a connection is being opened"
-    REDIALING = "a connection is being opened because the upstream has closed an idle one"
+    REDIALING = "a connection is being opened in place of an idle one that the upstream has closed"
     WAITING = "the request is sent, and the head of the final response has not arrived"
     HOLDING = "the routing function may replace the response: its body is collected"
     DECIDING = "the routing function reconsiders, or explains an error"
@@ -32,9 +32,9 @@ class HeldBack:
     """A response that is held back while the routing function may replace it.
 
     Attributes:
-        response: its head.
+        response: the response's head.
         decide: the function that `Forward.reconsider` has returned.
-        size: bytes of the body so far.
+        size: the number of body bytes that have arrived.
     """
 
     LIMIT: Final = 64 * 1024
@@ -42,7 +42,7 @@ class HeldBack:
     __slots__ = ("_pieces", "decide", "response", "size")
 
     def __init__(self, response: Response, decide: Reconsider) -> None:
-        """Hold back a response; `add` collects its body."""
+        """Hold back a response, whose body `add` collects."""
         self.response = response
         self.decide = decide
         self.size = 0
@@ -55,7 +55,7 @@ class HeldBack:
 
     @property
     def is_too_long(self) -> bool:
-        """Return True if the body is longer than may be held back."""
+        """Return True if the body is too long to be held back."""
         return self.size > self.LIMIT
 
     def body(self) -> bytes:
@@ -63,7 +63,7 @@ class HeldBack:
         return b"".join(self._pieces)
 
     async def decision(self) -> Respond | Forward | None:
-        """Ask the routing function for its decision. Return None, which relays the response, when that fails."""
+        """Ask the routing function for its decision. Return None, which relays the response, after an exception."""
         try:
             return await self.decide(self.body())
         except Exception:  # an error of the routing function's code
@@ -75,10 +75,10 @@ class EditedHead(NamedTuple):
     """The head of a response as it is sent to the client.
 
     Attributes:
-        status: its status.
-        lines: its status line and field lines, Content-Length included if it is known.
-        added: the line of the field that is added for this request; b"" for none.
-        framed: `lines` has the body's length, or there is no body.
+        status: the status code.
+        lines: the status line and field lines, including Content-Length if it is known.
+        added: the field line that differs for each request (`RequestHead.answer_field`); b"" for none.
+        framed: True if `lines` has the body's length, or there is no body.
         transform: changes the body; None to relay it unchanged.
     """
 
@@ -90,7 +90,7 @@ class EditedHead(NamedTuple):
 
 
 async def explain(explained: Awaitable[Respond | Forward], forward: Forward, error: ProxyError) -> Respond | Forward:
-    """Await the routing function's explanation of an error. Return `forward.error_response(error)` when that fails."""
+    """Await the routing function's explanation of an error; after an exception, use `forward.error_response(error)`."""
     try:
         return await explained
     except Exception:  # an error of the routing function's code
@@ -99,7 +99,7 @@ async def explain(explained: Awaitable[Respond | Forward], forward: Forward, err
 
 
 class EditFailed(Exception):
-    """Raised when `Forward.edit_response` has failed; its exception is the cause."""
+    """`Forward.edit_response` has raised an exception, which is the `__cause__`."""
 
 
 def edit_head(
@@ -109,18 +109,18 @@ def edit_head(
     added: tuple[bytes, bytes] | None,
     cached: CachedHead | None,
 ) -> EditedHead:
-    """Return the head of `response` for the client. Keep it in `cached` if it may be relayed again unchanged.
+    """Return the head of `response` for the client. Store it in `cached` if it may be relayed again unchanged.
 
     Args:
         request: the client's request.
-        forward: the decision by which it was sent.
+        forward: the decision by which the request was sent.
         response: the upstream's response.
-        added: a field that replaces the response's fields of that name; None for none.
+        added: a field that replaces the response's fields with the same name; None for none.
         cached: the cached decision about the request's head; None when it is not cached.
 
     Raises:
-        EditFailed: the routing function has failed.
-        BadMessage: a field has a line break.
+        EditFailed: the routing function has raised an exception.
+        BadMessage: a field contains a line break.
     """
     head, start = response.head, response.start
     status = head.status

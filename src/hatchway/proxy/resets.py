@@ -1,4 +1,4 @@
-"""Detect connections that their peers have reset (RST), by an epoll instance of its own beside the event loop's.
+"""Detects connections that the peer has reset (RST), with an epoll instance in addition to the event loop's.
 
 Two cases need it:
 
@@ -6,14 +6,14 @@ Two cases need it:
   stops polling it; uvloop calls the reader once more and closes its poll handle. aiofastnet 1.2 assumes
   level-triggered readiness: its reader takes the pending data, sees that the read was shorter than its buffer, and
   returns, because it expects another call for the reset. That call never comes, so `connection_lost` is not called,
-  and the descriptor stays open. (asyncio's selectors are level-triggered; uvloop's own transports do not use poll
-  handles.)
-- **A reset while the transport is not read**, on every loop: a transport that is paused, or whose peer has half-closed,
-  is not registered for reading, so the reset is only noticed at the next write.
+  and the descriptor stays open. (asyncio's selectors are level-triggered, and uvloop's own transports do not use poll
+  handles, so both are not affected.)
+- **A reset while reading is paused**, on every loop: a transport that is paused, or whose peer has half-closed, is not
+  registered for reading, so the reset is noticed only at the next write.
 
-Each socket is registered here once, edge-triggered, for no event at all; EPOLLERR is always reported. The kernel
-filters wake-ups by that mask, so ordinary data causes no work here. Without epoll (macOS), libuv reports errors
-level-triggered through kqueue: the first case does not exist, and in the second the next write notices the reset.
+Each socket is registered once, edge-triggered and with an empty event mask; the kernel reports EPOLLERR even so.
+Because of the empty mask, ordinary data causes no wake-ups. On systems without epoll (macOS), libuv reports errors
+level-triggered through kqueue, so the first case does not occur; in the second case the next write notices the reset.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ import select
 import weakref
 from typing import Final
 
-# Seconds between two looks at a paused transport whose peer has reset.
+# Seconds between two checks of a paused transport whose peer has reset the connection.
 _PAUSED: Final = 0.05
-# Turns of the loop in which a TLS handshake may still read what was sent before the reset: an alert tells the reason.
+# The iterations of the loop in which a TLS handshake may still read bytes sent before the reset, such as an alert.
 _TURNS: Final = 3
 
-# Weak references to loops and watches: a loop refers to its watch (by add_reader), a watch to transports, and those to
-# the loop. A strong reference from here would keep all of them for ever.
+# The references are weak. A loop refers to its watch (by add_reader), the watch to transports, and transports to the
+# loop; a strong reference from here would keep all of them alive for ever.
 _watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[ResetWatch]] = weakref.WeakKeyDictionary()
 
 
 class WatchedSocket:
-    """A socket that is watched.
+    """A watched socket.
 
     fd: its descriptor.
-    opening: the time-out of the task that makes the transport; None after that, since it keeps the whole task alive.
+    opening: the timeout of the task that makes the transport. It becomes None then, because it keeps the task alive.
     patient: see `ResetWatch.begin`.
-    transport: None until it is made.
-    followed: the reset was noticed, and `_follow` handles it.
+    transport: the transport; None until it exists.
+    followed: True once the reset was noticed; `_follow` handles it.
     """
 
     __slots__ = ("fd", "followed", "opening", "patient", "transport")
@@ -66,7 +66,7 @@ class ResetWatch:
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> ResetWatch:
-        """Return the watch of a loop, made at the first call."""
+        """Return the watch of a loop; the first call makes it."""
         known = _watches.get(loop)
         found = known() if known is not None else None
         if found is None:
@@ -75,7 +75,7 @@ class ResetWatch:
         return found
 
     def __len__(self) -> int:
-        """Return how many sockets are watched."""
+        """Return the number of watched sockets."""
         return len(self._peers)
 
     def begin(self, fd: int, opening: asyncio.Timeout, *, patient: bool) -> WatchedSocket:
@@ -83,9 +83,9 @@ class ResetWatch:
 
         Args:
             fd: its descriptor.
-            opening: made to expire when the peer resets before `made` is called.
-            patient: while reading is paused, bytes that were sent before the reset are still wanted: those of an
-                upstream's response, for instance, whose client reads slowly. Otherwise it is closed at once.
+            opening: a timeout, which is made to expire when the peer resets before `made` is called.
+            patient: True if bytes that were sent before the reset must still be read when reading is paused. An example
+                is an upstream's response whose client reads slowly. False closes a paused transport at once.
         """
         peer = WatchedSocket(fd, opening, patient)
         if self._epoll is not None:
@@ -94,19 +94,19 @@ class ResetWatch:
         return peer
 
     def made(self, peer: WatchedSocket, transport: asyncio.Transport) -> None:
-        """Note the transport of a watched socket. After a reset it is read to its end, and closed."""
+        """Set the transport of a watched socket. After a reset it is read to its end, and closed."""
         if self._peers.get(peer.fd) is peer:
             peer.transport = transport
             peer.opening = None
             self._by_transport[transport] = peer
 
     def failed(self, peer: WatchedSocket) -> None:
-        """Stop watching a socket that got no transport, or whose transport is closed."""
+        """Stop watching a socket for which no transport was made, or whose transport is closed."""
         if self._peers.get(peer.fd) is peer:
             self._drop(peer)
 
     def forget(self, transport: asyncio.Transport) -> None:
-        """Stop watching a transport whose `connection_lost` was called."""
+        """Stop watching a transport whose protocol's `connection_lost` was called."""
         peer = self._by_transport.pop(transport, None)
         if peer is not None:
             self.failed(peer)
@@ -123,13 +123,13 @@ class ResetWatch:
         for fd, events in self._epoll.poll(0):
             peer = self._peers.get(fd)
             # EPOLLHUP alone means that both directions have ended in order, which the transport notices.
-            # The kernel may report a reset twice. Two `_follow` at once would undo each other's work for ever.
+            # The kernel may report a reset twice. Two `_follow` at the same time would undo each other's work for ever.
             if peer is not None and events & select.EPOLLERR and not peer.followed:
                 peer.followed = True
                 loop.call_soon(self._follow, peer, 1)
 
     def _follow(self, peer: WatchedSocket, turn: int) -> None:
-        """Make a transport whose peer has reset read the remaining bytes and the error, over some turns of the loop."""
+        """Make a transport read the bytes and the error of a reset connection, in several iterations of the loop."""
         if self._peers.get(peer.fd) is not peer:
             return
         loop = asyncio.get_running_loop()
@@ -144,8 +144,9 @@ class ResetWatch:
         elif not transport.is_reading():
             loop.call_later(_PAUSED, self._follow, peer, turn)
         else:
-            # Pausing and resuming registers the reader again, which makes uvloop report the descriptor's state again.
-            # Only in every second turn: asyncio's loop has queued a call of the reader, which pausing would cancel.
+            # `pause_reading` and `resume_reading` register the reader again, which makes uvloop report the descriptor's
+            # state again. This happens only in every second iteration, because asyncio's loop may have queued a call of
+            # the reader, which pausing would cancel.
             if turn % 2:
                 transport.pause_reading()
                 transport.resume_reading()

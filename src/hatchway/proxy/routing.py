@@ -2,8 +2,8 @@
 
 The engine (`proxy/server.py`) parses the head of a request once, and calls the listener's routing function with it. The
 function returns a decision: `Respond` (a response), `App` (an ASGI application), `Forward` (an upstream) or
-`AcceptUpgrade` (a protocol for the connection). The API server's proxy verb, the kubelet's API and the door are
-routing functions over this one engine.
+`AcceptUpgrade` (a protocol for the connection). The API server's proxy verb, the kubelet's API and the door are routing
+functions of this engine.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-# Fields in the order in which they were received, names as they were written, repeated fields repeated. Names are
-# compared without regard to case.
+# (name, value) pairs in the order of arrival, with repeated fields. Names keep their case, which does not matter in
+# comparisons.
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 def get_header(headers: Headers, name: bytes) -> bytes | None:
-    """Return the first value of `name` (given in lower case), or None."""
+    """Return the first value of a field, or None. name: in lower case."""
     for key, value in headers:
         if key.lower() == name:
             return value
@@ -37,8 +37,8 @@ class Peer:
 
     address: (host, port), or None on a Unix socket.
     scheme: "http" or "https".
-    certificate: the client certificate that TLS has verified against the listener's CA (DER), or None.
-    note: what the listener knows of the connection that has given it to the engine (`Engine.adopt`); hashable.
+    certificate: the client certificate in DER, which TLS has verified against the listener's CA; or None.
+    note: a hashable value about the connection, from the caller of `Engine.adopt`; otherwise None.
     """
 
     address: tuple[str, int] | None
@@ -50,23 +50,23 @@ class Peer:
 class CachedDecision(ABC):
     """A decision of a routing function about a request's head, to be used for the next requests with the same head.
 
-    For a request of the same client (address and certificate) with the same head, byte for byte, the engine calls
-    `begin` in place of the routing function. A decision is dropped when one of its requests gets a status of 400 or
-    above, when the client's last connection is closed, or when the cache is full (`proxy/cache.py`).
+    When the same client (address and certificate) sends the same head again, byte for byte, the engine calls `begin` in
+    place of the routing function. A decision is removed when one of its requests gets a status of 400 or above, when
+    the client's last connection is closed, or when the cache is full (`proxy/cache.py`).
     """
 
     __slots__ = ()
 
     @abstractmethod
     def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
-        """Return the decision for another request; None when the decision is not valid any more.
+        """Return the decision for another request; None when the cached decision is no longer valid.
 
-        After None, the engine calls the routing function. `begin` is called for each request, so it must be quick, and
-        it must not raise.
+        After None, the engine calls the routing function. `begin` must be fast, because it is called for each request,
+        and it must not raise.
 
         Args:
-            make_head: makes the head of this request, for a decision that needs to read it or to set its `on_complete`,
-                `answer_field` or `state`. Call it once at most.
+            make_head: returns the head of this request, for decisions that read it or set its `on_complete`,
+                `answer_field` or `state`. Call it at most once.
         """
 
 
@@ -78,17 +78,17 @@ class RequestHead:
 
     target: the request-target, byte for byte; an absolute form is reduced to its origin form.
     path: the part of `target` before the first "?".
-    query: the part behind that "?"; None without a "?".
+    query: the part after that "?"; None without a "?".
     headers: the fields, without those that `Connection` lists.
     http_version: "1.1" or "1.0".
     peer: the client.
     upgrade: the value of `Upgrade` if `Connection` lists "upgrade", else None.
-    state: values for later (user, audit id ...). An `App` finds them as scope["state"].
+    state: values for later use (user, audit ID ...). An `App` gets them as scope["state"].
     on_complete: called once at the end of the exchange, with the status that was sent (0 for none), the number of bytes
         of the request's body, and the number of bytes of the response's body.
-    answer_field: an end-to-end field for the head of a forwarded response. It replaces the response's fields of that
-        name. It is not added to the 101 of an upgrade.
-    cached: to be set together with the decision: gives the decisions for the next requests with this head.
+    answer_field: an end-to-end field for the head of a forwarded response. It replaces the response's fields with the
+        same name. It is not added to the 101 of an upgrade.
+    cached: returns the decisions for later requests with this head; the routing function may set it.
     """
 
     method: str
@@ -123,9 +123,9 @@ class ResponseHead:
 
 
 class Transform(Protocol):
-    """A change of a response's body while it is relayed.
+    """Changes a response's body while it is relayed.
 
-    The response is sent without Content-Length. So is the response to a HEAD, for which nothing is called.
+    The response is sent without Content-Length. This includes the response to a HEAD, for which no method is called.
     """
 
     def feed(self, data: bytes) -> bytes:
@@ -139,14 +139,14 @@ class Transform(Protocol):
 class Upstream:
     """A server to which exchanges can be forwarded.
 
-    key: hashable; the pool keeps idle connections by it. Upstreams whose connections must not be mixed (other address,
-        scheme or credentials) need different keys.
-    connect: returns a connected non-blocking socket. Or it returns a transport of any other kind, for instance a stream
-        inside another connection: the transport must not read yet; the engine sets its protocol and calls
-        `resume_reading`. In all else it must behave as asyncio's transports do, with flow control in both directions.
-        Raises OSError (TimeoutError included).
+    key: a hashable value by which the pool stores idle connections. Upstreams with different addresses, schemes or
+        credentials need different keys, so that their connections are not mixed.
+    connect: returns a connected non-blocking socket, or a transport of another kind, such as a stream inside another
+        connection. The transport must not read yet; the engine sets its protocol and calls `resume_reading`. Otherwise
+        it must behave as asyncio's transports do, with flow control in both directions. Raises OSError (including
+        TimeoutError).
     tls: the context for TLS as a client, on the socket or inside the transport; None for no TLS.
-    server_hostname: the name for SNI and for checking the certificate; None for neither.
+    server_hostname: the name for SNI and for verifying the certificate; None for neither.
     """
 
     key: object
@@ -156,13 +156,13 @@ class Upstream:
 
 
 class ProxyError(Exception):
-    """Raised when an upstream cannot be reached, or violates the protocol, before its response was relayed.
+    """An upstream cannot be reached, or violates the protocol, before its response was relayed.
 
-    stage: "dial" (no connection), "tls", "write" or "read" (connection lost, time-out), "protocol" (not HTTP), or
+    stage: "dial" (no connection), "tls", "write" or "read" (connection lost, timeout), "protocol" (not HTTP), or
         "upgrade" (the response to an upgrade has a status below 400 other than 101).
-    message: what happened, for people.
+    message: a description of the error, for users.
     status: the status of the response for stage "upgrade", else 0.
-    silent: the seconds for which a peer, after it had accepted the connection, sent nothing; 0 for other errors.
+    silent: after a timeout, the seconds for which the peer sent nothing on the open connection; 0 for other errors.
     """
 
     def __init__(self, stage: str, message: str, status: int = 0, silent: float = 0.0) -> None:
@@ -175,7 +175,7 @@ class ProxyError(Exception):
 
 @dataclass(slots=True)
 class Respond:
-    """Send this response. The engine adds `Content-Length`, `Date` and `Connection`."""
+    """Answer with this response. The engine adds `Content-Length`, `Date` and `Connection`."""
 
     status: int
     headers: Headers
@@ -184,34 +184,34 @@ class Respond:
 
 @dataclass(slots=True)
 class App:
-    """Have an ASGI 3 application answer. The scope is always `http`, for WebSocket handshakes, too."""
+    """Let an ASGI 3 application answer. The scope is always `http`, also for WebSocket handshakes."""
 
     app: ASGIApp
 
 
 @dataclass(slots=True)
 class Forward:
-    """Forward the exchange to an upstream. Never changed: a `CachedDecision` may return the same object many times.
+    """Forward the exchange to an upstream. Immutable, because a `CachedDecision` may return the same object many times.
 
     upstream: the server.
     target: the request-target to send.
-    headers: all end-to-end fields to send, `Host` included. The engine removes hop-by-hop fields, adds those that frame
-        the body and, for an upgrade, `Connection: Upgrade` and `Upgrade`.
-    error_response: returns the response for an error. Called when nothing of a response was relayed yet.
+    headers: all end-to-end fields to send, including `Host`. The engine removes hop-by-hop fields, and adds the fields
+        for the body's framing and, for an upgrade, `Connection: Upgrade` and `Upgrade`.
+    error_response: returns the response for an error. Called only while nothing of a response was relayed.
     edit_response: called with the head of the response before it is relayed, but not with a 1xx. It may change the
-        head, and may return a transform for the body. Without a transform its result is used again when the upstream
-        sends the same head again.
-    next_upstream: called with the number of failed attempts, after connecting has failed, or after an idle connection
-        from the pool was lost before any byte of a response, if no byte of the request's body was consumed. Returns the
-        Forward to try next; None for no other attempt.
+        head, and may return a transform for the body. If it returns no transform, the edited head is used again when
+        the upstream sends the same head again.
+    next_upstream: called with the number of failed attempts when connecting has failed, or when an idle connection from
+        the pool was lost before any byte of a response; but only if no byte of the request's body was consumed. Returns
+        the Forward to try next; None for no other attempt.
     reconsider: called with the head of a response of 400 or above before it is relayed. Returns None to relay the
-        response, or a function. That function gets the body (up to 64 KiB; a response with a longer body is relayed)
-        and returns None to relay the response, a response to send in its place, or another Forward, which is tried if
+        response, or a function. The function gets the body (at most 64 KiB; a response with a longer body is relayed).
+        It returns None to relay the response, another response to send instead, or another Forward, which is tried if
         the request has no body.
-    reconsider_all: call `reconsider` for responses below 400, too.
+    reconsider_all: True to call `reconsider` also for responses below 400.
     switched: called when the upstream has accepted an upgrade (101), before a byte is relayed. Must not raise.
-    explain_error: called before `error_response`. Returns None to use `error_response`, or an awaitable of the response
-        or of another Forward, which is tried if the request has no body.
+    explain_error: called before `error_response`. Returns None to use `error_response`, or an awaitable. Its result is
+        the response to send, or another Forward, which is tried if the request has no body.
     """
 
     upstream: Upstream
@@ -228,15 +228,15 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class AcceptUpgrade:
-    """Accept the upgrade that a request asks for: send a 101, and give the client's connection to a protocol.
+    """Accept the upgrade that a client requests: send a 101, and give the client's connection to a protocol.
 
     The request must have `upgrade` and no body.
 
-    upgrade: the `Upgrade` field of the 101: one of the protocols that the request offers.
+    upgrade: the `Upgrade` field of the 101, which is one of the protocols that the request offers.
     headers: the other end-to-end fields of the 101 (Sec-WebSocket-Accept ...). The engine adds `Connection`.
-    make_protocol: returns the protocol. Called before the 101 is sent; not called when the client has disconnected. The
-        protocol's methods are called as an event loop calls them. Bytes that the client sent right after its request
-        come by `data_received`, after `connection_made`. It must not call its transport's `set_protocol`.
+    make_protocol: returns the protocol. It is called before the 101 is sent, but not when the client has disconnected.
+        The protocol's methods are called as an event loop calls them; after `connection_made`, `data_received` gets
+        bytes that the client sent right after its request. The protocol must not call its transport's `set_protocol`.
     """
 
     upgrade: bytes

@@ -1,6 +1,6 @@
-"""Listeners: `serve` starts one, with a routing function that decides about each request (`proxy/routing.py`).
+"""Starts listeners (`serve`), each with a routing function that decides about each request (`proxy/routing.py`).
 
-A listener speaks HTTP, HTTPS, or both on one port (`sniff_tls`). Fields that a client lists in `Connection` are removed
+A listener serves HTTP, HTTPS, or both on one port (`sniff_tls`). Fields that a client lists in `Connection` are removed
 before the routing function gets the request. `Upgrade: h2c` is ignored, as RFC 9110 section 7.8 allows.
 """
 
@@ -34,29 +34,29 @@ _REASONS = {
 
 
 def status_body(status: int, message: str) -> Respond:
-    """Return the response for an error of the engine's own, as a Kubernetes `Status`. The default of `serve`."""
+    """Return a Kubernetes `Status` as the response for an error that the engine has found. Default in `serve`."""
     body = json.dumps(ApiError(status, _REASONS.get(status, ""), message).status()).encode()
     return Respond(status, [(b"Content-Type", b"application/json")], body)
 
 
 class Engine:
-    """The engine with a routing function: serves the connections that it is given (`adopt`)."""
+    """The engine with a routing function. It serves the connections that are passed to `adopt`."""
 
     def __init__(self, context: Context, own_pool: bool) -> None:
-        """Make an engine; use `serve` or `serve_adopted`."""
+        """Make an engine. Callers use `serve` or `serve_adopted` instead."""
         self._context = context
         self._own_pool = own_pool
         self._closed = False
 
     @property
     def connections(self) -> int:
-        """Return how many clients are connected."""
+        """Return the number of connected clients."""
         return len(self._context.connections)
 
     def adopt(self, connection: socket.socket, note: object = None) -> None:
-        """Serve a connected socket that another listener has accepted. It belongs to the engine from now on.
+        """Serve a connected socket that another listener has accepted. The engine then owns the socket.
 
-        note: for the routing function, which finds it as `RequestHead.peer.note`.
+        note: a value for the routing function, which gets it as `RequestHead.peer.note`.
         """
         connection.setblocking(False)
         self._context.spawn(self._adopted(connection, note), "connection")
@@ -70,7 +70,7 @@ class Engine:
             raise
 
     async def close(self, grace: float = 0.0) -> None:
-        """Stop accepting connections, wait up to `grace` seconds for exchanges to end, and close what is left."""
+        """Stop accepting connections, wait up to `grace` seconds for exchanges to end, and close all connections."""
         if self._closed:
             return
         self._closed = True
@@ -90,7 +90,7 @@ class Engine:
             context.pool.close()
 
     def _stop_listening(self) -> None:
-        """Stop accepting connections, in a subclass that listens."""
+        """Stop accepting connections. Subclasses that listen override this."""
 
 
 class Server(Engine):
@@ -118,7 +118,7 @@ class Server(Engine):
 def serve_adopted(
     route: RoutingFunction, *, limits: Limits | None = None, error_body: ErrorBody = status_body
 ) -> Engine:
-    """Return an engine without a listener: `Engine.adopt` gives it connections. Call it in a running event loop."""
+    """Return an engine without a listener; pass connections to `Engine.adopt`. Call this in a running event loop."""
     keep_freed()
     limits = limits if limits is not None else Limits()
     return Engine(Context(asyncio.get_running_loop(), route, limits, Pool(limits), error_body), own_pool=True)
@@ -140,18 +140,20 @@ async def serve(
 
     Args:
         route: the routing function.
-        sock: a bound socket, which does not listen yet; or None, with `host` and `port`.
+        sock: a bound socket that does not listen yet; None to use `host` and `port`.
         host: the IP address to listen on.
-        port: the TCP port; 0 for any free one.
-        ssl: serve HTTPS. Its verify_mode decides whether clients are asked for certificates. Or a function, which
-            returns the context for the name that a client asks for ("" for none); it must be quick and not raise.
-        sniff_tls: with `ssl`, serve plain HTTP, too; the first byte of a connection tells which of them it is.
+        port: the TCP port; 0 for any free port.
+        ssl: a TLS context, to serve HTTPS; its verify_mode decides whether client certificates are requested. It may
+            also be a function that returns the context for the server name in the client's TLS hello ("" for none); the
+            function must be fast and must not raise.
+        sniff_tls: with `ssl`, serve plain HTTP, too. The first byte of a connection shows which of the two it uses.
         limits: sizes and times; None for the defaults.
-        pool: connections to upstreams, shared with other listeners; its maker closes it. None for an own one.
-        error_body: returns the response for an error of the engine's own, from its status and message.
+        pool: a pool of connections to upstreams that is shared with other listeners; its creator closes it. None makes
+            a new one.
+        error_body: returns the response for an error that the engine itself has found, from its status and message.
 
     Raises:
-        OSError: it cannot bind.
+        OSError: the address cannot be bound.
     """
     if sniff_tls and ssl is None:
         raise ValueError("sniff_tls needs ssl")

@@ -1,7 +1,7 @@
-"""Reads the name in a TLS client's first message (SNI, RFC 6066 section 3), and leaves the message in the socket.
+"""Reads the server name in a TLS client's first message (SNI, RFC 6066 section 3) without consuming the message.
 
-OpenSSL parses it, in a handshake of its own that ends at the name: the transports of the data path cannot change their
-context in the middle of a handshake.
+OpenSSL parses the message in a separate handshake, which is aborted once the name is known. This is needed because
+aiofastnet's transports cannot change their context during a handshake.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 __all__ = ["read_server_name"]
 
-# The most bytes of a first message; OpenSSL's own limit for it is larger, those of clients have some 2 KiB.
+# The most bytes of a first message. Real clients send about 2 KiB; OpenSSL's limit is larger.
 _LARGEST: Final = 64 * 1024
-_HEADER: Final = 5  # of a record: type, version, length (RFC 8446 section 5.1)
+_HEADER: Final = 5  # bytes of a record's header: type, version, length (RFC 8446 section 5.1)
 
 
 async def read_server_name(connection: socket.socket) -> str:
-    """Return the name for which the client asks; "" for none, or when the message cannot be read.
+    """Return the server name that the client requests; "" for none, or when the message cannot be parsed.
 
     Raises:
         EOFError: the client has disconnected before the end of its message.
@@ -51,8 +51,8 @@ async def read_server_name(connection: socket.socket) -> str:
 
 
 async def _peek(connection: socket.socket, wanted: int) -> bytes:
-    """Return what has arrived as soon as it is `wanted` bytes; less when no more can come."""
-    # The socket counts as readable only then, so that a slow client costs no processor time.
+    """Wait for `wanted` bytes, and return them without consuming them; fewer bytes when no more can arrive."""
+    # With SO_RCVLOWAT the socket becomes readable only then, so that a slow client costs no processor time.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
@@ -80,7 +80,7 @@ _shared: ssl.SSLContext | None = None
 
 def _note_name(handshake: Any, name: str | None, _context: ssl.SSLContext) -> int:
     handshake.hatchway_name = name
-    return int(ssl.ALERT_DESCRIPTION_USER_CANCELLED)  # no further: nothing of this handshake is sent
+    return int(ssl.ALERT_DESCRIPTION_USER_CANCELLED)  # aborts the handshake; none of its bytes are sent
 
 
 def _wake(future: asyncio.Future[None]) -> None:

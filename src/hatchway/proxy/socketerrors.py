@@ -1,4 +1,4 @@
-"""The errors of sockets, in words."""
+"""Describes socket errors in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import ssl
 
 
 def describe(error: BaseException) -> str:
-    """Return a socket's error in the words of Go's net package, which people know from kubectl."""
+    """Return a description of a socket error in the words of Go's net package, as in kubectl's messages."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"tls: failed to verify certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

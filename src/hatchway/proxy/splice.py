@@ -1,4 +1,4 @@
-"""Relay upgraded connections: join the client's and the upstream's transports byte for byte, after a 101."""
+"""Relays upgraded connections: after a 101, the client's and the upstream's transports are joined byte for byte."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from hatchway.proxy.contracts import ExchangeClient
 
 
 class _End(asyncio.Protocol):
-    """The protocol of one of the two transports: writes what it receives to the other one. An end of one closes both.
+    """The protocol of one of the two transports: writes what it receives to the other one.
 
-    client: this is the client's side. When the client resets, the upstream's side is closed at once; when the upstream
-        ends, the client still gets the bytes that were written before.
-    drained: called once the write buffer is sent.
+    When one transport ends, both are closed. After a reset by the client, the upstream's transport is closed at once.
+    After an end of the upstream, the client still gets the bytes that were written before.
+
+    client: True for the client's transport.
+    drained: called once the write buffer was sent.
     """
 
     __slots__ = (
@@ -67,7 +69,7 @@ class _End(asyncio.Protocol):
             self._done()
             # Without this, only the garbage collector would free the ends, which refer to each other.
             del self.other, other.other, self._done, other._done
-        elif self._client and (exc is not None or self._paused):  # while it is not read, only a reset is noticed
+        elif self._client and (exc is not None or self._paused):  # a paused transport ends only by a reset
             other.transport.abort()
         else:
             self._context.close_transport(other.transport)
@@ -94,11 +96,11 @@ def switch(context: Context, client: ExchangeClient, upstream: asyncio.Transport
     """Send a 101 to a client, and join its transport with the upstream's.
 
     Args:
-        context: the listener's.
+        context: the listener's context.
         client: the exchange's client.
         upstream: the transport on which the upstream has sent its 101.
         fields: the end-to-end field lines of that 101, and `Upgrade`.
-        rest: the bytes after its head.
+        rest: the bytes that came after its head.
     """
     early = client.hand_over(b"Connection: Upgrade\r\n" + fields, rest)
     if early:
@@ -118,13 +120,13 @@ def splice(
     """Join two transports until one of them ends.
 
     Args:
-        context: the listener's.
-        done: called at the end with the number of bytes from the client, and the number of bytes to it.
+        context: the listener's context.
+        done: called at the end with the number of bytes from the client and the number of bytes to the client.
         client: the client's transport.
         upstream: the upstream's transport.
-        early: the number of bytes that were written to the upstream already.
-        rest: the number of bytes that were written to the client already.
-        drained: called when the client has read the head of its 101.
+        early: the number of bytes that were already written to the upstream.
+        rest: the number of bytes that were already written to the client.
+        drained: called when the write buffer with the 101 was sent to the client.
     """
 
     def finished() -> None:
@@ -136,7 +138,7 @@ def splice(
     down.other, up.other = up, down
     client.set_protocol(down)
     upstream.set_protocol(up)
-    # For a transport that was closed under its former protocol, `connection_lost` will not be called again.
+    # If the transport was closed while it had another protocol, `connection_lost` will not be called again.
     if down.transport.is_closing():
         up.transport.abort()
     elif up.transport.is_closing():

@@ -9,12 +9,13 @@ from typing import Final
 
 from hatchway.proxy.routing import Transform
 
-# Bytes that a transform gets in one turn of the loop. The slowest input, a dense script, takes 20 ms.
+# The most bytes that a transform gets in one iteration of the event loop. The slowest input, a dense script, takes 20
+# ms.
 _SLICE: Final = 64 * 1024
 
 
 class TransformedBody:
-    """Feeds a transform with slices of at most 64 KiB, one in each turn of the event loop."""
+    """Feeds a transform with slices of at most 64 KiB, one in each iteration of the event loop."""
 
     __slots__ = ("_emit", "_failed", "_handle", "_held", "_loop", "_pieces", "_ready", "_then", "_transform")
 
@@ -30,10 +31,10 @@ class TransformedBody:
 
         Args:
             loop: the event loop.
-            transform: may raise anything.
-            emit: takes the transform's output, in order.
-            ready: called when all slices that waited have been fed.
-            failed: called, in an `except` block, when the transform has raised. Nothing is called after that.
+            transform: the transform; it may raise any exception.
+            emit: called with the transform's output, in order.
+            ready: called when all waiting slices were fed.
+            failed: called inside an `except` block when the transform has raised. No callback is called after that.
         """
         self._loop = loop
         self._transform = transform
@@ -60,7 +61,7 @@ class TransformedBody:
             self._pass(data)
 
     def end(self, then: Callable[[], None]) -> None:
-        """Call `then` when no slice waits any more: perhaps at once."""
+        """Call `then` when no more slices wait; at once if none waits now."""
         if self._pieces:
             self._then = then
         else:
@@ -84,7 +85,7 @@ class TransformedBody:
             self._handle = self._loop.call_soon(self._take_slice)
 
     def cancel(self) -> None:
-        """Forget the slices that wait. Nothing is called after that."""
+        """Drop the waiting slices. No callback is called after that."""
         self.hold()
         self._pieces.clear()
         self._then = None

@@ -1,9 +1,9 @@
-"""Make transports of sockets, with or without TLS: aiofastnet's transports, on any event loop.
+"""Makes transports for sockets, with or without TLS. They are aiofastnet's transports, on any event loop.
 
-The data path relies on two things that asyncio's own transports do not do: TLS without a Python call for each record,
-and a `write` that copies what it cannot send at once, so that the caller's buffer is free when it returns. They do not
-notice a reset right after data on uvloop: `proxy/resets.py` does. A protocol that gets a transport from here must call
-`lost` in its `connection_lost`.
+They have two advantages over asyncio's own transports: TLS needs no Python call for each record, and `write` copies the
+bytes that it cannot send at once, so that the caller's buffer is free when it returns. On uvloop they do not notice a
+reset right after data; `proxy/resets.py` does. A protocol that gets a transport from here must call `lost` in its
+`connection_lost`.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ async def connect(
     tls: ssl_module.SSLContext | None = None,
     server_hostname: str | None = None,
 ) -> None:
-    """Give a connected socket, or a transport of any kind, to `protocol`, after a TLS handshake if that is asked for.
+    """Connect a protocol to a connected socket, or to a transport of any kind; with `tls`, do a TLS handshake first.
 
     Args:
-        protocol: gets the transport by `connection_made`.
-        opened: a transport must not read yet; it is aborted when the handshake fails.
-        limits: the listener's.
+        protocol: the protocol; its `connection_made` gets the transport.
+        opened: the socket or the transport. A transport must not read yet; it is aborted when the handshake fails.
+        limits: the listener's limits.
         tls: the context of a TLS client; None for no TLS.
-        server_hostname: the name for SNI and for checking the certificate; None for neither.
+        server_hostname: the name for SNI and for verifying the certificate; None for neither.
 
     Raises:
         OSError: the handshake has failed, or the peer has closed the connection.
@@ -62,7 +62,7 @@ async def connect(
     _watch(loop)
     options = _tls(tls, limits, limits.upstream_tls_timeout)
     if tls is not None:
-        # asyncio requires a name. An address is never sent as SNI (RFC 6066 section 3).
+        # asyncio requires a name. An address serves as "no name", because it is never sent as SNI (RFC 6066 section 3).
         options["server_hostname"] = server_hostname or "0.0.0.0"
     owner = _Owner(lambda: protocol)
     timers = HandshakeTimers(loop)
@@ -76,7 +76,7 @@ async def connect(
 async def accept(
     factory: Factory, sock: socket.socket, limits: Limits, tls: ssl_module.SSLContext | None = None
 ) -> None:
-    """Give an accepted socket to a protocol, after a TLS handshake as server if `tls` is given. Raises OSError."""
+    """Connect a protocol to an accepted socket; with `tls`, do a TLS handshake as server first. Raises OSError."""
     _send_at_once(sock)
     loop = asyncio.get_running_loop()
     _watch(loop)
@@ -92,12 +92,12 @@ async def accept(
 
 
 def _send_at_once(sock: socket.socket) -> None:
-    """Switch Nagle's algorithm off: with it, a small write waits for the ACK of the last one, often for 40 ms.
+    """Switch off Nagle's algorithm, with which a small write waits for the ACK of the last one, often for 40 ms.
 
     aiofastnet does this only for sockets with a protocol number (`socket.proto`), which most accepted ones lack.
     """
     if sock.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):  # if the connection is closed already, the first write fails
+        with contextlib.suppress(OSError):  # if the connection is already closed, the first write will fail
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -136,12 +136,12 @@ async def _adopt(
 
 
 def lost(transport: asyncio.BaseTransport) -> None:
-    """Note that a transport from `connect` or `accept` is closed: its protocol's `connection_lost` was called."""
+    """Report that a transport from `connect` or `accept` is closed. Call this in `connection_lost`."""
     ResetWatch.of(asyncio.get_running_loop()).forget(cast(asyncio.Transport, transport))
 
 
 class _Carrier:
-    """Adds to a transport of any kind the methods that aiofastnet's TLS needs besides asyncio's."""
+    """Wraps a transport of any kind, and adds the non-standard methods that aiofastnet's TLS needs."""
 
     def __init__(self, below: asyncio.Transport) -> None:
         self._below = below
@@ -150,14 +150,14 @@ class _Carrier:
         return getattr(self._below, name)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        # aiofastnet asks for the socket's descriptor, only to show it in debug output.
+        # aiofastnet reads the socket's descriptor, but only for debug output.
         return self if name == "socket" else self._below.get_extra_info(name, default)
 
     def fileno(self) -> int:
         return -1
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        # aiofastnet's TLS protocol gives out buffers to read into; a transport of any kind passes bytes.
+        # aiofastnet's TLS protocol is a BufferedProtocol; other transports may only support `data_received`.
         fed = _Feeder(protocol) if isinstance(protocol, asyncio.BufferedProtocol) else protocol
         self._below.set_protocol(fed)
 
@@ -166,7 +166,7 @@ class _Carrier:
 
 
 class _Feeder(asyncio.Protocol):
-    """Copies the bytes that arrive into the buffers of a BufferedProtocol."""
+    """Copies received bytes into the buffers of a BufferedProtocol."""
 
     def __init__(self, fed: asyncio.BufferedProtocol) -> None:
         self._fed = fed
@@ -194,7 +194,7 @@ class _Feeder(asyncio.Protocol):
 
 
 class _Owner:
-    """Makes the protocol for a transport, and remembers it."""
+    """A protocol factory that remembers the protocol that it has made."""
 
     def __init__(self, factory: Factory) -> None:
         self._factory = factory
@@ -205,16 +205,18 @@ class _Owner:
         return cast(asyncio.Protocol, self._protocol)
 
     def abort(self) -> None:
-        """Abort the transport, if the protocol has got one."""
+        """Abort the protocol's transport, if it has one."""
         transport: asyncio.Transport | None = getattr(self._protocol, "transport", None)
         if transport is not None:
             transport.abort()
 
 
 async def _make(making: Awaitable[tuple[Any, Any]], owner: _Owner, sock: socket.socket, *, patient: bool) -> None:
-    """Await the transport for `sock`, and watch for a reset of its peer from now on. patient: see `ResetWatch.begin`.
+    """Await the transport for `sock`, and watch the socket for a reset by the peer from now on.
 
     After an error the caller may close `sock` at once.
+
+    patient: see `ResetWatch.begin`.
     """
     watch = ResetWatch.of(asyncio.get_running_loop())
     fd = sock.fileno()
@@ -226,11 +228,12 @@ async def _make(making: Awaitable[tuple[Any, Any]], owner: _Owner, sock: socket.
     except BaseException as error:
         if peer is not None:
             watch.failed(peer)
-        # A transport that is cancelled in the turn of the loop in which its handshake ended closes later. The caller
-        # closes the socket before that, and the next socket may get the same descriptor: a loop with selectors would
-        # think that it is registered already, and never read it.
+        # If the task is cancelled in the same iteration of the loop in which the handshake ended, the transport would
+        # close later than the caller closes the socket. A new socket may then get the same descriptor, and a loop with
+        # selectors would treat it as already registered and never read it.
         owner.abort()
-        # A circle: the transport refers to the error, and the error's traceback to the frame with the transport.
+        # Break a reference cycle: the transport refers to the error, and the error's traceback to the transport's
+        # frame.
         traceback.clear_frames(error.__traceback__)
         if isinstance(error, TimeoutError) and opening.expired():
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
@@ -238,7 +241,7 @@ async def _make(making: Awaitable[tuple[Any, Any]], owner: _Owner, sock: socket.
     if sock.fileno() == fd:
         watch.made(peer, transport)
     else:
-        watch.failed(peer)  # it was closed before this task ran again
+        watch.failed(peer)  # the transport was closed before this task continued
 
 
 def _tls(context: ssl_module.SSLContext | None, limits: Limits, timeout: float) -> dict[str, Any]:
@@ -253,10 +256,11 @@ def _tls(context: ssl_module.SSLContext | None, limits: Limits, timeout: float) 
 
 
 def _watch(loop: asyncio.AbstractEventLoop) -> None:
-    """Set an exception handler on the loop that ignores peers which disconnect during a TLS handshake.
+    """Set a loop exception handler that ignores disconnections during a TLS handshake.
 
-    aiofastnet reports these to the loop's exception handler, with the class of the error in place of an instance, which
-    no handler can print. The caller of `connect` gets an exception, too. A client's failed handshake is not reported.
+    aiofastnet reports them to the loop's exception handler, with the exception's class in place of an instance, which
+    other handlers cannot print. The report is not needed: the caller of `connect` gets an exception, too, and a failed
+    handshake of a client is no error of this process.
     """
     before = loop.get_exception_handler()
     if isinstance(before, _Handler):

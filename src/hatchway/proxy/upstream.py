@@ -1,4 +1,4 @@
-"""A connection to an upstream: HTTP/1.1 as client."""
+"""A connection to an upstream, with HTTP/1.1 as client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hatchway.proxy.socketerrors import describe
 from hatchway.rewrite.gourl import quoted
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-# Bytes that an error shows of a line that is not HTTP.
+# The most bytes of a malformed line that an error message shows.
 _SHOWN = 100
 
 
@@ -30,7 +30,7 @@ class ConnectionPool(Protocol):
     limits: Limits
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Keep an idle connection, or close it when there are too many."""
+        """Store an idle connection, or close it when there are too many."""
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Remove a connection that is closed."""
@@ -41,11 +41,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     Attributes:
         key: the key of its upstream.
-        answered: a byte of the current exchange's response has arrived.
-        reused: it has carried an exchange before.
-        sending: the current request is not sent completely. The consumer keeps this up to date.
-        in_bulk: long bodies may be read by a `BulkReader` (`bulk.py`), as with all transports of `transports.py`.
-        idle_until: the time at which it is closed unless it is used, by the coarse clock.
+        answered: True once a byte of the current exchange's response has arrived.
+        reused: True if it has carried an exchange before.
+        sending: True until the current request is sent completely. The consumer keeps this up to date.
+        in_bulk: True if a `BulkReader` (`bulk.py`) may read long bodies, as with all transports of `transports.py`.
+        idle_until: the time at which the idle connection is closed, by the coarse clock.
     """
 
     __slots__ = (
@@ -98,8 +98,8 @@ class UpstreamConnection(asyncio.Protocol):
         Args:
             consumer: the exchange.
             method: the request's method.
-            switch: the request asks for an upgrade.
-            sending: a request body follows.
+            switch: True if the request is for an upgrade.
+            sending: True if a request body follows.
         """
         self._consumer = consumer
         self._method = method
@@ -133,12 +133,12 @@ class UpstreamConnection(asyncio.Protocol):
         return True
 
     def abandon(self) -> None:
-        """Close the connection at once, without a call of the consumer: the exchange has ended."""
+        """Close the connection at once, and call the consumer no more, because the exchange has ended."""
         self._consumer = None
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Store the transport."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self._pool.limits.buffer)
 
@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._keep_alive = last.keep_alive
                 left = self.sending or self._switch or self._paused or self.transport.get_write_buffer_size()
                 if last.keep_alive and not left:
-                    # The same as in `_let_go`, without the call, for the usual case.
+                    # The same code as in `_let_go`, without a call, because this is the usual case.
                     self.reused = True
                     self._pool.put(self)
                 else:
@@ -199,12 +199,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def bulk_left(self) -> int:
-        """Return how many bytes of the body are still to come; 1 when no exchange wants the body any more."""
+        """Return how many bytes of the body are missing; 1 when no exchange needs the body any more."""
         body = self._body
         return body.left if isinstance(body, bodies.Length) else 1
 
     def bulk_received(self, data: memoryview) -> bool:
-        """Take a piece of a long body, and no later byte. Return False when that was the last piece."""
+        """Take a piece of a long body. It has no bytes after the body. Return False when it was the last piece."""
         consumer, body, take = self._consumer, self._body, self._bulk
         if consumer is None or take is None or not isinstance(body, bodies.Length):
             self.transport.abort()
@@ -219,10 +219,10 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def _read_head(self, consumer: Consumer, data: bytes) -> bytes | None:
-        """Read heads up to that of the final response.
+        """Read the heads of interim responses and of the final response.
 
         Returns:
-            The bytes after it; None when it has not arrived, or when the bytes are not part of a response.
+            The bytes after the final head; None when it has not arrived, or the bytes are not part of a response.
 
         Raises:
             BadMessage: a head is malformed or too large.
@@ -271,7 +271,7 @@ class UpstreamConnection(asyncio.Protocol):
         framing = response.body
         if bodiless(self._method, status):
             framing = 0
-            # A server that announces a body in a 204 or 304 may send it: it would be taken for the next response.
+            # A server that announces a body in a 204 or 304 may send it; it would be taken for the next response.
             silent = self._method == "HEAD" or response.body in (0, UNTIL_CLOSE)
             self._keep_alive = response.keep_alive and silent
         self._body = bodies.reader(framing, limits.trailers, limits.fields)
@@ -280,7 +280,7 @@ class UpstreamConnection(asyncio.Protocol):
         return data[at:]
 
     def _check_partial(self, data: bytes | bytearray, start: int) -> None:
-        """Raise BadMessage for bytes that cannot be the beginning of a head. start: how many were checked before."""
+        """Raise BadMessage for bytes that cannot begin a head. start: the number of bytes that were checked before."""
         self._check_size(len(data))
         if not self._share.hold(len(data)):
             raise _too_many()
@@ -305,9 +305,9 @@ class UpstreamConnection(asyncio.Protocol):
         """End the exchange: give the connection to the pool, or close it. rest: the bytes after the response."""
         self.reused = True
         if self._paused:
-            self.resume()  # the last bytes may have filled the client's buffer
-        # A connection on which an upgrade was asked for must not carry other requests (CVE-2018-1002105).
-        # The write buffer may still have part of a request that the upstream does not read.
+            self.resume()  # reading may be paused because the last bytes have filled the client's buffer
+        # A connection on which an upgrade was requested must not carry other requests (CVE-2018-1002105).
+        # The write buffer may still contain a part of a request that the upstream does not read.
         unsent = self.sending or self.transport.get_write_buffer_size()
         if self._keep_alive and not rest and not unsent and not self._switch:
             self._pool.put(self)

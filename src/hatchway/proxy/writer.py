@@ -1,4 +1,4 @@
-"""The writer of a client's responses: heads, bodies and their framing, as bytes.
+"""Writes the responses to a client: heads, bodies and their framing.
 
 Everything that is written while one batch of bytes is handled is sent in one write.
 """
@@ -14,12 +14,12 @@ from hatchway.proxy import fields, heads
 from hatchway.proxy.context import Context
 from hatchway.proxy.routing import Headers
 
-# A piece of this size or larger is not joined with others: copying it would cost more than another system call.
+# Pieces of this many bytes or more are not joined with others: the copy would cost more than another system call.
 LARGE: Final = 16 * 1024
 
 
 class Framing(Enum):
-    """The way in which the end of the current response's body is marked."""
+    """How the client recognizes the end of the current response's body."""
 
     NONE = "no head was written yet"
     KNOWN = "by Content-Length, by the end of the connection, or there is no body"
@@ -33,14 +33,14 @@ class ResponseWriter:
     """Writes the responses of one client's connection (`contracts.Writer`).
 
     Attributes:
-        transport: the client's.
+        transport: the client's transport.
         framing: the framing of the current response.
-        keep: the connection is kept after it.
-        status: the status that was sent; 0 before.
-        sent: the number of bytes of its body.
-        closed: nothing more is written.
+        keep: True if the connection is kept after the current response.
+        status: the status that was sent; 0 before its head.
+        sent: the number of body bytes that were sent.
+        closed: True when nothing more may be written.
         on_write: called before each write; None for no call.
-        fresh: the state is the one after `start("1.1", True)`, so that call can be left out.
+        fresh: True if the state is that after `start("1.1", True)`, so that this call can be left out.
     """
 
     __slots__ = (
@@ -82,7 +82,11 @@ class ResponseWriter:
         return self._version != "1.0" or self.framing is _CHUNKED
 
     def start(self, version: str, keep: bool) -> None:
-        """Prepare for a response. version: the request's, "1.0" or "1.1". keep: the connection may be kept after it."""
+        """Prepare for a response.
+
+        version: the HTTP version of the request, "1.0" or "1.1".
+        keep: True if the connection may be kept after the response.
+        """
         self._version = version
         self.framing = _NONE
         self.keep = keep
@@ -132,7 +136,7 @@ class ResponseWriter:
             out.append(data)
 
     def send_now(self, data: memoryview) -> None:
-        """Write a piece of a body of known length at once, after the bytes that were gathered before."""
+        """Write a piece of a body of known length at once, after the bytes that were collected before."""
         self.sent += len(data)
         if self._out:
             self.push()
@@ -140,11 +144,11 @@ class ResponseWriter:
             if self.on_write is not None:
                 self.on_write()
             self._context.flush()
-            if not self.transport.is_closing():  # it may be closing, with `connection_lost` still to come
+            if not self.transport.is_closing():  # `connection_lost` may not have been called yet
                 self.transport.write(data)
 
     def push(self) -> None:
-        """Write the bytes that `begin` and `send` have gathered."""
+        """Write the bytes that `begin` and `send` have collected."""
         out = self._out
         if out and not self.closed:
             if self.on_write is not None:
@@ -165,7 +169,7 @@ class ResponseWriter:
         self.push()
 
     def write_whole(self, status: int, head: bytes, body: bytes) -> None:
-        """Write a complete response to an HTTP/1.1 client whose connection is kept. head: with its empty line."""
+        """Write a complete response to an HTTP/1.1 client whose connection is kept. head: with the empty line."""
         self.fresh = False
         self.framing = _KNOWN
         self.status = status
@@ -173,7 +177,11 @@ class ResponseWriter:
         self._context.write(self.transport, head + body)
 
     def switch(self, fields: bytes, rest: bytes) -> None:
-        """Write a 101. fields: its field lines, `Connection` and `Upgrade` included. rest: the bytes after it."""
+        """Write a 101.
+
+        fields: its field lines, including `Connection` and `Upgrade`.
+        rest: the bytes that follow its head.
+        """
         self.fresh = False
         self.framing = _KNOWN
         self.status = 101
@@ -181,5 +189,5 @@ class ResponseWriter:
         self.transport.write(heads.STATUS_LINES[101] + fields + b"\r\n" + rest)
 
     def drop(self) -> None:
-        """Discard the bytes that were gathered and not written."""
+        """Discard the collected bytes that were not written."""
         self._out.clear()

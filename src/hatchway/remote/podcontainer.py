@@ -79,7 +79,7 @@ async def _allowing(
 ) -> str:
     """Return a hint with the rule that grants this user a right."""
     try:
-        user = await access.who(client)
+        user = await access.user_name(client)
     except ApiError:
         # The rule then has a blank in place of the name.
         user = ""

@@ -51,7 +51,7 @@ class DialingRoute(AnyProtocolRoute):
         if found.readable:
             return ANY_PROTOCOL
         space = target.namespace
-        user = await access.who(self._connection.client)
+        user = await access.user_name(self._connection.client)
         rule = access.missing_rule(verb=("get",), resource=target.kind, namespace=space, user=user)
         where = f' in namespace "{space}"' if space else ""
         return Refusal(f"you may not get {target.kind}{where}", rule, ("get", target.kind, space))

@@ -115,7 +115,7 @@ class PortForwardRoute(AnyProtocolRoute):
             resource="pods",
             subresource="portforward",
             namespace=space,
-            user=await access.who(client),
+            user=await access.user_name(client),
         )
         why = f'you may not create pods/portforward in namespace "{space}"'
         return Refusal(why, rule, ("create", "pods/portforward", space))
@@ -123,7 +123,7 @@ class PortForwardRoute(AnyProtocolRoute):
     async def _unseen(self, error: ApiError, target: Target) -> Refusal:
         """Return the Refusal for a user without the right to see pods."""
         wanted = ["pods"] if target.kind == "pods" else [target.kind, "pods"]
-        user = await access.who(self._connection.client)
+        user = await access.user_name(self._connection.client)
         rule = access.missing_rule(
             verb=("get", "list", "watch"), resource=wanted, namespace=target.namespace, user=user
         )

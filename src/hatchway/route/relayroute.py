@@ -126,7 +126,7 @@ class RelayRoute(DialingRoute):
                 client, verb=verb, resource=resource, subresource=subresource, namespace=space
             )
             if not allowed:
-                user = await access.who(client)
+                user = await access.user_name(client)
                 rule = "---\n".join(
                     access.missing_rule(verb=verbs, resource=kind, subresource=part, namespace=space, user=user)
                     for verbs, kind, part in RIGHTS

@@ -1,1 +1,1 @@
-"""Protocols as pure state: bytes in, events and bytes out; no sockets, no clocks, no asyncio."""
+"""Protocol implementations without I/O: they turn bytes into events and back, without sockets, clocks or asyncio."""

@@ -1,4 +1,4 @@
-"""Kubernetes' channels: several streams in the messages of one WebSocket, and what a remote command says on them.
+"""Kubernetes' channel protocols: several streams in one WebSocket, and the messages of a remote command in them.
 
 Sources: apimachinery `pkg/util/remotecommand/constants.go` and `pkg/util/httpstream/wsstream/conn.go`; client-go
 `tools/remotecommand/v4.go`, `v5.go`, `websocket.go`.
@@ -18,30 +18,31 @@ STDOUT: Final = 1
 STDERR: Final = 2
 ERROR: Final = 3
 RESIZE: Final = 4
-# Not a channel: the byte after it names the channel that ends (v5).
+# In place of a channel (v5): the next byte names a channel that ends.
 CLOSE: Final = 255
 
-# Header `streamtype` of the same streams where they are SPDY's.
+# The value of the header `streamtype` by which SPDY names the same streams.
 STREAM_TYPES: Final = {b"stdin": STDIN, b"stdout": STDOUT, b"stderr": STDERR, b"error": ERROR, b"resize": RESIZE}
 
-# The largest width and height of a terminal (struct winsize).
+# The largest width and height of a terminal in characters (struct winsize).
 _LARGEST_SIDE: Final = 65535
-# Characters of a message in a Status.
+# The most characters of a message in a Status.
 _LONGEST_MESSAGE: Final = 64 * 1024
 
 
 class ChannelError(Exception):
-    """A message does not keep to the protocol."""
+    """A message violates the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelProtocol:
-    """The layout of channels and their bytes in messages.
+    """A sub-protocol: how a message encodes a channel and its bytes.
 
-    name: the sub-protocol; "" when the client has offered none.
-    is_base64: messages are text: a digit for the channel, and base64 of the bytes.
-    has_status: at the end of the command, the channel ERROR has a Status object; otherwise text, for errors only.
-    has_close: a side can end one channel.
+    name: the sub-protocol's name; "" when the client has offered none.
+    is_base64: True when messages are text: a digit for the channel, then the bytes in base64.
+    has_status: True when the channel ERROR carries a Status object at the end of the command. Otherwise it carries
+        text, and only for errors.
+    has_close: True when each side can end a single channel.
     """
 
     name: str
@@ -50,13 +51,13 @@ class ChannelProtocol:
     has_close: bool = False
 
     def encode(self, channel: int, data: bytes) -> bytes:
-        """Return the message that carries `data`. A text message where `is_base64`, otherwise a binary one."""
+        """Return the message that carries `data`: a text message if `is_base64`, otherwise a binary message."""
         if self.is_base64:
             return b"%c%b" % (0x30 + channel, base64.b64encode(data))
         return b"%c%b" % (channel, data)
 
     def encode_close(self, channel: int) -> bytes:
-        """Return the message that ends a channel; only where `has_close`."""
+        """Return the message that ends a channel. Allowed only when `has_close` is True."""
         return bytes((CLOSE, channel))
 
     def decode(self, message: bytes) -> tuple[int, bytes]:
@@ -86,13 +87,16 @@ UNNAMED: Final = ChannelProtocol("")
 
 _PROTOCOLS: Final = {protocol.name: protocol for protocol in (UNNAMED, V1, V1_BASE64, V4, V4_BASE64, V5)}
 
-# `X-Stream-Protocol-Version` of remote commands over SPDY, the best first: v4 reports the command's end as a Status, v3
-# has the size of the terminal, v2 the channel for errors.
+# `X-Stream-Protocol-Version` of remote commands over SPDY, the best first. v2 added the channel for errors, v3 the size
+# of the terminal, and v4 a Status that reports the command's end.
 SPDY_PROTOCOLS: Final = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
 
 
 def choose(offered: Iterable[str]) -> ChannelProtocol | None:
-    """Return the first of the sub-protocols that a client offers which is known here; `UNNAMED` when it offers none."""
+    """Return the first supported sub-protocol among those that a client offers; `UNNAMED` when it offers none.
+
+    Returns None when no offered sub-protocol is supported.
+    """
     names = list(offered)
     if not names:
         return UNNAMED
@@ -100,7 +104,7 @@ def choose(offered: Iterable[str]) -> ChannelProtocol | None:
 
 
 def encode_size(width: int, height: int) -> bytes:
-    """Return the message on the channel RESIZE for a terminal's size in characters."""
+    """Return the data for the channel RESIZE that reports a terminal's size, in characters."""
     return b'{"Width":%d,"Height":%d}\n' % (width, height)
 
 
@@ -109,9 +113,9 @@ def decode_size(data: bytes) -> tuple[int, int]:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
-        raise ChannelError("a terminal's size is no JSON") from None
+        raise ChannelError("a terminal's size is not JSON") from None
     if not isinstance(found, dict):
-        raise ChannelError("a terminal's size is no object")
+        raise ChannelError("a terminal's size is not a JSON object")
     sides = [found.get(name, 0) for name in ("Width", "Height")]
     if not all(type(side) is int and 0 <= side <= _LARGEST_SIDE for side in sides):
         raise ChannelError("a terminal's size is out of range")
@@ -120,11 +124,11 @@ def decode_size(data: bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The end of a remote command.
+    """How a remote command has ended.
 
-    exit_code: what it exited with; None when it never ran, or when the server does not report it.
-    message: why it failed, "" for success.
-    reason: of the Status, "" when there is none.
+    exit_code: the exit code; None when the command never ran, or when the server does not report the code.
+    message: why it failed; "" for success.
+    reason: the Status's `reason`; "" when there is none.
     """
 
     exit_code: int | None
@@ -133,12 +137,12 @@ class CommandResult:
 
 
 def success_status() -> bytes:
-    """Return the message on the channel ERROR for a command that exited with 0 (v4 and later)."""
+    """Return the data for the channel ERROR after exit code 0 (v4 and later)."""
     return b'{"metadata":{},"status":"Success"}'
 
 
 def exit_status(code: int) -> bytes:
-    """Return the message on the channel ERROR for a command that exited with another code (v4 and later)."""
+    """Return the data for the channel ERROR after an exit code other than 0 (v4 and later)."""
     return _encode(
         {
             "metadata": {},
@@ -151,7 +155,7 @@ def exit_status(code: int) -> bytes:
 
 
 def failure_status(message: str) -> bytes:
-    """Return the message on the channel ERROR for a command that could not be run (v4 and later)."""
+    """Return the data for the channel ERROR when a command could not be run (v4 and later)."""
     return _encode({"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500})
 
 
@@ -160,13 +164,13 @@ def _encode(status: dict[str, Any]) -> bytes:
 
 
 def decode_status(data: bytes) -> CommandResult:
-    """Return how a command has ended, from the channel ERROR (v4 and later). Raises ChannelError."""
+    """Parse the data of the channel ERROR (v4 and later). Raises ChannelError."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
-        raise ChannelError("the status of a command is no JSON") from None
+        raise ChannelError("the status of a command is not JSON") from None
     if not isinstance(found, dict):
-        raise ChannelError("the status of a command is no object")
+        raise ChannelError("the status of a command is not a JSON object")
     if found.get("status") == "Success":
         return CommandResult(0)
     message, reason = (str(found.get(name) or "")[:_LONGEST_MESSAGE] for name in ("message", "reason"))

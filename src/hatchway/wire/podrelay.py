@@ -1,4 +1,4 @@
-"""The client's side of a relay pod's protocol; `route/relayprogram.py` is the other side and describes it. Sans-I/O."""
+"""The client's side of a relay pod's protocol, without I/O. `route/relayprogram.py`, the other side, describes it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# The most bytes of an answer's line.
+# The most bytes of the line that answers a request.
 LONGEST_LINE: Final = 1024
-# The most bytes of a datagram.
+# The most bytes of a UDP datagram.
 LONGEST_DATAGRAM: Final = 0xFFFF
 # The most characters of a host name.
 _LONGEST_HOST: Final = 253
 
 
 class RelayProtocolError(Exception):
-    """The other side does not speak this protocol."""
+    """The other side violates the protocol, or the request cannot be expressed in it."""
 
 
 def format_request(secret: str, command: str, host: str, port: int) -> bytes:
-    """Return the line that asks for a connection to a host.
+    """Return the line that requests a connection to a host.
 
     command: "tcp" or "udp".
 
     Raises:
-        RelayProtocolError: the host is not a name or an address, or the port is not a port number.
+        RelayProtocolError: the host is neither a name nor an address, or the port is not a port number.
     """
     if not 0 < len(host) <= _LONGEST_HOST or not host.isascii() or not host.isprintable() or " " in host:
         raise RelayProtocolError("this is neither a host name nor an address")
@@ -34,7 +34,7 @@ def format_request(secret: str, command: str, host: str, port: int) -> bytes:
 
 
 def format_renewal(secret: str) -> bytes:
-    """Return the line that keeps the relay pod alive for some more time."""
+    """Return the line that extends the lifetime of the relay pod."""
     return f"hatchway-relay {secret} renew\n".encode()
 
 
@@ -42,10 +42,10 @@ def format_renewal(secret: str) -> bytes:
 class RelayAnswer:
     """The answer to a request.
 
-    kind: "" when the connection was opened; otherwise why not, in one word: refused, unreachable, name, forbidden,
+    kind: "" when the connection was opened; otherwise the kind of the error: refused, unreachable, name, forbidden,
         timeout, busy.
-    text: the reason, for people.
-    rest: the bytes after the answer, which come from the host.
+    text: the reason, for an error message.
+    rest: the bytes that arrived after the answer; they come from the host.
     """
 
     kind: str
@@ -82,20 +82,20 @@ class AnswerReader:
 
 
 def format_datagram(data: bytes) -> bytes:
-    """Return a datagram with its length before it, as it is sent. Raises ValueError for more than 65535 bytes."""
+    """Return the datagram's length followed by the datagram. Raises ValueError for more than 65535 bytes."""
     if len(data) > LONGEST_DATAGRAM:
         raise ValueError("a datagram has at most 65535 bytes")
     return struct.pack("!H", len(data)) + data
 
 
 class DatagramReader:
-    """Reads datagrams, each of which follows its length. Only the beginning of an incomplete one is kept."""
+    """Splits a byte stream into datagrams, each preceded by its length. It buffers at most one incomplete datagram."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def receive_data(self, data: bytes) -> list[bytes]:
-        """Take bytes; return the datagrams that are complete."""
+        """Add received bytes; return the datagrams that are now complete."""
         self._data += data
         found: list[bytes] = []
         begin = 0

@@ -1,7 +1,7 @@
-"""Kubernetes' port-forward: for each forwarded connection one stream for its data and one for an error's text.
+"""Kubernetes' port-forward protocols: each forwarded connection has one stream for data and one for an error's text.
 
 Sources: client-go `tools/portforward/portforward.go`; kubelet `pkg/cri/streaming/portforward/httpstream.go` (SPDY) and
-`websocket.go` (the older way without SPDY: one connection for each port of a WebSocket).
+`websocket.go` (the older protocol without SPDY: a WebSocket carries one connection for each port).
 """
 
 from __future__ import annotations
@@ -15,41 +15,40 @@ from typing import Final
 from hatchway.wire.channels import ChannelError, ChannelProtocol
 from hatchway.wire.spdyheaders import HeaderList
 
-# Sub-protocol of a WebSocket whose binary messages carry the bytes of a SPDY session, cut anywhere.
+# The sub-protocol of a WebSocket whose binary messages carry the bytes of a SPDY session. A frame may span messages.
 TUNNEL_PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
-# `X-Stream-Protocol-Version` of an upgrade to SPDY.
+# The `X-Stream-Protocol-Version` of an upgrade to SPDY.
 SPDY_PROTOCOL: Final = "portforward.k8s.io"
-# Hatchway's own port-forward protocol, between its client and its API server: one stream for each connection, with one
-# header, `port`. The server sends no reply when the connection succeeds. When it fails, the server sends a SYN_REPLY
-# with the header `error`, which ends the stream. It needs half the frames of Kubernetes' protocol and a tenth of the
-# bytes of headers.
+# Hatchway's own port-forward protocol between its client and its API server: each connection is one stream, with one
+# header, `port`. The server sends no reply when the connection succeeds. When it fails, the server ends the stream by a
+# SYN_REPLY with the header `error`. Compared with Kubernetes' protocol, this needs half as many frames and a tenth of
+# the header bytes.
 SINGLE_STREAM_PROTOCOL: Final = "v1.portforward.hatchway"
-# With this field in its answer to a WebSocket's handshake, a server says that it supports SINGLE_STREAM_PROTOCOL over
-# SPDY.
+# A server that supports SINGLE_STREAM_PROTOCOL over SPDY says so by this field in its answer to a WebSocket handshake.
 OFFER_FIELD: Final = b"X-Hatchway-Port-Forward"
-# Seconds for which a stream waits for the other one of its pair (`streamCreationTimeout`).
+# Seconds for which a stream waits for the second stream of its pair (`streamCreationTimeout`).
 PAIR_TIMEOUT: Final = 30.0
 
 _ERROR, _DATA = b"error", b"data"
-# The most pairs that wait for their second stream.
+# The most streams that wait for the second stream of their pair.
 _WAITING: Final = 1024
 # The most bytes of an error's text in a header.
 _LONGEST_TEXT: Final = 4096
-# The most bytes of a request's name.
+# The most bytes of the header `requestID`.
 _LONGEST_ID: Final = 256
 
 
 class PortForwardError(Exception):
-    """A stream or a request does not keep to the protocol; its text is for the peer."""
+    """A stream or a request violates the protocol. The message is sent to the peer."""
 
 
 def error_headers(port: int, request_id: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers of the stream for an error's text, which the client opens first and sends nothing on."""
+    """Return the headers of the error stream. The client opens it before the data stream, and sends nothing on it."""
     return _headers(_ERROR, port, request_id)
 
 
 def data_headers(port: int, request_id: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers of the stream for the data."""
+    """Return the headers of the data stream."""
     return _headers(_DATA, port, request_id)
 
 
@@ -58,12 +57,12 @@ def _headers(kind: bytes, port: int, request_id: int) -> list[tuple[bytes, bytes
 
 
 def single_headers(port: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a connection's only stream."""
+    """Return the headers of a connection's only stream (`SINGLE_STREAM_PROTOCOL`)."""
     return [(b"port", b"%d" % port)]
 
 
 def refusal_headers(text: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers that tell why a connection by `SINGLE_STREAM_PROTOCOL` has failed."""
+    """Return the headers that report a connection's error (`SINGLE_STREAM_PROTOCOL`)."""
     return [(b"error", text.encode()[:_LONGEST_TEXT])]
 
 
@@ -74,7 +73,7 @@ def refusal_text(headers: HeaderList) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ForwardedConnection:
-    """A forwarded connection whose two streams the client has opened."""
+    """A forwarded connection for which the client has opened both streams."""
 
     port: int
     data_stream: int
@@ -90,15 +89,15 @@ class _Half:
 
 
 class StreamPairs:
-    """At the server: finds the two streams that belong to one connection."""
+    """Matches the two streams of each connection, for a server."""
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, _Half] = {}
 
     def add(self, stream_id: int, headers: HeaderList, now: float) -> ForwardedConnection | None:
-        """Take a stream that the client has opened. Return the connection once both of its streams are open.
+        """Add a stream that the client has opened. Return the connection if both of its streams are open now.
 
-        now: any clock's time in seconds, for `expire`.
+        now: the time in seconds, of the same clock as for `expire`.
 
         Raises PortForwardError when the stream must be reset.
         """
@@ -109,33 +108,34 @@ class StreamPairs:
         port = parse_port(fields.get(b"port", b""))
         name = fields.get(b"requestid", b"")
         if not name:
-            # Clients before Kubernetes 1.2: the error stream comes first, and the data stream has the next number.
+            # Clients before Kubernetes 1.2 send no requestID. They open the error stream first, and the data stream
+            # gets the next number of a client's stream.
             name = b"stream %d" % (stream_id if kind == _ERROR else stream_id - 2)
         if len(name) > _LONGEST_ID:
             raise PortForwardError('header "requestID" is too long')
         half = self._waiting.get(name)
         if half is None:
             if len(self._waiting) >= _WAITING:
-                raise PortForwardError("too many streams wait for the other one of their pair")
+                raise PortForwardError("too many streams wait for the second stream of their pair")
             data, error = (stream_id, 0) if kind == _DATA else (0, stream_id)
             self._waiting[name] = _Half(port, data, error, now)
             return None
         if (half.data_stream if kind == _DATA else half.error_stream) or half.port != port:
-            raise PortForwardError("the request has such a stream already, or another port")
+            raise PortForwardError("a stream of this type exists already for the requestID, or its port differs")
         del self._waiting[name]
         if kind == _DATA:
             return ForwardedConnection(port, stream_id, half.error_stream)
         return ForwardedConnection(port, half.data_stream, stream_id)
 
     def discard(self, stream_id: int) -> None:
-        """Forget a stream that was reset while it waited for the second one of its pair. Does nothing for others."""
+        """Remove a stream that was reset while it waited for the second one. Does nothing for other streams."""
         for name, half in self._waiting.items():
             if stream_id in (half.data_stream, half.error_stream):
                 del self._waiting[name]
                 return
 
     def expire(self, now: float) -> list[int]:
-        """Forget, and return, the streams that have waited for `PAIR_TIMEOUT`; they have to be reset."""
+        """Remove and return the streams that have waited for `PAIR_TIMEOUT`; the caller must reset them."""
         old = {name: half for name, half in self._waiting.items() if half.since + PAIR_TIMEOUT <= now}
         for name in old:
             del self._waiting[name]
@@ -160,10 +160,10 @@ def parse_ports(values: Iterable[str]) -> list[int]:
 
 
 class PortChannels:
-    """The older protocol: a WebSocket with two channels for each port, 2n for data and 2n+1 for an error's text.
+    """The older protocol: a WebSocket with two channels for port n: 2n for data and 2n+1 for an error's text.
 
-    protocol: v4.channel.k8s.io, v4.base64.channel.k8s.io or none; only its encoding matters.
-    ports: in the order of the query.
+    protocol: v4.channel.k8s.io, v4.base64.channel.k8s.io or `UNNAMED`; only its encoding of messages is used.
+    ports: the ports in the order of the query.
     """
 
     LARGEST: Final = 100
@@ -173,22 +173,22 @@ class PortChannels:
         self._protocol = protocol
 
     def greeting(self) -> list[bytes]:
-        """Return the messages that begin each channel: its port, in two bytes, the low one first."""
+        """Return the first message of each channel: the port number as two bytes, in little-endian order."""
         return [
             self._protocol.encode(channel, self.ports[channel // 2].to_bytes(2, "little"))
             for channel in range(2 * len(self.ports))
         ]
 
     def data(self, index: int, data: bytes) -> bytes:
-        """Return the message with data of the port with this index."""
+        """Return the message that carries data of the port with this index."""
         return self._protocol.encode(2 * index, data)
 
     def error(self, index: int, text: str) -> bytes:
-        """Return the message with an error's text for the port with this index."""
+        """Return the message that carries an error's text for the port with this index."""
         return self._protocol.encode(2 * index + 1, text.encode())
 
     def decode(self, message: bytes) -> tuple[int, bytes] | None:
-        """Return (index of the port, data) of a client's message; None for one on a channel that is not read.
+        """Return (index of the port, data) of a client's message; None for a message on an error channel.
 
         Raises ChannelError.
         """
@@ -199,7 +199,7 @@ class PortChannels:
 
 
 def dial_text(port: int, pod: str, error: OSError) -> str:
-    """Return the text for a client about a port that cannot be reached. pod: its description."""
+    """Return the kubelet's error text for a port that cannot be reached. pod: the pod's description in the text."""
     if error.errno == errno.ETIMEDOUT:
         why = "i/o timeout"
     else:

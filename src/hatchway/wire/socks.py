@@ -1,7 +1,7 @@
-"""The server's side of SOCKS 5 (RFC 1928, without authentication), SOCKS 4 and 4a: which host a client asks for.
+"""The server's side of SOCKS 5 (RFC 1928, without authentication), SOCKS 4 and 4a, without I/O.
 
-Bytes in, a request out; the answer is made when the connection to the host was opened or has failed. The bytes that the
-client sends after its request are for the host, and are kept.
+It parses the client's request, and makes the answer once the connection to the host was opened or has failed. Bytes
+that the client sends after its request are meant for the host; they are kept for the caller.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-# A first byte that begins SOCKS; every other one begins another protocol.
+# The first byte of SOCKS 4 and SOCKS 5. Any other first byte belongs to another protocol.
 VERSIONS: Final = (4, 5)
-# The longest user name and host name of SOCKS 4a (bytes). RFC 1928's names have 255 at most.
+# The most bytes of a user name and a host name in SOCKS 4a; the same limit as in RFC 1928.
 _LONGEST: Final = 255
 _CONNECT: Final = 1
 _NO_AUTHENTICATION: Final = 0
@@ -37,14 +37,14 @@ class Reply(enum.IntEnum):
 
 
 class SocksError(Exception):
-    """Raised when a client's bytes are not SOCKS, or not supported. Send it what `data_to_send` returns."""
+    """The client's bytes are not SOCKS, or the request is not supported. Send the client `data_to_send()`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SocksRequest:
-    """A connection that a client asks for.
+    """A client's request for a connection.
 
-    host: a name, or an address as text.
+    host: a host name, or an address as text.
     port: 1 to 65535.
     """
 
@@ -68,14 +68,14 @@ class SocksNegotiation:
 
     @property
     def rest(self) -> bytes:
-        """Return the bytes after the client's request, which are for the host."""
+        """Return the bytes after the client's request; they are meant for the host."""
         return bytes(self._in) if self.request is not None else b""
 
     def receive_data(self, data: bytes) -> SocksRequest | None:
-        """Take bytes from the client; return its request once it is complete.
+        """Add bytes from the client; return its request once it is complete.
 
         Raises:
-            SocksError: the negotiation has failed; send `data_to_send` and close.
+            SocksError: the negotiation has failed; send `data_to_send()` and close the connection.
         """
         self._in += data
         if self.request is None:
@@ -83,13 +83,13 @@ class SocksNegotiation:
         return self.request
 
     def data_to_send(self) -> bytes:
-        """Take the bytes that the client must be sent, and return them."""
+        """Remove and return the bytes that must be sent to the client."""
         found = bytes(self._out)
         self._out.clear()
         return found
 
     def answer(self, reply: Reply) -> bytes:
-        """Return the answer to the request."""
+        """Return the bytes that answer the request."""
         if self._version == 4:
             return bytes((0, _GRANTED if reply is Reply.SUCCEEDED else _REJECTED, 0, 0, 0, 0, 0, 0))
         return bytes((5, reply, 0, _IPV4, 0, 0, 0, 0, 0, 0))
@@ -109,7 +109,7 @@ class SocksNegotiation:
             del data[: 2 + len(methods)]
             if _NO_AUTHENTICATION not in methods:
                 self._out += bytes((5, _NONE_ACCEPTABLE))
-                raise SocksError("the client wants to authenticate itself, and nothing here asks for that")
+                raise SocksError("the client requires authentication, and this server supports none")
             self._out += bytes((5, _NO_AUTHENTICATION))
             self._greeted = True
         return self._parse_5() if self._greeted else None
@@ -120,13 +120,13 @@ class SocksNegotiation:
             return None
         version, command, _, kind, first = data[:5]
         if version != 5:
-            raise SocksError("the request is of another version than the greeting")
+            raise SocksError("the request and the greeting have different SOCKS versions")
         if kind == _NAME:
             start, length = 5, first
         elif kind in (_IPV4, _IPV6):
             start, length = 4, 4 if kind == _IPV4 else 16
         else:
-            raise self._refused(Reply.ADDRESS_TYPE_NOT_SUPPORTED, "the kind of address is not known")
+            raise self._refused(Reply.ADDRESS_TYPE_NOT_SUPPORTED, "the address type is not supported")
         end = start + length + 2
         if len(data) < end:
             return None
@@ -148,7 +148,7 @@ class SocksNegotiation:
         address, end = bytes(data[4:8]), user_end + 1
         host = str(ipaddress.ip_address(address))
         if address[:3] == b"\0\0\0" and address[3]:
-            # SOCKS 4a: an invalid address (0.0.0.x), and the host name after the user's name.
+            # SOCKS 4a: the invalid address 0.0.0.x means that a host name follows the user name.
             name_end = data.find(0, end, end + _LONGEST + 1)
             if name_end < 0:
                 if len(data) > end + _LONGEST:
@@ -164,13 +164,13 @@ class SocksNegotiation:
 
     def _request(self, host: str, port: int) -> SocksRequest:
         if not port:
-            raise self._refused(Reply.FAILURE, "port 0 is no port")
+            raise self._refused(Reply.FAILURE, "port 0 is not allowed")
         return SocksRequest(host, port)
 
     def _name(self, raw: bytes) -> str:
-        # A name of DNS, or an address as text; nothing in it may break a line of a log.
+        # Only printable ASCII characters: the name is also written to logs, so it must not contain a line break.
         if not raw or not raw.isascii() or not all(0x21 <= byte < 0x7F for byte in raw):
-            raise self._refused(Reply.HOST_UNREACHABLE, "this is no host name")
+            raise self._refused(Reply.HOST_UNREACHABLE, "the host name is not valid")
         return raw.decode("ascii")
 
     def _refused(self, reply: Reply, why: str) -> SocksError:

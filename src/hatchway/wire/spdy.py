@@ -1,10 +1,10 @@
-"""SPDY/3.1 as Kubernetes uses it: one session of many streams, over any ordered bytes.
+"""SPDY/3.1 as Kubernetes uses it: a session of many streams over one ordered byte stream.
 
 Sources: SPDY protocol draft 3.1; moby/spdystream (`connection.go`, `spdy/read.go`), which kubectl, kubelets and
-container runtimes use. That library has no flow control: it sends neither SETTINGS nor WINDOW_UPDATE, and obeys
-neither. So a session announces its windows by SETTINGS, which that library ignores, and it
-limits what it sends only when the peer has announced windows too. No window covers the whole session: the code that
-reads the connection must stop reading when too many bytes of all its streams wait.
+container runtimes use. That library has no flow control: it sends neither SETTINGS nor WINDOW_UPDATE, and ignores
+both. So a session announces its windows by SETTINGS, but it respects the peer's windows only when the peer has
+announced them, too. No window covers the whole session: the code that reads from the connection must pause reading when
+too many received bytes of all streams are unread.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from hatchway.wire.spdyevents import (
 from hatchway.wire.spdyheaders import HeaderError, HeaderList, HeaderReader, HeaderWriter
 from hatchway.wire.spdystate import StreamState
 
-# Status of RST_STREAM (draft 3.1, section 2.6.3).
+# Status codes of RST_STREAM (draft 3.1, section 2.6.3).
 PROTOCOL_ERROR: Final = 1
 INVALID_STREAM: Final = 2
 REFUSED_STREAM: Final = 3
 CANCEL: Final = 5
 INTERNAL_ERROR: Final = 6
 
-# Status of GOAWAY (section 2.6.6).
+# Status codes of GOAWAY (section 2.6.6).
 GOAWAY_OK: Final = 0
 GOAWAY_PROTOCOL_ERROR: Final = 1
 
 _LARGEST_ID: Final = 0x7FFFFFFF
 _LARGEST_WINDOW: Final = 0x7FFFFFFF
-# At most this many bytes are sent in one DATA frame: a longer one would hold up the other streams.
+# The most bytes in a DATA frame. A longer frame would delay the other streams.
 _FRAME: Final = 256 * 1024
-# The most frames of the peer that need an answer between two calls of `data_to_send`.
+# Between two calls of `data_to_send`, the peer may send this many frames that must be answered.
 _ANSWERS: Final = 1000
 
 
 class SpdySession:
     """One end of a session.
 
-    Pass received bytes to `receive_data`, and send what `data_to_send` returns after each call of any method. Data that
-    arrives counts as unread until it is given to `consumed`.
+    Pass received bytes to `receive_data`. After each call of any method, send the bytes that `data_to_send` returns.
+    Received data counts as unread until `consumed` is called for it.
 
     server: True at the end that has accepted the connection.
-    limits: what the peer may ask for.
+    limits: limits on what the peer may use.
     """
 
     def __init__(self, *, server: bool, limits: SpdyLimits = LIMITS) -> None:
@@ -80,35 +80,35 @@ class SpdySession:
 
     @property
     def has_windows(self) -> bool:
-        """Return True when the peer has shown that it takes part in flow control."""
+        """Return True when the peer has sent SETTINGS or WINDOW_UPDATE, so that its windows are respected."""
         return self._peer_window is not None
 
     @property
     def stream_count(self) -> int:
-        """Return how many streams are open at this end."""
+        """Return the number of open streams."""
         return len(self._streams)
 
     @property
     def can_open(self) -> bool:
-        """Return False when no stream can be opened any more: one of the ends goes away, or the numbers are used up."""
+        """Return False when no stream can be opened any more, after a GOAWAY or when all stream numbers are used."""
         return not (self._sent_goaway or self._peer_gone or self._broken or self._next_id > _LARGEST_ID)
 
     def is_open(self, stream_id: int) -> bool:
-        """Return True until a stream has ended both ways."""
+        """Return True until both directions of a stream have ended."""
         return stream_id in self._streams
 
     def unsent(self, stream_id: int) -> int:
-        """Return how many bytes of a stream wait for its window."""
+        """Return how many bytes to be sent on a stream wait for its window."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.unsent_size
 
     def may_send(self, stream_id: int) -> bool:
-        """Return True while bytes can be sent on a stream; on one that the peer has opened for itself alone, never."""
+        """Return True while bytes can be sent on a stream; for a unidirectional stream of the peer always False."""
         stream = self._streams.get(stream_id)
         return stream is not None and stream.sends
 
     def room(self, stream_id: int, most: int) -> int:
-        """Return how many bytes a stream's window allows now: 0 to `most`; always `most` without windows."""
+        """Return how many bytes a stream's window allows now: 0 to `most`; without windows always `most`."""
         stream = self._streams.get(stream_id)
         if stream is None or stream.unsent is not None:
             return 0
@@ -117,15 +117,15 @@ class SpdySession:
         return max(0, min(most, self._peer_window - stream.outstanding))
 
     def data_to_send(self) -> list[bytes | memoryview]:
-        """Take the bytes that must be sent, and return them."""
+        """Remove and return the bytes that must be sent."""
         out, self._out = self._out, []
         self._answers = 0
         return out
 
     def open_stream(self, headers: HeaderList, *, fin: bool = False) -> int:
-        """Open a stream, on which data may be sent at once. Raises SpdyError unless `can_open`.
+        """Open a stream; data may be sent on it at once. Raises SpdyError when `can_open` is False.
 
-        fin: nothing will be sent on it.
+        fin: True when nothing will be sent on it.
         """
         if not self.can_open:
             raise SpdyError("the session takes no more streams")
@@ -138,8 +138,11 @@ class SpdySession:
     def accept(self, stream_id: int, headers: HeaderList = (), *, fin: bool = False, silent: bool = False) -> None:
         """Accept a stream that the peer has opened, before anything is sent on it.
 
-        fin: nothing will be sent on it. silent: send no SYN_REPLY; the first bytes show the peer that the stream is
-        accepted. Possible without headers and fin only. Does nothing when the stream is not open any more.
+        Does nothing when the stream is no longer open.
+
+        fin: True when nothing will be sent on it.
+        silent: True to send no SYN_REPLY, so that only the first data shows the peer that the stream is accepted. It is
+            allowed only without headers and fin.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -154,24 +157,27 @@ class SpdySession:
             self._end_sending(stream_id, stream)
 
     def refuse(self, stream_id: int, headers: HeaderList) -> None:
-        """Refuse a stream that the peer has opened, with the reason in headers, and end it both ways.
+        """Refuse a stream that the peer has opened, and end both directions of it.
 
-        headers: of the SYN_REPLY; no other may have been sent. Does nothing when the stream is not open any more.
+        Does nothing when the stream is no longer open.
+
+        headers: the headers of the SYN_REPLY, with the reason. No SYN_REPLY may have been sent before.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
             return
         if stream.ours:
-            raise SpdyError(f"stream {stream_id} was opened here")
+            raise SpdyError(f"stream {stream_id} was opened by this end")
         self._out.append(spdyframes.syn_reply(stream_id, self._writer.write(headers), True))
         self.reset(stream_id)
 
     def send_data(self, stream_id: int, data: bytes | memoryview, *, fin: bool = False) -> None:
-        """Send bytes on a stream. Those that its window does not allow yet are kept, see `unsent` and `StreamDrained`.
+        """Send bytes on a stream. Bytes that its window does not allow yet are queued (`unsent`, `StreamDrained`).
 
-        data: must not change until it was sent. fin: these are the last bytes.
+        Does nothing when the stream is no longer open. Raises SpdyError after FIN, and before `accept`.
 
-        Does nothing when the stream is not open any more. Raises SpdyError after FIN, and before `accept`.
+        data: the bytes; the buffer must not change until they were sent.
+        fin: True when these are the last bytes.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -201,12 +207,12 @@ class SpdySession:
         stream.fin = fin
 
     def consumed(self, stream_id: int, count: int, *, at_once: bool = False) -> None:
-        """Note that `count` received bytes of a stream are no longer kept, so the peer may send as many more.
+        """Report that the reader has taken `count` received bytes of a stream, so that the peer may send as many more.
 
-        WINDOW_UPDATE is sent even to a peer that has announced no windows: it may obey ours.
+        WINDOW_UPDATE is sent even to a peer that has announced no windows, because it may respect this end's windows.
 
-        at_once: the reader keeps up with the peer. The window then grows, at most to `largest_window`: on a connection
-        with a long delay, a fast reader would wait for bytes that the peer may not send yet.
+        at_once: True when the reader is as fast as the peer. The window then grows, at most to `largest_window`.
+            Otherwise a small window would limit the speed on connections with a long round-trip time.
         """
         stream = self._streams.get(stream_id)
         if stream is None or not stream.receives:
@@ -223,33 +229,33 @@ class SpdySession:
         self._out.append(spdyframes.window_update(stream_id, delta))
 
     def reset(self, stream_id: int, status: int = CANCEL) -> None:
-        """End a stream both ways at once. Does nothing when it is not open any more."""
+        """End both directions of a stream at once. Does nothing when it is no longer open."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._forget(stream_id, stream)
             self._send_reset(stream_id, status)
 
     def ping(self) -> int:
-        """Send a ping; `PingAnswered` will have the number that is returned."""
+        """Send a ping, and return its number, which the event `PingAnswered` will have."""
         ping_id = self._next_ping
         self._next_ping = ping_id + 2 if ping_id + 2 <= _LARGEST_ID else 2 - (ping_id & 1)
         self._out.append(spdyframes.ping(ping_id))
         return ping_id
 
     def go_away(self, status: int = GOAWAY_OK) -> None:
-        """Tell the peer that no more streams are opened or accepted. The open ones continue."""
+        """Send GOAWAY: no more streams are opened or accepted. Open streams continue."""
         if not self._sent_goaway:
             self._sent_goaway = True
             self._out.append(spdyframes.goaway(self._last_peer_id, status))
 
     def receive_data(self, data: bytes | memoryview) -> list[Event]:
-        """Parse bytes that have arrived, and return the events in them.
+        """Parse received bytes, and return the resulting events.
 
-        Raises SpdyError when the peer has broken the protocol or a limit. The session can then only be closed;
-        `data_to_send` has a GOAWAY.
+        Raises SpdyError when the peer has violated the protocol or a limit. Then send `data_to_send()`, which contains
+        a GOAWAY, and close the connection.
         """
         if self._broken:
-            raise SpdyError("the session was broken before")
+            raise SpdyError("the session has already failed")
         events = self._events = []
         try:
             self._frames.feed(data, self)
@@ -259,13 +265,13 @@ class SpdySession:
             raise SpdyError(str(error)) from None
         return events
 
-    # What the reader of frames calls (`spdyframes.FrameSink`).
+    # Called by the frame reader (`spdyframes.FrameSink`)
 
     def take_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         """Take a piece of a DATA frame."""
         stream = self._streams.get(stream_id)
         if stream is None or not stream.receives:
-            # Data of a stream that has ended here may still have been on its way.
+            # Ignore data of a stream that has ended: the peer may have sent it before it learned of the end.
             if stream is None and not self._was_opened(stream_id):
                 self._count_answer()
                 self._send_reset(stream_id, INVALID_STREAM)
@@ -283,10 +289,10 @@ class SpdySession:
     def _count_answer(self) -> None:
         self._answers += 1
         if self._answers > _ANSWERS:
-            raise SpdyError("too many frames that have to be answered")
+            raise SpdyError("the peer sends too many frames that must be answered")
 
     def take_control(self, kind: int, flags: int, body: bytes) -> None:
-        """Take a control frame. Frames of unknown types are ignored (section 2.2.1)."""
+        """Handle a control frame. Frames of unknown types are ignored (section 2.2.1)."""
         if kind == spdyframes.SYN_STREAM:
             self._syn_stream(flags, body)
         elif kind == spdyframes.SYN_REPLY:
@@ -322,7 +328,7 @@ class SpdySession:
         stream_id = int.from_bytes(body[:4], "big") & _LARGEST_ID
         headers = self._reader.read(body[10:])
         if stream_id & 1 == self._next_id & 1 or stream_id <= self._last_peer_id:
-            raise SpdyError(f"stream {stream_id} has a number that it must not have")
+            raise SpdyError(f"stream number {stream_id} is not allowed")
         self._last_peer_id = stream_id
         if self._sent_goaway:
             return

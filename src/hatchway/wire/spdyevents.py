@@ -1,4 +1,4 @@
-"""The events of a SPDY session, its one error, and the limits that a peer is held to."""
+"""The events of a SPDY session, its exception, and the limits for a peer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class SpdyError(Exception):
-    """The peer has broken the protocol or a limit, or a method was called that the session's state does not allow."""
+    """The peer has violated the protocol or a limit, or a method was called in a state that does not allow it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpdyLimits:
-    """The limits of what a peer may ask a session to keep.
+    """Limits on what a peer may make a session store.
 
-    streams: open streams that the peer has opened; more are refused, each by itself.
-    control: length of a control frame, in bytes.
-    header_block: one block of headers after decompression, in bytes.
-    headers: in one block.
-    window: bytes that a peer which obeys windows may send on a new stream before they are consumed.
-    largest_window: the same on a stream whose bytes were consumed at once when they came.
+    streams: the most streams of the peer that are open at the same time; each further one is refused.
+    control: the most bytes of a control frame.
+    header_block: the most bytes of a block of headers after decompression.
+    headers: the most headers in one block.
+    window: bytes that a peer with flow control may send on a new stream before the first of them are consumed.
+    largest_window: the limit of the same number, which grows on streams whose reader is as fast as the peer.
     """
 
     streams: int = 4096
@@ -37,7 +37,7 @@ LIMITS: Final = SpdyLimits()
 
 @dataclass(slots=True)
 class StreamOpened:
-    """The peer has opened a stream. fin: it will send nothing on it."""
+    """The peer has opened a stream. fin: True when the peer will send nothing on it."""
 
     stream_id: int
     headers: Headers
@@ -46,7 +46,7 @@ class StreamOpened:
 
 @dataclass(slots=True)
 class StreamAccepted:
-    """The peer has accepted a stream that was opened here. fin: it will send nothing on it."""
+    """The peer has accepted a stream that this end has opened. fin: True when the peer will send nothing on it."""
 
     stream_id: int
     headers: Headers
@@ -55,7 +55,7 @@ class StreamAccepted:
 
 @dataclass(slots=True)
 class HeadersReceived:
-    """More headers of a stream have arrived. fin: they end the stream."""
+    """More headers of a stream have arrived. fin: True when they end the peer's direction."""
 
     stream_id: int
     headers: Headers
@@ -64,7 +64,7 @@ class HeadersReceived:
 
 @dataclass(slots=True)
 class DataReceived:
-    """Bytes of a stream have arrived; a piece need not be a whole frame. fin: they end the stream."""
+    """Bytes of a stream have arrived, possibly a part of a frame only. fin: True when they end the peer's direction."""
 
     stream_id: int
     data: bytes
@@ -73,7 +73,7 @@ class DataReceived:
 
 @dataclass(slots=True)
 class StreamReset:
-    """The peer has ended a stream both ways. status: of RST_STREAM."""
+    """The peer has ended both directions of a stream. status: the status code of its RST_STREAM."""
 
     stream_id: int
     status: int
@@ -81,21 +81,21 @@ class StreamReset:
 
 @dataclass(slots=True)
 class StreamDrained:
-    """All bytes of a stream that `send_data` has kept were sent: the peer has enlarged the window."""
+    """All bytes that `send_data` had queued for a stream were sent, because the peer has enlarged the window."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class PingAnswered:
-    """The peer has answered a ping of this side."""
+    """The peer has answered a ping of this end."""
 
     ping_id: int
 
 
 @dataclass(slots=True)
 class GoneAway:
-    """The peer accepts no more streams. last_stream_id: the last one that it has accepted."""
+    """The peer accepts no more streams (GOAWAY). last_stream_id: the last stream that it has accepted."""
 
     last_stream_id: int
     status: int

@@ -1,4 +1,4 @@
-"""SPDY/3.1 frames: bytes to frames and back, without knowing what streams there are.
+"""Parses and makes SPDY/3.1 frames. It keeps no state of streams.
 
 Source: SPDY protocol draft 3.1, section 2.2 and 2.6.
 """
@@ -46,7 +46,7 @@ def rst_stream(stream_id: int, status: int) -> bytes:
 
 
 def initial_window(size: int) -> bytes:
-    """Return a SETTINGS with the window of each stream, in bytes."""
+    """Return a SETTINGS that announces the initial window of streams. size: in bytes."""
     return _four_words.pack(_CONTROL | SETTINGS, 12, 1, INITIAL_WINDOW_SIZE) + size.to_bytes(4, "big")
 
 
@@ -66,7 +66,7 @@ def window_update(stream_id: int, delta: int) -> bytes:
 
 
 def words(body: bytes, count: int) -> tuple[int, ...]:
-    """Return the 32-bit numbers of a control frame that has nothing else. Raises SpdyError."""
+    """Return the `count` 32-bit numbers of which a control frame consists. Raises SpdyError."""
     if len(body) != 4 * count:
         raise SpdyError("a control frame has a wrong length")
     return struct.unpack(f">{count}I", body)
@@ -81,21 +81,21 @@ def settings(body: bytes) -> list[tuple[int, int]]:
 
 
 class FrameSink(Protocol):
-    """The receiver of frames. An exception of one of its methods ends the session."""
+    """The receiver of frames. An exception from one of its methods ends the session."""
 
     def take_data(self, stream_id: int, data: bytes, fin: bool) -> None:
-        """Take a piece of a DATA frame. fin: it is the last piece of a frame with FIN."""
+        """Take a piece of a DATA frame. fin: True for the last piece of a frame with FIN."""
 
     def take_control(self, kind: int, flags: int, body: bytes) -> None:
-        """Take a control frame, its header left out."""
+        """Take a control frame. body: the frame without its header."""
 
 
 class FrameReader:
-    """Splits the bytes that arrive into frames.
+    """Splits received bytes into frames.
 
-    DATA is handed over as it comes, so that a long frame is never collected; control frames are collected.
+    DATA frames are passed on piece by piece as they arrive, and are never collected. Control frames are collected.
 
-    control: length of a control frame, in bytes; a longer one raises SpdyError.
+    control: the most bytes of a control frame; a longer one raises SpdyError.
     """
 
     __slots__ = ("_control", "_fin", "_held", "_left", "_stream_id")
@@ -103,13 +103,13 @@ class FrameReader:
     def __init__(self, control: int) -> None:
         self._control = control
         self._held = bytearray()
-        # The DATA frame that is being received: its stream, how many bytes are missing, its flag.
+        # The DATA frame that is being received: its stream, the number of missing bytes, its FIN flag.
         self._stream_id = 0
         self._left = 0
         self._fin = False
 
     def feed(self, data: bytes | memoryview, sink: FrameSink) -> None:
-        """Parse bytes, and pass the frames that are complete to `sink`. Raises SpdyError."""
+        """Parse received bytes, and pass complete control frames and pieces of DATA to `sink`. Raises SpdyError."""
         at = 0
         end = len(data)
         if self._held:
@@ -142,7 +142,7 @@ class FrameReader:
             at += size
 
     def _complete(self, data: bytes | memoryview, sink: FrameSink) -> int:
-        """Complete the frame that has arrived in part. Return how many bytes of `data` belong to it."""
+        """Add the begin of `data` to the incomplete frame. Return how many bytes of `data` belong to it."""
         held = self._held
         at = 0
         if len(held) < 8:
@@ -174,7 +174,7 @@ class FrameReader:
     def _check(self, first: int, second: int) -> int:
         """Return the length of a control frame's body."""
         if (version := first >> 16 & 0x7FFF) != _VERSION:
-            raise SpdyError(f"version {version} of SPDY")
+            raise SpdyError(f"version {version} of SPDY is not supported")
         size = second & 0xFFFFFF
         if size > self._control:
             raise SpdyError(f"a control frame has {size} bytes; {self._control} are allowed")

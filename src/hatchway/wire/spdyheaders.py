@@ -1,4 +1,4 @@
-"""SPDY/3.1 header blocks: pairs of names and values, compressed by one zlib stream for each direction of a session.
+"""SPDY/3.1 header blocks: names and values, compressed by one zlib stream for each direction of a session.
 
 Source: SPDY protocol draft 3.1, section 2.6.10.
 """
@@ -39,14 +39,14 @@ DICTIONARY: Final = _length_prefixed(word.replace(b"_", b" ") for word in _WORDS
 
 
 class HeaderError(Exception):
-    """A header block cannot be read. The zlib stream is lost with it, and so is the session."""
+    """A header block cannot be parsed. The zlib stream cannot continue after that, so the session must be closed."""
 
 
 class HeaderWriter:
     """Compresses the header blocks of one direction of a session."""
 
     def __init__(self) -> None:
-        # The smallest window that holds the dictionary: a session then costs 10 KB here and not 270 KB.
+        # The smallest zlib window that holds the dictionary. A session then needs 10 KB for it instead of 270 KB.
         self._zlib = zlib.compressobj(6, zlib.DEFLATED, 11, 3, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
     def write(self, headers: HeaderList) -> bytes:
@@ -60,8 +60,8 @@ class HeaderWriter:
 class HeaderReader:
     """Decompresses the header blocks of one direction of a session.
 
-    size: the most bytes of one block after decompression. count: the most headers in one block. A larger block raises
-    HeaderError.
+    size: the most bytes of one block after decompression; a larger block raises HeaderError.
+    count: the most headers in one block; a block with more raises HeaderError.
     """
 
     def __init__(self, size: int, count: int) -> None:

@@ -8,11 +8,14 @@ from collections import deque
 class StreamState:
     """The state of an open stream.
 
-    sends, receives: that direction has not ended. ours: it was opened here. replied: SYN_REPLY was sent or received.
-    outstanding: bytes that were sent and for which the peer has not opened the window again.
-    unsent: bytes that wait for the window, None for none. fin: FIN follows them.
-    owed: bytes that were consumed here and not yet given back by WINDOW_UPDATE.
-    window: how many bytes the peer may send before some of them are given back.
+    sends, receives: True while this direction has not ended.
+    ours: True when this end has opened the stream.
+    replied: True when SYN_REPLY was sent or received.
+    outstanding: the number of sent bytes that the peer has not yet confirmed by WINDOW_UPDATE.
+    unsent: the bytes that wait for the window; None for none.
+    fin: True when FIN follows `unsent`.
+    owed: the number of consumed bytes that this end has not yet confirmed by WINDOW_UPDATE.
+    window: the number of bytes that the peer may send before this end confirms some of them.
     """
 
     __slots__ = (

@@ -1,8 +1,8 @@
-"""WebSocket connections after their handshake (RFC 6455): bytes to messages and back, at either end, no extensions.
+"""WebSocket connections after the handshake (RFC 6455), for client and server, without extensions and without I/O.
 
-The `websockets` library takes four times as long for a frame, and returns a frame only when all of it has arrived. That
-is too slow for port-forward, all of whose bytes pass through here (kubectl sends ten frames for each connection). The
-tests compare both.
+The `websockets` library takes four times as long for a frame, and returns a frame only when all of it has arrived. This
+is too slow for port-forward: all of its bytes pass through this file, and kubectl sends ten frames for each connection.
+The tests compare the results of both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _LARGEST_CONTROL: Final = 125
-# The most pings of the peer that are answered between two calls of `data_to_send`.
+# Between two calls of `data_to_send`, the peer may send this many pings.
 _ANSWERS: Final = 1000
 
 _u16 = struct.Struct(">H")
@@ -35,7 +35,7 @@ _u64 = struct.Struct(">Q")
 
 
 class WebSocketError(Exception):
-    """Raised when the peer violates the protocol or a limit. code: the status code of the close frame for it."""
+    """The peer has violated the protocol or a limit. code: the status code of the close frame that answers this."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class WebSocketError(Exception):
 
 @dataclass(slots=True)
 class Message:
-    """A whole message."""
+    """A complete message."""
 
     data: bytes
     is_text: bool
@@ -53,9 +53,9 @@ class Message:
 
 @dataclass(slots=True)
 class Piece:
-    """The next bytes of binary messages, for a user to whom the ends of messages mean nothing.
+    """The next bytes of binary messages, for users that ignore where messages end.
 
-    data: a view of the received bytes, unless they were masked.
+    data: the bytes; a view of the received buffer, unless they were masked.
     """
 
     data: bytes | memoryview
@@ -63,14 +63,17 @@ class Piece:
 
 @dataclass(slots=True)
 class PongReceived:
-    """The peer has answered a ping, or sent a pong without one."""
+    """The peer has sent a pong, as the answer to a ping or on its own."""
 
     data: bytes
 
 
 @dataclass(slots=True)
 class CloseReceived:
-    """The peer closes; nothing follows. Its close frame is answered. code: `NO_STATUS` for none."""
+    """The peer has sent a close frame, which is answered automatically. No event follows.
+
+    code: the status code; `NO_STATUS` for none.
+    """
 
     code: int
     reason: str
@@ -82,12 +85,12 @@ Event = Message | Piece | PongReceived | CloseReceived
 class WebSocket:
     """One end of a connection.
 
-    Pass the bytes that arrive to `receive_data`. After each call of any method, send the bytes that `data_to_send`
-    returns. Pings are answered here.
+    Pass received bytes to `receive_data`. After each call of any method, send the bytes that `data_to_send` returns.
+    Pings are answered automatically.
 
-    client: True at the end that dialed: it masks what it sends.
-    largest: bytes of a message; None where messages are only an envelope for a stream of bytes: then they come as
-        `Piece`s as they arrive, and are never collected.
+    client: True at the end that has dialed, which masks the bytes that it sends.
+    largest: the most bytes of a received message. None when the messages only carry a byte stream: then their bytes
+        are returned as `Piece`s when they arrive, and messages are never collected.
     """
 
     def __init__(self, *, client: bool, largest: int | None) -> None:
@@ -98,16 +101,16 @@ class WebSocket:
         self._broken = False
         self._close_sent = False
         self._close_received = False
-        # The part of a frame's header that has arrived.
+        # The incomplete header of a frame.
         self._held = b""
-        # The frame that is being received: what is missing, its mask, whether it is the message's last one.
+        # The frame that is being received: the number of missing bytes, its mask, and its FIN flag.
         self._left = 0
         self._mask = b""
         self._fin = False
-        # The control frame that is being received, or 0, and the part of it that has arrived.
+        # The control frame that is being received: its opcode (0 for none), and the part that has arrived.
         self._control = 0
         self._control_data = b""
-        # The message that is being received: its opcode, or 0, and the part of it that has arrived.
+        # The message that is being received: its opcode (0 for none), and the part that has arrived.
         self._kind = 0
         self._message = bytearray()
 
@@ -118,21 +121,21 @@ class WebSocket:
 
     @property
     def close_sent(self) -> bool:
-        """Return True when nothing can be sent any more."""
+        """Return True when this end has sent a close frame, so that nothing more can be sent."""
         return self._close_sent
 
     def data_to_send(self) -> list[bytes | memoryview]:
-        """Take the bytes that must be sent, and return them."""
+        """Remove and return the bytes that must be sent."""
         out, self._out = self._out, []
         self._answers = 0
         return out
 
     def send_binary(self, *parts: bytes | memoryview) -> None:
-        """Send a binary message that is given in parts. Does nothing after `close`."""
+        """Send a binary message, the concatenation of `parts`. Does nothing after `close`."""
         self._send(_BINARY, parts)
 
     def send_text(self, text: bytes) -> None:
-        """Send a text message, as UTF-8. Does nothing after `close`."""
+        """Send a text message. text: in UTF-8. Does nothing after `close`."""
         self._send(_TEXT, (text,))
 
     def ping(self, data: bytes = b"") -> None:
@@ -140,10 +143,13 @@ class WebSocket:
         self._send(_PING, (data,))
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Send a close frame; nothing but the peer's close frame is expected then. code: `NO_STATUS` for none."""
+        """Send a close frame. After that, only the peer's close frame is expected.
+
+        code: the status code; `NO_STATUS` for none.
+        """
         data = b""
         if code != NO_STATUS:
-            # A reason of too many bytes is cut, between two characters.
+            # A reason that is too long is cut off between two characters.
             data = _u16.pack(code) + reason.encode()[: _LARGEST_CONTROL - 2].decode(errors="ignore").encode()
         self._send(_CLOSE, (data,))
         self._close_sent = True
@@ -166,12 +172,12 @@ class WebSocket:
         self._out += (head + mask, apply_mask(b"".join(parts), mask))
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take bytes, and return the events in them. Bytes after the peer's close frame are ignored.
+        """Parse received bytes, and return the resulting events. Bytes after the peer's close frame are ignored.
 
-        Raises WebSocketError. The connection can then only be closed; `data_to_send` has a close frame.
+        Raises WebSocketError. Then send `data_to_send()`, which contains a close frame, and close the connection.
         """
         if self._broken:
-            raise WebSocketError(PROTOCOL_ERROR, "the connection was broken before")
+            raise WebSocketError(PROTOCOL_ERROR, "the connection has already failed")
         events: list[Event] = []
         try:
             self._receive(data, events)
@@ -214,7 +220,7 @@ class WebSocket:
                 self._payload(b"", True, events)
 
     def _begin(self, data: bytes, at: int, end: int) -> int:
-        """Read a frame's header; return where its payload begins, or `at` when the header is incomplete."""
+        """Parse a frame's header; return the offset of its payload, or `at` when the header is incomplete."""
         if end - at < 2:
             return at
         first, second = data[at], data[at + 1]
@@ -239,7 +245,7 @@ class WebSocket:
         return start
 
     def _check(self, first: int, masked: bool, size: int) -> None:
-        """Record a frame's kind. Raises WebSocketError when this kind is not allowed now."""
+        """Check and record a frame's kind. Raises WebSocketError when this kind is not allowed now."""
         kind = first & 0x0F
         fin = bool(first & _FIN)
         if first & 0x70:
@@ -254,10 +260,10 @@ class WebSocket:
         if kind > _BINARY:
             raise WebSocketError(PROTOCOL_ERROR, "a frame has an unknown kind")
         if (kind == _CONTINUATION) != bool(self._kind):
-            raise WebSocketError(PROTOCOL_ERROR, "a message is not continued, or was not begun")
+            raise WebSocketError(PROTOCOL_ERROR, "a continuation frame is missing, or has no message to continue")
         if self._largest is None:
             if kind == _TEXT:
-                raise WebSocketError(UNSUPPORTED, "a message is text")
+                raise WebSocketError(UNSUPPORTED, "text messages are not supported")
             if size >> 63:
                 raise WebSocketError(PROTOCOL_ERROR, "a frame's length is malformed")
         elif len(self._message) + size > self._largest:
@@ -266,7 +272,7 @@ class WebSocket:
         self._fin = fin
 
     def _payload(self, data: bytes | memoryview, whole: bool, events: list[Event]) -> None:
-        """Take a piece of a frame's payload. whole: it is the last one."""
+        """Take a piece of a frame's payload. whole: True for the last piece."""
         if self._control:
             self._control_data += data
             if whole:

@@ -1,4 +1,4 @@
-"""The handshake of WebSocket connections (RFC 6455 section 4): header fields to values and back, at either end."""
+"""Makes and checks the header fields of a WebSocket handshake (RFC 6455 section 4), for client and server."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = b"13"
 # The most sub-protocols that a client may offer.
 _OFFERED: Final = 100
-_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/]+").fullmatch  # with "/", which SPDY/3.1+portforward.k8s.io has
+_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/]+").fullmatch  # "/" is for SPDY/3.1+portforward.k8s.io
 
 
 class HandshakeError(HatchwayError):
-    """A request is not a valid WebSocket handshake, or the answer to a handshake is not valid."""
+    """The request or the answer of a WebSocket handshake is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningRequest:
-    """The request of a client.
+    """A client's request.
 
-    key: `Sec-WebSocket-Key`. protocols: the sub-protocols that it offers, in its order of preference.
+    key: the value of `Sec-WebSocket-Key`.
+    protocols: the sub-protocols that the client offers, in its order of preference.
     """
 
     key: bytes
@@ -43,12 +44,12 @@ def new_key() -> bytes:
 
 
 def accept_value(key: bytes) -> bytes:
-    """Return the `Sec-WebSocket-Accept` that answers a key."""
+    """Return the value of `Sec-WebSocket-Accept` for a key."""
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def request_fields(key: bytes, protocols: Sequence[str]) -> Fields:
-    """Return the fields of a client's request, without Host."""
+    """Return the header fields of a client's request, except Host."""
     fields = [
         (b"Connection", b"Upgrade"),
         (b"Upgrade", b"websocket"),
@@ -61,7 +62,7 @@ def request_fields(key: bytes, protocols: Sequence[str]) -> Fields:
 
 
 def parse_request(fields: Iterable[tuple[bytes, bytes]]) -> OpeningRequest:
-    """Parse the fields of a request with `Upgrade: websocket`. Raises HandshakeError."""
+    """Parse the header fields of a request with `Upgrade: websocket`. Raises HandshakeError."""
     found = list(fields)
     keys, versions = _values(found, b"sec-websocket-key"), _values(found, b"sec-websocket-version")
     if versions != [_VERSION]:
@@ -80,7 +81,7 @@ def parse_request(fields: Iterable[tuple[bytes, bytes]]) -> OpeningRequest:
 
 
 def response_fields(key: bytes, protocol: str | None) -> Fields:
-    """Return the fields of a server's 101. protocol: the one that was chosen; None for none."""
+    """Return the header fields of a server's 101 answer. protocol: the chosen sub-protocol; None for none."""
     fields = [
         (b"Connection", b"Upgrade"),
         (b"Upgrade", b"websocket"),
@@ -92,9 +93,10 @@ def response_fields(key: bytes, protocol: str | None) -> Fields:
 
 
 def check_response(fields: Iterable[tuple[bytes, bytes]], key: bytes, offered: Sequence[str]) -> str:
-    """Return the sub-protocol that a server's 101 chooses, "" for none. Raises HandshakeError.
+    """Check a server's 101 answer; return the sub-protocol that it chooses, "" for none. Raises HandshakeError.
 
-    key: the key of the request. offered: the sub-protocols of the request; if there are any, one must be chosen.
+    key: the `Sec-WebSocket-Key` of the request.
+    offered: the sub-protocols of the request; if there are any, the server must choose one of them.
     """
     found = list(fields)
     if _values(found, b"sec-websocket-accept") != [accept_value(key)]:

@@ -25,7 +25,7 @@ users: []
 async def test_a_target_is_given_up_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, waited: str
 ) -> None:
-    monkeypatch.setattr(client, "_SOON", 0.2)
+    monkeypatch.setattr(client, "_OBJECT_TIMEOUT", 0.2)
     monkeypatch.setattr(http, "_LIMITS", Limits(upstream_tls_timeout=0.2))
     ends = asyncio.Event()
 
@@ -51,7 +51,7 @@ async def test_a_target_is_given_up_in_time(
 
 async def test_a_request_to_the_api_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long polling, and a watch in which nothing happens, look the same: only connecting has a limit."""
-    monkeypatch.setattr(client, "_SOON", 0.05)
+    monkeypatch.setattr(client, "_OBJECT_TIMEOUT", 0.05)
     asked = asyncio.Event()
     goes_on = asyncio.Event()
 

@@ -269,8 +269,8 @@ ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PR
 @pytest.mark.parametrize(
     ("certificate", "key", "why"),
     [
-        (b"", b"", "the certificate holds no certificate in PEM"),
-        (b"\xff\x00", b"x", "the certificate holds no certificate in PEM"),
+        (b"", b"", "the certificate contains no certificate in PEM"),
+        (b"\xff\x00", b"x", "the certificate contains no certificate in PEM"),
         (pem("a")[0], b"", "the key holds no private key in PEM"),
         (pem("a")[0], ENCRYPTED, "the key is encrypted"),
         (pem("a")[0], pem("b")[1], "KEY_VALUES_MISMATCH"),

@@ -80,5 +80,5 @@ def test_who_gets_the_terminal(plugin: FakePlugin, config: Path, mode: str, term
 
 def test_a_plugin_that_must_ask_says_so_without_a_terminal(plugin: FakePlugin, config: Path) -> None:
     done = run(config, "Always", plugin, terminal=False)
-    assert "asks questions, and standard input is no terminal | run this in a terminal" in done.stdout
+    assert "needs a terminal, and standard input is not one | run this in a terminal" in done.stdout
     assert plugin.runs == []

@@ -288,7 +288,7 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
     api.accepts = set()
     connection = Connection.load(str(config))
     with pytest.raises(HatchwayError, match="refuses: Unauthorized"):
-        async with catalog.opened(connection):
+        async with catalog.open_view(connection):
             raise AssertionError("it must not come so far")
     await connection.aclose()
 

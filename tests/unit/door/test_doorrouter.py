@@ -51,9 +51,9 @@ def route(path: str, headers: dict[str, str], method: str = "GET", host: str = "
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        (FOREIGN, "a page of http://evil.example asked for the API of your cluster"),
-        (SAME_SITE, "a page under another name of this door asked for the API of your cluster"),
-        ({"Origin": "null"}, "a page that hides its address asked for the API of your cluster"),
+        (FOREIGN, "a page of http://evil.example requested the API of your cluster"),
+        (SAME_SITE, "a page under another name of this door requested the API of your cluster"),
+        ({"Origin": "null"}, "a page that hides its address requested the API of your cluster"),
     ],
 )
 def test_a_page_of_another_origin_is_told_why(headers: dict[str, str], words: str) -> None:

@@ -268,5 +268,5 @@ async def test_flags_of_the_door_apply_to_what_is_read() -> None:
     assert report is not None
     assert "pods" not in [resource for resource, _ in connection.lists]
     (unread,) = report.unread
-    assert unread.reason == "--reject-paths, --reject-methods or --accept-paths leave out /api/v1/namespaces/shop/pods"
+    assert unread.reason == "--reject-paths, --reject-methods or --accept-paths exclude /api/v1/namespaces/shop/pods"
     assert report.rules == []

@@ -273,7 +273,7 @@ def test_a_cluster_on_this_machine_is_not_asked_for_its_vpn(host: str, vpn: bool
         unreached.cluster_away(f"https://{host}:6443", "connection refused", advice), True
     ).body.decode()
     assert ("VPN" in page) == vpn
-    assert ("`hatchway up`. It is tried again" in page) != vpn
+    assert ("starts an embedded cluster. The door keeps trying" in page) != vpn
 
 
 @pytest.mark.parametrize("reason", ["certificate is not yet valid", "certificate has expired"])

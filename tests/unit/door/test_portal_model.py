@@ -231,6 +231,6 @@ def test_scopes_and_state() -> None:
     assert state_json(State("away", "no route", "VPN?", 5.0)) == {
         "phase": "away",
         "reason": "no route",
-        "hint": "VPN? it is tried again by itself",
+        "hint": "VPN? the door keeps trying",
         "since": 5.0,
     }

@@ -117,7 +117,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
             {"name": "c", "state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]},
          'OOMKilled: container "c" ended with exit code 137'),
         ({"phase": "Running", "containerStatuses": [{"name": "c", "ready": False, "state": {"running": {}}}]},
-         'Running, but container "c" does not say that it is ready'),
+         'Running, but container "c" is not ready'),
         ({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}, "Running, but not ready"),
         ({"phase": "Running", "reason": "NodeLost", "message": "n1 is unresponsive"},
          "its node is lost: n1 is unresponsive"),
@@ -151,8 +151,8 @@ def test_restarts() -> None:
         ([{"type": "Ready", "status": "True"}], ""),
         ([{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped\nposting"}], "Kubelet stopped posting"),
         ([{"type": "Ready", "status": "False", "reason": "KubeletNotReady"}], "KubeletNotReady"),
-        ([{"type": "MemoryPressure", "status": "False"}], "it does not report"),
-        ([], "it does not report"),
+        ([{"type": "MemoryPressure", "status": "False"}], "it reports no status"),
+        ([], "it reports no status"),
     ],
 )
 def test_why_a_node_is_not_ready(conditions: list[dict[str, str]], why: str) -> None:

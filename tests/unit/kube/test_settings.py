@@ -159,7 +159,7 @@ def test_an_oidc_provider() -> None:
     assert (taken.issuer, taken.client_id, taken.client_secret, taken.id_token) == ("https://dex", "kubernetes", "", "")
     assert found(user={"auth-provider": {"name": "oidc", "config": config}, "token": "t"}).oidc is None
     both = {"auth-provider": {"name": "oidc", "config": config}, "exec": {"apiVersion": V1, "command": "x"}}
-    assert "beside an exec plugin" in problem(user=both)
+    assert "both an auth-provider and an exec plugin" in problem(user=both)
 
 
 def test_what_a_context_names_must_be_there() -> None:

@@ -156,11 +156,14 @@ def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
 def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
     """Delete pods that are too many, the last one first. Return True when the rest has to wait.
 
-    An ordered StatefulSet comes here only when all pods that stay are available. Unlike Kubernetes it does not wait for
-    ever when two pods that are too many have failed.
+    An ordered StatefulSet comes here only when all pods that stay are available. It deletes no pod that is unavailable,
+    except the one with the lowest ordinal of these (`processCondemned`).
     """
+    unavailable = next((pod for pod in reversed(view.condemned) if not view.is_available(pod)), None)
     for pod in view.condemned:
         if not is_deleting(pod):
+            if view.ordered and pod is not unavailable and not view.is_available(pod):
+                return True
             plan.delete.append(pod)
         if view.ordered:
             return True

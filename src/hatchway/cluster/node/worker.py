@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from hatchway.cluster.hostports import host_ports
 from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
 from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
@@ -21,6 +22,7 @@ from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
+from hatchway.cluster.node.resizing import Grant, resize_message
 from hatchway.cluster.node.storagewatch import StorageWatch
 from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
@@ -28,6 +30,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
+PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
 
 
@@ -66,6 +69,8 @@ class PodWorker:
         self._stopped = asyncio.Event()
         self._deadline_changed = asyncio.Event()
         known = pod.get("status") or {}
+        self._grant = Grant.restore(pod)
+        self._refusal: tuple[str, str] | None = None
         self.init = self._containers("initContainers", known.get("initContainerStatuses"))
         self.main = self._containers("containers", known.get("containerStatuses"))
         self._ephemeral = EphemeralContainers(
@@ -78,8 +83,9 @@ class PodWorker:
             host_ip=shared.node.ip,
             start_time=known.get("startTime") or clock.rfc3339(clock.now()),
             sidecars=frozenset(container.name for container in self.init if container.kind == "sidecar"),
+            granted=self._grant.pod,
         )
-        self._object = PodObjectWriter(self._context, self._state)
+        self._object = PodObjectWriter(self._context, self._state, self._follow_resize)
         if known.get("phase") == "Failed" and known.get("reason"):
             self._state.reason, self._state.message = known["reason"], known.get("message", "")
 
@@ -90,7 +96,8 @@ class PodWorker:
             kind: ContainerKind = "main"
             if key == "initContainers":
                 kind = "sidecar" if spec.get("restartPolicy") == "Always" else "init"
-            found.append(ContainerWorker(self._context, spec, kind, remembered.get(spec["name"])))
+            granted = self._grant.apply(spec)
+            found.append(ContainerWorker(self._context, granted, kind, remembered.get(spec["name"])))
         return found
 
     @property
@@ -116,20 +123,58 @@ class PodWorker:
             self._refresh.set()
         if old["spec"].get("activeDeadlineSeconds") != pod["spec"].get("activeDeadlineSeconds"):
             self._deadline_changed.set()
+        self._review_resources()
         specs = {
-            spec["name"]: spec
+            spec["name"]: self._grant.apply(spec)
             for spec in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
         }
         for container in self.all:
             if container.name in specs:
                 container.update(specs[container.name])
         self._ephemeral.update(pod)
+        self._follow_resize()
         self._context.dirty.set()
         if pod["metadata"].get("deletionTimestamp"):
             self._end(_Stop(self._context.grace(), deleted=True))
 
+    def _review_resources(self) -> None:
+        """Grant the pod the resources that it asks for, if the node has them; else let it wait."""
+        pod, ledger, resizes = self.pod, self._context.node.ledger, self._state.resizes
+        generation = pod["metadata"].get("generation", 0)
+        if self._grant.covers(pod):
+            ledger.give_up(self.uid)
+            resizes.pop(PENDING, None)
+            return
+        wanted = Grant.of(pod)
+        requests = wanted.requests(pod)
+        if found := ledger.shortage(self.uid, requests):
+            said, problem = resizes.get(PENDING), found.message
+            resizes[PENDING] = ("Deferred", problem, generation)
+            ledger.wait(self.uid, pod, self._retry_resize)
+            if said is None or said[2] != generation:
+                message = resize_message("Pod resize Deferred", pod, problem)
+                self._context.event("Warning", "ResizeDeferred", message)
+            return
+        self._grant, self._state.granted = wanted, wanted.pod
+        resizes.pop(PENDING, None)
+        resizes[IN_PROGRESS] = ("", "", generation)
+        self._context.event("Normal", "ResizeStarted", resize_message("Pod resize started", pod))
+        ledger.reserve(self.uid, requests)
+
+    def _retry_resize(self) -> None:
+        """Ask again for the resources for which the pod waits."""
+        if self._stop is None:
+            self.update(self.pod)
+
+    def _follow_resize(self) -> None:
+        """End a resize when all containers have what they were granted."""
+        if IN_PROGRESS in self._state.resizes and not any(one.is_resizing for one in self.all):
+            del self._state.resizes[IN_PROGRESS]
+            self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self.pod))
+
     def handle_removal(self) -> None:
-        """Kill what is left of the pod, which is no longer in the API."""
+        """Kill what is left of the pod, which is no longer in the API. Its ports and resources are free at once."""
+        self._context.node.ledger.release(self.uid)
         self._end(_Stop(0.0, gone=True))
 
     def shut_down(self, longest: float) -> None:
@@ -201,6 +246,10 @@ class PodWorker:
 
     async def run(self) -> None:
         """Run the pod to its end. When cancelled, kill everything at once."""
+        ledger, requests = self._context.node.ledger, self._grant.requests(self.pod)
+        self._refusal = admission.refusal(self.pod, requests, ledger)
+        if self._refusal is None:
+            ledger.admit(self.uid, requests, host_ports(self.pod))
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._object.run()), group.create_task(self._keep_volumes_fresh())]
@@ -210,6 +259,7 @@ class PodWorker:
                 if not asked.done():
                     # It has ended by itself: its status and logs stay until it is deleted; its files are removed now
                     # (syncTerminatedPod).
+                    self._context.node.ledger.release(self.uid)
                     helpers[1].cancel()
                     await asyncio.wait([helpers[1]])
                     await self._context.remove_sandbox()
@@ -228,6 +278,7 @@ class PodWorker:
                     helper.cancel()
             await self._finish()
         finally:
+            self._context.node.ledger.release(self.uid)
             await self._context.remove_sandbox()
 
     async def _live(self) -> None:
@@ -261,10 +312,9 @@ class PodWorker:
 
     def _reject(self) -> bool:
         """Reject the pod if this node must not run it (rejectPod). Return True when it was rejected."""
-        found = admission.refusal(self.pod)
-        if found is None:
+        if self._refusal is None:
             return False
-        reason, message = found
+        reason, message = self._refusal
         self._state.reason, self._state.message = reason, f"Pod was rejected: {message}"
         self._state.rejected = True
         self._context.event("Warning", reason, message)

@@ -1,4 +1,4 @@
-"""The HTML around the content of a page of the portal. Pure but for the names of the portal's files."""
+"""The HTML around the content of the portal's pages. Pure, except for reading the names of the portal's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def document(
     Args:
         title: the page's title, as text.
         body: its content, as HTML.
-        styles: names of style sheets, beside the one that all pages have.
+        styles: names of further style sheets; all pages have `tokens.css`.
         scripts: names of scripts, which run when the page is complete.
         kind: the class of the body.
         refresh: seconds after which a browser asks for the page again; 0 for never.

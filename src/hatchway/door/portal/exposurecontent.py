@@ -1,4 +1,4 @@
-"""What the page "Exposure" shows: the ways into the cluster and what is wrong with them, and what was not looked at."""
+"""The content of the page "Exposure": ways into the cluster, problems with them, and objects that were not read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from hatchway.exposure.snapshot import Unread
 
 @dataclass(frozen=True, slots=True)
 class ExposureReport:
-    """One look at the cluster.
+    """The result of one reading of the cluster.
 
-    namespace: the namespace that was looked at; "" for all.
-    asked: the namespace that was asked for; "" for all. When it differs, the user may not list the namespaces.
-    exposures: the ways in, the worst first.
-    unread: what could not be looked at. rules: rules that would allow it, as YAML.
-    namespaces: the names of the cluster's namespaces; () when they may not be listed.
-    at: when it was made (seconds since the epoch).
+    namespace: the namespace that was read; "" for all.
+    asked: the requested namespace; "" for all. It differs from `namespace` when the user may not list namespaces.
+    exposures: the ways into the cluster, the worst first.
+    unread: the kinds of objects that could not be read.
+    rules: RBAC rules that would allow the user to read them, as YAML.
+    namespaces: the names of the cluster's namespaces; () when the user may not list them.
+    at: when the report was made, in POSIX seconds.
     """
 
     namespace: str
@@ -34,17 +35,17 @@ class ExposureReport:
 
 
 class ExposureSource(Protocol):
-    """Where the page gets its content from (`door.exposurereports.ExposureReports`)."""
+    """The source of the page's content (`door.exposurereports.ExposureReports`)."""
 
     async def report(self, namespace: str) -> tuple[ExposureReport | None, bool]:
-        """Return the newest report, or None, and whether a newer one is being made.
+        """Return the newest report (None without one), and True when a newer one is being made.
 
         namespace: "" for all. Raises HatchwayError.
         """
         ...
 
     def forget(self, namespace: str) -> None:
-        """Make the next `report` look again."""
+        """Make the next `report` read the objects again."""
         ...
 
     def problem(self, error: HatchwayError) -> DoorProblem:

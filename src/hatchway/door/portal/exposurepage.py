@@ -1,4 +1,4 @@
-"""The HTML of the page "Exposure". Pure; it can be read without scripts."""
+"""The HTML of the page "Exposure". Pure. The page works without scripts."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from hatchway.printable import printable
 from hatchway.target import Kind, Target, TargetError
 
 PATH: Final = PREFIX + "exposure"
-# What one page shows; the command line has all.
+# The most findings and other rows on a page. The command line prints all.
 MOST_FINDINGS: Final = 200
 MOST_WAYS: Final = 1000
 _LOCATIONS: Final = 4
-# Seconds after which a browser asks again for a report that is being made.
+# Seconds after which a browser requests the page again while a report is being made.
 _REFRESH: Final = 1
 _STATES: Final[dict[Severity, str]] = {"high": "down", "medium": "lacking", "low": "partly", "info": "ready"}
 _PAGED: Final[dict[str, Kind]] = {"Service": "services", "Pod": "pods", "Node": "nodes"}
 
 
 def page_address(namespace: str = "", *, again: bool = False) -> str:
-    """Return the path of the page. namespace: "" for all. again: look again instead of showing the last report."""
+    """Return the path of the page.
+
+    namespace: "" for all.
+    again: True to make a new report.
+    """
     query = {"namespace": namespace} if namespace else {}
     return PATH + ("?" + urlencode({**query, **({"again": "1"} if again else {})}) if query or again else "")
 
 
 def waiting_page(context: str, namespace: str) -> str:
-    """Return the page that is shown while the first report is made; a browser asks again by itself."""
+    """Return the page that is displayed while the first report is made. It reloads automatically."""
     body = (
         _header(context, "connecting", "Looking", namespace, busy=True)
         + '<main id="main"><p class="note" role="status">The objects of the cluster that decide what is reachable are '
@@ -46,7 +50,7 @@ def waiting_page(context: str, namespace: str) -> str:
 
 
 def report_page(context: str, report: ExposureReport, *, renewing: bool) -> str:
-    """Return the page of a report. renewing: whether a newer one is being made; a browser then asks again by itself."""
+    """Return the page of a report. renewing: True when a newer one is being made; the page then reloads."""
     state, summary = _summary(report)
     found = findings(report.exposures)
     ways = report.exposures[:MOST_WAYS]
@@ -68,14 +72,14 @@ _SCRIPTS: Final = ("problem.js", "exposure.js")
 
 
 def _summary(report: ExposureReport) -> tuple[str, str]:
-    """Return the state and the words next to its mark."""
+    """Return the state for the coloured mark, and the text beside it."""
     counts = count(report.exposures)
     told = [f"{number} {severity}" for severity, number in counts.items() if number and severity != "info"]
     worst: Severity = next((severity for severity, number in counts.items() if number), "info")
     partly = ", in the objects that could be read" if report.unread else ""
     if told:
         return _STATES[worst], f"{', '.join(told)}{partly}"
-    # What could not be looked at is not called safe.
+    # When some objects could not be read, the cluster is not called safe.
     return ("empty" if report.unread else "ready"), f"No findings{partly}"
 
 
@@ -86,7 +90,7 @@ def _header(
     if report is not None:
         time = datetime.fromtimestamp(report.at, UTC)
         at = f'<time datetime="{time.isoformat(timespec="seconds")}">{time:%H:%M:%S} UTC</time>'
-    # While it looks, the last report stays; asking again would change nothing.
+    # While a newer report is made, there is no button for another one.
     again = (
         '<span class="pill" role="status"><span class="dot connecting" aria-hidden="true"></span>Looking</span>'
         if busy
@@ -110,7 +114,7 @@ def _header(
 
 
 def _not_looked_at(report: ExposureReport) -> str:
-    """Return what is missing from the report, and the rules that would let the user see it."""
+    """Return the HTML that lists the unread objects, with the rules that would allow the user to read them."""
     narrowed = ""
     if report.asked != report.namespace:
         narrowed = (
@@ -179,7 +183,11 @@ _COLUMNS: Final = ("Object", "Way", "Reached from", "NetworkPolicies", "Behind i
 
 
 def _copied(identity: str, text: str, what: str) -> str:
-    """Return text to copy. identity: the id of its element. what: its name for people who do not see it."""
+    """Return the HTML of text with a button to copy it.
+
+    identity: the id of its element.
+    what: its name for screen readers.
+    """
     return (
         f'<div class="snippet"><pre id="{identity}" tabindex="0" aria-label="{what}">{escape(text)}</pre>'
         f'<button class="button copy-text" type="button" data-for="{identity}" aria-label="Copy {what}" hidden>'
@@ -192,7 +200,7 @@ def _more(number: int) -> str:
 
 
 def _object(way: Exposure, *, several: bool) -> str:
-    """Return the name of the object, as a link where it has a page. several: with its namespace."""
+    """Return the name of the object, as a link if it has a page. several: True to add its namespace."""
     name = f"<b>{_text(way.spelled)}</b>"
     kind = _PAGED.get(way.kind)
     if kind is not None:
@@ -200,7 +208,7 @@ def _object(way: Exposure, *, several: bool) -> str:
             target = Target(kind, way.name, way.namespace)
             name = f'<a href="{escape(page_path(target, pages_of(target)[-1]))}">{name}</a>'
         except TargetError:
-            pass  # a name that no object of this kind can have: it has no page
+            pass  # the name is not valid for an object of this kind, so there is no page
     if not several or not way.namespace:
         return name
     in_namespace = f"{PATH}?namespace={quote(way.namespace, safe='')}"
@@ -208,5 +216,5 @@ def _object(way: Exposure, *, several: bool) -> str:
 
 
 def _text(value: str) -> str:
-    """Return text from the cluster as HTML, without anything invisible."""
+    """Return text from the cluster as HTML, without invisible characters."""
     return escape(printable(value))

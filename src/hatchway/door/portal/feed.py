@@ -1,7 +1,7 @@
 """Keeps versions and deltas of the portal's content, and sends them to open pages.
 
-While no page is open, the view's callback only notes which items are out of date; an open page makes the feed update
-them. Items are kept as encoded JSON, so that a snapshot of thousands of items only needs a join.
+While no page is open, the view's callback only records which items are out of date. When a page is open, the feed
+updates them. Items are kept as encoded JSON, so that a snapshot of thousands of items is only a join of strings.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from hatchway.target import Target, TargetError
 
 logger = logging.getLogger("hatchway.door")
 
-# How many items are made in one turn of the event loop: two milliseconds of work.
+# The most items that are made in one iteration of the event loop; this takes two milliseconds.
 _BATCH = 25
-# The most items in one message: a page shows the first ones while the others are made.
+# The most items in one message, so that a page can display the first items while the others are made.
 _SEND = 400
-# How many changes are remembered one by one; a page that has missed more gets everything again.
+# The most changes that are remembered. A page that has missed more gets all items again.
 _HISTORY = 20_000
 
 INTERVAL = 0.2
@@ -49,9 +49,9 @@ _encoder = msgspec.json.Encoder()
 
 
 class Feed:
-    """The state of the cluster that pages follow.
+    """The state of the cluster, which open pages follow.
 
-    version: grows with every change of an item.
+    version: a number that is increased by every change of an item.
     """
 
     def __init__(self, view: ClusterView, door: DoorInfo) -> None:
@@ -88,7 +88,7 @@ class Feed:
         self._wake()
 
     def mark_changed(self, kind: str, namespace: str, name: str) -> None:
-        """Note that an item must be made again, because `DoorInfo.facts` has changed for it."""
+        """Record that an item must be made again, because `DoorInfo.facts` has changed for it."""
         self._dirty[kind, (namespace, name)] = None
         self._wake()
 
@@ -124,7 +124,7 @@ class Feed:
         try:
             return self._shown(kind, key)
         except (LookupError, TypeError, ValueError, AttributeError, TargetError) as error:
-            # No API server should store such an object; if one does, the others are shown even so.
+            # No API server should store such an object. If one does, all other objects are still displayed.
             logger.warning("%s %s/%s cannot be shown: %r", kind, *key, error)
             return None
 
@@ -142,7 +142,7 @@ class Feed:
     def about(self) -> Item:
         """Return the state of the cluster as a whole.
 
-        {"context", "server", "example", "state", "scopes"}; example: the URL of a service as a pattern.
+        The keys are "context", "server", "example", "state" and "scopes". "example" is a pattern of a service's URL.
         """
         scopes = self._view.scopes
         return {
@@ -172,16 +172,16 @@ class Feed:
                     waker.clear()
                     await waker.wait()
         except TimeoutError:
-            return  # `state` says that the cluster has not answered yet
+            return  # the page displays `state`, which says that the cluster has not answered yet
         finally:
             self._wakers.discard(waker)
 
     async def follow(self) -> AsyncGenerator[bytes]:
-        """Yield server-sent events for one page, for ever.
+        """Yield server-sent events for one page, without end.
 
-        `about` (as above) comes first, and whenever it changes. `items` has {"put": [item], "gone": [key]}. Between
-        `begin` and `synced` {"version"} all items are sent, and the page removes every other item. Comments are
-        heartbeats.
+        The event `about` (see the method) comes first, and after each of its changes. An event `items` has {"put":
+        [item], "gone": [key]}. Between the events `begin` and `synced` {"version"} all items are sent, and the page
+        removes all others. Comments are heartbeats.
         """
         waker = asyncio.Event()
         self._wakers.add(waker)

@@ -1,4 +1,4 @@
-"""The HTML of the list of hosts of Ingresses. Pure; it can be read without scripts."""
+"""The HTML of the list of hosts of Ingresses. Pure. The page works without scripts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hatchway.kube.ingresshosts import IngressHost
 from hatchway.printable import printable
 from hatchway.target import Target, format_arguments
 
-# What one page shows, and paths of one host.
+# The most hosts on the page, and the most paths of one host.
 _MOST: Final = 1000
 _PATHS: Final = 8
 _COLUMNS: Final = ("Host", "Ingress", "Paths", "By way of")
 
 
 class IngressSource(Protocol):
-    """Where the page gets its content from (`door.ingresslookup.IngressLookup`)."""
+    """The source of the page's content (`door.ingresslookup.IngressLookup`)."""
 
     async def all(self) -> Sequence[IngressHost]:
         """Return all hosts, sorted. Raises HatchwayError."""

@@ -1,21 +1,21 @@
-"""Makes the content of the portal from the objects of a live view. Pure: values in, JSON values out.
+"""Makes the portal's content from the objects of a live view. Pure: it turns objects into JSON values.
 
-There is an item for each service, pod and node; fields that are empty are left out:
+There is an item for each service, pod and node. Empty fields are left out. The fields:
 
     key         "services/NAMESPACE/NAME"
     kind, namespace, name, created
     title, about    its name and description in labels and annotations
-    state       "ready" | "partly" | "down" | "lacking" | "empty": the shape and colour of its mark. lacking: it selects
-                pods, and there are none. empty: nothing to judge (ended, an external name, not known).
+    state       "ready" | "partly" | "down" | "lacking" | "empty": the shape and colour of its mark. lacking: its
+                selector matches no pod. empty: it has no state (a finished pod, an external name, not known).
     summary     "2/3 ready"
     reasons     [{"name": pod, "text": why it is not ready}]; name is "" for reasons of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
     ports       [{"name", "number", "protocol", "scheme" ("" when not HTTP), "url", "path", "forward", "needs",
                 "barred", "note"}]
-                url: the URL of its host name. path: its proxy path. forward: a command line of `hatchway forward`, for
-                ports without HTTP and for what the route cannot carry. needs: why it needs port-forward (shown as
-                "needs port-forward"). barred: true where port-forward does not help either (shown as "out of reach").
-                note: anything else worth knowing.
+                url: the URL with its host name. path: its proxy path. forward: a command line of `hatchway forward`,
+                for ports that do not speak HTTP or need more than the route can carry. needs: why it needs port-forward
+                (displayed as "needs port-forward"). barred: true when port-forward does not help, either (displayed as
+                "out of reach"). note: a further remark.
     url         the URL of the first port that has one
     facts       [[label, text]]: type, addresses, route, Host header ...
 """
@@ -61,7 +61,7 @@ KINDS = ("services", "pods", "nodes")
 
 
 class ClusterView(Protocol):
-    """A live view of the cluster (`kube.view.View`); its objects are shared: never change them."""
+    """A live view of the cluster (`kube.view.View`). Its objects are shared, so never change them."""
 
     @property
     def services(self) -> Mapping[Key, Object]:
@@ -94,10 +94,10 @@ class ClusterView(Protocol):
         ...
 
     def subscribe(self, callback: ViewCallback) -> object:
-        """Call `callback` for each object that is known, and after each change.
+        """Call `callback` for each known object, and after each change.
 
-        It gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", its
-        name, {}) when `state` or `scopes` has changed.
+        It gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object); or, when `state`
+        or `scopes` has changed, ("state", the state's name, {}).
         """
 
 
@@ -105,9 +105,9 @@ class ClusterView(Protocol):
 class TargetFacts:
     """The facts that the door has learned about a target from its answers.
 
-    host_header: the Host that it is sent, and why; "" when nothing was tried yet.
+    host_header: the Host that it gets, and why; "" before the first attempt.
     route: the name of the route to it.
-    needs_forward: why the route cannot carry everything that the application needs; "" when it can.
+    needs_forward: what the application needs and the route cannot carry; "" for nothing.
     """
 
     host_header: str = ""
@@ -211,7 +211,7 @@ def pod_item(pod: Object, door: DoorInfo) -> Item:
 
 
 def bare_item(service: Object, door: DoorInfo) -> Item:
-    """Return the item of a service without its pods: names and links."""
+    """Return the item of a service without facts about its pods: only names and links."""
     item = _head("services", service)
     item["ports"] = [_port_item(link, door, "") for link in links("services", service)]
     item["summary"] = (service.get("spec") or {}).get("type") or "ClusterIP"
@@ -246,11 +246,11 @@ def node_item(node: Object, door: DoorInfo) -> Item:
 
 
 def scope_json(scopes: Mapping[Any, Any], kind: str) -> Item:
-    """Return what a user may list of one kind: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
+    """Describe what the user may list of one kind: {"mode": "all" | "some" | "none", "namespaces", "reason", "rule"}.
 
     Args:
-        scopes: by kind, each with `namespaces` (None: in all; (): in none), `reason` and `missing_rule`. A missing kind
-            is not watched. Empty: not known yet.
+        scopes: the scopes by kind, each with `namespaces` (None for all, () for none), `reason` and `missing_rule`. A
+            kind that is missing is not watched. An empty mapping means that the scopes are not known yet.
         kind: one of `KINDS`.
     """
     if not scopes:
@@ -272,7 +272,7 @@ def state_json(state: Any) -> Item:
     """
     hint = state.hint
     if state.name == "away":
-        hint += (" " if hint.endswith(("?", ".")) else "; " if hint else "") + "it is tried again by itself"
+        hint += (" " if hint.endswith(("?", ".")) else "; " if hint else "") + "the door keeps trying"
     return {"phase": state.name, "reason": _text(state.reason), "hint": _text(hint), "since": state.since}
 
 
@@ -309,7 +309,7 @@ def _port_item(link: PortLink, door: DoorInfo, needs: str, *, barred: bool = Fal
     port, target = link.port, link.target
     out: Item = {"name": port.name, "number": port.number, "protocol": port.protocol, "scheme": ""}
     if link.http is not False:
-        # Without any hint the door tries HTTP first.
+        # When the scheme is not known, the door tries HTTP first.
         out["scheme"] = link.scheme or "http"
         try:
             out["url"] = door.host_url(target)
@@ -342,7 +342,7 @@ def _ingress(service: Object) -> list[str]:
 
 
 def _failing(pod: Object) -> bool:
-    """Return True when waiting does not help: a container has crashed, or cannot be started."""
+    """Return True when a container has crashed or cannot be started, so that it is no use to wait."""
     status = pod.get("status") or {}
     for found in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         state = found.get("state") or {}
@@ -361,7 +361,10 @@ def _endpoints(service: Object, index: ServiceIndex, pods: Mapping[Key, Object])
 
 
 def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: bool) -> None:
-    """Fill in state, summary, reasons and endpoints. known: whether the user may read what they depend on."""
+    """Set state, summary, reasons and endpoints of an item.
+
+    known: True when the user may read the objects on which they depend.
+    """
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         item["state"], item["summary"] = "empty", "External name"

@@ -1,6 +1,6 @@
 """Makes the content of an object's pages: its YAML without secrets, its events, its containers. Pure.
 
-Objects are as the API server has sent them, and are not changed here.
+Objects have the form in which the API server sends them. They are not changed here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hatchway.kube.api import Object
 from hatchway.kube.wellknown import LAST_APPLIED
 from hatchway.target import Target
 
-# The most events on one page; older ones are left out.
+# The most events on one page; older events are left out.
 MAX_EVENTS = 200
 HIDDEN = "<hidden>"
 
 _SECRET = r"(?i:passw(?:or)?d|passphrase|secret|token|credential|api_?key|access_?key|private_?key|authorization)"
 _SECRET_NAME = re.compile(_SECRET)
-# The pattern is bounded and begins at the beginning of a word, so that the search takes linear time: the text comes
-# from pods' authors.
+# The text comes from the authors of pods. The pattern is bounded and begins at the start of a word, so that a search
+# always takes linear time.
 _FLAG = rf"(?<![\w.-])--?[\w.-]{{0,60}}?{_SECRET.replace('_?', '[-_]?')}[\w.-]{{0,60}}"
 _SECRET_FLAG = re.compile(rf"({_FLAG})(=|\s{{1,20}})(\S+)")
 _SECRET_FLAG_ALONE = re.compile(rf"{_FLAG}\Z")
@@ -70,7 +70,7 @@ _BaseDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class _BlockTextDumper(_BaseDumper):  # type: ignore[misc]
-    """A dumper that writes texts of several lines as blocks."""
+    """A dumper that writes strings of several lines as block scalars."""
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
@@ -81,11 +81,11 @@ _BlockTextDumper.add_representer(str, _represent_text)
 
 
 def yaml_text(obj: Object) -> tuple[str, bool]:
-    """Return an object as YAML without managed fields, in kubectl's order, and whether values were hidden in it."""
+    """Return an object as YAML without managed fields, in kubectl's order, and True when values were hidden."""
     shown = dict(obj)
     metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
     annotations = dict(metadata.get("annotations") or {})
-    # This annotation repeats the object, with its secrets.
+    # This annotation contains the whole object, including secrets.
     if annotations.pop(LAST_APPLIED, None) is not None:
         metadata["annotations"] = annotations
         if not annotations:
@@ -105,7 +105,7 @@ def yaml_text(obj: Object) -> tuple[str, bool]:
 class _Hiding:
     """Replaces values that look like secrets.
 
-    hidden: whether a value was replaced.
+    hidden: True once a value was replaced.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class _Hiding:
         return {**variable, "value": self._text(value)}
 
     def _words(self, words: Iterable[Any]) -> list[Any]:
-        """Return a command line's words without secrets, such as the word after `--password`; note them in `hidden`."""
+        """Return a command line's words without secrets, such as the word after `--password`; set `hidden` if any."""
         out: list[Any] = []
         follows = False
         for word in words:
@@ -169,11 +169,11 @@ class _Hiding:
 class EventRow:
     """An event.
 
-    warning: whether its type is Warning.
-    source: the component that has written it.
-    count: how often it was seen.
-    at: when it was seen last, in the API server's format.
-    part: the container that it is about; "" for none.
+    warning: True when its type is Warning.
+    source: the component that has reported it.
+    count: the number of times that it has happened.
+    at: when it happened last, in the API server's format.
+    part: the container to which it refers; "" for none.
     """
 
     warning: bool
@@ -186,7 +186,7 @@ class EventRow:
 
 
 def event_rows(events: Iterable[Object]) -> list[EventRow]:
-    """Return the events to show, the last one first."""
+    """Return the events to display, the latest first."""
     rows = sorted((_event_row(event) for event in events), key=lambda row: row.at, reverse=True)
     return rows[:MAX_EVENTS]
 
@@ -202,7 +202,7 @@ def _event_row(event: Object) -> EventRow:
         metadata.get("creationTimestamp"),
     )
     source = event.get("reportingComponent") or (event.get("source") or {}).get("component") or ""
-    # "spec.containers{web}" names the container that it is about.
+    # `fieldPath` is like "spec.containers{web}".
     part = re.search(r"\{(.+)\}", (event.get("involvedObject") or {}).get("fieldPath") or "")
     return EventRow(
         event.get("type") == "Warning",
@@ -217,10 +217,10 @@ def _event_row(event: Object) -> EventRow:
 
 @dataclass(frozen=True, slots=True)
 class ContainerChoice:
-    """A container of a pod, to choose the log of.
+    """A container of a pod whose log can be chosen.
 
-    note: its kind (init, ephemeral), unless it is an ordinary container, and its state.
-    ran_before: whether it was started again, so that there is a log of the previous run.
+    note: its kind (init, ephemeral; nothing for an ordinary container) and its state.
+    ran_before: True when it was restarted, so that there is a log of the previous run.
     """
 
     name: str
@@ -229,7 +229,7 @@ class ContainerChoice:
 
 
 def container_choices(pod: Object) -> list[ContainerChoice]:
-    """Return a pod's containers, the one that kubectl would take first (annotation or order), then as declared."""
+    """Return a pod's containers. kubectl's default container (by annotation or order) comes first, then the others."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     statuses = {
         found.get("name"): found

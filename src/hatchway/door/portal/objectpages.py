@@ -1,4 +1,4 @@
-"""The HTML of the pages of one object: logs, events, YAML. Pure; all but logs can be read without scripts."""
+"""The HTML of the pages of one object: logs, events, YAML. Pure. All pages except logs work without scripts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hatchway.target import Target, format_arguments
 
 PAGES = ("logs", "events", "yaml")
 _TITLES = {"logs": "Logs", "events": "Events", "yaml": "YAML"}
-# Lines of a log that are shown at first.
+# The number of lines of a log that are displayed at first.
 TAIL = 1000
 
 
 def pages_of(target: Target) -> tuple[str, ...]:
-    """Return the pages that a target has; only pods have logs."""
+    """Return the names of a target's pages. Only pods have the page `logs`."""
     return PAGES if target.kind == "pods" else PAGES[1:]
 
 
@@ -34,8 +34,8 @@ def logs_page(target: Target, item: Item, found: Sequence[ContainerChoice], log_
 
     Args:
         target: the pod.
-        item: as `model.pod_item` returns it.
-        found: its containers.
+        item: the result of `model.pod_item`.
+        found: the pod's containers.
         log_path: the path at which `logs.js` gets the log.
         chosen: the container's name; "" for the first.
     """
@@ -67,7 +67,7 @@ def logs_page(target: Target, item: Item, found: Sequence[ContainerChoice], log_
 
 
 def events_page(target: Target, item: Item, rows: Sequence[EventRow]) -> str:
-    """Return the page of an object's events; it brings itself up to date (`events.js`)."""
+    """Return the page of an object's events, which `events.js` keeps up to date."""
     if rows:
         lines = "".join(_event(row) for row in rows)
         body = f'<ul class="events" id="events">{lines}</ul>'
@@ -92,7 +92,7 @@ def _event(row: EventRow) -> str:
 
 
 def yaml_page(target: Target, item: Item, text: str, *, hidden: bool) -> str:
-    """Return the page of an object's YAML. hidden: whether values were left out of it."""
+    """Return the page of an object's YAML. hidden: True when values were left out."""
     kind = {"services": "service", "pods": "pod", "nodes": "node"}[target.kind]
     namespace = f" -n {target.namespace}" if target.namespace else ""
     command = f"kubectl get {kind} {target.name}{namespace} -o yaml"

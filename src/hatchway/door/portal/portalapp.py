@@ -1,7 +1,7 @@
 """The portal's ASGI application: the page and its files, its content as JSON and as server-sent events, object pages.
 
-The router has checked Host, Origin and Sec-Fetch-* before, so that the portal is only on the door's own origin. It is
-imported at the first request, because importing Starlette takes longer than the start of `hatchway proxy` should.
+The router has already checked Host, Origin and Sec-Fetch-*, so the portal is served only on the door's own origin. This
+module is imported at the first request, because importing Starlette would slow down the start of `hatchway proxy`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _FRESH = {**_ALWAYS, "cache-control": "no-store", "vary": "Accept"}
 _FOR_EVER = {**_ALWAYS, "cache-control": "public, max-age=31536000, immutable"}
 
 
-# The function that makes the item in a page's head, by kind.
+# By kind, the function that makes the item for the head of an object's page.
 _ITEMS: dict[Kind, Callable[[Object, DoorInfo], Item]] = {"services": bare_item, "pods": pod_item, "nodes": node_item}
 
 
@@ -107,12 +107,13 @@ def make_app(
 
     Args:
         feed: the page's content.
-        door: what the portal asks the door.
+        door: the portal's interface to the door.
         objects: the source of objects for the pages of single objects.
         exposure: the source of the page "Exposure".
         ingresses: the source of the list of hosts of Ingresses.
     """
-    # A form that opens a port is answered by a redirect to the door's own names; `form-action` must allow that, too.
+    # The form that opens a port is answered with a redirect to another host name of the door, which `form-action` must
+    # allow, too.
     document = {**_FRESH, "content-security-policy": f"{_POLICY}'self' {objects.form_action}"}
     by_path = {asset.path: asset for asset in assets.assets().values()}
 
@@ -178,7 +179,7 @@ def make_app(
             target = Target(given["kind"], given["name"], given.get("namespace", ""))
         except TargetError:
             target = None
-        # Other kinds have no pages: the YAML of a Secret would show its values.
+        # Other kinds have no pages. In particular, the YAML of a Secret would show its values.
         if target is None or page not in objectpages.pages_of(target):
             return await first_page(request)
         try:
@@ -190,7 +191,7 @@ def make_app(
             elif page == "events":
                 text = objectpages.events_page(target, item, event_rows(await objects.events(target, obj)))
             else:
-                # Writing a large object as YAML takes time.
+                # On a thread, because dumping a large object as YAML takes time.
                 dumped, hidden = await asyncio.to_thread(yaml_text, obj)
                 text = objectpages.yaml_page(target, item, dumped, hidden=hidden)
         except HatchwayError as error:
@@ -198,7 +199,7 @@ def make_app(
         return Response(text, headers=document, media_type="text/html")
 
     async def first_page(request: Request) -> Response:
-        """Send a path that names an object without a page to its first page; any other path does not exist."""
+        """Redirect the path of an object to the object's first page; answer 404 for any other path."""
         kind, _, rest = request.url.path.removeprefix(assets.PREFIX).rstrip("/").partition("/")
         namespace, _, name = rest.rpartition("/")
         known = next((one for one in _ITEMS if one == kind), None)

@@ -15,17 +15,18 @@ _Pair = tuple[str, str, str]
 
 
 class ServiceIndex:
-    """Joins services with their slices and pods.
+    """Finds the slices and pods of services, and the services to which a slice or pod belongs.
 
-    The methods that record a change return the services whose items on the portal's page may have changed.
+    The methods that record a change return the services whose items in the portal may have changed.
 
-    sees_slices, sees_pods: return whether the user may see these objects in a namespace.
+    sees_slices, sees_pods: functions that return True when the user may read these objects in a namespace.
     """
 
     def __init__(self) -> None:
         self._slices: defaultdict[Key, dict[str, Object]] = defaultdict(dict)
         self._slice_owner: dict[Key, Key] = {}
-        # Services by one pair of their selector, and pods by each of their labels, so that a join has few candidates.
+        # Services by one (label, value) of their selector, and pods by each of their labels: a search has few
+        # candidates.
         self._selecting: defaultdict[_Pair, set[Key]] = defaultdict(set)
         self._selectors: dict[Key, dict[str, str]] = {}
         self._labelled: defaultdict[_Pair, set[Key]] = defaultdict(set)
@@ -34,7 +35,7 @@ class ServiceIndex:
         self.sees_pods: Callable[[str], bool] = lambda namespace: True
 
     def slices(self, service: Key) -> list[Object] | None:
-        """Return the slices of a service; None when they may not be seen in its namespace."""
+        """Return the slices of a service; None when the user may not read them in its namespace."""
         if not self.sees_slices(service[0]):
             return None
         return list(self._slices[service].values()) if service in self._slices else []

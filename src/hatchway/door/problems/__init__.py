@@ -1,11 +1,11 @@
-"""The door's descriptions of problems, for people and programs. Pure.
+"""The door's descriptions of problems, for users and programs. Pure.
 
-problem.py      what a problem is, and its form as a Kubernetes `Status`
-absent.py       the target exists, and nothing behind it can answer
+problem.py      the type of a problem, and its form as a Kubernetes `Status`
+absent.py       the target exists, but has no endpoint that can answer
 notfound.py     the target, its namespace or its port does not exist
-refused.py      the door, the cluster or the route does not let a request through
-unanswered.py   a program listens there, and gives no useful answer
+refused.py      the door, the cluster or the route refuses a request
+unanswered.py   the target's program gives no useful answer, or no program listens
 unreached.py    the API server cannot be reached, or refuses the credentials
 
-Each function makes the problem of one cause; `diagnosis.py` and `targetdiagnosis.py` find out which one it is.
+Each function describes one cause. `diagnosis.py` and `targetdiagnosis.py` find out which cause applies.
 """

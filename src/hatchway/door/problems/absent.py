@@ -1,7 +1,8 @@
 """Problems of targets that exist but have no endpoint that can answer. Pure.
 
-The messages of kube-apiserver say little: 404 `services "web" not found` of a Service without an Endpoints object, 503
-`no endpoints available` of one whose Endpoints are empty, 400 `address not allowed` of a pod without an address.
+kube-apiserver's messages say little about them: 404 `services "web" not found` for a Service without an Endpoints
+object, 503 `no endpoints available` for a Service with empty Endpoints, 400 `address not allowed` for a pod without an
+address.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def no_target_port(target: Target, name: str, declared: Sequence[str], pods: Ite
 
 
 def no_ports(target: Target, pods: Sequence[tuple[str, str]]) -> DoorProblem:
-    """Describe a service without ports (a headless one may have none). pods: (text, URL) of the service's pods."""
+    """Describe a service without ports (a headless service may have none). pods: (text, URL) of the service's pods."""
     return DoorProblem(
         kind="no-such-port",
         status=503,
@@ -165,7 +166,7 @@ def no_ports(target: Target, pods: Sequence[tuple[str, str]]) -> DoorProblem:
 
 
 def not_told(target: Target, message: str, user: str = "") -> DoorProblem:
-    """Describe a `not found` with two possible reasons, when the user has no right to find out which one holds.
+    """Describe a 404 with two possible reasons, when the user may not read the objects that show the reason.
 
     Args:
         target: the service.
@@ -176,8 +177,8 @@ def not_told(target: Target, message: str, user: str = "") -> DoorProblem:
         kind="not-found",
         status=404,
         title=f"There is no service {target.name}, or nothing is behind it",
-        message=f"{message}: an API server says so of a service without endpoints, too, and you may not read services "
-        f'in namespace "{target.namespace}" to tell',
+        message=f"{message}: an API server also answers so for a service without endpoints, and you may not read "
+        f'services in namespace "{target.namespace}" to find out which it is',
         hint="Ask a person who may read them, or ask an administrator to apply the rule below.",
         target=target,
         commands=(f"kubectl describe service {target.name} -n {target.namespace}",),
@@ -186,7 +187,7 @@ def not_told(target: Target, message: str, user: str = "") -> DoorProblem:
 
 
 def not_seen(target: Target, missing: Sequence[str], user: str = "") -> DoorProblem:
-    """Describe a service without endpoints, when the user has no right to find out why.
+    """Describe a service without endpoints, when the user may not read the objects that show the reason.
 
     Args:
         target: the service.
@@ -259,5 +260,5 @@ def node_not_ready(target: Target, error: str, why: str) -> DoorProblem:
 
 
 def _reading_rule(target: Target, user: str) -> str:
-    """Return the rule with which the user could see why a service has no endpoints."""
+    """Return the RBAC rule that allows the user to read the reason why a service has no endpoints."""
     return missing_rule(verb=["get", "list"], resource=_READING_RESOURCES, namespace=target.namespace, user=user)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hatchway.door.problems.problem import Detail, DoorProblem, Links, kind_word
 from hatchway.target import Target
 
-# Paths of a kubelet's API for people (kubelet `pkg/kubelet/server/server.go`), and what they show.
+# Readable paths of a kubelet's API (kubelet `pkg/kubelet/server/server.go`), and their content.
 _KUBELET_PATHS = (
     ("healthz", "whether the kubelet is healthy"),
     ("pods", "its pods, as JSON"),
@@ -28,7 +28,7 @@ def not_found(target: Target, cluster: str, similar: Links = ()) -> DoorProblem:
     Args:
         target: the target as it was requested.
         cluster: the cluster in which the target was looked for, as `Connection.label` names it.
-        similar: (text, URL) of what may have been meant.
+        similar: (text, URL) of similar targets.
     """
     kind = kind_word(target)
     where = f' in the namespace "{target.namespace}" of {cluster}' if target.namespace else f" in {cluster}"
@@ -52,8 +52,8 @@ def no_namespace(target: Target, cluster: str, meant: Links = (), similar: Seque
     Args:
         target: the target as it was requested.
         cluster: the cluster in which the target was looked for, as `Connection.label` names it.
-        meant: (text, URL) of targets of the same name in other namespaces.
-        similar: namespaces with a name like it, which are shown when `meant` is empty.
+        meant: (text, URL) of targets with the same name in other namespaces.
+        similar: namespaces with similar names, which are displayed when `meant` is empty.
     """
     names = () if meant else tuple(Detail(name, state="") for name in similar)
     return DoorProblem(
@@ -77,7 +77,7 @@ def no_such_port(target: Target, ports: Links, others: Sequence[Detail] = ()) ->
     Args:
         target: the target as it was requested.
         ports: (port, URL or "") of its ports that may speak HTTP.
-        others: its other ports, each with what it is instead.
+        others: its other ports, each with its protocol.
     """
     said = f'has no port "{target.port}"' if target.port else "has several ports, and the address names none of them"
     return DoorProblem(
@@ -95,12 +95,12 @@ def no_such_port(target: Target, ports: Links, others: Sequence[Detail] = ()) ->
 
 
 def unknown_host(host: str, domain: str, similar: Iterable[tuple[str, str]] = ()) -> DoorProblem:
-    """Describe a host name below the door's domain that spells no target.
+    """Describe a host name below the door's domain that is not the host name of a target.
 
     Args:
-        host: the name that was requested.
-        domain: what the door's host names end with.
-        similar: (text, URL) of what may have been meant.
+        host: the requested host name.
+        domain: the domain with which the door's host names end.
+        similar: (text, URL) of similar targets.
     """
     return DoorProblem(
         kind="unknown-host",
@@ -124,7 +124,7 @@ def unknown_ingress_host(host: str, listed: str) -> DoorProblem:
     """Describe a host that no Ingress has, or whose controller is not known.
 
     Args:
-        host: the host that was asked for, without the door's domain.
+        host: the requested host, without the door's domain.
         listed: the URL of the list of hosts; "" for none.
     """
     return DoorProblem(
@@ -140,7 +140,7 @@ def unknown_ingress_host(host: str, listed: str) -> DoorProblem:
 
 
 def kubelet_paths(target: Target, root: str) -> DoorProblem:
-    """Describe the root of a node, where a kubelet shows nothing, with the paths at which it shows something.
+    """Describe the root path of a node, where a kubelet serves nothing, and list paths that it does serve.
 
     root: the node's URL, without a slash at its end.
     """

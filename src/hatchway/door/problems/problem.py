@@ -1,7 +1,7 @@
 """A problem of the door: what was tried, on which target, what happened, and what to do next.
 
-`pages.py` turns it into an answer. Its `kind` is also the answer's `X-Hatchway-Problem`, by which scripts and the page
-itself distinguish an answer of the door from one of the application.
+`pages.py` turns it into an answer. The header field `X-Hatchway-Problem` of the answer has its `kind`; by this field,
+scripts and the page itself distinguish the door's answers from the application's.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from hatchway.errors import ApiError, Cause
 from hatchway.proxy.routing import Headers
 from hatchway.target import Target, TargetError, format_argument, format_arguments, format_host_name, format_proxy_path
 
-# (text, URL) of pages that a problem leads to.
+# (text, URL) of the pages to which a problem links.
 Links = Sequence[tuple[str, str]]
 
-# Seconds after which a page tries again the first time; it waits longer each time.
+# Seconds after which a page reloads the first time. Each time it waits longer.
 RETRY_SECONDS = 2
 _KINDS = {"services": "service", "pods": "pod", "nodes": "node"}
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """A pod, a port or the like that belongs to a problem.
+    """An object, such as a pod or a port, that belongs to a problem.
 
-    state: the colour of its dot; "" for none.
+    state: the colour of the dot beside it; "" for no dot.
     """
 
     name: str
@@ -43,17 +43,17 @@ class DoorProblem:
     status: the HTTP status.
     title: what is wrong, as a short sentence.
     message: what was tried, on which target, and what happened, in one line without a full stop; `Status.message`.
-    target: the target whose spellings the page shows; None for none.
-    hint: what to do next, in whole sentences.
-    facts: rows of (label, value); facts_title: their heading.
-    details: pods, ports or the like that belong to the problem; details_title: their heading.
-    links: (text, URL) of pages to go to; links_title: their heading.
-    rule: YAML that is ready to be applied; rule_title: its heading.
-    commands: lines for a terminal.
-    retry: seconds after which the page tries again by itself, longer each time; 0 for never. Only for GET and HEAD.
+    target: the target whose spellings the page displays; None for none.
+    hint: what to do next, in complete sentences.
+    facts, facts_title: rows of (label, value), and their heading.
+    details, details_title: objects that belong to the problem, and their heading.
+    links, links_title: (text, URL) of pages to which the page links, and their heading.
+    rule, rule_title: YAML for `kubectl apply`, and its heading.
+    commands: command lines for a terminal.
+    retry: seconds after which the page reloads, longer each time; 0 for never. Only for GET and HEAD.
     headers: further header fields of the answer (`WWW-Authenticate`).
     portal: the portal's URL; "" to leave it out.
-    original: the API server's own Status, which tools get unchanged; None when there is none.
+    original: the API server's own Status, which tools get unchanged; None without one.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class DoorProblem:
 
 
 def describe(target: Target) -> str:
-    """Return the target as a phrase for a sentence: kind, name, namespace and port."""
+    """Return a phrase for the target with its kind, name, namespace and port."""
     port = f", port {target.port}" if target.port else ""
     where = f' in namespace "{target.namespace}"' if target.namespace else ""
     return f'{kind_word(target)} "{target.name}"{where}{port}'
@@ -90,21 +90,21 @@ def kind_word(target: Target) -> str:
 
 
 def target_facts(target: Target, domain: str) -> tuple[tuple[str, str], ...]:
-    """Return the spellings of a target as rows. domain: what the door's host names end with."""
+    """Return the spellings of a target as rows. domain: the domain with which the door's host names end."""
     rows = [("Target", format_arguments(target))]
     try:
         rows.append(("Host name", format_host_name(target, domain)))
     except TargetError:
-        pass  # a target that only its proxy path can name
+        pass  # the target has a proxy path, but no host name or argument
     return (*rows, ("Proxy path", format_proxy_path(target)))
 
 
 def placed_at(problem: DoorProblem, domain: str, portal: str, cluster: str) -> DoorProblem:
-    """Return the problem with the spellings of its target, its cluster and a link to the portal.
+    """Return a problem to which the spellings of its target, its cluster and a link to the portal are added.
 
     Args:
-        problem: as it was found.
-        domain: what the door's host names end with.
+        problem: the problem.
+        domain: the domain with which the door's host names end.
         portal: the portal's URL; "" for none.
         cluster: the cluster behind the door, as a phrase (`Connection.label`).
     """
@@ -115,9 +115,9 @@ def placed_at(problem: DoorProblem, domain: str, portal: str, cluster: str) -> D
 
 
 def forward_line(target: Target) -> str:
-    """Return the command line that reaches a target's port, whichever protocol it speaks."""
+    """Return the command line of `hatchway forward` for a target's port."""
     kind_and_name = format_argument(replace(target, scheme="", port=""))
-    # Only root may listen on a local port below 1024; ":" means any free one.
+    # Only root may listen on local ports below 1024; ":" means any free port.
     free = ":" if target.port.isdigit() and int(target.port) < 1024 else ""
     return f"hatchway forward {kind_and_name} {free}{target.port or 'PORT'} -n {target.namespace}"
 
@@ -130,7 +130,7 @@ def logs_line(target: Target) -> tuple[str, ...]:
 
 
 def from_status(status: int, message: str) -> DoorProblem:
-    """Return the problem of an error of the engine itself (a malformed or oversized request, a time-out)."""
+    """Return the problem of an error that the engine itself has found (malformed or oversized request, timeout)."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -154,7 +154,7 @@ def from_error(error: ApiError) -> DoorProblem:
 
 
 def as_error(problem: DoorProblem) -> ApiError:
-    """Return the problem as a Kubernetes `Status`; all but the message is in `details.causes`."""
+    """Return the problem as a Kubernetes `Status`. `details.causes` has everything except the message."""
     if problem.original is not None:
         return problem.original
     causes = [
@@ -170,7 +170,7 @@ def as_error(problem: DoorProblem) -> ApiError:
 
 
 def extra_headers(problem: DoorProblem) -> Headers:
-    """Return the header fields of the problem's answer, in addition to those of every answer of the door."""
+    """Return the additional header fields of the problem's answer."""
     return [*problem.headers, (b"X-Hatchway-Problem", problem.kind.encode())]
 
 

@@ -25,8 +25,8 @@ def forbidden(
         verb: the verb of the API.
         resource: the resource with its subresource (`services/proxy`).
         namespace: "" for the whole cluster.
-        name: the one object; "" for all of them.
-        message: the API server's own message; "" for a message of the same form.
+        name: the name of the object; "" for all objects.
+        message: the API server's message; "" to make a message of the same form.
     """
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
     said = message or f'User "{user}" cannot {verb} resource "{resource}" in API group "" {where}'
@@ -50,14 +50,14 @@ def forbidden(
 
 
 def refused_by_guard(why: str, hint: str = "") -> DoorProblem:
-    """Describe a request that the door itself refuses: of a page of another origin, or for an unknown host.
+    """Describe a request that the door itself refuses: it comes from a page of another origin, or has an unknown Host.
 
     hint: what to do instead; "" for the hint about pages of other sites.
     """
     return DoorProblem(
         kind="refused",
         status=403,
-        title="The door does not let this in",
+        title="The door refuses this request",
         message=f"refused: {why}",
         hint=hint
         or "Pages of other sites may not use your rights in the cluster. If you came here by a link, type or paste the "
@@ -66,9 +66,9 @@ def refused_by_guard(why: str, hint: str = "") -> DoorProblem:
 
 
 def needs_forward(target: Target, why: str) -> DoorProblem:
-    """Describe an application that needs what the API server's proxy verb loses (Authorization ...).
+    """Describe an application that needs something that the API server's proxy verb does not pass on.
 
-    why: what is lost.
+    why: what it needs (Authorization ...).
     """
     return DoorProblem(
         kind="needs-forward",

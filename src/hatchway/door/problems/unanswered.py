@@ -1,4 +1,4 @@
-"""Problems of targets where the program gives no useful answer, or where no program listens. Pure."""
+"""Problems of targets whose program gives no useful answer, or where no program listens. Pure."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from hatchway.target import Target
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The words for one cause, as `str.format` templates.
+    """The texts for one cause, as `str.format` templates.
 
-    Their fields: {name} is the target's name, {what} the target as a phrase, {error} the message of the API server or
+    Their fields: {name} is the target's name, {what} a phrase for the target, {error} the message of the API server or
     the engine, {upgrade_status} the status of the answer to an upgrade, {scheme} the scheme that was tried, {other} the
-    one that was not.
+    other scheme.
 
     kind, title, message, hint: as in `DoorProblem`.
-    status: the HTTP status of the door's answer: 503 for what the API server reports, 502 for what the door has found.
-    logs: whether the page shows how to read the application's log.
-    forward: whether it shows how to reach the port by a port-forward.
-    retry: whether the page tries again by itself.
+    status: the HTTP status of the door's answer: 503 for errors that the API server reports, 502 for the door's own.
+    logs: True when the page shows how to read the application's log.
+    forward: True when the page shows how to reach the port by a port-forward.
+    retry: True when the page reloads automatically.
     """
 
     kind: str
@@ -146,10 +146,10 @@ def no_answer(
     """Describe a target that gives no useful answer.
 
     Args:
-        cause: why.
+        cause: the reason.
         target: the target, with the scheme that was tried.
         error: the message of the API server or the engine.
-        other: (text, URL) of the same address by the other scheme, if that was not tried.
+        other: (text, URL) of the same address with the other scheme, if that was not tried.
         unready: why its pod is not ready; "" when it is.
         upgrade_status: the status of the answer to an upgrade.
     """

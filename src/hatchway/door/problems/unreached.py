@@ -38,8 +38,8 @@ def cluster_away(server: str, error: str, advice: str = "") -> DoorProblem:
         status=503,
         title="The cluster does not answer",
         message=f"connecting to {server}: {error}",
-        hint=f"{advice[0].upper()}{advice[1:]}{'' if advice.endswith('?') else '.'} It is tried again by itself, "
-        "and what you asked for appears as soon as the cluster is back.",
+        hint=f"{advice[0].upper()}{advice[1:]}{'' if advice.endswith('?') else '.'} The door keeps trying, "
+        "and the page that you requested appears as soon as the cluster is back.",
         facts=(("API server", server),),
         retry=RETRY_SECONDS,
     )
@@ -50,15 +50,15 @@ def cluster_silent(server: str, error: str) -> DoorProblem:
 
     Args:
         server: the API server's name for people.
-        error: the message of the time-out: what did not come, in how many seconds.
+        error: the message of the timeout: what did not arrive, and after how many seconds.
     """
     return DoorProblem(
         kind="time-out",
         status=504,
         title="The cluster did not answer in time",
         message=f"connected to {server}, but it sends nothing: {error}",
-        hint="Its API server may be overloaded or starting, or a proxy or a VPN on the way may hold the connection and "
-        "pass nothing on. It is tried again by itself.",
+        hint="Its API server may be overloaded or starting, or a proxy or a VPN on the way may keep the connection "
+        "open but pass nothing on. The door keeps trying.",
         facts=(("API server", server),),
         commands=("kubectl get --raw /readyz",),
         retry=RETRY_SECONDS,

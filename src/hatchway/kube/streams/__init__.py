@@ -1,1 +1,1 @@
-"""Streams of bytes through an API server: port-forward, exec and attach, at any server, old or new."""
+"""Byte streams through an API server of any version: port-forward, exec and attach."""

@@ -1,4 +1,4 @@
-"""The transport of a remote command's input and output: messages of a WebSocket, or streams of a SPDY session."""
+"""The links that carry a remote command's input and output: messages of a WebSocket, or streams of a SPDY session."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from hatchway.wire.channels import (
 from hatchway.wire.spdyevents import Headers
 from hatchway.wire.websocket import INTERNAL_ERROR, CloseReceived, Message, WebSocket, WebSocketError
 
-# The most bytes of a message from the server, and of the input in one message to it.
+# The most bytes of a message from the server, and of the input in one message to the server.
 _LARGEST: Final = 4 * 1024 * 1024
 _PIECE: Final = 64 * 1024
-# The most bytes of a status.
+# The most bytes of the Status at the command's end.
 _LARGEST_STATUS: Final = 1024 * 1024
-# With more bytes in the write buffer of its transport, a link is full.
+# A link is full (`is_full`) while its transport's write buffer has more bytes than this.
 _FULL: Final = 256 * 1024
-# Seconds between two pings; and after so many seconds of silence the connection counts as dead.
+# Seconds between two pings, and seconds without a byte from the server after which the connection counts as dead.
 _PING: Final = 5.0
 _DEAD: Final = 60.0
 
@@ -42,20 +42,20 @@ class CommandUser(Protocol):
     """The owner of a link (`remotecommand.RemoteCommand`)."""
 
     def received(self, channel: int, data: bytes) -> None:
-        """Take bytes of a channel."""
+        """Take bytes that have arrived on a channel."""
 
     def has_room(self) -> None:
-        """Note that more can be written."""
+        """Continue to write: the link is no longer full."""
 
     def ended(self, outcome: CommandResult | Exception) -> None:
-        """Note how the command has ended, or why that is not known. Called once."""
+        """Take the command's result, or the error because of which it is not known. Called once, at the end."""
 
 
 class CommandLink(Protocol):
     """One connection for one command.
 
-    is_full: no more input should be written for now; `CommandUser.has_room` follows.
-    can_end_input: whether the protocol can report the end of the input to the server.
+    is_full: True while no more input should be written. `CommandUser.has_room` is called when it becomes False.
+    can_end_input: True when the protocol can report the end of the input to the server.
     """
 
     is_full: bool
@@ -71,17 +71,20 @@ class CommandLink(Protocol):
         """Send the terminal's size, in characters."""
 
     def read(self, channel: int, count: int) -> None:
-        """Note that the user has consumed `count` of the bytes that it got by `received`, so more may be read."""
+        """Count `count` bytes, passed to `received` before, as consumed by the user, so that more may be read."""
 
     def cut(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once, in the protocol's orderly way."""
 
     def abort(self) -> None:
-        """End the connection at once, without telling the server, and without waiting for its side of TLS."""
+        """Close the connection at once, without a message to the server or a wait for the server's TLS close."""
 
 
 class ChannelLink(asyncio.Protocol):
-    """A command over a WebSocket; the protocol of its transport. limit: unread bytes before reading is paused."""
+    """A command over a WebSocket; it is the asyncio protocol of the WebSocket's transport.
+
+    limit: reading is paused while the user has not consumed this many received bytes.
+    """
 
     def __init__(self, user: CommandUser, protocol: ChannelProtocol, limit: int) -> None:
         self.is_full = False
@@ -99,12 +102,12 @@ class ChannelLink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, data: bytes) -> None:
-        """Send input, in several messages where it is long."""
+        """Send input; long input is split into several messages."""
         for at in range(0, len(data), _PIECE):
             self._send(STDIN, data[at : at + _PIECE])
 
     def end_input(self) -> None:
-        """Close the channel; before v5 that is not possible, and nothing is sent."""
+        """Close the input's channel. Protocols before v5 cannot do that; then nothing is sent."""
         if self._protocol.has_close:
             self._socket.send_binary(self._protocol.encode_close(STDIN))
             self._flush()
@@ -114,7 +117,7 @@ class ChannelLink(asyncio.Protocol):
         self._send(RESIZE, encode_size(width, height))
 
     def read(self, channel: int, count: int) -> None:
-        """Resume reading when at most half of the limit is still unread."""
+        """Count bytes as consumed, and resume reading when at most half of the limit is left."""
         self._unread -= count
         if self._paused and self._unread <= self._limit // 2 and self._transport is not None:
             self._paused = False
@@ -136,11 +139,11 @@ class ChannelLink(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Store the transport."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_FULL)
         self._heard_at = asyncio.get_running_loop().time()
-        self._timer = asyncio.get_running_loop().call_later(_PING, self._look)
+        self._timer = asyncio.get_running_loop().call_later(_PING, self._check_silence)
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes from the server, and handle the messages in them."""
@@ -154,7 +157,7 @@ class ChannelLink(asyncio.Protocol):
                     self._closed(event)
         except (WebSocketError, ChannelError) as error:
             self._socket.close(INTERNAL_ERROR)
-            self._end(ConnectionError(f"the server broke the protocol: {error}"))
+            self._end(ConnectionError(f"the server violated the protocol: {error}"))
         self._flush()
         if self._socket.close_sent:
             self._transport.close()
@@ -181,7 +184,7 @@ class ChannelLink(asyncio.Protocol):
             self._end(ConnectionError(event.reason or _NO_END))
 
     def eof_received(self) -> bool | None:
-        """Close."""
+        """Let the transport close."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -200,11 +203,11 @@ class ChannelLink(asyncio.Protocol):
             self._end(exc or ConnectionError(_NO_END))
 
     def pause_writing(self) -> None:
-        """Note that the transport is full."""
+        """Record that the transport is full."""
         self.is_full = True
 
     def resume_writing(self) -> None:
-        """Note that the transport has room again, and report it to the user."""
+        """Record that the transport has room again, and tell the user."""
         self.is_full = False
         if self._user is not None:
             self._user.has_room()
@@ -227,7 +230,7 @@ class ChannelLink(asyncio.Protocol):
         if user is not None:
             user.ended(outcome)
 
-    def _look(self) -> None:
+    def _check_silence(self) -> None:
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         if self._heard or self._paused:
@@ -239,13 +242,15 @@ class ChannelLink(asyncio.Protocol):
             return
         self._socket.ping()
         self._flush()
-        self._timer = loop.call_later(_PING, self._look)
+        self._timer = loop.call_later(_PING, self._check_silence)
 
 
 class StreamsLink:
     """A command over a SPDY session of its own (v4.channel.k8s.io).
 
-    outputs: STDOUT, STDERR or both. has_input: whether input is sent. has_size: whether a terminal's size is sent.
+    outputs: STDOUT, STDERR or both.
+    has_input: True when input is sent.
+    has_size: True when the size of a terminal is sent.
     """
 
     def __init__(
@@ -313,14 +318,14 @@ class StreamsLink:
             self._user.received(channel, data)
 
     def stream_ended(self, channel: int) -> None:
-        """Note that nothing more comes on a stream; after the last one the command's end is known."""
+        """Record the end of a stream. When all streams have ended, report the command's result."""
         self._open.discard(channel)
         if not self._open:
             self._end(self._result())
             self._carrier.close()
 
     def stream_reset(self, channel: int) -> None:
-        """Note that a stream was reset. Without the error stream the end of the command is not known."""
+        """Record that a stream was reset. If it is the error stream, the result of the command is not known."""
         if channel == ERROR and not self._status:
             self._end(ConnectionError(_NO_END))
             self._carrier.close()
@@ -328,13 +333,13 @@ class StreamsLink:
             self.stream_ended(channel)
 
     def has_room(self) -> None:
-        """Note that more input can be written."""
+        """Record that more input can be written, and tell the user."""
         self.is_full = False
         if self._user is not None:
             self._user.has_room()
 
     def _open_reader(self, channel: int, names: dict[int, bytes]) -> None:
-        # Nothing is sent on these streams, not even their end: like kubectl, as the server does not wait for it.
+        # Nothing is sent on these streams, not even FIN: kubectl sends none, and servers do not wait for it.
         number = self._carrier.open_for([(b"streamtype", names[channel])])
         self._numbers[channel] = number
         self._carrier.read_with(number, _Reader(self, channel))
@@ -350,7 +355,7 @@ class StreamsLink:
         try:
             return decode_status(self._status)
         except ChannelError as error:
-            return ConnectionError(f"the server broke the protocol: {error}")
+            return ConnectionError(f"the server violated the protocol: {error}")
 
     def _lost(self, closed: asyncio.Future[Exception | None]) -> None:
         if self._status:
@@ -384,10 +389,10 @@ class _Reader:
         self._link.stream_reset(self._channel)
 
     def connection_lost(self, error: Exception) -> None:
-        """Do nothing: the link learns of it by `SpdyConnection.closed`."""
+        """Do nothing: the link watches `SpdyConnection.closed`."""
 
     def drained(self) -> None:
-        """Do nothing: nothing is sent."""
+        """Do nothing: nothing is sent on this stream."""
 
 
 class _InputStream(asyncio.Protocol):

@@ -13,23 +13,24 @@ _T = TypeVar("_T")
 
 
 class KnownProtocols:
-    """The protocol that each server has accepted last, by the connection to it."""
+    """For each API server (by its connection), the protocol that it has accepted last."""
 
     def __init__(self) -> None:
         self._last: weakref.WeakKeyDictionary[ApiConnection, tuple[tuple[str, ...], str]] = weakref.WeakKeyDictionary()
 
     def note(self, connection: ApiConnection, name: str) -> None:
-        """Remember that a server accepts the protocol of this name, and try it first the next time."""
+        """Remember that a server accepts the protocol with this name; `first` then tries it before all others."""
         self._last[connection] = connection.identity, name
 
     async def first(self, connection: ApiConnection, ways: Mapping[str, Callable[[], Awaitable[_T]]]) -> _T:
-        """Try protocols in order, and return the result of the first one that the server accepts.
+        """Try protocols in order; return the result of the first one that the server accepts.
 
-        ways: for each protocol's name a function that tries it, the best one first. The protocol that the server has
-        accepted last is tried before all others.
+        The protocol that the server has accepted last is tried before all others.
 
-        Raises UpgradeRefused: the last refusal that is a Kubernetes Status, or else the last refusal. Any other
-        exception of a function is raised at once.
+        ways: from each protocol's name to a function that tries this protocol; the best one first.
+
+        Raises UpgradeRefused when all are refused: the last refusal with a Kubernetes Status, or else the last one.
+        Any other exception of a function is raised at once.
         """
         identity, last = self._last.get(connection, ((), ""))
         if identity != connection.identity:

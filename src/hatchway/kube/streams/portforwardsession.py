@@ -31,29 +31,29 @@ _P = TypeVar("_P", bound=asyncio.Protocol)
 
 # The most bytes of an error's text that are kept.
 _LONGEST_TEXT: Final = 16 * 1024
-# When a connection ends without any data, kubelets send the error's text after that end. So such an end is reported
-# only when the text has arrived, or after these seconds.
-_TEXT_LATE: Final = 0.5
+# When a connection fails before any data, kubelets first end the data stream and then send the error's text. So the end
+# of a connection without data is reported only after its error stream has ended, or after this many seconds.
+_ERROR_TEXT_WAIT: Final = 0.5
 
 _known = KnownProtocols()
 
 
 class ForwardError(ConnectionError):
-    """A connection to a port of the pod failed; its text is the server's (connection refused, mostly)."""
+    """A connection to a port of the pod failed. The message is the server's text (most often: connection refused)."""
 
 
 class PortForwardSession:
-    """A session with one pod. Connections are opened and end independently of each other.
+    """A session with one pod. Each connection is opened and closed independently of the others.
 
-    Without flow control by the server (kubelets have none; Hatchway's cluster has), connections that are not read share
-    a buffer of 16 MiB. When it is full, nothing is read from the session (`stalled`) until they are read; new
-    connections should then be opened on another session.
+    Kubelets have no flow control for single connections; Hatchway's cluster has. Without it, bytes that were not read
+    yet, of all connections together, share a buffer of 16 MiB. While the buffer is full, nothing is read from the
+    session (`stalled`), so new connections should be opened on another session.
     """
 
     def __init__(self, connection: SpdyConnection, pod: str, *, single: bool = False) -> None:
-        """Make a session on an open connection; most callers use `open` instead.
+        """Make a session on an open connection. Most callers use `open` instead.
 
-        single: whether each connection is one stream (`wire.portforwardstreams.SINGLE_STREAM_PROTOCOL`).
+        single: True when each connection is one stream (`wire.portforwardstreams.SINGLE_STREAM_PROTOCOL`).
         """
         self.pod = pod
         self._single = single
@@ -65,11 +65,11 @@ class PortForwardSession:
     async def open(cls, connection: ApiConnection, namespace: str, pod: str) -> PortForwardSession:
         """Open a session with a pod.
 
-        It uses a WebSocket, or plain SPDY where the server or the network does not support WebSockets or the user has
-        no right to them. The protocol that a server has accepted is tried first the next time. An embedded cluster
-        offers Hatchway's own protocol over SPDY (`SINGLE_STREAM_PROTOCOL`), which is used instead of a WebSocket then.
+        It tries a WebSocket first, then plain SPDY: the server or the network may not support WebSockets, or the user
+        may have no right to use them. The protocol that a server has accepted is tried first the next time. An embedded
+        cluster offers Hatchway's own protocol over SPDY (`SINGLE_STREAM_PROTOCOL`); then that is used.
 
-        Raises ApiError: the server's, or 503 when it cannot be reached.
+        Raises ApiError: the server's error, or 503 when the server cannot be reached.
         """
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/portforward"
 
@@ -85,7 +85,7 @@ class PortForwardSession:
                 try:
                     better = await upgrade.spdy(connection, path, [SINGLE_STREAM_PROTOCOL, SPDY_PROTOCOL])
                 except ApiError:
-                    return made(first, tunnel=True)  # something on the way may know WebSockets only
+                    return made(first, tunnel=True)  # a proxy before the server may support WebSockets only
                 except BaseException:
                     first.abort()
                     raise
@@ -105,17 +105,17 @@ class PortForwardSession:
 
     @property
     def can_connect(self) -> bool:
-        """Return False when no connection can be opened any more; open ones may go on."""
+        """Return False when no further connection can be opened. Open connections may continue."""
         return not self.closed.done() and self._connection.session.can_open
 
     @property
     def stalled(self) -> bool:
-        """Return True while connections that are not read hold up all others."""
+        """Return True while reading is paused for all connections, because too many received bytes are not read yet."""
         return self._connection.stalled
 
     @property
     def has_flow_control(self) -> bool:
-        """Return True when the server limits each connection by itself, so that none holds up others."""
+        """Return True when the server has flow control for each connection, so that none can block the others."""
         return self._connection.session.has_windows
 
     @property
@@ -124,11 +124,12 @@ class PortForwardSession:
         return self._count
 
     def connect(self, port: int) -> asyncio.Transport:
-        """Open a connection; it does not read before a protocol is set and `resume_reading` is called.
+        """Open a connection. It reads only after a protocol was set and `resume_reading` was called.
 
-        It does not wait for the server: bytes can be written at once, and a failure ends the connection (ForwardError).
+        This does not wait for the server: bytes can be written at once, and a later failure ends the connection with
+        ForwardError.
 
-        Raises ConnectionError when the session is over.
+        Raises ConnectionError when the session has ended.
         """
         return self._open(port)
 
@@ -156,7 +157,7 @@ class PortForwardSession:
         return transport
 
     async def create_connection(self, protocol_factory: Callable[[], _P], port: int) -> tuple[asyncio.Transport, _P]:
-        """Open a connection for a protocol, as an event loop's method of this name. Raises ConnectionError.
+        """Open a connection for a protocol, like `loop.create_connection`. Raises ConnectionError.
 
         When the port refuses the connection, the protocol's `connection_lost` gets a ForwardError.
         """
@@ -206,7 +207,7 @@ class _SingleTransport(SpdyStream):
         self._on_end: Callable[[], None] | None = ended
 
     def replied(self, headers: Headers) -> None:
-        """Take the text of the connection's error."""
+        """Store the text of the connection's error."""
         self.fail(ForwardError(refusal_text(headers)))
 
     def _lose(self, error: Exception | None) -> None:
@@ -217,7 +218,7 @@ class _SingleTransport(SpdyStream):
 
 
 class _ForwardTransport(SpdyStream):
-    """The data stream of a connection, which knows how its error stream ends."""
+    """The data stream of a connection. The connection's error stream reports its end to it."""
 
     __slots__ = ("_carrier", "_error_stream", "_late", "_on_end", "_received", "_text_open")
 
@@ -237,16 +238,16 @@ class _ForwardTransport(SpdyStream):
         self._late: asyncio.TimerHandle | None = None
 
     def receive(self, data: bytes, fin: bool) -> None:
-        """Take bytes. The end of a connection without bytes is reported later: an error's text may follow."""
+        """Take bytes. If the connection ends without any, report that later, because an error's text may follow."""
         if data:
             self._received = True
         elif fin and self._text_open and not self._received:
-            self._late = asyncio.get_running_loop().call_later(_TEXT_LATE, self._end_late)
+            self._late = asyncio.get_running_loop().call_later(_ERROR_TEXT_WAIT, self._end_late)
             return
         super().receive(data, fin)
 
     def text_ended(self, text: str) -> None:
-        """Take the text of the error stream, "" for none: nothing more will come on it."""
+        """Take the whole text of the error stream, which has ended; "" when there is no error."""
         self._text_open = False
         if text:
             self.fail(ForwardError(text))
@@ -279,7 +280,7 @@ class _ForwardTransport(SpdyStream):
 
 
 class _ErrorStreamReceiver:
-    """The error stream of a connection (`spdyconnection.StreamReceiver`)."""
+    """The receiver of a connection's error stream (`spdyconnection.StreamReceiver`)."""
 
     __slots__ = ("_text", "transport")
 
@@ -299,14 +300,14 @@ class _ErrorStreamReceiver:
             self._end()
 
     def was_reset(self, status: int) -> None:
-        """End the text with what has arrived."""
+        """Report the text that has arrived so far."""
         self._end()
 
     def connection_lost(self, error: Exception) -> None:
         """Do nothing: the data stream reports the error."""
 
     def drained(self) -> None:
-        """Do nothing: nothing is sent here."""
+        """Do nothing: nothing is sent on this stream."""
 
     def _end(self) -> None:
         transport = self.transport

@@ -1,4 +1,4 @@
-"""Commands in containers at any API server: exec and attach."""
+"""Runs commands in containers (exec), or attaches to a container's process, through any API server."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from hatchway.kube.streams.spdyconnection import SpdyConnection
 from hatchway.wire import channels
 from hatchway.wire.channels import STDERR, STDOUT, CommandResult
 
-# The most bytes of output that wait to be received.
+# The most bytes of output that are kept until `receive` returns them.
 _UNREAD: Final = 1024 * 1024
 
-# The protocols that servers accept, for commands with input and for others.
+# The protocols that servers have accepted: for commands with input (True) and without (False).
 _known = {True: KnownProtocols(), False: KnownProtocols()}
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """The streams of a command that are opened.
+    """Which streams of a command are opened.
 
     container: the container's name; "" for the pod's only or default container.
-    stdin: whether the command gets input. stdout, stderr: whether its output, and its errors, are received.
-    tty: whether the command has a terminal. A terminal has no separate errors, so `stderr` counts as False then.
+    stdin: True to send input.
+    stdout, stderr: True to receive the command's standard output and its standard error.
+    tty: True to run the command on a terminal. Its standard error is then part of `stdout`, so `stderr` is ignored.
     """
 
     container: str = ""
@@ -40,7 +41,7 @@ class StreamOptions:
     tty: bool = False
 
     def query(self, command: Sequence[str]) -> str:
-        """Return the query as kubectl writes it, its parameters sorted."""
+        """Return the URL's query as kubectl writes it, with sorted parameters."""
         pairs = [("command", word) for word in command]
         if self.container:
             pairs.append(("container", self.container))
@@ -61,12 +62,12 @@ class StreamOptions:
 class RemoteCommand:
     """A command in a container (exec), or the container's own process (attach).
 
-    Read with `receive` until it returns None; then `result` returns how the command has ended. When output is not
-    received, the command has to wait once about 1 MiB is kept here over a WebSocket, or 16 MiB over SPDY.
+    Call `receive` until it returns None; then `result` returns how the command has ended. If the caller does not call
+    `receive`, output is buffered up to about 1 MiB (WebSocket) or 16 MiB (SPDY); then the command's writes block.
     """
 
     def __init__(self) -> None:
-        """Make a command that is not connected; callers use `exec` or `attach` instead."""
+        """Make a command without a connection. Callers use `exec` or `attach` instead."""
         self._link: CommandLink | None = None
         self._pieces: deque[tuple[int, bytes]] = deque()
         self._changed = asyncio.Event()
@@ -84,20 +85,20 @@ class RemoteCommand:
         command: Sequence[str],
         options: StreamOptions,
     ) -> RemoteCommand:
-        """Run a command. Raises ApiError: the server's, or 503 when it cannot be reached."""
+        """Run a command. Raises ApiError: the server's error, or 503 when the server cannot be reached."""
         return await cls._open(connection, _path(namespace, pod, "exec", options.query(command)), options)
 
     @classmethod
     async def attach(cls, connection: ApiConnection, namespace: str, pod: str, options: StreamOptions) -> RemoteCommand:
-        """Attach to a container's own command. Raises ApiError: the server's, or 503 when it cannot be reached."""
+        """Attach to a container's process. Raises ApiError: the server's error, or 503 when it cannot be reached."""
         return await cls._open(connection, _path(namespace, pod, "attach", options.query(())), options)
 
     @classmethod
     async def _open(cls, connection: ApiConnection, path: str, options: StreamOptions) -> RemoteCommand:
         """Open the command with the first protocol that the server accepts.
 
-        Version 4 over a WebSocket cannot report the end of the input. So for commands with input it is tried only after
-        plain SPDY; kubectl does not offer it at all.
+        v4.channel.k8s.io over a WebSocket cannot report the end of the input. So for commands with input it is tried
+        only after plain SPDY. (kubectl never offers it over a WebSocket.)
         """
         command = cls()
 
@@ -130,12 +131,12 @@ class RemoteCommand:
 
     @property
     def can_end_input(self) -> bool:
-        """Return False when the command's input cannot be ended, because the server's protocol has no way to do so."""
+        """Return False when the protocol that the server has chosen cannot report the end of the input."""
         assert self._link is not None
         return self._link.can_end_input
 
     async def write(self, data: bytes) -> None:
-        """Send input, and wait while the connection is full. Raises BrokenPipeError once the command has ended."""
+        """Send input, and wait while the connection is full. Raises BrokenPipeError when command or input has ended."""
         assert self._link is not None
         if self._outcome is not None or self._input_ended:
             raise BrokenPipeError("the command has ended" if not self._input_ended else "the input was ended")
@@ -145,7 +146,7 @@ class RemoteCommand:
             await self._room.wait()
 
     def end_input(self) -> None:
-        """End the command's input; only where `can_end_input`."""
+        """End the command's input. Allowed only when `can_end_input` is True."""
         assert self._link is not None
         if not self._input_ended:
             self._input_ended = True
@@ -159,7 +160,7 @@ class RemoteCommand:
             self._link.resize(width, height)
 
     async def receive(self) -> tuple[int, bytes] | None:
-        """Return (STDOUT or STDERR, bytes) of the output, waiting for it; None at its end."""
+        """Wait for output, and return it as (STDOUT or STDERR, bytes); None at its end."""
         while not self._pieces:
             if self._outcome is not None:
                 return None
@@ -171,7 +172,7 @@ class RemoteCommand:
         return channel, data
 
     async def result(self) -> CommandResult:
-        """Return how the command has ended, waiting for it; output that was not received is thrown away.
+        """Wait for the command's end, and return its result. Output that was not received is discarded.
 
         Raises ConnectionError, or another OSError, when the connection ended before the server reported the end.
         """
@@ -183,21 +184,21 @@ class RemoteCommand:
         return self._outcome
 
     def close(self) -> None:
-        """Close the connection at once. The server decides what happens to the command."""
+        """Close the connection at once. Whether the command continues to run depends on the server."""
         if self._link is not None:
             self._link.cut()
         self.ended(ConnectionError("the connection to the command was closed"))
 
     def abort(self) -> None:
-        """Close the connection without telling the server: for a command that has ended, or that nobody waits for.
+        """Close the connection without a message to the server, when the command has ended or is no longer needed.
 
-        After `close` a socket with TLS stays open until the server has closed its side.
+        Unlike `close`, it does not leave a TLS socket open until the server has closed its side.
         """
         if self._link is not None:
             self._link.abort()
         self.ended(ConnectionError("the connection to the command was aborted"))
 
-    # What the link calls (`commandlinks.CommandUser`).
+    # Called by the link (`commandlinks.CommandUser`)
 
     def received(self, channel: int, data: bytes) -> None:
         """Keep output for `receive`."""

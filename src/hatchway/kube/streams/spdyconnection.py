@@ -1,4 +1,4 @@
-"""A SPDY session on a transport, at either end: plain, or in the messages of a WebSocket. Many streams share it."""
+"""Runs a SPDY session, as client or server, on a transport: directly, or inside the messages of a WebSocket."""
 
 from __future__ import annotations
 
@@ -26,31 +26,34 @@ from hatchway.wire.spdyevents import (
 from hatchway.wire.spdyheaders import HeaderList
 from hatchway.wire.websocket import GOING_AWAY, CloseReceived, Piece, WebSocket, WebSocketError
 
-# With more bytes than this that wait for the readers of all streams, reading from the connection is paused.
+# Reading from a connection is paused while more received bytes than this, of all streams together, are not read yet.
 KEPT: Final = 16 * 1024 * 1024
-# The same limit for a connection that shares its room with others, when all of that room is taken.
+# The same limit for a connection in a `SharedRoom`, while that room is full.
 LEAST_KEPT: Final = 1024 * 1024
-# With more bytes of one stream that wait for its window, the stream's writer is paused.
+# A stream's writer is paused while more bytes than this wait for the stream's window.
 UNSENT: Final = 64 * 1024
-# Bytes in the transport's write buffer. With the first number of bytes it counts as full. The second number is reached
+# Bytes in the transport's write buffer: at the first number the connection counts as full. It reaches the second number
 # only when the peer does not read; then the connection is aborted.
 _FULL: Final = 256 * 1024
 _ABSURD: Final = 64 * 1024 * 1024
-# Up to this size the buffers of one write are joined: one call, and one record of TLS.
+# Buffers of up to this many bytes together are joined, so that they need one call and one TLS record.
 _JOINED: Final = 32 * 1024
-# When there is room again, this many streams may write in one turn of the event loop.
+# When there is room again, this many streams may write in one iteration of the event loop.
 _RESUMED_AT_ONCE: Final = 16
-# Seconds: between two checks of the connection; of silence, before the connection counts as dead; before a closed
-# stream that the peer does not end is reset.
-_LOOK: Final = 5.0
+# In seconds: the time between two checks of the connection; the time without a byte after which the connection counts
+# as dead; the time after which a closed stream that the peer has not ended is reset.
+_CHECK_INTERVAL: Final = 5.0
 _DEAD: Final = 30.0
 _LINGER: Final = 60.0
 
 
 class SharedRoom:
-    """Room for the bytes that wait for readers in several connections; each may always keep `LEAST_KEPT`.
+    """A limit on received bytes that are not read yet, shared by several connections.
 
-    most: the most bytes that may wait in all connections together. held: the number of bytes that wait now.
+    Each connection may always keep `LEAST_KEPT` bytes.
+
+    most: the most bytes in all connections together.
+    held: the present number of bytes.
     """
 
     __slots__ = ("held", "most")
@@ -64,38 +67,38 @@ class StreamReceiver(Protocol):
     """The receiver of one stream's events."""
 
     def replied(self, headers: Headers) -> None:
-        """Note that the peer has accepted the stream. Called only if its reply has headers."""
+        """Take the headers of the peer's reply, which accepts the stream. Not called for a reply without headers."""
 
     def receive(self, data: bytes, fin: bool) -> None:
-        """Take bytes. fin: they are the last ones."""
+        """Take bytes. fin: True when they are the last bytes of the stream."""
 
     def was_reset(self, status: int) -> None:
-        """Note that the peer has reset the stream: both directions have ended."""
+        """Handle a reset by the peer, which has ended both directions."""
 
     def connection_lost(self, error: Exception) -> None:
-        """Note that the connection is gone."""
+        """Handle the loss of the connection."""
 
     def drained(self) -> None:
-        """Note that all bytes that waited for the window are sent."""
+        """Continue to write: all bytes that waited for the stream's window were sent."""
 
 
 class SpdyConnection(asyncio.Protocol):
-    """One end of a session, the protocol of its transport.
+    """One end of a session; it is the asyncio protocol of the session's transport.
 
     server: True at the end that has accepted the connection.
-    tunnel: the session's bytes travel in binary messages of a WebSocket.
-    on_stream: called with each stream that the peer opens, to accept or refuse it; without it all are refused.
-    limits: what the peer may ask for.
-    kept: bytes that may wait for the readers of all streams before reading is paused.
-    shared: the room that several connections share for these bytes; None without such a limit.
+    tunnel: True when the session's bytes are sent in binary messages of a WebSocket.
+    on_stream: called with each stream that the peer opens, to accept or refuse it; None to refuse all.
+    limits: limits on what the peer may use.
+    kept: received bytes of all streams that may be unread before reading is paused.
+    shared: a limit on unread bytes that several connections share; None without one.
     unsent: bytes of one stream that may wait for its window before its writer is paused.
 
     Attributes:
         session: the protocol's state; `session.can_open` tells whether streams can be opened.
-        closed: done when the connection is gone; its result is the error, None for an orderly end.
-        is_full: the transport takes no more bytes for now.
-        stalled: reading is paused for all streams, because too many bytes wait for the readers of some. When the peer
-            keeps to the windows, one such stream is not enough for that, only many together.
+        closed: a future that is done when the connection has ended. Its result is the error; None for an orderly end.
+        is_full: True while the transport's write buffer is full.
+        stalled: True while reading is paused for all streams, because too many received bytes are unread. When the
+            peer respects the windows, only many slow readers together can cause that, never a single one.
     """
 
     def __init__(
@@ -137,13 +140,16 @@ class SpdyConnection(asyncio.Protocol):
     # Streams
 
     def open(self, headers: HeaderList, *, fin: bool = False) -> SpdyStream:
-        """Open a stream. fin: nothing will be sent on it. Raises ConnectionError when no more can be opened."""
+        """Open a stream. Raises ConnectionError when no more can be opened.
+
+        fin: True when nothing will be sent on it.
+        """
         stream = SpdyStream(self, self.open_for(headers, fin=fin), list(headers))
         self._streams[stream.stream_id] = stream
         return stream
 
     def open_for(self, headers: HeaderList, *, fin: bool = False) -> int:
-        """Open a stream whose reader is given to `read_with`; return its number. Raises ConnectionError."""
+        """Open a stream, and return its number for `read_with`, which sets its receiver. Raises ConnectionError."""
         if self.closed.done() or not self.session.can_open:
             raise ConnectionError("the session takes no more streams")
         stream_id = self.session.open_stream(headers, fin=fin)
@@ -156,13 +162,13 @@ class SpdyConnection(asyncio.Protocol):
 
     @property
     def stream_count(self) -> int:
-        """Return the number of streams that are open or linger."""
+        """Return the number of streams that are open, or closed here but not yet by the peer."""
         return len(self._streams)
 
-    # What streams call (`spdystream.StreamOwner`).
+    # Called by streams (`spdystream.StreamOwner`)
 
     def flush_soon(self, stream: SpdyStream | None = None, size: int = 0) -> None:
-        """Send at the end of the event loop's turn, together with other streams; at once when there is much."""
+        """Send at the end of this iteration of the event loop, together with other streams; long data at once."""
         if stream is not None:
             self._writers.append(stream)
             self._unflushed += size
@@ -178,7 +184,7 @@ class SpdyConnection(asyncio.Protocol):
         self._waiting[stream] = None
 
     def kept(self, count: int) -> None:
-        """Add `count` to the bytes that wait for readers; pause or resume the transport accordingly."""
+        """Add `count` to the number of unread bytes; pause or resume reading accordingly."""
         self._kept += count
         most, shared = self._most_kept, self._shared
         if shared is not None:
@@ -198,12 +204,12 @@ class SpdyConnection(asyncio.Protocol):
             transport.pause_reading()
 
     def finished(self, stream_id: int) -> None:
-        """Forget a stream."""
+        """Remove a stream that has ended."""
         self._streams.pop(stream_id, None)
         self._lingering.pop(stream_id, None)
 
     def linger(self, stream_id: int) -> None:
-        """Reset a stream later, unless the peer ends it."""
+        """Reset a stream after some seconds, unless the peer ends it before."""
         self._lingering[stream_id] = asyncio.get_running_loop().time() + _LINGER
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -213,9 +219,9 @@ class SpdyConnection(asyncio.Protocol):
     # The connection
 
     async def check(self, patience: float) -> bool:
-        """Send a ping; return True when the peer answers within `patience` seconds.
+        """Send a ping; return True when the peer answers it within `patience` seconds.
 
-        Otherwise the connection is aborted: it was lost, for example while the machine slept or changed its network.
+        Otherwise the connection is aborted. It may have been lost while the machine slept or changed its network.
         """
         if self.closed.done():
             return False
@@ -253,15 +259,15 @@ class SpdyConnection(asyncio.Protocol):
             transport.abort()
             self._end_streams(self._reason)
 
-    # What the transport calls.
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport, and send what was written before."""
-        self._transport = transport = cast(asyncio.Transport, transport)  # aiofastnet's are no subclasses
+        """Store the transport, and send the bytes that were written before."""
+        self._transport = transport = cast(asyncio.Transport, transport)  # aiofastnet's transports are no subclasses
         transport.set_write_buffer_limits(high=_FULL)
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
-        self._timer = loop.call_later(_LOOK, self._look)
+        self._timer = loop.call_later(_CHECK_INTERVAL, self._check_streams)
         self.flush_soon()
 
     def data_received(self, data: bytes) -> None:
@@ -276,13 +282,13 @@ class SpdyConnection(asyncio.Protocol):
         except (SpdyError, WebSocketError) as error:
             self._receiving = False
             self._flush()
-            self.abort(ConnectionError(f"the other side broke the protocol: {error}"))
+            self.abort(ConnectionError(f"the other side violated the protocol: {error}"))
         finally:
             self._receiving = False
             self._flush()
 
     def eof_received(self) -> bool | None:
-        """Close: a session has no half-closed state."""
+        """Let the transport close: a session has no half-closed state."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -302,17 +308,17 @@ class SpdyConnection(asyncio.Protocol):
         self._end_streams(reason or ConnectionError("the connection was closed by the other side"))
 
     def pause_writing(self) -> None:
-        """Note that the write buffer is full; `_flush` then pauses the streams that have just written."""
+        """Record that the write buffer is full; `_flush` then pauses the streams that have just written."""
         self.is_full = True
 
     def resume_writing(self) -> None:
-        """Resume the streams that wait."""
+        """Resume the streams that wait for room."""
         self.is_full = False
         if not self._resuming:
             self._resume_some()
 
     def _resume_some(self) -> None:
-        """Resume the streams that have waited longest: all at once would write far more than there is room for."""
+        """Resume the streams that have waited longest. If all wrote at once, the buffer would grow far too large."""
         self._resuming = False
         waiting = self._waiting
         for _ in range(min(_RESUMED_AT_ONCE, len(waiting))):
@@ -409,8 +415,8 @@ class SpdyConnection(asyncio.Protocol):
         for stream in streams:
             stream.connection_lost(reason)
 
-    def _look(self) -> None:
-        """Check whether the peer still sends, send it a ping, and reset streams that have lingered long enough."""
+    def _check_streams(self) -> None:
+        """Abort a silent connection, send a ping, and reset closed streams that the peer has not ended in time."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._heard or self.stalled:
@@ -420,7 +426,7 @@ class SpdyConnection(asyncio.Protocol):
             self.abort(TimeoutError(f"the other side has sent nothing for {_DEAD:g} s"))
             return
         if self.stalled:
-            self.kept(0)  # there may be more room, since other connections share it
+            self.kept(0)  # other connections may have freed shared room
         if not self._checks:
             self.session.ping()
         for stream_id in [found for found, deadline in self._lingering.items() if deadline <= now]:
@@ -429,5 +435,5 @@ class SpdyConnection(asyncio.Protocol):
             self.session.reset(stream_id)
             if reader is not None:
                 reader.connection_lost(TimeoutError("the other side did not end the stream"))
-        self._timer = loop.call_later(_LOOK, self._look)
+        self._timer = loop.call_later(_CHECK_INTERVAL, self._check_streams)
         self.flush_soon()

@@ -1,4 +1,4 @@
-"""One stream of a SPDY session as a transport of asyncio, so that protocols can use it like a socket's transport."""
+"""One stream of a SPDY session as an asyncio transport, so that protocols can use it like a socket's transport."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 _R = TypeVar("_R")
 
-# The empty queue of received bytes, shared by all streams that have none: an idle stream should cost little memory.
+# An empty queue that all streams without received bytes share, so that an idle stream needs little memory.
 _NOTHING: Final[deque[bytes]] = deque(maxlen=0)
 
 
 class StreamOwner(Protocol):
     """The connection that carries a stream, as the stream uses it (`spdyconnection.py`).
 
-    session: whose stream it is.
-    is_full: the connection takes no more bytes for now.
+    session: the session to which the stream belongs.
+    is_full: True while the connection's write buffer is full.
     most_unsent: bytes of one stream that may wait for its window before `pause_writing` is called.
     """
 
@@ -33,7 +33,7 @@ class StreamOwner(Protocol):
     most_unsent: int
 
     def flush_soon(self, stream: SpdyStream | None = None, size: int = 0) -> None:
-        """Send what the session has to send, together with what others write in this turn of the event loop.
+        """Send the session's bytes, together with what other streams write in this iteration of the event loop.
 
         stream: the stream that has written `size` bytes; its protocol is paused if the connection is full then.
         """
@@ -48,18 +48,18 @@ class StreamOwner(Protocol):
         """Forget a stream that has ended both ways."""
 
     def linger(self, stream_id: int) -> None:
-        """Reset a closed stream which the peer does not end in a reasonable time."""
+        """Reset a closed stream after some seconds, unless the peer ends it before."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return a property of the transport below, as asyncio's transports do."""
+        """Return an item of extra information of the connection's transport."""
 
 
 class SpdyStream(asyncio.Transport):
     """A stream of a session.
 
-    It does not read before `resume_reading` is called, for which a protocol must have been set; `start` does both.
-    A write never blocks: bytes for which the peer's window or the connection has no room are kept, and the protocol's
-    `pause_writing` is called.
+    It reads only after a protocol was set and `resume_reading` was called; `start` does both. A write never blocks:
+    when the peer's window or the connection has no room, the bytes are queued and the protocol's `pause_writing` is
+    called.
 
     stream_id: the stream's number.
     headers: the headers with which the stream was opened.
@@ -102,33 +102,33 @@ class SpdyStream(asyncio.Transport):
         self._closing = False
         self._lost = False
         self._full = False
-        # An error that is reported after the bytes that arrived before it were read. `_failed`: whether it replaces the
-        # peer's end of the stream.
+        # An error that is reported once the bytes that arrived before it were read. `_failed`: True when the error is
+        # reported in place of the peer's FIN.
         self._error: Exception | None = None
         self._failed = False
 
     def start(self, protocol: asyncio.Protocol) -> None:
-        """Give the stream to a protocol, and read."""
+        """Set the stream's protocol, and start to read."""
         self._protocol = protocol
         protocol.connection_made(self)
         self.resume_reading()
 
     def accept(self, headers: HeaderList = (), *, silent: bool = False) -> None:
-        """Accept a stream that the peer has opened; it must be done before anything is written.
+        """Accept a stream that the peer has opened. Call it before writing.
 
-        silent: as for `SpdySession.accept`; without headers.
+        silent: as for `SpdySession.accept`; only without headers.
         """
         self._session.accept(self.stream_id, headers, silent=silent)
         if not silent:
             self._owner.flush_soon()
 
     def refuse(self, headers: HeaderList) -> None:
-        """End a stream that the peer has opened, and on which nothing was sent. headers: the reason, for the peer."""
+        """Refuse a stream that the peer has opened, before anything was sent. headers: the reason, for the peer."""
         self._session.refuse(self.stream_id, headers)
         self._owner.flush_soon()
         self._lose(None)
 
-    # What asyncio's transports do.
+    # The methods of asyncio's transports
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set another protocol, which must not be a BufferedProtocol."""
@@ -140,7 +140,7 @@ class SpdyStream(asyncio.Transport):
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return a property of the connection's transport, but never its socket, which all streams share."""
+        """Return an item of extra information of the connection's transport; not the socket, which is shared."""
         return default if name == "socket" else self._owner.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
@@ -152,11 +152,11 @@ class SpdyStream(asyncio.Transport):
         return not (self._paused or self._closing)
 
     def pause_reading(self) -> None:
-        """Pass no more bytes to the protocol; bytes that arrive are kept."""
+        """Pass no more bytes to the protocol; queue those that arrive."""
         self._paused = True
 
     def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
+        """Pass queued and later bytes to the protocol."""
         if not self._paused:
             return
         self._paused = False
@@ -165,7 +165,7 @@ class SpdyStream(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._drain)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes. They are copied unless they are `bytes`, so that the caller's buffer is free again."""
+        """Send bytes. Mutable buffers are copied, so the caller may reuse them."""
         if self._closing or not data:
             return
         if self._ended:
@@ -184,14 +184,14 @@ class SpdyStream(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Send nothing more; what was written before goes out first."""
+        """Send FIN after the bytes that were written."""
         if self._ended or self._closing:
             return
         self._end()
         self._end_if_over()
 
     def close(self) -> None:
-        """Send what was written, then close. Later bytes of the peer are not read: the stream is reset then."""
+        """Send what was written, then close. When more bytes arrive, the stream is reset."""
         if self._closing:
             return
         self._closing = True
@@ -210,15 +210,15 @@ class SpdyStream(asyncio.Transport):
         self._lose(None)
 
     def hold(self, count: int) -> None:
-        """Count received bytes that the protocol keeps, like those that wait for it; `count` may be negative."""
+        """Count `count` received bytes that the protocol buffers as unread; a negative `count` takes them off again."""
         self._owner.kept(count)
 
     def may_write(self) -> bool:
-        """Return False for a stream that the peer has opened for its own bytes alone."""
+        """Return False for a stream on which only the peer may send."""
         return self._session.may_send(self.stream_id)
 
     def room(self, most: int) -> int:
-        """Return how many bytes, at most `most`, the stream's window lets through now."""
+        """Return how many bytes the stream's window allows now, at most `most`."""
         return self._session.room(self.stream_id, most)
 
     def get_write_buffer_size(self) -> int:
@@ -232,7 +232,7 @@ class SpdyStream(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Do nothing: the connection's buffer is shared, and has limits of its own."""
 
-    # What the connection calls (`spdyconnection.StreamReceiver`).
+    # Called by the connection (`spdyconnection.StreamReceiver`)
 
     def replied(self, headers: Headers) -> None:
         """Do nothing: the headers mean nothing here."""
@@ -245,9 +245,9 @@ class SpdyStream(asyncio.Transport):
                 if not self._session.is_open(self.stream_id):
                     self._owner.finished(self.stream_id)
             elif self._session.unsent(self.stream_id):
-                self._session.consumed(self.stream_id, len(data))  # a reset would take what was written before `close`
+                self._session.consumed(self.stream_id, len(data))  # a reset would discard unsent bytes
             elif data:
-                # The stream was closed here: bytes are answered with a reset, as a closed socket answers them.
+                # The stream was closed at this end: answer bytes with a reset, as a closed socket does.
                 self._session.reset(self.stream_id)
                 self._owner.finished(self.stream_id)
             return
@@ -272,14 +272,14 @@ class SpdyStream(asyncio.Transport):
         self._lose(ConnectionResetError("the stream was reset by the other side"))
 
     def connection_lost(self, error: Exception) -> None:
-        """End the stream: the connection is lost. A stream that is complete is still read to its end."""
+        """End the stream, because the connection is lost. If the peer had sent FIN, its bytes can still be read."""
         if self._peer_ended and self._kept:
             self._error = error
         else:
             self._lose(error)
 
     def drained(self) -> None:
-        """Let the protocol write again, because all bytes that waited for the window were sent."""
+        """Let the protocol write again: all bytes that waited for the window were sent."""
         if not self._session.is_open(self.stream_id):
             self._owner.finished(self.stream_id)
         if self._closing:
@@ -298,7 +298,7 @@ class SpdyStream(asyncio.Transport):
         return self._full
 
     def pause_writing(self) -> None:
-        """Call the protocol's `pause_writing`, unless its writing is paused already."""
+        """Call the protocol's `pause_writing`, unless it was called already."""
         if self._full or self._lost or self._protocol is None:
             return
         self._full = True
@@ -306,7 +306,7 @@ class SpdyStream(asyncio.Transport):
         self._guard(self._protocol.pause_writing)
 
     def resume_writing(self) -> None:
-        """Call the protocol's `resume_writing`, if the stream's window allows it."""
+        """Call the protocol's `resume_writing` if the stream's window allows it."""
         if self._full and not self._lost and self._session.unsent(self.stream_id) <= self._owner.most_unsent:
             self._full = False
             assert self._protocol is not None
@@ -327,7 +327,7 @@ class SpdyStream(asyncio.Transport):
         self._guard(self._protocol.data_received, data)
 
     def _guard(self, call: Callable[..., _R], *arguments: object) -> _R | None:
-        """Call a method of the protocol. An exception ends this stream only, and not the whole connection."""
+        """Call a method of the protocol. An exception ends this stream, but not the connection."""
         try:
             return call(*arguments)
         except Exception:
@@ -342,7 +342,7 @@ class SpdyStream(asyncio.Transport):
             self._kept_size -= len(data)
             self._owner.kept(-len(data))
             self._hand_over(data)
-            # For a reader that keeps up with the peer the window may grow.
+            # When the reader is as fast as the peer, the window may grow.
             caught_up = not (self._kept or self._paused)
             self._session.consumed(self.stream_id, len(data), at_once=caught_up)
         self._owner.flush_soon()

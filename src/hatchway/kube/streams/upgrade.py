@@ -1,4 +1,4 @@
-"""Sends requests to an API server that switch from HTTP to another protocol, and returns the transport for that."""
+"""Sends upgrade requests (WebSocket, SPDY) to an API server, and returns the transport of the upgraded connection."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from hatchway.proxy.upstream import UpstreamConnection
 from hatchway.wire import wshandshake
 from hatchway.wire.wshandshake import HandshakeError
 
-# Seconds to wait for the answer to the request. The API server first has to ask a kubelet.
+# Seconds to wait for the answer to the request: the API server itself must connect to a kubelet first.
 PATIENCE: Final = 30.0
 # The most bytes of a refusal that are read.
 _LARGEST_REFUSAL: Final = 64 * 1024
-# Large reads: a session carries the bytes of many connections. The memory is not touched before it is used.
+# A large read buffer, because one session carries many connections. The system provides its memory only when used.
 _LIMITS: Final = Limits(tls_buffer=16 * (16 * 1024 + 64))
 
 
 class UpgradeRefused(ApiError):
-    """The server has not switched protocols. It may still accept another protocol.
+    """The server has refused the upgrade. It may still accept another protocol.
 
-    final: True when the server would refuse every protocol: it does not know the user (401), or has no such object.
+    final: True when it would refuse every protocol: the user is unknown (401), or the object does not exist (404).
     """
 
     def __init__(self, error: ApiError) -> None:
@@ -43,9 +43,10 @@ class UpgradeRefused(ApiError):
 
 @dataclass(slots=True)
 class Upgraded:
-    """A connection on which the server has answered 101.
+    """An upgraded connection (the server has answered 101).
 
-    protocol: the sub-protocol that the server has chosen, "" for none. headers: of the answer.
+    protocol: the sub-protocol that the server has chosen; "" for none.
+    headers: the header fields of the answer.
     """
 
     protocol: str
@@ -55,7 +56,7 @@ class Upgraded:
     _rest: bytes
 
     def hand_over(self, protocol: asyncio.Protocol) -> None:
-        """Give the transport to a protocol, with the bytes that the server has sent already."""
+        """Set the transport's protocol, and pass it the bytes that the server has already sent."""
         transport = self._transport
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
@@ -68,12 +69,12 @@ class Upgraded:
             transport.resume_reading()
 
     def abort(self) -> None:
-        """Close the connection at once: it is not needed any more."""
+        """Close the connection at once."""
         self._transport.abort()
 
 
 class _Waiting(asyncio.Protocol):
-    """The protocol of a transport until its new owner sets another one. It does not read."""
+    """The protocol of an upgraded transport until `hand_over` sets another one. Reading is paused meanwhile."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.lost = False
@@ -87,7 +88,7 @@ class _Waiting(asyncio.Protocol):
 
 
 class _UpgradeAnswer(HttpAnswer):
-    """The answer to an upgrade: a response like others, or the transport."""
+    """The answer to an upgrade request: an ordinary response, or the upgraded transport."""
 
     def __init__(self, connection: UpstreamConnection) -> None:
         super().__init__(connection, set())
@@ -95,7 +96,7 @@ class _UpgradeAnswer(HttpAnswer):
         self.switched: tuple[Response, _Waiting, bytes] | None = None
 
     def upstream_switched(self, response: Response, rest: bytes) -> None:
-        """Take the transport before it reads more."""
+        """Store the transport, and pause its reading."""
         transport = self._upstream.transport
         transport.pause_reading()
         waiting = _Waiting(transport)
@@ -111,7 +112,10 @@ class _UpgradeAnswer(HttpAnswer):
 
 
 async def websocket(connection: ApiConnection, path: str, protocols: Sequence[str]) -> Upgraded:
-    """Open a WebSocket. path: with its query. protocols: the sub-protocols to choose from, the best first.
+    """Open a WebSocket.
+
+    path: the path with its query.
+    protocols: the sub-protocols to offer, the best first.
 
     Raises UpgradeRefused, and ApiError 503 when the server cannot be reached.
     """
@@ -123,7 +127,10 @@ async def websocket(connection: ApiConnection, path: str, protocols: Sequence[st
 
 
 async def spdy(connection: ApiConnection, path: str, protocols: Sequence[str]) -> Upgraded:
-    """Open a SPDY/3.1 session's connection. path: with its query. protocols: to choose from, the best first.
+    """Open a connection for a SPDY/3.1 session.
+
+    path: the path with its query.
+    protocols: the sub-protocols to offer, the best first.
 
     Raises UpgradeRefused, and ApiError 503 when the server cannot be reached.
     """
@@ -192,7 +199,7 @@ async def _ask(connection: ApiConnection, method: str, path: str, fields: Header
         except BaseException:
             answer.leave()
             if answer.switched is not None:
-                opened.transport.abort()  # cancelled just after the answer has arrived
+                opened.transport.abort()  # the caller was cancelled just after the answer arrived
             raise
     except ProxyError as error:
         trouble = connection.note(error)
@@ -205,7 +212,7 @@ async def _ask(connection: ApiConnection, method: str, path: str, fields: Header
 
 
 async def _refusal(answer: HttpAnswer, path: str) -> ApiError:
-    """Return the error that an answer without 101 means."""
+    """Return the error for an answer whose status is not 101."""
     body = b""
     try:
         async for piece in answer.pieces(PATIENCE):

@@ -279,7 +279,7 @@ async def test_end_of_the_peer_leaves_what_close_has_to_send() -> None:
 
 async def test_closed_stream_that_the_peer_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spdyconnection, "_LINGER", 0.0)
-    monkeypatch.setattr(spdyconnection, "_LOOK", 0.01)
+    monkeypatch.setattr(spdyconnection, "_CHECK_INTERVAL", 0.01)
     world = World(64, False)
     world.add(world.client.open([]))
     await world.settle()

@@ -262,17 +262,24 @@ def _read_yaml(body: bytes) -> Any:
 def _check_yaml(body: bytes) -> None:
     """Raise ValueError for a first document that is too deep or too large to be composed, YAMLError as the loader."""
     parser = _Loader(_YamlInput(body))
-    depth = count = 0
+    # For each open collection: True when a map's key comes next, False for its value, None in a list. Keys are no
+    # values, as in JSON: large definitions of custom types have 30,000 of each.
+    levels: list[bool | None] = []
+    count = 0
     try:
         while parser.check_event():
             event = parser.get_event()
-            count += 1
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > _MAX_DEPTH:
-                    raise ValueError("nested too deep")
+            if isinstance(event, yaml.NodeEvent):
+                is_key = bool(levels) and levels[-1] is True
+                count += not is_key
+                if levels and levels[-1] is not None:
+                    levels[-1] = not is_key
+                if isinstance(event, yaml.CollectionStartEvent):
+                    levels.append(True if isinstance(event, yaml.MappingStartEvent) else None)
+                    if len(levels) > _MAX_DEPTH:
+                        raise ValueError("nested too deep")
             elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+                levels.pop()
             elif isinstance(event, yaml.DocumentEndEvent):
                 return
             if count > _MAX_NODES:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, uid_of
+from hatchway.cluster.hostports import HostPort, host_ports
+from hatchway.cluster.podresources import reserved_spec
 from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.selectors import selector_matches
 
-__all__ = ["AffinityTerm", "NamespaceLabels", "PodGroup", "PodInfo", "Port", "host_ports", "requests", "scaled"]
+__all__ = ["AffinityTerm", "NamespaceLabels", "PodGroup", "PodInfo", "requests", "scaled"]
 
-# (hostIP, protocol, port)
-Port = tuple[str, str, int]
 # What selectors compare of a pod: its namespace and its labels, and whether it is being deleted. Pods of a controller
 # are of one group, so a selector is compared with each group once.
 PodGroup = tuple[str, frozenset[tuple[str, str]], bool]
@@ -42,7 +42,7 @@ def requests(pod: Object) -> dict[str, int]:
 
     It is the sum of its containers or its largest init container, or what the pod as a whole requests; plus overhead.
     """
-    spec = pod["spec"]
+    spec = reserved_spec(pod)
     total: Counter[str] = Counter()
     for container in spec.get("containers") or ():
         total.update(_amounts(container.get("resources")))
@@ -72,17 +72,6 @@ def _amounts(resources: Object | None) -> dict[str, int]:
     # Without a request, the limit is the request (the API server's defaulting).
     given = {**(found.get("limits") or {}), **(found.get("requests") or {})}
     return {resource: scaled(resource, amount) for resource, amount in given.items()}
-
-
-def host_ports(pod: Object) -> frozenset[Port]:
-    """Return each port that the pod needs on its node: of its containers and its sidecars (`GetHostPorts`)."""
-    sidecars = [one for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"]
-    return frozenset(
-        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])
-        for container in [*sidecars, *(pod["spec"].get("containers") or ())]
-        for port in container.get("ports") or ()
-        if port.get("hostPort")
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +119,7 @@ class PodInfo:
     terminating: bool
     requests: Mapping[str, int]
     load: Mapping[str, int]
-    ports: frozenset[Port]
+    ports: frozenset[HostPort]
     owner: str
     affinity: tuple[AffinityTerm, ...]
     anti_affinity: tuple[AffinityTerm, ...]
