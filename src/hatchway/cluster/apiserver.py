@@ -30,7 +30,7 @@ from hatchway.cluster.api.definitions.policystatus import PolicyStatusController
 from hatchway.cluster.api.describe.documents import ServedDocument
 from hatchway.cluster.api.http import metrics
 from hatchway.cluster.api.http.connectroutes import ConnectRoutes
-from hatchway.cluster.api.http.filters import Filters
+from hatchway.cluster.api.http.filters import WITHOUT_RIGHTS, Filters
 from hatchway.cluster.api.http.health import store_health
 from hatchway.cluster.api.http.metrics import RequestMetrics
 from hatchway.cluster.api.http.nonresource import NonResource
@@ -189,16 +189,20 @@ class ApiServer:
         )
         self._request_header_ca = certificates.front_proxy_ca.cert.read_text()
         self._client_ca = certificates.ca_pem.decode()
+        rights = store.count_changes(WITHOUT_RIGHTS)
+        application = RestApp(self.api, nonresource, first_start.wait_for_port_forward)
         self.filters = Filters(
             authenticator=self._authenticator,
             authorizer=self._authorizer,
             connections=ConnectRoutes(registry.rows, lambda connect: connect.make(backend)),
-            app=RestApp(self.api, nonresource, first_start.wait_for_port_forward),
+            app=application,
             aggregator=self.aggregator,
             revision=lambda: store.revision,
+            rights_revision=lambda: rights.value,
             log=self._audit,
             metrics=self._metrics,
             admission=self.api.admission,
+            plain_reads=application.plain_reads,
         )
         limits = Limits()
         self._pool = Pool(limits)
