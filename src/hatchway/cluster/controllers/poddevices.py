@@ -77,7 +77,7 @@ class DevicesOfPod:
         return []
 
 
-class _Selector:
+class _TimedSelector:
     """Selects devices for one pod: evaluates each expression once for a device, and only for so long."""
 
     def __init__(self, select: SelectDevice) -> None:
@@ -158,7 +158,7 @@ class PodDevices:
             found.pools = device_pools(self._slices)
             found.classes = {one["metadata"]["name"]: one for one in self._classes}
             found.taken = self._taken()
-            found.select = _Selector(self._select) if self._select is not None else None
+            found.select = _TimedSelector(self._select) if self._select is not None else None
         return found
 
     def _taken(self) -> frozenset[DeviceId]:
