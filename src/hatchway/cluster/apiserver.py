@@ -26,10 +26,11 @@ from hatchway.cluster.api.connect.resourcelocation import DialBackend, Locator
 from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.definitions.policystatus import PolicyStatusController
 from hatchway.cluster.api.describe.documents import ServedDocument
 from hatchway.cluster.api.http import metrics
 from hatchway.cluster.api.http.connectroutes import ConnectRoutes
-from hatchway.cluster.api.http.filters import Filters
+from hatchway.cluster.api.http.filters import WITHOUT_RIGHTS, Filters
 from hatchway.cluster.api.http.health import store_health
 from hatchway.cluster.api.http.metrics import RequestMetrics
 from hatchway.cluster.api.http.nonresource import NonResource
@@ -147,8 +148,10 @@ class ApiServer:
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
                     ClaimStatusAdmission(self._authorizer),
-                    *policy_plugins(store, lambda: registry.rows),
-                    *webhook_plugins(store, lambda: registry.rows, WebhookCaller(self._webhooks)),
+                    *policy_plugins(store, lambda: registry.rows, self._authorizer.decide),
+                    *webhook_plugins(
+                        store, lambda: registry.rows, WebhookCaller(self._webhooks), self._authorizer.decide
+                    ),
                 ]
             ),
         )
@@ -181,18 +184,25 @@ class ApiServer:
         )
         registry.subscribe(self.aggregator.served_changed)
         self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
+        self._policy_status = PolicyStatusController(
+            store, LocalClient(self.api, manager="validatingadmissionpolicy-status"), lambda: registry.rows
+        )
         self._request_header_ca = certificates.front_proxy_ca.cert.read_text()
         self._client_ca = certificates.ca_pem.decode()
+        rights = store.count_changes(WITHOUT_RIGHTS)
+        application = RestApp(self.api, nonresource, first_start.wait_for_port_forward)
         self.filters = Filters(
             authenticator=self._authenticator,
             authorizer=self._authorizer,
             connections=ConnectRoutes(registry.rows, lambda connect: connect.make(backend)),
-            app=RestApp(self.api, nonresource, first_start.wait_for_port_forward),
+            app=application,
             aggregator=self.aggregator,
             revision=lambda: store.revision,
+            rights_revision=lambda: rights.value,
             log=self._audit,
             metrics=self._metrics,
             admission=self.api.admission,
+            plain_reads=application.plain_reads,
         )
         limits = Limits()
         self._pool = Pool(limits)
@@ -230,6 +240,7 @@ class ApiServer:
         )
         self.aggregator.start()
         self._definitions.start()
+        self._policy_status.start()
         return [*problems, *(problem for some in found for problem in some)]
 
     async def pod_metrics(self, namespace: str) -> list[Object]:
@@ -258,6 +269,7 @@ class ApiServer:
         self._store.end_watches()
         self._custom_types.close()
         await self._definitions.aclose()
+        await self._policy_status.aclose()
         await self.aggregator.aclose()
         await self._conversions.aclose()
         await self._webhooks.aclose()

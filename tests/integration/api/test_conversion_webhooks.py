@@ -356,6 +356,38 @@ async def test_admission_webhooks_see_the_version_that_they_want(world: Conversi
     assert [(one[0], one[1], one[2]["spec"]["port"]) for one in seen] == [("v2", "v1", 99)]
 
 
+async def test_mutating_policies_see_the_version_that_they_want(world: ConversionWorld) -> None:
+    await world.define()
+    await world.send("POST", V1, host("limits", address="l:7"))
+    rule = {"apiGroups": [GROUP], "apiVersions": ["v2"], "operations": ["*"], "resources": ["hosts"]}
+    group = "/apis/admissionregistration.k8s.io/v1"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "paramKind": {"apiVersion": f"{GROUP}/v2", "kind": "Host"},
+        "reinvocationPolicy": "Never",
+        "mutations": [
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}
+            for text in (
+                "Object{spec: Object.spec{port: object.spec.port + params.spec.port}}",
+                "Object{spec: Object.spec{note: object.spec.host + string(object.spec.port) + request.kind.version}}",
+            )
+        ],
+    }
+    good(await world.send("POST", f"{group}/mutatingadmissionpolicies", {"metadata": {"name": "p"}, "spec": spec}))
+    reference = {"name": "limits", "parameterNotFoundAction": "Deny"}
+    binding = {"metadata": {"name": "p"}, "spec": {"policyName": "p", "paramRef": reference}}
+    good(await world.send("POST", f"{group}/mutatingadmissionpolicybindings", binding))
+    made = good(await world.send("POST", V1, host("a", address="h:1")))
+    assert (made["spec"]["address"], made["spec"]["note"]) == ("h:8", "h8v2")
+    made = good(await world.send("POST", V2, host("b", "v2", host="h", port=2)))
+    assert (made["spec"]["port"], made["spec"]["note"]) == (9, "h9v2")
+    # An object that cannot be converted cannot be judged.
+    world.answer(lambda _: {"convertedObjects": [], "result": {"status": "Failure", "message": "no"}})
+    reply = await world.send("POST", V1, host("c", address="h:1"))
+    assert reply.status == 500
+    assert f"conversion webhook for {GROUP}/v1, Kind=Host failed: no" in reply.json["message"]
+
+
 async def _policy(world: ConversionWorld, binding: dict[str, Any], **spec: Any) -> None:
     made = {"metadata": {"name": "p"}, "spec": spec}
     bound = {"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"], **binding}}

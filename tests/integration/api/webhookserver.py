@@ -20,6 +20,7 @@ from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import pki
+from hatchway.cluster.auth.rbac import Authorizer
 
 from .world import World
 
@@ -118,10 +119,11 @@ class WebhookWorld(World):
         super().__init__(store)
         self.hooks = hooks
         self.webhooks = WebhookClient()
+        rows, decide = lambda: self.registry.rows, Authorizer(store).decide
         plugins = [
             *builtin_plugins(store),
-            *policy_plugins(store, lambda: self.registry.rows),
-            *webhook_plugins(store, lambda: self.registry.rows, WebhookCaller(self.webhooks)),
+            *policy_plugins(store, rows, decide),
+            *webhook_plugins(store, rows, WebhookCaller(self.webhooks), decide),
         ]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))
         self.client = LocalClient(self.api)

@@ -14,7 +14,7 @@ from hatchway.exposure.reading import SnapshotReader
 from hatchway.exposure.sarif import as_sarif
 from hatchway.exposure.snapshot import ClusterSnapshot
 from hatchway.kube.api import Object
-from tests.exposures import FAULTS, SAFE, expected, gateway, ingress, node, objects, service
+from tests.exposures import FAULTS, SAFE, expected, gateway, ingress, ingress_class, node, objects, service
 from tests.unit.exposure.recorded import RecordedServer
 
 
@@ -129,6 +129,14 @@ async def test_endless_lists_end() -> None:
     snapshot = await SnapshotReader(Endless([]), most=1000).read()
     assert len(snapshot.pods) == 1000
     assert [str(one) for one in snapshot.unread] == ["pods could not be read: there are more than 1000"]
+
+
+@pytest.mark.parametrize(("of_class", "aliases"), [("nginx", ["b.example"]), ("other", [])])
+async def test_aliases_of_ingress_nginx_are_ways_in(of_class: str, aliases: list[str]) -> None:
+    made = ingress(of_class=of_class, annotations={"nginx.ingress.kubernetes.io/server-alias": "b.example"})
+    classes = [ingress_class("nginx", "k8s.io/ingress-nginx"), ingress_class("other", "example.com/other")]
+    (way,) = (one for one in assess(await read([made, *classes])) if one.spelled == "ingress/i")
+    assert [one.host for one in way.locations] == ["shop.example", *aliases]
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,9 @@ class World:
         self.table.namespace_changed("MODIFIED", {"metadata": {"name": name, "labels": labels}})
 
     def _apply(self) -> None:
-        for _ in self.table.update():
-            pass
-        assert not self.table.has_changes
+        while self.table.has_changes:
+            for _ in self.table.update():
+                pass
         self.filter.apply(self.table.take_changes())
 
     def allowed(self, source: str, target: str, protocol: str, port: int) -> bool:
@@ -235,6 +235,19 @@ def test_the_work_comes_in_small_pieces() -> None:
         table.policy_changed("ADDED", policy(f"p{number}", ingress=[{"from": peers}]))
     # Filling 100 sets with 200 pods, finding the pods of 100 policies, comparing each pod with sets and policies.
     assert sum(1 for _ in table.update()) > 4 * 200
+
+
+def test_an_update_ends_although_there_are_always_new_events() -> None:
+    table = PolicyTable()
+    table.pod_changed("ADDED", pod("one"))
+    table.address_known("uid-one", IPS[0])
+    table.policy_changed("ADDED", policy("p0"))
+    for number, _ in enumerate(table.update()):
+        assert number < 100
+        table.policy_changed("ADDED", policy("p1", ingress=[{"ports": [{"protocol": "TCP", "port": number}]}]))
+        table.pod_changed("MODIFIED", pod("one", labels={"number": str(number)}))
+    assert table.has_changes
+    assert table.group("ingress", IPS[0]) is not None
 
 
 def test_a_namespace_cannot_take_all_the_room() -> None:

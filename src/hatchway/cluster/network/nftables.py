@@ -31,7 +31,7 @@ _VERDICT_TYPE = 0xFFFFFF00
 _INTERVAL_END = 1
 _VERDICT_REGISTER, _FIRST_REGISTER = 0, 8
 
-ACCEPT, DROP, JUMP, GOTO = 1, 0, -3, -4
+ACCEPT, DROP, JUMP, GOTO, RETURN = 1, 0, -3, -4, -5
 EQUAL, NOT_EQUAL = 0, 1
 # Bits of the connection's state in `connection_state`.
 ESTABLISHED, RELATED = 2, 4
@@ -160,6 +160,11 @@ def destination_port(register: int = 0) -> bytes:
     return _payload(2, 2, 2, register)
 
 
+def tcp_flags() -> bytes:
+    """Load the byte with TCP's flags."""
+    return _payload(2, 13, 1, 0)
+
+
 def _payload(base: int, offset: int, length: int, register: int) -> bytes:
     to = _number(1, _FIRST_REGISTER + register)
     return _expression("payload", to, _number(2, base), _number(3, offset), _number(4, length))
@@ -194,10 +199,10 @@ def in_range(first: bytes, last: bytes) -> bytes:
     return _expression("range", _number(1, _FIRST_REGISTER), _number(2, EQUAL), *ends)
 
 
-def keep_bits(mask: int) -> bytes:
-    """Set the other bits of the first register (a number in the machine's byte order) to zero."""
-    register = _number(1, _FIRST_REGISTER) + _number(2, _FIRST_REGISTER) + _number(3, 4)
-    masks = _nested(4, attribute(1, struct.pack("=I", mask))) + _nested(5, attribute(1, bytes(4)))
+def keep_bits(mask: bytes) -> bytes:
+    """Set the other bits of the first register to zero."""
+    register = _number(1, _FIRST_REGISTER) + _number(2, _FIRST_REGISTER) + _number(3, len(mask))
+    masks = _nested(4, attribute(1, mask)) + _nested(5, attribute(1, bytes(len(mask))))
     return _expression("bitwise", register, masks)
 
 
@@ -210,7 +215,7 @@ def find(name: str, *, verdict: bool = False) -> bytes:
 
 
 def decide(code: int, chain: str = "") -> bytes:
-    """Give a verdict: ACCEPT, DROP; JUMP or GOTO with a chain."""
+    """Give a verdict: ACCEPT, DROP, RETURN; JUMP or GOTO with a chain."""
     return _expression("immediate", _number(1, _VERDICT_REGISTER), _nested(2, _verdict(code, chain)))
 
 

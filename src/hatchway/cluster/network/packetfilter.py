@@ -11,7 +11,8 @@ An "accept" of the first ends only this part, so a connection needs both. Everyt
 Services ends at a socket here, whose owner asks the policies itself (`services/`).
 
 Packets of established TCP and SCTP connections pass without another decision. Of UDP only answers do: each datagram of
-the client is decided on, so that a flow ends with the policy that allowed it.
+the client is decided on, so that a flow ends with the policy that allowed it. A SYN is always decided on: the kernel
+counts one as part of a connection that it remembers, although another pod may have the address by now.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ from hatchway.cluster.packetrules import (
 _TABLE = "hatchway"
 _KEY_BYTES: dict[SetKind, int] = {"addresses": 4, "sockets": 8, "ranges": 4}
 _PASSED, _ANSWER = struct.pack("=I", 0), b"\x01"
-_UDP = bytes([PROTOCOLS["UDP"]])
+_TCP, _UDP = bytes([PROTOCOLS["TCP"]]), bytes([PROTOCOLS["UDP"]])
+_SYN, _SYN_AND_ACK = b"\x02", b"\x12"
+_KNOWN = struct.pack("=I", nft.ESTABLISHED | nft.RELATED)
 # Bytes of one transaction: the kernel's limit for a message is 208 KiB where nobody has changed it.
 _TRANSACTION = 128 << 10
-_HOLD, _REFUSE = "hold", "refuse"
+_ANSWERS, _HOLD, _REFUSE = "answers", "hold", "refuse"
 
 
 class NftPacketFilter:
@@ -77,8 +80,9 @@ class NftPacketFilter:
         """Remove everything, and refuse all new connections of pods until `release`. Raises OSError."""
         table = self._table
         messages = [table.make(), table.delete(), table.make()]
-        messages += [table.make_chain(name) for name in (_REFUSE, _HOLD)]
-        messages.append(table.add_rule(_REFUSE, nft.protocol(), nft.compare(b"\x06"), nft.reset_connection()))
+        messages += [table.make_chain(name) for name in (_ANSWERS, _REFUSE, _HOLD)]
+        messages += self._pass_answers()
+        messages.append(table.add_rule(_REFUSE, nft.protocol(), nft.compare(_TCP), nft.reset_connection()))
         messages.append(table.add_rule(_REFUSE, nft.refuse_prohibited()))
         messages.append(table.add_rule(_HOLD, nft.decide(nft.GOTO, _REFUSE)))
         messages.append(table.make_set("near", 8))
@@ -91,25 +95,27 @@ class NftPacketFilter:
         ):
             chain = f"from-{name}"
             messages.append(table.make_chain(chain, nft.FORWARD, priority))
-            messages += self._pass_answers(chain)
+            messages.append(table.add_rule(chain, nft.decide(nft.JUMP, _ANSWERS)))
             # The pod's own node always reaches the pod, and the pod its node.
             own = nft.header_bytes(*theirs), nft.header_bytes(ours[0], 3, 1)
             messages.append(table.add_rule(chain, *own, nft.find("near"), nft.decide(nft.ACCEPT)))
             messages.append(table.add_rule(chain, nft.decide(nft.JUMP, _HOLD)))
             messages.append(table.add_rule(chain, nft.header_bytes(*ours), nft.find(name, verdict=True)))
         messages.append(table.make_chain("to-router", nft.INPUT))
-        messages += self._pass_answers("to-router")
+        messages.append(table.add_rule("to-router", nft.decide(nft.JUMP, _ANSWERS)))
         server = nft.header_bytes(*nft.DESTINATION), nft.compare(socket.inet_aton(self._api))
         blocked = nft.header_bytes(*nft.SOURCE), nft.find("api")
         messages.append(table.add_rule("to-router", *server, *blocked, nft.decide(nft.GOTO, _REFUSE)))
         self._socket.transact(messages)
 
-    def _pass_answers(self, chain: str) -> Iterator[bytes]:
+    def _pass_answers(self) -> Iterator[bytes]:
         """Accept what belongs to a connection; of UDP flows only the answers."""
-        add, state = self._table.add_rule, nft.connection_state()
-        known = state, nft.keep_bits(nft.ESTABLISHED | nft.RELATED), nft.compare(_PASSED, nft.NOT_EQUAL)
-        yield add(chain, nft.protocol(), nft.compare(_UDP, nft.NOT_EQUAL), *known, nft.decide(nft.ACCEPT))
-        yield add(chain, *known, nft.connection_direction(), nft.compare(_ANSWER), nft.decide(nft.ACCEPT))
+        add, protocol = self._table.add_rule, nft.protocol()
+        begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
+        known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
+        yield add(_ANSWERS, protocol, nft.compare(_TCP), *begins, nft.decide(nft.RETURN))
+        yield add(_ANSWERS, protocol, nft.compare(_UDP, nft.NOT_EQUAL), *known, nft.decide(nft.ACCEPT))
+        yield add(_ANSWERS, *known, nft.connection_direction(), nft.compare(_ANSWER), nft.decide(nft.ACCEPT))
 
     def release(self) -> None:
         """End what `reset` has begun. Raises OSError."""

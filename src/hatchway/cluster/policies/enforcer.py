@@ -30,6 +30,8 @@ _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
 # Seconds for which a new pod waits until the policies that the API has are known here.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
+# For how many new pods the API is asked at once.
+_ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "
     "are isolated, and the policy allows nothing."
@@ -70,6 +72,7 @@ class PolicyEnforcer:
             on_cut=self._report_cut,
         )
         self._changed = asyncio.Event()
+        self._asking = asyncio.Semaphore(_ASK_AT_ONCE)
         self._waiting: list[asyncio.Future[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="packet filter")
 
@@ -105,6 +108,8 @@ class PolicyEnforcer:
             waiting, self._waiting = self._waiting, []
             self._changed.clear()
             await self._update()
+            if self._table.has_changes:
+                self._changed.set()
             changes = self._table.take_changes()
             if anew:
                 changes = self._table.everything()
@@ -189,7 +194,11 @@ class PolicyEnforcer:
 
     async def _follow_policies(self, namespace: str) -> None:
         """Wait until the policies that a namespace has now, or later states of them, have come by the watch."""
-        while not all(map(self._knows, await self._client.list(NETWORK_POLICIES, namespace))):  # noqa: ASYNC110
+        while True:
+            # Policies may be large, and many pods may start at once.
+            async with self._asking:
+                if all(map(self._knows, await self._client.list(NETWORK_POLICIES, namespace))):
+                    return
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     def _knows(self, policy: Object) -> bool:

@@ -157,30 +157,30 @@ class PolicyTable:
     # --- work ------------------------------------------------------------------------------------------------------
 
     def update(self) -> Iterator[None]:
-        """Do what the events demand; yield every few microseconds or milliseconds, so that the caller can pause."""
-        while self._dirty_policies:
-            key = next(iter(self._dirty_policies))
-            del self._dirty_policies[key]
+        """Do what the events until now demand; yield after each small piece of work, so that the caller can pause.
+
+        Events that come meanwhile are for the next call, so that it ends even if there are always new ones.
+        """
+        policies, self._dirty_policies = self._dirty_policies, {}
+        freed, self._freed = self._freed, set()
+        pods, self._dirty_pods = self._dirty_pods, {}
+        for key in policies:
             self._set_policy(key)
             yield
             yield from self._chains.prepare(self._policies.get(key))
             yield from self._select(key)
-        for ip in self._freed:
+        for ip in freed - self._owners.keys():
             for groups in self._groups.values():
                 if (group := groups.pop(ip, None)) is not None:
                     self._chains.leave(group)
-        self._moved |= self._freed
-        self._freed = set()
-        while self._dirty_pods:
-            uid = next(iter(self._dirty_pods))
-            del self._dirty_pods[uid]
+            self._moved.add(ip)
+        for uid in pods:
             yield from self.sets.update_pod(uid)
             pod = self.pods.get(uid)
             if pod is not None and pod.ip:
                 yield from self._select_for(uid, pod)
-        while self._regrouped:
-            uid = next(iter(self._regrouped))
-            del self._regrouped[uid]
+        regrouped, self._regrouped = self._regrouped, {}
+        for uid in regrouped:
             pod = self.pods.get(uid)
             if pod is not None and self._owners.get(pod.ip) == uid:
                 self._place(pod)

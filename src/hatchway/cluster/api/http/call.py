@@ -14,6 +14,7 @@ from hatchway.cluster.api.http.negotiation import (
     PROTOBUF,
     YAML,
     AnswerFormat,
+    asks_for_layout,
     decode_body,
     encode,
     media_type,
@@ -38,6 +39,7 @@ from hatchway.cluster.api.registry.schema.typeschema import builtin_schema
 from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
 from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
+from hatchway.proxy.asgi import WRITE_NOW
 
 # Characters of all warnings of an answer, and of each when they are more; and the most fields.
 _MAX_WARNINGS, _CUT_WARNING, _WARNING_FIELDS = 4096, 256, 64
@@ -80,6 +82,7 @@ class Call:
         self._query: QueryParameters | None = None
         self.receive = receive
         self.send_message = send
+        self.write_now: Callable[[bytes], bool] | None = scope.get("extensions", {}).get(WRITE_NOW)
         self._view: AnswerFormat | None = None
         self._row: Resource | None = None
         self.warnings: list[str] = []
@@ -125,7 +128,7 @@ class Call:
         asked = self.query.get("pretty")
         if asked:
             return asked[0].lower() not in ("0", "false")
-        return self.header(b"user-agent").startswith(("curl", "Wget", "Mozilla/5.0"))
+        return asks_for_layout(self.header(b"user-agent"))
 
     # Answering
 

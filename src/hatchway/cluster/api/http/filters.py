@@ -12,7 +12,9 @@ A request's `state` holds "user" (UserInfo), "info" (RequestInfo) and "audit_id"
 Clients send the same head again and again. A head that was admitted is admitted again without a new check (the
 engine keeps an `AdmittedRequest`, which only requests of the same client share), as long as nothing has changed on
 which the decision depends: no object of the cluster, no credential file, and the credential has not expired. So a
-removed right, a deleted token or an endpoint that is not ready any more takes effect with the next request.
+removed right, a deleted token or an endpoint that is not ready any more takes effect with the next request. Changes of
+ConfigMaps, Events and Leases, which are frequent, count only for connecting subresources, whose admission may depend on
+any object.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from hatchway.cluster.api.http import requestinfo
 from hatchway.cluster.api.http.connectadmission import admit_connection
 from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
 from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
+from hatchway.cluster.api.http.plainreads import PlainRead, PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.socketanswer import accept_socket, wants_socket
 from hatchway.cluster.auth import audit
@@ -54,6 +57,8 @@ from hatchway.rewrite.stray import stray_target
 
 # Requests that may last for any time are not counted as being in flight (`BasicLongRunningRequestCheck`), nor are those
 # of connecting subresources.
+# Resources of which no right, no credential and no served type depends.
+WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
 _LONG_VERBS = frozenset(("watch", "proxy"))
 
 
@@ -61,10 +66,12 @@ class Filters:
     """The API server's routing function (`route`).
 
     revision: a function that returns the number of the cluster's last change. Without it, every head is checked anew.
+    rights_revision: the same, for changes of all resources but those `WITHOUT_RIGHTS`; None to use `revision`.
     connections: the connecting subresources and their handlers. app: serves the REST API. aggregator: finds the API
     groups of other servers; None when there are none. log, metrics: None to record nothing. max_in_flight: how many
     requests may be under way at once, not counting long-running ones and those of members of system:masters. admission:
-    judges requests for connecting subresources; None to admit all.
+    judges requests for connecting subresources; None to admit all. plain_reads: answers some reads at once; None to
+    have the application answer all.
     """
 
     def __init__(
@@ -76,18 +83,22 @@ class Filters:
         app: ASGIApp,
         aggregator: Aggregator | None = None,
         revision: Callable[[], int] | None = None,
+        rights_revision: Callable[[], int] | None = None,
         log: audit.AuditLog | None = None,
         metrics: RequestMetrics | None = None,
         max_in_flight: int = 400,
         admission: AdmissionChain | None = None,
+        plain_reads: PlainReads | None = None,
     ) -> None:
         self._admission = admission
+        self._plain_reads = plain_reads
         self.authenticator = authenticator
         self._authorizer = authorizer
         self._connections = connections
         self._aggregator = aggregator
         self._app = App(_stamping(app))
         self._revision = revision if revision is not None else itertools.count().__next__
+        self._rights_revision = rights_revision if rights_revision is not None else self._revision
         self._log = log
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -112,7 +123,7 @@ class Filters:
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
                 admitted.until = identity.until
-                admitted.revision = self._revision()
+                admitted.revision = self.revision_for(admitted)
                 admitted.credentials = self.authenticator.version
                 waiting = self._admit_connection(admitted, head)
                 if waiting is not None:
@@ -190,8 +201,11 @@ class Filters:
         limited = not long_running and PRIVILEGED_GROUP not in acting.groups
         if connection is not None and not connection.serves(info):
             connection = None
+        read = None
+        if self._plain_reads is not None and remote is None:
+            read = self._plain_reads.find(head, info)
         return AdmittedRequest(
-            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote
+            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote, read
         )
 
     def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
@@ -202,9 +216,15 @@ class Filters:
             return self._aggregator.find(info.api_group, info.api_version) if info.api_prefix == "apis" else None
         return self._aggregator.find_path(info.path)
 
-    def is_unchanged(self, revision: int, credentials: int) -> bool:
-        """Return True while no object has changed since `revision`, and no credential file since `credentials`."""
-        return revision == self._revision() and credentials == self.authenticator.version
+    def revision_for(self, admitted: AdmittedRequest) -> int:
+        """Return the number of the last change that may have changed the decision about a request."""
+        needs_all = admitted.connection is not None or admitted.remote is not None
+        return self._revision() if needs_all else self._rights_revision()
+
+    def is_unchanged(self, admitted: AdmittedRequest) -> bool:
+        """Return True while no object and no credential file has changed on which the decision depends."""
+        unchanged = admitted.revision == self.revision_for(admitted)
+        return unchanged and admitted.credentials == self.authenticator.version
 
     def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
         """Decide on another request with a head whose admission is still valid."""
@@ -228,6 +248,9 @@ class Filters:
         if prepared is not None:
             head.answer_field = (b"Audit-Id", exchange.audit_id)
             return prepared.forward()
+        answer = admitted.read() if admitted.read is not None else None
+        if answer is not None:
+            return exchange.stamp(answer)
         info = admitted.info
         head.state["user"] = admitted.user
         head.state["info"] = info
@@ -281,9 +304,10 @@ class AdmittedRequest(CachedDecision):
         limited: whether it counts for the limit of requests in flight.
         connection: the connecting subresource that it is for, None for the REST application.
         remote: the API of another server that it is for, or None.
+        read: answers it at once; None for all but plain reads.
         prepared: how it is forwarded; None while unknown, and for requests that are not forwarded.
         until: when the credential expires, in POSIX seconds.
-        revision: the number of the cluster's last change when it was admitted.
+        revision: the number of the last change on which it depends (`Filters.revision_for`), when it was admitted.
         credentials: the version of the credential files at that time.
     """
 
@@ -297,6 +321,7 @@ class AdmittedRequest(CachedDecision):
     limited: bool
     connection: ConnectRoute | None
     remote: RemoteApi | None = None
+    read: PlainRead | None = None
     prepared: RepeatableForward | None = None
     until: float = 0.0
     revision: int = 0
@@ -306,7 +331,7 @@ class AdmittedRequest(CachedDecision):
         """Admit the request once more, with an exchange and an audit id of its own (`CachedDecision`)."""
         filters = self.filters
         filters.authenticator.reload_changed_files()
-        if time.time() < self.until and filters.is_unchanged(self.revision, self.credentials):
+        if time.time() < self.until and filters.is_unchanged(self):
             return filters.repeat(self, make_head())
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
-from hatchway.cluster.api.fields.atoms import Atom
+from hatchway.cluster.api.fields.atoms import row_atom
 from hatchway.cluster.api.fields.ownership import FieldType
 from hatchway.cluster.api.operations.operation import clone, encode
 from hatchway.cluster.api.registry.resource import Resource
@@ -46,19 +46,18 @@ class ConversionNeeded(Exception):
 
 
 class FieldVersions(Mapping[str, FieldType]):
-    """The type of a row in each version in which its objects are served. atom: returns the type of a row's version."""
+    """The type of a row in each version in which its objects are served."""
 
-    def __init__(self, registry: Registry, row: Resource, atom: Callable[[Resource], Atom]) -> None:
+    def __init__(self, registry: Registry, row: Resource) -> None:
         self._registry = registry
         self._row = row
-        self._atom = atom
         self._converted: dict[tuple[str, bytes], Object] = {}
 
     def __getitem__(self, api_version: str) -> FieldType:
         other = self._served(api_version)
         if other is None:
             raise KeyError(api_version)
-        return FieldType(self._atom(other), partial(self._in_version, other))
+        return FieldType(row_atom(other), partial(self._in_version, other))
 
     def _served(self, api_version: str) -> Resource | None:
         row = self._row

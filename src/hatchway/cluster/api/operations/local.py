@@ -15,7 +15,7 @@ from hatchway.cluster.api.operations.watching import watch
 from hatchway.cluster.api.patch.patches import merge_patch
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.selectors import parse_field_selector, parse_label_selector
-from hatchway.cluster.api.work import HEAVY, Pace
+from hatchway.cluster.api.work import HEAVY, Pace, begin_request
 from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
 from hatchway.errors import ApiError, no_such_path
 from hatchway.kube.api import Object, WatchEvent
@@ -149,6 +149,7 @@ class LocalClient:
         grace_period: seconds; None for the type's default. uid: a precondition; "" for none. propagation: Background,
         Foreground, Orphan, or "" for the type's default.
         """
+        await begin_request()
         options = DeleteOptions(grace_period, propagation, None, uid)
         row = self._row_of(resource, name, namespace)
         await deletion.delete(self._api, self._request(row, namespace, name), options)
@@ -204,6 +205,7 @@ async def _copied(obj: Object) -> tuple[Object, int]:
 
     Controllers may pass many large objects at once: each is copied in a turn of the event loop of its own.
     """
+    await begin_request()
     data = encode(obj)
     if len(data) >= HEAVY:
         await Pace().rest()

@@ -65,6 +65,7 @@ from hatchway.cluster.api.registry.strategies.ingressclasses import IngressClass
 from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
 from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
 from hatchway.cluster.api.registry.strategies.limitranges import LimitRangeStrategy
+from hatchway.cluster.api.registry.strategies.mutatingpolicies import MutatingBindingStrategy, MutatingPolicyStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
 from hatchway.cluster.api.registry.strategies.networkpolicies import NetworkPolicyStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
@@ -195,6 +196,15 @@ ROWS: tuple[Resource, ...] = (
         "", "v1", "services", "service", "Service", True, ("svc",), ("all",),
         subresources=(_proxy("ServiceProxyOptions"), _status),
         strategy=ServiceStrategy(), printer=network.SERVICE,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", False,
+        (), ("api-extensions",), strategy=MutatingPolicyStrategy(), printer=policies.MUTATING_POLICY,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding",
+        "MutatingAdmissionPolicyBinding", False, (), ("api-extensions",), strategy=MutatingBindingStrategy(),
+        printer=policies.MUTATING_BINDING,
     ),
     Resource(
         _REGISTRATION, "v1", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration",
