@@ -223,6 +223,12 @@ def internal(message: str) -> ApiError:
     )
 
 
+def out_of_time() -> ApiError:
+    """Return 504 for a request whose time is over, as `WithRequestDeadline` of the apiserver words it."""
+    message = "Timeout: request did not complete within requested timeout - context deadline exceeded"
+    return ApiError(504, "Timeout", message, {})
+
+
 def service_unavailable(message: str) -> ApiError:
     """Return 503: the server, or what it needs for its answer, cannot be reached now."""
     return ApiError(503, "ServiceUnavailable", message)

@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.ingressroutes import as_mapping, as_mappings, is_secure
 from hatchway.kube.ingressroutes import hosts_of as route_hosts
-from hatchway.kube.ingressroutes import is_secure
 from hatchway.target import DEFAULT_PORTS, Target, TargetError, format_argument
 
 # The DNS label in the door's URLs of Ingress hosts: HOST.ingress.localhost.
@@ -162,7 +162,7 @@ def find_ingress_hosts(
 
 
 def _created(obj: Object) -> str:
-    return str(_mapping(obj.get("metadata")).get("creationTimestamp") or "")
+    return str(as_mapping(obj.get("metadata")).get("creationTimestamp") or "")
 
 
 def _is_host(host: object) -> bool:
@@ -171,7 +171,7 @@ def _is_host(host: object) -> bool:
 
 def _hosts_of_route(route: Object, controllers: _Controllers) -> Iterator[IngressHost]:
     """Yield the hosts of an IngressRoute of Traefik."""
-    metadata = _mapping(route.get("metadata"))
+    metadata = as_mapping(route.get("metadata"))
     target = controllers.of_label(_TRAEFIK, tls=is_secure(route))
     backends: dict[str, list[tuple[str, str]]] = {}
     for host, path, where in route_hosts(route) if target is not None else ():
@@ -184,23 +184,23 @@ def _hosts_of_route(route: Object, controllers: _Controllers) -> Iterator[Ingres
 
 
 def _hosts_of(ingress: Object, controllers: _Controllers) -> Iterator[IngressHost]:
-    metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
+    metadata, spec = as_mapping(ingress.get("metadata")), as_mapping(ingress.get("spec"))
     name, namespace = str(metadata.get("name") or ""), str(metadata.get("namespace") or "")
-    secure = {host.lower() for entry in _mappings(spec.get("tls")) for host in _texts(entry.get("hosts"))}
+    secure = {host.lower() for entry in as_mappings(spec.get("tls")) for host in _texts(entry.get("hosts"))}
     backends: dict[str, list[tuple[str, str]]] = {}
-    for rule in _mappings(spec.get("rules")):
+    for rule in as_mappings(spec.get("rules")):
         host = rule.get("host")
         if not isinstance(host, str) or not _is_host(host):
             continue
         served = backends.setdefault(host.lower(), [])
-        for path in _mappings(_mapping(rule.get("http")).get("paths")):
-            service = _mapping(_mapping(path.get("backend")).get("service"))
-            port = _mapping(service.get("port"))
+        for path in as_mappings(as_mapping(rule.get("http")).get("paths")):
+            service = as_mapping(as_mapping(path.get("backend")).get("service"))
+            port = as_mapping(service.get("port"))
             where = f"{service.get('name') or '?'}:{port.get('name') or port.get('number') or '?'}"
             served.append((str(path.get("path") or "/"), where))
     if controllers.is_of_label(ingress, _NGINX):
         # Its server has the paths of all of the Ingress's rules.
-        aliases = str(_mapping(metadata.get("annotations")).get(_ALIASES) or "")
+        aliases = str(as_mapping(metadata.get("annotations")).get(_ALIASES) or "")
         paths = [path for served in backends.values() for path in served]
         for alias in (one.strip().lower() for one in aliases.split(",")[:_MOST_ALIASES]):
             if paths and _is_host(alias):
@@ -219,19 +219,19 @@ class _Controllers:
         self._by_address: dict[str, list[Object]] = defaultdict(list)
         self._by_label: dict[str, list[Object]] = defaultdict(list)
         for service in services:
-            spec = _mapping(service.get("spec"))
+            spec = as_mapping(service.get("spec"))
             if spec.get("type") == "ExternalName":
                 continue
             for address in {*_addresses(service), *_texts(spec.get("externalIPs"))}:
                 self._by_address[address.lower()].append(service)
-            label = _mapping(_mapping(service.get("metadata")).get("labels")).get(_NAME_LABEL)
+            label = as_mapping(as_mapping(service.get("metadata")).get("labels")).get(_NAME_LABEL)
             # Skip the Service of the controller's admission webhook: it has the same label, but no HTTP port.
             if label in _CONTROLLERS.values() and _port(spec, "http") and _port(spec, "https"):
                 self._by_label[str(label)].append(service)
         self._label_of_class = dict(_CLASSES)
         for one in classes:
-            label = _CONTROLLERS.get(str(_mapping(one.get("spec")).get("controller") or ""))
-            name = str(_mapping(one.get("metadata")).get("name") or "")
+            label = _CONTROLLERS.get(str(as_mapping(one.get("spec")).get("controller") or ""))
+            name = str(as_mapping(one.get("metadata")).get("name") or "")
             if label is not None:
                 self._label_of_class[name] = label
             else:
@@ -240,9 +240,9 @@ class _Controllers:
 
     def target_of(self, ingress: Object, *, tls: bool) -> Target | None:
         """Return the Service port to which requests for a host of an Ingress are sent; None when it is not known."""
-        metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
+        metadata, spec = as_mapping(ingress.get("metadata")), as_mapping(ingress.get("spec"))
         at_address = [one for address in _addresses(ingress) for one in self._by_address.get(address.lower(), ())]
-        given = spec.get("ingressClassName") or _mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
+        given = spec.get("ingressClassName") or as_mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
         by_class = self._by_label.get(self._label_of_class.get(str(given), ""), [])
         return _port_of_first((*at_address, *by_class), tls=tls)
 
@@ -252,8 +252,8 @@ class _Controllers:
 
     def is_of_label(self, ingress: Object, label: str) -> bool:
         """Return True for an Ingress whose class belongs to a well-known controller."""
-        metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
-        given = spec.get("ingressClassName") or _mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
+        metadata, spec = as_mapping(ingress.get("metadata")), as_mapping(ingress.get("spec"))
+        given = spec.get("ingressClassName") or as_mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
         return self._label_of_class.get(str(given)) == label
 
 
@@ -262,9 +262,9 @@ def _port_of_first(services: Iterable[Object], *, tls: bool) -> Target | None:
     for service in services:
         # A controller may redirect HTTP requests for a host with TLS, so HTTPS is preferred for such a host.
         for scheme in ("https", "http") if tls else ("http", "https"):
-            port = _port(_mapping(service.get("spec")), scheme)
+            port = _port(as_mapping(service.get("spec")), scheme)
             if port:
-                owner = _mapping(service.get("metadata"))
+                owner = as_mapping(service.get("metadata"))
                 try:
                     return Target("services", str(owner["name"]), str(owner["namespace"]), scheme, port)
                 except (KeyError, TargetError):
@@ -274,7 +274,7 @@ def _port_of_first(services: Iterable[Object], *, tls: bool) -> Target | None:
 
 def _port(spec: Mapping[str, Any], scheme: str) -> str:
     """Return the port of a Service for HTTP or HTTPS, in digits; "" for none."""
-    ports = [one for one in _mappings(spec.get("ports")) if one.get("protocol") in (None, "TCP")]
+    ports = [one for one in as_mappings(spec.get("ports")) if one.get("protocol") in (None, "TCP")]
     standard = next((one for one in ports if one.get("port") == DEFAULT_PORTS[scheme]), None)
     named = next(
         (one for one in ports if one.get("name") in (scheme, "web" if scheme == "http" else "websecure")), None
@@ -285,16 +285,8 @@ def _port(spec: Mapping[str, Any], scheme: str) -> str:
 
 def _addresses(obj: Object) -> list[str]:
     """Return the addresses and host names in `status.loadBalancer` of a Service or an Ingress."""
-    entries = _mappings(_mapping(_mapping(obj.get("status")).get("loadBalancer")).get("ingress"))
+    entries = as_mappings(as_mapping(as_mapping(obj.get("status")).get("loadBalancer")).get("ingress"))
     return [host for one in entries if isinstance(host := one.get("ip") or one.get("hostname"), str)]
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _mappings(value: object) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _texts(value: object) -> list[str]:

@@ -26,14 +26,14 @@ _MOST_ROUTES: Final = 100
 
 def is_secure(route: Object) -> bool:
     """Return True for an IngressRoute that Traefik serves by TLS."""
-    spec = _mapping(route.get("spec"))
+    spec = as_mapping(route.get("spec"))
     return isinstance(spec.get("tls"), dict)
 
 
 def hosts_of(route: Object) -> Iterator[tuple[str, str, str]]:
     """Yield (host, path, SERVICE:PORT) for each host in the rules of an IngressRoute; the path is "/" for any."""
-    for entry in _mappings(_mapping(route.get("spec")).get("routes"))[:_MOST_ROUTES]:
-        services = _mappings(entry.get("services"))
+    for entry in as_mappings(as_mapping(route.get("spec")).get("routes"))[:_MOST_ROUTES]:
+        services = as_mappings(entry.get("services"))
         first = services[0] if services else {}
         where = f"{first.get('name') or '?'}:{first.get('port') or '?'}"
         hosts, path = parse_rule(entry.get("match"))
@@ -73,9 +73,11 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
     return list(dict.fromkeys(hosts)), paths[0] if paths else "/"
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """Return a value of an object that nothing has validated; {} when it is no mapping."""
     return value if isinstance(value, dict) else {}
 
 
-def _mappings(value: object) -> list[Mapping[str, Any]]:
+def as_mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the mappings in a list that nothing has validated; [] when it is no list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

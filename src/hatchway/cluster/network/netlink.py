@@ -27,13 +27,14 @@ _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
 _RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE = 1, 2, 7
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
+def attribute(kind: int, payload: bytes) -> bytes:
+    """Return a netlink attribute, padded to a multiple of four bytes."""
     length = 4 + len(payload)
     return struct.pack("=HH", length, kind) + payload + bytes(-length % 4)
 
 
 def _name(name: str) -> bytes:
-    return _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+    return attribute(_IFLA_IFNAME, name.encode() + b"\0")
 
 
 def _hardware(address: str) -> bytes:
@@ -41,7 +42,7 @@ def _hardware(address: str) -> bytes:
 
     So ARP caches stay right when another interface gets the IP address.
     """
-    return _attribute(_IFLA_ADDRESS, b"\x0a\x58" + socket.inet_aton(address))
+    return attribute(_IFLA_ADDRESS, b"\x0a\x58" + socket.inet_aton(address))
 
 
 def _link(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -85,9 +86,9 @@ class Netlink:
         name: the interface in this namespace. address: the IP address that it will get, from which its MAC address is
         made. peer: the name of the other interface. peer_namespace: a descriptor of that interface's network namespace.
         """
-        there = _link() + _name(peer) + _attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
-        data = _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, there))
-        info = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"veth\0") + data)
+        there = _link() + _name(peer) + attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
+        data = attribute(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
+        info = attribute(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"veth\0") + data)
         body = _link() + _name(name) + _hardware(address) + info
         self._request(_RTM_NEWLINK, body, f"make the veth pair {name}, {peer}", _NEW)
 
@@ -103,20 +104,20 @@ class Netlink:
         """Give an interface a single address, without a network prefix."""
         packed = socket.inet_aton(address)
         body = struct.pack("=BBBBI", socket.AF_INET, 32, 0, _RT_SCOPE_UNIVERSE, index)
-        body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+        body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
         self._request(_RTM_NEWADDR, body, f"add the address {address}", _NEW)
 
     def add_link_route(self, index: int, address: str, source: str) -> None:
         """Route one address directly to an interface. source: this namespace's address for it."""
         body = _route(32, _RT_TABLE_MAIN, _RT_SCOPE_LINK, _RTN_UNICAST)
-        body += _attribute(_RTA_DST, socket.inet_aton(address)) + _attribute(_RTA_OIF, struct.pack("=I", index))
-        body += _attribute(_RTA_PREFSRC, socket.inet_aton(source))
+        body += attribute(_RTA_DST, socket.inet_aton(address)) + attribute(_RTA_OIF, struct.pack("=I", index))
+        body += attribute(_RTA_PREFSRC, socket.inet_aton(source))
         self._request(_RTM_NEWROUTE, body, f"add the route to {address}", _NEW)
 
     def add_default_route(self, gateway: str) -> None:
         """Send everything that has no other route to `gateway`."""
         body = _route(0, _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNICAST)
-        body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
+        body += attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
         self._request(_RTM_NEWROUTE, body, f"add the default route by {gateway}", _NEW)
 
     def add_local_route(self, index: int, network: str, prefix: int) -> None:
@@ -132,13 +133,13 @@ class Netlink:
     def refuse(self, network: str, prefix: int) -> None:
         """Refuse connections to a network at once (EHOSTUNREACH), unless another route leads to the address."""
         body = _route(prefix, _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE)
-        body += _attribute(_RTA_DST, socket.inet_aton(network))
+        body += attribute(_RTA_DST, socket.inet_aton(network))
         self._request(_RTM_NEWROUTE, body, f"refuse {network}/{prefix}", _NEW)
 
 
 def _local_route(index: int, network: str, prefix: int) -> bytes:
     body = _route(prefix, _RT_TABLE_LOCAL, _RT_SCOPE_HOST, _RTN_LOCAL)
-    return body + _attribute(_RTA_DST, socket.inet_aton(network)) + _attribute(_RTA_OIF, struct.pack("=I", index))
+    return body + attribute(_RTA_DST, socket.inet_aton(network)) + attribute(_RTA_OIF, struct.pack("=I", index))
 
 
 def _route(prefix: int, table: int, scope: int, kind: int) -> bytes:

@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from hatchway.cluster.network.netlink import attribute
+
 _NETLINK_NETFILTER: Final = 12
 _SUBSYSTEM = 10
 _NLMSG_ERROR, _BATCH_BEGIN, _BATCH_END = 2, 16, 17
@@ -36,12 +38,6 @@ EQUAL, NOT_EQUAL = 0, 1
 # Bits of the connection's state in `connection_state`.
 ESTABLISHED, RELATED = 2, 4
 FORWARD, INPUT = 2, 1
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    """Return a netlink attribute, padded."""
-    length = 4 + len(payload)
-    return struct.pack("=HH", length, kind) + payload + bytes(-length % 4)
 
 
 def _nested(kind: int, *attributes: bytes) -> bytes:

@@ -13,7 +13,8 @@ from hatchway.kube.api import Object
 
 # Conditions that the kubelet owns; conditions of other components are kept.
 _OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
-_RESIZES = ("PodResizePending", "PodResizeInProgress")
+RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
+_RESIZES = (RESIZE_PENDING, RESIZE_IN_PROGRESS)
 
 
 @dataclass(slots=True)
@@ -249,7 +250,9 @@ def _conditions(pod: Object, state: PodState, done: bool, found_phase: str, now:
     conditions = [_condition(old.get(kind), kind, *wanted[kind], pod, now) for kind in _OWNED]
     if not done:
         conditions += [
-            _resize(old.get(kind), kind, *state.resizes[kind], now) for kind in _RESIZES if kind in state.resizes
+            _resize(old.get(kind), kind, *state.resizes[kind], now)
+            for kind in (RESIZE_PENDING, RESIZE_IN_PROGRESS)
+            if kind in state.resizes
         ]
     others = [condition for kind, condition in old.items() if kind not in (*_OWNED, *_RESIZES)]
     if "PodScheduled" not in old:

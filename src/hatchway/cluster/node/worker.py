@@ -23,7 +23,7 @@ from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
-from hatchway.cluster.node.resizing import Grant, resize_message
+from hatchway.cluster.node.podresizes import PodResizes
 from hatchway.cluster.node.storagewatch import StorageWatch
 from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
@@ -31,7 +31,6 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
 
 
@@ -70,7 +69,7 @@ class PodWorker:
         self._stopped = asyncio.Event()
         self._deadline_changed = asyncio.Event()
         known = pod.get("status") or {}
-        self._grant = Grant.restore(pod)
+        self._resizes = PodResizes(self._context)
         self._refusal: tuple[str, str] | None = None
         self.init = self._containers("initContainers", known.get("initContainerStatuses"))
         self.main = self._containers("containers", known.get("containerStatuses"))
@@ -84,7 +83,8 @@ class PodWorker:
             host_ip=shared.node.ip,
             start_time=known.get("startTime") or clock.rfc3339(clock.now()),
             sidecars=frozenset(container.name for container in self.init if container.kind == "sidecar"),
-            granted=self._grant.pod,
+            granted=self._resizes.grant.pod,
+            resizes=self._resizes.conditions,
         )
         self._object = PodObjectWriter(self._context, self._state, self._follow_resize)
         if known.get("phase") == "Failed" and known.get("reason"):
@@ -97,7 +97,7 @@ class PodWorker:
             kind: ContainerKind = "main"
             if key == "initContainers":
                 kind = "sidecar" if spec.get("restartPolicy") == "Always" else "init"
-            granted = self._grant.apply(spec)
+            granted = self._resizes.grant.apply(spec)
             found.append(ContainerWorker(self._context, granted, kind, remembered.get(spec["name"])))
         return found
 
@@ -124,9 +124,10 @@ class PodWorker:
             self._refresh.set()
         if old["spec"].get("activeDeadlineSeconds") != pod["spec"].get("activeDeadlineSeconds"):
             self._deadline_changed.set()
-        self._review_resources()
+        self._resizes.review(self._retry_resize)
+        self._state.granted = self._resizes.grant.pod
         specs = {
-            spec["name"]: self._grant.apply(spec)
+            spec["name"]: self._resizes.grant.apply(spec)
             for spec in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
         }
         for container in self.all:
@@ -138,30 +139,6 @@ class PodWorker:
         if pod["metadata"].get("deletionTimestamp"):
             self._end(_Stop(self._context.grace(), deleted=True))
 
-    def _review_resources(self) -> None:
-        """Grant the pod the resources that it asks for, if the node has them; else let it wait."""
-        pod, ledger, resizes = self.pod, self._context.node.ledger, self._state.resizes
-        generation = pod["metadata"].get("generation", 0)
-        if self._grant.covers(pod):
-            ledger.give_up(self.uid)
-            resizes.pop(PENDING, None)
-            return
-        wanted = Grant.of(pod)
-        requests = wanted.requests(pod)
-        if found := ledger.shortage(self.uid, requests):
-            said, problem = resizes.get(PENDING), found.message
-            resizes[PENDING] = ("Deferred", problem, generation)
-            ledger.wait(self.uid, pod, self._retry_resize)
-            if said is None or said[2] != generation:
-                message = resize_message("Pod resize Deferred", pod, problem)
-                self._context.event("Warning", "ResizeDeferred", message)
-            return
-        self._grant, self._state.granted = wanted, wanted.pod
-        resizes.pop(PENDING, None)
-        resizes[IN_PROGRESS] = ("", "", generation)
-        self._context.event("Normal", "ResizeStarted", resize_message("Pod resize started", pod))
-        ledger.reserve(self.uid, requests)
-
     def _retry_resize(self) -> None:
         """Ask again for the resources for which the pod waits."""
         if self._stop is None:
@@ -169,9 +146,7 @@ class PodWorker:
 
     def _follow_resize(self) -> None:
         """End a resize when all containers have what they were granted."""
-        if IN_PROGRESS in self._state.resizes and not any(one.is_resizing for one in self.all):
-            del self._state.resizes[IN_PROGRESS]
-            self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self.pod))
+        self._resizes.follow(any(one.is_resizing for one in self.all))
 
     def handle_removal(self) -> None:
         """Kill what is left of the pod, which is no longer in the API. Its ports and resources are free at once."""
@@ -247,7 +222,7 @@ class PodWorker:
 
     async def run(self) -> None:
         """Run the pod to its end. When cancelled, kill everything at once."""
-        ledger, requests = self._context.node.ledger, self._grant.requests(self.pod)
+        ledger, requests = self._context.node.ledger, self._resizes.grant.requests(self.pod)
         self._refusal = admission.refusal(self.pod, requests, ledger)
         if self._refusal is None:
             ledger.admit(self.uid, requests, host_ports(self.pod))

@@ -36,6 +36,7 @@ from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
 from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
 from hatchway.cluster.api.http.plainreads import PlainRead, PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
+from hatchway.cluster.api.http.requestrecords import describe_request, describe_target
 from hatchway.cluster.api.http.socketanswer import accept_socket, wants_socket
 from hatchway.cluster.auth import audit
 from hatchway.cluster.auth.authenticators import Authenticator, Identity
@@ -55,10 +56,10 @@ from hatchway.proxy.routing import (
 )
 from hatchway.rewrite.stray import stray_target
 
+# Resources on which no right, no credential and no served type depends.
+WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
 # Requests that may last for any time are not counted as being in flight (`BasicLongRunningRequestCheck`), nor are those
 # of connecting subresources.
-# Resources of which no right, no credential and no served type depends.
-WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
 _LONG_VERBS = frozenset(("watch", "proxy"))
 
 
@@ -109,7 +110,7 @@ class Filters:
 
         The result is an awaitable only when a password must be checked or a webhook asked. Clients cause no exceptions.
         """
-        record, given_id, impersonates = _describe(head)
+        record, given_id, impersonates = describe_request(head)
         exchange = _FilteredRequest(self, head, record, given_id, time.time())
         if requestinfo.has_bad_escape(head.path):
             # Go's HTTP server answers so, before it reads the rest of the request.
@@ -118,7 +119,7 @@ class Filters:
             info = requestinfo.parse(head.method, head.path, head.query)
             if info.subresource != "proxy" and (belongs := stray_target(head.target, head.headers)) is not None:
                 return exchange.stamp(Respond(307, [(b"Location", belongs)]))
-            _describe_target(record, head, info)
+            describe_target(record, head, info)
             identity = self.authenticator.authenticate(head)
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
@@ -405,44 +406,6 @@ class _FilteredRequest:
         elif isinstance(decision, App):
             return App(_stamping(decision.app))
         return decision
-
-
-def _describe(head: RequestHead) -> tuple[audit.AuditRecord, bytes | None, bool]:
-    """Return the audit record of a request, its own Audit-ID, and whether it asks to act as another user."""
-    given_id = user_agent = forwarded_for = None
-    impersonates = False
-    # One pass, since this is done for every request.
-    for name, value in head.headers:
-        lower = name.lower()
-        if lower == b"user-agent":
-            user_agent = value
-        elif lower == b"audit-id":
-            given_id = value
-        elif lower == b"x-forwarded-for":
-            forwarded_for = value
-        elif lower.startswith(b"impersonate-"):
-            impersonates = True
-    record = audit.AuditRecord(
-        head.method.lower(),
-        head.path[: audit.LONGEST],
-        source=head.peer.address[0] if head.peer.address else "",
-        forwarded_for=forwarded_for[: audit.LONGEST] if forwarded_for is not None else None,
-        user_agent=user_agent[: audit.LONGEST] if user_agent is not None else None,
-    )
-    return record, given_id, impersonates
-
-
-def _describe_target(record: audit.AuditRecord, head: RequestHead, info: RequestInfo) -> None:
-    record.verb = info.verb
-    record.uri = audit.uri(head, proxied=info.subresource == "proxy")
-    if info.is_resource:
-        longest = audit.LONGEST
-        record.resource = info.resource[:longest]
-        record.subresource = info.subresource[:longest]
-        record.namespace = info.namespace[:longest]
-        record.name = info.name[:longest]
-        record.api_group = info.api_group[:longest]
-        record.api_version = info.api_version[:longest]
 
 
 def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead, connection: ConnectRoute | None) -> Attributes:

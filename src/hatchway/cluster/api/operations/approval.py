@@ -11,10 +11,11 @@ from typing import Any
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.storing import latest_of
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry.strategies.certificates import stamp_conditions, validate_conditions
 from hatchway.cluster.api.work import run_sized
-from hatchway.errors import ApiError, Cause, conflict, invalid, not_found
+from hatchway.errors import ApiError, Cause, conflict, invalid
 from hatchway.kube.api import Object
 
 __all__ = ["patch_approval", "update_approval"]
@@ -25,27 +26,19 @@ _MODIFIED = "the object has been modified; please apply your changes to the late
 async def update_approval(api: Api, request: Operation, obj: Any) -> Object:
     """Approve or deny a request (PUT). Raises ApiError 400, 403, 404, 409, 422."""
     return await _approve(
-        api, request, await run_sized(request.size, decode_object, request, obj), _latest(api, request)
+        api, request, await run_sized(request.size, decode_object, request, obj), latest_of(api.store, request)
     )
 
 
 async def patch_approval(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
     """Approve or deny a request by a function of it. Raises like `update_approval`."""
-    old = _latest(api, request)
+    old = latest_of(api.store, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:
         obj = await run_sized(request.size, decode_object, request, made)
     except ApiError as error:
         raise bad_result(request, made, error) from None
     return await _approve(api, request, obj, old)
-
-
-def _latest(api: Api, request: Operation) -> Object:
-    row = request.row
-    found = api.store.latest(row.stored_as, request.namespace, request.name)
-    if found is None:
-        raise not_found(row.plural, request.name, row.group)
-    return found
 
 
 async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Object:

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from hatchway.cluster.api.operations.operation import Operation
-from hatchway.cluster.api.registry import validation
+from hatchway.cluster.api.registry import schema, validation
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema import ShapeError
 from hatchway.errors import ApiError, Cause, bad_request, invalid
 from hatchway.kube.api import Object
 
-__all__ = ["bad_result", "check_kind", "decode_object"]
+__all__ = ["bad_result", "check_kind", "decode_object", "decode_typed"]
 
 # When the result of a patch is refused, the error quotes this many characters of it at most.
 _MAX_SHOWN = 4096
@@ -56,6 +56,23 @@ def check_kind(row: Resource, obj: Any) -> Object:
     if kind != row.kind:
         why = f"the object is a {kind}, not a {row.kind}"
     raise bad_request(f'{kind} in version "{bare}" cannot be handled as a {row.kind}: {why}')
+
+
+def decode_typed(gvk: tuple[str, str, str], request: Operation, obj: Any) -> Object:
+    """Decode an object of another type than the row's: a Scale, a Binding, an Eviction. Raises ApiError 400."""
+    group, version, kind = gvk
+    wanted = f"{group}/{version}" if group else version
+    if not isinstance(obj, dict):
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind")
+    found = obj.get("apiVersion") or wanted, obj.get("kind") or kind
+    # eviction is served as policy/v1; v1beta1 has the same shape and old clients send it.
+    if found not in ((wanted, kind), (f"{group}/v1beta1", kind)):
+        raise bad_request(f'{found[1]} in version "{found[0]}" cannot be handled as a {kind}')
+    checked = schema.check(gvk, {**obj, "apiVersion": wanted, "kind": kind})
+    request.check_strict(checked, gvk)
+    result = checked.object
+    result.setdefault("metadata", {})
+    return result
 
 
 def bad_result(request: Operation, patched: Any, error: ApiError) -> ApiError:

@@ -17,7 +17,7 @@ from hatchway.cluster.api.fields.ownership import FieldType
 from hatchway.cluster.api.operations.operation import clone, encode
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.types import Registry
-from hatchway.errors import ApiError
+from hatchway.errors import out_of_time
 from hatchway.kube.api import Object
 
 __all__ = ["ConversionNeeded", "FieldVersions", "with_conversions"]
@@ -122,5 +122,4 @@ async def with_conversions(compute: Callable[[], Awaitable[_T]]) -> _T:
                 except ConversionNeeded as another:
                     needed = another
     except TimeoutError:
-        text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
-        raise ApiError(504, "Timeout", text, {}) from None
+        raise out_of_time() from None

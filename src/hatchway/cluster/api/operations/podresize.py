@@ -8,12 +8,13 @@ from typing import Any
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.storing import latest_of
 from hatchway.cluster.api.operations.tracking import set_managed, track, without_managed
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.strategies.podresize import resized, validate_order, validate_resize
 from hatchway.cluster.api.work import run_sized
-from hatchway.errors import ApiError, invalid, not_found
+from hatchway.errors import ApiError, invalid
 from hatchway.kube.api import Object
 
 __all__ = ["patch_resize", "update_resize"]
@@ -42,9 +43,7 @@ async def _resize(api: Api, request: Operation, make: Callable[[Object], Object]
     row = request.row
 
     async def attempt() -> Object | None:
-        old = api.store.latest(row.stored_as, request.namespace, request.name)
-        if old is None:
-            raise not_found(row.plural, request.name, row.group)
+        old = latest_of(api.store, request)
         sent = await run_sized(request.size, make, old)
         meta.match_name(sent, request.name)
         meta.match_namespace(row, sent, request.namespace)

@@ -1,4 +1,4 @@
-"""Hands the objects of writes to the store: in the version in which they are stored, and within its limits."""
+"""Reads the object of a write from the store, and hands it over: in the stored version, and within its limits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from hatchway.cluster.api.operations.operation import Operation
 from hatchway.cluster.api.operations.tracking import keep_times, without_managed
 from hatchway.cluster.api.operations.versions import shown_of, storable_of
 from hatchway.cluster.api.storage.store import Store
-from hatchway.errors import ApiError
+from hatchway.errors import ApiError, not_found
 from hatchway.kube.api import Object
 
-__all__ = ["store_change", "store_new"]
+__all__ = ["latest_of", "store_change", "store_new"]
+
+
+def latest_of(store: Store, request: Operation) -> Object:
+    """Return the request's object in its latest version, which may still be on its way to the disk.
+
+    Raises ApiError 404.
+    """
+    row = request.row
+    found = store.latest(row.stored_as, request.namespace, request.name)
+    if found is None:
+        raise not_found(row.plural, request.name, row.group)
+    return found
 
 
 async def store_new(store: Store, request: Operation, storable: Object) -> Object:

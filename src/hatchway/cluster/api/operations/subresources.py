@@ -1,4 +1,4 @@
-"""Subresources of stored objects: status, scale, binding, eviction, finalize, and computed ones.
+"""Subresources of stored objects: status, binding, eviction, finalize, ephemeral containers, and computed ones.
 
 `SUBRESOURCES` has the verbs of each; the registry's rows say which types have it. A computed subresource is not stored:
 a handler makes the answer (`serviceaccounts/token`). Subresources that connect a client with a pod, a service or a node
@@ -7,221 +7,31 @@ a handler makes the answer (`serviceaccounts/token`). Subresources that connect 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
-from hatchway.cluster.api.fields.ownership import update
-from hatchway.cluster.api.fields.scalefields import to_object, to_scale
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations.approval import patch_approval, update_approval
-from hatchway.cluster.api.operations.decoding import bad_result, decode_object
+from hatchway.cluster.api.operations.decoding import bad_result, decode_object, decode_typed
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.podresize import patch_resize, update_resize
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
-from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
+from hatchway.cluster.api.operations.scale import get_scale, patch_scale, update_scale
+from hatchway.cluster.api.operations.storing import latest_of
+from hatchway.cluster.api.operations.tracking import set_managed, track
 from hatchway.cluster.api.operations.verbs import Api
-from hatchway.cluster.api.operations.versions import current_of
-from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
-from hatchway.cluster.api.registry.custom.scaling import ScalePaths
 from hatchway.cluster.api.registry.resource import Resource, Subresource
-from hatchway.cluster.api.registry.selectors import format_label_selector
 from hatchway.cluster.api.registry.strategies.podephemeral import validate_ephemeral_change
 from hatchway.cluster.api.work import run_sized
-from hatchway.errors import ApiError, Cause, bad_request, conflict, internal, invalid, method_not_allowed, not_found
+from hatchway.errors import ApiError, Cause, bad_request, conflict, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
 
-_SCALE = ("autoscaling", "v1", "Scale")
 _BINDING = ("", "v1", "Binding")
 _EVICTION = ("policy", "v1", "Eviction")
-_SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-
-
-def _latest(api: Api, request: Operation) -> Object:
-    """Return the object in its latest version, which may still be on its way to the disk. Raises ApiError 404."""
-    row = request.row
-    found = api.store.latest(row.stored_as, request.namespace, request.name)
-    if found is None:
-        raise not_found(row.plural, request.name, row.group)
-    return found
-
-
-def _typed(gvk: tuple[str, str, str], request: Operation, obj: Any) -> Object:
-    """Decode an object of another type than the row's. Raises ApiError 400."""
-    group, version, kind = gvk
-    wanted = f"{group}/{version}" if group else version
-    if not isinstance(obj, dict):
-        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind")
-    found = obj.get("apiVersion") or wanted, obj.get("kind") or kind
-    # eviction is served as policy/v1; v1beta1 has the same shape and old clients send it.
-    if found not in ((wanted, kind), (f"{group}/v1beta1", kind)):
-        raise bad_request(f'{found[1]} in version "{found[0]}" cannot be handled as a {kind}')
-    checked = schema.check(gvk, {**obj, "apiVersion": wanted, "kind": kind})
-    request.check_strict(checked, gvk)
-    result = checked.object
-    result.setdefault("metadata", {})
-    return result
-
-
-# Scale (autoscaling/v1) of workloads
-
-
-def scale_of(row: Resource, obj: Object) -> Object:
-    """Return an object's Scale."""
-    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-    replicas = spec.get("replicas") or 0
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {key: metadata[key] for key in _SCALE_METADATA if key in metadata},
-        "spec": {"replicas": replicas} if replicas else {},
-        "status": {
-            "replicas": status.get("replicas") or 0,
-            "selector": format_label_selector(row.strategy.scale_selector(obj)),
-        },
-    }
-
-
-def _scale_at(obj: Object, paths: ScalePaths) -> Object:
-    """Return the Scale of a custom object. Raises ApiError 500 when it does not say how many replicas it wants."""
-    replicas = paths.replicas(obj)
-    if replicas is None:
-        raise internal(f'the spec replicas field "{paths.spec}" does not exist')
-    metadata = obj["metadata"]
-    selected = paths.selected(obj)
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {key: metadata[key] for key in _SCALE_METADATA if key in metadata},
-        "spec": {"replicas": replicas} if replicas else {},
-        "status": {"replicas": paths.current(obj), **({"selector": selected} if selected else {})},
-    }
-
-
-def _paths(request: Operation) -> ScalePaths | None:
-    found = request.row.subresource("scale")
-    return found.scale if found is not None else None
-
-
-async def get_scale(api: Api, request: Operation) -> Object:
-    """Return the Scale of an object. Raises ApiError 404."""
-    row = request.row
-    obj, paths = await api.get(row, request.namespace, request.name), _paths(request)
-    return scale_of(row, obj) if paths is None else _scale_at(obj, paths)
-
-
-async def update_scale(api: Api, request: Operation, obj: Any) -> Object:
-    """Set the replicas of an object from a Scale. Return the new Scale. Raises ApiError 400, 404, 409, 422."""
-    return await _rescale(api, request, lambda _: obj)
-
-
-async def patch_scale(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
-    """Set the replicas of an object by a function of its Scale. Raises like `update_scale`."""
-    return await _rescale(api, request, apply, is_patch=True)
-
-
-async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], *, is_patch: bool = False) -> Object:
-    row, paths = request.row, _paths(request)
-    where = _replicas_paths(api, row, paths)
-
-    async def admitted() -> tuple[Object, Object] | None:
-        """Return the Scale that admission leaves, and the object that it belongs to."""
-        base = _latest(api, request)
-        old = await current_of(row, base)
-        former = scale_of(row, old) if paths is None else _scale_at(old, paths)
-        # Other requests may run meanwhile; storing the change detects whether they have changed this object.
-        scale = await run_sized(request.size, _made_scale, request, make, former, is_patch, old, where)
-        _check_scale(api, request, scale, old)
-        attributes = api.attributes(request, "UPDATE", scale, former, "scale", kind=_SCALE)
-        if await api.judge(attributes):
-            scale = attributes.object or scale
-            _check_scale(api, request, scale, old)
-            if _latest(api, request) is not base:
-                return None
-        return scale, old
-
-    scale, old = await api.retries.run(request, admitted)
-    replicas = (scale.get("spec") or {}).get("replicas") or 0
-    if paths is not None:
-        return await _rescale_custom(api, request, scale, paths, replicas)
-    obj = clone(old)
-    obj["spec"]["replicas"] = replicas
-    set_managed(request, obj)
-    if obj["spec"] != old["spec"]:
-        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
-    return scale_of(row, await api.store_change(request, obj, old))
-
-
-def _replicas_paths(api: Api, row: Resource, paths: ScalePaths | None) -> dict[str, tuple[str, ...]]:
-    """Return the names of the fields that lead to the replicas, in each version of the type."""
-    rows = [one for one in api.registry.rows if one.stored_as == row.stored_as]
-    if paths is None:
-        return {one.api_version: ("spec", "replicas") for one in rows}
-    scales = {one.api_version: one.subresource("scale") for one in rows}
-    return {
-        version: tuple(found.scale.spec.removeprefix(".").split("."))
-        for version, found in scales.items()
-        if found is not None and found.scale is not None
-    }
-
-
-def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> None:
-    """Raise ApiError 400, 409 or 422 for a Scale that cannot be that of the object."""
-    meta.match_name(scale, request.name)
-    meta.match_namespace(request.row, scale, request.namespace)
-    api.check_identity(request.row, scale, old)
-    causes = v.non_negative((scale.get("spec") or {}).get("replicas") or 0, "spec.replicas")
-    if causes:
-        raise invalid("Scale", request.name, causes, "autoscaling")
-
-
-async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: ScalePaths, replicas: int) -> Object:
-    """Set the replicas of a custom object, which is validated as with any other change."""
-    request.has_managed = True
-
-    def apply(obj: Object) -> Object:
-        api.check_identity(request.row, scale, obj)
-        paths.set_replicas(obj, replicas)
-        return obj
-
-    return _scale_at(await api.patch(request, apply, admitted=True), paths)
-
-
-def _made_scale(
-    request: Operation,
-    make: Callable[[Object], Any],
-    current: Object,
-    is_patch: bool,
-    owner: Object,
-    paths: Mapping[str, tuple[str, ...]],
-) -> Object:
-    """Return the Scale that a client wants, and record in the request the managed fields of its object.
-
-    owner: the object. paths: where its replicas are, in each version.
-    """
-    entries = owner["metadata"].get("managedFields") or []
-    given = to_scale(entries, paths)
-    if given:
-        current["metadata"]["managedFields"] = given
-    before = clone(current)
-    scale = _decoded_scale(request, make, current, is_patch)
-    if not request.is_apply:
-        request.managed = update(scale_write(request, meta.timestamp()), before, scale, None)
-    request.managed = to_object(entries, request.managed, paths, owner["apiVersion"])
-    return scale
-
-
-def _decoded_scale(request: Operation, make: Callable[[Object], Any], current: Object, is_patch: bool) -> Object:
-    made = make(current)
-    try:
-        return _typed(_SCALE, request, made)
-    except ApiError as error:
-        if is_patch:
-            raise bad_result(request, made, error) from None
-        raise
 
 
 # Pods
@@ -231,7 +41,7 @@ async def create_object(api: Api, request: Operation, body: Any) -> Object:
     """Create an object of a row; a Binding (POST bindings) binds the pod that it names. Raises as `Api.create`."""
     if request.row.gvk != _BINDING:
         return await api.create(request, body)
-    binding = await run_sized(request.size, _typed, _BINDING, request, body)
+    binding = await run_sized(request.size, decode_typed, _BINDING, request, body)
     if not (name := binding["metadata"].get("name")):
         raise bad_request("Name parameter required.")
     pods = api.registry.by_name("pods")
@@ -242,7 +52,7 @@ async def create_object(api: Api, request: Operation, body: Any) -> Object:
 
 async def bind(api: Api, request: Operation, body: Any) -> Object:
     """Bind a pod to a node (POST pods/NAME/binding). Raises ApiError 409 when it has one or is being deleted."""
-    binding = await run_sized(request.size, _typed, _BINDING, request, body)
+    binding = await run_sized(request.size, decode_typed, _BINDING, request, body)
     if (binding["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Binding object")
     attributes = api.attributes(request, "CREATE", binding, None, "binding", kind=_BINDING)
@@ -260,11 +70,11 @@ async def _bind(api: Api, request: Operation, binding: Object, attributes: Admis
         causes.append(v.required("target.name"))
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
-    _latest(api, request)
+    latest_of(api.store, request)
     await api.judge(attributes)
     binding = attributes.object or binding
     target = binding.get("target") or {}
-    pod = _latest(api, request)
+    pod = latest_of(api.store, request)
     metadata = pod["metadata"]
     wanted = binding["metadata"].get("uid")
     problem = ""
@@ -298,7 +108,7 @@ async def _bind(api: Api, request: Operation, binding: Object, attributes: Admis
 
 async def evict(api: Api, request: Operation, body: Any) -> Object:
     """Delete a pod because of an Eviction (POST pods/NAME/eviction), unless a disruption budget forbids it."""
-    eviction = await run_sized(request.size, _typed, _EVICTION, request, body)
+    eviction = await run_sized(request.size, decode_typed, _EVICTION, request, body)
     if (eviction["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Eviction object")
     attributes = api.attributes(request, "CREATE", eviction, None, "eviction", kind=_EVICTION)
@@ -313,7 +123,7 @@ async def evict(api: Api, request: Operation, body: Any) -> Object:
         preconditions.get("resourceVersion") or "",
         request.dry_run or bool(wanted.get("dryRun")),
     )
-    await evict_pod(api, request, _latest(api, request), options)
+    await evict_pod(api, request, latest_of(api.store, request), options)
     return _success(201)
 
 
@@ -324,7 +134,7 @@ async def update_ephemeral(api: Api, request: Operation, obj: Any) -> Object:
 
 async def patch_ephemeral(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
     """Add ephemeral containers by a function of the pod. Raises like `update_ephemeral`."""
-    old = _latest(api, request)
+    old = latest_of(api.store, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:
         obj = await run_sized(request.size, decode_object, request, made)
@@ -336,7 +146,7 @@ async def patch_ephemeral(api: Api, request: Operation, apply: Callable[[Object]
 async def _add_ephemeral(api: Api, request: Operation, obj: Object, old: Object | None) -> Object:
     meta.match_name(obj, request.name)
     meta.match_namespace(request.row, obj, request.namespace)
-    old = old if old is not None else _latest(api, request)
+    old = old if old is not None else latest_of(api.store, request)
     api.check_identity(request.row, obj, old)
     # Storing the change detects whether another request has changed the pod meanwhile.
     attributes = api.attributes(request, "UPDATE", obj, old, "ephemeralcontainers")
@@ -373,7 +183,7 @@ async def finalize(api: Api, request: Operation, body: Any) -> Object:
     meta.match_name(obj, request.name)
     finalizers = (obj.get("spec") or {}).get("finalizers") or []
     causes = await run_sized(request.size, _finalizer_causes, finalizers)
-    old = _latest(api, request)
+    old = latest_of(api.store, request)
     api.check_identity(request.row, obj, old)
     if causes:
         raise invalid("Namespace", request.name, causes)

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.matching import request_namespace
-from hatchway.cluster.api.admission.webhooks.review import VersionedObjects
+from hatchway.cluster.api.admission.webhooks.review import (
+    VersionedObjects,
+    kind_fields,
+    resource_fields,
+    typed_object,
+)
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.kube.api import Object
 
@@ -37,11 +42,11 @@ def request_variables(
     own = attributes.row
     kind = row.gvk if attributes.kind == own.gvk else attributes.kind
     request: Json = {
-        "kind": _kind(kind),
-        "resource": _resource(row),
+        "kind": kind_fields(kind),
+        "resource": resource_fields(row),
         "subResource": attributes.subresource,
-        "requestKind": _kind(attributes.kind),
-        "requestResource": _resource(own),
+        "requestKind": kind_fields(attributes.kind),
+        "requestResource": resource_fields(own),
         "requestSubResource": attributes.subresource,
         "name": attributes.name,
         "namespace": request_namespace(attributes),
@@ -56,28 +61,11 @@ def request_variables(
         "authorizer.requestResource": ResourceCheck(
             authorizer, own.group, own.plural, attributes.subresource, request_namespace(attributes), attributes.name
         ),
-        "object": _typed(kind, objects.object),
-        "oldObject": _typed(kind, objects.old_object),
+        "object": typed_object(kind, objects.object),
+        "oldObject": typed_object(kind, objects.old_object),
         "request": request,
         "namespaceObject": _namespace(namespace) if namespace is not None else None,
     }
-
-
-def _typed(kind: tuple[str, str, str], obj: Object | None) -> Object | None:
-    """Return an object with kind and apiVersion."""
-    if obj is None:
-        return None
-    group, version, name = kind
-    return {**obj, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
-
-
-def _kind(kind: tuple[str, str, str]) -> Json:
-    group, version, name = kind
-    return {"group": group, "version": version, "kind": name}
-
-
-def _resource(row: Resource) -> Json:
-    return {"group": row.group, "version": row.version, "resource": row.plural}
 
 
 def _namespace(namespace: Object) -> Json:

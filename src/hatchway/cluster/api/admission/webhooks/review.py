@@ -25,8 +25,11 @@ __all__ = [
     "ReviewResponse",
     "VersionedObjects",
     "decode_response",
+    "kind_fields",
     "make_review",
     "refusal",
+    "resource_fields",
+    "typed_object",
     "versioned_objects",
 ]
 
@@ -120,11 +123,11 @@ def make_review(
     kind = row.gvk if attributes.kind == own.gvk else attributes.kind
     request: Object = {
         "uid": uid,
-        "kind": _kind(kind),
-        "resource": _resource(row),
+        "kind": kind_fields(kind),
+        "resource": resource_fields(row),
         **({"subResource": subresource} if subresource else {}),
-        "requestKind": _kind(attributes.kind),
-        "requestResource": _resource(own),
+        "requestKind": kind_fields(attributes.kind),
+        "requestResource": resource_fields(own),
         **({"requestSubResource": subresource} if subresource else {}),
     }
     if attributes.name:
@@ -133,26 +136,28 @@ def make_review(
         request["namespace"] = namespace
     request["operation"] = attributes.operation
     request["userInfo"] = attributes.user.as_object()
-    request["object"] = _typed(kind, objects.object)
-    request["oldObject"] = _typed(kind, objects.old_object)
+    request["object"] = typed_object(kind, objects.object)
+    request["oldObject"] = typed_object(kind, objects.old_object)
     request["dryRun"] = attributes.dry_run
     request["options"] = attributes.make_options()
     return uid, {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{invocation.hook.version}", "request": request}
 
 
-def _typed(kind: tuple[str, str, str], obj: Object | None) -> Object | None:
-    """Return an object as the webhook sees it: with kind and apiVersion."""
+def typed_object(kind: tuple[str, str, str], obj: Object | None) -> Object | None:
+    """Return an object as webhooks and policies see it: with kind and apiVersion."""
     if obj is None:
         return None
     group, version, name = kind
     return {**obj, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
 
 
-def _kind(kind: tuple[str, str, str]) -> Object:
+def kind_fields(kind: tuple[str, str, str]) -> Object:
+    """Return a kind (group, version, kind) as reviews name it."""
     return dict(zip(("group", "version", "kind"), kind, strict=True))
 
 
-def _resource(row: Resource) -> Object:
+def resource_fields(row: Resource) -> Object:
+    """Return a resource as reviews name it."""
     return {"group": row.group, "version": row.version, "resource": row.plural}
 
 

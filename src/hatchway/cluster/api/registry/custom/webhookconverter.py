@@ -26,7 +26,7 @@ from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWe
 from hatchway.cluster.api.registry.custom.typeversions import TypeVersions
 from hatchway.cluster.api.registry.objectnames import new_uid
 from hatchway.cluster.api.work import Pace, run_sized
-from hatchway.errors import ApiError
+from hatchway.errors import ApiError, out_of_time
 from hatchway.kube.api import Object
 
 __all__ = ["WebhookConverter"]
@@ -77,7 +77,7 @@ class WebhookConverter:
                         await Pace().rest()
                     converted += await self._some(objects[start : start + _STEP], api_version)
         except TimeoutError:
-            raise _out_of_time() from None
+            raise out_of_time() from None
         return converted
 
     async def _some(self, objects: Sequence[Object], api_version: str) -> list[Object]:
@@ -119,7 +119,7 @@ class WebhookConverter:
             async with asyncio.timeout(_LONGEST):
                 await self._convert_batches(objects, version, api_version)
         except TimeoutError:
-            self._fail(objects, _out_of_time())
+            self._fail(objects, out_of_time())
         except ApiError as error:
             self._fail(objects, error)
         except BaseException:
@@ -214,8 +214,3 @@ class WebhookConverter:
                 raise ConversionFailed(str(error), INVALID) from None
 
         return await run_sized(len(answer), fitting)
-
-
-def _out_of_time() -> ApiError:
-    text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
-    return ApiError(504, "Timeout", text, {})

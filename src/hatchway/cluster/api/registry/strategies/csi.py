@@ -18,7 +18,8 @@ _MAX_DRIVER, _MAX_NODE_ID = 63, 256
 _CSI_UPDATES = ("attachRequired", "volumeLifecycleModes")
 
 
-def _driver_name(name: str, at: str) -> list[Cause]:
+def driver_name(name: str, at: str) -> list[Cause]:
+    """Return the errors in the name of a driver (`ValidateCSIDriverName`)."""
     if not name:
         return [v.required(at)]
     causes = [v.too_long(at, _MAX_DRIVER)] if len(name.encode()) > _MAX_DRIVER else []
@@ -37,7 +38,7 @@ class VolumeAttachmentStrategy(Strategy):
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in the driver, the node and the volume."""
         spec = obj["spec"]
-        causes = _driver_name(spec.get("attacher") or "", "spec.attacher")
+        causes = driver_name(spec.get("attacher") or "", "spec.attacher")
         source = spec.get("source") or {}
         name, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
         if name is None and inline is None:
@@ -69,7 +70,7 @@ class CSIDriverStrategy(Strategy):
 
     def name_errors(self, name: str, prefix: bool) -> list[str]:
         """Return the errors in the name of a driver."""
-        return [cause.message for cause in _driver_name(name, "metadata.name")] if name else []
+        return [cause.message for cause in driver_name(name, "metadata.name")] if name else []
 
     def has_status(self, obj: Object) -> bool:
         """Return False: there is no status."""
@@ -125,7 +126,7 @@ class CSINodeStrategy(Strategy):
         for index, driver in enumerate(obj["spec"].get("drivers") or ()):
             at = f"spec.drivers[{index}]"
             name, node = driver.get("name") or "", driver.get("nodeID") or ""
-            causes += _driver_name(name, f"{at}.name")
+            causes += driver_name(name, f"{at}.name")
             if not node:
                 causes.append(v.required(f"{at}.nodeID"))
             elif len(node.encode()) > _MAX_NODE_ID:

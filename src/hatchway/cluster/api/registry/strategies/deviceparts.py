@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.strategies.csi import driver_name
 from hatchway.errors import Cause
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 Json = dict[str, Any]
 
 MAX_PARAMETERS = 10 * 1024
-_MAX_DRIVER, _MAX_ID, _MAX_POOL, _MAX_SELECTORS = 63, 32, 253, 32
+_MAX_ID, _MAX_POOL, _MAX_SELECTORS = 32, 253, 32
 _identifier = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _IDENTIFIER_ERROR = (
     "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters "
@@ -60,14 +61,6 @@ def unique(items: list[Any] | None, key: Callable[[Any], Hashable], at: str, mos
 def label(name: str, at: str) -> list[Cause]:
     """Return the errors in a name that is a DNS label."""
     return v.each(at, name, v.dns1123_label(name))
-
-
-def driver_name(name: str, at: str) -> list[Cause]:
-    """Return the errors in the name of a driver (`ValidateCSIDriverName`)."""
-    if not name:
-        return [v.required(at)]
-    causes = [v.too_long(at, _MAX_DRIVER)] if len(name.encode()) > _MAX_DRIVER else []
-    return causes + v.each(at, name.lower(), v.dns1123_subdomain(name.lower()))
 
 
 def pool_name(name: str, at: str) -> list[Cause]:
