@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     r"|(?P<other>\(|\)|&&|\|\|))"
 )
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
-# Longer rules have no hosts that anybody wants to see.
+# Characters of a rule. Longer rules count as rules without hosts, to bound the work.
 _LONGEST: Final = 4096
 _MOST_ROUTES: Final = 100
 

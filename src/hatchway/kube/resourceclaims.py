@@ -28,8 +28,10 @@ DEVICE_TEMPLATES: Final = "resourceclaimtemplates.resource.k8s.io"
 class PodDeviceClaim(NamedTuple):
     """A pod's reference to a claim.
 
-    reference: its name in the pod. name: of the claim; "" when it is still to be made, or when none is needed.
-    template: of the claim; "" for a claim that is named itself. is_needed: False when no claim is needed.
+    reference: the name of the reference in the pod.
+    name: the name of the claim; "" when it does not exist yet, or when no claim is needed.
+    template: the template from which the claim is made; "" for a claim that the pod names.
+    is_needed: False when no claim is needed.
     """
 
     reference: str
@@ -52,7 +54,7 @@ def device_claims_of(pod: Object) -> Iterator[PodDeviceClaim]:
 
 
 def by_device_claim(pod: Object) -> Iterator[Hashable]:
-    """Return (namespace, name) of each claim of a pod: the keys of an index."""
+    """Yield (namespace, name) of each claim of a pod: the keys of an index."""
     for one in device_claims_of(pod):
         if one.name:
             yield pod["metadata"].get("namespace", ""), one.name

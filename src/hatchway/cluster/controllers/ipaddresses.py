@@ -68,7 +68,7 @@ class IPAddressController(Controller):
         try:
             await self.client.create(IP_ADDRESSES, wanted)
         except ApiError as error:
-            # The cache does not show yet that it is there, or that it is gone: its change calls again.
+            # The cache is behind: it does not show yet that the IPAddress exists. Its event calls this method again.
             if error.reason != "AlreadyExists":
                 raise
         return None

@@ -27,7 +27,8 @@ from hatchway.kube.api import Object
 class FailedMetric(Exception):
     """A metric that cannot be read.
 
-    reason: the reason of the condition ScalingActive. described: the message, with the metric's name before it.
+    reason: the reason of the condition ScalingActive.
+    described: the message with the name of the metric before it.
     """
 
     def __init__(self, reason: str, message: str, described: str) -> None:
@@ -40,7 +41,10 @@ class FailedMetric(Exception):
 class ScaledPods:
     """The pods of a target.
 
-    wanted: `spec.replicas` of its Scale. counted: `status.replicas`. selector: the label selector as text.
+    wanted: `spec.replicas` of the target's Scale.
+    counted: `status.replicas` of the Scale.
+    selector: the label selector as text.
+    pods: the pods that it selects.
     """
 
     wanted: int
@@ -51,7 +55,10 @@ class ScaledPods:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What a metric asks for. name: the metric in words. status: its entry of `status.currentMetrics`."""
+    """The result for one metric.
+
+    replicas: how many replicas it wants. name: the metric in words. status: its entry in `status.currentMetrics`.
+    """
 
     replicas: int
     name: str
@@ -59,7 +66,10 @@ class Evaluated:
 
 
 class MetricEvaluator:
-    """Evaluates the metrics of one autoscaler. spec: the autoscaler's."""
+    """Evaluates the metrics of one autoscaler.
+
+    spec: the autoscaler's. target: what it scales. moment: the time of the evaluation.
+    """
 
     def __init__(
         self, config: ControllerConfig, namespace: str, spec: Mapping[str, Any], target: ScaledPods, moment: datetime
@@ -72,7 +82,7 @@ class MetricEvaluator:
         self._reader = MetricsReader(config.metrics_apis, config.types, namespace)
 
     async def evaluate(self, metric: Object) -> Evaluated:
-        """Return what one metric asks for. Raises FailedMetric."""
+        """Return how many replicas one metric wants, and its status. Raises FailedMetric."""
         kind = metric.get("type", "")
         if kind == "Pods":
             return await self._pods(metric["pods"])

@@ -20,7 +20,7 @@ from hatchway.kube.api import Object
 CUSTOM, EXTERNAL = "custom.metrics.k8s.io", "external.metrics.k8s.io"
 _CUSTOM_VERSIONS = ("v1beta2", "v1beta1")
 _EXTERNAL_VERSION = "v1beta1"
-# Seconds that a value without a window was measured for.
+# The window, in seconds, of a value that names none.
 _WINDOW = 60
 _MOST = (1 << 63) - 1
 
@@ -85,7 +85,7 @@ class MetricsReader:
         """Return a metric of one object, in thousandths. Raises NoMetrics."""
         group, kind = str(reference.get("apiVersion") or "").rpartition("/")[0], reference.get("kind", "")
         if (group, kind) == ("", "Namespace"):
-            # The autoscaler's own one: a reference does not lead out of it.
+            # The autoscaler's own namespace, because a reference cannot name an object of another namespace.
             items = await self._custom("metrics", "", metric, "")
         else:
             served = self._types.find(group, kind)

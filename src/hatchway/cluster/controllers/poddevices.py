@@ -38,7 +38,7 @@ _MOST_SECONDS = 5.0
 
 
 class ClaimsChanged(ApiError):
-    """The claims or devices are not any more as they were for the decision."""
+    """The claims or devices have changed since the decision."""
 
     def __init__(self) -> None:
         super().__init__(409, "Conflict", "ResourceClaims or devices have changed meanwhile")
@@ -48,9 +48,14 @@ class ClaimsChanged(ApiError):
 class DevicesOfPod:
     """The claims of a pod before it has a node, as they are at one moment.
 
-    problem: why it can run nowhere; "" when it may. is_early: a claim of a template is still to be made; the pod's
-    status will tell. claims: all of them. unallocated: those without devices. unavailable: those that were in the way
-    on some node, by uid. results: allocations of the unallocated, by node. The others are what is known of devices.
+    problem: why the pod can run on no node; "" when it may run.
+    is_early: True when a claim from a template does not exist yet; a change of the pod's status will announce it.
+    claims: all claims.
+    unallocated: the claims without devices.
+    unavailable: the claims whose devices are not available on some node, by uid.
+    results: the allocations for `unallocated`, by node.
+    pools, classes, taken, select: the devices, the DeviceClasses by name, the devices of other claims, and what
+        evaluates expressions.
     """
 
     problem: str = ""
@@ -65,7 +70,7 @@ class DevicesOfPod:
     select: SelectDevice | None = None
 
     def refusals(self, node: Object) -> list[str]:
-        """Return why the pod cannot have its devices on the node; empty when it can. It may be called on a thread."""
+        """Return why the pod cannot have its devices on the node; [] when it can. It may be called on a thread."""
         for claim in self.claims:
             selector = ((claim.get("status") or {}).get("allocation") or {}).get("nodeSelector")
             if selector is not None and not node_selector_matches(selector, node):
@@ -171,7 +176,7 @@ class PodDevices:
         return found
 
     def refresh(self, found: DevicesOfPod) -> None:
-        """See which devices are taken now: a decision may have waited for others."""
+        """Update which devices are taken, because other pods may have got devices since."""
         found.taken = self._taken()
 
     def _taken(self) -> frozenset[DeviceId]:
@@ -179,9 +184,10 @@ class PodDevices:
         return frozenset(devices.union(*self._pending.values()))
 
     async def reserve(self, found: DevicesOfPod, pod: Object, node: str) -> None:
-        """Allocate the claims of a pod that has got its node, and reserve them for it.
+        """Allocate the claims of a pod for which a node was chosen, and reserve them for it.
 
-        What was chosen counts at once. Raises ClaimsChanged or another ApiError; the scheduler decides again.
+        The chosen devices count as taken at once. Raises ClaimsChanged or another ApiError; the scheduler then decides
+        again.
         """
         if not found.claims:
             return
@@ -214,8 +220,11 @@ class PodDevices:
             raise ClaimsChanged
         return {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=True)}
 
-    async def take_back(self, found: DevicesOfPod, pod: Object) -> None:
-        """Free one claim that kept a pod from a node, if nobody else has it: other devices may do (`PostFilter`)."""
+    async def free_unavailable(self, found: DevicesOfPod, pod: Object) -> None:
+        """Free one claim that kept the pod from a node and that no other pod uses (`PostFilter`).
+
+        The claim can then get other devices.
+        """
         for claim in found.unavailable.values():
             consumers = claim["status"].get("reservedFor") or ()
             if all(one.get("uid") == uid_of(pod) for one in consumers):
@@ -242,7 +251,7 @@ class PodDevices:
 
 
 def _facts(claim: Object | None) -> tuple[object, ...]:
-    """Return what of a claim counts for a decision."""
+    """Return the parts of a claim on which a decision depends."""
     if claim is None:
         return ()
     return uid_of(claim), is_deleting(claim), (claim.get("status") or {}).get("allocation")

@@ -81,12 +81,12 @@ class ResourceClaimController(Controller):
         made: dict[str, str] = {}
         for one in device_claims_of(pod):
             try:
-                name = await self._ensure(pod, one)
+                name = await self._ensure_claim(pod, one)
             except ApiError as error:
                 text = f"PodResourceClaim {one.reference}: {error.message}"
                 self.events.event(pod, "Warning", "FailedResourceClaimCreation", text)
                 if error.code == 404 and self.templates.get((key_of(pod)[0], one.template)) is None:
-                    # The template's appearance calls again.
+                    # When the template is created, `_template_changed` tries again.
                     return
                 raise
             if name:
@@ -100,11 +100,14 @@ class ResourceClaimController(Controller):
             pod = await self.client.patch("pods", name, patch, namespace, subresource="status")
             await self.pods.wait_for_write(pod)
         if pod["spec"].get("nodeName"):
-            # The scheduler has not seen it.
+            # A pod that got its node without the scheduler: nobody else reserves its claims.
             await self._reserve_all(pod)
 
-    async def _ensure(self, pod: Object, reference: PodDeviceClaim) -> str:
-        """Return the name of a claim that the pod's status does not show yet, and make it; "" when there is none."""
+    async def _ensure_claim(self, pod: Object, reference: PodDeviceClaim) -> str:
+        """Make the claim for a reference if it does not exist.
+
+        Returns its name when the pod's status must be changed to show it, else "".
+        """
         if not reference.template or not reference.is_needed:
             return ""
         namespace = key_of(pod)[0]
@@ -124,7 +127,7 @@ class ResourceClaimController(Controller):
         spec = template.get("spec") or {}
         given = spec.get("metadata") or {}
         metadata: Object = {
-            "generateName": _base(key_of(pod)[1], reference.reference),
+            "generateName": _name_prefix(key_of(pod)[1], reference.reference),
             "ownerReferences": [_owner(pod)],
             "annotations": {**(given.get("annotations") or {}), _POD_CLAIM: reference.reference},
         }
@@ -173,7 +176,7 @@ class ResourceClaimController(Controller):
             if not owner.get("controller") or (owner.get("apiVersion"), owner.get("kind")) != ("v1", "Pod"):
                 continue
             pod = self.pods.get((key_of(claim)[0], owner.get("name") or ""))
-            # A pod that is gone is the garbage collector's.
+            # When the pod no longer exists, the garbage collector deletes the claim.
             if pod is not None and (uid_of(pod) != owner.get("uid") or _is_done(pod)):
                 await self._delete(claim)
             return
@@ -203,7 +206,7 @@ class ResourceClaimController(Controller):
 
 
 def _is_done(pod: Object) -> bool:
-    """Return True when no container of the pod will run any more."""
+    """Return True when no container of the pod runs or will run."""
     return is_finished(pod) or (is_deleting(pod) and not pod["spec"].get("nodeName"))
 
 
@@ -212,8 +215,8 @@ def _owner(pod: Object) -> Object:
     return {key: value for key, value in reference.items() if key != "blockOwnerDeletion"}
 
 
-def _base(pod: str, claim: str) -> str:
-    """Return the beginning of the name of a claim; both names are cut in proportion when they are long."""
+def _name_prefix(pod: str, claim: str) -> str:
+    """Return the beginning of the name of a claim. Long names are both cut, in proportion to their lengths."""
     found = f"{pod}-{claim}-"
     if len(found) <= _LONGEST_BASE:
         return found

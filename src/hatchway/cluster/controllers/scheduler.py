@@ -188,7 +188,7 @@ class Scheduler(Controller):
             # What has changed during a long decision is not in it.
             self._retry(_NOTHING, others=True)
         await self._refuse(info, decision)
-        await self.devices.take_back(devices, pod)
+        await self.devices.free_unavailable(devices, pod)
         return _AGAIN
 
     async def _decide(self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod) -> Decision | None:

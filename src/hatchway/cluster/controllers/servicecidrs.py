@@ -27,7 +27,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ServiceCIDRController(Controller):
-    """Say which ranges are ready, and release a deleted one when no address needs it."""
+    """Sets the condition Ready of ranges, and removes the finalizer of a deleted range when no address needs it."""
 
     name = "service-cidr-controller"
     workers = 1
@@ -42,7 +42,7 @@ class ServiceCIDRController(Controller):
     def _range_changed(self, kind: str, obj: Object, before: Object | None) -> None:
         self.enqueue(obj)
         if kind != "MODIFIED":
-            # Another range that overlaps may be needed no longer, or again.
+            # Whether a deleted range is needed depends on the ranges that overlap with it.
             self._enqueue_deleted()
 
     def _address_changed(self, kind: str, address: Object, before: Object | None) -> None:
@@ -55,7 +55,7 @@ class ServiceCIDRController(Controller):
                 self.enqueue(one)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring the finalizer and the condition of the range `key` up to date, or let it go."""
+        """Bring the finalizer and the condition of the range `key` up to date."""
         obj = self.ranges.get(key)
         if obj is None:
             return None
@@ -63,10 +63,10 @@ class ServiceCIDRController(Controller):
         if not is_deleting(obj):
             if _FINALIZER not in finalizers:
                 obj = await self._set_finalizers(obj, [*finalizers, _FINALIZER])
-            await self._say(obj, *_readiness(obj))
+            await self._set_ready(obj, *_readiness(obj))
             return None
         if self._is_needed(obj):
-            await self._say(obj, "False", "Terminating", _IN_USE)
+            await self._set_ready(obj, "False", "Terminating", _IN_USE)
             return None
         since = parse_time(obj["metadata"]["deletionTimestamp"])
         left = _GRACE - (self.context.now() - since).total_seconds() if since is not None else 0.0
@@ -93,7 +93,7 @@ class ServiceCIDRController(Controller):
         metadata = {**obj["metadata"], "finalizers": finalizers}
         return await self.client.update(SERVICE_CIDRS, {**obj, "metadata": metadata})
 
-    async def _say(self, obj: Object, status: str, reason: str, message: str) -> None:
+    async def _set_ready(self, obj: Object, status: str, reason: str, message: str) -> None:
         former = (obj.get("status") or {}).get("conditions") or []
         condition = {"type": "Ready", "status": status, "reason": reason, "message": message}
         conditions = set_condition(former, condition, self.context.now())

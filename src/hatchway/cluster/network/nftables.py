@@ -1,8 +1,8 @@
 """The part of nf_tables' netlink interface that a packet filter needs (linux/netfilter/nf_tables.h).
 
-The kernel takes a batch of messages as one transaction: all of it takes effect at one moment, or nothing does. All
-functions that make messages return bytes without a number; `Transaction` numbers and sends them. Objects are in one
-table of the family "ip".
+The kernel takes a batch of messages as one transaction: all of them take effect at the same moment, or none does. The
+functions here return messages without sequence numbers; `NftSocket.transact` numbers and sends them. All objects are in
+one table of the family "ip".
 """
 
 from __future__ import annotations
@@ -119,7 +119,11 @@ class Table:
 
 
 def element(key: bytes, verdict: tuple[int, str] | None = None, *, ends_range: bool = False) -> bytes:
-    """Return an element of a set. ends_range: it is the first value after a range."""
+    """Return an element of a set.
+
+    key: its bytes. verdict: for a map: a code, and the chain of JUMP and GOTO, else "". ends_range: True for the first
+    value after a range.
+    """
     body = _nested(1, attribute(1, key))
     if verdict is not None:
         body += _nested(2, _verdict(*verdict))
@@ -185,12 +189,12 @@ def connection_direction() -> bytes:
 
 
 def compare(value: bytes, how: int = EQUAL) -> bytes:
-    """Go on only if the first register has, or has not, this value."""
+    """Go on only if the first register has this value; with `NOT_EQUAL`, only if it has not."""
     return _expression("cmp", _number(1, _FIRST_REGISTER), _number(2, how), _nested(3, attribute(1, value)))
 
 
 def in_range(first: bytes, last: bytes) -> bytes:
-    """Go on only if the first register is between two values, or one of them."""
+    """Go on only if the first register is in a range. first, last: both are in it."""
     ends = _nested(3, attribute(1, first)), _nested(4, attribute(1, last))
     return _expression("range", _number(1, _FIRST_REGISTER), _number(2, EQUAL), *ends)
 
@@ -203,7 +207,7 @@ def keep_bits(mask: bytes) -> bytes:
 
 
 def find(name: str, *, verdict: bool = False) -> bytes:
-    """Go on only if a set has the registers' value; with `verdict`, do what the map says."""
+    """Go on only if a set has the value of the registers. verdict: True for a map, whose verdict is then followed."""
     body = _text(1, name) + _number(2, _FIRST_REGISTER)
     if verdict:
         body += _number(3, _VERDICT_REGISTER)

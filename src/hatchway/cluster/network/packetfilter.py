@@ -7,12 +7,12 @@ It stands in the router's namespace, through which each packet between pods, nod
                         destination's address
     input               `api`: pods that may not reach the API server
 
-An "accept" of the first ends only this part, so a connection needs both. Everything that pods send to addresses of
-Services ends at a socket here, whose owner asks the policies itself (`services/`).
+An "accept" of the first chain ends only that chain, so a connection needs an "accept" of both. Everything that pods
+send to addresses of Services ends at a socket here, whose owner asks the policies itself (`services/`).
 
 Packets of established TCP and SCTP connections pass without another decision. Of UDP only answers do: each datagram of
-the client is decided on, so that a flow ends with the policy that allowed it. A SYN is always decided on: the kernel
-counts one as part of a connection that it remembers, although another pod may have the address by now.
+the client is decided on, so that a flow ends with the policy that allowed it. A TCP SYN is always decided on, because
+the kernel may take it for a part of an old connection, although another pod has the address by now.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class NftPacketFilter:
         self._socket.transact(messages)
 
     def _pass_answers(self) -> Iterator[bytes]:
-        """Accept what belongs to a connection; of UDP flows only the answers."""
+        """Yield the rules that accept packets of established connections; of UDP flows only the replies."""
         add, protocol = self._table.add_rule, nft.protocol()
         begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
@@ -187,7 +187,7 @@ class NftPacketFilter:
 
 
 def _near_key(ip: str, gateway: str) -> bytes:
-    """Return a node's address, and the beginning of its pods' addresses (a /24)."""
+    """Return a node's address and the first three bytes of its pods' addresses (a /24), as a key of the set `near`."""
     return socket.inet_aton(ip) + socket.inet_aton(gateway)[:3] + b"\0"
 
 
@@ -210,7 +210,10 @@ def _key(one: Element) -> bytes:
 
 
 def obstacle() -> str:
-    """Try whether packets can be filtered in this network namespace. Return what the kernel said; "" when they can."""
+    """Return why packets cannot be filtered in this network namespace, in the kernel's words; "" when they can.
+
+    It makes rules of each kind, and removes them.
+    """
     filters = None
     try:
         filters = NftPacketFilter([("172.18.0.2", "10.244.0.1")], "10.96.0.1")

@@ -10,10 +10,10 @@ from hatchway.kube.api import Object
 
 
 def refusal(pod: Object, requests: Amounts, ledger: NodeLedger) -> tuple[str, str] | None:
-    """Return (reason, message) of the pod's status when this node must not run it; None for a pod that is admitted.
+    """Return (reason, message) for the status of a pod that this node must not run; None for a pod that is admitted.
 
-    A pod that the scheduler has not placed here may need more than the node has. A pod that a former agent has admitted
-    stays.
+    Resources and ports are checked, because not all pods are placed by the scheduler. They are not checked for a pod
+    that a former agent has admitted.
 
     requests: what is to be reserved for it. ledger: what is reserved for the node's other pods.
     """

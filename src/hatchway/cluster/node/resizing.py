@@ -55,7 +55,8 @@ def needs_restart(container: Object, before: Resources | None) -> bool:
 class Grant:
     """The resources that a node has granted one pod.
 
-    containers: by their names. pod: those of the pod as a whole; None for none.
+    containers: the resources of each container, by its name.
+    pod: the resources of the pod as a whole; None when it has none.
     """
 
     containers: dict[str, Resources] = field(default_factory=dict)
@@ -63,13 +64,16 @@ class Grant:
 
     @classmethod
     def of(cls, pod: Object) -> Grant:
-        """Return all that a pod asks for."""
+        """Return a grant of everything that a pod asks for."""
         spec = pod["spec"]
         return cls({one["name"]: one.get("resources") or {} for one in containers_of(spec)}, spec.get("resources"))
 
     @classmethod
     def restore(cls, pod: Object) -> Grant:
-        """Return what a node had granted when a former agent ended, as the pod's status says; all for a new pod."""
+        """Return what a node had granted when the former agent ended, from the pod's status.
+
+        A new pod is granted all that it asks for.
+        """
         found, status = cls.of(pod), pod.get("status") or {}
         for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
             granted, present = one.get("allocatedResources"), one.get("resources")
@@ -81,7 +85,7 @@ class Grant:
         return found
 
     def covers(self, pod: Object) -> bool:
-        """Return True when a pod asks for nothing else."""
+        """Return True when the pod asks for exactly what is granted."""
         wanted = Grant.of(pod)
         return same_resources(self.pod, wanted.pod) and all(
             same_resources(self.containers.get(name), one) for name, one in wanted.containers.items()
@@ -107,9 +111,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A resource of which a node has too little for a pod. Amounts are in thousandths for cpu, else in whole units.
+    """A resource of which a node has too little for a pod.
 
-    requested: by the pod. used: by other pods. capacity: the node's.
+    Amounts are in thousandths of a core for cpu, in bytes for memory, and a number for pods.
+
+    requested: what the pod needs. used: what other pods have. capacity: what the node has.
     """
 
     resource: str
@@ -128,7 +134,10 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class _WaitingResize:
-    """A pod whose resize waits. priority: of the pod. guaranteed: its class of service. retry: asks again."""
+    """A pod whose resize waits.
+
+    priority: the pod's. guaranteed: True for the QoS class Guaranteed. retry: asks for the resources again.
+    """
 
     priority: int
     guaranteed: bool
@@ -151,7 +160,7 @@ class NodeLedger:
         self.reserve(uid, requests)
 
     def reserve(self, uid: str, requests: Amounts) -> None:
-        """Note what is reserved for a pod; less than before may be enough for pods that wait."""
+        """Note what is reserved for a pod. If it is less than before, try the resizes that wait again."""
         before = self._reserved.get(uid, {})
         self._reserved[uid] = requests
         self._waiting.pop(uid, None)
@@ -170,7 +179,7 @@ class NodeLedger:
         return bool(ports) and any(ports_clash(ports, used) for key, used in self._ports.items() if key != uid)
 
     def shortage(self, uid: str, requests: Amounts) -> Shortage | None:
-        """Return which resource the node has too little of for a pod with these requests; None for none."""
+        """Return the first resource of which the node has too little for these requests; None when it has enough."""
         room = int(self._allocatable.get("pods", "0"))
         others = sum(key != uid for key in self._reserved)
         if others + 1 > room:
@@ -184,7 +193,7 @@ class NodeLedger:
         return None
 
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
-        """Call `retry` when there may be room for a pod, after the pods that come before it."""
+        """Call `retry` when there may be room for a pod, after the pods that come before it in the order of `retry`."""
         guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
         waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
         if uid in self._waiting:

@@ -169,7 +169,7 @@ class PolicyEnforcer:
     async def admit(self, uid: str, ip: str) -> None:
         """Wait until the policies that select the pod with this uid are in effect for its address.
 
-        These are all that were in the API before the pod got the address, even if their events have not come yet.
+        These are all policies that were in the API when the pod got its address. Their events may still be on the way.
 
         Raises:
             OSError: the kernel refuses the rules, the API does not answer, or the pod is not known (any more).
@@ -218,8 +218,8 @@ class PolicyEnforcer:
     def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
         """Return True when a client may connect to an address, as `ConnectionPolicy.allows`.
 
-        A pod always reaches itself and its own node, and the node the pod. Whether a pod may connect to another node
-        (`via`: a node port) the packet filter has decided already.
+        A pod always reaches itself and its own node, and the node always reaches the pod. When `via` is another node (a
+        node port), the packet filter has decided about egress already.
         """
         if client == address:
             return True

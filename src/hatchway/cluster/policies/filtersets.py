@@ -9,7 +9,7 @@ from hatchway.cluster.packetrules import ChangeSet, DropSet, Element, FilterChan
 from hatchway.cluster.policies.policypods import PolicyPod
 from hatchway.cluster.policies.policyrules import Peers, Ranges
 
-# Comparisons between two pauses: well below a millisecond.
+# Comparisons of a pod with a selector between two pauses. They take well below a millisecond.
 _WORK = 200
 
 
@@ -23,8 +23,10 @@ class PortName(NamedTuple):
 class FilterSet:
     """A set of the filter.
 
-    peers: what selects its pods, its ranges, or the name of its ports. users: how many rules name it. members: the
-    elements that each pod gives it. elements: what the filter has since the last `take_changes`.
+    peers: what selects its pods, its ranges, or the name of its ports.
+    users: how many rules name it.
+    members: the elements that each pod adds, by the uid of the pod.
+    elements: what the filter has had since the last `take_changes`.
     """
 
     __slots__ = ("complete", "elements", "kind", "members", "name", "peers", "users")
@@ -46,8 +48,8 @@ class FilterSet:
         """Return how many comparisons one pod takes."""
         return len(self.peers) if isinstance(self.peers, frozenset) else 1
 
-    def give(self, pod: PolicyPod) -> tuple[Element, ...]:
-        """Return the elements that a pod gives to the set."""
+    def elements_of(self, pod: PolicyPod) -> tuple[Element, ...]:
+        """Return the elements that a pod adds to the set."""
         if not pod.ip or isinstance(self.peers, Ranges):
             return ()
         if isinstance(self.peers, PortName):
@@ -57,13 +59,14 @@ class FilterSet:
 
     def has_address(self, ip: str) -> bool:
         """Return True for an address in the set, which holds addresses or ranges."""
-        return self.peers.holds(ip) if isinstance(self.peers, Ranges) else ip in self.elements
+        return self.peers.has_address(ip) if isinstance(self.peers, Ranges) else ip in self.elements
 
 
 class FilterSets:
-    """All sets, which are made with their first user and dropped after their last one.
+    """All sets. A set is made for its first user and deleted after its last one.
 
-    pods: all pods by their uid, which the owner changes. names: gives numbers for the names of new sets.
+    pods: all pods by their uid; the owner of this object changes them.
+    names: yields the numbers in the names of new sets.
     """
 
     def __init__(self, pods: Mapping[str, PolicyPod], names: Iterator[int]) -> None:
@@ -97,7 +100,7 @@ class FilterSets:
         found.complete = True
         work = 0
         for uid, pod in list(self._pods.items()):
-            self._set_member(found, uid, found.give(pod) if uid in self._pods else ())
+            self._set_member(found, uid, found.elements_of(pod) if uid in self._pods else ())
             work += found.work
             if work >= _WORK:
                 work = 0
@@ -108,7 +111,7 @@ class FilterSets:
         work = 0
         for found in list(self._sets.values()):
             pod = self._pods.get(uid)
-            self._set_member(found, uid, found.give(pod) if pod is not None else ())
+            self._set_member(found, uid, found.elements_of(pod) if pod is not None else ())
             work += found.work
             if work >= _WORK:
                 work = 0
@@ -145,7 +148,7 @@ class FilterSets:
         return added, removed
 
     def take_drops(self) -> list[FilterChange]:
-        """Return the changes that delete sets without users. Their chains must be deleted before."""
+        """Return the changes that delete sets without users. The chains that named them must be deleted first."""
         drops: list[FilterChange] = []
         for found in self._idle:
             del self._sets[found.peers]
@@ -154,7 +157,7 @@ class FilterSets:
         return drops
 
     def everything(self) -> list[FilterChange]:
-        """Return what makes all sets as they were after the last `take_changes`."""
+        """Return the changes that make all sets as they were after the last `take_changes`."""
         return [
             MakeSet(found.name, found.kind, _sorted(found)) for found in self._sets.values() if found not in self._made
         ]

@@ -14,9 +14,11 @@ from hatchway.kube.objects import Key
 class PolicyPod:
     """A pod.
 
-    ports: (protocol, name, number) of each port with a name. ip: its own address; "" while it has none. Pods that use
-    the address of their node never have one here: to policies, they are their node. selecting: the policies that
-    select it. deleted: whether it is in the API no longer; its address is known until its sandbox is removed.
+    ports: (protocol, name, number) of each port with a name.
+    host_network: True when it uses the address of its node. Policies see it as its node, so `ip` stays "".
+    ip: its own address; "" while it has none.
+    deleted: True when it is no longer in the API. Its address is known until its sandbox is removed.
+    selecting: the policies that select it.
     """
 
     namespace: str
@@ -30,7 +32,7 @@ class PolicyPod:
 
     @staticmethod
     def of(pod: Object, namespace_labels: Mapping[str, str]) -> PolicyPod:
-        """Return what policies need of a pod's object."""
+        """Return the pod of an object, without what only this room knows (`ip`, `deleted`, `selecting`)."""
         metadata, spec = pod["metadata"], pod["spec"]
         ports = {
             (port.get("protocol") or "TCP", port["name"], int(port["containerPort"]))

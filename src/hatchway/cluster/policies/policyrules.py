@@ -19,14 +19,15 @@ from hatchway.kube.selectors import requirement_matches, selector_is_empty
 _LAST_ADDRESS = (1 << 32) - 1
 _DIRECTIONS: tuple[tuple[str, Direction, str], ...] = (("Ingress", "ingress", "from"), ("Egress", "egress", "to"))
 _EVERYWHERE: tuple[Interval, ...] = ((0, _LAST_ADDRESS),)
-# What the conditions of a rule weigh: a selector is compared with every pod, and has a set of addresses.
+# Weights of parts of a rule. A selector weighs more, because it is compared with every pod and has a set of addresses.
 _SELECTOR_WEIGHT, _EXCEPTIONS_OF_ONE = 10, 2
 
 
 class LabelMatcher:
-    """A label selector. Selectors are equal when their texts are.
+    """A label selector. Two selectors are equal when their JSON texts are equal.
 
-    selector: None or empty: selects everything. terms: how many labels and values are compared.
+    selector: the LabelSelector; None or an empty one selects everything.
+    terms: how many labels and values are compared.
     """
 
     __slots__ = ("_requirements", "_wanted", "terms", "text")
@@ -72,8 +73,8 @@ class Ranges(tuple[Interval, ...]):
 
     __slots__ = ()
 
-    def holds(self, ip: str) -> bool:
-        """Return True when one of the ranges holds an IPv4 address."""
+    def has_address(self, ip: str) -> bool:
+        """Return True when an IPv4 address is in one of the ranges."""
         number = int.from_bytes(map(int, ip.split(".")), "big")
         at = bisect_right(self, (number, 1 << 32)) - 1
         return at >= 0 and number <= self[at][1]
@@ -86,8 +87,10 @@ Peers = frozenset[PeerSelector] | Ranges
 class Allowance(NamedTuple):
     """What one part of a policy's rule allows: connections that meet all of its conditions.
 
-    peers: None: every peer. protocol: "": every protocol. ports: numbers of the destination's port; None: every port.
-    port_name: the name of the destination's port; "": no such condition.
+    peers: the other side of the connection; None for every peer.
+    protocol: "TCP", "UDP" or "SCTP"; "" for every protocol.
+    ports: the range of the destination's port; None for every port.
+    port_name: the name of the destination's port; "" for no such condition.
     """
 
     peers: Peers | None
@@ -98,9 +101,10 @@ class Allowance(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnforcedPolicy:
-    """A NetworkPolicy as it is enforced. Equal to itself only.
+    """A NetworkPolicy as it is enforced. An object is equal to itself only.
 
-    pods: the pods of its namespace that it isolates. rules: what it allows, for the directions in which it isolates.
+    pods: selects the pods of its namespace that it isolates.
+    rules: what it allows, for each direction in which it isolates.
     weight: how much work and memory it takes.
     """
 
@@ -109,7 +113,7 @@ class EnforcedPolicy:
     rules: Mapping[Direction, tuple[Allowance, ...]]
     weight: int
 
-    def refusing(self) -> EnforcedPolicy:
+    def without_rules(self) -> EnforcedPolicy:
         """Return a policy that isolates the same pods and allows nothing."""
         return EnforcedPolicy(self.namespace, self.pods, dict.fromkeys(self.rules, ()), 1)
 
@@ -117,7 +121,8 @@ class EnforcedPolicy:
 def parse_policy(policy: Object, most: int) -> EnforcedPolicy:
     """Return what a NetworkPolicy means.
 
-    most: the greatest weight; a heavier policy is not read further, and its weight is greater than this.
+    most: the greatest weight. The rest of a heavier policy is not read; the weight of the result is then greater than
+        this.
     """
     namespace = str(policy["metadata"].get("namespace", ""))
     spec = policy.get("spec") or {}
@@ -139,7 +144,7 @@ def parse_policy(policy: Object, most: int) -> EnforcedPolicy:
 
 
 def _entries(rule: Object, key: str) -> int:
-    """Return what a rule weighs at least, without a look at its entries."""
+    """Return the least weight of a rule, from the numbers of its entries alone."""
     peers = rule.get(key) or ()
     excepted = sum(len((peer.get("ipBlock") or {}).get("except") or ()) for peer in peers)
     return len(rule.get("ports") or ()) + len(peers) + excepted // _EXCEPTIONS_OF_ONE

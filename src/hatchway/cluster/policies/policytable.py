@@ -6,7 +6,8 @@ Events are only noted; `update` does the work, in small steps. The names of chai
     rules    what one policy allows in one direction; policies that allow the same share it
     group    the rules of all policies that select a pod; pods with the same policies share it
 
-So a new pod costs what its selectors cost and one element; a changed policy costs its rules and the groups of its pods.
+So the work for a new pod is one comparison with each selector, and one element; the work for a changed policy is its
+rules and the groups of its pods.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class PolicyTable:
             self._dirty_pods[uid] = None
 
     def address_known(self, uid: str, ip: str) -> None:
-        """Note the address that a pod has got."""
+        """Note that a pod has this address now."""
         pod = self.pods.get(uid)
         if pod is not None and not pod.host_network:
             pod.ip = ip
@@ -157,9 +158,9 @@ class PolicyTable:
     # --- work ------------------------------------------------------------------------------------------------------
 
     def update(self) -> Iterator[None]:
-        """Do what the events until now demand; yield after each small piece of work, so that the caller can pause.
+        """Handle the events until now; yield after each small piece of work, so that the caller can pause.
 
-        Events that come meanwhile are for the next call, so that it ends even if there are always new ones.
+        Events that come meanwhile are left to the next call. So a call ends even if events never stop.
         """
         policies, self._dirty_policies = self._dirty_policies, {}
         freed, self._freed = self._freed, set()
@@ -207,7 +208,7 @@ class PolicyTable:
             full = full or self._weights.get(namespace, 0) + new.weight > self._most_of_namespace
             self._note_cut(key, full, report=True)
             if full:
-                new = new.refusing()
+                new = new.without_rules()
             self._policies[key] = ours[key] = new
             self._weights[namespace] = self._weights.get(namespace, 0) + new.weight
             self._chains.keep(new)
@@ -223,7 +224,7 @@ class PolicyTable:
             self._on_cut(key, cut)
 
     def _select(self, key: Key) -> Iterator[None]:
-        """Find the pods that a policy selects, which is new, changed or gone."""
+        """Find the pods that a new, changed or deleted policy selects."""
         policy = self._policies.get(key)
         for number, (uid, pod) in enumerate(list(self.pods.items())):
             if pod.namespace != key[0]:
@@ -261,7 +262,11 @@ class PolicyTable:
     # --- results ---------------------------------------------------------------------------------------------------
 
     def take_changes(self) -> list[FilterChange]:
-        """Return the changes of the filter since the last call, in an order in which each moment is between both."""
+        """Return the changes of the filter since the last call.
+
+        They are in an order that is safe when only some are applied: a connection that the old and the new rules treat
+        alike is treated so at each moment in between.
+        """
         added, removed = self.sets.take_changes()
         made, dropped = self._chains.take_changes()
         freed_sets = self.sets.take_drops()

@@ -12,9 +12,11 @@ _Rules = tuple[Allowance, ...]
 
 
 class Chain:
-    """The chain of one policy, or of several that allow the same.
+    """The chain of one policy, or of several policies that allow the same.
 
-    filter_rules: its rules for the filter. users: how many policies and groups have it.
+    filter_rules: its rules for the filter.
+    users: how many policies and groups use it.
+    made: True once the filter has it.
     """
 
     __slots__ = ("direction", "filter_rules", "made", "name", "parts", "users")
@@ -67,7 +69,10 @@ class Chain:
 class PolicyGroup:
     """The chains of the policies that select a pod in one direction.
 
-    chains: without those that allow nothing. users: pods. reaches_api: whether a pod may connect to the API server.
+    chains: those that allow something.
+    users: how many pods are in the group.
+    made: True once the filter has it.
+    reaches_api: True when its pods may connect to the API server.
     """
 
     __slots__ = ("chains", "made", "name", "reaches_api", "users")
@@ -89,7 +94,7 @@ def _reaches(rule: Allowance, address: str, port: int) -> bool:
     if rule.protocol not in ("", "TCP") or rule.port_name or isinstance(rule.peers, frozenset):
         return False
     return (rule.ports is None or rule.ports[0] <= port <= rule.ports[1]) and (
-        rule.peers is None or rule.peers.holds(address)
+        rule.peers is None or rule.peers.has_address(address)
     )
 
 
@@ -109,7 +114,7 @@ class RuleChains:
         self._groups: dict[tuple[Direction, tuple[str, ...]], PolicyGroup] = {}
 
     def keep(self, policy: EnforcedPolicy) -> None:
-        """Make the chains of a policy, unless there are some."""
+        """Make the chains of a policy; policies that allow the same share them. `release` undoes this."""
         self._kept[policy] = {
             direction: self._use(direction, rules) for direction, rules in policy.rules.items() if rules
         }
@@ -152,7 +157,7 @@ class RuleChains:
         group.users -= 1
 
     def take_changes(self) -> tuple[list[FilterChange], list[FilterChange]]:
-        """Return the changes since the last call: what is made, and what is dropped after nothing leads to it."""
+        """Return the changes since the last call: chains to make, and chains to delete once nothing leads to them."""
         made: list[FilterChange] = []
         dropped: list[FilterChange] = []
         for key, group in list(self._groups.items()):
@@ -179,7 +184,7 @@ class RuleChains:
         return made, dropped
 
     def everything(self) -> list[FilterChange]:
-        """Return what makes all chains and groups as they were after the last `take_changes`."""
+        """Return the changes that make all chains and groups as they were after the last `take_changes`."""
         chains: list[FilterChange] = [
             MakeRules(chain.name, chain.direction, chain.filter_rules) for chain in self._chains.values() if chain.made
         ]

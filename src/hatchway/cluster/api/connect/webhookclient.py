@@ -26,8 +26,7 @@ from hatchway.proxy.routing import ProxyError, Upstream
 
 __all__ = ["WebhookBundleError", "WebhookClient", "WebhookPostFailed", "WebhookTarget"]
 
-# The longest answer that is read, in bytes: a patch that replaces the largest object, in base64, and some text, or such
-# an object itself.
+# The most bytes of an answer: the largest object and some text, or a patch in base64 that replaces this object.
 _LIMIT = 4_500_000
 # How many characters of an answer that is no review are shown.
 _SHOWN = 1024
@@ -91,7 +90,7 @@ class WebhookTarget:
 
 
 class WebhookPostFailed(Exception):
-    """A call without a successful answer. The message says why, as client-go does."""
+    """A call did not get a successful answer. The message says why, in the words of client-go."""
 
 
 class WebhookBundleError(WebhookPostFailed):
@@ -114,7 +113,10 @@ class WebhookClient:
         self._http = HttpClient()
 
     async def post(self, target: WebhookTarget, body: bytes) -> bytes:
-        """Send a review to a webhook, and return the body of its answer. Raises WebhookPostFailed."""
+        """Send a review to a webhook, and return the body of its answer.
+
+        body: the review as JSON. Raises WebhookPostFailed.
+        """
         url = target.where
         try:
             async with asyncio.timeout(target.seconds):

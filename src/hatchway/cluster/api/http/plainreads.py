@@ -67,7 +67,7 @@ class PlainReads:
         return partial(self._list, row, namespace or None, limit, compression.LARGE if accepts_gzip else 0)
 
     def _is_current(self, row: Resource) -> bool:
-        """Return True while the type is served so. Rows of custom types change some time after their definitions."""
+        """Return True while the registry has this row. Rows of custom types change some time after definitions."""
         return self._api.registry.find(row.group, row.version, row.plural) is row
 
     def _object(self, row: Resource, namespace: str, name: str) -> Respond | None:
@@ -103,7 +103,7 @@ def _plain_limit(query: bytes | None) -> int | None:
 
 
 def _has_format(row: Resource, fields: dict[bytes, bytes]) -> bool:
-    """Return True when the client wants another format than compact JSON, or none that there is."""
+    """Return True when the client wants another format than compact JSON, or only formats that are not served."""
     if asks_for_layout(fields.get(b"user-agent", b"").decode("latin-1")):
         return True
     try:

@@ -1,6 +1,6 @@
 """The answer of an application over a WebSocket: its body becomes messages.
 
-Kubernetes serves watches and other streamed answers so (`WatchServer.HandleWS` in apiserver's
+Kubernetes does this for watches and other streamed answers (`WatchServer.HandleWS` in apiserver's
 `endpoints/handlers/watch.go`, `StreamObject` in `endpoints/handlers/responsewriters/writers.go`). The application
 answers as it answers any request; `socketmessages.py` says how its body becomes messages. Errors are answered before
 the upgrade. What the client sends is ignored. A client that reads slowly makes the application wait.
@@ -118,7 +118,8 @@ def _report(task: asyncio.Future[None]) -> None:
 class _SocketAnswer(asyncio.Protocol):
     """The client's connection, and the application's `receive` and `send`.
 
-    begun: the status and the fields with which the application has begun to answer. refusal: the body of an error.
+    begun: gets the status and the fields of the answer when the application begins it.
+    refusal: the body of an answer that is an error.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ _CHUNK: Final = 2048
 _BINARY: Final = "binary.k8s.io"
 _BASE64: Final = "base64.binary.k8s.io"
 _PROTOBUF: Final = b"application/vnd.kubernetes.protobuf"
-# Before each event of a watch in protobuf: its length.
+# In a watch in protobuf, so many bytes before each event are its length.
 _LENGTH: Final = 4
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:").match
 
@@ -53,7 +53,7 @@ class SocketMessages(ABC):
     protocol: str | None
 
     def first(self) -> Iterator[SocketMessage]:
-        """Yield the messages before all others."""
+        """Yield the messages that come before the body."""
         return iter(())
 
     @abstractmethod

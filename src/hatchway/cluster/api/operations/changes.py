@@ -23,8 +23,8 @@ _Objects = list[Object]
 class Change(NamedTuple):
     """One message of a watch.
 
-    type: ADDED, MODIFIED, DELETED or BOOKMARK. source: the event, if `object` is its unchanged object, so that watches
-    can share its encoding; else None.
+    type: ADDED, MODIFIED, DELETED or BOOKMARK.
+    source: the event whose object is `object`, so that all watches share one encoding; None when it is another object.
     """
 
     type: str
@@ -71,7 +71,7 @@ async def converted_changes(
 
     namespace, options: of the watch. matches: the predicate that follows from them. Raises ApiError 500, 504.
     """
-    # What is stored does not show whether a selector matches.
+    # Selectors are about the version of the watch, so the former states must be converted, too.
     is_selective = bool(options.labels.requirements or options.fields.terms)
     scoped = [one for one in events if namespace is None or (one.new["metadata"].get("namespace") or "") == namespace]
     wanted: _Objects = []
@@ -97,7 +97,10 @@ async def converted_changes(
 
 
 def _last(event: Event) -> Object:
-    """Return the object of an event. A deletion changes only the version of the former one, which is known already."""
+    """Return the object to convert for an event.
+
+    For a deletion it is the former state, whose conversion is usually kept: a deletion changes only the version.
+    """
     return event.old if event.type == "DELETED" and event.old is not None else event.new
 
 

@@ -30,7 +30,7 @@ _LONGEST = 60.0
 class ConversionNeeded(Exception):
     """The computation needs an object in another version.
 
-    again: does the computation once more; set by those whose caller cannot.
+    again: repeats the computation. It is set where the caller cannot repeat it.
     """
 
     def __init__(self, types: FieldVersions, api_version: str, obj: Object) -> None:

@@ -44,9 +44,13 @@ async def store_new(store: Store, request: Operation, storable: Object) -> Objec
 async def store_change(store: Store, request: Operation, obj: Object, old: Object, base: Object) -> Object | None:
     """Store a changed object, or delete it if it was waiting only for its finalizers; return it.
 
-    Nothing is written in a dry run, or when nothing changed. obj, old: as writes handle them. base: the stored object,
-    of which `old` was made. The result is what writes handle; None when another request has changed the stored object
-    while a webhook converted this one.
+    Nothing is written in a dry run, or when nothing changed.
+
+    obj, old: the new and the former object in the version in which writes handle them.
+    base: the stored object from which `old` was made.
+
+    Returns the object in that version; None when another request has changed the stored object while a webhook
+    converted this one.
     """
     row, metadata = request.row, obj["metadata"]
     metadata["resourceVersion"] = old["metadata"]["resourceVersion"]

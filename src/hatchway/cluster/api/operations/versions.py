@@ -84,9 +84,11 @@ def as_unserved(row: Resource, version: str) -> Resource:
 
 
 def with_metadata(shown: Object, stored: Object) -> Object:
-    """Return a shown object with a later state of its metadata, in which only the server has changed something.
+    """Return a shown object with the metadata of a later stored state.
 
-    shown: it was made of a former state of the object. A conversion may change labels and annotations only.
+    shown: an earlier state in the version of a client. Its labels and annotations are kept, because a conversion may
+        have changed them.
+    stored: the later state, in whose metadata only the server has changed something.
     """
     mine = shown["metadata"]
     metadata: dict[str, Any] = {

@@ -36,10 +36,12 @@ async def watch(
 ) -> AsyncGenerator[list[Change], None]:
     """Yield batches of changes until the store closes. The caller ends the watch by closing the iterator.
 
-    The watch of a custom type ends when its version is no longer served. pace: begins anew whenever there was nothing
-    to do; what is done with the batches uses it, too. deliver: takes a batch while the iterator waits for changes,
-    without a turn of the task; it returns False for a batch that it leaves to the iterator. in_place: objects of custom
-    types are shown in the versions in which they are stored.
+    The watch of a custom type ends when its version is no longer served.
+
+    pace: pauses long work; the consumer of the batches shares it. It begins anew after each wait for changes.
+    deliver: takes a batch directly, without a turn of the task, while the iterator waits for changes. It returns False
+        for a batch that the iterator must yield.
+    in_place: objects of custom types are shown in the versions in which they are stored.
 
     Raises ApiError 400 and 504 before the first batch, and at any time 410 (the version is too old, or the watcher is
     too slow), 500 and 504 (a conversion).
@@ -86,7 +88,7 @@ async def watch(
                 found.append(Change(change.type, convert(change.object)) if convert else change)
         return found
 
-    # What `deliver` did not take.
+    # The batch that `deliver` did not take.
     left: list[Change] = []
 
     def pass_on() -> bool:
@@ -149,7 +151,7 @@ def _current(api: Api, row: Resource) -> Resource | None:
 class _BookmarkTimes:
     """The times of a watch's bookmarks (`cacheWatcher.nextBookmarkTime`), by the event loop's clock.
 
-    They do not depend on events: those that a watch leaves out tell its client nothing.
+    They do not depend on events, because a client learns no version from the events that its watch leaves out.
 
     next: the time of the next bookmark; None when no more are sent.
     """
@@ -172,7 +174,7 @@ class _BookmarkTimes:
         found = now + BOOKMARK_INTERVAL
         if self._last is not None:
             found = min(found, self._last)
-        # The last one is not sent twice.
+        # None when the time of the last bookmark has come already, so that it is not sent twice.
         self.next = found if found > now else None
 
 

@@ -24,14 +24,17 @@ _MOST_RESULTS, _MOST_STEPS = 32, 5_000
 
 
 class DeviceProblem(Exception):
-    """Why claims cannot be allocated anywhere, or only with more work than is allowed."""
+    """Claims cannot be allocated on any node, or only with more work than is allowed. The message says why."""
 
 
 @dataclass(slots=True)
 class _Alternative:
     """One request of a claim, or one of its alternatives.
 
-    name: as results show it. spec: the request. count: how many devices; None for all. selectors: expressions.
+    name: the name in results: REQUEST, or REQUEST/ALTERNATIVE.
+    spec: the request.
+    count: how many devices; None for all.
+    selectors: the CEL expressions of the class and the request.
     """
 
     name: str
@@ -119,7 +122,7 @@ class _Allocation:
             usable = list(self._usable(wanted, complete=False))
             return self._pick(requests, at, claim, wanted, usable, 0, wanted.count)
         if any(not pool.is_complete and devices for pool, devices in self._pools):
-            # Nobody knows what all devices are.
+            # A pool whose slices are not all there yet may have more devices that match.
             return False
         usable = list(self._usable(wanted, complete=True))
         if not usable or len(claim.chosen) + len(usable) > _MOST_RESULTS:
@@ -238,6 +241,7 @@ def _tolerates(request: Object, device: Object) -> bool:
 
 
 def _matches(toleration: Object, taint: Object) -> bool:
+    # Unlike a toleration of a pod (`tolerations.py`), one without a key and without `Exists` compares the values.
     if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
         return False
     if toleration.get("key") and toleration["key"] != taint.get("key"):

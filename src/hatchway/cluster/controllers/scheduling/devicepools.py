@@ -15,7 +15,7 @@ _SHARED = ("allowMultipleAllocations", "consumesCounters", "bindingConditions")
 
 
 class DeviceId(NamedTuple):
-    """What a device is called."""
+    """The full name of a device."""
 
     driver: str
     pool: str
@@ -24,7 +24,11 @@ class DeviceId(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PooledDevice:
-    """One device, with the place that its slice, or it itself, names. identity: what it is called."""
+    """One device.
+
+    identity: its name. device: its entry in the slice. place: says on which nodes it can be used; the slice's spec, or
+    the device itself with `perDeviceNodeSelection`.
+    """
 
     identity: DeviceId
     device: Object
@@ -45,14 +49,17 @@ class PooledDevice:
 
 @dataclass(frozen=True, slots=True)
 class DevicePool:
-    """The devices of one pool in its newest generation. is_complete: whether all of its slices are there."""
+    """The devices of one pool in its newest generation.
+
+    is_complete: True when all slices of this generation are there.
+    """
 
     devices: tuple[PooledDevice, ...]
     is_complete: bool
 
 
 def device_pools(slices: Iterable[Object]) -> list[DevicePool]:
-    """Return the pools of which ResourceSlices tell, in the order of drivers and pools."""
+    """Return the pools that ResourceSlices describe, ordered by driver and name."""
     found: dict[tuple[str, str], list[Object]] = {}
     for one in slices:
         pool = one["spec"].get("pool") or {}

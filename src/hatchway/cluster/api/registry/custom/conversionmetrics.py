@@ -13,7 +13,7 @@ _REQUESTS, _SECONDS = "apiserver_conversion_webhook_request_total", "apiserver_c
 # Upper bounds of durations, seconds.
 _BY_TYPE_BOUNDS = tuple(0.001 * 2**step for step in range(15))
 _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45, 60)
-# The most series. Types that come after them are not counted one by one.
+# The most series. Types for which there is no room are counted in the sums of all types only.
 _MOST = 1000
 
 _Labels = tuple[str, ...]
@@ -21,7 +21,12 @@ _Labels = tuple[str, ...]
 
 @dataclass(slots=True)
 class _Durations:
-    """The durations of some calls. buckets: for each bound, how many took at most that long, and not less."""
+    """The durations of some calls.
+
+    buckets: for each bound, how many calls took at most that long and longer than the bound before it; then all
+    others.
+    seconds: their sum.
+    """
 
     buckets: list[int]
     seconds: float = 0.0
@@ -71,7 +76,11 @@ class ConversionMetrics:
         self._all = _Histogram(_SECONDS, "Conversion webhook request latency", ("result", "failure_type"), _BOUNDS)
 
     def observe(self, name: str, versions: tuple[str, str], seconds: float, failure: str) -> None:
-        """Count a call. name: the definition's. versions: from and to. failure: its type, "" for a success."""
+        """Count a call.
+
+        name: the name of the definition. versions: from and to. seconds: how long it took. failure: the type of the
+        failure; "" for a success.
+        """
         self._by_type.observe((name, *versions, "false" if failure else "true"), seconds)
         self._all.observe(("failure" if failure else "success", failure), seconds)
 

@@ -1,7 +1,7 @@
 """ConversionReviews: the request that a conversion webhook is sent, and the checks of what it answers.
 
 From apiextensions-apiserver's `pkg/apiserver/conversion/webhook_converter.go`; the types are those of
-`apiextensions.k8s.io` v1 and v1beta1, which differ in what is checked only. Errors have Kubernetes' words.
+`apiextensions.k8s.io` v1 and v1beta1, which differ only in what is checked. Errors have Kubernetes' words.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST, _SHOWN = 64 * 1024, 1024
 _ANNOTATIONS_LIMIT = 256 * 1024
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-# The type of the failure, as the metrics have it.
+# Types of failures, as the metrics name them.
 CALL_FAILURE = "conversion_webhook_call_failure"
 MALFORMED = "conversion_webhook_malformed_response_failure"
 PARTIAL = "conversion_webhook_partial_response_failure"
@@ -67,8 +67,10 @@ _decoder = msgspec.json.Decoder(_ReviewAnswer)
 def review_body(version: str, uid: str, api_version: str, objects: Sequence[bytes]) -> bytes:
     """Return the review that asks for a conversion, as JSON.
 
-    version: of ConversionReview. uid: of the request. api_version: to which the objects are converted. objects: those,
-    as JSON.
+    version: the version of ConversionReview.
+    uid: identifies the request.
+    api_version: the version to which the objects are converted.
+    objects: the objects as JSON.
     """
     request = {"uid": uid, "desiredAPIVersion": api_version, "objects": [msgspec.Raw(one) for one in objects]}
     # Kubernetes sends the empty response, too.

@@ -17,9 +17,11 @@ _CLOSING = "the API server is shutting down"
 
 
 class ConversionWebhooks:
-    """Calls conversion webhooks. client: carries the requests. `aclose` it before the client.
+    """Calls conversion webhooks.
 
-    kept: what was converted. metrics: the counters.
+    client: sends the requests. Close it after this object (`aclose`).
+    kept: the objects that were converted.
+    metrics: the counters of calls.
     """
 
     def __init__(self, client: WebhookClient) -> None:
@@ -38,20 +40,20 @@ class ConversionWebhooks:
             return await task
         except asyncio.CancelledError:
             if self._is_closed and task.cancelled():
-                # The call was given up, and not the request that needs it.
+                # `aclose` has cancelled the call, and not the request that needs it: this one must get an answer.
                 raise WebhookPostFailed(_CLOSING) from None
             task.cancel()
             raise
 
     def start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Begin a task of a conversion, and return it. It ends with the API server at the latest."""
+        """Begin a task of a conversion, and return it. `aclose` cancels it."""
         task = asyncio.get_running_loop().create_task(work, name="conversion")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def aclose(self) -> None:
-        """Give up all calls, so that the requests that need them fail now; later ones fail at once."""
+        """Cancel all calls, so that the requests that need them fail now. Later calls fail at once."""
         self._is_closed = True
         tasks: list[Awaitable[Any]] = list(self._tasks)
         for task in list(self._tasks):

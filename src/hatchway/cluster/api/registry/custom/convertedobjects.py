@@ -15,7 +15,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    # The stored object, whose identity is its own while the entry holds it.
+    # While the entry refers to the object, no other object can have its identity.
     stored: Object
     owner: object
     converted: Object
@@ -43,7 +43,10 @@ class ConvertedObjects:
         return found.converted
 
     def keep(self, owner: object, stored: Object, api_version: str, converted: Object, size: int) -> None:
-        """Keep a conversion. owner: who made it. size: bytes of JSON of the object."""
+        """Keep a conversion.
+
+        owner: the converter that made it. stored: the object that was converted. size: bytes of JSON of the object.
+        """
         if size > self._most_bytes:
             return
         key = id(stored), api_version

@@ -21,8 +21,11 @@ _encode = msgspec.json.Encoder().encode
 class TypeVersions:
     """The versions of a custom type, also those that are not served.
 
-    name: the definition's. kind: of its objects. stored: the apiVersion in which objects are stored. schemas: by
-    apiVersion. weight: returns the bytes of JSON of a stored object, 0 for a small one.
+    name: the name of the definition.
+    kind: the kind of the objects.
+    stored: the apiVersion in which objects are stored.
+    schemas: the schema of each version, by its apiVersion.
+    weight: returns the bytes of JSON of a stored object, 0 for a small one.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class VersionConverter(Protocol):
 
 
 class NoneConverter:
-    """The strategy None: the apiVersion changes (`nop_converter.go`), and fields that the new schema lacks go."""
+    """The strategy None: changes the apiVersion, and removes fields that the new schema lacks (`nop_converter.go`)."""
 
     may_wait = False
 

@@ -50,7 +50,9 @@ _Encoded = tuple[Object, bytes]
 class WebhookConverter:
     """Converts the objects of one custom type by its webhook.
 
-    conversion: `spec.conversion` of the definition, which is valid. webhooks: calls it.
+    versions: the versions of the type.
+    conversion: `spec.conversion` of the definition, which is valid.
+    webhooks: calls the webhook.
     """
 
     may_wait = True
@@ -63,8 +65,8 @@ class WebhookConverter:
         named = hook.get("conversionReviewVersions") or ()
         self._review_version = next((one for one in named if one in REVIEW_VERSIONS), "")
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        # The conversions of stored objects that have not ended, by version and by the identity of the object. The entry
-        # holds the object, so that no other one gets its identity.
+        # The conversions that are under way, by the identity of the stored object and the version. While the entry
+        # refers to the object, no other object can have its identity.
         self._pending: dict[tuple[int, str], _Waiting] = {}
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
@@ -75,13 +77,13 @@ class WebhookConverter:
                 for start in range(0, len(objects), _STEP):
                     if start:
                         await Pace().rest()
-                    converted += await self._some(objects[start : start + _STEP], api_version)
+                    converted += await self._convert_step(objects[start : start + _STEP], api_version)
         except TimeoutError:
             raise out_of_time() from None
         return converted
 
-    async def _some(self, objects: Sequence[Object], api_version: str) -> list[Object]:
-        """Convert stored objects, of which there are not many."""
+    async def _convert_step(self, objects: Sequence[Object], api_version: str) -> list[Object]:
+        """Convert at most `_STEP` stored objects."""
         kept, loop = self._webhooks.kept, asyncio.get_running_loop()
         found: list[Object | None] = [kept.get(self, one, api_version) for one in objects]
         waiting: dict[int, asyncio.Future[Object]] = {}
@@ -107,7 +109,7 @@ class WebhookConverter:
     def _forget(self, key: tuple[int, str]) -> Any:
         def done(future: asyncio.Future[Object]) -> None:
             del self._pending[key]
-            # Nobody may be left who looks at the error.
+            # Read the error here: asyncio would log it if no reader of the object is left.
             if not future.cancelled():
                 future.exception()
 
