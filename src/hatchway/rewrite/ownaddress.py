@@ -3,8 +3,8 @@ r"""Rewrites an application's own address in pages that are served under the tar
 In a page of an application that listens on port 8080, `http://0.0.0.0:8080/x.js` can only mean the application itself,
 and the browser cannot reach this address. So such addresses are changed to the door's in documents, scripts and style
 sheets: in URL attributes and in CSS; and in scripts, `data-` attributes and the `content` of `<meta>` if scheme, host
-and port of a URL are written together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and data
-that scripts fetch are not changed, because the page may save them again.
+and port of a URL are written together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and
+data that scripts fetch are not changed, because the page may save them again.
 
 Addresses that a script composes or has fetched (`location.hostname + ":8080"`) are changed when the script opens them:
 a small script (`ownaddress.js`) is put before the first script of a page, if the page's policy allows an inline script.
