@@ -1,7 +1,7 @@
-"""A watch over a WebSocket: one event a message, as text.
+"""Serves a watch over a WebSocket: each event is a text message.
 
-From `ServeWebsocket` in apiserver's `endpoints/handlers/watch.go`. The REST application answers it as any watch; here
-the lines become messages. Errors are answered before the upgrade.
+Source: `ServeWebsocket` in apiserver's `endpoints/handlers/watch.go`. The REST application answers the request like any
+watch, and each line of its answer is sent as a message. Errors are answered before the upgrade.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from hatchway.wire.wshandshake import HandshakeError, parse_request, response_fi
 
 logger = logging.getLogger(__name__)
 
-# The most bytes of a client's message; all messages are ignored.
+# The most bytes of a client's message. (The content of messages is ignored.)
 _LARGEST = 4096
-# Seconds within which the engine must hand over the connection of an accepted watch.
+# The most seconds until the engine passes the connection of an accepted watch to the protocol.
 _ACCEPTING = 10.0
 _PROTOCOL_FIELD = b"sec-websocket-protocol"
 
@@ -31,7 +31,7 @@ def is_watch_socket(head: RequestHead, verb: str) -> bool:
 
 
 async def accept_watch(app: App, head: RequestHead) -> Decision:
-    """Return the upgrade of a watch once `app` has begun to answer it, or the error that it answers."""
+    """Wait until `app` has begun to answer a watch; return the upgrade, or the error that `app` has answered."""
     try:
         request = parse_request(
             (name, without_bearer(value)) if name.lower() == _PROTOCOL_FIELD else (name, value)
@@ -71,7 +71,7 @@ def _scope(head: RequestHead) -> dict[str, Any]:
 
 
 def _ended(task: asyncio.Future[None]) -> None:
-    # An OSError means that the client has gone; the application has logged other errors.
+    # An OSError means that the client has disconnected.
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, OSError):
         logger.error("a watch has failed", exc_info=error)
 
@@ -79,7 +79,8 @@ def _ended(task: asyncio.Future[None]) -> None:
 class _WatchSocket(asyncio.Protocol):
     """The client's connection, and the application's `receive` and `send`.
 
-    begun: the status and the fields with which the application has begun to answer. refusal: the body of an error.
+    begun: the status and the header fields of the application's answer.
+    refusal: the body of an error.
     """
 
     def __init__(self) -> None:
@@ -98,15 +99,15 @@ class _WatchSocket(asyncio.Protocol):
         self._task = task
         return self
 
-    # What the application calls
+    # Called by the application
 
     async def receive(self) -> dict[str, Any]:
-        """Wait until the client has gone."""
+        """Wait until the client has disconnected."""
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Send a piece of the answer. Raises OSError when the client has gone."""
+        """Send a piece of the answer. Raises OSError when the client has disconnected."""
         if message["type"] == "http.response.start":
             self.begun.set_result((message["status"], list(message.get("headers") or ())))
             return
@@ -125,13 +126,13 @@ class _WatchSocket(asyncio.Protocol):
             self._transport.close()
         await self._writable.wait()
         if self._gone.is_set():
-            raise ConnectionResetError("the client has gone")
+            raise ConnectionResetError("the client has disconnected")
 
     def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(self._websocket.data_to_send())
 
-    # What the event loop calls.
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
