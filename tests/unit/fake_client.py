@@ -25,6 +25,22 @@ def copied(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def _scale_of(obj: Object) -> Object:
+    selector = obj["spec"].get("selector") or {}
+    labels = selector.get("matchLabels", selector)
+    status = {"replicas": (obj.get("status") or {}).get("replicas", 0)}
+    if labels:
+        status["selector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    spec = {"replicas": obj["spec"].get("replicas", 0)}
+    return {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": obj["metadata"],
+        "spec": spec,
+        "status": status,
+    }
+
+
 class FakeClient:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
@@ -46,16 +62,19 @@ class FakeClient:
             if kind == resource and namespace in (None, where)
         ]
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
         await asyncio.sleep(0)
-        return copied(self._find(resource, name, namespace))
+        found = copied(self._find(resource, name, namespace))
+        return _scale_of(found) if subresource == "scale" else found
 
     async def list(
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> list[Object]:
-        assert not label_selector and not field_selector
+        assert not field_selector
         await asyncio.sleep(0)
-        return self.all(resource, namespace)
+        wanted = dict(part.split("=") for part in label_selector.split(",") if part)
+        found = self.all(resource, namespace)
+        return [one for one in found if wanted.items() <= (one["metadata"].get("labels") or {}).items()]
 
     async def create(
         self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""

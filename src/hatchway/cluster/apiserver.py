@@ -12,16 +12,18 @@ import msgspec
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.certificates import CertificateAdmission
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.admission.claimstatus import ClaimStatusAdmission
 from hatchway.cluster.api.admission.escalation import escalation_check
 from hatchway.cluster.api.admission.paramaccess import ParamAccess
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
-from hatchway.cluster.api.aggregation.remoteanswers import PodMetricsList
+from hatchway.cluster.api.aggregation.remoteanswers import MetricValueList, PodMetricsList
 from hatchway.cluster.api.connect.endpointslices import IndexedObjects
 from hatchway.cluster.api.connect.firststart import FirstStart
 from hatchway.cluster.api.connect.handler import Backend
 from hatchway.cluster.api.connect.proxyverb import Rewriting
 from hatchway.cluster.api.connect.resourcelocation import DialBackend, Locator
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
 from hatchway.cluster.api.describe.documents import ServedDocument
@@ -35,6 +37,7 @@ from hatchway.cluster.api.http.restapp import RestApp
 from hatchway.cluster.api.http.servicemetrics import ServiceMetrics
 from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import AccessCheck, Api
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.strategies.events import prune_forever
 from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
 from hatchway.cluster.api.storage.store import Store
@@ -46,6 +49,7 @@ from hatchway.cluster.auth.pki import Pki
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.reviews import Reviews
 from hatchway.cluster.auth.user import UserInfo
+from hatchway.cluster.componentstatus import ComponentStatuses
 from hatchway.cluster.controllers.clusterobjects import ensure_bootstrap
 from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.cluster.controllers.servedtypes import ServedType, ServedTypes
@@ -94,7 +98,7 @@ def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> Ac
 class ApiServer:
     """One API server. Make it in an event loop; `close` it.
 
-    client: its in-process client. types: the types that it stores.
+    client: its in-process client. types: the types that it stores. components: the health of the control plane.
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
@@ -115,7 +119,9 @@ class ApiServer:
         rewriting: Rewriting = "full",
     ) -> None:
         registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
-        self._custom_types = CustomTypes(store, registry)
+        self._webhooks = WebhookClient()
+        self._conversions = ConversionWebhooks(self._webhooks)
+        self._custom_types = CustomTypes(store, registry, self._conversions)
         self.types = served_types(registry)
         objects = IndexedObjects(store)
         services = ServiceMetrics(lambda namespace, name: objects.get("services", namespace, name) is not None)
@@ -126,7 +132,8 @@ class ApiServer:
         self._authenticator = Authenticator(certificates, state.tokens_file, state.basic_file, store)
         self._audit = AuditLog(state.audit_file)
         registry.virtual.update(Reviews(self._authenticator, self._authorizer, store).handlers)
-        self._webhook_caller = WebhookCaller()
+        self.components = ComponentStatuses(store)
+        registry.computed["componentstatuses"] = self.components.objects
         self.api = Api(
             store,
             registry,
@@ -136,8 +143,9 @@ class ApiServer:
                 [
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
+                    ClaimStatusAdmission(self._authorizer),
                     *policy_plugins(store, lambda: registry.rows),
-                    *webhook_plugins(store, lambda: registry.rows, self._webhook_caller),
+                    *webhook_plugins(store, lambda: registry.rows, WebhookCaller(self._webhooks)),
                 ]
             ),
         )
@@ -153,7 +161,7 @@ class ApiServer:
             allow_loopback_pods=allow_loopback_pods,
             first_start=first_start,
         )
-        self._webhook_caller.locator = locator
+        self._webhooks.locator = locator
         backend = Backend(objects, locator, rewriting, pod_networks)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         # The API groups of other servers, such as metrics.k8s.io.
@@ -194,8 +202,12 @@ class ApiServer:
         return {
             "/.well-known/openid-configuration": lambda: ServedDocument.of(tokens.openid_configuration()),
             "/openid/v1/jwks": lambda: ServedDocument.of(tokens.jwks(), "application/jwk-set+json"),
-            "/metrics": lambda: ServedDocument(self._metrics.text(), metrics.CONTENT_TYPE),
+            "/metrics": self._metrics_document,
         }
+
+    def _metrics_document(self) -> ServedDocument:
+        conversions = "".join(f"{line}\n" for line in self._conversions.metrics.lines())
+        return ServedDocument(self._metrics.text() + conversions.encode(), metrics.CONTENT_TYPE)
 
     async def bootstrap(self, api_ip: str, api_port: int) -> list[str]:
         """Create or update the objects that every cluster has. api_ip: the address behind 10.96.0.1.
@@ -219,7 +231,17 @@ class ApiServer:
     async def pod_metrics(self, namespace: str) -> list[Object]:
         """Return the PodMetrics of a namespace, for the controller of autoscalers. Raises ApiError 503."""
         path = f"/namespaces/{namespace}/pods"
-        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList)
+        what = "pods.metrics.k8s.io"
+        found = await self.aggregator.get_answer(*_METRICS, path, _AUTOSCALER, PodMetricsList, what)
+        return [msgspec.to_builtins(one) for one in found.items or ()]
+
+    def versions(self, group: str) -> list[str] | None:
+        """Return the available versions of a remote API group (`controllers.metricsapis.MetricsApis`)."""
+        return self.aggregator.versions(group)
+
+    async def values(self, group: str, version: str, path: str, what: str) -> list[Object]:
+        """Return the values of a metric, for the controller of autoscalers. Raises ApiError."""
+        found = await self.aggregator.get_answer(group, version, path, _AUTOSCALER, MetricValueList, what)
         return [msgspec.to_builtins(one) for one in found.items or ()]
 
     async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:
@@ -233,7 +255,8 @@ class ApiServer:
         self._custom_types.close()
         await self._definitions.aclose()
         await self.aggregator.aclose()
-        await self._webhook_caller.aclose()
+        await self._conversions.aclose()
+        await self._webhooks.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
         self._pruning.cancel()
         await asyncio.wait({self._pruning})

@@ -119,7 +119,10 @@ class ControlPlane:
                 for ip, private_port in ((plan.API_SERVICE_IP, 443), (plan.node_ip(0), plan.DEFAULT_API_PORT)):
                     await api.listen(await network.dialer.listen(ip, private_port), descriptors.limits_for_pods())
             settings = self._controller_config(certificates, api)
-            controllers = asyncio.create_task(run_controllers(api.client, config=settings, scheduling=api.scheduling))
+            problems: dict[str, str] = {}
+            api.components.controllers = problems
+            work = run_controllers(api.client, config=settings, scheduling=api.scheduling, problems=problems)
+            controllers = asyncio.create_task(work)
             stack.push_async_callback(_cancel_and_wait, controllers)
             await self._start_addons_and_wait(api.client, network, server, certificates)
             collecting = asyncio.create_task(GcSchedule(is_busy).run(), name="garbage")
@@ -141,6 +144,7 @@ class ControlPlane:
             types=api.types,
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,
+            metrics_apis=api,
             volume_directories=LocalVolumes(self.state.nodes, self.config.host_paths),
         )
         if "ingress" not in self.addons:

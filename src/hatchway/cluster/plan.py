@@ -28,6 +28,26 @@ NODE_SAMPLES = "/var/lib/hatchway/monitoring"
 LOOPBACK_NODES = ipaddress.IPv4Network("127.64.0.0/24")
 
 
+# Ranges that no Service can have: of the cluster's own network, and those with a meaning of their own (RFC 6890).
+_NOT_FOR_SERVICES = (
+    POD_CIDR,
+    NODE_CIDR,
+    *(ipaddress.IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+)
+
+
+def why_not_for_services(cidr: str) -> str:
+    """Return why the private network cannot route a range of addresses for Services; "" when it can."""
+    network = ipaddress.ip_network(cidr)
+    if isinstance(network, ipaddress.IPv6Network):
+        return f"{cidr} cannot be used: this cluster's network has no IPv6"
+    for other in _NOT_FOR_SERVICES:
+        if network.overlaps(other):
+            owner = "the cluster's own network" if other in (POD_CIDR, NODE_CIDR) else "a reserved range"
+            return f"{cidr} cannot be used: it overlaps with {other}, {owner}"
+    return ""
+
+
 def node_names(workers: int) -> list[str]:
     """Return `control-plane`, `node-1` ... `node-N`; a name's position is its node's index."""
     return [CONTROL_PLANE, *(f"node-{i}" for i in range(1, workers + 1))]

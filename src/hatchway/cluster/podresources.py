@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hatchway.cluster.amounts import Amounts, add, amounts_of, greatest, mask
 
-__all__ = ["containers_of", "is_pod_level", "pod_resources"]
+__all__ = ["containers_of", "is_pod_level", "is_resize_infeasible", "pod_resources", "reserved_spec"]
 
 Spec = dict[str, Any]
 
@@ -25,6 +25,48 @@ def is_pod_level(name: str) -> bool:
 def containers_of(spec: Spec) -> list[Spec]:
     """Return the containers and then the init containers of a pod."""
     return [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+
+
+def is_resize_infeasible(pod: Spec) -> bool:
+    """Return True when the node of a pod has said that it cannot resize it (`IsPodResizeInfeasible`)."""
+    return any(
+        one.get("type") == "PodResizePending" and one.get("reason") == "Infeasible"
+        for one in (pod.get("status") or {}).get("conditions") or ()
+    )
+
+
+def reserved_spec(pod: Spec) -> Spec:
+    """Return the spec of a pod with the requests that are reserved for it on its node.
+
+    While a pod is being resized, the largest of what it asks for, what its node has granted and what it has counts
+    (`determineEffectiveRequests`). Raises ValueError for text that is not a quantity.
+    """
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    known = {
+        one.get("name"): one
+        for key in ("containerStatuses", "initContainerStatuses")
+        for one in status.get(key) or ()
+        if one.get("resources") is not None
+    }
+    out = spec
+    for key in ("containers", "initContainers"):
+        for index, container in enumerate(spec.get(key) or ()):
+            found = known.get(container.get("name"))
+            if found is None or (key == "initContainers" and container.get("restartPolicy") != "Always"):
+                continue
+            asked = (container.get("resources") or {}).get("requests") or {}
+            present = found["resources"].get("requests") or {}, found.get("allocatedResources") or {}
+            if all(one == asked for one in present):
+                continue
+            lists = [*present] if is_resize_infeasible(pod) else [asked, *present]
+            largest: Amounts = {}
+            for one in lists:
+                largest = greatest(largest, amounts_of(one))
+            if out is spec:
+                out = {**spec, **{kind: list(spec[kind]) for kind in ("containers", "initContainers") if kind in spec}}
+            requests = {name: str(amount) for name, amount in largest.items()}
+            out[key][index] = {**container, "resources": {**(container.get("resources") or {}), "requests": requests}}
+    return out
 
 
 def pod_resources(

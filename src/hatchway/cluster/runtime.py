@@ -205,13 +205,16 @@ class NodeFiles(Protocol):
 
 
 class Sockets(Protocol):
-    """Sockets on addresses of nodes and services."""
+    """Sockets on addresses of nodes and services.
 
-    def listen(self, ip: str, port: int) -> socket.socket:
+    node_ip: the node whose loopback interface has the address; "" for addresses that only one node or service has.
+    """
+
+    def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
         """Return a listening, non-blocking TCP socket. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
         ...
 
-    def datagram(self, ip: str, port: int) -> socket.socket:
+    def datagram(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
         """Return a bound, non-blocking UDP socket. Raises OSError."""
         ...
 

@@ -30,8 +30,8 @@ class Client(Protocol):
     Returned objects may belong to a cache: copy an object before you change it.
     """
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return one object."""
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return one object, or a subresource of it that is an object (`scale`)."""
         ...
 
     async def list(

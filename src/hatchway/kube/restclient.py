@@ -48,9 +48,9 @@ class RestClient(ABC):
         cannot be reached.
         """
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return one object."""
-        return await self._call("GET", parse_resource(resource).path(namespace, name))
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return one object, or a subresource of it that is an object (`scale`)."""
+        return await self._call("GET", parse_resource(resource).path(namespace, name, subresource))
 
     async def list(
         self, resource: str, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""

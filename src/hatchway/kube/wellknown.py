@@ -5,7 +5,7 @@ https://kubernetes.io/docs/reference/labels-annotations-taints/
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
 ENDPOINT_SLICES: Final = "endpointslices.discovery.k8s.io"
@@ -32,3 +32,18 @@ PRIORITY_CLASSES: Final = "priorityclasses.scheduling.k8s.io"
 RUNTIME_CLASSES: Final = "runtimeclasses.node.k8s.io"
 # The PriorityClasses that every cluster has, with their values (`pkg/apis/scheduling/v1/helpers.go`).
 SYSTEM_PRIORITIES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+
+# The ranges and the addresses of Services; the range that every cluster has; labels of the addresses of Services.
+SERVICE_CIDRS: Final = "servicecidrs.networking.k8s.io"
+IP_ADDRESSES: Final = "ipaddresses.networking.k8s.io"
+DEFAULT_SERVICE_CIDR: Final = "kubernetes"
+ADDRESS_MANAGED_BY: Final = "ipaddress.kubernetes.io/managed-by"
+ADDRESS_FAMILY: Final = "ipaddress.kubernetes.io/ip-family"
+ADDRESS_ALLOCATOR: Final = "ipallocator.k8s.io"
+
+
+def is_service_address(address: dict[str, Any]) -> bool:
+    """Return True for an IPAddress that the server keeps for a Service."""
+    parent = (address.get("spec") or {}).get("parentRef") or {}
+    managed = (address["metadata"].get("labels") or {}).get(ADDRESS_MANAGED_BY) == ADDRESS_ALLOCATOR
+    return managed and (parent.get("group") or "", parent.get("resource")) == ("", "services")

@@ -200,7 +200,20 @@ def parse(text: bytes) -> URL:
     return url
 
 
-def _parse(text: bytes) -> URL:
+def parse_request_uri(text: bytes) -> URL:
+    """Parse a URL as Go's `url.ParseRequestURI` does. Raises GoURLError.
+
+    It must have a scheme or begin with a slash, and `#` does not begin a fragment.
+    """
+    try:
+        if not text:
+            raise GoURLError("empty url")
+        return _parse(text, is_request=True)
+    except GoURLError as error:
+        raise GoURLError(f"parse {quoted(text)}: {error}") from None
+
+
+def _parse(text: bytes, is_request: bool = False) -> URL:
     if any(byte < 0x20 or byte == 0x7F for byte in text):
         raise GoURLError("net/url: invalid control character in URL")
     if text == b"*":
@@ -220,9 +233,11 @@ def _parse(text: bytes) -> URL:
         if url.scheme:
             url.opaque = rest
             return url
+        if is_request:
+            raise GoURLError("invalid URI for request")
         if b":" in rest.partition(b"/")[0]:
             raise GoURLError("first path segment in URL cannot contain colon")
-    if rest.startswith(b"//") and (url.scheme or not rest.startswith(b"///")):
+    if rest.startswith(b"//") and (url.scheme or not (is_request or rest.startswith(b"///"))):
         authority, slash, rest = rest[2:].partition(b"/")
         rest = slash + rest
         url.user, url.host = _parse_authority(authority)

@@ -176,7 +176,16 @@ async def test_approvals_and_what_may_not_change(made: Recorded) -> None:
     with pytest.raises(ApiError) as refused:
         await client.update(RESOURCE, {**same, "status": {"conditions": both}}, subresource="approval")
     assert "Approved and Denied conditions are mutually exclusive" in refused.value.message
-    approved = await client.update(RESOURCE, {**same, "status": {"conditions": [APPROVED]}}, subresource="approval")
+    noted = {**same["metadata"], "annotations": {"by": "me"}}
+    given = {**same, "metadata": noted, "spec": {**same["spec"], "usages": ["any"]}}
+    given["status"] = {"conditions": [APPROVED], "certificate": "eA=="}
+    approved = await client.update(RESOURCE, given, subresource="approval")
+    assert approved["metadata"]["annotations"] == {"by": "me"}
+    assert (approved["spec"], list(approved["status"])) == (same["spec"], ["conditions"])
+    bad = {**approved, "metadata": {**approved["metadata"], "annotations": {"-": "x"}}}
+    with pytest.raises(ApiError) as refused:
+        await client.update(RESOURCE, bad, subresource="approval")
+    assert 'metadata.annotations: Invalid value: "-"' in refused.value.message
     with pytest.raises(ApiError) as refused:
         await client.update(RESOURCE, {**approved, "status": {}}, subresource="approval")
     assert 'updates may not remove a condition of type "Approved"' in refused.value.message

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from tests.integration.api import world as worlds
 from tests.integration.api.world import Reply, World
 
@@ -73,7 +75,7 @@ def widget(called: str, **spec: Any) -> Any:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with worlds.world() as found:
-        types = CustomTypes(found.store, found.registry)
+        types = CustomTypes(found.store, found.registry, ConversionWebhooks(WebhookClient()))
         controller = DefinitionController(found.store, found.client, types.prepare)
         controller.start()
         try:
@@ -296,7 +298,10 @@ async def test_names_belong_to_the_first_definition(world: World) -> None:
          "spec.validation.openAPIV3Schema.properties[a].default",
          'Invalid value: "integer":  in body must be of type string: "integer"'),
         ({"versions": [{**VERSION, "storage": False}]}, "spec.versions", None),
-        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.strategy", None),
+        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.webhookClientConfig",
+         "Required value: required when strategy is set to Webhook"),
+        ({"conversion": {"strategy": "Hook"}}, "spec.conversion.strategy",
+         'Unsupported value: "Hook": supported values: "None", "Webhook"'),
         ({"versions": [{**VERSION, "schema": {"openAPIV3Schema": {"type": "object", "properties": {
             "a": {"type": "array"}}}}}]},
          "spec.validation.openAPIV3Schema.properties[a].items", "Required value: must be specified"),

@@ -424,3 +424,14 @@ async def test_unknown_field_selectors(made: World) -> None:
         with pytest.raises(ApiError) as caught:
             await made.client.list(resource, field_selector="data.k=v")
         assert caught.value.code == 400
+
+
+async def test_types_that_are_only_created_have_no_table(made: World) -> None:
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert (await made.send("POST", reviews, review, table)).status == 406
+    # This API server has no authorizer. The form of the answer is checked before.
+    assert (await made.send("POST", reviews, review, TABLE)).status == 405
+    await config_map(made, "one")
+    assert (await made.send("GET", f"{NS}/configmaps/one", headers=table)).json["kind"] == "Table"

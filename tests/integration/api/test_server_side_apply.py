@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.errors import ApiError
 from tests.integration.api import world as worlds
 from tests.integration.api.world import Reply, World
@@ -27,7 +29,7 @@ RECORDED = Path(__file__).parents[2] / "conformance/apply.jsonl"
 @pytest.fixture
 async def made() -> AsyncIterator[World]:
     async with worlds.world() as found:
-        types = CustomTypes(found.store, found.registry)
+        types = CustomTypes(found.store, found.registry, ConversionWebhooks(WebhookClient()))
         controller = DefinitionController(found.store, found.client, types.prepare)
         controller.start()
         try:

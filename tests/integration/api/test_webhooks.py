@@ -159,7 +159,7 @@ async def test_a_service_that_has_no_endpoint_is_named_as_in_kubernetes(
         raise AssertionError((host, port))
 
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    world.caller.locator = Locator(lookup=CommittedService(), dial=dial, kubelet_tls=tls, allow_loopback_pods=False)
+    world.webhooks.locator = Locator(lookup=CommittedService(), dial=dial, kubelet_tls=tls, allow_loopback_pods=False)
     hook = {**world.hooks.hook("/x"), "clientConfig": {"service": {"namespace": "shop", **service}}}
     await world.configure("validating", hook)
     reply = await world.send("POST", MAPS, config_map())

@@ -14,6 +14,7 @@ from typing import Any
 from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.http.restapp import RestApp
 from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import Api
@@ -116,8 +117,11 @@ class WebhookWorld(World):
     def __init__(self, store: Store, hooks: WebhookServer) -> None:
         super().__init__(store)
         self.hooks = hooks
-        self.caller = WebhookCaller()
-        plugins = [*builtin_plugins(store), *webhook_plugins(store, lambda: self.registry.rows, self.caller)]
+        self.webhooks = WebhookClient()
+        plugins = [
+            *builtin_plugins(store),
+            *webhook_plugins(store, lambda: self.registry.rows, WebhookCaller(self.webhooks)),
+        ]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))
         self.client = LocalClient(self.api)
         self.app = RestApp(self.api)
@@ -143,5 +147,5 @@ async def webhook_world(keys: pki.Pki) -> AsyncIterator[WebhookWorld]:
                 await made.namespace(name)
             yield made
         finally:
-            await made.caller.aclose()
+            await made.webhooks.aclose()
             await store.close()

@@ -274,6 +274,18 @@ def test_host_ports_of_pods(world: Cluster) -> None:
     assert ask_from_host("http", HOST, 18080) == "ECONNREFUSED"
 
 
+def test_host_ports_on_the_loopback_interface_of_a_node(world: Cluster) -> None:
+    only_there = {"containerPort": 8080, "hostPort": 18081, "hostIP": "127.0.0.1"}
+    in_node = echo_pod("in-node", "node-1", {}, ports=[], readinessProbe=None)
+    in_node["spec"]["hostNetwork"] = True
+    apply(world, NS, echo_pod("three", "node-1", {}, ports=[*_ports(), only_there]), in_node)
+    world.kubectl("wait", "-n", NS, "--for=condition=Ready", "pod/three", "pod/in-node", "--timeout=60s")
+    asked: list[Question] = [("http", HOST, 18080), ("http", HOST, 18081), ("http", NODE_1, 18081)]
+    wait_for(lambda: inside(world, "in-node", *asked) == ["200 one", "200 three", "ECONNREFUSED"])
+    assert inside(world, "one", *asked) == ["ECONNREFUSED"] * 3
+    world.kubectl("delete", "pod", "-n", NS, "three", "in-node", "--now")
+
+
 def test_headless_services_external_names_and_services_without_a_selector(world: Cluster) -> None:
     address = json.loads(world.kubectl("get", "pod", "-n", NS, "two", "-o", "json"))["status"]["podIP"]
     by_hand = {

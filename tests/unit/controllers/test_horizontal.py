@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from hatchway.cluster.controllers.controller import ControllerConfig
 from hatchway.cluster.controllers.deployment import DeploymentController
 from hatchway.cluster.controllers.horizontal import RESOURCE, HorizontalController
-from hatchway.cluster.controllers.podmetrics import NoMetrics, PodUsage
+from hatchway.cluster.controllers.podmetrics import NoMetrics, PodUsage, unavailable
 from hatchway.cluster.controllers.replicacalculator import Delays, Tolerance, pod_requests, propose
 from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.scalingbehavior import ScalingHistory
-from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from tests.unit.controllers.world import START, World, container, deployment, template
 
@@ -188,7 +187,7 @@ class Metrics:
     async def fetch(self, namespace: str) -> list[Object]:
         assert self.world is not None
         if self.cpu is None:
-            raise ApiError(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+            return await unavailable(namespace)
         stamp = self.world.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         return [
             {

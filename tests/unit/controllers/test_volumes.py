@@ -19,19 +19,25 @@ from hatchway.cluster.controllers.provisioner import LocalPathProvisioner
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.statefulset import StatefulSetController
 from hatchway.cluster.controllers.volumebinding import VolumeBindingController
-from hatchway.cluster.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
+from hatchway.cluster.controllers.volumeprotection import (
+    AttributesClassProtectionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from hatchway.cluster.localvolumes import ROOT, LocalVolumes
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from tests.integration.api.world import world
 
 CLAIMS, VOLUMES, CLASSES = "persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"
+ATTRIBUTES = "volumeattributesclasses.storage.k8s.io"
 CONTROLLERS = (
     VolumeBindingController,
     LocalPathProvisioner,
     EphemeralVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,
+    AttributesClassProtectionController,
     StatefulSetController,
     Scheduler,
 )
@@ -48,7 +54,9 @@ class Lab:
 
     async def get(self, resource: str, name: str) -> Object | None:
         try:
-            return await self.client.get(resource, name, None if resource in (VOLUMES, CLASSES) else "default")
+            return await self.client.get(
+                resource, name, None if resource in (VOLUMES, CLASSES, ATTRIBUTES) else "default"
+            )
         except ApiError as error:
             assert error.code == 404
             return None
@@ -215,6 +223,27 @@ async def test_a_claim_that_names_its_volume(lab: Lab) -> None:
     assert await lab.told("late", "FailedBinding") == 'volume "pv" already bound to a different claim.'
 
 
+async def test_a_volume_with_an_attributes_class_suits_claims_with_the_same_class_only(lab: Lab) -> None:
+    source = {"hostPath": None, "csi": {"driver": "x.io", "volumeHandle": "h"}, "storageClassName": "m"}
+    gold = {"metadata": {"name": "gold"}, "driverName": "x.io", "parameters": {"iops": "1"}}
+    await lab.client.create(ATTRIBUTES, gold)
+    await lab.volume("v", volumeAttributesClassName="gold", **source)
+    await lab.claim("plain", storageClassName="m")
+    await lab.claim("gold", storageClassName="m", volumeAttributesClassName="gold")
+    claim = await lab.has_phase(CLAIMS, "gold", "Bound")
+    assert claim["status"]["currentVolumeAttributesClassName"] == "gold"
+    assert await lab.phase(CLAIMS, "plain") == "Pending"
+    # The class stays while a claim or a volume names it.
+    await lab.client.delete(ATTRIBUTES, "gold")
+    await lab.client.delete(CLAIMS, "gold", "default")
+    await lab.has_phase(VOLUMES, "v", "Released")
+    found = await lab.get(ATTRIBUTES, "gold")
+    assert found is not None
+    assert found["metadata"]["finalizers"] == ["kubernetes.io/vac-protection"]
+    await lab.client.delete(VOLUMES, "v")
+    await lab.gone(ATTRIBUTES, "gold")
+
+
 async def test_what_becomes_of_a_volume_without_its_claim(lab: Lab) -> None:
     for name, policy in (("kept", "Retain"), ("deleted", "Delete"), ("wiped", "Recycle")):
         await lab.volume(name, storageClassName=name, persistentVolumeReclaimPolicy=policy)
@@ -309,6 +338,7 @@ async def test_a_volume_with_the_policy_retain_keeps_its_directory(lab: Lab) -> 
         ({"accessModes": ["ReadWriteMany"]}, "NodePath only supports ReadWriteOnce and ReadWriteOncePod (1.22+)"),
         ({"volumeMode": "Block"}, "rancher.io/local-path does not support block volume provisioning"),
         ({"selector": {"matchLabels": {"a": "b"}}}, "claim.Spec.Selector is not supported"),
+        ({"volumeAttributesClassName": "x"}, 'VolumeAttributesClass "x" cannot be applied: only CSI drivers'),
         ({"storageClassName": "now"}, "configuration error, no node was specified"),
         ({"storageClassName": "none"}, "no volume plugin matched name: kubernetes.io/no-provisioner"),
         ({"storageClassName": "nowhere"}, 'storageclass.storage.k8s.io "nowhere" not found'),

@@ -43,9 +43,9 @@ class Client(FakeClient):
             return {"status": {"userInfo": {"username": "jane"}}}
         return await super().create(resource, obj, namespace, **more)
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
+    async def get(self, resource: str, name: str, namespace: str | None = None, **more: Any) -> Object:
         self._check("get", resource)
-        return await super().get(resource, name, namespace)
+        return await super().get(resource, name, namespace, **more)
 
     async def list(self, resource: str, namespace: str | None = None, **selectors: Any) -> list[Object]:
         self._check("list", resource)

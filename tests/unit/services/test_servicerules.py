@@ -382,6 +382,10 @@ def test_health_checks_are_on_every_node_even_without_endpoints() -> None:
     assert counts == {"172.18.0.2": 0, "172.18.0.3": 1}
 
 
+ON_NODE = Frontend("TCP", "172.18.0.3", 8080)
+ON_LOOPBACK = Frontend("TCP", "127.0.0.1", 8080, "172.18.0.3")
+
+
 def pod(
     *ports: dict[str, Any], node: str = "node-1", phase: str = "Running", ready: str = "True", **spec: Any
 ) -> dict[str, Any]:
@@ -395,20 +399,23 @@ def pod(
 @pytest.mark.parametrize(
     ("port", "served"),
     [
-        ({"containerPort": 80, "hostPort": 8080}, True),
-        ({"containerPort": 80, "hostPort": 8080, "hostIP": "172.18.0.3"}, True),
-        ({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}, False),
-        ({"containerPort": 80, "hostPort": 8080, "protocol": "SCTP"}, False),
-        ({"containerPort": 80}, False),
+        ({"containerPort": 80, "hostPort": 8080}, [ON_NODE, ON_LOOPBACK]),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "0.0.0.0"}, [ON_NODE, ON_LOOPBACK]),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "172.18.0.3"}, [ON_NODE]),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}, [ON_LOOPBACK]),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "172.18.0.4"}, []),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "::1"}, []),
+        ({"containerPort": 80, "hostPort": 8080, "protocol": "SCTP"}, []),
+        ({"containerPort": 80}, []),
         # The kubelet's own.
-        ({"containerPort": 80, "hostPort": 10250}, False),
+        ({"containerPort": 80, "hostPort": 10250}, []),
     ],
 )
-def test_host_ports_of_pods(port: dict[str, Any], served: bool) -> None:
+def test_host_ports_of_pods(port: dict[str, Any], served: list[Frontend]) -> None:
     table = table_of(NODES)
     table.pod_changed("ADDED", pod(port))
     found = take_all(table)
-    assert list(found) == ([Frontend("TCP", "172.18.0.3", 8080)] if served else [])
+    assert set(found) == set(served)
     for rule in found.values():
         assert rule is not None
         assert rule.endpoints.all() == (ServiceEndpoint("10.244.1.7", 80),)
@@ -419,8 +426,8 @@ def test_host_ports_end_with_their_pod() -> None:
     mine = {"containerPort": 80, "hostPort": 8080}
     for last in (pod(mine, phase="Succeeded", ready="False"), pod(mine, hostNetwork=True), pod(mine, ready="False")):
         table.pod_changed("ADDED", pod(mine))
-        assert [rule is not None for rule in take_all(table).values()] == [True]
+        assert [rule is not None for rule in take_all(table).values()] == [True, True]
         table.pod_changed("MODIFIED", last)
-        assert take_all(table) == {Frontend("TCP", "172.18.0.3", 8080): None}
+        assert take_all(table) == {ON_NODE: None, ON_LOOPBACK: None}
         table.pod_changed("DELETED", last)
         assert take_all(table) == {}

@@ -326,8 +326,9 @@ def _refuse_foreign_pages(head: RequestHead) -> None:
     if site is not None:
         foreign = site not in (b"same-origin", b"none")
     else:
+        # A browser from before Sec-Fetch-Site. Other programs send an Origin, too: Go's WebSocket package always does.
         origin = head.header(b"origin")
-        if origin is None:
+        if origin is None or not (head.header(b"user-agent") or b"").startswith(b"Mozilla/"):
             return
         foreign = origin.partition(b"://")[2] != (head.header(b"host") or b"")
     if not foreign or head.header(b"x-forwarded-for") is not None:

@@ -66,6 +66,7 @@ _VIEW = [
     _rule(_READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
     _rule(_READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
     _rule(_READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
+    _rule(_READ, "resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
 ]
 _EDIT = [
     _rule(_READ, "", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),
@@ -90,6 +91,7 @@ _EDIT = [
     _rule(_WRITE, "policy", "poddisruptionbudgets"),
     _rule(_WRITE, "networking.k8s.io", "ingresses networkpolicies"),
     _rule(_ALL, "coordination.k8s.io", "leases"),
+    _rule(_WRITE, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
 ]
 _ADMIN = [
     _rule("create", "authorization.k8s.io", "localsubjectaccessreviews"),
@@ -149,6 +151,8 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("create delete get patch update", "coordination.k8s.io", "leases"),
         _rule(_READ, "node.k8s.io", "runtimeclasses"),
         _rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
+        _rule("get", "resource.k8s.io", "resourceclaims"),
+        _rule("deletecollection", "resource.k8s.io", "resourceslices"),
     ],
     "system:persistent-volume-provisioner": [
         _rule("create delete get list watch", "", "persistentvolumes"),
@@ -190,6 +194,11 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule(_READ, "storage.k8s.io", "csidrivers csinodes csistoragecapacities"),
         *_DELEGATION,
         _rule(_READ, "", "namespaces"),
+        _rule(_READ, "resource.k8s.io", "deviceclasses"),
+        _rule(_READ_UPDATE, "resource.k8s.io", "resourceclaims"),
+        _rule(_READ_UPDATE, "resource.k8s.io", "resourceclaims/status"),
+        _rule(_READ, "resource.k8s.io", "resourceslices"),
+        _rule("patch update", "resource.k8s.io", "resourceclaims/binding"),
     ],
     "system:kube-controller-manager": [
         _EVENTS_RULE,
@@ -202,6 +211,17 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         *_DELEGATION,
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["list", "watch"]},
         _rule("create", "", "serviceaccounts/token"),
+    ],
+    # The servers of metrics ask whether it may read them.
+    "system:controller:horizontal-pod-autoscaler": [
+        _rule(_READ, "autoscaling", "horizontalpodautoscalers"),
+        _rule("update", "autoscaling", "horizontalpodautoscalers/status"),
+        _rule("get update", "*", "*/scale"),
+        _rule("list", "", "pods"),
+        _rule("list", "metrics.k8s.io", "pods"),
+        _rule("get list", "custom.metrics.k8s.io", "*"),
+        _rule("get list", "external.metrics.k8s.io", "*"),
+        _EVENTS_RULE,
     ],
 }
 # Roles that aggregate others by label: (the role into which it is aggregated itself, the rules of all the others in the
@@ -229,6 +249,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:volume-scheduler": [("User", "system:kube-scheduler")],
     "system:kube-controller-manager": [("User", "system:kube-controller-manager")],
     "system:kube-dns": [("ServiceAccount", "kube-dns")],
+    "system:controller:horizontal-pod-autoscaler": [("ServiceAccount", "horizontal-pod-autoscaler")],
 }
 
 

@@ -1,5 +1,6 @@
-"""The objects that every cluster has from its first moment: namespaces, the `kubernetes` Service, priority classes.
+"""The objects that every cluster has from its first moment.
 
+These are namespaces, the Service `kubernetes` and the range of its address, priority classes, and others.
 kube-apiserver makes them itself (`controlplane/controller/systemnamespaces`, `kubernetesservice`,
 `reconcilers/endpointsadapter.go`, `pkg/registry/scheduling/rest`).
 """
@@ -9,7 +10,15 @@ from __future__ import annotations
 from hatchway.cluster import plan
 from hatchway.cluster.controllers.ensure import ensure_each
 from hatchway.kube.api import Client, Object
-from hatchway.kube.wellknown import ENDPOINT_SLICES, PRIORITY_CLASSES, SERVICE_NAME, SKIP_MIRROR, SYSTEM_PRIORITIES
+from hatchway.kube.wellknown import (
+    DEFAULT_SERVICE_CIDR,
+    ENDPOINT_SLICES,
+    PRIORITY_CLASSES,
+    SERVICE_CIDRS,
+    SERVICE_NAME,
+    SKIP_MIRROR,
+    SYSTEM_PRIORITIES,
+)
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RUN = {
@@ -58,6 +67,13 @@ def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> lis
         "ports": [port],
     }
     out += [(PRIORITY_CLASSES, _priority_class(name, value)) for name, value in SYSTEM_PRIORITIES.items()]
+    service_cidr = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": DEFAULT_SERVICE_CIDR},
+        "spec": {"cidrs": [str(plan.SERVICE_CIDR)]},
+    }
+    out.append((SERVICE_CIDRS, service_cidr))
     out.append(("services", service))
     out.append(("endpoints", endpoints))
     out.append((ENDPOINT_SLICES, endpoint_slice))

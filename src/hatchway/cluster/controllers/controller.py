@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hatchway.cluster import plan, watchdog
+from hatchway.cluster.controllers.metricsapis import MetricsApis, NoMetricsApis
 from hatchway.cluster.controllers.objectcache import ObjectCache
 from hatchway.cluster.controllers.objectfields import now
 from hatchway.cluster.controllers.podmetrics import FetchPodMetrics, unavailable
@@ -59,7 +60,7 @@ class ControllerConfig:
     when nothing signs them.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
     scalable: the resource of each (API group, kind) that has a Scale.
-    pod_metrics: fetches the usage of pods.
+    pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
     volume_directories: makes the directories of the default StorageClass; None where no volumes are provisioned.
@@ -76,6 +77,7 @@ class ControllerConfig:
     orphan_grace: float = 40.0
     cluster_domain: str = plan.CLUSTER_DOMAIN
     pod_metrics: FetchPodMetrics = unavailable
+    metrics_apis: MetricsApis = field(default_factory=NoMetricsApis)
     autoscaler_sync: float = 15.0
     autoscaler_tolerance: float = 0.1
     downscale_stabilization: float = 300.0
@@ -201,18 +203,27 @@ class Controller:
             await asyncio.sleep(0)
 
 
-async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run something that should never end; log its end and start it again with back-off, until cancelled."""
+async def supervise(
+    name: str, run: Callable[[], Awaitable[None]], problems: MutableMapping[str, str] | None = None
+) -> None:
+    """Run something that should never end; log its end and start it again with back-off, until cancelled.
+
+    problems: gets the reason under `name` while it does not run.
+    """
+    problems = {} if problems is None else problems
     wait = 0.1
     loop = asyncio.get_running_loop()
     while True:
         started = loop.time()
         try:
             await run()
+            problems[name] = "it has ended"
             log.error("%s has ended; it is started again", name)
-        except Exception:
+        except Exception as error:
+            problems[name] = f"it has failed: {error}"
             log.exception("%s has failed; it is started again in %.1f s", name, wait)
         if loop.time() - started > 60:
             wait = 0.1
         await asyncio.sleep(wait)
+        problems.pop(name, None)
         wait = min(wait * 2, 30.0)

@@ -89,6 +89,7 @@ class DisruptionController(Controller):
         self.budgets = context.cache(RESOURCE)
         self.pods = context.cache("pods")
         self.scalable = {key: context.cache(resource) for key, resource in context.config.scalable.items()}
+        self.types = context.config.types
         self.events = context.recorder("controllermanager")
         self.budgets.subscribe(self.enqueue_changed)
         self.pods.subscribe(self._pod_changed)
@@ -108,7 +109,7 @@ class DisruptionController(Controller):
         pods = [] if selector is None else selected(self.pods, key[0], selector)
         if not pods:
             self.events.event(budget, "Normal", "NoPods", "No matching pods found")
-        scale, problem = self._scale(budget, pods)
+        scale, problem = await self._scale(budget, pods)
         if problem:
             text = f"Failed to calculate the number of expected pods: {problem}"
             self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", text)
@@ -131,21 +132,48 @@ class DisruptionController(Controller):
         await self._write(budget, status, "SufficientPods" if found.allowed else "InsufficientPods", "")
         return found.again
 
-    def _scale(self, budget: Object, pods: list[Object]) -> tuple[int, str]:
+    async def _scale(self, budget: Object, pods: list[Object]) -> tuple[int, str]:
         """Return the sum of the sizes of the pods' controllers, and why it is not known, "" when it is."""
         spec = budget["spec"]
         if spec.get("maxUnavailable") is None and not isinstance(spec.get("minAvailable"), str):
             return 0, ""
         sizes: dict[str, int] = {}
         for pod in pods:
-            owner = self._controller_of(pod)
-            if owner is None:
-                if controller_of(pod) is not None:
-                    return 0, f'found no controllers for pod "{pod["metadata"]["name"]}"'
+            ref = controller_of(pod)
+            if ref is None or ref["uid"] in sizes:
                 continue
-            above = self._controller_of(owner) or owner
-            sizes[uid_of(above)] = above["spec"].get("replicas", 1)
+            owner = self._controller_of(pod)
+            if owner is not None:
+                above = owner
+                if (controller_of(owner) or {}).get("kind") == "Deployment":
+                    above = self._controller_of(owner) or owner
+                sizes.setdefault(uid_of(above), above["spec"].get("replicas", 1))
+                continue
+            size, problem = await self._custom_scale(ref, pod)
+            if problem:
+                return 0, problem
+            sizes[ref["uid"]] = size
         return sum(sizes.values()), ""
+
+    async def _custom_scale(self, ref: Object, pod: Object) -> tuple[int, str]:
+        """Return the size that a controller's Scale wants, and why it is not known (getScaleController)."""
+        api_version, kind = str(ref.get("apiVersion", "")), ref["kind"]
+        served = self.types.find(api_version.rpartition("/")[0], kind)
+        if served is None:
+            return 0, f'no matches for kind "{kind}" in version "{api_version}"'
+        try:
+            scale = await self.client.get(
+                served.resource, ref["name"], pod["metadata"]["namespace"], subresource="scale"
+            )
+        except ApiError as error:
+            if error.code != 404:
+                return 0, error.message
+            if not (error.details or {}).get("name"):
+                return 0, f"{served.resource} does not implement the scale subresource"
+            scale = {}
+        if (scale.get("metadata") or {}).get("uid") != ref["uid"]:
+            return 0, f'found no controllers for pod "{pod["metadata"]["name"]}"'
+        return (scale.get("spec") or {}).get("replicas") or 0, ""
 
     def _controller_of(self, obj: Object) -> Object | None:
         """Return the scalable controller of an object, None when it has none."""

@@ -1,7 +1,7 @@
-"""Scales Deployments and ReplicaSets by the usage of their pods (`pkg/controller/podautoscaler/horizontal.go`).
+"""Scales whatever has a Scale by metrics (`pkg/controller/podautoscaler/horizontal.go`).
 
-`replicacalculator.py` computes the number of replicas that a metric asks for, `scalingbehavior.py` limits its changes.
-This file reads metrics and objects, and writes the number and the status.
+`metricevaluation.py` asks each metric how many replicas it wants, `scalingbehavior.py` limits the changes. This file
+reads and writes the Scale, and writes the status.
 """
 
 from __future__ import annotations
@@ -10,23 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
-from hatchway.cluster.controllers.objectfields import clone, is_deleting, labels_of, set_condition, timestamp
-from hatchway.cluster.controllers.podmetrics import NoMetrics, fetch_usage
-from hatchway.cluster.controllers.replicacalculator import Delays, Proposal, Tolerance, pod_requests, propose
+from hatchway.cluster.controllers.metricevaluation import FailedMetric, MetricEvaluator, ScaledPods
+from hatchway.cluster.controllers.objectfields import clone, is_deleting, set_condition, timestamp, uid_of
 from hatchway.cluster.controllers.scalingbehavior import ScalingHistory
-from hatchway.cluster.quantity import parse_quantity
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
-from hatchway.kube.selectors import selector_is_empty, selector_matches
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
-# Reasons of conditions for metrics that no server in the cluster serves.
-_OTHER_SOURCES = {
-    "Pods": ("FailedGetPodsMetric", "pods", "custom"),
-    "Object": ("FailedGetObjectMetric", "object", "custom"),
-    "External": ("FailedGetExternalMetric", "external", "external"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +44,16 @@ class HorizontalController(Controller):
     """Check every HorizontalPodAutoscaler at intervals, and scale its target."""
 
     name = "horizontal-pod-autoscaler"
+    # kube-controller-manager's --concurrent-horizontal-pod-autoscaler-syncs: a metrics API may answer slowly.
+    workers = 5
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self.autoscalers = context.cache(RESOURCE)
-        self.targets = {key: context.cache(resource) for key, resource in context.config.scalable.items()}
-        self.pods = context.cache("pods")
         self.events = context.recorder(self.name)
         self.histories: dict[Key, ScalingHistory] = {}
+        # By namespace, the UIDs of the pods that each autoscaler scales.
+        self.scaled: dict[str, dict[str, frozenset[str]]] = {}
         self.autoscalers.subscribe(self._changed)
 
     def _changed(self, kind: str, obj: Object, before: Object | None) -> None:
@@ -73,15 +66,29 @@ class HorizontalController(Controller):
         autoscaler = self.autoscalers.get(key)
         if autoscaler is None:
             self.histories.pop(key, None)
+            self.forget(key)
             return None
         if not is_deleting(autoscaler):
             await _Run(self, key, autoscaler).work()
         return self.context.config.autoscaler_sync
 
+    def forget(self, key: Key) -> None:
+        """Forget which pods the autoscaler `key` scales."""
+        others = self.scaled.get(key[0], {})
+        others.pop(key[1], None)
+        if not others:
+            self.scaled.pop(key[0], None)
+
+    def scaled_by(self, key: Key, pods: frozenset[str]) -> list[str]:
+        """Record which pods the autoscaler `key` scales. Return all autoscalers that scale some of them."""
+        others = self.scaled.setdefault(key[0], {})
+        others[key[1]] = pods
+        return sorted(f"{key[0]}/{name}" for name, theirs in others.items() if not pods.isdisjoint(theirs))
+
 
 def _kind_of(reference: Object) -> tuple[str, str]:
-    """Return the (API group, kind) of a scaleTargetRef; without an apiVersion it is of the group apps."""
-    return str(reference.get("apiVersion") or "apps/v1").rpartition("/")[0], str(reference.get("kind") or "")
+    """Return the (API group, kind) of a scaleTargetRef."""
+    return str(reference.get("apiVersion") or "").rpartition("/")[0], str(reference.get("kind") or "")
 
 
 class _Run:
@@ -89,6 +96,7 @@ class _Run:
 
     def __init__(self, controller: HorizontalController, key: Key, autoscaler: Object) -> None:
         self.controller = controller
+        self.key = key
         self.config = controller.context.config
         self.namespace = key[0]
         self.autoscaler = autoscaler
@@ -108,38 +116,42 @@ class _Run:
 
     async def work(self) -> None:
         reference = self.spec.get("scaleTargetRef") or {}
-        target = self._target(reference)
-        if target is None:
-            kind, name = reference.get("kind", ""), reference.get("name", "")
-            resource = self.config.scalable.get(_kind_of(reference))
-            why = f'{resource} "{name}" not found'
+        resource = self._resource_of(reference)
+        try:
             if resource is None:
-                why = f'no matches for kind "{kind}" in group "{_kind_of(reference)[0]}"'
-            self._report("Warning", "FailedGetScale", why)
-            text = f"the HPA controller was unable to get the target's current scale: {why}"
+                group, kind = _kind_of(reference)
+                raise ApiError(404, "NotFound", f'no matches for kind "{kind}" in group "{group}"')
+            scale = await self.controller.client.get(
+                resource, reference.get("name", ""), self.namespace, subresource="scale"
+            )
+        except ApiError as error:
+            self._report("Warning", "FailedGetScale", error.message)
+            text = f"the HPA controller was unable to get the target's current scale: {error.message}"
             self._set_condition("AbleToScale", False, "FailedGetScale", text)
             await self._write_status()
             return
         text = "the HPA controller was able to get the target's current scale"
         self._set_condition("AbleToScale", True, "SucceededGetScale", text)
-        current = target["spec"].get("replicas") or 0
+        current = (scale.get("spec") or {}).get("replicas") or 0
         try:
-            wanted, reason = await self._decide(target, current)
+            wanted, reason = await self._decide(scale, current)
         except _FailedMetrics as error:
             self._set_status(current, self.status.get("desiredReplicas") or 0, error.statuses)
             await self._write_status()
             self._report("Warning", "FailedComputeMetricsReplicas", str(error))
             return
         if wanted.replicas != current:
-            await self._rescale(target, current, wanted.replicas, reason)
+            await self._rescale(resource, scale, current, wanted.replicas, reason)
         self._set_status(current, wanted.replicas, wanted.statuses)
         await self._write_status()
 
-    def _target(self, reference: Object) -> Object | None:
-        cache = self.controller.targets.get(_kind_of(reference))
-        return cache.get((self.namespace, reference.get("name", ""))) if cache is not None else None
+    def _resource_of(self, reference: Object) -> str | None:
+        """Return the resource of a scaleTargetRef, also of a custom type; None when no such type is served."""
+        group, kind = _kind_of(reference)
+        served = self.config.types.find(group, kind)
+        return served.resource if served is not None else self.config.scalable.get((group, kind))
 
-    async def _decide(self, target: Object, current: int) -> tuple[_Wanted, str]:
+    async def _decide(self, scale: Object, current: int) -> tuple[_Wanted, str]:
         """Decide how many replicas to have; return this with the reason for a change. Raises _FailedMetrics."""
         least, most = self.spec.get("minReplicas", 1), self.spec.get("maxReplicas", 1)
         statuses: list[Object] = self.status.get("currentMetrics") or []
@@ -151,7 +163,7 @@ class _Run:
             return _Wanted(most, "", statuses), "Current number of replicas above Spec.MaxReplicas"
         if current < least:
             return _Wanted(least, "", statuses), "Current number of replicas below Spec.MinReplicas"
-        found = await self._evaluate_metrics(target, current)
+        found = await self._evaluate_metrics(scale, current)
         replicas = self._limit(current, found.replicas, least, most)
         reason = f"{found.metric} above target" if found.replicas > current else "All metrics below target"
         return _Wanted(replicas, found.metric, found.statuses), reason
@@ -169,29 +181,22 @@ class _Run:
         self._set_condition("ScalingLimited", found.is_limited, *found.limit)
         return found.replicas
 
-    async def _evaluate_metrics(self, target: Object, current: int) -> _Wanted:
+    async def _evaluate_metrics(self, scale: Object, current: int) -> _Wanted:
         """Return the highest number that a metric asks for (computeReplicasForMetrics). Raises _FailedMetrics."""
-        selector = target["spec"].get("selector")
-        if target["kind"] == "ReplicationController":
-            # Its selector is plain labels.
-            selector = {"matchLabels": selector or {}}
-        if selector_is_empty(selector):
-            self._report("Warning", "SelectorRequired", "selector is required")
-            text = "the HPA target's scale is missing a selector"
-            self._set_condition("ScalingActive", False, "InvalidSelector", text)
-            raise _FailedMetrics("selector is required", [])
-        pods = [one for one in self.controller.pods.in_namespace(self.namespace) if self._selects(selector, one)]
+        target = await self._scaled_pods(scale, current)
+        evaluator = MetricEvaluator(self.config, self.namespace, self.spec, target, self.moment)
         most, name, statuses, failures = 0, "", [], []
         metrics = self.spec.get("metrics") or []
         for metric in metrics:
             try:
-                proposal, metric_name, status = await self._propose(metric, pods, current)
-            except _FailedMetric as error:
+                found = await evaluator.evaluate(metric)
+            except FailedMetric as error:
+                self._report("Warning", error.reason, str(error))
                 failures.append(error)
                 continue
-            statuses.append(status)
-            if proposal.replicas > most or not name:
-                most, name = proposal.replicas, metric_name
+            statuses.append(found.status)
+            if found.replicas > most or not name:
+                most, name = found.replicas, found.name
         # A metric that cannot be read might ask for more replicas, so the target is not scaled down without it.
         if failures and (len(failures) == len(metrics) or most < current):
             first = failures[0]
@@ -203,74 +208,36 @@ class _Run:
         self._set_condition("ScalingActive", True, "ValidMetricFound", text)
         return _Wanted(most, name, statuses)
 
-    @staticmethod
-    def _selects(selector: Object, pod: Object) -> bool:
-        return selector_matches(selector, labels_of(pod))
-
-    async def _propose(self, metric: Object, pods: list[Object], current: int) -> tuple[Proposal, str, Object]:
-        """Return one metric's proposal, its name for people, and its status. Raises _FailedMetric."""
-        kind = metric.get("type", "")
-        if kind in _OTHER_SOURCES:
-            reason, noun, api = _OTHER_SOURCES[kind]
-            name = ((metric.get(noun) or {}).get("metric") or {}).get("name", "")
-            why = f"unable to fetch metrics from {api} metrics API: no known available metric versions found"
-            raise self._failed(reason, f"unable to get metric {name}: {why}", f"failed to get {noun} metric value: ")
-        key = "resource" if kind == "Resource" else "containerResource"
-        source = metric.get(key) or {}
-        resource, container, target = source.get("name", ""), source.get("container", ""), source.get("target") or {}
-        percent, value = target.get("averageUtilization"), target.get("averageValue")
-        what = f"{resource} container resource" if container else f"{resource} resource"
+    async def _scaled_pods(self, scale: Object, current: int) -> ScaledPods:
+        """Return the target's pods (validateAndParseSelector). Raises _FailedMetrics."""
+        status = scale.get("status") or {}
+        selector = status.get("selector") or ""
+        if not selector:
+            self._report("Warning", "SelectorRequired", "selector is required")
+            text = "the HPA target's scale is missing a selector"
+            self._set_condition("ScalingActive", False, "InvalidSelector", text)
+            raise _FailedMetrics("selector is required", [])
         try:
-            names = {pod["metadata"]["name"] for pod in pods}
-            try:
-                usage = await fetch_usage(self.config.pod_metrics, self.namespace, names, resource, container)
-            except NoMetrics as error:
-                raise NoMetrics(f"unable to get metrics for resource {resource}: {error}") from error
-            goal = percent if percent is not None else int(parse_quantity(value or "0") * 1000)
-            proposal = propose(
-                current,
-                max(1, goal),
-                pods,
-                usage,
-                resource=resource,
-                requests=pod_requests(pods, resource, container) if percent is not None else None,
-                tolerance=self._tolerance(),
-                delays=Delays(self.config.cpu_initialization, self.config.initial_readiness),
-                moment=self.moment,
-            )
-        except NoMetrics as error:
-            reason = "FailedGetContainerResourceMetric" if container else "FailedGetResourceMetric"
-            why = f"failed to get {resource} utilization: {error}" if percent is not None else str(error)
-            raise self._failed(reason, why, f"failed to get {what} metric value: ") from error
-        shown: Object = {"averageValue": _quantity(proposal.average, resource)}
-        if percent is not None:
-            shown["averageUtilization"] = proposal.utilization
-            what += " utilization (percentage of request)"
-        current_value = {"name": resource, **({"container": container} if container else {}), "current": shown}
-        return proposal, what, {"type": kind, key: current_value}
+            pods = await self.controller.client.list("pods", self.namespace, label_selector=selector)
+        except ApiError as error:
+            why = f"couldn't convert selector into a corresponding internal selector object: {error.message}"
+            raise self._unselected("InvalidSelector", why) from error
+        scaling = self.controller.scaled_by(self.key, frozenset(map(uid_of, pods)))
+        if len(scaling) > 1:
+            why = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(scaling)}]"
+            raise self._unselected("AmbiguousSelector", why)
+        return ScaledPods(current, status.get("replicas") or 0, selector, pods)
 
-    def _failed(self, reason: str, message: str, prefix: str) -> _FailedMetric:
+    def _unselected(self, reason: str, message: str) -> _FailedMetrics:
         self._report("Warning", reason, message)
-        return _FailedMetric(reason, message, prefix + message)
+        self._set_condition("ScalingActive", False, reason, message)
+        return _FailedMetrics(message, [])
 
-    def _tolerance(self) -> Tolerance:
-        behavior = self.spec.get("behavior") or {}
-
-        def given(direction: str) -> float:
-            value = (behavior.get(direction) or {}).get("tolerance")
-            return self.config.autoscaler_tolerance if value is None else float(parse_quantity(value))
-
-        return Tolerance(given("scaleDown"), given("scaleUp"))
-
-    async def _rescale(self, target: Object, current: int, replicas: int, reason: str) -> None:
+    async def _rescale(self, resource: str, scale: Object, current: int, replicas: int, reason: str) -> None:
         """Set the target's number of replicas. Raises ApiError."""
-        resource = self.config.scalable[_kind_of(self.spec["scaleTargetRef"])]
-        metadata = {key: target["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
-        scale: Object = {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata}
         try:
-            await self.controller.client.update(
-                resource, {**scale, "spec": {"replicas": replicas}}, subresource="scale"
-            )
+            changed = {**scale, "spec": {"replicas": replicas}}
+            await self.controller.client.update(resource, changed, subresource="scale")
         except ApiError as error:
             text = f"the HPA controller was unable to update the target scale: {error.message}"
             self._set_condition("AbleToScale", False, "FailedUpdateScale", text)
@@ -295,22 +262,3 @@ class _Run:
                 RESOURCE, {**self.autoscaler, "status": self.status}, subresource="status"
             )
             await self.controller.autoscalers.wait_for_write(written)
-
-
-class _FailedMetric(Exception):
-    """A metric that cannot be read.
-
-    reason: the reason of the condition ScalingActive. described: the message, with the metric's name before it.
-    """
-
-    def __init__(self, reason: str, message: str, described: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.described = described
-
-
-def _quantity(thousandths: int, resource: str) -> str:
-    """Return usage as a quantity in canonical form: bytes, or cores with thousandths. thousandths: of the unit."""
-    if thousandths % 1000 == 0 or resource != "cpu":
-        return str(thousandths // 1000)
-    return f"{thousandths}m"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 
 from hatchway.cluster.controllers.aggregation import ClusterRoleAggregator
 from hatchway.cluster.controllers.certificatesigning import CertificateSigningController
@@ -18,6 +19,7 @@ from hatchway.cluster.controllers.firstuse import FirstUseController
 from hatchway.cluster.controllers.garbage import GarbageCollector
 from hatchway.cluster.controllers.horizontal import HorizontalController
 from hatchway.cluster.controllers.ingressstart import IngressStartController
+from hatchway.cluster.controllers.ipaddresses import IPAddressController
 from hatchway.cluster.controllers.job import JobController
 from hatchway.cluster.controllers.jobttl import JobTTLController
 from hatchway.cluster.controllers.loadbalancer import LoadBalancerController
@@ -31,9 +33,14 @@ from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.replicationcontroller import ReplicationController
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.serviceaccount import ServiceAccountController
+from hatchway.cluster.controllers.servicecidrs import ServiceCIDRController
 from hatchway.cluster.controllers.statefulset import StatefulSetController
 from hatchway.cluster.controllers.volumebinding import VolumeBindingController
-from hatchway.cluster.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
+from hatchway.cluster.controllers.volumeprotection import (
+    AttributesClassProtectionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from hatchway.kube.api import Client
 from hatchway.kube.events import EventRecorder
 
@@ -53,6 +60,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     CronJobController,
     EndpointsController,
     EndpointSliceController,
+    IPAddressController,
+    ServiceCIDRController,
     MirroringController,
     LoadBalancerController,
     VolumeBindingController,
@@ -60,6 +69,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EphemeralVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,
+    AttributesClassProtectionController,
     IngressStartController,
     FirstUseController,
     NamespaceController,
@@ -72,10 +82,17 @@ CONTROLLERS: tuple[type[Controller], ...] = (
 )
 
 
-async def run_controllers(client: Client, *, config: ControllerConfig, scheduling: Client | None = None) -> None:
+async def run_controllers(
+    client: Client,
+    *,
+    config: ControllerConfig,
+    scheduling: Client | None = None,
+    problems: MutableMapping[str, str] | None = None,
+) -> None:
     """Run until cancelled. A controller or a watch that fails is logged and started again with back-off.
 
-    scheduling: the scheduler's client; None for the one of the controllers.
+    scheduling: the scheduler's client; None for the one of the controllers. problems: gets the reason, by name, while
+    a controller or a watch does not run.
     """
     recorders: list[EventRecorder] = []
 
@@ -93,7 +110,7 @@ async def run_controllers(client: Client, *, config: ControllerConfig, schedulin
             watches: dict[str, asyncio.Task[None]] = {}
 
             def start(cache: ObjectCache) -> None:
-                work = supervise(f"watch of {cache.resource}", cache.run)
+                work = supervise(f"watch of {cache.resource}", cache.run, problems)
                 watches[cache.resource] = group.create_task(work, name=f"watch {cache.resource}")
 
             def stop(resource: str) -> None:
@@ -101,6 +118,6 @@ async def run_controllers(client: Client, *, config: ControllerConfig, schedulin
 
             context.run_caches(start, stop)
             for controller in controllers:
-                group.create_task(supervise(controller.name, controller.run), name=controller.name)
+                group.create_task(supervise(controller.name, controller.run, problems), name=controller.name)
     finally:
         await asyncio.gather(*(each.aclose(patience=0.2) for each in recorders))

@@ -33,7 +33,8 @@ class PodUsage:
 
 async def unavailable(_namespace: str) -> list[Object]:
     """Raise ApiError 503: the `FetchPodMetrics` of a cluster without a metrics API."""
-    raise ApiError(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+    why = "the server is currently unable to handle the request (get pods.metrics.k8s.io)"
+    raise ApiError(503, "ServiceUnavailable", why)
 
 
 async def fetch_usage(
@@ -47,8 +48,7 @@ async def fetch_usage(
     try:
         items = await fetch(namespace)
     except ApiError as error:
-        text = f"unable to fetch metrics from resource metrics API: {error.message} (get pods.metrics.k8s.io)"
-        raise NoMetrics(text) from error
+        raise NoMetrics(f"unable to fetch metrics from resource metrics API: {error.message}") from error
     found: dict[str, PodUsage] = {}
     for item in items:
         name = (item.get("metadata") or {}).get("name")

@@ -145,6 +145,9 @@ class LocalPathProvisioner(Controller):
             raise ProvisionError("claim.Spec.Selector is not supported")
         if any(mode not in _MODES for mode in modes):
             raise ProvisionError("NodePath only supports ReadWriteOnce and ReadWriteOncePod (1.22+) access modes")
+        if attributes := spec.get("volumeAttributesClassName"):
+            text = f'VolumeAttributesClass "{attributes}" cannot be applied: only CSI drivers have such classes'
+            raise ProvisionError(text)
         if spec.get("dataSource") is not None or spec.get("dataSourceRef") is not None:
             raise ProvisionError("claim.Spec.DataSource is not supported")
         directories = self.context.config.volume_directories

@@ -11,7 +11,7 @@ from hatchway.cluster.controllers.objectfields import is_deleting, parse_time, p
 from hatchway.cluster.controllers.podmetrics import NoMetrics, PodUsage
 from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
-from hatchway.kube.objects import get_condition
+from hatchway.kube.objects import get_condition, is_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,42 @@ def propose(
     if (changed < 1.0 and replicas > current) or (changed > 1.0 and replicas < current):
         replicas = current
     return Proposal(replicas, utilization, average)
+
+
+def propose_by_value(current: int, usage: int, target: int, pods: list[Object], tolerance: Tolerance) -> int:
+    """Compute how many replicas bring one value, which all pods share, to its target (getUsageRatioReplicaCount).
+
+    Args:
+        current: the present number of replicas; from 0 the number depends on the value alone.
+        usage, target: thousandths of the unit.
+        pods: the target's pods.
+        tolerance: how far the value may be from its target without scaling.
+
+    Raises:
+        NoMetrics: there are no pods.
+    """
+    ratio = usage / target
+    if current == 0:
+        return math.ceil(ratio)
+    if tolerance.covers(ratio):
+        return current
+    if not pods:
+        why = "no pods returned by selector while calculating replica count"
+        raise NoMetrics(f"unable to calculate ready pods: {why}")
+    return math.ceil(ratio * sum(pod_phase(pod) == "Running" and is_ready(pod) for pod in pods))
+
+
+def propose_by_average(counted: int, usage: int, target: int, tolerance: Tolerance) -> tuple[int, int]:
+    """Compute how many replicas bring a value that pods divide among them to its target for each of them.
+
+    counted: the pods that there are. usage, target: thousandths of the unit.
+
+    Returns the number of replicas, and the value for each pod (GetExternalPerPodMetricReplicas).
+    """
+    replicas = counted
+    if not counted or not tolerance.covers(usage / (target * counted)):
+        replicas = -(-usage // target)
+    return replicas, -(-usage // counted) if counted else 0
 
 
 def _ratio(values: Mapping[str, int], requests: Mapping[str, int] | None, target: int) -> tuple[float, int | None, int]:

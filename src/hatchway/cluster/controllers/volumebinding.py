@@ -222,6 +222,10 @@ class VolumeBindingController(Controller):
             "accessModes": list(volume["spec"].get("accessModes") or ()),
             "capacity": dict(volume["spec"].get("capacity") or {}),
         }
+        attributes = volume["spec"].get("volumeAttributesClassName")
+        if attributes is not None and phase_of(claim) != "Bound":
+            # Later only the driver of a volume changes it.
+            status["currentVolumeAttributesClassName"] = attributes
         former = claim.get("status") or {}
         if phase_of(claim) == "Bound" and former.get("capacity"):
             # Only the end of a resize changes the capacity of a bound claim.

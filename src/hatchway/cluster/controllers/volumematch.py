@@ -12,6 +12,7 @@ from hatchway.kube.nodeselectors import volume_fits_node
 from hatchway.kube.selectors import selector_matches
 
 CLAIMS, VOLUMES, CLASSES = "persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"
+ATTRIBUTES_CLASSES = "volumeattributesclasses.storage.k8s.io"
 
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
@@ -27,6 +28,11 @@ def class_of(obj: Object) -> str:
     """Return the name of the class of a claim or a volume; "" for none."""
     annotation = annotations_of(obj).get(_CLASS_ANNOTATION)
     return str(annotation if annotation is not None else obj["spec"].get("storageClassName") or "")
+
+
+def attributes_class_of(obj: Object) -> str:
+    """Return the name of the VolumeAttributesClass that a claim wants or a volume has; "" for none."""
+    return str(obj["spec"].get("volumeAttributesClassName") or "")
 
 
 def phase_of(obj: Object) -> str:
@@ -77,6 +83,8 @@ def mismatch(volume: Object, claim: Object) -> str:
         return "requested PV is too small"
     if class_of(volume) != class_of(claim):
         return "storageClassName does not match"
+    if attributes_class_of(volume) != attributes_class_of(claim):
+        return "volumeAttributesClassName does not match"
     if _mode(volume) != _mode(claim):
         return "incompatible volumeMode"
     if not _has_modes(volume, claim):
@@ -105,10 +113,12 @@ def find_match(
     node: on which the volume is to be used, when the scheduler asks. excluded: names of volumes for other claims of the
     same pod. delayed: whether only the scheduler may choose, so that only a reserved volume counts.
     """
-    size, name, mode = requested(claim), class_of(claim), _mode(claim)
+    size, name, mode, attributes = requested(claim), class_of(claim), _mode(claim), attributes_class_of(claim)
     found: list[Object] = []
     for volume in volumes:
         if volume["metadata"]["name"] in excluded or is_deleting(volume) or _mode(volume) != mode:
+            continue
+        if attributes_class_of(volume) != attributes:
             continue
         reserved = is_bound_to(volume, claim)
         if (volume["spec"].get("claimRef") is not None and not reserved) or capacity(volume) < size:

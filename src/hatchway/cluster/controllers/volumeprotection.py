@@ -1,14 +1,16 @@
-"""Keeps claims that pods use, and volumes that are bound, from being deleted.
+"""Keeps claims that pods use, volumes that are bound, and VolumeAttributesClasses in use from being deleted.
 
-From `pkg/controller/volume/pvcprotection` and `pvprotection`: a deleted object stays, with its finalizer, until nothing
-uses it.
+From `pkg/controller/volume/pvcprotection`, `pvprotection` and `vacprotection`: a deleted object stays, with its
+finalizer, until nothing uses it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.objectfields import is_deleting
-from hatchway.cluster.controllers.volumematch import CLAIMS, VOLUMES, phase_of
+from hatchway.cluster.controllers.volumematch import ATTRIBUTES_CLASSES, CLAIMS, VOLUMES, phase_of
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.objects import Key, key_of
@@ -16,6 +18,7 @@ from hatchway.kube.volumeclaims import by_claim, claims_of, is_claim_of_pod
 
 CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
 VOLUME_PROTECTION = "kubernetes.io/pv-protection"
+ATTRIBUTES_CLASS_PROTECTION = "kubernetes.io/vac-protection"
 
 
 class ClaimProtectionController(Controller):
@@ -82,6 +85,49 @@ class VolumeProtectionController(Controller):
             await _set_finalizer(self.client, VOLUMES, volume, VOLUME_PROTECTION)
         elif phase_of(volume) != "Bound":
             await _remove_finalizer(self.client, VOLUMES, volume, VOLUME_PROTECTION)
+        return None
+
+
+def _by_attributes_class(obj: Object) -> Iterable[str]:
+    """Return the names of the VolumeAttributesClasses of a claim or a volume: the keys of an index."""
+    spec, status = obj["spec"], obj.get("status") or {}
+    found = (
+        spec.get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return dict.fromkeys(one for one in found if one)
+
+
+class AttributesClassProtectionController(Controller):
+    """Release a deleted VolumeAttributesClass when no claim and no volume names it."""
+
+    name = "volumeattributesclass-protection-controller"
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self.classes = context.cache(ATTRIBUTES_CLASSES)
+        self.users = (context.cache(CLAIMS), context.cache(VOLUMES))
+        self.classes.subscribe(self.enqueue_changed)
+        for cache in self.users:
+            cache.subscribe(self._user_changed)
+
+    def _user_changed(self, kind: str, obj: Object, before: Object | None) -> None:
+        freed = set(_by_attributes_class(before or obj)) - (
+            set() if kind == "DELETED" else {*_by_attributes_class(obj)}
+        )
+        for name in freed:
+            self.queue.add(("", name))
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Take the finalizer from the class `key` when it is deleted and not in use; give it to one that lacks it."""
+        found = self.classes.get(key)
+        if found is None:
+            return None
+        if not is_deleting(found):
+            await _set_finalizer(self.client, ATTRIBUTES_CLASSES, found, ATTRIBUTES_CLASS_PROTECTION)
+        elif not any(cache.index(_by_attributes_class).get(key[1]) for cache in self.users):
+            await _remove_finalizer(self.client, ATTRIBUTES_CLASSES, found, ATTRIBUTES_CLASS_PROTECTION)
         return None
 
 

@@ -17,11 +17,11 @@ class LoopbackSockets:
     def __init__(self, published: Sequence[str]) -> None:
         self._host = HostSockets(published)
 
-    def listen(self, ip: str, port: int) -> socket.socket:
+    def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
         """Listen, as `sockets.listen`. Raises OSError."""
         return sockets.listen(ip, port)
 
-    def datagram(self, ip: str, port: int) -> socket.socket:
+    def datagram(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
         """Open a UDP socket, as `sockets.datagram`. Raises OSError."""
         return sockets.datagram(ip, port)
 

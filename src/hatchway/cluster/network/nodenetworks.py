@@ -34,14 +34,17 @@ class NodeNetworks:
         self._by_address = {plan.node_ip(index): descriptor for index, descriptor in enumerate(namespaces)}
         self._own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    def listen(self, ip: str, port: int) -> socket.socket:
-        """Listen, as `sockets.listen`, on a node's address or on one that all nodes share. Raises OSError."""
-        with self._at(ip):
+    def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
+        """Listen, as `sockets.listen`, on a node's address or on one that all nodes share. Raises OSError.
+
+        node_ip: the node whose loopback interface has the address; "" for other addresses.
+        """
+        with self._at(node_ip or ip):
             return sockets.listen(ip, port)
 
-    def datagram(self, ip: str, port: int) -> socket.socket:
-        """Open a UDP socket, as `sockets.datagram`, on such an address. Raises OSError."""
-        with self._at(ip):
+    def datagram(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
+        """Open a UDP socket, as `sockets.datagram`, on such an address, as `listen` does. Raises OSError."""
+        with self._at(node_ip or ip):
             return sockets.datagram(ip, port)
 
     async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:

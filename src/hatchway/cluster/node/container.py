@@ -24,6 +24,7 @@ from hatchway.cluster.node.logreader import LogReadOptions, read_log
 from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podstatus import ContainerState
+from hatchway.cluster.node.resizing import needs_restart, same_resources
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, Mount, StartError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
@@ -102,9 +103,11 @@ class ContainerWorker:
         return self.state.exit_code is not None and not self._restarts(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
-        """Apply a changed spec. Only a change of the image has an effect: the container is restarted."""
+        """Apply a changed spec. A new image restarts the container; new resources do if its resize policy says so."""
+        self.state.granted = spec.get("resources") or {}
         if spec.get("image") == self.spec.get("image"):
             self.spec = spec
+            self._resize()
             return
         self.spec = self.state.spec = spec
         self.state.image = spec.get("image", "")
@@ -112,6 +115,22 @@ class ContainerWorker:
         if self._attempt is not None:
             message = f"Container {self.name} definition changed, will be restarted"
             self._attempt.end(EndOrder(message, self._context.grace(), restart=True, at_once=True))
+
+    def _resize(self) -> None:
+        """Let changed resources take effect: at once, or by a restart."""
+        former = self.state.spec.get("resources")
+        if same_resources(former, self.spec.get("resources")):
+            return
+        if self._attempt is None or not needs_restart(self.spec, former):
+            self.state.spec = self.spec
+            return
+        message = f"Container {self.name} resize requires restart"
+        self._attempt.end(EndOrder(message, self._context.grace(), restart=True, at_once=True))
+
+    @property
+    def is_resizing(self) -> bool:
+        """Return True while it runs with other resources than it was granted."""
+        return self.state.running and not same_resources(self.state.spec.get("resources"), self.state.granted)
 
     @property
     def ignores_stop_signal(self) -> bool:
@@ -295,6 +314,7 @@ class ContainerWorker:
         if self._started_once:
             state.restarts += 1
         self._started_once = True
+        state.spec = self.spec
         state.image_id = resolved.image_id
         state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         state.ready = state.started = False

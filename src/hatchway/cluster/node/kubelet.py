@@ -18,6 +18,7 @@ from hatchway.cluster.node.kubeletapi import KubeletApi
 from hatchway.cluster.node.podcontext import NodeServices
 from hatchway.cluster.node.processusage import Meter
 from hatchway.cluster.node.registration import Registration
+from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import remove_files
 from hatchway.cluster.node.worker import PodWorker
@@ -73,6 +74,7 @@ class Kubelet:
             pods=state.pods,
             memory=state.memory,
             logs=state.logs,
+            ledger=NodeLedger(self._registration.resources),
         )
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

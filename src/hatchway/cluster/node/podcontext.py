@@ -16,6 +16,7 @@ from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.env import Environment, base_environment, service_environment
 from hatchway.cluster.node.logfiles import NODE_FILE, ContainerLog, log_path, pod_log_directory
 from hatchway.cluster.node.projections import PodFacts, Projector
+from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.runtimehandlers import check_runtime_class
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import Volumes, pod_directory
@@ -39,6 +40,7 @@ class NodeServices:
     pods, memory: the parent directories of the pods' directories, on disk and in memory.
     logs: the directory of the pods' logs.
     measuring: a lock, so that only one pod's files are measured at a time.
+    ledger: the resources that are reserved for each pod.
     """
 
     config: AgentConfig
@@ -52,6 +54,7 @@ class NodeServices:
     pods: Path
     memory: Path
     logs: Path
+    ledger: NodeLedger
     measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 

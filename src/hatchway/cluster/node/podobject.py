@@ -22,12 +22,16 @@ class PodObjectWriter:
     """Writes the status of one pod to the API, and deletes the pod at its end.
 
     state: the state from which each status is made; the pod's worker changes it.
+    before_write: called before each status is made; brings `state` up to date.
     status_written: an event that is set when the pod's status has been written for the first time.
     """
 
-    def __init__(self, context: PodContext, state: podstatus.PodState) -> None:
+    def __init__(
+        self, context: PodContext, state: podstatus.PodState, before_write: Callable[[], None] = lambda: None
+    ) -> None:
         self._context = context
         self._state = state
+        self._before_write = before_write
         self.status_written = asyncio.Event()
 
     async def run(self) -> None:
@@ -49,6 +53,7 @@ class PodObjectWriter:
 
     async def write_status(self) -> None:
         """Write the status if it differs from that in the API. Raises ApiError, OSError."""
+        self._before_write()
         self._state.has_sandbox = self._context.has_sandbox
         wanted = podstatus.build(self._context.pod, self._state, clock.rfc3339(clock.now()))
         changes = podstatus.patch(self._context.pod.get("status") or {}, wanted)

@@ -13,11 +13,16 @@ from hatchway.kube.api import Object
 
 # The types of conditions that the kubelet owns. All other conditions are kept as they are.
 _OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+_RESIZES = ("PodResizePending", "PodResizeInProgress")
 
 
 @dataclass(slots=True)
 class ContainerState:
-    """The status of one container. state, last: core/v1 ContainerState; {} for none."""
+    """The status of one container.
+
+    state, last: core/v1 ContainerState; {} for none. spec: has the resources that it has now. granted: the resources
+    that its node has granted it.
+    """
 
     name: str
     image: str
@@ -29,11 +34,12 @@ class ContainerState:
     container_id: str = ""
     image_id: str = ""
     spec: Object = field(default_factory=dict)
+    granted: Object = field(default_factory=dict)
 
     @classmethod
     def restore(cls, spec: Object, known: Object | None) -> ContainerState:
         """Return a container's state from its containerStatus in the API. known: None when it has none."""
-        found = cls(spec["name"], spec.get("image", ""), spec=spec)
+        found = cls(spec["name"], spec.get("image", ""), spec=spec, granted=spec.get("resources") or {})
         if known is not None:
             found.state = known.get("state") or {}
             found.last = known.get("lastState") or {}
@@ -76,7 +82,7 @@ class ContainerState:
         out["containerID"] = self.container_id
         resources = self.spec.get("resources") or {}
         out["resources"] = {key: value for key, value in resources.items() if key != "claims" or value}
-        if requests := resources.get("requests"):
+        if requests := self.granted.get("requests"):
             out["allocatedResources"] = requests
         # All containers have the same user.
         out["user"] = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
@@ -108,6 +114,8 @@ class PodState:
     terminal: True when none of its containers will run again.
     sidecars: the names of init containers that keep running beside the other containers.
     ephemeral: the ephemeral containers.
+    resizes: the conditions about the pod's resize, by type: (reason, message, generation of the pod).
+    granted: the resources that the node has granted the pod as a whole; None for none.
     """
 
     init: Sequence[ContainerState]
@@ -123,6 +131,8 @@ class PodState:
     terminal: bool = False
     sidecars: frozenset[str] = frozenset()
     ephemeral: Sequence[ContainerState] = ()
+    resizes: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    granted: Object | None = None
 
 
 def phase(pod: Object, state: PodState) -> str:
@@ -180,6 +190,10 @@ def build(pod: Object, state: PodState, now: str) -> Object:
     if state.ip:
         status["podIP"] = state.ip
         status["podIPs"] = [{"ip": state.ip}]
+    if state.granted is not None:
+        status["resources"] = state.granted
+        if requests := state.granted.get("requests"):
+            status["allocatedResources"] = requests
     if pod["metadata"].get("generation"):
         status["observedGeneration"] = pod["metadata"]["generation"]
     if state.reason:
@@ -234,7 +248,11 @@ def _conditions(pod: Object, state: PodState, done: bool, found_phase: str, now:
             )
             wanted["Ready"] = (False, "ReadinessGatesNotReady", why)
     conditions = [_condition(old.get(kind), kind, *wanted[kind], pod, now) for kind in _OWNED]
-    others = [condition for kind, condition in old.items() if kind not in _OWNED]
+    if not done:
+        conditions += [
+            _resize(old.get(kind), kind, *state.resizes[kind], now) for kind in _RESIZES if kind in state.resizes
+        ]
+    others = [condition for kind, condition in old.items() if kind not in (*_OWNED, *_RESIZES)]
     if "PodScheduled" not in old:
         others.append(_condition(None, "PodScheduled", True, "", "", pod, now))
     return [*conditions, *others]
@@ -258,6 +276,18 @@ def _condition(
     if message:
         condition["message"] = message
     return condition
+
+
+def _resize(old: Mapping[str, Any] | None, kind: str, reason: str, message: str, generation: int, now: str) -> Object:
+    same = old is not None and old.get("reason", "") == reason
+    found: Object = {
+        "type": kind,
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": old.get("lastTransitionTime", now) if same and old is not None else now,
+        "observedGeneration": generation,
+    }
+    return found | {key: text for key, text in (("reason", reason), ("message", message)) if text}
 
 
 def patch(current: Object, wanted: Object) -> Object:

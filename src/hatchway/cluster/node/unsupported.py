@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hatchway.addresses import is_loopback
 from hatchway.kube.api import Object
 
 
@@ -35,13 +36,18 @@ def _ports(spec: Object, containers: list[Object], loopback: bool) -> Iterator[s
         f"{port['hostIP']}:{port['hostPort']}"
         for container in containers
         for port in container.get("ports") or ()
-        if port.get("hostPort") and port.get("hostIP") not in (None, "", "0.0.0.0", "::")
+        if port.get("hostPort") and not _has_node(port.get("hostIP") or "", loopback)
     ]
     if ports:
         yield (
-            f"hostPort {', '.join(ports)}: host ports are on the node's own address only; with another hostIP a port "
+            f"hostPort {', '.join(ports)}: host ports are on the node's own addresses only; with another hostIP a port "
             "leads nowhere"
         )
+
+
+def _has_node(host_ip: str, loopback: bool) -> bool:
+    """Return True when host ports work with this hostIP: in a private network, nodes have a loopback interface."""
+    return host_ip in ("", "0.0.0.0", "::") or (not loopback and ":" not in host_ip and is_loopback(host_ip))
 
 
 def _privileges(spec: Object, contexts: list[Object]) -> Iterator[str]:

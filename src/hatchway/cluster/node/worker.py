@@ -21,6 +21,7 @@ from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
+from hatchway.cluster.node.resizing import Grant, resize_message
 from hatchway.cluster.node.storagewatch import StorageWatch
 from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
@@ -28,6 +29,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
+PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
 
 
@@ -67,6 +69,7 @@ class PodWorker:
         self._stopped = asyncio.Event()
         self._deadline_changed = asyncio.Event()
         known = pod.get("status") or {}
+        self._grant = Grant.restore(pod)
         self.init = self._containers("initContainers", known.get("initContainerStatuses"))
         self.main = self._containers("containers", known.get("containerStatuses"))
         self._ephemeral = EphemeralContainers(
@@ -79,8 +82,9 @@ class PodWorker:
             host_ip=shared.node.ip,
             start_time=known.get("startTime") or clock.rfc3339(clock.now()),
             sidecars=frozenset(container.name for container in self.init if container.kind == "sidecar"),
+            granted=self._grant.pod,
         )
-        self._object = PodObjectWriter(self._context, self._state)
+        self._object = PodObjectWriter(self._context, self._state, self._follow_resize)
         if known.get("phase") == "Failed" and known.get("reason"):
             self._state.reason, self._state.message = known["reason"], known.get("message", "")
 
@@ -91,7 +95,8 @@ class PodWorker:
             kind: ContainerKind = "main"
             if key == "initContainers":
                 kind = "sidecar" if spec.get("restartPolicy") == "Always" else "init"
-            found.append(ContainerWorker(self._context, spec, kind, remembered.get(spec["name"])))
+            granted = self._grant.apply(spec)
+            found.append(ContainerWorker(self._context, granted, kind, remembered.get(spec["name"])))
         return found
 
     @property
@@ -117,17 +122,54 @@ class PodWorker:
             self._refresh.set()
         if old["spec"].get("activeDeadlineSeconds") != pod["spec"].get("activeDeadlineSeconds"):
             self._deadline_changed.set()
+        self._review_resources()
         specs = {
-            spec["name"]: spec
+            spec["name"]: self._grant.apply(spec)
             for spec in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
         }
         for container in self.all:
             if container.name in specs:
                 container.update(specs[container.name])
         self._ephemeral.update(pod)
+        self._follow_resize()
         self._context.dirty.set()
         if pod["metadata"].get("deletionTimestamp"):
             self._end(_Stop(self._context.grace(), deleted=True))
+
+    def _review_resources(self) -> None:
+        """Grant the pod the resources that it asks for, if the node has them; else let it wait."""
+        pod, ledger, resizes = self.pod, self._context.node.ledger, self._state.resizes
+        generation = pod["metadata"].get("generation", 0)
+        if self._grant.covers(pod):
+            ledger.give_up(self.uid)
+            resizes.pop(PENDING, None)
+            return
+        wanted = Grant.of(pod)
+        requests = wanted.requests(pod)
+        if problem := ledger.problem(self.uid, requests):
+            said = resizes.get(PENDING)
+            resizes[PENDING] = ("Deferred", problem, generation)
+            ledger.wait(self.uid, pod, self._retry_resize)
+            if said is None or said[2] != generation:
+                message = resize_message("Pod resize Deferred", pod, problem)
+                self._context.event("Warning", "ResizeDeferred", message)
+            return
+        self._grant, self._state.granted = wanted, wanted.pod
+        resizes.pop(PENDING, None)
+        resizes[IN_PROGRESS] = ("", "", generation)
+        self._context.event("Normal", "ResizeStarted", resize_message("Pod resize started", pod))
+        ledger.reserve(self.uid, requests)
+
+    def _retry_resize(self) -> None:
+        """Ask again for the resources for which the pod waits."""
+        if self._stop is None:
+            self.update(self.pod)
+
+    def _follow_resize(self) -> None:
+        """End a resize when all containers have what they were granted."""
+        if IN_PROGRESS in self._state.resizes and not any(one.is_resizing for one in self.all):
+            del self._state.resizes[IN_PROGRESS]
+            self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self.pod))
 
     def handle_removal(self) -> None:
         """Kill the pod's processes, because the pod is no longer in the API."""
@@ -202,6 +244,7 @@ class PodWorker:
 
     async def run(self) -> None:
         """Run the pod until its end. When cancelled, kill all its processes at once."""
+        self._context.node.ledger.reserve(self.uid, self._grant.requests(self.pod))
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._object.run()), group.create_task(self._keep_volumes_fresh())]
@@ -211,6 +254,7 @@ class PodWorker:
                 if not asked.done():
                     # The pod has ended without an order. Its status and logs are kept until it is deleted; its files
                     # are removed now (syncTerminatedPod).
+                    self._context.node.ledger.release(self.uid)
                     helpers[1].cancel()
                     await asyncio.wait([helpers[1]])
                     await self._context.remove_sandbox()
@@ -229,6 +273,7 @@ class PodWorker:
                     helper.cancel()
             await self._finish()
         finally:
+            self._context.node.ledger.release(self.uid)
             await self._context.remove_sandbox()
 
     async def _live(self) -> None:

@@ -1,10 +1,11 @@
 """Serves Services as kube-proxy does, inside the cluster's network and on this machine.
 
-Each ClusterIP and port with endpoints has a listening socket in the network namespace that all nodes share, where the
-whole range of cluster addresses is local (`network/topology.py`). Each node port has a listening socket in each node's
-namespace. Node ports and load balancers also have listening sockets on addresses of this machine. For a Service without
-endpoints there is no listening socket, so clients are refused at once, as with kube-proxy; except for Services that
-start on first use. If another program listens on an address, the proxy tries again later.
+Each ClusterIP and port with endpoints has a listening socket in the network namespace that all nodes share. There, the
+default range of cluster addresses is local (`network/topology.py`), and addresses of added ServiceCIDRs are made local.
+Each node port has a listening socket in each node's namespace. Node ports and load balancers also have listening
+sockets on addresses of this machine. For a Service without endpoints there is no listening socket, so clients are
+refused at once, as with kube-proxy; except for Services that start on first use. If another program listens on an
+address, the proxy tries again later.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from ipaddress import IPv4Address
 from weakref import WeakValueDictionary
 
+from hatchway.cluster import plan
 from hatchway.cluster.descriptors import ClientQuota, listening_sockets
 from hatchway.cluster.runtime import ServiceSockets
 from hatchway.cluster.services import refusals, tcp, udp
@@ -239,14 +242,14 @@ class ServiceProxy:
     async def _open(self, frontend: Frontend, rule: ServiceRule) -> socket.socket:
         if rule.place in OUTSIDE:
             return await self._sockets.publish(frontend.protocol, frontend.ip, frontend.port)
-        if rule.place == "external":
+        if _is_added(frontend, rule):
             self._sockets.add_address(frontend.ip)
         try:
             if frontend.protocol == "UDP":
-                return self._sockets.datagram(frontend.ip, frontend.port)
-            return self._sockets.listen(frontend.ip, frontend.port)
+                return self._sockets.datagram(frontend.ip, frontend.port, frontend.node_ip)
+            return self._sockets.listen(frontend.ip, frontend.port, frontend.node_ip)
         except OSError:
-            if rule.place == "external":
+            if _is_added(frontend, rule):
                 self._sockets.remove_address(frontend.ip)
             raise
 
@@ -284,8 +287,18 @@ class ServiceProxy:
 
     def _retire(self, frontend: Frontend, listener: Listener) -> None:
         listener.close()
-        if listener.balancer.rule.place == "external":
+        if _is_added(frontend, listener.balancer.rule):
             self._sockets.remove_address(frontend.ip)
         if isinstance(listener, TcpListener):
             self._retired = [known for known in self._retired if known.busy]
             self._retired.append(listener)
+
+
+def _is_added(frontend: Frontend, rule: ServiceRule) -> bool:
+    """Return True for an address inside the cluster that is not local there from the start.
+
+    These are external addresses, and cluster addresses of ServiceCIDRs that were added.
+    """
+    if rule.place == "external":
+        return True
+    return rule.place == "cluster" and IPv4Address(frontend.ip) not in plan.SERVICE_CIDR

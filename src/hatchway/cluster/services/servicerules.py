@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Final, Literal, NamedTuple
 
+from hatchway.addresses import is_loopback
 from hatchway.cluster import plan
 from hatchway.cluster.firstuse import deployment_to_start
 from hatchway.cluster.services.endpointpools import (
@@ -48,14 +49,20 @@ OUTSIDE: Final = ("host", "balancer")
 
 
 class Frontend(NamedTuple):
-    """An address and port on which the proxy listens. protocol: "TCP" or "UDP"."""
+    """An address and port on which the proxy listens.
+
+    protocol: "TCP" or "UDP".
+    node_ip: the node's own address if `ip` is an address of the loopback interface, which every node has; else "".
+    """
 
     protocol: str
     ip: str
     port: int
+    node_ip: str = ""
 
     def __str__(self) -> str:
-        return f"{self.ip}:{self.port} ({self.protocol})"
+        where = f" on the node {self.node_ip}" if self.node_ip else ""
+        return f"{self.ip}:{self.port}{where} ({self.protocol})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,7 @@ class RuleMaker:
         return MadeRules(out, size, cut, work)
 
     def of_pod(self, pod: Object) -> dict[Frontend, ServiceRule]:
-        """Return the frontends of a pod's host ports, on its node's address (the CNI plugin portmap).
+        """Return the frontends of a pod's host ports, on its node's addresses (the CNI plugin portmap).
 
         A pod that is not ready has none, because after a restart of the cluster its address may belong to another pod.
         """
@@ -183,18 +190,28 @@ class RuleMaker:
         for container in spec.get("containers") or ():
             for port in container.get("ports") or ():
                 protocol = port.get("protocol") or "TCP"
-                on = port.get("hostIP") or "0.0.0.0"
-                if not port.get("hostPort") or protocol not in _PROTOCOLS or on not in ("0.0.0.0", "::", node_ip):
-                    continue
-                if port["hostPort"] in _NODES_OWN:
+                number = port.get("hostPort")
+                if not number or protocol not in _PROTOCOLS or number in _NODES_OWN:
                     continue
                 pool = EndpointPool([(EndpointAddress(ip, spec["nodeName"], True),)])
-                label = f"{namespace}/{name}:{port['hostPort']}"
+                label = f"{namespace}/{name}:{number}"
                 rule = ServiceRule(
                     label, PortEndpoints([(port["containerPort"], pool)]), key=(namespace, f"{POD}{name}"), place="pod"
                 )
-                out.setdefault(Frontend(protocol, node_ip, port["hostPort"]), rule)
+                for frontend in self._on_node(protocol, port.get("hostIP") or "", number, node_ip):
+                    out.setdefault(frontend, rule)
         return out
+
+    def _on_node(self, protocol: str, host_ip: str, port: int, node_ip: str) -> Iterator[Frontend]:
+        """Yield the frontends of a host port on a node: for its hostIP, or for all of the node's addresses."""
+        everywhere = host_ip in ("", "0.0.0.0", "::")
+        if everywhere or host_ip == node_ip:
+            yield Frontend(protocol, node_ip, port)
+        # Without a private network, nodes have no loopback interface of their own: it is this machine's.
+        if self._cluster_ips and everywhere:
+            yield Frontend(protocol, plan.HOST_IP, port, node_ip)
+        elif self._cluster_ips and host_ip != node_ip and is_ipv4(host_ip) and is_loopback(host_ip):
+            yield Frontend(protocol, host_ip, port, node_ip)
 
     def _of_port(
         self, service: Object, port: Object, endpoints: PortEndpoints

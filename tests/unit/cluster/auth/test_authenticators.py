@@ -370,9 +370,11 @@ async def test_pages_of_other_sites_cannot_use_a_browsers_credentials(
         more["certificate"] = der(keys.admin.cert)
     else:
         more["Authorization"] = password("ada", "x")
+    old_browser = {**more, "User_Agent": "Mozilla/5.0 (X11; Linux x86_64)"}
     good = [
         request("/", **more),
-        request("/", "POST", Origin="https://127.0.0.1:6443", **more),
+        request("/", "POST", Origin="https://127.0.0.1:6443", **old_browser),
+        request("/", upgrade=b"websocket", Origin="http://localhost", User_Agent="Go-http-client/1.1", **more),
         request("/", "POST", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors", **more),
         request("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", **more),
         request("/", "POST", Origin="http://localhost:8001", X_Forwarded_For="127.0.0.1", **more),
@@ -381,10 +383,10 @@ async def test_pages_of_other_sites_cannot_use_a_browsers_credentials(
         request("/", "POST", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", **more),
         request("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors", **more),
         request("/", Sec_Fetch_Site="same-site", Sec_Fetch_Mode="cors", **more),
-        request("/", "POST", Origin="https://evil.example", **more),
-        request("/", "POST", Origin="null", **more),
+        request("/", "POST", Origin="https://evil.example", **old_browser),
+        request("/", "POST", Origin="null", **old_browser),
         request("/", upgrade=b"websocket", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="websocket", **more),
-        request("/", upgrade=b"websocket", Origin="https://evil.example", **more),
+        request("/", upgrade=b"websocket", Origin="https://evil.example", **old_browser),
     ]
     for head in good:
         who(authenticator, head)

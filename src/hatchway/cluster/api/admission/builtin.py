@@ -9,6 +9,7 @@ from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressCla
 from hatchway.cluster.api.admission.limitranger import LimitRanger
 from hatchway.cluster.api.admission.noderestriction import NodeRestriction
 from hatchway.cluster.api.admission.poddefaults import DefaultTolerationSeconds
+from hatchway.cluster.api.admission.podresize import PodResizeValidator
 from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
 from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
 from hatchway.cluster.api.admission.policies.source import PolicySource
@@ -44,6 +45,7 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
         DefaultTolerationSeconds(),
         LimitRanger(store),
         NodeRestriction(store),
+        PodResizeValidator(store),
         PodSecurity(store),
         PriorityAdmission(store),
         ResourceQuotaAdmission(store),

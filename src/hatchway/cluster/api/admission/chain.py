@@ -40,6 +40,8 @@ ORDER = (
     "DenyServiceExternalIPs",
     "PodTopologyLabels",
     "PodResizeValidator",
+    # Not a plugin of Kubernetes, where the strategy of ResourceClaims does this.
+    "ResourceClaimStatus",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",

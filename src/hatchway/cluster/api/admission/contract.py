@@ -36,8 +36,8 @@ class AdmissionAttributes:
         namespace, name: "" for none. The name is "" for a collection, and for an object whose name is generated.
         kind: (group, version, kind) of `object`: the row's own, or that of a subresource (`Scale`).
         object: the new object, or the object that was posted to a subresource; the options of a CONNECT; None for a
-            DELETE. A mutating half may change it in place, or replace it. Objects of a type that is stored under
-            another version are in the stored version's shape.
+            DELETE. A mutating half may change it in place, or replace it. Objects of a built-in type that is
+            stored under another version are in the stored version's shape; those of a custom type are in the row's.
         old_object: the stored object of an UPDATE or a DELETE, else None. It is shared: never change it.
         dry_run: nothing will be stored, so a plugin must not have side effects.
         make_options: returns the CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; None for

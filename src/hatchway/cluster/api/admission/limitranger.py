@@ -33,7 +33,7 @@ _MAX_SHOWN = 64
 
 
 class LimitRanger(AdmissionPlugin):
-    """Applies the LimitRanges of a namespace to its new pods, and to new and changed claims. store: has them."""
+    """Applies the LimitRanges of a namespace to new and resized pods, new and changed claims. store: has them."""
 
     name = "LimitRanger"
 
@@ -41,9 +41,9 @@ class LimitRanger(AdmissionPlugin):
         self._store = store
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for new pods, and for new and changed claims and LimitRanges."""
+        """Return True for new and resized pods, and for new and changed claims and LimitRanges."""
         if subresource:
-            return False
+            return (operation, resource, subresource) == ("UPDATE", _PODS, "resize")
         return (operation == "CREATE" and resource == _PODS) or (
             operation in ("CREATE", "UPDATE") and resource in (_CLAIMS, _RANGES)
         )

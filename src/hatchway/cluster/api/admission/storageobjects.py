@@ -1,7 +1,8 @@
 """The admission plugins of volumes and claims (`plugin/pkg/admission/storage`).
 
-DefaultStorageClass gives a claim the default class, StorageObjectInUseProtection gives claims and volumes a finalizer,
-PersistentVolumeClaimResize refuses to resize a claim whose class does not allow it.
+DefaultStorageClass gives a claim the default class, StorageObjectInUseProtection gives claims, volumes and
+VolumeAttributesClasses a finalizer, PersistentVolumeClaimResize refuses to resize a claim whose class does not allow
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from hatchway.kube.api import Object
 __all__ = ["ClaimResizeAdmission", "DefaultStorageClass", "StorageProtection"]
 
 _CLAIMS, _CLASSES = "persistentvolumeclaims", "storageclasses.storage.k8s.io"
-_FINALIZERS = {_CLAIMS: "kubernetes.io/pvc-protection", "persistentvolumes": "kubernetes.io/pv-protection"}
+_FINALIZERS = {
+    _CLAIMS: "kubernetes.io/pvc-protection",
+    "persistentvolumes": "kubernetes.io/pv-protection",
+    "volumeattributesclasses.storage.k8s.io": "kubernetes.io/vac-protection",
+}
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _NO_RESIZE = (
@@ -52,12 +57,12 @@ class DefaultStorageClass(AdmissionPlugin):
 
 
 class StorageProtection(AdmissionPlugin):
-    """Gives new claims and volumes the finalizers that protect them from deletion while they are in use."""
+    """Gives new claims, volumes and VolumeAttributesClasses the finalizers that protect them while they are in use."""
 
     name = "StorageObjectInUseProtection"
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for new claims and volumes."""
+        """Return True for new objects of these types."""
         return operation == "CREATE" and resource in _FINALIZERS and not subresource
 
     def admit(self, attributes: AdmissionAttributes) -> None:

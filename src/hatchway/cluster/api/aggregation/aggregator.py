@@ -12,7 +12,7 @@ from typing import TypeVar
 from hatchway.cluster.api.aggregation.availability import AvailabilityChecks
 from hatchway.cluster.api.aggregation.backends import RemoteBackends
 from hatchway.cluster.api.aggregation.localapis import ensure_local_apis
-from hatchway.cluster.api.aggregation.remoteanswers import decode
+from hatchway.cluster.api.aggregation.remoteanswers import RemoteRefusal, decode
 from hatchway.cluster.api.aggregation.remoteapis import RemoteApi, RemoteApis
 from hatchway.cluster.api.aggregation.remoteclient import RemoteClient, RemoteError
 from hatchway.cluster.api.aggregation.remoteproxy import PreparedRemote, RemoteProxy
@@ -22,7 +22,7 @@ from hatchway.cluster.api.describe.remoteversions import RemoteVersion
 from hatchway.cluster.api.registry.priorities import is_builtin
 from hatchway.cluster.auth.source import StoredObjects
 from hatchway.cluster.auth.user import UserInfo
-from hatchway.errors import service_unavailable
+from hatchway.errors import ApiError, service_unavailable
 from hatchway.kube.api import Client, Object
 from hatchway.kube.wellknown import API_SERVICES
 from hatchway.proxy.routing import RequestHead, Respond
@@ -30,6 +30,8 @@ from hatchway.proxy.routing import RequestHead, Respond
 __all__ = ["Aggregator"]
 
 _Answer = TypeVar("_Answer")
+# The characters of a remote error that are passed on.
+_LONGEST_MESSAGE = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -112,23 +114,40 @@ class Aggregator:
         """Return how to forward an authorized request to a remote API, or an error answer. Raises nothing."""
         return self._proxy.prepare(head, api, user)
 
-    async def get_answer(self, group: str, version: str, path: str, user: UserInfo, kind: type[_Answer]) -> _Answer:
+    def versions(self, group: str) -> list[str] | None:
+        """Return the available versions of a group of remote APIs, the preferred one first; None for no such group."""
+        found = [one for one in self._apis if one.group == group]
+        if not found:
+            return None
+        found.sort(key=lambda one: (-one.version_priority, one.version))
+        return [one.version for one in found if one.available]
+
+    async def get_answer(
+        self, group: str, version: str, path: str, user: UserInfo, kind: type[_Answer], what: str
+    ) -> _Answer:
         """Read an object from a remote API as `user`.
 
-        path: below the version, with its query. kind: a type of `remoteanswers`.
+        path: below the version, with its query. kind: a type of `remoteanswers`. what: the resource, for messages.
 
-        Raises ApiError 503 when the server does not answer, or not with an object.
+        Raises ApiError: the server's own error, 404 for an API that is not registered, 503 when it does not answer, or
+        not with an object. The messages are client-go's.
         """
         api = self._apis.find(group, version)
-        if api is None or not api.available:
-            raise service_unavailable("the server is currently unable to handle the request")
+        if api is None:
+            raise ApiError(404, "NotFound", f"the server could not find the requested resource (get {what})")
+        away = service_unavailable(f"the server is currently unable to handle the request (get {what})")
+        if not api.available:
+            raise away
         try:
             answer = await self._remote.get(api, f"{api.root}{path}", user)
             if answer.status == 200:
                 return decode(answer.body, kind)
+            refusal = decode(answer.body, RemoteRefusal)
         except RemoteError as error:
-            raise service_unavailable(f"{api.name}: {error}") from error
-        raise service_unavailable(f"{api.name} answers {answer.status}")
+            raise away from error
+        if not refusal.message:
+            raise away
+        raise ApiError(answer.status, refusal.reason, refusal.message[:_LONGEST_MESSAGE])
 
     async def aclose(self) -> None:
         """End the checks and close all connections."""

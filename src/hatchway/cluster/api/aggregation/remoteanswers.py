@@ -16,7 +16,9 @@ __all__ = [
     "DocumentList",
     "GroupList",
     "KindDiscovery",
+    "MetricValueList",
     "PodMetricsList",
+    "RemoteRefusal",
     "ResourceDiscovery",
     "ResourceList",
     "SubresourceDiscovery",
@@ -138,6 +140,35 @@ class PodMetricsList(msgspec.Struct):
     """`PodMetricsList`."""
 
     items: list[PodMetrics] | None = None
+
+
+class DescribedObject(msgspec.Struct):
+    """The object that a value describes."""
+
+    name: str = ""
+
+
+class MetricValue(msgspec.Struct, omit_defaults=True):
+    """An item of a list of custom.metrics.k8s.io or external.metrics.k8s.io."""
+
+    value: str
+    describedObject: DescribedObject | None = None
+    timestamp: str | None = None
+    window: int | None = None
+    windowSeconds: int | None = None
+
+
+class MetricValueList(msgspec.Struct):
+    """`MetricValueList`, and `ExternalMetricValueList`."""
+
+    items: list[MetricValue] | None = None
+
+
+class RemoteRefusal(msgspec.Struct):
+    """A `Status`."""
+
+    reason: str = ""
+    message: str = ""
 
 
 def decode(body: bytes, kind: type[_Answer]) -> _Answer:

@@ -62,6 +62,7 @@ class CelEnvironment:
         functions: the overloads by the function's name.
         variables: the type of each variable.
         types: the object types. "Object" and the like can be created by the expression only if it is in `creatable`.
+        has_bindings: expressions may use `cel.bind`.
         creatable: names of object types of which an expression may make objects (`Object{...}`).
     """
 
@@ -69,6 +70,7 @@ class CelEnvironment:
     variables: Mapping[str, CelType] = field(default_factory=dict)
     types: ObjectTypes = field(default_factory=dict)
     creatable: frozenset[str] = frozenset()
+    has_bindings: bool = False
 
     def field_type(self, name: str, field_name: str) -> CelType | None:
         """Return the type of an object's field, or None. A reserved word is found in its escaped form, too."""

@@ -32,7 +32,7 @@ class CompiledExpression:
 def compile_expression(text: str, environment: CelEnvironment) -> CompiledExpression:
     """Return a compiled expression. Raises ExpressionIssues, with the errors as cel-go writes them."""
     issues = Issues(text)
-    root = parse(text, issues)
+    root = parse(text, issues, has_bindings=environment.has_bindings)
     if root is not None:
         check(root, environment, issues)
         if not issues:

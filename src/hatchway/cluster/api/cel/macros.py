@@ -30,12 +30,29 @@ class MacroError(ValueError):
         self.offset = offset
 
 
-def expand_macro(call: CallNode) -> SyntaxNode | None:
-    """Return what a macro stands for; None for a call of a function. Raises MacroError."""
+def expand_macro(call: CallNode, *, has_bindings: bool = False) -> SyntaxNode | None:
+    """Return what a macro stands for; None for a call of a function. Raises MacroError.
+
+    has_bindings: whether `cel.bind` is one.
+    """
+    is_of_cel = isinstance(call.target, Ident) and call.target.name == "cel"
+    if has_bindings and is_of_cel and call.name == "bind" and len(call.args) == 3:
+        return _bind(call)
     if call.target is None:
         return _has(call) if call.name == "has" and len(call.args) == 1 else None
     expand = _MACROS.get((call.name, len(call.args)))
     return expand(call, call.target) if expand is not None else None
+
+
+def _bind(call: CallNode) -> SyntaxNode:
+    """Return the expansion of `cel.bind(name, value, expression)` (cel-go `ext/bindings.go`)."""
+    at, (name, value, body) = call.offset, call.args
+    if not isinstance(name, Ident):
+        raise MacroError(name.offset, "cel.bind() variable names must be simple identifiers")
+    return Comprehension(
+        at, "bind", ListExpr(at, []), _UNUSED, "", value, Literal(at, False), Ident(at, name.name), body, body,
+        accumulator=name.name,
+    )  # fmt: skip
 
 
 def _has(call: CallNode) -> SyntaxNode:

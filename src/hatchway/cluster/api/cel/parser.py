@@ -39,14 +39,17 @@ class _SyntaxEnd(Exception):
     """Ends parsing after a syntax error."""
 
 
-def parse(text: str, issues: Issues) -> SyntaxNode | None:
-    """Return the tree of an expression; None when it has errors, which are added to `issues`."""
+def parse(text: str, issues: Issues, *, has_bindings: bool = False) -> SyntaxNode | None:
+    """Return the tree of an expression; None when it has errors, which are added to `issues`.
+
+    has_bindings: whether the expression may use `cel.bind`.
+    """
     if len(text) > _LONGEST:
         issues.add(0, f"expression code point size exceeds limit: size: {len(text)}, limit {_LONGEST}")
         return None
     tokens = tokenize(text, issues)
     try:
-        found = _ExpressionParser(tokens, issues).parse_all()
+        found = _ExpressionParser(tokens, issues, has_bindings).parse_all()
     except _SyntaxEnd:
         return None
     except RecursionError:
@@ -64,7 +67,8 @@ class _Deep:
 
 
 class _ExpressionParser:
-    def __init__(self, tokens: list[SyntaxToken], issues: Issues) -> None:
+    def __init__(self, tokens: list[SyntaxToken], issues: Issues, has_bindings: bool) -> None:
+        self._has_bindings = has_bindings
         self._tokens = tokens
         self._issues = issues
         self._at = 0
@@ -214,7 +218,7 @@ class _ExpressionParser:
 
     def _expanded(self, call: CallNode) -> SyntaxNode:
         try:
-            return expand_macro(call) or call
+            return expand_macro(call, has_bindings=self._has_bindings) or call
         except MacroError as error:
             self._issues.add(error.offset, str(error))
             return call

@@ -138,7 +138,8 @@ class _Described:
         rewriting: Rewriting,
     ) -> None:
         self.endpoints = endpoints
-        self.target = path + asked
+        # Go sends an empty path as a slash.
+        self.target = (path or b"/") + asked
         self.headers = _request_headers(head, uri)
         self.host = head.header(b"host")
         # From each endpoint's address to its rewriter; empty when answers are not rewritten.

@@ -6,9 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hatchway.cluster.api.registry.custom.columns import column_printer
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.custom.definition import condition_is_true, is_ending, storage_version
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
+from hatchway.cluster.api.registry.custom.typeversions import (
+    NoneConverter,
+    TypeVersions,
+    VersionConversion,
+    VersionConverter,
+)
+from hatchway.cluster.api.registry.custom.webhookconverter import WebhookConverter
 from hatchway.cluster.api.registry.resource import Resource, Subresource
 from hatchway.cluster.api.registry.schema.table import GVK
 from hatchway.cluster.api.registry.strategies.customobjects import CustomStrategy
@@ -22,8 +30,14 @@ _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "updat
 _CHANGES = ("get", "patch", "update")
 
 
-def custom_rows(definition: Object) -> tuple[Resource, ...]:
-    """Return the rows of the served versions, that of the stored version first; () until it is established."""
+def custom_rows(
+    definition: Object, webhooks: ConversionWebhooks, weight: Callable[[Object], int]
+) -> tuple[Resource, ...]:
+    """Return the rows of the served versions, that of the stored version first; () until it is established.
+
+    webhooks: calls the webhook that converts the objects, if the definition has one. weight: returns the bytes of JSON
+    of a stored object of the type, 0 for a small one.
+    """
     if not condition_is_true(definition, "Established"):
         return ()
     # The status may have been written by hand: it must not give the definition the objects of another one.
@@ -36,14 +50,19 @@ def custom_rows(definition: Object) -> tuple[Resource, ...]:
     if not served and is_ending(definition):
         # The objects can be deleted only while their type is served.
         served = versions[:1]
-    return tuple(_row(definition, one, stored) for one in served)
+    known = _versions(definition, stored, weight)
+    converter = _converter(definition, known, webhooks)
+    return tuple(_row(definition, one, known, converter) for one in served)
 
 
-def _row(definition: Object, version: Mapping[str, Json], stored: str) -> Resource:
+def _row(
+    definition: Object, version: Mapping[str, Json], versions: TypeVersions, converter: VersionConverter
+) -> Resource:
     spec = definition["spec"]
     names = definition["status"]["acceptedNames"]
     group, name, kind = spec["group"], version["name"], names["kind"]
-    schema = CustomSchema(GVK(group, name, kind), (version.get("schema") or {}).get("openAPIV3Schema") or {})
+    api_version = f"{group}/{name}"
+    schema = versions.schema(api_version, "to")
     subresources = version.get("subresources") or {}
     scale = ScalePaths.of(subresources.get("scale"))
     parts = []
@@ -77,26 +96,26 @@ def _row(definition: Object, version: Mapping[str, Json], stored: str) -> Resour
         subresources=tuple(parts),
         strategy=strategy,
         printer=column_printer(version.get("additionalPrinterColumns") or ()),
-        to_storage=_with_version(f"{group}/{stored}") if name != stored else None,
-        from_storage=None if is_plain else _from_storage(schema, f"{group}/{name}"),
+        conversion=None if is_plain else VersionConversion(versions, converter, api_version),
         list_kind=names.get("listKind") or f"{kind}List",
         own_schema=schema,
     )
 
 
-def _with_version(api_version: str) -> Callable[[Object], Object]:
-    """Return a function that gives an object this apiVersion: versions differ in nothing else (strategy None)."""
+def _versions(definition: Object, stored: str, weight: Callable[[Object], int]) -> TypeVersions:
+    """Return all versions of a definition with their schemas, also those that are not served."""
+    group, kind = definition["spec"]["group"], definition["status"]["acceptedNames"]["kind"]
+    schemas = {
+        f"{group}/{one['name']}": CustomSchema(
+            GVK(group, one["name"], kind), (one.get("schema") or {}).get("openAPIV3Schema") or {}
+        )
+        for one in definition["spec"]["versions"]
+    }
+    return TypeVersions(definition["metadata"]["name"], kind, f"{group}/{stored}", schemas, weight)
 
-    def convert(obj: Object) -> Object:
-        return obj if obj["apiVersion"] == api_version else {**obj, "apiVersion": api_version}
 
-    return convert
-
-
-def _from_storage(schema: CustomSchema, api_version: str) -> Callable[[Object], Object]:
-    convert = _with_version(api_version)
-
-    def read(obj: Object) -> Object:
-        return schema.with_defaults(convert(obj))
-
-    return read
+def _converter(definition: Object, versions: TypeVersions, webhooks: ConversionWebhooks) -> VersionConverter:
+    conversion = definition["spec"].get("conversion") or {}
+    if conversion.get("strategy") == "Webhook":
+        return WebhookConverter(versions, conversion, webhooks)
+    return NoneConverter(versions)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hatchway.cluster.api.definitions.customrows import custom_rows
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.custom.definition import condition_is_true, is_ending
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.types import ROWS, Registry
@@ -46,11 +47,13 @@ class CustomTypes:
     Args:
         store: has the definitions and the objects.
         registry: gets the rows.
+        webhooks: calls the webhooks that convert objects.
     """
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: Store, registry: Registry, webhooks: ConversionWebhooks) -> None:
         self._store = store
         self._registry = registry
+        self._webhooks = webhooks
         self._rows: dict[str, tuple[Resource, ...]] = {}
         self._basis: dict[str, _Basis] = {}
         # Rows of large definitions that are about to be established.
@@ -82,8 +85,14 @@ class CustomTypes:
         return weight >= HEAVY or _patterns(definition) > _FEW_PATTERNS
 
     def _make(self, definition: Object) -> tuple[Resource, ...]:
+        resource = definition["metadata"]["name"]
+
+        def weight(obj: Object) -> int:
+            metadata = obj["metadata"]
+            return self._store.weight(resource, metadata.get("namespace") or "", metadata["name"])
+
         try:
-            return tuple(row for row in custom_rows(definition) if not _is_taken(row))
+            return tuple(row for row in custom_rows(definition, self._webhooks, weight) if not _is_taken(row))
         except Exception:  # noqa: BLE001  one definition that cannot be read must not keep the others from being served
             _log.exception("the definition %s cannot be served", definition["metadata"]["name"])
             return ()

@@ -199,12 +199,17 @@ class DefinitionController:
                 raise
 
     async def _release(self, name: str) -> None:
+        """Remove the finalizer by a write of the status, as Kubernetes does (crd_finalizer.go).
+
+        Policies and webhooks about definitions, such as those of the Gateway API, are not asked about that.
+        """
         definition = self._source.get(DEFINITIONS, "", name)
         if definition is None:
             return
         metadata = definition["metadata"]
         finalizers = [one for one in metadata.get("finalizers") or () if one != CLEANUP_FINALIZER]
-        await self._client.update(DEFINITIONS, {**definition, "metadata": {**metadata, "finalizers": finalizers}})
+        released = {**definition, "metadata": {**metadata, "finalizers": finalizers}}
+        await self._client.update(DEFINITIONS, released, subresource="status")
 
 
 def _accepted(definition: Object) -> Any:

@@ -178,10 +178,6 @@ def _aggregated_version(accept: str) -> str:
     return ""
 
 
-def _stored(row: Resource) -> bool:
-    return "list" in row.verbs
-
-
 def _resource(row: Resource) -> Json:
     found: Json = {
         "name": row.plural,
@@ -194,7 +190,7 @@ def _resource(row: Resource) -> Json:
         found["shortNames"] = list(row.short_names)
     if row.categories:
         found["categories"] = list(row.categories)
-    if _stored(row):
+    if not row.virtual:
         # apiserver's `discovery/storageversionhash.go`
         digest = hashlib.sha256(f"{row.group}/{row.version}/{row.kind}".encode()).digest()
         found["storageVersionHash"] = base64.b64encode(digest[:8]).decode()

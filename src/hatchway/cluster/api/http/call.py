@@ -104,7 +104,8 @@ class Call:
         """Return the encoding of the answer that the client prefers. Raises ApiError 406."""
         if self._view is None:
             streams = self.info.verb in ("list", "watch")
-            found = negotiate(self.header(b"accept"), streams=streams, protobuf=self._has_protobuf())
+            protobuf = self._has_protobuf()
+            found = negotiate(self.header(b"accept"), tables=self._has_table(), streams=streams, protobuf=protobuf)
             self._view = AnswerFormat(found.media_type, found.as_, self.pretty())
         return self._view
 
@@ -113,6 +114,13 @@ class Call:
         info = self.info
         row = self.api.registry.find(info.api_group, info.api_version, info.resource)
         return row is not None and row.own_schema is None and not self.header(b"upgrade")
+
+    def _has_table(self) -> bool:
+        """Return True when the answer can be a Table: not for types that are only created, such as reviews."""
+        info = self.info
+        row = self.api.registry.find(info.api_group, info.api_version, info.resource)
+        found = row.subresource(info.subresource) if row is not None and info.subresource else row
+        return found is None or found.verbs != ("create",)
 
     def pretty(self) -> bool:
         """Return True to indent JSON, because of `?pretty` or a user agent such as curl or a browser."""

@@ -64,10 +64,13 @@ def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, parameters) for _, _, name, parameters in sorted(found, key=lambda one: one[:2])]
 
 
-def negotiate(accept: str, *, transforms: bool = True, streams: bool = False, protobuf: bool = False) -> AnswerFormat:
+def negotiate(
+    accept: str, *, transforms: bool = True, tables: bool = True, streams: bool = False, protobuf: bool = False
+) -> AnswerFormat:
     """Return the best acceptable format.
 
-    transforms: True if this answer can be a Table or metadata only.
+    transforms: True if this answer can be metadata only.
+    tables: True if it can be a Table; needs `transforms`, too.
     streams: True if it can be a watch.
     protobuf: True if it can be in protobuf.
 
@@ -85,7 +88,7 @@ def negotiate(accept: str, *, transforms: bool = True, streams: bool = False, pr
         else:
             continue
         wanted = parameters.get("as", "")
-        if wanted == "Table" and media_type == PROTOBUF:
+        if wanted == "Table" and (media_type == PROTOBUF or not tables):
             continue
         if not wanted:
             return AnswerFormat(media_type)
@@ -266,17 +269,24 @@ def _read_yaml(body: bytes) -> Any:
 def _check_yaml(body: bytes) -> None:
     """Check the first document. Raises ValueError when it is too deep or too large, YAMLError like the loader."""
     parser = _Loader(_YamlInput(body))
-    depth = count = 0
+    # For each open collection: True when a map's key comes next, False for its value, None in a list. Keys are no
+    # values, as in JSON: large definitions of custom types have 30,000 of each.
+    levels: list[bool | None] = []
+    count = 0
     try:
         while parser.check_event():
             event = parser.get_event()
-            count += 1
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > _MAX_DEPTH:
-                    raise ValueError("nested too deep")
+            if isinstance(event, yaml.NodeEvent):
+                is_key = bool(levels) and levels[-1] is True
+                count += not is_key
+                if levels and levels[-1] is not None:
+                    levels[-1] = not is_key
+                if isinstance(event, yaml.CollectionStartEvent):
+                    levels.append(True if isinstance(event, yaml.MappingStartEvent) else None)
+                    if len(levels) > _MAX_DEPTH:
+                        raise ValueError("nested too deep")
             elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+                levels.pop()
             elif isinstance(event, yaml.DocumentEndEvent):
                 return
             if count > _MAX_NODES:

@@ -151,7 +151,7 @@ class _Verbs(Call):
     async def get(self) -> None:
         info, row = self.info, self.row
         await self._reach()
-        await self.answer_object(200, self.api.get(row, info.namespace if row.namespaced else "", info.name))
+        await self.answer_object(200, await self.api.get(row, info.namespace if row.namespaced else "", info.name))
 
     async def _reach(self) -> None:
         """Wait until the store has reached the resourceVersion in the query of a GET."""
@@ -206,7 +206,7 @@ class _Verbs(Call):
             raise _not_allowed()
         request = self.request("create")
         obj = await self.object(request, request.row.gvk)
-        await self.answer_object(201, await self.api.create(request, obj))
+        await self.answer_object(201, await subresources.create_object(self.api, request, obj))
 
     async def update(self) -> None:
         if not self.info.name:
@@ -330,7 +330,7 @@ class _Verbs(Call):
         if verb == "get":
             await self._reach()
             request = Operation(self.user, row, self.info.namespace if row.namespaced else "", self.info.name)
-            result = verbs.get(self.api, request)
+            result = await verbs.get(self.api, request)
         elif verb == "patch":
             request = self._patch_request()
             result = await verbs.patch(self.api, request, await self._patch_function(request, gvk))

@@ -17,7 +17,7 @@ import msgspec
 
 from hatchway.cluster.api.describe import tables
 from hatchway.cluster.api.http.negotiation import JSON, PROTOBUF, AnswerFormat
-from hatchway.cluster.api.operations.watching import Change
+from hatchway.cluster.api.operations.changes import Change
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.protobufwriter import encode_watch_event
 from hatchway.cluster.api.work import Pace, run_sized

@@ -1,4 +1,4 @@
-"""The subresource `approval` of CertificateSigningRequests: it changes nothing but conditions.
+"""The subresource `approval` of CertificateSigningRequests: it changes conditions and metadata only.
 
 The behaviour is that of `csrApprovalStrategy` in `pkg/registry/certificates/certificates/strategy.go`.
 """
@@ -14,7 +14,7 @@ from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.registry.strategies.certificates import stamp_conditions, validate_conditions
 from hatchway.cluster.api.work import run_sized
-from hatchway.errors import ApiError, conflict, invalid, not_found
+from hatchway.errors import ApiError, Cause, conflict, invalid, not_found
 from hatchway.kube.api import Object
 
 __all__ = ["patch_approval", "update_approval"]
@@ -52,16 +52,16 @@ async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Ob
     row = request.row
     meta.match_name(obj, request.name)
     api.check_identity(row, obj, old)
-    new = clone(old)
-    new["status"] = {**(old.get("status") or {}), "conditions": (obj.get("status") or {}).get("conditions") or []}
-    attributes = api.attributes(request, "UPDATE", new, old, "approval")
+    attributes = api.attributes(request, "UPDATE", _limited(obj, old), old, "approval")
     await api.admit(attributes)
-    # Whatever a webhook has changed, this subresource stores conditions only.
-    changed = ((attributes.object or new).get("status") or {}).get("conditions") or []
-    kept = {key: value for key, value in new["status"].items() if key != "conditions"}
-    new = {**new, "status": {**kept, "conditions": changed} if changed else kept}
+    # A webhook can change no more than the client.
+    new = _limited(attributes.object or obj, old)
     stamp_conditions(new, old, meta.timestamp())
-    if causes := await run_sized(request.size, lambda: validate_conditions(new, old, may_approve=True)):
+
+    def errors() -> list[Cause]:
+        return meta.validate_updated(row, new, old) + validate_conditions(new, old, may_approve=True)
+
+    if causes := await run_sized(request.size, errors):
         raise invalid(row.kind, request.name, causes, row.group)
     attributes.object = new
     if (waiting := api.admission.validate(attributes)) is not None:
@@ -69,3 +69,14 @@ async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Ob
     if api.store.latest(row.stored_as, request.namespace, request.name) is not old:
         raise conflict(row.plural, request.name, _MODIFIED, row.group)
     return await api.store_change(request, new, old)
+
+
+def _limited(obj: Object, old: Object) -> Object:
+    """Return the request with the metadata and the conditions of `obj`; everything else is as before."""
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    status = {key: value for key, value in (old.get("status") or {}).items() if key != "conditions"}
+    new = clone({**old, "metadata": obj["metadata"], "status": {**status, "conditions": conditions}})
+    if not conditions:
+        del new["status"]["conditions"]
+    meta.keep_owned(new, old)
+    return new

@@ -16,6 +16,7 @@ from hatchway.cluster.api.operations.metadata import timestamp
 from hatchway.cluster.api.operations.operation import Operation
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
 from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.versions import current_of, with_metadata
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.errors import ApiError, conflict, not_found
 from hatchway.kube.api import Object
@@ -30,44 +31,43 @@ async def delete(
 
     admitted: admission has judged the request already, as one of a subresource. collection: the client named no object.
 
-    Raises ApiError: 403 (must stay), 404, 409 (a precondition fails).
+    Raises ApiError: 403 (must stay), 404, 409 (a precondition fails), 500 and 504 (a conversion).
     """
     row = request.row
 
-    async def judged() -> Object | None:
-        old = api.store.latest(row.stored_as, request.namespace, request.name)
-        if old is None:
+    async def judged() -> tuple[Object, Object] | None:
+        """Return the stored object, and the object of the row's version that is shown."""
+        base = api.store.latest(row.stored_as, request.namespace, request.name)
+        if base is None:
             raise not_found(row.plural, request.name, row.group)
-        check_preconditions(row, old, options)
-        row.strategy.check_deletion(old)
+        check_preconditions(row, base, options)
+        row.strategy.check_deletion(base)
+        old = await current_of(row, base)
         if not admitted:
             attributes = api.attributes(request, "DELETE", None, old, options=options)
             if collection:
                 attributes.name = ""
-            # If it had to wait, other requests ran meanwhile.
-            if (
-                await api.judge(attributes)
-                and api.store.latest(row.stored_as, request.namespace, request.name) is not old
-            ):
-                return None
-        return old
+            await api.judge(attributes)
+        # If it had to wait, other requests ran meanwhile.
+        return (base, old) if api.store.latest(row.stored_as, request.namespace, request.name) is base else None
 
-    old = await api.retries.run(request, judged)
+    base, old = await api.retries.run(request, judged)
     warning = row.strategy.propagation_warning
     if warning and not options.propagation and options.orphan is None and warning not in request.warnings:
         request.warnings.append(warning)
-    obj, at_once = _marked(row, old, options)
+    # A deletion changes the metadata only. The object stays in the version in which it is stored.
+    obj, at_once = _marked(row, base, options)
     if not at_once:
-        if obj == old:
-            return _shown(row, old), False
+        if obj == base:
+            return _shown(row, old, base), False
         if not options.dry_run:
-            obj = await api.store.update(row.stored_as, obj, old, bounded=False)
-        return _shown(row, obj), False
+            obj = await api.store.update(row.stored_as, obj, base, bounded=False)
+        return _shown(row, old, obj), False
     if not options.dry_run:
-        await api.store.delete(row.stored_as, old)
+        await api.store.delete(row.stored_as, base)
     if row.strategy.return_deleted:
-        return _shown(row, obj), True
-    return _gone(row, old), True
+        return _shown(row, old, obj), True
+    return _gone(row, base), True
 
 
 async def delete_collection(api: Api, request: Operation, options: DeleteOptions, selection: ListOptions) -> Page:
@@ -84,7 +84,10 @@ async def delete_collection(api: Api, request: Operation, options: DeleteOptions
     return page
 
 
-def _shown(row: Resource, obj: Object) -> Object:
+def _shown(row: Resource, old: Object, obj: Object) -> Object:
+    """Return what the client sees. old: the object before, as writes handle it. obj: the object, as it is stored."""
+    if row.conversion is not None:
+        return with_metadata(old, obj)
     return row.from_storage(obj) if row.from_storage else obj
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from hatchway.cluster.api.operations.paging import ListExpired, Token, parse_token, position
 from hatchway.cluster.api.operations.requestoptions import ListOptions, too_large_version
+from hatchway.cluster.api.registry.conversion import ObjectConversion
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.storage.store import Store
@@ -27,23 +28,30 @@ Matcher = Callable[[Object], bool]
 _MANY = 2000
 # The clock is checked after 16 objects (this is a bit mask).
 _STEP = 15
+# Objects of a type with conversions that are converted at a time to be selected from.
+_CONVERTED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A list, or a part of one.
 
-    revision: the list's resourceVersion. remaining: how many items follow; None when unknown.
+    revision: the list's resourceVersion. remaining: how many items follow; None when unknown. is_shown: the items are
+    what clients see; otherwise they are as they are stored.
     """
 
     items: list[Object]
     revision: int
     continue_token: str = ""
     remaining: int | None = None
+    is_shown: bool = False
 
 
 def matcher(row: Resource, namespace: str | None, options: ListOptions) -> Matcher:
-    """Return a predicate on stored objects. Raises ApiError 400 for fields that selectors cannot use."""
+    """Return a predicate on objects: stored ones, and those of a custom type in the row's version.
+
+    Raises ApiError 400 for fields that selectors cannot use.
+    """
     readers = {
         "metadata.name": lambda obj: str(obj["metadata"]["name"]),
         "metadata.namespace": lambda obj: str(obj["metadata"].get("namespace") or ""),
@@ -117,13 +125,15 @@ async def list_page(store: Store, row: Resource, namespace: str | None, options:
         if options.limit > 0:
             end = min(end, begin + options.limit)
         found = candidates[begin:end]
-    else:
+    elif row.conversion is None:
         found, end = await _select(candidates, begin, matches, options.limit)
+    else:
+        found, end = await _select_converted(row.conversion, candidates, begin, matches, options.limit)
     following, remaining = "", None
     if end < len(candidates):
         following = Token(revision, position(found[-1]), token.began).format(scope)
         remaining = None if selective else len(candidates) - end
-    return Page(found, revision, following, remaining)
+    return Page(found, revision, following, remaining, is_shown=selective and row.conversion is not None)
 
 
 async def _select(candidates: list[Object], begin: int, matches: Matcher, limit: int) -> tuple[list[Object], int]:
@@ -140,6 +150,24 @@ async def _select(candidates: list[Object], begin: int, matches: Matcher, limit:
             if 0 < limit == len(found):
                 return found, index
             found.append(candidates[index])
+    return found, len(candidates)
+
+
+async def _select_converted(
+    conversion: ObjectConversion, candidates: list[Object], begin: int, matches: Matcher, limit: int
+) -> tuple[list[Object], int]:
+    """Select like `_select` from objects in the row's version, which may have other labels than the stored ones.
+
+    Raises ApiError 500 and 504 for a conversion.
+    """
+    found: list[Object] = []
+    for start in range(begin, len(candidates), _CONVERTED):
+        some = await conversion.read(candidates[start : start + _CONVERTED])
+        for index, one in enumerate(some, start):
+            if matches(one):
+                if 0 < limit == len(found):
+                    return found, index
+                found.append(one)
     return found, len(candidates)
 
 

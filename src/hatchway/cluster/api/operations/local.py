@@ -8,8 +8,9 @@ from contextlib import aclosing
 from hatchway.cluster.api.operations import deletion
 from hatchway.cluster.api.operations.operation import Operation, decode, encode
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
-from hatchway.cluster.api.operations.subresources import SubresourceVerbs, verbs_of
+from hatchway.cluster.api.operations.subresources import SubresourceVerbs, create_object, verbs_of
 from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.versions import as_stored
 from hatchway.cluster.api.operations.watching import watch
 from hatchway.cluster.api.patch.patches import merge_patch
 from hatchway.cluster.api.registry.resource import Resource
@@ -27,6 +28,9 @@ _Objects = list[Object]
 class LocalClient:
     """Implements `Client`. Objects that it returns are the store's own, so never change them in place.
 
+    It handles objects of custom types in the versions in which they are stored: controllers use only their metadata and
+    their Scale, so none of them waits for a conversion webhook.
+
     Objects that it is given are copied, so the caller may go on using them. manager: the field manager of its writes.
     """
 
@@ -40,6 +44,20 @@ class LocalClient:
         if row is None:
             raise no_such_path()
         return row
+
+    def _row_of(self, resource: str, name: str, namespace: str | None, subresource: str = "") -> Resource:
+        """Return the row for an object in the version in which it is stored, so that no webhook has to convert it."""
+        row = self._row(resource)
+        if row.conversion is None:
+            return row
+        stored = self._api.store.latest(row.stored_as, (namespace or "") if row.namespaced else "", name)
+        if stored is not None and stored["apiVersion"] != row.api_version:
+            found = self._api.registry.find(row.group, stored["apiVersion"].rpartition("/")[2], row.plural)
+            if found is None or (subresource and found.subresource(subresource) is None):
+                # A write needs a version that is served, and has the subresource.
+                return row
+            row = found
+        return as_stored(row)
 
     def _request(
         self, row: Resource, namespace: str | None, name: str = "", size: int = 0, subresource: str = ""
@@ -56,10 +74,14 @@ class LocalClient:
             raise no_such_path()
         return verbs
 
-    async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
-        """Return an object. Raises ApiError 404."""
-        row = self._row(resource)
-        return self._api.get(row, (namespace or "") if row.namespaced else "", name)
+    async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
+        """Return an object, or a subresource of it. Raises ApiError 404, also when there is no such subresource."""
+        if subresource:
+            row = self._row_of(resource, name, namespace, subresource)
+            request = self._request(row, namespace, name, subresource=subresource)
+            return await self._verbs(row, subresource).get(self._api, request)
+        row = as_stored(self._row(resource))
+        return await self._api.get(row, (namespace or "") if row.namespaced else "", name)
 
     async def list(
         self,
@@ -70,7 +92,7 @@ class LocalClient:
         field_selector: str = "",
     ) -> _Objects:
         """Return all matching objects. namespace: None for all namespaces."""
-        row = self._row(resource)
+        row = as_stored(self._row(resource))
         return (await self._api.list(row, _space(row, namespace), _selection(label_selector, field_selector))).items
 
     async def create(
@@ -82,14 +104,14 @@ class LocalClient:
         space = namespace or (obj.get("metadata") or {}).get("namespace")
         request = self._request(row, space, name, size, subresource)
         if not subresource:
-            return await self._api.create(request, obj)
+            return await create_object(self._api, request, obj)
         return await self._verbs(row, subresource).create(self._api, request, obj)
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
         """Replace an object, or a subresource of it. Raises ApiError like `Api.update`."""
-        row = self._row(resource)
         obj, size = await _copied(obj)
         metadata = obj["metadata"]
+        row = self._row_of(resource, metadata["name"], metadata.get("namespace"), subresource)
         request = self._request(row, metadata.get("namespace"), metadata["name"], size, subresource)
         if subresource:
             return await self._verbs(row, subresource).update(self._api, request, obj)
@@ -99,8 +121,8 @@ class LocalClient:
         self, resource: str, name: str, patch: Object, namespace: str | None = None, *, subresource: str = ""
     ) -> Object:
         """Apply a merge patch to an object, or to a subresource of it. Raises ApiError like `Api.patch`."""
-        row = self._row(resource)
         change, size = await _copied(patch)
+        row = self._row_of(resource, name, namespace, subresource)
         request = self._request(row, namespace, name, size, subresource)
 
         def apply(current: Object) -> Object:
@@ -127,7 +149,8 @@ class LocalClient:
         Foreground, Orphan, or "" for the type's default.
         """
         options = DeleteOptions(grace_period, propagation, None, uid)
-        await deletion.delete(self._api, self._request(self._row(resource), namespace, name), options)
+        row = self._row_of(resource, name, namespace)
+        await deletion.delete(self._api, self._request(row, namespace, name), options)
 
     async def watch(
         self,
@@ -147,7 +170,7 @@ class LocalClient:
         known: dict[Key, Object] = {}
         synced = False
         while True:
-            page = await self._api.list(row, _space(row, namespace), selection)
+            page = await self._api.list(as_stored(row), _space(row, namespace), selection)
             pace = Pace()
             for event in differences(known, page.items):
                 if pace.due():
@@ -158,7 +181,8 @@ class LocalClient:
                 yield WatchEvent("SYNCED", {})
             options = ListOptions(selection.labels, selection.fields, resource_version=str(page.revision))
             try:
-                async with aclosing(watch(self._api, row, _space(row, namespace), options, pace)) as batches:
+                space = _space(row, namespace)
+                async with aclosing(watch(self._api, row, space, options, pace, in_place=True)) as batches:
                     async for batch in batches:
                         for change in batch:
                             key = key_of(change.object)

@@ -8,9 +8,10 @@ a handler makes the answer (`serviceaccounts/token`). Subresources that connect 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.fields.ownership import update
 from hatchway.cluster.api.fields.scalefields import to_object, to_scale
 from hatchway.cluster.api.operations import metadata as meta
@@ -18,9 +19,11 @@ from hatchway.cluster.api.operations.approval import patch_approval, update_appr
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
 from hatchway.cluster.api.operations.eviction import evict_pod
 from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.podresize import patch_resize, update_resize
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions
 from hatchway.cluster.api.operations.tracking import scale_write, set_managed, track
 from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.versions import current_of
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
@@ -103,10 +106,10 @@ def _paths(request: Operation) -> ScalePaths | None:
     return found.scale if found is not None else None
 
 
-def get_scale(api: Api, request: Operation) -> Object:
+async def get_scale(api: Api, request: Operation) -> Object:
     """Return the Scale of an object. Raises ApiError 404."""
     row = request.row
-    obj, paths = api.get(row, request.namespace, request.name), _paths(request)
+    obj, paths = await api.get(row, request.namespace, request.name), _paths(request)
     return scale_of(row, obj) if paths is None else _scale_at(obj, paths)
 
 
@@ -126,7 +129,8 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
 
     async def admitted() -> tuple[Object, Object] | None:
         """Return the Scale that admission leaves, and the object that it belongs to."""
-        old = _latest(api, request)
+        base = _latest(api, request)
+        old = await current_of(row, base)
         former = scale_of(row, old) if paths is None else _scale_at(old, paths)
         # Other requests may run meanwhile; storing the change detects whether they have changed this object.
         scale = await run_sized(request.size, _made_scale, request, make, former, is_patch, old, where)
@@ -135,7 +139,7 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
         if await api.judge(attributes):
             scale = attributes.object or scale
             _check_scale(api, request, scale, old)
-            if _latest(api, request) is not old:
+            if _latest(api, request) is not base:
                 return None
         return scale, old
 
@@ -153,8 +157,15 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
 
 def _replicas_paths(api: Api, row: Resource, paths: ScalePaths | None) -> dict[str, tuple[str, ...]]:
     """Return the names of the fields that lead to the replicas, in each version of the type."""
-    fields = ("spec", "replicas") if paths is None else tuple(paths.spec.removeprefix(".").split("."))
-    return {one.api_version: fields for one in api.registry.rows if one.stored_as == row.stored_as}
+    rows = [one for one in api.registry.rows if one.stored_as == row.stored_as]
+    if paths is None:
+        return {one.api_version: ("spec", "replicas") for one in rows}
+    scales = {one.api_version: one.subresource("scale") for one in rows}
+    return {
+        version: tuple(found.scale.spec.removeprefix(".").split("."))
+        for version, found in scales.items()
+        if found is not None and found.scale is not None
+    }
 
 
 def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> None:
@@ -216,11 +227,30 @@ def _decoded_scale(request: Operation, make: Callable[[Object], Any], current: O
 # Pods
 
 
+async def create_object(api: Api, request: Operation, body: Any) -> Object:
+    """Create an object of a row; a Binding (POST bindings) binds the pod that it names. Raises as `Api.create`."""
+    if request.row.gvk != _BINDING:
+        return await api.create(request, body)
+    binding = await run_sized(request.size, _typed, _BINDING, request, body)
+    if not (name := binding["metadata"].get("name")):
+        raise bad_request("Name parameter required.")
+    pods = api.registry.by_name("pods")
+    assert pods is not None
+    attributes = api.attributes(replace(request, name=name), "CREATE", binding, None)
+    return await _bind(api, replace(request, row=pods, name=name), binding, attributes)
+
+
 async def bind(api: Api, request: Operation, body: Any) -> Object:
     """Bind a pod to a node (POST pods/NAME/binding). Raises ApiError 409 when it has one or is being deleted."""
     binding = await run_sized(request.size, _typed, _BINDING, request, body)
     if (binding["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Binding object")
+    attributes = api.attributes(request, "CREATE", binding, None, "binding", kind=_BINDING)
+    return await _bind(api, request, binding, attributes)
+
+
+async def _bind(api: Api, request: Operation, binding: Object, attributes: AdmissionAttributes) -> Object:
+    """Bind the pod of a request. attributes: the facts about the Binding for admission."""
     meta.match_namespace(request.row, binding, request.namespace)
     target = binding.get("target") or {}
     causes = []
@@ -231,7 +261,6 @@ async def bind(api: Api, request: Operation, body: Any) -> Object:
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
     _latest(api, request)
-    attributes = api.attributes(request, "CREATE", binding, None, "binding", kind=_BINDING)
     await api.judge(attributes)
     binding = attributes.object or binding
     target = binding.get("target") or {}
@@ -373,9 +402,9 @@ def _finalizer_causes(finalizers: list[str]) -> list[Cause]:
 # Status
 
 
-def get_status(api: Api, request: Operation) -> Object:
+async def get_status(api: Api, request: Operation) -> Object:
     """Return the whole object, as GET of `status` and `ephemeralcontainers` does."""
-    return api.get(request.row, request.namespace, request.name)
+    return await api.get(request.row, request.namespace, request.name)
 
 
 async def update_status(api: Api, request: Operation, obj: Any) -> Object:
@@ -407,7 +436,7 @@ async def create_computed(api: Api, request: Operation, subresource: Subresource
 # The table
 
 
-def _no_get(_api: Api, request: Operation) -> Object:
+async def _no_get(_api: Api, request: Operation) -> Object:
     raise method_not_allowed(request.row.plural, "get", request.row.group)
 
 
@@ -422,7 +451,7 @@ class SubresourceVerbs:
     get: returns it. create, update: take the object that the client sent. patch: takes a function of the current one.
     """
 
-    get: Callable[[Api, Operation], Object] = _no_get
+    get: Callable[[Api, Operation], Awaitable[Object]] = _no_get
     create: Callable[[Api, Operation, Any], Awaitable[Object]] = _no_change
     update: Callable[[Api, Operation, Any], Awaitable[Object]] = _no_change
     patch: Callable[[Api, Operation, Callable[[Object], Any]], Awaitable[Object]] = _no_change
@@ -434,6 +463,7 @@ SUBRESOURCES = {
     "ephemeralcontainers": SubresourceVerbs(get=get_status, update=update_ephemeral, patch=patch_ephemeral),
     "eviction": SubresourceVerbs(create=evict),
     "finalize": SubresourceVerbs(update=finalize),
+    "resize": SubresourceVerbs(get=get_status, update=update_resize, patch=patch_resize),
     "scale": SubresourceVerbs(get=get_scale, update=update_scale, patch=patch_scale),
     "status": SubresourceVerbs(get=get_status, update=update_status, patch=patch_status),
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, ParamSpec
 from weakref import WeakKeyDictionary
 
 from hatchway.cluster.api.fields import ownership
@@ -13,18 +14,30 @@ from hatchway.cluster.api.fields.atoms import Atom, blank_object, builtin_atom, 
 from hatchway.cluster.api.fields.managers import same_but_times
 from hatchway.cluster.api.fields.ownership import ApplyConflict, BadConfiguration, FieldType, FieldWrite
 from hatchway.cluster.api.fields.pathset import PathSet, make, show
+from hatchway.cluster.api.operations.fieldversions import ConversionNeeded, FieldVersions, with_conversions
 from hatchway.cluster.api.operations.metadata import timestamp
-from hatchway.cluster.api.operations.operation import Operation, clone
+from hatchway.cluster.api.operations.operation import Operation
 from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.types import Registry
-from hatchway.cluster.api.work import HEAVY
+from hatchway.cluster.api.work import HEAVY, run_sized
 from hatchway.errors import ApiError, bad_request
 from hatchway.kube.api import Object
 
-__all__ = ["applier", "keep_times", "scale_write", "set_managed", "track", "without_managed", "write_of"]
+__all__ = [
+    "applier",
+    "keep_times",
+    "scale_write",
+    "set_managed",
+    "track",
+    "track_with_conversions",
+    "without_managed",
+    "write_of",
+]
 
+P = ParamSpec("P")
 GVK = tuple[str, str, str]
+_log = logging.getLogger(__name__)
 _SCALE: GVK = ("autoscaling", "v1", "Scale")
 _NO_FIELDS: PathSet = {}
 _STATUS = make(("status",))
@@ -46,37 +59,6 @@ def _atom(row: Resource) -> Atom:
     return found
 
 
-class _Versions(Mapping[str, FieldType]):
-    """The type of a row in each version in which its objects are served."""
-
-    def __init__(self, registry: Registry, row: Resource) -> None:
-        self._registry = registry
-        self._row = row
-
-    def __getitem__(self, api_version: str) -> FieldType:
-        row = self._row
-        if api_version == row.api_version:
-            return FieldType(_atom(row))
-        group, _, version = api_version.rpartition("/")
-        other = self._registry.find(group, version, row.plural)
-        if other is None or other.stored_as != row.stored_as:
-            raise KeyError(api_version)
-
-        def convert(obj: Object) -> Object:
-            # Conversions may change their arguments.
-            found = clone(obj)
-            found = row.to_storage(found) if row.to_storage else found
-            return other.from_storage(found) if other.from_storage else found
-
-        return FieldType(_atom(other), convert)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((self._row.api_version,))
-
-    def __len__(self) -> int:
-        return 1
-
-
 def _reset(row: Resource, subresource: str) -> PathSet:
     if subresource == "status":
         if row.own_schema is not None:
@@ -93,7 +75,7 @@ def write_of(registry: Registry, request: Operation, now: str, size: int = HEAVY
         request.manager,
         row.api_version,
         request.subresource,
-        _Versions(registry, row),
+        FieldVersions(registry, row, _atom),
         blank,
         _reset(row, request.subresource),
         now,
@@ -118,7 +100,35 @@ def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None
     convert = request.row.from_storage
     if convert is not None:
         obj, old = convert(obj), convert(old) if old is not None else None
-    request.managed = ownership.update(write, old, obj, given)
+    try:
+        request.managed = ownership.update(write, old, obj, given)
+    except ConversionNeeded as needed:
+        needed.again = partial(track, write, request, obj, old, given)
+        raise
+
+
+async def track_with_conversions(
+    size: int, request: Operation, obj: Object, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+) -> bool:
+    """Run a step of a write that ends with `track` and `set_managed`; return True if a webhook had to convert for it.
+
+    When that fails, the object loses its managed fields, as in Kubernetes (`UpdateNoErrors` of `fieldmanager.go`).
+    obj: the object of the step, which has the other parameters.
+    """
+    try:
+        await run_sized(size, step, *args, **kwargs)
+        return False
+    except ConversionNeeded as needed:
+        first = needed
+    again = first.again
+    try:
+        await first.supply()
+        await with_conversions(lambda: run_sized(size, again))
+    except ApiError as error:
+        _log.warning("the managed fields of %s %s: %s", request.row.group_resource, request.name, error.message)
+        request.managed = None
+    set_managed(request, obj)
+    return True
 
 
 def without_managed(obj: Object) -> Object:

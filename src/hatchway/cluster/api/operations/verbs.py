@@ -5,16 +5,17 @@ The other verbs are in `deletion.py`, `watching.py` and `subresources.py`.
 The order within a write is that of apiserver's generic registry store (`registry/generic/registry/store.go`,
 `registry/rest`): decode → defaults → admission → the strategy's preparation → allocation → validation → storage.
 For ordinary objects everything between reading the current object and handing the new one to the store happens in one
-turn of the event loop, so that a change is always based on the latest state and needs no retry. Two kinds of writes are
-interrupted, and other requests run meanwhile: for a large object, the steps that use only the object (`writesteps.py`)
-run on a thread (`work.py`); and an admission plugin may have to wait (a webhook). Before such an object is stored, one
-turn of the loop checks that the object that was read is still the latest, that the namespace still accepts objects, and
-that allocated addresses are still free. If the object has changed, the write starts again.
+turn of the event loop, so that a change is always based on the latest state and needs no retry. Three kinds of writes
+are interrupted, and other requests run meanwhile: for a large object, the steps that use only the object
+(`writesteps.py`) run on a thread (`work.py`); an admission plugin may have to wait (a webhook); and so may the
+conversion of a custom object from the stored version and to it (`versions.py`, `storing.py`). Before such an object is
+stored, one turn of the loop checks that the object that was read is still the latest, that the namespace still accepts
+objects, and that allocated addresses are still free. If the object has changed, the write starts again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,18 +27,21 @@ from hatchway.cluster.api.fields.ownership import FieldWrite
 from hatchway.cluster.api.operations import metadata as meta
 from hatchway.cluster.api.operations import writesteps as steps
 from hatchway.cluster.api.operations.decoding import bad_result, decode_object
-from hatchway.cluster.api.operations.listing import Page, list_page
+from hatchway.cluster.api.operations.fieldversions import with_conversions
+from hatchway.cluster.api.operations.listing import Page, list_page, matcher
 from hatchway.cluster.api.operations.operation import Operation, clone
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions, too_large_version
 from hatchway.cluster.api.operations.retries import ATTEMPTS, MODIFIED, Retries
-from hatchway.cluster.api.operations.tracking import keep_times, track, without_managed, write_of
+from hatchway.cluster.api.operations.storing import store_change, store_new
+from hatchway.cluster.api.operations.tracking import track, track_with_conversions, without_managed, write_of
+from hatchway.cluster.api.operations.versions import current_of, may_wait, shown_all, shown_of, storable_of
 from hatchway.cluster.api.registry import validation
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.strategies.base import WriteContext
 from hatchway.cluster.api.registry.strategies.namespaces import admit_to_namespace
 from hatchway.cluster.api.registry.types import Registry
 from hatchway.cluster.api.storage.store import Store
-from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
+from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
 from hatchway.cluster.auth.user import Attributes, UserInfo
 from hatchway.errors import ApiError, conflict, invalid, method_not_allowed, not_found
 from hatchway.kube.api import Object
@@ -81,26 +85,30 @@ class Api:
 
     # Reading
 
-    def get(self, row: Resource, namespace: str, name: str) -> Object:
-        """Return the committed object. Raises ApiError 404."""
-        found = self.store.get(row.stored_as, namespace, name)
+    async def get(self, row: Resource, namespace: str, name: str) -> Object:
+        """Return the committed object. Raises ApiError 404; 500 and 504 for a conversion."""
+        if row.virtual:
+            found = next((one for one in self._computed(row) if one["metadata"]["name"] == name), None)
+        else:
+            found = self.store.get(row.stored_as, namespace, name)
         if found is None:
             raise not_found(row.plural, name, row.group)
-        return row.from_storage(found) if row.from_storage else found
+        return await shown_of(row, found)
 
     async def list(self, row: Resource, namespace: str | None, options: ListOptions) -> Page:
-        """Return a page of the matching objects, in the order of namespace and name. Raises ApiError 400, 410, 504."""
+        """Return a page of the matching objects, in the order of namespace and name.
+
+        Raises ApiError 400, 410, 504; 500 for a conversion.
+        """
+        if row.virtual:
+            matches = matcher(row, namespace, options)
+            return Page([one for one in self._computed(row) if matches(one)], self.store.revision)
         page = await list_page(self.store, row, namespace, options)
-        convert = row.from_storage
-        if convert is None:
-            return page
-        shown: _Objects = []
-        pace = Pace()
-        for obj in page.items:
-            if pace.due():
-                await pace.rest()
-            shown.append(convert(obj))
-        return replace(page, items=shown)
+        return page if page.is_shown else replace(page, items=await shown_all(row, page.items), is_shown=True)
+
+    def _computed(self, row: Resource) -> _Objects:
+        make = self.registry.computed.get(row.group_resource)
+        return make() if make is not None else []
 
     async def reach(self, revision: int | None) -> None:
         """Wait up to `_FUTURE_WAIT` seconds for a revision that does not exist yet. Raises ApiError 504."""
@@ -143,7 +151,8 @@ class Api:
     async def _create(self, request: Operation, ctx: WriteContext, obj: Object) -> Object:
         row, strategy = request.row, request.row.strategy
         size, given = request.size, request.name or obj["metadata"].get("name") or ""
-        await run_sized(size, steps.default_created, request, ctx, self.write(request, ctx, size), obj)
+        write = self.write(request, ctx, size)
+        await track_with_conversions(size, request, obj, steps.default_created, request, ctx, write, obj)
         if row.namespaced:
             admit_to_namespace(ctx, obj["metadata"].get("name") or "")
         attributes = self.attributes(request, "CREATE", obj, None, size=size)
@@ -167,18 +176,13 @@ class Api:
         if (waiting := self.admission.validate(attributes)) is not None:
             await waiting
             interrupted = True
-        if interrupted:
+        storable = await storable_of(row, obj)
+        if interrupted or may_wait(row):
             # Other requests ran meanwhile.
             if row.namespaced:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
-        if request.dry_run:
-            if self.store.latest(row.stored_as, obj["metadata"].get("namespace") or "", name) is not None:
-                raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
-            stored = obj
-        else:
-            stored = await self._within_limits(request, obj, partial(self.store.create, row.stored_as))
-        return row.from_storage(stored) if row.from_storage else stored
+        return await shown_of(row, await store_new(self.store, request, storable))
 
     async def create_virtual(self, request: Operation, key: str, row: Resource, obj: Any) -> Object:
         """Call the handler of a computed type or subresource and return its answer. Raises ApiError 405."""
@@ -212,8 +216,8 @@ class Api:
         row, sub = request.row, "status" if status else ""
 
         async def attempt() -> tuple[Object, bool] | None:
-            old = self.store.latest(row.stored_as, request.namespace, request.name)
-            if old is None:
+            base = self.store.latest(row.stored_as, request.namespace, request.name)
+            if base is None:
                 if row.strategy.create_on_update and not status:
                     self._require_create(request)
                     obj["metadata"].pop("resourceVersion", None)
@@ -225,9 +229,9 @@ class Api:
             size = self._size(request)
             # A second attempt needs the object as the client sent it: the first attempt changes its copy.
             once = size < HEAVY and not row.strategy.gives_rights
-            once = once and not self.admission.may_wait("UPDATE", row, sub)
+            once = once and not self.admission.may_wait("UPDATE", row, sub) and not may_wait(row)
             mine = obj if once else await run_sized(size, clone, obj)
-            stored = await self._replace(request, mine, old, status, size)
+            stored = await self._replace(request, mine, await current_of(row, base), base, status, size)
             return None if stored is None else (stored, False)
 
         return await self.retries.run(request, attempt)
@@ -271,14 +275,14 @@ class Api:
         row = request.row
 
         async def attempt() -> Object | None:
-            old = self.store.latest(row.stored_as, request.namespace, request.name)
-            if old is None:
+            base = self.store.latest(row.stored_as, request.namespace, request.name)
+            if base is None:
                 raise not_found(row.plural, request.name, row.group)
-            size = self._size(request)
-            obj = await run_sized(size, self._patched, request, apply, old)
+            size, old = self._size(request), await current_of(row, base)
+            obj = await with_conversions(lambda: run_sized(size, self._patched, request, apply, old))
             meta.match_name(obj, request.name)
             meta.match_namespace(row, obj, request.namespace)
-            return await self._replace(request, obj, old, status, size, admitted)
+            return await self._replace(request, obj, old, base, status, size, admitted)
 
         return await self.retries.run(request, attempt)
 
@@ -296,21 +300,29 @@ class Api:
             raise bad_result(request, patched, error) from None
 
     async def _replace(
-        self, request: Operation, obj: Object, old: Object, status: bool, size: int, admitted: bool = False
+        self,
+        request: Operation,
+        obj: Object,
+        old: Object,
+        base: Object,
+        status: bool,
+        size: int,
+        admitted: bool = False,
     ) -> Object | None:
         """Check and store a changed object, and return it; None when another request changed the stored one meanwhile.
 
-        size: bytes of JSON that the write handles. A small one gives no other request a turn before the store has it,
-        unless an admission plugin has to wait.
+        base: the stored object, of which `old` was made. size: bytes of JSON that the write handles. A small one gives
+        no other request a turn before the store has it, unless an admission plugin or a conversion has to wait.
         """
         row, strategy = request.row, request.row.strategy
         ctx = self.context(request)
         self.check_identity(row, obj, old)
-        await run_sized(size, steps.default_updated, request, self.write(request, ctx, size), obj, old)
+        write = self.write(request, ctx, size)
+        waited = await track_with_conversions(size, request, obj, steps.default_updated, request, write, obj, old)
         attributes = self.attributes(request, "UPDATE", obj, old, "status" if status else "", size=size)
         interrupted = False if admitted else await self.admit(attributes)
         if interrupted:
-            if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
+            if self.store.latest(row.stored_as, request.namespace, request.name) is not base:
                 return None
             obj, size = attributes.object or obj, max(size, attributes.size)
             meta.match_name(obj, request.name)
@@ -323,7 +335,7 @@ class Api:
         causes, warnings = await run_sized(size, steps.judge_updated, row, obj, old, status)
         if causes:
             raise invalid(row.kind, request.name, causes, row.group)
-        interrupted = interrupted or size >= HEAVY
+        interrupted = interrupted or waited or size >= HEAVY
         if not status:
             interrupted = await self._check_access(request, obj, old) or interrupted
         attributes.object = obj
@@ -332,44 +344,22 @@ class Api:
             interrupted = True
         if interrupted:
             # Other requests ran meanwhile.
-            if self.store.latest(row.stored_as, request.namespace, request.name) is not old:
+            if self.store.latest(row.stored_as, request.namespace, request.name) is not base:
                 return None
             if not status:
                 strategy.allocate(ctx, obj, old)
         request.warnings += warnings
-        stored = await self.store_change(request, obj, old)
-        return row.from_storage(stored) if row.from_storage else stored
+        stored = await store_change(self.store, request, obj, old, base)
+        return row.from_storage(stored) if row.from_storage and stored is not None else stored
 
     async def store_change(self, request: Operation, obj: Object, old: Object) -> Object:
-        """Store a changed object, or delete it if it was waiting only for its finalizers; return it.
+        """Store a changed object of a built-in type, or delete it if it was waiting only for its finalizers; return it.
 
         Nothing is written in a dry run, or when nothing changed.
         """
-        metadata = obj["metadata"]
-        metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
-        keep_times(obj, old)
-        if request.dry_run or obj == old:
-            return obj if request.dry_run else old
-        row = request.row
-        if (
-            metadata.get("deletionTimestamp")
-            and not metadata.get("finalizers")
-            and not metadata.get("deletionGracePeriodSeconds")
-            and not row.strategy.stays(obj, old)
-        ):
-            await self.store.delete(row.stored_as, old)
-            return obj
-        return await self._within_limits(request, obj, lambda new: self.store.update(row.stored_as, new, old))
-
-    @staticmethod
-    async def _within_limits(request: Operation, obj: Object, write: Callable[[Object], Awaitable[Object]]) -> Object:
-        """Store an object; without its managed fields when they make it too large, as kube-apiserver does."""
-        try:
-            return await write(obj)
-        except ApiError as error:
-            if error.code != 413 or request.is_apply or "managedFields" not in obj["metadata"]:
-                raise
-        return await write(without_managed(obj))
+        stored = await store_change(self.store, request, obj, old, old)
+        assert stored is not None, "built-in types need no conversion"
+        return stored
 
     def check_identity(self, row: Resource, obj: Object, old: Object) -> None:
         """Raise ApiError 409 when a client's object has another UID or resourceVersion than the stored one."""

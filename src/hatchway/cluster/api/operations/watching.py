@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 
+from hatchway.cluster.api.operations.changes import Change, change_of, converted_changes, converted_objects
 from hatchway.cluster.api.operations.listing import matcher
 from hatchway.cluster.api.operations.requestoptions import ListOptions, too_large_version
 from hatchway.cluster.api.operations.verbs import Api
+from hatchway.cluster.api.operations.versions import as_stored
 from hatchway.cluster.api.registry.resource import Resource
-from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
-from hatchway.kube.api import Object
 
 # A watch that asked for bookmarks and has had no events for this many seconds gets the current resourceVersion.
 BOOKMARK_INTERVAL = 60.0
@@ -21,47 +20,20 @@ _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One message of a watch.
-
-    type: ADDED, MODIFIED, DELETED or BOOKMARK. source: the event, if `object` is its unchanged object, so that watches
-    can share its encoding; else None.
-    """
-
-    type: str
-    object: Object
-    source: Event | None = None
-
-
-def change_of(event: Event, matches: Callable[[Object], bool]) -> Change | None:
-    """Return the change that an event makes to a selection, None for no change.
-
-    An object that begins to match is added to the selection; one that no longer matches is deleted from it.
-    """
-    before = event.old is not None and matches(event.old)
-    after = event.type != "DELETED" and matches(event.new)
-    if after:
-        return Change("MODIFIED" if before else "ADDED", event.new, event)
-    if not before:
-        return None
-    if event.type == "DELETED":
-        return Change("DELETED", event.new, event)
-    assert event.old is not None
-    metadata = {**event.old["metadata"], "resourceVersion": str(event.revision)}
-    return Change("DELETED", {**event.old, "metadata": metadata})
-
-
 async def watch(
-    api: Api, row: Resource, namespace: str | None, options: ListOptions, pace: Pace
+    api: Api, row: Resource, namespace: str | None, options: ListOptions, pace: Pace, *, in_place: bool = False
 ) -> AsyncGenerator[list[Change], None]:
     """Yield batches of changes until the store closes. The caller ends the watch by closing the iterator.
 
-    pace: begins anew whenever there was nothing to do; what is done with the batches uses it, too.
+    The watch of a custom type ends when its version is no longer served. pace: begins anew whenever there was nothing
+    to do; what is done with the batches uses it, too. in_place: objects of custom types are shown in the versions in
+    which they are stored.
 
-    Raises ApiError 400 and 504 before the first batch, and 410 at any time: the version is too old, or the watcher is
-    too slow.
+    Raises ApiError 400 and 504 before the first batch, and at any time 410 (the version is too old, or the watcher is
+    too slow), 500 and 504 (a conversion).
     """
+    served = row
+    row = as_stored(row) if in_place else row
     matches = matcher(row, namespace, options)
     history = api.store.history(row.stored_as)
     revision = options.revision
@@ -74,6 +46,11 @@ async def watch(
         cursor = history.cursor(now)
         objects = api.store.list(row.stored_as, namespace)
         batch: list[Change] = []
+        if row.conversion is not None:
+            async for shown in converted_objects(row.conversion, objects, _BATCH):
+                if batch := [Change("ADDED", obj) for obj in shown if matches(obj)]:
+                    yield batch
+            objects, batch = [], []
         for obj in objects:
             if pace.due():
                 await pace.rest()
@@ -93,6 +70,17 @@ async def watch(
         events = cursor.read()
         if events:
             batch = []
+            if row.own_schema is not None:
+                # Its definition may have changed, and with it the way its objects are converted.
+                found = api.registry.find(row.group, row.version, row.plural)
+                if found is None and not in_place:
+                    return
+                if found is not None and found is not served:
+                    served, row = found, as_stored(found) if in_place else found
+                    matches = matcher(row, namespace, options)
+            if row.conversion is not None:
+                batch = await converted_changes(row.conversion, events, namespace, options, matches, pace)
+                events = []
             for event in events:
                 change = change_of(event, matches)
                 if change is not None:

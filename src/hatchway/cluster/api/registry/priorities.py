@@ -31,13 +31,14 @@ _GROUPS = {
     "coordination.k8s.io": 16500,
     "node.k8s.io": 16300,
     "discovery.k8s.io": 16200,
+    "resource.k8s.io": 16200,
     "flowcontrol.apiserver.k8s.io": 16100,
 }
 _KUBE_VERSION = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?").fullmatch
 _STAGES = {None: 0, "beta": 1, "alpha": 2}
 # Custom resources have this priority (`crdregistration_controller.go`).
 _OTHER_GROUP = 1000
-_VERSIONS = {("", "v1"): 1, ("autoscaling", "v2"): 30}
+_VERSIONS = {("", "v1"): 1, ("autoscaling", "v2"): 30, ("resource.k8s.io", "v1"): 21}
 _OTHER_VERSION, _CUSTOM_VERSION = 15, 100
 
 

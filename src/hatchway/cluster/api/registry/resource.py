@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from hatchway.cluster.api.connect.handler import Connect
+from hatchway.cluster.api.registry.conversion import ObjectConversion
 from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.custom.scaling import ScalePaths
 from hatchway.cluster.api.registry.printers.base import NAME_ONLY, Printer
@@ -53,7 +54,9 @@ class Resource:
 
     plural, singular, kind: its names. verbs: Kubernetes' verbs. strategy: its special rules. printer: its table.
     storage: the group-resource under which its objects are stored. For a type that is served by two groups it is the
-    other row's; to_storage and from_storage then convert the objects.
+    other row's; to_storage and from_storage then convert the objects. Writes handle them in the stored form.
+    conversion: how the objects of a custom type are read and stored; None when they are stored as they are served.
+    Writes handle them in the row's version.
     list_kind: the kind of its lists, if it is not the kind with `List`.
     own_schema: the schema of a custom type; None for a built-in type, whose schema is in the table.
     """
@@ -73,6 +76,7 @@ class Resource:
     storage: str = ""
     to_storage: Callable[[Object], Object] | None = None
     from_storage: Callable[[Object], Object] | None = None
+    conversion: ObjectConversion | None = None
     list_kind: str = ""
     own_schema: CustomSchema | None = None
 
@@ -119,8 +123,8 @@ class Resource:
 
     @property
     def virtual(self) -> bool:
-        """Return True for a type whose objects are only created, and never stored."""
-        return self.verbs == ("create",)
+        """Return True for a type whose objects are not stored: they are computed for each request."""
+        return "watch" not in self.verbs
 
     def subresource(self, name: str) -> Subresource | None:
         """Return the subresource of this name, or None."""

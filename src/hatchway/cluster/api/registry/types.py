@@ -23,6 +23,7 @@ from hatchway.cluster.api.registry.printers import (
     autoscaling,
     batch,
     certificates,
+    devices,
     flowcontrol,
     ingresses,
     limits,
@@ -42,6 +43,7 @@ from hatchway.cluster.api.registry.strategies.autoscaling import HorizontalPodAu
 from hatchway.cluster.api.registry.strategies.autoscalingv1 import v1_to_v2, v2_to_v1
 from hatchway.cluster.api.registry.strategies.base import Strategy
 from hatchway.cluster.api.registry.strategies.certificates import CertificateSigningRequestStrategy
+from hatchway.cluster.api.registry.strategies.componentstatuses import ComponentStatusStrategy
 from hatchway.cluster.api.registry.strategies.coordination import LeaseStrategy
 from hatchway.cluster.api.registry.strategies.cronjobs import CronJobStrategy
 from hatchway.cluster.api.registry.strategies.csi import (
@@ -53,6 +55,8 @@ from hatchway.cluster.api.registry.strategies.csi import (
 from hatchway.cluster.api.registry.strategies.customresourcedefinitions import CustomResourceDefinitionStrategy
 from hatchway.cluster.api.registry.strategies.daemonsets import DaemonSetStrategy
 from hatchway.cluster.api.registry.strategies.data import ConfigMapStrategy, SecretStrategy, ServiceAccountStrategy
+from hatchway.cluster.api.registry.strategies.deviceclaims import ResourceClaimStrategy, ResourceClaimTemplateStrategy
+from hatchway.cluster.api.registry.strategies.deviceclasses import DeviceClassStrategy
 from hatchway.cluster.api.registry.strategies.disruptions import PodDisruptionBudgetStrategy
 from hatchway.cluster.api.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
 from hatchway.cluster.api.registry.strategies.events import EventStrategy, events_v1_from_core, events_v1_to_core
@@ -70,10 +74,12 @@ from hatchway.cluster.api.registry.strategies.pods import PodStrategy
 from hatchway.cluster.api.registry.strategies.podtemplate import PodTemplateStrategy
 from hatchway.cluster.api.registry.strategies.priorityclasses import PriorityClassStrategy
 from hatchway.cluster.api.registry.strategies.resourcequotas import ResourceQuotaStrategy
+from hatchway.cluster.api.registry.strategies.resourceslices import ResourceSliceStrategy
 from hatchway.cluster.api.registry.strategies.runtimeclasses import RuntimeClassStrategy
+from hatchway.cluster.api.registry.strategies.servicecidrs import IPAddressStrategy, ServiceCIDRStrategy
 from hatchway.cluster.api.registry.strategies.services import ServiceStrategy
 from hatchway.cluster.api.registry.strategies.statefulsets import ControllerRevisionStrategy, StatefulSetStrategy
-from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy
+from hatchway.cluster.api.registry.strategies.storageclasses import StorageClassStrategy, VolumeAttributesClassStrategy
 from hatchway.cluster.api.registry.strategies.webhookconfigurations import WebhookConfigurationStrategy
 from hatchway.cluster.api.registry.strategies.workloads import (
     DeploymentStrategy,
@@ -114,6 +120,7 @@ def _stream(
 
 
 _RBAC, _STORAGE = "rbac.authorization.k8s.io", "storage.k8s.io"
+_DEVICES = "resource.k8s.io"
 _REGISTRATION = "admissionregistration.k8s.io"
 
 
@@ -122,6 +129,9 @@ def _review(group: str, plural: str, kind: str, namespaced: bool = False) -> Res
 
 
 ROWS: tuple[Resource, ...] = (
+    Resource("", "v1", "bindings", "binding", "Binding", True, verbs=("create",)),
+    Resource("", "v1", "componentstatuses", "componentstatus", "ComponentStatus", False, ("cs",),
+             verbs=("get", "list"), strategy=ComponentStatusStrategy(), printer=others.COMPONENT_STATUS),
     Resource("", "v1", "configmaps", "configmap", "ConfigMap", True, ("cm",),
              strategy=ConfigMapStrategy(), printer=others.CONFIG_MAP),
     Resource("", "v1", "endpoints", "endpoints", "Endpoints", True, ("ep",),
@@ -159,6 +169,7 @@ ROWS: tuple[Resource, ...] = (
             Subresource("log", ("get",), connect=Connect(lambda backend: PodLog(backend.objects, backend.locator))),
             _stream("portforward", "PodPortForwardOptions", forward_location, dials=True),
             _proxy("PodProxyOptions"),
+            Subresource("resize", _STATUS),
             _status,
         ),
         strategy=PodStrategy(), printer=pods.POD,
@@ -284,6 +295,14 @@ ROWS: tuple[Resource, ...] = (
     Resource("networking.k8s.io", "v1", "ingressclasses", "ingressclass", "IngressClass", False,
              strategy=IngressClassStrategy(), printer=ingresses.INGRESS_CLASS),
     Resource(
+        "networking.k8s.io", "v1", "ipaddresses", "ipaddress", "IPAddress", False, ("ip",),
+        strategy=IPAddressStrategy(), printer=network.IP_ADDRESS,
+    ),
+    Resource(
+        "networking.k8s.io", "v1", "servicecidrs", "servicecidr", "ServiceCIDR", False, subresources=(_status,),
+        strategy=ServiceCIDRStrategy(), printer=network.SERVICE_CIDR,
+    ),
+    Resource(
         "networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, ("ing",), subresources=(_status,),
         strategy=IngressStrategy(), printer=ingresses.INGRESS,
     ),
@@ -303,6 +322,16 @@ ROWS: tuple[Resource, ...] = (
     Resource(_RBAC, "v1", "rolebindings", "rolebinding", "RoleBinding", True,
              strategy=RoleBindingStrategy(), printer=others.BINDING),
     Resource(_RBAC, "v1", "roles", "role", "Role", True, strategy=RoleStrategy()),
+    Resource(_DEVICES, "v1", "deviceclasses", "deviceclass", "DeviceClass", False,
+             strategy=DeviceClassStrategy(), printer=devices.DEVICE_CLASS),
+    Resource(
+        _DEVICES, "v1", "resourceclaims", "resourceclaim", "ResourceClaim", True, subresources=(_status,),
+        strategy=ResourceClaimStrategy(), printer=devices.RESOURCE_CLAIM,
+    ),
+    Resource(_DEVICES, "v1", "resourceclaimtemplates", "resourceclaimtemplate", "ResourceClaimTemplate", True,
+             strategy=ResourceClaimTemplateStrategy(), printer=devices.DEVICE_CLASS),
+    Resource(_DEVICES, "v1", "resourceslices", "resourceslice", "ResourceSlice", False,
+             strategy=ResourceSliceStrategy(), printer=devices.RESOURCE_SLICE),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "priorityclass", "PriorityClass", False, ("pc",),
              strategy=PriorityClassStrategy(), printer=others.PRIORITY_CLASS),
     Resource(_STORAGE, "v1", "csidrivers", "csidriver", "CSIDriver", False,
@@ -316,6 +345,10 @@ ROWS: tuple[Resource, ...] = (
     Resource(
         _STORAGE, "v1", "volumeattachments", "volumeattachment", "VolumeAttachment", False,
         subresources=(_status,), strategy=VolumeAttachmentStrategy(), printer=storage.VOLUME_ATTACHMENT,
+    ),
+    Resource(
+        _STORAGE, "v1", "volumeattributesclasses", "volumeattributesclass", "VolumeAttributesClass", False, ("vac",),
+        strategy=VolumeAttributesClassStrategy(), printer=storage.VOLUME_ATTRIBUTES_CLASS,
     ),
 )  # fmt: skip
 
@@ -352,7 +385,8 @@ class Registry:
     Rows of custom types come and go. Who builds something on the rows calls `subscribe`.
 
     Wiring: `registry.virtual["tokenreviews.authentication.k8s.io"] = handler`,
-    `registry.virtual["serviceaccounts/token"] = handler`.
+    `registry.virtual["serviceaccounts/token"] = handler`,
+    `registry.computed["componentstatuses"] = make`, which returns all objects of the type.
     """
 
     def __init__(self, rows: Iterable[Resource] = ROWS) -> None:
@@ -360,6 +394,7 @@ class Registry:
         self._builtin_groups = frozenset(row.group for row in self._builtin)
         self.rows = self._builtin
         self.virtual: dict[str, VirtualCreate] = {}
+        self.computed: dict[str, Callable[[], list[Object]]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._by_path: dict[tuple[str, str, str], Resource] = {}
         self._by_name: dict[str, Resource] = {}

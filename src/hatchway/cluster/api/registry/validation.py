@@ -298,7 +298,7 @@ def parse_ip(text: Json) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
 IP_ERROR = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 
-_CIDR_ERROR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+CIDR_ERROR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
 def cidr(field: str, value: Json) -> list[Cause]:
@@ -306,7 +306,7 @@ def cidr(field: str, value: Json) -> list[Cause]:
     address, slash, length = value.partition("/") if isinstance(value, str) else ("", "", "")
     found = parse_ip(address)
     if found is None or not slash or not re.fullmatch("0|[1-9][0-9]{0,2}", length) or int(length) > found.max_prefixlen:
-        return [invalid(field, value, _CIDR_ERROR)]
+        return [invalid(field, value, CIDR_ERROR)]
     return []
 
 

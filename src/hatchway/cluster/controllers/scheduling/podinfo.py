@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, uid_of
+from hatchway.cluster.podresources import reserved_spec
 from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
@@ -42,7 +43,7 @@ def requests(pod: Object) -> dict[str, int]:
 
     It is the sum of its containers or its largest init container, or what the pod as a whole requests; plus overhead.
     """
-    spec = pod["spec"]
+    spec = reserved_spec(pod)
     total: Counter[str] = Counter()
     for container in spec.get("containers") or ():
         total.update(_amounts(container.get("resources")))

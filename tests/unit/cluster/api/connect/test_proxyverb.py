@@ -383,6 +383,9 @@ def test_missing_slash(cluster: FakeCluster) -> None:
     assert forward(request(verb, "web-unnamed", "", method="POST")).target == b"/"
     assert forward(request(verb, "web-unnamed", "", upgrade=b"websocket", query=b"x=1")).target == b"/?x=1"
     assert refused(request(verb, "missing", ""))[0] == 404
+    as_kubernetes = verb_of(cluster, rewriting="kubernetes")
+    assert forward(request(as_kubernetes, "web-unnamed", "", method="POST")).target == b"/"
+    assert forward(request(as_kubernetes, "web-unnamed", "", method="PUT", query=b"x=1")).target == b"/?x=1"
 
 
 def test_a_prefix_is_never_another_host_or_a_header(cluster: FakeCluster) -> None:

@@ -38,6 +38,13 @@ def test_negotiate(accept: str, view: AnswerFormat) -> None:
     assert negotiate(accept) == view
 
 
+def test_no_table_for_a_type_without_columns() -> None:
+    table = "application/json;as=Table;g=meta.k8s.io;v=v1"
+    assert negotiate(f"{table},application/json", tables=False) == AnswerFormat()
+    with pytest.raises(ApiError, match="406"):
+        negotiate(table, tables=False)
+
+
 @pytest.mark.parametrize(
     "accept",
     ["text/plain", "application/json;q=0", "application/vnd.kubernetes.protobuf", ",;,", "application/json;as=X"],

@@ -94,8 +94,8 @@ def test_defaults() -> None:
     schema = CustomSchema(WIDGET, {"type": "object", "properties": {"a": inner}})
     assert schema.check({"metadata": {}}).object["a"] == {"b": 1}
     assert schema.check({"metadata": {}, "a": {"b": None}}).object["a"] == {"b": 1}
-    stored = {"metadata": {}, "a": {}}
-    assert (schema.with_defaults(stored)["a"], stored["a"]) == ({"b": 1}, {})
+    stored = {"metadata": {}, "a": {}, "gone": 1}
+    assert (schema.as_read(stored), stored) == ({"metadata": {}, "a": {"b": 1}}, {"metadata": {}, "a": {}, "gone": 1})
 
 
 @pytest.mark.parametrize(

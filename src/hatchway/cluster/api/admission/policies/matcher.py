@@ -97,7 +97,10 @@ class PolicyMatcher:
         return found
 
     def params(self, kind: Json | None, reference: Json | None, attributes: AdmissionAttributes) -> list[Object | None]:
-        """Return the parameters with which a policy is evaluated, once for each. Raises ConfigurationError."""
+        """Return the parameters with which a policy is evaluated, once for each. Raises ConfigurationError.
+
+        Those of a custom type with conversions are as they are stored.
+        """
         if kind is None or reference is None:
             return [None]
         row = self._row_of(kind)
@@ -132,6 +135,10 @@ class PolicyMatcher:
                 raise ConfigurationError(f"the binding's selector finds more than {_MOST_PARAMS} params")
         convert = row.from_storage
         return [convert(one) for one in objects] if convert is not None else objects
+
+    def param_row(self, kind: Json | None) -> Resource | None:
+        """Return the type of a policy's parameters; None when it has none, or the type is not served."""
+        return self._row_of(kind) if kind is not None else None
 
     def _row_of(self, kind: Json) -> Resource | None:
         wanted = (kind.get("apiVersion"), kind.get("kind"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.matching import request_namespace
-from hatchway.cluster.api.admission.webhooks.review import versioned
+from hatchway.cluster.api.admission.webhooks.review import VersionedObjects
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.kube.api import Object
 
@@ -20,10 +20,13 @@ _METADATA = (
 )  # fmt: skip
 
 
-def request_variables(attributes: AdmissionAttributes, row: Resource, namespace: Object | None) -> Json:
+def request_variables(
+    attributes: AdmissionAttributes, row: Resource, objects: VersionedObjects, namespace: Object | None
+) -> Json:
     """Return the variables of a write.
 
-    row: the resource as which the policy wants the request. namespace: that of the object.
+    row: the resource as which the policy wants the request. objects: those of the write in its version. namespace: that
+    of the object.
     """
     own = attributes.row
     kind = row.gvk if attributes.kind == own.gvk else attributes.kind
@@ -42,20 +45,19 @@ def request_variables(attributes: AdmissionAttributes, row: Resource, namespace:
         "options": attributes.make_options(),
     }
     return {
-        "object": _shown(row, kind, attributes.object),
-        "oldObject": _shown(row, kind, attributes.old_object),
+        "object": _typed(kind, objects.object),
+        "oldObject": _typed(kind, objects.old_object),
         "request": request,
         "namespaceObject": _namespace(namespace) if namespace is not None else None,
     }
 
 
-def _shown(row: Resource, kind: tuple[str, str, str], obj: Object | None) -> Object | None:
-    """Return an object in the version of `row`, with kind and apiVersion."""
-    found = versioned(row, kind, obj)
-    if found is None:
+def _typed(kind: tuple[str, str, str], obj: Object | None) -> Object | None:
+    """Return an object with kind and apiVersion."""
+    if obj is None:
         return None
     group, version, name = kind
-    return {**found, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
+    return {**obj, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
 
 
 def _kind(kind: tuple[str, str, str]) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +14,7 @@ from hatchway.cluster.api.admission.policies.matcher import ConfigurationError, 
 from hatchway.cluster.api.admission.policies.request import request_variables
 from hatchway.cluster.api.admission.policies.source import PolicyBinding, PolicySource, StoredPolicy
 from hatchway.cluster.api.admission.webhooks.matching import is_exempt
+from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.work import run_apart
 from hatchway.errors import ApiError, forbidden
@@ -41,13 +42,17 @@ class _PolicyRefusal:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One evaluation of a policy: for a binding, with one object as its parameters."""
+    """One evaluation of a policy: for a binding, with one object as its parameters.
+
+    param_row: the type of the parameters; if it has conversions, `params` is not converted yet.
+    """
 
     policy: StoredPolicy
     binding: PolicyBinding
     row: Resource
     params: Object | None
     namespace: Object | None
+    param_row: Resource | None = None
 
 
 @dataclass(slots=True)
@@ -108,15 +113,32 @@ class ValidatingPolicies(AdmissionPlugin):
                 _add_error(policy, binding.name, f"failed to configure binding: {error}", findings)
                 continue
             namespace = self._matcher.namespace(attributes)
-            found += [_Task(policy, binding, row, one, namespace) for one in params]
+            param_row = self._matcher.param_row(policy.spec.get("paramKind"))
+            found += [_Task(policy, binding, row, one, namespace, param_row) for one in params]
         return found
+
+    async def _with_params(self, task: _Task, findings: _Findings) -> _Task | None:
+        """Return a task with its parameters in the version that the policy names; None when that is not possible."""
+        conversion = task.param_row.conversion if task.param_row is not None else None
+        if conversion is None or task.params is None:
+            return task
+        try:
+            return replace(task, params=(await conversion.read((task.params,)))[0])
+        except ApiError as error:
+            text = f"failed to configure binding: {error.message}"
+            _add_error(task.policy, task.binding.name, text, findings)
+            return None
 
     def _binds(self, binding: PolicyBinding, attributes: AdmissionAttributes) -> bool:
         assert binding.matching is not None
         return self._matcher.matched(binding.matching, attributes, all_if_empty=True) is not None
 
     async def _evaluate(self, tasks: list[_Task], attributes: AdmissionAttributes, findings: _Findings) -> None:
-        await run_apart(_evaluate_all, tasks, attributes, findings)
+        # The versions in which the policies want the objects: the request's own, and rarely another one.
+        rows = {task.row.gvk: task.row for task in tasks}
+        objects = {gvk: await versioned_objects(row, attributes) for gvk, row in rows.items()}
+        ready = [one for one in [await self._with_params(task, findings) for task in tasks] if one is not None]
+        await run_apart(_evaluate_all, ready, attributes, objects, findings)
         _conclude(attributes, findings)
 
 
@@ -125,7 +147,12 @@ def _add_error(policy: StoredPolicy, binding: str, message: str, findings: _Find
         findings.refusals.append(_PolicyRefusal(policy.name, binding, message))
 
 
-def _evaluate_all(tasks: list[_Task], attributes: AdmissionAttributes, findings: _Findings) -> None:
+def _evaluate_all(
+    tasks: list[_Task],
+    attributes: AdmissionAttributes,
+    objects: dict[tuple[str, str, str], VersionedObjects],
+    findings: _Findings,
+) -> None:
     """Evaluate policies; on a thread, since an expression may take long whatever the size of the object."""
     # Imported here: only clusters with policies or rules need the code that evaluates expressions.
     from hatchway.cluster.api.admission.policies.evaluation import evaluate_policy
@@ -134,7 +161,7 @@ def _evaluate_all(tasks: list[_Task], attributes: AdmissionAttributes, findings:
     for task in tasks:
         policy = task.policy
         began = time.thread_time()
-        variables = request_variables(attributes, task.row, task.namespace)
+        variables = request_variables(attributes, task.row, objects[task.row.gvk], task.namespace)
         if policy.spec.get("paramKind") is not None:
             variables["params"] = task.params
         result = evaluate_policy(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.policies.request import request_variables
 from hatchway.cluster.api.admission.webhooks.matching import Invocation
+from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.work import run_apart
 from hatchway.errors import forbidden
 
@@ -27,22 +28,24 @@ _SECONDS = 2.0
 async def check_conditions(invocation: Invocation, attributes: AdmissionAttributes) -> bool:
     """Return True when all match conditions of a webhook hold for a write.
 
-    Raises ApiError 403 when none is false and one has an error, unless the webhook's failurePolicy is Ignore.
+    Raises ApiError 403 when none is false and one has an error, unless the webhook's failurePolicy is Ignore; 500 when
+    the object cannot be converted.
     """
-    holds, error = await run_apart(_evaluate, invocation, attributes)
+    objects = await versioned_objects(invocation.row, attributes)
+    holds, error = await run_apart(_evaluate, invocation, attributes, objects)
     if error and not invocation.hook.fails_open:
         raise forbidden(attributes.row.plural, attributes.object_name, error, attributes.row.group)
     return holds
 
 
-def _evaluate(invocation: Invocation, attributes: AdmissionAttributes) -> tuple[bool, str]:
+def _evaluate(invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects) -> tuple[bool, str]:
     """Return whether the conditions hold, and an error; on a thread, since an expression may take long."""
     # Imported here: only clusters with policies, rules or conditions need the code that evaluates expressions.
     from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
     from hatchway.cluster.api.cel.values import EvaluationError
 
     compiled = _compile(invocation.hook.conditions)
-    variables = request_variables(attributes, invocation.row, None)
+    variables = request_variables(attributes, invocation.row, objects, None)
     del variables["namespaceObject"]
     try:
         return conditions_hold(compiled, variables, time.thread_time() + _SECONDS), ""

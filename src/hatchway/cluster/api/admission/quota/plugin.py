@@ -39,8 +39,10 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         self._recount = QuotaRecount(store)
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for new objects, and for changes of services, claims and quotas."""
-        if subresource or resource in _IGNORED:
+        """Return True for new objects, resized pods, and changes of services, claims and quotas."""
+        if subresource:
+            return (operation, resource, subresource) == ("UPDATE", "pods", "resize")
+        if resource in _IGNORED:
             return False
         changes = operation == "UPDATE" and (is_charged_on_update(resource) or resource == QUOTAS)
         return operation == "CREATE" or changes

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hatchway.cluster.amounts import ONE, ZERO, Amount, Amounts, amounts_of
-from hatchway.cluster.podresources import pod_resources
+from hatchway.cluster.podresources import pod_resources, reserved_spec
 
 __all__ = ["COUNT", "claim_class", "is_charged_on_update", "resource_of", "tracked", "usage"]
 
@@ -79,8 +79,8 @@ def _pod_usage(pod: Json, now: float) -> Amounts:
     """Return what a pod uses while it may run; nothing afterwards (`PodUsageFunc`)."""
     if not _may_run(pod, now):
         return {}
-    spec = pod.get("spec") or {}
-    requests, limits = (pod_resources(spec, kind, with_overhead=True) for kind in ("requests", "limits"))
+    requests = pod_resources(reserved_spec(pod), "requests", with_overhead=True)
+    limits = pod_resources(pod.get("spec") or {}, "limits", with_overhead=True)
     return compute_usage(requests, limits)
 
 

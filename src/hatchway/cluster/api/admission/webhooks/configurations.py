@@ -6,11 +6,11 @@ changed, before the next write.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hatchway.cluster.api.connect.webhookclient import WebhookTarget
 from hatchway.cluster.api.registry.selectors import label_selector_matches
 from hatchway.cluster.api.storage.store import Store
 from hatchway.kube.api import Object
@@ -60,14 +60,10 @@ class Webhook:
         is_equivalent: it also wants requests for other versions of the same objects (`matchPolicy`).
         namespace_selector, object_selector: None when everything matches.
         fails_open: a failed call is ignored (`failurePolicy`).
-        seconds: how long a call may take.
         is_reinvocable: it may be called a second time (`reinvocationPolicy`).
         version: the version of AdmissionReview that it is sent.
-        url: "" for a webhook behind a Service.
-        service: (namespace, name, port); None for a webhook with a URL.
-        path: the path for a Service.
+        target: where it is, and how long a call may take.
         conditions: expressions in CEL that must all be true (`matchConditions`).
-        bundle: the certificates that the server's is verified with, in PEM; b"" for the system's CAs.
     """
 
     uid: str
@@ -78,20 +74,14 @@ class Webhook:
     namespace_selector: Json | None
     object_selector: Json | None
     fails_open: bool
-    seconds: int
     is_reinvocable: bool
     version: str
-    url: str
-    service: tuple[str, str, int] | None
-    path: str
-    bundle: bytes
+    target: WebhookTarget
     conditions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, configuration: str, hook: Json) -> Webhook:
         """Return a webhook of a stored configuration, which is valid and has its defaults."""
-        config = hook.get("clientConfig") or {}
-        service = config.get("service")
         versions = hook.get("admissionReviewVersions") or ()
         return cls(
             f"{configuration}/{hook['name']}",
@@ -102,13 +92,9 @@ class Webhook:
             hook.get("namespaceSelector") or None,
             hook.get("objectSelector") or None,
             hook.get("failurePolicy") == "Ignore",
-            hook.get("timeoutSeconds") or 10,
             hook.get("reinvocationPolicy") == "IfNeeded",
             next((one for one in versions if one in ("v1", "v1beta1")), "v1"),
-            config.get("url") or "",
-            (service["namespace"], service["name"], service.get("port") or 443) if service else None,
-            (service or {}).get("path") or "",
-            base64.b64decode(config.get("caBundle") or ""),
+            WebhookTarget.of(hook.get("clientConfig") or {}, hook.get("timeoutSeconds") or 10),
             tuple(one["expression"] for one in hook.get("matchConditions") or ()),
         )
 

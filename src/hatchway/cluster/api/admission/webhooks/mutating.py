@@ -18,7 +18,13 @@ from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.configurations import Webhook
 from hatchway.cluster.api.admission.webhooks.matching import Invocation
 from hatchway.cluster.api.admission.webhooks.patching import apply_response
-from hatchway.cluster.api.admission.webhooks.review import CallFailed, decode_response, make_review, refusal
+from hatchway.cluster.api.admission.webhooks.review import (
+    CallFailed,
+    decode_response,
+    make_review,
+    refusal,
+    versioned_objects,
+)
 from hatchway.cluster.api.admission.webhooks.webhookplugin import (
     LONGEST_ADMISSION,
     WebhookPlugin,
@@ -103,14 +109,15 @@ class MutatingWebhooks(WebhookPlugin):
         hook = invocation.hook
         changed = False
         try:
-            uid, review = await run_sized(attributes.size, make_review, invocation, attributes)
+            objects = await versioned_objects(invocation.row, attributes)
+            uid, review = await run_sized(attributes.size, make_review, invocation, attributes, objects)
             body = await self._caller.call(hook, review, attributes.size)
             response = await run_sized(len(body), decode_response, body, hook, uid, mutating=True)
             attributes.audit_annotations |= response.kept_annotations(hook)
             attributes.warnings += response.kept_warnings()
             if not response.allowed:
                 raise refusal(hook, response.status)
-            changed = await apply_response(invocation, attributes, response)
+            changed = await apply_response(invocation, attributes, response, objects.object)
         except CallFailed as error:
             if not hook.fails_open:
                 raise calling_failed(hook, error) from None

@@ -10,7 +10,7 @@ import msgspec
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.matching import Invocation
-from hatchway.cluster.api.admission.webhooks.review import CallFailed, ReviewResponse, versioned
+from hatchway.cluster.api.admission.webhooks.review import CallFailed, ReviewResponse
 from hatchway.cluster.api.patch.patches import JSON_PATCH, Patch, parse_patch
 from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
@@ -25,8 +25,12 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-async def apply_response(invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse) -> bool:
+async def apply_response(
+    invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse, shown: Object | None
+) -> bool:
     """Apply the patch of a response, if there is one, to the object. Return True when that changed the object.
+
+    shown: the object as the webhook saw it.
 
     Raises CallFailed for a patch that cannot be read, ApiError 500 for one that cannot be applied, 413 when the object
     becomes too large.
@@ -48,18 +52,23 @@ async def apply_response(invocation: Invocation, attributes: AdmissionAttributes
             "operation"
         )
     size = attributes.row.work(max(patch.size, attributes.size, len(data)))
-    found, size = await run_sized(size, _patched, invocation.row, attributes, patch)
+    found, size = await run_sized(size, _patched, invocation.row, attributes, patch, shown)
+    row, conversion = invocation.row, invocation.row.conversion
+    if conversion is not None and attributes.kind == attributes.row.gvk and row.gvk != attributes.row.gvk:
+        try:
+            found = await conversion.translate(found, attributes.row.api_version)
+        except ApiError as error:
+            raise internal(error.message) from None
     changed = found != attributes.object
     attributes.object = found
     attributes.size = max(attributes.size, size)
     return changed
 
 
-def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch) -> tuple[Object, int]:
+def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch, shown: Object | None) -> tuple[Object, int]:
     """Return the object after the patch, and its bytes of JSON."""
     kind, own = attributes.kind, attributes.kind == attributes.row.gvk
     gvk = row.gvk if own else kind
-    shown = versioned(row, gvk, attributes.object)
     group, version, name = gvk
     typed = {**_decode(_encode(shown)), "kind": name, "apiVersion": f"{group}/{version}" if group else version}
     try:

@@ -6,7 +6,7 @@ those of `admission.k8s.io` v1 and v1beta1, which differ in nothing that matters
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,15 +16,30 @@ from hatchway.cluster.api.admission.webhooks.matching import Invocation, request
 from hatchway.cluster.api.registry.objectnames import new_uid
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.validation import quote
-from hatchway.cluster.api.work import check_values
-from hatchway.errors import ApiError
+from hatchway.cluster.api.work import check_values, run_sized
+from hatchway.errors import ApiError, internal
 from hatchway.kube.api import Object
 
-__all__ = ["CallFailed", "ReviewResponse", "decode_response", "make_review", "refusal", "versioned"]
+__all__ = [
+    "CallFailed",
+    "ReviewResponse",
+    "VersionedObjects",
+    "decode_response",
+    "make_review",
+    "refusal",
+    "versioned_objects",
+]
 
 _GROUP = "admission.k8s.io"
 # How many warnings and audit annotations of one response are used, and how many characters of each.
 _MOST, _LONGEST = 20, 4096
+
+
+class VersionedObjects(NamedTuple):
+    """The objects of a write in the version that a webhook or a policy wants."""
+
+    object: Object | None
+    old_object: Object | None
 
 
 class CallFailed(Exception):
@@ -61,19 +76,44 @@ class _Review(msgspec.Struct, gc=False):
 _decoder = msgspec.json.Decoder(_Review)
 
 
-def versioned(row: Resource, kind: tuple[str, str, str], obj: Object | None) -> Object | None:
-    """Return an object in the version of `row`. Objects of other kinds (`Scale`) are returned as they are."""
-    if obj is None or kind[0] == "meta.k8s.io" or row.from_storage is None or not _is_own(row, kind):
-        return obj
-    return row.from_storage(obj)
+async def versioned_objects(row: Resource, attributes: AdmissionAttributes) -> VersionedObjects:
+    """Return the objects of a write in the version of `row`. Objects of other kinds (`Scale`) stay as they are.
+
+    Raises ApiError 500 when they cannot be converted (`NewVersionedAttributes`).
+    """
+    own, objects = attributes.row, VersionedObjects(attributes.object, attributes.old_object)
+    if own.conversion is None:
+        if row.from_storage is None:
+            return objects
+        kind = row.gvk if attributes.kind == own.gvk else attributes.kind
+        return await run_sized(attributes.size, _from_storage, row, kind, objects)
+    if row.gvk == own.gvk or attributes.kind != own.gvk:
+        return objects
+    try:
+        found = [one and await own.conversion.translate(one, row.api_version) for one in objects]
+    except ApiError as error:
+        raise internal(error.message) from None
+    return VersionedObjects(*found)
+
+
+def _from_storage(row: Resource, kind: tuple[str, str, str], objects: VersionedObjects) -> VersionedObjects:
+    convert = row.from_storage
+    if convert is None or kind[0] == "meta.k8s.io" or not _is_own(row, kind):
+        return objects
+    return VersionedObjects(*(one and convert(one) for one in objects))
 
 
 def _is_own(row: Resource, kind: tuple[str, str, str]) -> bool:
     return (row.group, row.kind) == (kind[0], kind[2]) or bool(row.storage and row.kind == kind[2])
 
 
-def make_review(invocation: Invocation, attributes: AdmissionAttributes) -> tuple[str, Object]:
-    """Return the request's uid, and the AdmissionReview that the webhook is sent."""
+def make_review(
+    invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects
+) -> tuple[str, Object]:
+    """Return the request's uid, and the AdmissionReview that the webhook is sent.
+
+    objects: those of the write in the webhook's version.
+    """
     row, own = invocation.row, attributes.row
     uid = new_uid()
     subresource = attributes.subresource
@@ -93,20 +133,19 @@ def make_review(invocation: Invocation, attributes: AdmissionAttributes) -> tupl
         request["namespace"] = namespace
     request["operation"] = attributes.operation
     request["userInfo"] = attributes.user.as_object()
-    request["object"] = _shown(row, kind, attributes.object)
-    request["oldObject"] = _shown(row, kind, attributes.old_object)
+    request["object"] = _typed(kind, objects.object)
+    request["oldObject"] = _typed(kind, objects.old_object)
     request["dryRun"] = attributes.dry_run
     request["options"] = attributes.make_options()
     return uid, {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{invocation.hook.version}", "request": request}
 
 
-def _shown(row: Resource, kind: tuple[str, str, str], obj: Object | None) -> Object | None:
-    """Return an object as the webhook sees it: in the version of `row`, with kind and apiVersion."""
-    found = versioned(row, kind, obj)
-    if found is None:
+def _typed(kind: tuple[str, str, str], obj: Object | None) -> Object | None:
+    """Return an object as the webhook sees it: with kind and apiVersion."""
+    if obj is None:
         return None
     group, version, name = kind
-    return {**found, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
+    return {**obj, "kind": name, "apiVersion": f"{group}/{version}" if group else version}
 
 
 def _kind(kind: tuple[str, str, str]) -> Object:

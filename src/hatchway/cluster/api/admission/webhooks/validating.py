@@ -11,7 +11,13 @@ from collections.abc import Awaitable
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.matching import Invocation
-from hatchway.cluster.api.admission.webhooks.review import CallFailed, decode_response, make_review, refusal
+from hatchway.cluster.api.admission.webhooks.review import (
+    CallFailed,
+    decode_response,
+    make_review,
+    refusal,
+    versioned_objects,
+)
 from hatchway.cluster.api.admission.webhooks.webhookplugin import (
     LONGEST_ADMISSION,
     WebhookPlugin,
@@ -65,10 +71,11 @@ class ValidatingWebhooks(WebhookPlugin):
         try:
             if not await self._matcher.meets_conditions(invocation, attributes):
                 return None
+            objects = await versioned_objects(invocation.row, attributes)
         except ApiError as error:
             return error
         try:
-            uid, review = await run_sized(attributes.size, make_review, invocation, attributes)
+            uid, review = await run_sized(attributes.size, make_review, invocation, attributes, objects)
             body = await self._caller.call(hook, review, attributes.size)
             response = await run_sized(len(body), decode_response, body, hook, uid, mutating=False)
         except CallFailed as error:

@@ -18,7 +18,7 @@ LONGEST_ADMISSION = 60.0
 
 
 class WebhookPlugin(AdmissionPlugin):
-    """An admission plugin that calls webhooks. source: their configurations."""
+    """An admission plugin that calls webhooks. source: their configurations. caller: sends the reviews."""
 
     def __init__(self, source: WebhookSource, matcher: WebhookMatcher, caller: WebhookCaller) -> None:
         self._source = source

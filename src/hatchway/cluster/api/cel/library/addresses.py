@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import unquote_plus
 
 from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.library.declaring import declare, traversal, twice_traversal
 from hatchway.cluster.api.cel.values import EvaluationError, Value
+from hatchway.rewrite.gourl import URL, GoURLError, parse_request_uri, quoted
 
 __all__ = ["address_library"]
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _LONGEST = 64 * 1024
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class NetworkValue:
 class UrlValue:
     """A URL."""
 
-    parts: SplitResult
+    url: URL
     type_name: ClassVar[str] = "kubernetes.URL"
 
 
@@ -129,50 +132,29 @@ def _contains_network_cost(args: tuple[Value, ...], result: Value) -> int:
 
 def parse_url(text: str) -> UrlValue:
     """Return a URL: absolute, or an absolute path (Go's url.ParseRequestURI). Raises EvaluationError."""
-    shown = text[:256]
-    why = f'URL parse error during conversion from string: parse "{shown}": '
-    if not text:
-        raise EvaluationError(f"{why}empty url")
-    if any(ord(one) < 0x20 or ord(one) == 0x7F for one in text):
-        raise EvaluationError(f"{why}net/url: invalid control character in URL")
     try:
-        parts = urlsplit(text[:_LONGEST])
-        _ = parts.port
-    except ValueError:
-        raise EvaluationError(f"{why}invalid URI for request") from None
-    if len(text) > _LONGEST or " " in parts.netloc or not (text.startswith("/") or parts.scheme):
-        raise EvaluationError(f"{why}invalid URI for request")
-    if not text.startswith("/") and not parts.netloc and not parts.path.startswith("/"):
-        # What follows the scheme is opaque.
-        parts = parts._replace(path="")
-    return UrlValue(parts)
+        if len(text) > _LONGEST:
+            raise GoURLError(f"parse {quoted(text[:256].encode())}: invalid URI for request")
+        return UrlValue(parse_request_uri(text.encode()))
+    except GoURLError as error:
+        raise EvaluationError(f"URL parse error during conversion from string: {error}") from None
 
 
-def _host(url: UrlValue) -> str:
-    return url.parts.netloc.rpartition("@")[2]
-
-
-def _hostname(url: UrlValue) -> str:
-    host = _host(url)
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
-
-
-def _port(url: UrlValue) -> str:
-    return _host(url).rpartition("]")[2].rpartition(":")[2] if ":" in _host(url).rpartition("]")[2] else ""
-
-
-def _escaped_path(url: UrlValue) -> str:
-    from urllib.parse import quote
-
-    return quote(url.parts.path, safe="/%:@!$&'()+*,;=-._~[]")
+def _split_host(url: UrlValue) -> tuple[str, str]:
+    """Return host and port (net/url's splitHostPort)."""
+    host, colon, port = url.url.host.decode(errors="replace").rpartition(":")
+    if not colon or (port and not (port.isascii() and port.isdigit())):
+        host, port = host + colon + port, ""
+    return (host[1:-1] if host.startswith("[") and host.endswith("]") else host), port
 
 
 def _query(url: UrlValue) -> dict[str, list[str]]:
+    """Return the values of each key. As in Go, pairs with a semicolon or a broken escape are left out."""
     found: dict[str, list[str]] = {}
-    for key, value in parse_qsl(url.parts.query, keep_blank_values=True):
-        found.setdefault(key, []).append(value)
+    for pair in url.url.raw_query.decode(errors="replace").split("&"):
+        if pair and ";" not in pair and not _BROKEN_ESCAPE.search(pair):
+            key, _, value = pair.partition("=")
+            found.setdefault(unquote_plus(key), []).append(unquote_plus(value))
     return found
 
 
@@ -204,9 +186,9 @@ def address_library() -> Iterator[Overload]:
     yield declare("cidr_to_string", "string(CIDR) string", lambda value: str(value.interface))
     yield declare("string_to_url", "url(string) URL", parse_url, traversal)
     yield declare("is_url_string", "isURL(string) bool", lambda text: _holds(parse_url, text), traversal)
-    yield declare("url_get_scheme", "URL.getScheme() string", lambda url: url.parts.scheme)
-    yield declare("url_get_host", "URL.getHost() string", _host)
-    yield declare("url_get_hostname", "URL.getHostname() string", _hostname)
-    yield declare("url_get_port", "URL.getPort() string", _port)
-    yield declare("url_get_escaped_path", "URL.getEscapedPath() string", _escaped_path)
+    yield declare("url_get_scheme", "URL.getScheme() string", lambda url: url.url.scheme.decode())
+    yield declare("url_get_host", "URL.getHost() string", lambda url: url.url.host.decode(errors="replace"))
+    yield declare("url_get_hostname", "URL.getHostname() string", lambda url: _split_host(url)[0])
+    yield declare("url_get_port", "URL.getPort() string", lambda url: _split_host(url)[1])
+    yield declare("url_get_escaped_path", "URL.getEscapedPath() string", lambda url: url.url.escaped_path().decode())
     yield declare("url_get_query", "URL.getQuery() map(string, list(string))", _query)

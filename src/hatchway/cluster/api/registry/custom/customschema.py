@@ -10,7 +10,7 @@ import msgspec
 
 from hatchway.cluster.api.registry.custom.embedded import coerce_metadata
 from hatchway.cluster.api.registry.custom.node import MISSING, SchemaNode, parse_schema
-from hatchway.cluster.api.registry.custom.pruning import drop_nulls, prune, set_defaults
+from hatchway.cluster.api.registry.custom.pruning import drop_nulls, fits, prune, set_defaults
 from hatchway.cluster.api.registry.custom.rulesource import has_rules
 from hatchway.cluster.api.registry.schema.check import CheckedObject, ShapeError
 from hatchway.cluster.api.registry.schema.strict import strict_errors
@@ -102,16 +102,42 @@ class CustomSchema:
         """Return messages about repeated fields; `check` finds those that are unknown."""
         return strict_errors(None, body)
 
-    def with_defaults(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return a stored object with the defaults that its type has now. The object itself stays unchanged."""
-        if not self.has_defaults or not _lacks_defaults(obj, self.node):
+    def as_read(self, obj: dict[str, Json]) -> dict[str, Json]:
+        """Return a stored object as the type has it now: without fields that are gone, with new defaults.
+
+        The object itself stays unchanged (`schemaCoercingDecoder` and `unstructuredDefaulter` of
+        `customresource_handler.go`).
+        """
+        if fits(obj, self.root) and not (self.has_defaults and _lacks_defaults(obj, self.node)):
             return obj
-        found: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(obj))
+        found = self._pruned(obj)
         try:
             set_defaults(found, self.node)
         except ApiError:
             # The schema got large defaults after the object was stored.
-            return obj
+            return self._pruned(obj)
+        return found
+
+    def as_converted(self, obj: dict[str, Json]) -> dict[str, Json]:
+        """Return what a webhook made, without the fields that the version does not have. The object may be changed.
+
+        As `schemaCoercingConverter`. Raises ValueError when it is nested too deep, or apiVersion, kind or metadata of
+        an object inside it have a wrong type.
+        """
+        if _is_deep(obj):
+            raise ValueError(f"the object is nested too deep: limit is {_MOST_LEVELS} levels")
+        found = self.pruned(obj)
+        coerce_metadata(found, self.node, [])
+        return found
+
+    def pruned(self, obj: dict[str, Json]) -> dict[str, Json]:
+        """Return an object without the fields that the version does not have. The object itself stays unchanged."""
+        return obj if fits(obj, self.root) else self._pruned(obj)
+
+    def _pruned(self, obj: dict[str, Json]) -> dict[str, Json]:
+        found: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(obj))
+        prune(found, self.root, [])
+        drop_nulls(found, self.node)
         return found
 
 

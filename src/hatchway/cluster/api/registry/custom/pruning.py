@@ -15,7 +15,7 @@ from hatchway.cluster.api.registry.schema.check import MAX_STRICT_ERRORS, FieldP
 from hatchway.cluster.api.work import MAX_OBJECT
 from hatchway.errors import ApiError
 
-__all__ = ["drop_nulls", "prune", "set_defaults"]
+__all__ = ["drop_nulls", "fits", "prune", "set_defaults"]
 
 Json = Any
 
@@ -133,3 +133,31 @@ def _prune_known(value: Json, node: SchemaNode | None, unknown: list[str], path:
     elif isinstance(value, list):
         for index, one in enumerate(value):
             _prune_known(one, node.items, unknown, (path, index))
+
+
+def fits(value: Json, node: SchemaNode | None) -> bool:
+    """Return True when neither `prune` nor `drop_nulls` would change the value. node: as for `prune`."""
+    if isinstance(value, dict):
+        embedded, preserve = node is not None and node.embedded, node is not None and node.preserve
+        for name, one in value.items():
+            if embedded and name in META_FIELDS:
+                continue
+            inner = node.properties.get(name) if node is not None else None
+            if inner is None and node is not None:
+                inner = node.rest
+                if not preserve and node.additional is None:
+                    return False
+                if preserve and inner is None:
+                    continue
+            elif inner is None:
+                return False
+            if one is None and inner is not None and not inner.nullable and inner.default is MISSING:
+                return False
+            if not fits(one, inner):
+                return False
+    elif isinstance(value, list):
+        items = node.items if node is not None else None
+        if items is None and node is not None and node.preserve:
+            return True
+        return all(fits(one, items) for one in value)
+    return True

@@ -1,4 +1,7 @@
-"""Printers of Services, Endpoints, EndpointSlices and NetworkPolicies (`pkg/printers/internalversion/printers.go`)."""
+"""Printers of Services and their addresses, Endpoints, EndpointSlices and NetworkPolicies.
+
+From `pkg/printers/internalversion/printers.go`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from hatchway.cluster.api.registry.printers.base import (
 from hatchway.cluster.api.registry.printers.humanize import NONE
 from hatchway.cluster.api.registry.printers.workloads import selector_text
 
-__all__ = ["ENDPOINTS", "ENDPOINT_SLICE", "NETWORK_POLICY", "SERVICE"]
+__all__ = ["ENDPOINTS", "ENDPOINT_SLICE", "IP_ADDRESS", "NETWORK_POLICY", "SERVICE", "SERVICE_CIDR"]
 
 _MAX_ENDPOINTS = 3
 
@@ -116,3 +119,24 @@ ENDPOINT_SLICE = Printer(
     AGE,
 )
 NETWORK_POLICY = Printer(_network_policy, NAME, Column("Pod-Selector", description="The pods to which it applies"), AGE)
+
+
+def _service_cidr(obj: Json, now: float) -> Cells:
+    return [name_of(obj), ",".join((obj.get("spec") or {}).get("cidrs") or ()), age_of(obj, now)]
+
+
+def _ip_address(obj: Json, now: float) -> Cells:
+    parent = (obj.get("spec") or {}).get("parentRef")
+    if parent is None:
+        return [name_of(obj), NONE]
+    resource = ".".join(filter(None, (parent.get("resource"), parent.get("group")))).lower()
+    return [name_of(obj), "/".join(filter(None, (resource, parent.get("namespace"), parent.get("name"))))]
+
+
+SERVICE_CIDR = Printer(
+    _service_cidr,
+    NAME,
+    Column("CIDRs", description="The ranges from which Services get their addresses"),
+    AGE,
+)
+IP_ADDRESS = Printer(_ip_address, NAME, Column("ParentRef", description="The object that has the address"))

@@ -19,6 +19,7 @@ from hatchway.cluster.api.registry.printers.humanize import NONE, age
 
 __all__ = [
     "BINDING",
+    "COMPONENT_STATUS",
     "CONFIG_MAP",
     "EVENT",
     "LEASE",
@@ -234,4 +235,21 @@ DISRUPTION_BUDGET = Printer(
     Column("Max Unavailable", description="How many pods may be missing"),
     Column("Allowed Disruptions", "integer", description="How many pods may be evicted now"),
     AGE,
+)
+
+
+def _component_status(obj: Json, now: float) -> Cells:
+    for condition in obj.get("conditions") or ():
+        if condition.get("type") == "Healthy":
+            health = "Healthy" if condition.get("status") == "True" else "Unhealthy"
+            return [name_of(obj), health, condition.get("message", ""), condition.get("error", "")]
+    return [name_of(obj), "Unknown", "", ""]
+
+
+COMPONENT_STATUS = Printer(
+    _component_status,
+    NAME,
+    Column("Status", description="Whether the component works"),
+    Column("Message", description="What it says of itself"),
+    Column("Error", description="Why it does not work"),
 )

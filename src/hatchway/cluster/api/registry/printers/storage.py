@@ -22,6 +22,7 @@ __all__ = [
     "PERSISTENT_VOLUME_CLAIM",
     "STORAGE_CLASS",
     "VOLUME_ATTACHMENT",
+    "VOLUME_ATTRIBUTES_CLASS",
 ]
 
 _UNSET = "<unset>"
@@ -90,6 +91,10 @@ def _storage_class(obj: Json, now: float) -> Cells:
     ]
 
 
+def _attributes_class(obj: Json, now: float) -> Cells:
+    return [name_of(obj), obj.get("driverName", ""), age_of(obj, now)]
+
+
 def _attachment(obj: Json, now: float) -> Cells:
     spec = obj.get("spec") or {}
     volume = (spec.get("source") or {}).get("persistentVolumeName") or ""
@@ -156,6 +161,12 @@ STORAGE_CLASS = Printer(
     Column("ReclaimPolicy", description="What happens to a volume when its claim is deleted"),
     Column("VolumeBindingMode", description="When a volume is made: at once, or when a pod uses the claim"),
     Column("AllowVolumeExpansion", description="Whether claims may request more later"),
+    AGE,
+)
+VOLUME_ATTRIBUTES_CLASS = Printer(
+    _attributes_class,
+    NAME,
+    Column("DriverName", description="The driver that changes the volumes"),
     AGE,
 )
 VOLUME_ATTACHMENT = Printer(

@@ -359,6 +359,14 @@ def _mutating_webhook(hook: Json) -> None:
         hook["reinvocationPolicy"] = "Never"
 
 
+def _device_request(request: Json) -> None:
+    # `pkg/apis/resource/v1/defaults.go`
+    if not request.get("allocationMode"):
+        request["allocationMode"] = "ExactCount"
+    if request["allocationMode"] == "ExactCount" and not request.get("count"):
+        request["count"] = 1
+
+
 TYPES: dict[str, Callable[[Json], None]] = {
     "core.v1.PodSpec": _pod_spec,
     "core.v1.Container": _container,
@@ -387,6 +395,9 @@ TYPES: dict[str, Callable[[Json], None]] = {
     "discovery.v1.EndpointPort": _set(name="", protocol="TCP"),
     "batch.v1.PodFailurePolicyOnPodConditionsPattern": _set(status="True"),
     "rbac.v1.Subject": _subject,
+    "resource.v1.DeviceSubRequest": _device_request,
+    "resource.v1.DeviceToleration": _set(operator="Equal"),
+    "resource.v1.ExactDeviceRequest": _device_request,
     "admissionregistration.v1.MutatingWebhook": _mutating_webhook,
     "admissionregistration.v1.RuleWithOperations": _set(scope="*"),
     "admissionregistration.v1.ServiceReference": _set(port=443),

@@ -16,6 +16,7 @@ from hatchway.cluster.api.registry.custom.formats import FORMATS
 from hatchway.cluster.api.registry.custom.jsonpath import JSONPath, JSONPathError
 from hatchway.cluster.api.registry.custom.schemacheck import schema_errors
 from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext
+from hatchway.cluster.api.registry.strategies.conversions import conversion_errors, set_conversion_defaults
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
@@ -40,7 +41,7 @@ _SHARED = {
 
 
 class CustomResourceDefinitionStrategy(Strategy):
-    """The rules of CustomResourceDefinitions. Webhooks that convert between versions are refused."""
+    """The rules of CustomResourceDefinitions."""
 
     generation = True
     unconditional_update = False
@@ -58,7 +59,7 @@ class CustomResourceDefinitionStrategy(Strategy):
             names["singular"] = kind.lower()
         if kind and not names.get("listKind"):
             names["listKind"] = f"{kind}List"
-        spec.setdefault("conversion", {"strategy": "None"})
+        set_conversion_defaults(spec.setdefault("conversion", {"strategy": "None"}))
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the status that every new definition has."""
@@ -96,13 +97,18 @@ class CustomResourceDefinitionStrategy(Strategy):
         return True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with the names, the versions, and the schemas of a definition."""
+        """Return what is wrong with the names, the versions, the schemas and the conversion of a definition."""
+        return self._errors(obj, None)
+
+    def _errors(self, obj: Object, before: Source | None) -> list[Cause]:
+        """Return what is wrong with a definition. before: the stored `spec.conversion`; None for a new one."""
         spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""
         causes: list[Cause] = []
         names = spec.get("names") or {}
         if name != f"{names.get('plural', '')}.{spec.get('group', '')}":
             causes.append(v.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
         causes += _spec_errors(spec)
+        causes += conversion_errors(spec.get("conversion") or {}, before)
         causes += _stored_version_errors(obj)
         causes += _approval_errors(obj)
         return causes
@@ -111,7 +117,7 @@ class CustomResourceDefinitionStrategy(Strategy):
         """Return the errors of the new definition, and the changes of what cannot be changed."""
         spec, former = obj.get("spec") or {}, old["spec"]
         names, known = spec.get("names") or {}, former.get("names") or {}
-        causes = self.validate(obj)
+        causes = self._errors(obj, former.get("conversion") or {})
         if condition_is_true(old, "Established"):
             causes += v.immutable(spec.get("scope"), former.get("scope"), "spec.scope")
             causes += v.immutable(names.get("kind"), known.get("kind"), "spec.names.kind")
@@ -158,7 +164,6 @@ def _spec_errors(spec: Source) -> Iterator[Cause]:
         if not names.get(key):
             yield v.required(f"spec.names.{key}")
     yield from _name_errors(names, "spec.names")
-    yield from _conversion_errors(spec.get("conversion") or {})
 
 
 def _version_errors(versions: list[Source]) -> Iterator[Cause]:
@@ -231,22 +236,6 @@ def _name_errors(names: Source, at: str) -> Iterator[Cause]:
     for index, name in enumerate(names.get("categories") or ()):
         if errors := v.dns1035_label(name):
             yield v.invalid(f"{at}.categories[{index}]", name, ",".join(errors))
-
-
-def _conversion_errors(conversion: Source) -> Iterator[Cause]:
-    strategy = conversion.get("strategy") or ""
-    if not strategy:
-        yield v.required("spec.conversion.strategy")
-    elif strategy == "Webhook":
-        text = (
-            "Hatchway does not call conversion webhooks; use None, with versions that differ in their apiVersion only"
-        )
-        yield v.invalid("spec.conversion.strategy", strategy, text)
-    elif strategy != "None":
-        yield v.not_supported("spec.conversion.strategy", strategy, ("None", "Webhook"))
-    elif conversion.get("webhook") is not None:
-        text = "should not be set when strategy is not set to Webhook"
-        yield v.forbidden("spec.conversion.webhookClientConfig", text)
 
 
 def _scale_errors(scale: Source | None, at: str) -> Iterator[Cause]:

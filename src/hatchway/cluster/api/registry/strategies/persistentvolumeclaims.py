@@ -65,6 +65,15 @@ class PersistentVolumeClaimStrategy(Strategy):
             if capacity is None or size <= quantity_value(capacity):
                 at = "spec.resources.requests.storage"
                 causes.append(v.forbidden(at, "field can not be less than status.capacity"))
+        name = obj["spec"].get("volumeAttributesClassName")
+        if (
+            not name
+            and (old.get("status") or {}).get("currentVolumeAttributesClassName") is not None
+            and (name != old["spec"].get("volumeAttributesClassName"))
+        ):
+            what = "nil" if name is None else "empty string"
+            text = f"update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil"
+            causes.append(v.forbidden("spec.volumeAttributesClassName", text))
         annotation = (obj["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION)
         if annotation != (old["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION):
             at = f"metadata.annotations.{_CLASS_ANNOTATION}"

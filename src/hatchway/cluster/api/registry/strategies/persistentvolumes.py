@@ -63,6 +63,9 @@ class PersistentVolumeStrategy(Strategy):
         causes += v.immutable(spec.get("volumeMode"), former.get("volumeMode"), "volumeMode")
         if former.get("nodeAffinity") is not None:
             causes += v.immutable(spec.get("nodeAffinity"), former["nodeAffinity"], "nodeAffinity")
+        if former.get("volumeAttributesClassName") is not None and spec.get("volumeAttributesClassName") is None:
+            text = "update from non-nil value to nil is forbidden"
+            causes.append(v.forbidden("spec.volumeAttributesClassName", text))
         return causes
 
 
@@ -95,7 +98,15 @@ def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
     causes += _source(spec, at)
     if name := spec.get("storageClassName"):
         causes += v.each(f"{at}.storageClassName", name, v.dns1123_subdomain(name))
-    return causes + volume_mode(spec.get("volumeMode"), f"{at}.volumeMode")
+    causes += volume_mode(spec.get("volumeMode"), f"{at}.volumeMode")
+    name = spec.get("volumeAttributesClassName")
+    if name is not None:
+        here = f"{at}.volumeAttributesClassName"
+        text = "an empty string is disallowed"
+        causes += v.each(here, name, v.dns1123_subdomain(name)) if name else [v.required(here, text)]
+        if spec.get("csi") is None:
+            causes.append(v.required(f"{at}.csi", "has to be specified when using volumeAttributesClassName"))
+    return causes
 
 
 def _count_terms(selector: Json) -> int:

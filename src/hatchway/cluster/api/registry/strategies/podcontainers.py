@@ -6,6 +6,7 @@ from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.schema import quantity_value
+from hatchway.cluster.api.registry.strategies.podclaims import validate_container_claims
 from hatchway.cluster.api.registry.strategies.podsecurity import validate_container_security
 from hatchway.cluster.api.registry.strategies.podvolumes import (
     VolumeNames,
@@ -19,6 +20,8 @@ Spec = dict[str, Any]
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_RESIZABLE = ("cpu", "memory")
+_RESIZE_POLICIES = ("NotRequired", "RestartContainer")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _SIDECARS_ONLY = "may not be set for init containers without restartPolicy=Always"
@@ -67,6 +70,11 @@ def validate_containers(spec: Spec, at: str, volumes: VolumeNames, causes: list[
                 ports = set()
                 _unique_host_ports(container, here, ports, causes)
             if is_init and policy != "Always":
+                for number, one in enumerate(container.get("resizePolicy") or ()):
+                    if one.get("restartPolicy") == "RestartContainer":
+                        text = "must not be set to 'RestartContainer' for non-sidecar initContainers"
+                        place = f"{here}.resizePolicy[{number}].restartPolicy"
+                        causes.append(v.invalid(place, "RestartContainer", text))
                 for key in ("lifecycle", *_PROBES):
                     if container.get(key) is not None:
                         causes.append(v.forbidden(f"{here}.{key}", _SIDECARS_ONLY))
@@ -95,7 +103,28 @@ def validate_container(container: Spec, at: str, volumes: VolumeNames, spec: Spe
     _validate_mounts(container, f"{at}.volumeMounts", volumes, causes)
     one_of(container, "imagePullPolicy", _PULL_POLICIES, at, causes)
     _validate_resources(container.get("resources") or {}, f"{at}.resources", causes)
+    claims = (container.get("resources") or {}).get("claims") or []
+    causes += validate_container_claims(claims, spec.get("resourceClaims") or [], f"{at}.resources.claims")
+    _validate_resize_policy(container.get("resizePolicy") or [], f"{at}.resizePolicy", spec, causes)
     validate_container_security(container.get("securityContext"), f"{at}.securityContext", spec, causes)
+
+
+def _validate_resize_policy(policies: list[Spec], at: str, spec: Spec, causes: list[Cause]) -> None:
+    """Check which resources may be changed without a restart (`validateResizePolicy`)."""
+    seen: set[str] = set()
+    for index, policy in enumerate(policies):
+        name, restart = policy.get("resourceName") or "", policy.get("restartPolicy") or ""
+        if name in seen:
+            causes.append(v.duplicate(f"{at}[{index}]", name))
+        seen.add(name)
+        for value, supported in ((name, _RESIZABLE), (restart, _RESIZE_POLICIES)):
+            if not value:
+                causes.append(v.required(at))
+            elif value not in supported:
+                causes.append(v.not_supported(at, value, supported))
+        if spec.get("restartPolicy") == "Never" and restart != "NotRequired":
+            text = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
+            causes.append(v.invalid(at, restart, text))
 
 
 def _validate_running(container: Spec, at: str, grace: int | None, causes: list[Cause]) -> None:

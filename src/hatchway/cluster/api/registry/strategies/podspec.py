@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.strategies.podclaims import validate_pod_claims
 from hatchway.cluster.api.registry.strategies.podcontainers import one_of, validate_containers, validate_quantity
 from hatchway.cluster.api.registry.strategies.podplacement import (
     validate_affinity,
@@ -72,6 +73,7 @@ def validate_spec(spec: Spec, at: str, *, is_pod: bool = False) -> list[Cause]:
     for name, value in (spec.get("overhead") or {}).items():
         validate_quantity(name, value, f"{at}.overhead[{name}]", causes)
     _validate_os(spec, at, causes)
+    causes += validate_pod_claims(spec.get("resourceClaims") or [], f"{at}.resourceClaims")
     if is_pod:
         _validate_pod_only(spec, at, causes)
     return causes

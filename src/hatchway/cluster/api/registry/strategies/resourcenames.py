@@ -37,7 +37,7 @@ def _is_native(name: str) -> bool:
     return "/" not in name or "kubernetes.io/" in name
 
 
-def _is_extended(name: str) -> bool:
+def is_extended(name: str) -> bool:
     return not _is_native(name) and not name.startswith(_REQUESTS) and not v.qualified_name(_REQUESTS + name)
 
 
@@ -66,7 +66,7 @@ def validate_container_resource(name: str, at: str) -> list[Cause]:
     if "/" not in name:
         if name not in _CONTAINER and not name.startswith(_HUGE_PAGES):
             causes.append(v.invalid(at, name, "must be a standard resource for containers"))
-    elif not _is_native(name) and not _is_extended(name):
+    elif not _is_native(name) and not is_extended(name):
         causes.append(v.invalid(at, name, "doesn't follow extended resource name standard"))
     return causes
 
@@ -84,6 +84,6 @@ def validate_amount(name: str, text: Any, at: str) -> list[Cause]:
     amount, causes = Amount.parse(text), []
     if amount.nano < 0:
         causes.append(v.invalid(at, str(amount), "must be greater than or equal to 0"))
-    if (name in _COUNTED or _is_extended(name)) and amount != amount.rounded_up():
+    if (name in _COUNTED or is_extended(name)) and amount != amount.rounded_up():
         causes.append(v.invalid(at, str(amount), "must be an integer"))
     return causes

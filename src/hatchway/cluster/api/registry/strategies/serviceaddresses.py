@@ -7,7 +7,6 @@ to repair.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,18 +14,20 @@ from hatchway.cluster import plan
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.strategies.base import WriteContext
 from hatchway.cluster.api.registry.strategies.serviceclaims import OtherClaims, ServiceClaims, node_ports_of
+from hatchway.cluster.api.registry.strategies.serviceranges import ServiceRanges, is_reserved
 from hatchway.cluster.api.registry.strategies.servicevalidation import (
     EXTERNAL,
     needs_health_check,
     validate_cluster_ips,
 )
+from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import Cause, internal, invalid
 from hatchway.kube.api import Object
 
 Spec = dict[str, Any]
 
-# KEP-3070: the lowest min(256, size/16) addresses are kept for Services that name their address.
-_FIRST_DYNAMIC = min(max(16, plan.SERVICE_CIDR.num_addresses // 16), 256)
+# Of a range with so few addresses none is kept back.
+_SMALL = 16
 _FIRST_DYNAMIC_PORT = min(max(16, len(plan.NODE_PORTS) // 32), 128)
 _FAMILIES = {4: "IPv4", 6: "IPv6"}
 _POLICY = "spec.ipFamilyPolicy"
@@ -105,10 +106,10 @@ def allocate(ctx: WriteContext, obj: Object, old: Object | None) -> None:
     name = obj["metadata"].get("name") or ""
     others = ServiceClaims.of(ctx.store).others(ctx.store, obj)
     if not spec.get("clusterIP"):
-        address = _free_address(others, obj)
+        address = _free_address(ctx.store, others, obj)
         spec["clusterIP"], spec["clusterIPs"] = address, [address]
     elif spec["clusterIP"] != "None" and (old is None or old["spec"]["type"] == "ExternalName"):
-        _claim_address(spec["clusterIP"], others, name)
+        _claim_address(ctx.store, spec["clusterIP"], others, name)
     node_ports = _NodePorts(others, old, name)
     if spec["type"] in EXTERNAL:
         # Without allocation, node ports that are asked for are claimed even so.
@@ -121,29 +122,40 @@ def _allocates(spec: Spec) -> bool:
     return bool(spec.get("allocateLoadBalancerNodePorts"))
 
 
-def _free_address(others: OtherClaims, obj: Object) -> str:
-    network = plan.SERVICE_CIDR
-    last = network.num_addresses - 1
+def _free_address(store: Store, others: OtherClaims, obj: Object) -> str:
+    metadata = obj["metadata"]
     # Each service begins its search at an offset of its own, so that a freed address is not given away at once.
-    size = last - _FIRST_DYNAMIC
-    start = hash((obj["metadata"].get("namespace"), obj["metadata"].get("name"))) % size
-    order = (_FIRST_DYNAMIC + (start + step) % size for step in range(size))
-    for offset in (*order, *range(1, _FIRST_DYNAMIC)) if others.most_addresses() >= size else order:
-        address = str(network[offset])
-        if not others.has_address(address):
-            return address
+    start = hash((metadata.get("namespace"), metadata.get("name")))
+    for network in ServiceRanges.of(store).ready():
+        for offset in _offsets(network.num_addresses, start):
+            address = str(network[offset])
+            if not others.has_address(address) and not is_reserved(store, address):
+                return address
     raise internal("failed to allocate a serviceIP: range is full")
 
 
-def _claim_address(address: str, others: OtherClaims, name: str) -> None:
+def _offsets(size: int, start: int) -> Iterator[int]:
+    """Yield the places of a range's addresses in the order in which they are tried. size: of the range.
+
+    KEP-3070: the lowest min(256, size/16) addresses are kept for Services that name their address, and come last.
+    """
+    kept = 0 if size <= _SMALL else min(max(16, size // 16), 256)
+    first, last = max(kept, 1), size - 1
+    dynamic = last - first
+    for step in range(dynamic):
+        yield first + (start + step) % dynamic
+    yield from range(1, min(first, last))
+
+
+def _claim_address(store: Store, address: str, others: OtherClaims, name: str) -> None:
     problem = ""
     found = v.parse_ip(address)
-    network = plan.SERVICE_CIDR
-    if not isinstance(found, ipaddress.IPv4Address) or found not in network:
+    ranges = [one for one in ServiceRanges.of(store).ready() if found is not None and found in one]
+    if not ranges:
         problem = "the provided network does not match the current range"
-    elif found in (network.network_address, network.broadcast_address):
-        problem = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
-    elif others.has_address(address):
+    elif all(found in (one.network_address, one.broadcast_address) for one in ranges):
+        problem = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {ranges[0]}"
+    elif others.has_address(address) or is_reserved(store, address):
         problem = "provided IP is already allocated"
     if problem:
         text = f"failed to allocate IP {address}: {problem}"

@@ -93,10 +93,6 @@ class OtherClaims:
         self._new_addresses = {address for service in written for address in addresses_of(service)}
         self._new_node_ports = {node_port for service in written for node_port in node_ports_of(service)}
 
-    def most_addresses(self) -> int:
-        """Return an upper bound of the number of addresses that are held."""
-        return len(self._addresses) + len(self._new_addresses)
-
     def has_address(self, address: str) -> bool:
         """Return True when another Service holds the address."""
         return address in self._new_addresses or not self._addresses.get(address, _NONE) <= self._hidden

@@ -1,4 +1,4 @@
-"""StorageClasses (storage.k8s.io/v1): validation (`pkg/apis/storage/validation`)."""
+"""StorageClasses and VolumeAttributesClasses (storage.k8s.io/v1): validation (`pkg/apis/storage/validation`)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,7 @@ class StorageClassStrategy(Strategy):
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in a class."""
-        provisioner = obj.get("provisioner") or ""
-        causes = [v.required("provisioner")] if not provisioner else []
-        if provisioner:
-            causes += v.each("provisioner", provisioner.lower(), v.qualified_name(provisioner.lower()))
-        parameters = obj.get("parameters") or {}
-        if len(parameters) > _MAX_PARAMETERS:
-            causes.append(v.too_long("parameters", _MAX_PARAMETERS))
-        elif any(not key for key in parameters):
-            causes.append(v.invalid("parameters", "", "field can not be empty."))
-        elif sum(len(key.encode()) + len(value.encode()) for key, value in parameters.items()) > _MAX_PARAMETER_BYTES:
-            causes.append(v.too_long("parameters", _MAX_PARAMETER_BYTES))
+        causes = _provisioner(obj.get("provisioner") or "", "provisioner") + _parameters(obj.get("parameters") or {})
         policy = obj.get("reclaimPolicy")
         if policy and policy not in ("Delete", "Retain"):
             causes.append(v.not_supported("reclaimPolicy", policy, ("Delete", "Retain")))
@@ -48,6 +38,42 @@ class StorageClassStrategy(Strategy):
             if (obj.get(key) or None) != (old.get(key) or None):
                 causes.append(v.forbidden(key, f"updates to {key} are forbidden."))
         return causes + v.immutable(obj.get("volumeBindingMode"), old.get("volumeBindingMode"), "volumeBindingMode")
+
+
+class VolumeAttributesClassStrategy(Strategy):
+    """VolumeAttributesClasses (`pkg/registry/storage/volumeattributesclass/strategy.go`): they never change."""
+
+    def has_status(self, obj: Object) -> bool:
+        """Return False: there is no status."""
+        return False
+
+    def validate(self, obj: Object) -> list[Cause]:
+        """Return the errors in the driver's name and in the parameters."""
+        parameters = obj.get("parameters") or {}
+        causes = _provisioner(obj.get("driverName") or "", "driverName") + _parameters(parameters)
+        return causes if parameters else [*causes, v.required("parameters", "must contain at least one key/value pair")]
+
+    def validate_update(self, obj: Object, old: Object) -> list[Cause]:
+        """Return the errors in a change."""
+        return [
+            v.forbidden(key, f"updates to {key} are forbidden.")
+            for key in ("driverName", "parameters")
+            if (obj.get(key) or None) != (old.get(key) or None)
+        ] + self.validate(obj)
+
+
+def _provisioner(name: str, at: str) -> list[Cause]:
+    return v.each(at, name.lower(), v.qualified_name(name.lower())) if name else [v.required(at)]
+
+
+def _parameters(parameters: dict[str, str]) -> list[Cause]:
+    if len(parameters) > _MAX_PARAMETERS:
+        return [v.too_long("parameters", _MAX_PARAMETERS)]
+    if any(not key for key in parameters):
+        return [v.invalid("parameters", "", "field can not be empty.")]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in parameters.items()) > _MAX_PARAMETER_BYTES:
+        return [v.too_long("parameters", _MAX_PARAMETER_BYTES)]
+    return []
 
 
 def _topologies(terms: list[Object]) -> list[Cause]:

@@ -1,17 +1,21 @@
 """MutatingWebhookConfigurations and ValidatingWebhookConfigurations (admissionregistration.k8s.io/v1).
 
-The checks are those of `pkg/apis/admissionregistration/validation/validation.go` and apiserver's
-`pkg/util/webhook/validation.go`.
+The checks are those of `pkg/apis/admissionregistration/validation/validation.go`.
 """
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.strategies.base import Strategy
 from hatchway.cluster.api.registry.strategies.matchconditions import condition_errors
+from hatchway.cluster.api.registry.strategies.webhookclients import (
+    REVIEW_VERSIONS,
+    review_version_errors,
+    service_errors,
+    url_errors,
+)
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
@@ -19,12 +23,11 @@ __all__ = ["WebhookConfigurationStrategy", "rule_errors"]
 
 Json = dict[str, Any]
 
-_REVIEW_VERSIONS = ("v1", "v1beta1")
+_ONE_OF = f"must specify one of {', '.join(REVIEW_VERSIONS)}"
 _NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _SCOPES = ("*", "Cluster", "Namespaced")
 _LONGEST_TIMEOUT = 30
-_FORM = "; desired format: https://host[/path]"
 # Characters of all match conditions of a configuration. Compiling more would take minutes.
 _MOST_TEXT = 512 * 1024
 
@@ -45,7 +48,9 @@ class WebhookConfigurationStrategy(Strategy):
         for index, hook in enumerate(obj.get("webhooks") or ()):
             at = f"webhooks[{index}]"
             causes += _webhook(hook, at)
-            causes += _review_versions(hook.get("admissionReviewVersions") or [], f"{at}.admissionReviewVersions")
+            causes += review_version_errors(
+                hook.get("admissionReviewVersions") or [], f"{at}.admissionReviewVersions", detail=_ONE_OF
+            )
             name = hook.get("name") or ""
             if name and name in names:
                 causes.append(v.duplicate(f"{at}.name", name))
@@ -97,9 +102,9 @@ def _webhook(hook: Json, at: str) -> list[Cause]:
     if (url is None) == (service is None):
         causes.append(v.required(f"{at}.clientConfig", "exactly one of url or service is required"))
     elif url is not None:
-        causes += _url(url, f"{at}.clientConfig.url")
+        causes += url_errors(url, f"{at}.clientConfig.url")
     elif service is not None:
-        causes += _service(service, f"{at}.clientConfig.service")
+        causes += service_errors(service, f"{at}.clientConfig.service")
     return causes
 
 
@@ -170,68 +175,4 @@ def _resources(resources: list[str], at: str) -> list[Cause]:
     if "*" in resources and plain:
         text = "if '*' is present, must not specify other resources without subresources"
         causes.append(v.invalid(at, resources, text))
-    return causes
-
-
-def _review_versions(versions: list[str], at: str) -> list[Cause]:
-    known = ", ".join(_REVIEW_VERSIONS)
-    if not versions:
-        return [v.required(at, f"must specify one of {known}")]
-    causes: list[Cause] = []
-    seen: set[str] = set()
-    for index, one in enumerate(versions):
-        if one in seen:
-            causes.append(v.invalid(f"{at}[{index}]", one, "duplicate version"))
-            continue
-        seen.add(one)
-        causes += v.each(f"{at}[{index}]", one, v.dns1035_label(one))
-    if not seen.intersection(_REVIEW_VERSIONS):
-        causes.append(v.invalid(at, versions, f"must include at least one of {known}"))
-    return causes
-
-
-def _url(url: str, at: str) -> list[Cause]:
-    """Return the errors in the URL of a webhook (`ValidateWebhookURL`)."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-        if any(ord(one) < 0x21 or ord(one) == 0x7F for one in url):
-            raise ValueError("invalid character in URL")
-    except ValueError as error:
-        return [v.required(at, f"url must be a valid URL: parse {v.quote(url)}: {error}{_FORM}")]
-    causes = []
-    if parts.scheme != "https":
-        causes.append(v.invalid(at, parts.scheme, f"'https' is the only allowed URL scheme{_FORM}"))
-    if not parts.hostname:
-        causes.append(v.invalid(at, "", f"host must be specified{_FORM}"))
-    if "@" in parts.netloc:
-        user = parts.netloc.rpartition("@")[0]
-        causes.append(v.invalid(at, user, "user information is not permitted in the URL"))
-    if parts.fragment:
-        causes.append(v.invalid(at, parts.fragment, "fragments are not permitted in the URL"))
-    if parts.query:
-        causes.append(v.invalid(at, parts.query, "query parameters are not permitted in the URL"))
-    return causes
-
-
-def _service(service: Json, at: str) -> list[Cause]:
-    """Return the errors in the reference to the Service of a webhook (`ValidateWebhookService`)."""
-    causes = [v.required(f"{at}.{key}") for key in ("name", "namespace") if not service.get(key)]
-    port = service.get("port", 0)
-    if errors := v.port_number(port):
-        causes.append(v.invalid(f"{at}.port", port, f"port is not valid: {', '.join(errors)}"))
-    path = service.get("path")
-    if path in (None, "", "/"):
-        return causes
-    if path == "//":
-        return [*causes, v.invalid(f"{at}.path", path, "segment[0] may not be empty")]
-    if not path.startswith("/"):
-        causes.append(v.invalid(f"{at}.path", path, "must start with a '/'"))
-    for index, step in enumerate(path[1:].removesuffix("/").split("/")):
-        if not step:
-            causes.append(v.invalid(f"{at}.path", path, f"segment[{index}] may not be empty"))
-            continue
-        causes += [
-            v.invalid(f"{at}.path", path, f"segment[{index}]: {message}") for message in v.dns1123_subdomain(step)
-        ]
     return causes

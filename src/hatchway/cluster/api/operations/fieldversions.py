@@ -1,0 +1,114 @@
+"""The versions of a type that managed fields name, and the conversions that their computation needs.
+
+Who owns a field is computed in the version in which its manager wrote it, without waiting for anything. A conversion by
+a webhook has to wait, so the computation stops when it lacks one (`ConversionNeeded`). It is then made, and the
+computation begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
+
+from hatchway.cluster.api.fields.atoms import Atom
+from hatchway.cluster.api.fields.ownership import FieldType
+from hatchway.cluster.api.operations.operation import clone, encode
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.types import Registry
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+__all__ = ["ConversionNeeded", "FieldVersions", "with_conversions"]
+
+_T = TypeVar("_T")
+# Seconds that all conversions for the managed fields of one write may take together.
+_LONGEST = 60.0
+
+
+class ConversionNeeded(Exception):
+    """The computation needs an object in another version.
+
+    again: does the computation once more; set by those whose caller cannot.
+    """
+
+    def __init__(self, types: FieldVersions, api_version: str, obj: Object) -> None:
+        super().__init__(api_version)
+        self._types = types
+        self._api_version = api_version
+        self._object = obj
+        self.again: Callable[[], None] = lambda: None
+
+    async def supply(self) -> None:
+        """Make the conversion. Raises ApiError 500, 504."""
+        await self._types.convert(self._api_version, self._object)
+
+
+class FieldVersions(Mapping[str, FieldType]):
+    """The type of a row in each version in which its objects are served. atom: returns the type of a row's version."""
+
+    def __init__(self, registry: Registry, row: Resource, atom: Callable[[Resource], Atom]) -> None:
+        self._registry = registry
+        self._row = row
+        self._atom = atom
+        self._converted: dict[tuple[str, bytes], Object] = {}
+
+    def __getitem__(self, api_version: str) -> FieldType:
+        row = self._row
+        if api_version == row.api_version:
+            return FieldType(self._atom(row))
+        group, _, version = api_version.rpartition("/")
+        other = self._registry.find(group, version, row.plural)
+        if other is None or other.stored_as != row.stored_as:
+            raise KeyError(api_version)
+        if row.conversion is not None:
+            return FieldType(self._atom(other), partial(self._known, api_version))
+
+        def convert(obj: Object) -> Object:
+            # Conversions may change their arguments.
+            found = clone(obj)
+            found = row.to_storage(found) if row.to_storage else found
+            return other.from_storage(found) if other.from_storage else found
+
+        return FieldType(self._atom(other), convert)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self._row.api_version,))
+
+    def __len__(self) -> int:
+        return 1
+
+    def _known(self, api_version: str, obj: Object) -> Object:
+        """Return an object in another version. Raises ConversionNeeded."""
+        if len(obj) == 2:
+            # It has a kind and an apiVersion only; Kubernetes sends no webhook such an object.
+            return {**obj, "apiVersion": api_version}
+        found = self._converted.get((api_version, encode(obj)))
+        if found is None:
+            raise ConversionNeeded(self, api_version, obj)
+        return found
+
+    async def convert(self, api_version: str, obj: Object) -> None:
+        """Convert an object for the computation. Raises ApiError 500, 504."""
+        row = self._row
+        assert row.conversion is not None
+        whole = {**obj, "apiVersion": row.api_version, "kind": row.kind}
+        self._converted[api_version, encode(obj)] = await row.conversion.translate(whole, api_version)
+
+
+async def with_conversions(compute: Callable[[], Awaitable[_T]]) -> _T:
+    """Return the result of a computation that may raise ConversionNeeded, and does nothing before it does.
+
+    Raises ApiError 500 and 504 for the conversions.
+    """
+    try:
+        async with asyncio.timeout(_LONGEST):
+            while True:
+                try:
+                    return await compute()
+                except ConversionNeeded as needed:
+                    await needed.supply()
+    except TimeoutError:
+        text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
+        raise ApiError(504, "Timeout", text, {}) from None

@@ -1,0 +1,70 @@
+"""Hands the objects of writes to the store: in the version in which they are stored, and within its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from hatchway.cluster.api.operations.operation import Operation
+from hatchway.cluster.api.operations.tracking import keep_times, without_managed
+from hatchway.cluster.api.operations.versions import shown_of, storable_of
+from hatchway.cluster.api.storage.store import Store
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+__all__ = ["store_change", "store_new"]
+
+
+async def store_new(store: Store, request: Operation, storable: Object) -> Object:
+    """Store a new object and return it; nothing is written in a dry run. Raises ApiError 409, 413.
+
+    storable: as `storable_of` returns it.
+    """
+    row, metadata = request.row, storable["metadata"]
+    if not request.dry_run:
+        return await _within_limits(request, storable, partial(store.create, row.stored_as))
+    name = metadata.get("name") or ""
+    if store.latest(row.stored_as, metadata.get("namespace") or "", name) is not None:
+        raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
+    return storable
+
+
+async def store_change(store: Store, request: Operation, obj: Object, old: Object, base: Object) -> Object | None:
+    """Store a changed object, or delete it if it was waiting only for its finalizers; return it.
+
+    Nothing is written in a dry run, or when nothing changed. obj, old: as writes handle them. base: the stored object,
+    of which `old` was made. The result is what writes handle; None when another request has changed the stored object
+    while a webhook converted this one.
+    """
+    row, metadata = request.row, obj["metadata"]
+    metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+    keep_times(obj, old)
+    storable = obj
+    if row.conversion is not None:
+        storable = await storable_of(row, obj)
+        if store.latest(row.stored_as, request.namespace, request.name) is not base:
+            return None
+    if request.dry_run:
+        return obj if row.conversion is None else await shown_of(row, storable)
+    if storable == base:
+        return old
+    if (
+        metadata.get("deletionTimestamp")
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+        and not row.strategy.stays(obj, old)
+    ):
+        await store.delete(row.stored_as, base)
+        return obj
+    stored = await _within_limits(request, storable, lambda new: store.update(row.stored_as, new, base))
+    return stored if row.conversion is None else await shown_of(row, stored)
+
+
+async def _within_limits(request: Operation, obj: Object, write: Callable[[Object], Awaitable[Object]]) -> Object:
+    """Store an object; without its managed fields when they make it too large, as kube-apiserver does."""
+    try:
+        return await write(obj)
+    except ApiError as error:
+        if error.code != 413 or request.is_apply or "managedFields" not in obj["metadata"]:
+            raise
+    return await write(without_managed(obj))

@@ -1,0 +1,74 @@
+"""Objects in the versions in which they are stored, written and shown (`registry/conversion.py` is the contract)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.work import Pace
+from hatchway.kube.api import Object
+
+__all__ = ["as_stored", "current_of", "may_wait", "shown_all", "shown_of", "storable_of", "with_metadata"]
+
+_Objects = list[Object]
+
+
+def may_wait(row: Resource) -> bool:
+    """Return True when reading or storing an object of the row may have to wait for a conversion webhook."""
+    return row.conversion is not None and row.conversion.may_wait
+
+
+async def current_of(row: Resource, stored: Object) -> Object:
+    """Return a stored object in the form in which writes handle it. Raises ApiError 500, 504."""
+    return stored if row.conversion is None else (await row.conversion.read((stored,)))[0]
+
+
+async def storable_of(row: Resource, obj: Object) -> Object:
+    """Return an object of a write in the form in which it is stored. Raises ApiError 500, 504."""
+    return obj if row.conversion is None else await row.conversion.write(obj)
+
+
+async def shown_of(row: Resource, stored: Object) -> Object:
+    """Return a stored object as clients of the row see it. Raises ApiError 500, 504."""
+    if row.conversion is not None:
+        return (await row.conversion.read((stored,)))[0]
+    return row.from_storage(stored) if row.from_storage is not None else stored
+
+
+async def shown_all(row: Resource, stored: Sequence[Object]) -> _Objects:
+    """Return stored objects as clients of the row see them, in the same order. Raises ApiError 500, 504."""
+    if row.conversion is not None:
+        return await row.conversion.read(stored)
+    convert = row.from_storage
+    if convert is None:
+        return list(stored)
+    shown: _Objects = []
+    pace = Pace()
+    for obj in stored:
+        if pace.due():
+            await pace.rest()
+        shown.append(convert(obj))
+    return shown
+
+
+def as_stored(row: Resource) -> Resource:
+    """Return the row with its objects in the versions in which they are stored, for clients that need no other.
+
+    Such a client waits for no webhook.
+    """
+    return row if row.conversion is None else replace(row, conversion=row.conversion.in_place)
+
+
+def with_metadata(shown: Object, stored: Object) -> Object:
+    """Return a shown object with a later state of its metadata, in which only the server has changed something.
+
+    shown: it was made of a former state of the object. A conversion may change labels and annotations only.
+    """
+    mine = shown["metadata"]
+    metadata: dict[str, Any] = {
+        key: one for key, one in stored["metadata"].items() if key not in ("labels", "annotations")
+    }
+    metadata |= {key: mine[key] for key in ("labels", "annotations") if key in mine}
+    return {**shown, "metadata": metadata}

@@ -1,0 +1,59 @@
+"""What the conversions of all custom types share: the client of webhooks, what was converted, and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+from hatchway.cluster.api.connect.webhookclient import WebhookClient, WebhookPostFailed, WebhookTarget
+from hatchway.cluster.api.registry.custom.conversionmetrics import ConversionMetrics
+from hatchway.cluster.api.registry.custom.convertedobjects import ConvertedObjects
+
+__all__ = ["ConversionWebhooks"]
+
+_T = TypeVar("_T")
+_CLOSING = "the API server is shutting down"
+
+
+class ConversionWebhooks:
+    """Calls conversion webhooks. client: carries the requests. `aclose` it before the client.
+
+    kept: what was converted. metrics: the counters.
+    """
+
+    def __init__(self, client: WebhookClient) -> None:
+        self._client = client
+        self.kept = ConvertedObjects()
+        self.metrics = ConversionMetrics()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
+
+    async def post(self, target: WebhookTarget, body: bytes) -> bytes:
+        """Send a review, and return the body of the answer. Raises WebhookPostFailed."""
+        if self._is_closed:
+            raise WebhookPostFailed(_CLOSING)
+        task = self.start(self._client.post(target, body))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._is_closed and task.cancelled():
+                # The call was given up, and not the request that needs it.
+                raise WebhookPostFailed(_CLOSING) from None
+            task.cancel()
+            raise
+
+    def start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Begin a task of a conversion, and return it. It ends with the API server at the latest."""
+        task = asyncio.get_running_loop().create_task(work, name="conversion")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def aclose(self) -> None:
+        """Give up all calls, so that the requests that need them fail now; later ones fail at once."""
+        self._is_closed = True
+        tasks: list[Awaitable[Any]] = list(self._tasks)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,182 @@
+"""The versions of a custom type, and the conversions of its rows (apiextensions' `pkg/apiserver/conversion`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from hatchway.cluster.api.registry.conversion import ObjectConversion
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
+from hatchway.cluster.api.work import Pace, run_sized
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+
+__all__ = ["NoneConverter", "TypeVersions", "VersionConversion", "VersionConverter"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class TypeVersions:
+    """The versions of a custom type, also those that are not served.
+
+    name: the definition's. kind: of its objects. stored: the apiVersion in which objects are stored. schemas: by
+    apiVersion. weight: returns the bytes of JSON of a stored object, 0 for a small one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        stored: str,
+        schemas: Mapping[str, CustomSchema],
+        weight: Callable[[Object], int],
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.stored = stored
+        self._schemas = schemas
+        self._weight = weight
+
+    def schema(self, api_version: str, direction: str) -> CustomSchema:
+        """Return the schema of a version. direction: `from` or `to`. Raises ApiError 500 when there is none."""
+        found = self._schemas.get(api_version)
+        if found is None:
+            text = f"request to convert CR {direction} an invalid group/version: {api_version}"
+            raise ApiError(500, "", text)
+        return found
+
+    async def read(self, obj: Object) -> Object:
+        """Return a stored object as its own version has it now. Raises ApiError 500 when there is no such version."""
+        return await run_sized(self._weight(obj), self.schema(obj["apiVersion"], "from").as_read, obj)
+
+    async def read_known(self, obj: Object) -> Object:
+        """Return a stored object as its own version has it now; as it is, when its version is no longer defined."""
+        found = self._schemas.get(obj["apiVersion"])
+        return await run_sized(self._weight(obj), found.as_read, obj) if found is not None else obj
+
+    async def pruned(self, obj: Object, api_version: str, size: int | None = None) -> Object:
+        """Return an object without the fields that a version does not have. size: bytes of JSON; None: as stored."""
+        schema = self.schema(api_version, "to")
+        return await run_sized(self._weight(obj) if size is None else size, schema.pruned, obj)
+
+
+class VersionConverter(Protocol):
+    """A strategy of conversion. Its methods raise ApiError as those of `ObjectConversion` do."""
+
+    @property
+    def may_wait(self) -> bool:
+        """Return True when a conversion may have to wait."""
+        ...
+
+    async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
+        """Convert stored objects, none of which has this version."""
+        ...
+
+    async def convert(self, obj: Object, api_version: str) -> Object:
+        """Convert one object, which has another version."""
+        ...
+
+
+class NoneConverter:
+    """The strategy None: the apiVersion changes (`nop_converter.go`), and fields that the new schema lacks go."""
+
+    may_wait = False
+
+    def __init__(self, versions: TypeVersions) -> None:
+        self._versions = versions
+
+    async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
+        """Convert stored objects."""
+        found: list[Object] = []
+        pace = Pace()
+        for obj in objects:
+            if pace.due():
+                await pace.rest()
+            # Kubernetes cannot read objects of a version that was removed too early; here they are shown.
+            read = await self._versions.read_known(obj)
+            found.append(await self._versions.pruned({**read, "apiVersion": api_version}, api_version))
+        return found
+
+    async def convert(self, obj: Object, api_version: str) -> Object:
+        """Convert one object."""
+        return await self._versions.pruned({**obj, "apiVersion": api_version}, api_version, len(_encode(obj)))
+
+
+class VersionConversion:
+    """The conversion of one row. api_version: the row's."""
+
+    def __init__(self, versions: TypeVersions, converter: VersionConverter, api_version: str) -> None:
+        self._versions = versions
+        self._converter = converter
+        self._api_version = api_version
+
+    @property
+    def may_wait(self) -> bool:
+        """Return True when a conversion may have to wait for a webhook."""
+        return self._converter.may_wait
+
+    @property
+    def in_place(self) -> ObjectConversion:
+        """Return the conversion that leaves each object in the version in which it is stored."""
+        return _InPlace(self._versions, self._converter)
+
+    async def read(self, objects: Sequence[Object]) -> list[Object]:
+        """Return stored objects in the row's version."""
+        others = [one for one in objects if one["apiVersion"] != self._api_version]
+        converted = iter(await self._converter.from_storage(others, self._api_version) if others else ())
+        found: list[Object] = []
+        pace = Pace()
+        for one in objects:
+            if pace.due():
+                await pace.rest()
+            same = one["apiVersion"] == self._api_version
+            found.append(await self._versions.read(one) if same else next(converted))
+        return found
+
+    async def write(self, obj: Object) -> Object:
+        """Return an object of the row's version as it is stored."""
+        stored = self._versions.stored
+        return obj if stored == self._api_version else await self._converter.convert(obj, stored)
+
+    async def translate(self, obj: Object, api_version: str) -> Object:
+        """Return an object of the row's version in another version."""
+        return obj if obj["apiVersion"] == api_version else await self._converter.convert(obj, api_version)
+
+
+class _InPlace:
+    """Leaves each object in the version in which it is stored."""
+
+    may_wait = False
+
+    def __init__(self, versions: TypeVersions, converter: VersionConverter) -> None:
+        self._versions = versions
+        self._converter = converter
+
+    @property
+    def in_place(self) -> ObjectConversion:
+        """Return this conversion."""
+        return self
+
+    async def read(self, objects: Sequence[Object]) -> list[Object]:
+        """Return stored objects as their versions have them now."""
+        return await _paced(objects, self._versions)
+
+    async def write(self, obj: Object) -> Object:
+        """Return the object."""
+        return obj
+
+    async def translate(self, obj: Object, api_version: str) -> Object:
+        """Return the object in another version."""
+        return obj if obj["apiVersion"] == api_version else await self._converter.convert(obj, api_version)
+
+
+async def _paced(objects: Iterable[Object], versions: TypeVersions) -> list[Object]:
+    found: list[Object] = []
+    pace = Pace()
+    for one in objects:
+        if pace.due():
+            await pace.rest()
+        found.append(await versions.read_known(one))
+    return found

@@ -1,0 +1,51 @@
+"""ComponentStatuses: whether the store, the controllers and the scheduler work (`pkg/registry/core/componentstatus`).
+
+Kubernetes asks the components' health ports when the type is read; here they run in the same process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from hatchway.cluster.api.storage.store import Store
+from hatchway.cluster.controllers.scheduler import Scheduler
+from hatchway.kube.api import Object
+
+__all__ = ["ComponentStatuses"]
+
+_NOT_STARTED = MappingProxyType({"": "not started yet"})
+
+
+class ComponentStatuses:
+    """Makes the objects from what is known at the moment. store: the store of the API server."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        # Why controllers do not run at the moment, by name (`supervise`).
+        self.controllers: Mapping[str, str] = _NOT_STARTED
+
+    def objects(self) -> list[Object]:
+        """Return one object for each component, by name."""
+        scheduler = self.controllers.get(Scheduler.name) or self.controllers.get("", "")
+        others = next((f"{name}: {why}" if name else why for name, why in self._others()), "")
+        return [
+            _status("controller-manager", others),
+            # The name of the only member of Kubernetes' store, for which tools look.
+            _status("etcd-0", self._store.problem),
+            _status("scheduler", scheduler),
+        ]
+
+    def _others(self) -> list[tuple[str, str]]:
+        return sorted((name, why) for name, why in self.controllers.items() if name != Scheduler.name)
+
+
+def _status(name: str, problem: str) -> Object:
+    condition = {"type": "Healthy", "status": "False" if problem else "True"}
+    condition |= {"error": problem} if problem else {"message": "ok"}
+    return {
+        "kind": "ComponentStatus",
+        "apiVersion": "v1",
+        "metadata": {"name": name},
+        "conditions": [condition],
+    }

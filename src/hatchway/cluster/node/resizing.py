@@ -1,0 +1,182 @@
+"""What a node has granted its pods, and which resizes wait (`pkg/kubelet/allocation/allocation_manager.go`).
+
+Resources are counted, not enforced: a pod whose resize is granted has its new resources at once, except for containers
+that want a restart for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hatchway.cluster.amounts import ZERO, Amounts, amounts_of
+from hatchway.cluster.podresources import containers_of, pod_resources
+from hatchway.kube.api import Object
+
+__all__ = ["Grant", "NodeLedger", "needs_restart", "resize_message", "same_resources"]
+
+_MILLI = 10**6
+_UNITS = (("cpu", _MILLI), ("memory", _MILLI * 1000))
+Resources = dict[str, Any]
+
+
+def same_resources(left: Resources | None, right: Resources | None) -> bool:
+    """Return True when requests and limits are the same amounts."""
+    return not changed_names(left, right)
+
+
+def changed_names(left: Resources | None, right: Resources | None) -> set[str]:
+    """Return the resources whose request or limit differs."""
+    found: set[str] = set()
+    for kind in ("requests", "limits"):
+        texts, others = (left or {}).get(kind) or {}, (right or {}).get(kind) or {}
+        if texts != others:
+            one, other = amounts_of(texts), amounts_of(others)
+            found |= {
+                name for name in {*one, *other} if one.get(name) is None or other.get(name) is None
+                or one[name].nano != other[name].nano
+            }  # fmt: skip
+    return found
+
+
+def needs_restart(container: Object, before: Resources | None) -> bool:
+    """Return True when a container must be restarted for its changed resources to be in effect."""
+    changed = changed_names(before, container.get("resources"))
+    return any(
+        one.get("restartPolicy") == "RestartContainer" and one.get("resourceName") in changed
+        for one in container.get("resizePolicy") or ()
+    )
+
+
+@dataclass(slots=True)
+class Grant:
+    """The resources that a node has granted one pod.
+
+    containers: by their names. pod: those of the pod as a whole; None for none.
+    """
+
+    containers: dict[str, Resources] = field(default_factory=dict)
+    pod: Resources | None = None
+
+    @classmethod
+    def of(cls, pod: Object) -> Grant:
+        """Return all that a pod asks for."""
+        spec = pod["spec"]
+        return cls({one["name"]: one.get("resources") or {} for one in containers_of(spec)}, spec.get("resources"))
+
+    @classmethod
+    def restore(cls, pod: Object) -> Grant:
+        """Return what a node had granted when a former agent ended, as the pod's status says; all for a new pod."""
+        found, status = cls.of(pod), pod.get("status") or {}
+        for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+            granted, present = one.get("allocatedResources"), one.get("resources")
+            if one.get("name") in found.containers and present is not None:
+                requests = present.get("requests") if granted is None else granted
+                found.containers[one["name"]] = {**present, **({"requests": requests} if requests else {})}
+        if found.pod is not None and status.get("resources") is not None:
+            found.pod = status["resources"]
+        return found
+
+    def covers(self, pod: Object) -> bool:
+        """Return True when a pod asks for nothing else."""
+        wanted = Grant.of(pod)
+        return same_resources(self.pod, wanted.pod) and all(
+            same_resources(self.containers.get(name), one) for name, one in wanted.containers.items()
+        )
+
+    def apply(self, container: Object) -> Object:
+        """Return a container's spec with what is granted."""
+        found = self.containers.get(container["name"])
+        if found is None or found == container.get("resources"):
+            return container
+        return {**container, "resources": found}
+
+    def requests(self, pod: Object) -> Amounts:
+        """Return what is reserved for a pod with this grant."""
+        spec = dict(pod["spec"])
+        for kind in ("containers", "initContainers"):
+            if kind in spec:
+                spec[kind] = [self.apply(one) for one in spec[kind]]
+        if self.pod is not None:
+            spec["resources"] = self.pod
+        return pod_resources(spec, "requests", with_overhead=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _WaitingResize:
+    """A pod whose resize waits. priority: of the pod. guaranteed: its class of service. retry: asks again."""
+
+    priority: int
+    guaranteed: bool
+    retry: Callable[[], None]
+
+
+class NodeLedger:
+    """What is reserved for the pods of one node. allocatable: the node's resources, as quantities."""
+
+    def __init__(self, allocatable: Mapping[str, str]) -> None:
+        self._allocatable = allocatable
+        self._reserved: dict[str, Amounts] = {}
+        # In the order in which they began to wait.
+        self._waiting: dict[str, _WaitingResize] = {}
+
+    def reserve(self, uid: str, requests: Amounts) -> None:
+        """Note what is reserved for a pod; less than before may be enough for pods that wait."""
+        before = self._reserved.get(uid, {})
+        self._reserved[uid] = requests
+        self._waiting.pop(uid, None)
+        if any(requests.get(name, ZERO).nano < before.get(name, ZERO).nano for name, _ in _UNITS):
+            self.retry()
+
+    def release(self, uid: str) -> None:
+        """Forget a pod that has ended."""
+        self._waiting.pop(uid, None)
+        if self._reserved.pop(uid, None) is not None:
+            self.retry()
+
+    def problem(self, uid: str, requests: Amounts) -> str:
+        """Return why a pod cannot be granted these requests now; "" when it can."""
+        for name, unit in _UNITS:
+            others = sum(amounts.get(name, ZERO).nano for key, amounts in self._reserved.items() if key != uid)
+            wanted = requests.get(name, ZERO).nano
+            there = amounts_of({name: self._allocatable.get(name, "0")})[name].nano
+            if wanted > self._reserved.get(uid, {}).get(name, ZERO).nano and wanted + others > there:
+                shown = [-(-one // unit) for one in (wanted, others, there)]
+                return (
+                    f"Node didn't have enough resource: {name}, requested: {shown[0]}, used: {shown[1]}, "
+                    f"capacity: {shown[2]}"
+                )
+        return ""
+
+    def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
+        """Call `retry` when there may be room for a pod, after the pods that come before it."""
+        guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
+        waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
+        if uid in self._waiting:
+            # It keeps its place.
+            self._waiting[uid] = waiting
+        else:
+            self._waiting = {**self._waiting, uid: waiting}
+
+    def give_up(self, uid: str) -> None:
+        """Forget that the resize of a pod waits."""
+        self._waiting.pop(uid, None)
+
+    def retry(self) -> None:
+        """Ask again for all pods that wait: by priority, then guaranteed ones, then those that wait longest."""
+        for one in sorted(self._waiting.values(), key=lambda found: (-found.priority, not found.guaranteed)):
+            one.retry()
+
+
+def resize_message(prefix: str, pod: Object, error: str = "") -> str:
+    """Return the message of an Event about a resize (`pkg/kubelet/events/resize.go`)."""
+    found: Object = {}
+    for key in ("initContainers", "containers"):
+        if specs := pod["spec"].get(key):
+            found[key] = [{"name": one["name"], "resources": one.get("resources") or {}} for one in specs]
+    found["generation"] = pod["metadata"].get("generation", 0)
+    if error:
+        found["error"] = error
+    return f"{prefix}: {json.dumps(found, separators=(',', ':'))}"
