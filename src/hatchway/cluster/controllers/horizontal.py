@@ -41,7 +41,7 @@ class _FailedMetrics(Exception):
 
 
 class HorizontalController(Controller):
-    """Check every HorizontalPodAutoscaler at intervals, and scale its target."""
+    """Checks every HorizontalPodAutoscaler at intervals, and scales its target."""
 
     name = "horizontal-pod-autoscaler"
     # kube-controller-manager's --concurrent-horizontal-pod-autoscaler-syncs: a metrics API may answer slowly.

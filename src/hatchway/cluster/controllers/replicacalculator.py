@@ -16,19 +16,19 @@ from hatchway.kube.objects import get_condition, is_ready
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far usage may be from its target without scaling, as a share of the target: 0.1 is 10 percent."""
+    """How far usage may be from its target without scaling, as a fraction of the target: 0.1 is 10 percent."""
 
     down: float
     up: float
 
     def covers(self, ratio: float) -> bool:
-        """Return True when usage divided by its target is near enough to 1."""
+        """Return True when `ratio`, which is usage divided by its target, is within the tolerance around 1."""
         return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Delays after a pod's start, in seconds.
+    """Times after a pod's start, in seconds, in which its CPU usage may not count.
 
     cpu_initialization: the pod's CPU usage counts in this time only if it was measured while the pod was ready.
     initial_readiness: a pod that became unready within this time was never ready, so its CPU usage does not count.
