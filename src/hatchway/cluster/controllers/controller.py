@@ -207,9 +207,9 @@ class Controller:
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], problems: MutableMapping[str, str] | None = None
 ) -> None:
-    """Run something that should never end; log its end and start it again with back-off, until cancelled.
+    """Run a function that should never end. When it ends, log that and start it again with back-off; until cancelled.
 
-    problems: gets the reason under `name` while it does not run.
+    problems: while the function does not run, `problems[name]` is the reason.
     """
     problems = {} if problems is None else problems
     wait = 0.1

@@ -164,7 +164,7 @@ class DisruptionController(Controller):
         return sum(sizes.values()), ""
 
     async def _custom_scale(self, ref: Object, pod: Object) -> tuple[int, str]:
-        """Return the size that a controller's Scale wants, and why it is not known (getScaleController)."""
+        """Return (spec.replicas of a controller's Scale, ""), or (0, why it is not known) (getScaleController)."""
         api_version, kind = str(ref.get("apiVersion", "")), ref["kind"]
         served = self.types.find(api_version.rpartition("/")[0], kind)
         if served is None:

@@ -27,8 +27,8 @@ from hatchway.kube.wellknown import LAST_APPLIED
 
 RESOURCE = "controllerrevisions.apps"
 # HASH: the label of a StatefulSet's revision that has the hash of its template.
-# POD_HASH: the label of a StatefulSet's pod that has the name of its revision; and the label of a DaemonSet's pod and its
-# revision that has the hash of the template.
+# POD_HASH: the label of a StatefulSet's pod that has the name of its revision. For DaemonSets, it is the label of pods
+# and revisions that has the hash of the template.
 HASH = "controller.kubernetes.io/hash"
 POD_HASH = "controller-revision-hash"
 _MAX_PREFIX = 223

@@ -22,7 +22,7 @@ ATTRIBUTES_CLASS_PROTECTION = "kubernetes.io/vac-protection"
 
 
 class ClaimProtectionController(Controller):
-    """Release a deleted claim when no pod that has a node uses it."""
+    """Removes the finalizer of a deleted claim when no pod that has a node uses the claim."""
 
     name = "persistentvolumeclaim-protection-controller"
 
@@ -67,7 +67,7 @@ class ClaimProtectionController(Controller):
 
 
 class VolumeProtectionController(Controller):
-    """Release a deleted volume when it is not bound."""
+    """Removes the finalizer of a deleted volume when it is not bound."""
 
     name = "persistentvolume-protection-controller"
 
