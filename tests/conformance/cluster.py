@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hatchway.cluster.api.connect.handler import ConnectHandler, ConnectRequest
-from hatchway.proxy.routing import Decision, Forward, RequestHead, Respond
+from hatchway.proxy.routing import AcceptUpgrade, App, Decision, Forward, RequestHead, Respond
 
 Object = dict[str, Any]
 NODE = "node-1"
@@ -117,4 +117,4 @@ def recorded_cluster(b10: str, b11: str, node: str, pod_cidr: str, kubelet_port:
 def decide(handler: ConnectHandler, head: RequestHead, request: ConnectRequest) -> Decision:
     """Return what a handler decides for one request."""
     found = handler.prepare(head, request)
-    return found if isinstance(found, (Respond, Forward)) else found.forward()
+    return found if isinstance(found, (Respond, Forward, App, AcceptUpgrade)) else found.forward()

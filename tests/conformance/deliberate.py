@@ -102,7 +102,6 @@ _HASHES = "revisions are named by another hash of the template: Kubernetes hashe
 WHOLE_DELIBERATE = {
     one: (_HASHES, {"status.currentRevision": None, "status.updateRevision": None}) for one in ("106", "107", "110")
 } | {
-    **{one: ("a warning says that nothing enforces a NetworkPolicy", {"headers": None}) for one in ("301", "302")},
     "036": (_BY_THEN, {"status": None, "metadata.annotations": None}),
     "462": (
         "no node reads how long it may keep ConfigMaps and Secrets (node.alpha.kubernetes.io/ttl)",

@@ -176,6 +176,12 @@ class FakeClient:
 
     # --- for tests ---------------------------------------------------------------------------------------------
 
+    def tell(self, resource: str, kind: str, obj: Object) -> None:
+        """Deliver an event to the watches of a resource."""
+        for watched, _, queue in self._watchers:
+            if watched == resource:
+                queue.put_nowait(WatchEvent(kind, copied(obj)))
+
     async def settle(self, quiet: Iterable[Callable[[], bool]] = (), seconds: float = 60) -> None:
         """Let everything run until nothing moves: watches delivered, `quiet` all true, for some turns in a row."""
         calm = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -244,3 +246,9 @@ def test_any_text_is_compiled_or_refused_with_a_place(text: str) -> None:
 def test_escaped_strings_have_the_value_that_was_escaped(text: str) -> None:
     escaped = "".join(f"\\U{ord(one):08x}" for one in text)
     assert value_of(f"'{escaped}'") == text
+
+
+def test_the_api_server_starts_without_the_code_of_expressions() -> None:
+    listing = "import sys, hatchway.cluster.apiserver; print(*(one for one in sys.modules if '.api.cel.' in one))"
+    found = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout.split() == []

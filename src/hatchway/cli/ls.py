@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Seconds to wait for further changes before the list is printed again.
 _SETTLE = 0.15
+# The words for the kinds of objects that have hosts.
+_KINDS = {"Ingress": "ing", "IngressRoute": "ingressroute"}
 _NONE = "<none>"
 # The most ports in one line. The wide form has one line for each port.
 _PORTS = 5
@@ -221,7 +223,15 @@ class _Screen:
         before = [host.namespace] if self._spaces is None else []
         more = ["Ingress", host.host] if wide else []
         status = f"{'' if wide else f'{host.host} '}by {format_arguments(host.target)}"
-        return [*before, f"ing/{host.ingress}", "-", "-", *more, host.url(self._port) or _NONE, status]
+        return [
+            *before,
+            f"{_KINDS.get(host.kind, host.kind)}/{host.ingress}",
+            "-",
+            "-",
+            *more,
+            host.url(self._port) or _NONE,
+            status,
+        ]
 
     def _rows(self, entry: CatalogEntry, wide: bool) -> list[list[str]]:
         """Return one row for a target; in the wide form one for each of its ports."""

@@ -27,7 +27,7 @@ class RelayRequest:
 
 
 def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -> RelayOptions:
-    """Say which pod is made where and with which rights, and ask whether it may be.
+    """Print the relay pod's namespace, image and rights, and ask the user for consent to make it.
 
     namespace: of the option -n; None without that option.
 

@@ -75,5 +75,7 @@ def _show(found: dict[str, Any]) -> None:
         )
         print(f"  {mark(not disk['problem'])} disk            {size(disk['free_bytes'])} free{told}")
     print(f"    network         {found['network']}")
+    if found["no_policies"]:
+        print(f"    policies        network policies are not enforced: {printable(found['no_policies'])}")
     print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")
     print(f"    state           {found['state']}")

@@ -26,10 +26,11 @@ from hatchway.cluster.api.connect.resourcelocation import DialBackend, Locator
 from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.definitions.policystatus import PolicyStatusController
 from hatchway.cluster.api.describe.documents import ServedDocument
 from hatchway.cluster.api.http import metrics
 from hatchway.cluster.api.http.connectroutes import ConnectRoutes
-from hatchway.cluster.api.http.filters import Filters
+from hatchway.cluster.api.http.filters import WITHOUT_RIGHTS, Filters
 from hatchway.cluster.api.http.health import store_health
 from hatchway.cluster.api.http.metrics import RequestMetrics
 from hatchway.cluster.api.http.nonresource import NonResource
@@ -39,7 +40,7 @@ from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import AccessCheck, Api
 from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.strategies.events import prune_forever
-from hatchway.cluster.api.registry.types import ROWS, Registry, loopback_rows, stored_rows
+from hatchway.cluster.api.registry.types import Registry, rows_for, stored_rows
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import bootstrap
 from hatchway.cluster.auth.audit import AuditLog
@@ -57,6 +58,7 @@ from hatchway.cluster.firstuse import FirstUseStarts
 from hatchway.cluster.sockets import PodNetworks
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
+from hatchway.kube.http import HttpClient
 from hatchway.proxy.limits import Limits
 from hatchway.proxy.pool import Pool
 from hatchway.proxy.server import Server, serve
@@ -102,8 +104,9 @@ class ApiServer:
 
     dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
     allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
-    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. Raises HatchwayError when
-    the store or a credentials file cannot be read.
+    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. no_policies: why network
+    policies are not enforced; "" when they are. Raises HatchwayError when the store or a credentials file cannot be
+    read.
     """
 
     def __init__(
@@ -117,8 +120,9 @@ class ApiServer:
         allow_loopback_pods: bool,
         address: str = "",
         rewriting: Rewriting = "full",
+        no_policies: str = "",
     ) -> None:
-        registry = Registry(loopback_rows() if allow_loopback_pods else ROWS)
+        registry = Registry(rows_for(loopback=allow_loopback_pods, no_policies=no_policies))
         self._webhooks = WebhookClient()
         self._conversions = ConversionWebhooks(self._webhooks)
         self._custom_types = CustomTypes(store, registry, self._conversions)
@@ -144,8 +148,10 @@ class ApiServer:
                     *builtin_plugins(store),
                     CertificateAdmission(self._authorizer),
                     ClaimStatusAdmission(self._authorizer),
-                    *policy_plugins(store, lambda: registry.rows),
-                    *webhook_plugins(store, lambda: registry.rows, WebhookCaller(self._webhooks)),
+                    *policy_plugins(store, lambda: registry.rows, self._authorizer.decide),
+                    *webhook_plugins(
+                        store, lambda: registry.rows, WebhookCaller(self._webhooks), self._authorizer.decide
+                    ),
                 ]
             ),
         )
@@ -162,7 +168,8 @@ class ApiServer:
             first_start=first_start,
         )
         self._webhooks.locator = locator
-        backend = Backend(objects, locator, rewriting, pod_networks)
+        self._http = HttpClient()
+        backend = Backend(objects, locator, rewriting, pod_networks, self._http)
         nonresource = NonResource(registry, store_health(store), server_address=address, documents=self._documents())
         # The API groups of other servers, such as metrics.k8s.io.
         self.aggregator = Aggregator(
@@ -177,18 +184,25 @@ class ApiServer:
         )
         registry.subscribe(self.aggregator.served_changed)
         self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
+        self._policy_status = PolicyStatusController(
+            store, LocalClient(self.api, manager="validatingadmissionpolicy-status"), lambda: registry.rows
+        )
         self._request_header_ca = certificates.front_proxy_ca.cert.read_text()
         self._client_ca = certificates.ca_pem.decode()
+        rights = store.count_changes(WITHOUT_RIGHTS)
+        application = RestApp(self.api, nonresource, first_start.wait_for_port_forward)
         self.filters = Filters(
             authenticator=self._authenticator,
             authorizer=self._authorizer,
             connections=ConnectRoutes(registry.rows, lambda connect: connect.make(backend)),
-            app=RestApp(self.api, nonresource, first_start.wait_for_port_forward),
+            app=application,
             aggregator=self.aggregator,
             revision=lambda: store.revision,
+            rights_revision=lambda: rights.value,
             log=self._audit,
             metrics=self._metrics,
             admission=self.api.admission,
+            plain_reads=application.plain_reads,
         )
         limits = Limits()
         self._pool = Pool(limits)
@@ -226,6 +240,7 @@ class ApiServer:
         )
         self.aggregator.start()
         self._definitions.start()
+        self._policy_status.start()
         return [*problems, *(problem for some in found for problem in some)]
 
     async def pod_metrics(self, namespace: str) -> list[Object]:
@@ -254,10 +269,12 @@ class ApiServer:
         self._store.end_watches()
         self._custom_types.close()
         await self._definitions.aclose()
+        await self._policy_status.aclose()
         await self.aggregator.aclose()
         await self._conversions.aclose()
         await self._webhooks.aclose()
         await asyncio.gather(*(server.close(grace) for server in self._servers))
+        await self._http.aclose()
         self._pruning.cancel()
         await asyncio.wait({self._pruning})
         self._pool.close()

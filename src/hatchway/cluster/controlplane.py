@@ -18,6 +18,7 @@ from hatchway.cluster import addonnames, beneath, descriptors, firstuse, plan, r
 from hatchway.cluster.addonmanifests import addons, ingress, metrics
 from hatchway.cluster.api.connect.proxyverb import rewriting_of
 from hatchway.cluster.api.registry import schema
+from hatchway.cluster.api.registry.deviceselectors import device_matches
 from hatchway.cluster.api.registry.storedshape import shape_fault
 from hatchway.cluster.api.registry.types import scalable_resources
 from hatchway.cluster.api.storage.store import Store
@@ -103,6 +104,7 @@ class ControlPlane:
                 allow_loopback_pods=loopback,
                 address=f"{inside[0]}:{inside[1]}",
                 rewriting=rewriting_of(self.config.rewrite),
+                no_policies=network.no_policies,
             )
             stack.push_async_callback(api.close, _CLOSE_SECONDS)
             # Callbacks run in reverse order, so this one stops the nodes first: then the API server, which is closed
@@ -144,6 +146,7 @@ class ControlPlane:
             types=api.types,
             scalable=scalable_resources(),
             pod_metrics=api.pod_metrics,
+            select_device=device_matches,
             metrics_apis=api,
             volume_directories=LocalVolumes(self.state.nodes, self.config.host_paths),
         )
@@ -275,6 +278,7 @@ class ControlPlane:
             "started": self.began,
             "private": not network.limits,
             "limits": network.limits,
+            "no_policies": network.no_policies,
             "addons": list(self.addons),
             "removed_addons": removed,
             "built_in": [found.as_dict() for found in built_in(services, server)],

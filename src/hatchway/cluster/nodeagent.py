@@ -26,6 +26,7 @@ from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.node.config import ENVIRONMENT, PROXY, SHUT_DOWN_SECONDS, AgentConfig
 from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
 from hatchway.cluster.node.sources import Sources
+from hatchway.cluster.policies.enforcer import PolicyEnforcer
 from hatchway.cluster.runtime import Runtime
 from hatchway.cluster.services.nodeplaces import NodePlace, NodePlaces
 from hatchway.cluster.services.serviceproxy import ServiceProxy
@@ -59,17 +60,23 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
         # Every pod has the services in its environment. One informer, with the first node's credentials, serves all
         # nodes.
         services = Informer(clients[0], "services")
+        proxier = await stack.enter_async_context(open_client(config, PROXY))
+        policies = None
+        if runtime.packets is not None:
+            policies = PolicyEnforcer(proxier, runtime.packets, [node.ip for node in config.nodes])
         kubelets = [
-            Kubelet(config, node, runtime, client, Sources(client), services)
+            Kubelet(config, node, runtime, client, Sources(client), services, policies)
             for node, client in zip(config.nodes, clients, strict=True)
         ]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(services.run(), name="informer services")]
+            pods = [kubelet.pods for kubelet in kubelets]
+            if policies is not None:
+                tasks.append(group.create_task(policies.run(pods), name="network policies"))
             # A pod that starts must have its namespace's services in its environment.
             await services.synced()
             tasks += [group.create_task(kubelet.run(), name=f"kubelet {kubelet.node.name}") for kubelet in kubelets]
             tasks.append(group.create_task(_keep_clean(config, runtime, kubelets), name="clean-up"))
-            proxier = await stack.enter_async_context(open_client(config, PROXY))
             starts = FirstUseStarts(proxier, time.monotonic)
             stack.callback(starts.close)
             proxy = ServiceProxy(
@@ -81,9 +88,12 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
                 sockets=runtime.sockets,
                 host_ips=config.published,
                 cluster_ips=not config.loopback,
-                pods=[kubelet.pods for kubelet in kubelets],
+                pods=pods,
                 report_use=starts.report,
+                policy=policies,
             )
+            if policies is not None:
+                policies.on_change = proxy.policy_changed
             tasks.append(group.create_task(proxy.run(), name="service proxy"))
             try:
                 yield kubelets

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from hatchway.cluster.packetrules import PacketFilter
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -252,6 +254,11 @@ class Runtime(NodeFiles, Protocol):
     @property
     def limits(self) -> str:
         """Return one sentence about what does not work on this platform; "" when everything works."""
+        ...
+
+    @property
+    def packets(self) -> PacketFilter | None:
+        """Return what filters packets between pods; None where packets cannot be filtered."""
         ...
 
     @property

@@ -50,6 +50,8 @@ _CERTIFICATES: Final = (
 )
 _CLASS: Final = "kubernetes.io/ingress.class"
 _DEFAULT_CLASS: Final = "ingressclass.kubernetes.io/is-default-class"
+# More hosts for the rules of an Ingress.
+_ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
 _NGINX_ALLOWLIST: Final = "nginx.ingress.kubernetes.io/allowlist-source-range"
 
 
@@ -64,6 +66,8 @@ def ingress_way(ingress: Object, facts: ClusterFacts, publishers: Publishers) ->
         publisher = Publisher(publisher.sources & allowed, publisher.pods)
     found = judge_backends(_backends(key(ingress)[0], spec), publisher, facts)
     names = [text(rule.get("host")) for rule in mappings(spec.get("rules"))]
+    if _knows(controller, "ingress-nginx"):
+        names += [one.strip() for one in annotations.get(_ALIASES, "").split(",") if one.strip()]
     if mapping(spec.get("defaultBackend")) or not names:
         names.append("")
     secret = [one for one in dict.fromkeys(names) if _has_tls(one, spec, annotations)]
@@ -79,6 +83,11 @@ def ingress_way(ingress: Object, facts: ClusterFacts, publishers: Publishers) ->
         Location(host, 443 if one in secret else 80, host=one if not one.startswith("*") else "", tls=one in secret)
         for one in dict.fromkeys(names)
         for host in hosts
+    ]
+    locations += [
+        Location(address, port, host=one if not one.startswith("*") else "", tls=one in secret)
+        for one in dict.fromkeys(names)
+        for address, port in publishers.node_ports(hosts, 443 if one in secret else 80)
     ]
     note = "; ".join(filter(None, notes))
     return published_way(ingress, "Ingress", "Ingress", found, publisher, facts, locations, issues, note)

@@ -25,6 +25,8 @@ _ROUTES: Final = {
     "udproutes": ("v1", "v1alpha2"),
 }
 # The most objects of one kind that are read: a hostile API server could send pages without end.
+# The Service of an embedded cluster's ingress controller (cluster/addonmanifests/ingress.py).
+_INGRESS_SERVICE: Final = ("kube-system", "hatchway-ingress")
 _MOST_OBJECTS: Final = 500_000
 # When namespaces are read one by one: how many at the same time, and how many at most.
 _AT_ONCE: Final = 8
@@ -96,8 +98,22 @@ class SnapshotReader:
             snapshot.routes = [route for routes in found for route in routes or ()]
             if self._namespace:
                 snapshot.gateways += await self._gateways_elsewhere(snapshot)
+        if self._namespace and snapshot.ingresses and any(node.embedded for node in snapshot.nodes):
+            snapshot.door = await self._door()
         snapshot.unread = self._unread
         return snapshot
+
+    async def _door(self) -> Object | None:
+        """Return the Service of the embedded ingress controller; None when it does not exist or may not be read."""
+        namespace, name = _INGRESS_SERVICE
+        if namespace == self._namespace:
+            return None
+        try:
+            return await self._client.get("services", name, namespace)
+        except ApiError as error:
+            if error.code not in (403, 404):
+                raise
+            return None
 
     async def _namespaces(self) -> dict[str, dict[str, str]]:
         """Return the labels of the namespaces that this user may read."""

@@ -74,6 +74,21 @@ class Publishers:
                 sources |= host_audience((host,), internal=internal)
         return Publisher(sources, pods)
 
+    def node_ports(self, hosts: Sequence[str], port: int) -> list[tuple[str, int]]:
+        """Return the (address, node port) pairs that lead to a port of the publishers in an embedded cluster.
+
+        Its load balancers' addresses are this machine's, where a plain user may not open a port below 1024. The node
+        ports are always open.
+        """
+        snapshot = self._facts.snapshot
+        if not any(node.embedded for node in snapshot.nodes):
+            return []
+        services = [service for host in hosts for service in self._by_host.get(host.lower(), ())]
+        if snapshot.door is not None and not {one.lower() for one in balancer_hosts(snapshot.door)}.isdisjoint(hosts):
+            services.append(snapshot.door)
+        opened = [one.node_port for service in services for one in service_ports(service) if one.number == port]
+        return [(address, one) for one in opened if one for address in self._facts.node_addresses(None)]
+
 
 @dataclass(frozen=True, slots=True)
 class BackendVerdict:

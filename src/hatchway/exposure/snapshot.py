@@ -171,6 +171,7 @@ class ClusterSnapshot:
     endpoints: the addresses of endpoints that are not pods, by Service (namespace, name).
     unread: the objects that could not be read.
     published: for an embedded cluster, the addresses of its machine at which its node ports are open.
+    door: the Service of an embedded cluster's ingress controller, when only another namespace was read.
     """
 
     services: list[Object] = field(default_factory=list)
@@ -185,6 +186,7 @@ class ClusterSnapshot:
     endpoints: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     unread: list[Unread] = field(default_factory=list)
     published: tuple[str, ...] = ("127.0.0.1",)
+    door: Object | None = None
     _selected: dict[tuple[str, str], list[ObservedPod]] = field(default_factory=dict, repr=False)
 
     def has_read(self, resource: str, namespace: str = "") -> bool:

@@ -31,12 +31,14 @@ class HttpClient:
         self._answers: set[HttpAnswer] = set()
         self._connections: set[UpstreamConnection] = set()
 
-    async def ask(self, upstream: Upstream, method: str, head: bytes, body: bytes, patience: float) -> HttpAnswer:
+    async def ask(
+        self, upstream: Upstream, method: str, head: bytes, body: bytes, patience: float | None
+    ) -> HttpAnswer:
         """Send a request, and return the answer once its head has arrived. The caller must call `leave` in the end.
 
         Args:
             head: the request's head, including the empty line at its end.
-            patience: seconds to wait for the answer's head, in addition to the time for connecting.
+            patience: seconds to wait for the answer's head, in addition to the time for connecting; None: no limit.
 
         Raises:
             ProxyError: the server cannot be reached, or does not answer.
@@ -120,15 +122,15 @@ class HttpAnswer:
         """Return the value of a header field; None when there is none. name: in lower case."""
         return get_header(self._fields, name)
 
-    async def wait_for_head(self, patience: float) -> None:
-        """Wait until the head has arrived. Raises ProxyError, also after `patience` seconds."""
+    async def wait_for_head(self, patience: float | None) -> None:
+        """Wait until the head has arrived. Raises ProxyError, also after `patience` seconds (None: never)."""
         while not self.status:
             await self._wait(patience)
 
-    async def read(self, patience: float) -> bytes:
+    async def read(self, patience: float | None) -> bytes:
         """Wait for bytes of the body, and return all that have arrived; b"" at the end of the body.
 
-        Raises ProxyError when the answer is cut off, or after `patience` seconds without a byte.
+        Raises ProxyError when the answer is cut off, or after `patience` seconds without a byte (None: no limit).
         """
         while not self._pieces:
             if self._connection is None and self._error is None:
@@ -141,12 +143,12 @@ class HttpAnswer:
             self._connection.resume()
         return found
 
-    async def pieces(self, patience: float) -> AsyncIterator[bytes]:
+    async def pieces(self, patience: float | None) -> AsyncIterator[bytes]:
         """Yield the body as it arrives (`read`)."""
         while piece := await self.read(patience):
             yield piece
 
-    async def _wait(self, patience: float) -> None:
+    async def _wait(self, patience: float | None) -> None:
         if self._error is not None:
             raise self._error
         self._changed.clear()
@@ -154,6 +156,7 @@ class HttpAnswer:
             async with asyncio.timeout(patience):
                 await self._changed.wait()
         except TimeoutError:
+            assert patience is not None  # only a limit can pass
             self.break_off(ProxyError("read", f"no answer in {patience:g} s", silent=patience))
         if self._error is not None and not self._pieces:
             raise self._error

@@ -3,10 +3,13 @@
 A controller writes the address of its own Service into `status.loadBalancer` of the Ingresses that it serves. Some
 write another address, such as a node's; well-known controllers are then found by the labels of their Services. A host
 is returned only when its controller's Service was found, because requests for the host are sent to that Service.
+
+Traefik's IngressRoutes have no status; their controller's Service is found by its label.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -15,6 +18,8 @@ from typing import Any, Final, Protocol
 
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
+from hatchway.kube.ingressroutes import hosts_of as route_hosts
+from hatchway.kube.ingressroutes import is_secure
 from hatchway.target import DEFAULT_PORTS, Target, TargetError, format_argument
 
 # The DNS label in the door's URLs of Ingress hosts: HOST.ingress.localhost.
@@ -25,6 +30,7 @@ _MOST_HOSTS: Final = 5_000
 # A host name in lower case (RFC 1123), perhaps with a wildcard in place of its first label.
 _HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z", re.ASCII)
 _LONGEST: Final = 200
+_MOST_ALIASES: Final = 100
 # Labels of the Services of well-known controllers, by `spec.controller` of their classes.
 _CONTROLLERS: Final[Mapping[str, str]] = {
     "k8s.io/ingress-nginx": "ingress-nginx",
@@ -42,6 +48,11 @@ _RESOURCES: Final = (
     "services",
     "ingressclasses.networking.k8s.io",
 )
+_ROUTES: Final = "ingressroutes.v1alpha1.traefik.io"
+_TRAEFIK: Final = "traefik"
+# More hosts for the rules of an Ingress of ingress-nginx, separated by commas.
+_ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
+_NGINX: Final = "ingress-nginx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class IngressHost:
     """A host of an Ingress.
 
     host: in lower case; it may begin with "*.".
-    namespace, ingress: the Ingress.
+    namespace, ingress: the Ingress, or Traefik's IngressRoute. kind: which of them.
     target: the port of the controller's Service to which requests for the host are sent.
     backends: the rules of the host, as (path, SERVICE:PORT).
     """
@@ -59,6 +70,7 @@ class IngressHost:
     ingress: str
     target: Target
     backends: tuple[tuple[str, str], ...] = ()
+    kind: str = "Ingress"
 
     @property
     def is_wildcard(self) -> bool:
@@ -77,6 +89,7 @@ class IngressHost:
         return {
             "host": self.host,
             "namespace": self.namespace,
+            "kind": self.kind,
             "ingress": self.ingress,
             "url": self.url(port),
             "by": format_argument(self.target),
@@ -94,7 +107,7 @@ class IngressPages(Protocol):
 
 
 async def read_ingress_hosts(client: IngressPages, own_namespace: str, namespace: str = "") -> list[IngressHost]:
-    """Read the hosts of a cluster's Ingresses, as far as the user may list Ingresses, Services and IngressClasses.
+    """Read the hosts of a cluster's Ingresses and IngressRoutes, as far as the user may list them and what they need.
 
     Args:
         own_namespace: the namespace that is read when the user may not list objects of all namespaces.
@@ -103,12 +116,15 @@ async def read_ingress_hosts(client: IngressPages, own_namespace: str, namespace
     Raises:
         ApiError: the API server cannot be reached, or does not know the user.
     """
-    ingresses = await _list(client, _RESOURCES[0], namespace, own_namespace)
-    if not ingresses:
+    ingresses, routes = await asyncio.gather(
+        _list(client, _RESOURCES[0], namespace, own_namespace), _list(client, _ROUTES, namespace, own_namespace)
+    )
+    if not ingresses and not routes:
         return []
     services = await _list(client, _RESOURCES[1], "", own_namespace)
     classes = await _list(client, _RESOURCES[2], "", "")
-    return find_ingress_hosts(ingresses, services, classes)
+    # The rules of other people's objects may be long.
+    return await asyncio.to_thread(find_ingress_hosts, ingresses, services, classes, routes)
 
 
 async def _list(client: IngressPages, resource: str, namespace: str, own_namespace: str) -> list[Object]:
@@ -128,18 +144,43 @@ async def _list(client: IngressPages, resource: str, namespace: str, own_namespa
 
 
 def find_ingress_hosts(
-    ingresses: Iterable[Object], services: Iterable[Object], classes: Iterable[Object]
+    ingresses: Iterable[Object], services: Iterable[Object], classes: Iterable[Object], routes: Iterable[Object] = ()
 ) -> list[IngressHost]:
-    """Return the sorted hosts of Ingresses whose controllers are known; for one host, the older Ingress comes first."""
+    """Return the sorted hosts of Ingresses whose controllers are known; for one host, the older Ingress comes first.
+
+    routes: Traefik's IngressRoutes; for one host they come after Ingresses.
+    """
     controllers = _Controllers(services, classes)
-    ordered = sorted(ingresses, key=lambda one: str(_mapping(one.get("metadata")).get("creationTimestamp") or ""))
     found: list[IngressHost] = []
-    for ingress in ordered:
-        for entry in _hosts_of(ingress, controllers):
+    kinds = ((ingresses, _hosts_of), (routes, _hosts_of_route))
+    for obj, hosts in ((one, hosts) for objects, hosts in kinds for one in sorted(objects, key=_created)):
+        for entry in hosts(obj, controllers):
             found.append(entry)
             if len(found) >= _MOST_HOSTS:
                 break
     return sorted(found, key=lambda one: (one.is_wildcard, one.host))
+
+
+def _created(obj: Object) -> str:
+    return str(_mapping(obj.get("metadata")).get("creationTimestamp") or "")
+
+
+def _is_host(host: object) -> bool:
+    return isinstance(host, str) and len(host) <= _LONGEST and _HOST.match(host.lower()) is not None
+
+
+def _hosts_of_route(route: Object, controllers: _Controllers) -> Iterator[IngressHost]:
+    """Yield the hosts of an IngressRoute of Traefik."""
+    metadata = _mapping(route.get("metadata"))
+    target = controllers.of_label(_TRAEFIK, tls=is_secure(route))
+    backends: dict[str, list[tuple[str, str]]] = {}
+    for host, path, where in route_hosts(route) if target is not None else ():
+        if _is_host(host):
+            backends.setdefault(host.lower(), []).append((path, where))
+    for host, served in backends.items():
+        if target is not None:
+            owner = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+            yield IngressHost(host, *owner, target, tuple(served), "IngressRoute")
 
 
 def _hosts_of(ingress: Object, controllers: _Controllers) -> Iterator[IngressHost]:
@@ -149,7 +190,7 @@ def _hosts_of(ingress: Object, controllers: _Controllers) -> Iterator[IngressHos
     backends: dict[str, list[tuple[str, str]]] = {}
     for rule in _mappings(spec.get("rules")):
         host = rule.get("host")
-        if not isinstance(host, str) or len(host) > _LONGEST or not _HOST.match(host.lower()):
+        if not isinstance(host, str) or not _is_host(host):
             continue
         served = backends.setdefault(host.lower(), [])
         for path in _mappings(_mapping(rule.get("http")).get("paths")):
@@ -157,6 +198,13 @@ def _hosts_of(ingress: Object, controllers: _Controllers) -> Iterator[IngressHos
             port = _mapping(service.get("port"))
             where = f"{service.get('name') or '?'}:{port.get('name') or port.get('number') or '?'}"
             served.append((str(path.get("path") or "/"), where))
+    if controllers.is_of_label(ingress, _NGINX):
+        # Its server has the paths of all of the Ingress's rules.
+        aliases = str(_mapping(metadata.get("annotations")).get(_ALIASES) or "")
+        paths = [path for served in backends.values() for path in served]
+        for alias in (one.strip().lower() for one in aliases.split(",")[:_MOST_ALIASES]):
+            if paths and _is_host(alias):
+                backends.setdefault(alias, paths)
     for host, served in backends.items():
         tls = host in secure or "*." + host.partition(".")[2] in secure
         target = controllers.target_of(ingress, tls=tls)
@@ -196,17 +244,32 @@ class _Controllers:
         at_address = [one for address in _addresses(ingress) for one in self._by_address.get(address.lower(), ())]
         given = spec.get("ingressClassName") or _mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
         by_class = self._by_label.get(self._label_of_class.get(str(given), ""), [])
-        for service in (*at_address, *by_class):
-            # A controller may redirect HTTP requests for a host with TLS, so HTTPS is preferred for such a host.
-            for scheme in ("https", "http") if tls else ("http", "https"):
-                port = _port(_mapping(service.get("spec")), scheme)
-                if port:
-                    owner = _mapping(service.get("metadata"))
-                    try:
-                        return Target("services", str(owner["name"]), str(owner["namespace"]), scheme, port)
-                    except (KeyError, TargetError):
-                        break  # the name is not a valid object name
-        return None
+        return _port_of_first((*at_address, *by_class), tls=tls)
+
+    def of_label(self, label: str, *, tls: bool) -> Target | None:
+        """Return the Service port of a well-known controller; None when it is not there."""
+        return _port_of_first(self._by_label.get(label, []), tls=tls)
+
+    def is_of_label(self, ingress: Object, label: str) -> bool:
+        """Return True for an Ingress whose class belongs to a well-known controller."""
+        metadata, spec = _mapping(ingress.get("metadata")), _mapping(ingress.get("spec"))
+        given = spec.get("ingressClassName") or _mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
+        return self._label_of_class.get(str(given)) == label
+
+
+def _port_of_first(services: Iterable[Object], *, tls: bool) -> Target | None:
+    """Return the port for HTTP or HTTPS of the first Service that has one."""
+    for service in services:
+        # A controller may redirect HTTP requests for a host with TLS, so HTTPS is preferred for such a host.
+        for scheme in ("https", "http") if tls else ("http", "https"):
+            port = _port(_mapping(service.get("spec")), scheme)
+            if port:
+                owner = _mapping(service.get("metadata"))
+                try:
+                    return Target("services", str(owner["name"]), str(owner["namespace"]), scheme, port)
+                except (KeyError, TargetError):
+                    break  # the name is not a valid object name
+    return None
 
 
 def _port(spec: Mapping[str, Any], scheme: str) -> str:

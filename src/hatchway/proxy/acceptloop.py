@@ -12,8 +12,9 @@ from typing import Any, Final
 
 logger = logging.getLogger("hatchway.proxy")
 
-# The most connections that are accepted in one iteration of the event loop, so that a flood does not stop other work.
-_AT_ONCE: Final = 64
+# The most connections that are accepted in one iteration of the event loop, so that a flood does not stop other work:
+# with TLS each takes about a millisecond, most of it in the next iterations.
+_AT_ONCE: Final = 16
 _PAUSE_SECONDS: Final = 1.0
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 

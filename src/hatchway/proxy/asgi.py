@@ -16,6 +16,10 @@ from hatchway.proxy.routing import ASGIApp, Headers, RequestHead, Scope, get_hea
 
 logger = logging.getLogger("hatchway.proxy")
 
+# The name of an extension in the scope: a function that writes a piece of a body that has begun, if it need not wait
+# (`AppExchange.write_now`). With it, a task of the application need not run for each piece.
+WRITE_NOW = "hatchway.write_now"
+
 
 class ClientDisconnected(OSError):
     """Raised by `send` after the client has disconnected (ASGI's HTTP specification 2.4 requires an OSError)."""
@@ -45,6 +49,7 @@ class AppExchange:
         "_pieces",
         "_request",
         "_size",
+        "_streams",
         "_waiter",
         "_write_waiter",
     )
@@ -68,6 +73,8 @@ class AppExchange:
         self._write_waiter: asyncio.Future[None] | None = None
         self._head_of_response: tuple[int, Headers] | None = None
         self._framed_length: int | None = None
+        # The response has begun, and pieces of a body whose length is not known may follow.
+        self._streams = False
 
     def start(self) -> None:
         """Run the application."""
@@ -91,7 +98,7 @@ class AppExchange:
             "client": head.peer.address,
             "server": (str(server[0]), int(server[1])) if isinstance(server, tuple) else None,
             "state": head.state,
-            "extensions": {},
+            "extensions": {WRITE_NOW: self.write_now},
         }
 
     async def _run(self) -> None:
@@ -155,6 +162,18 @@ class AppExchange:
         else:
             raise RuntimeError(f"unknown ASGI message {kind!r}")
 
+    def write_now(self, data: bytes) -> bool:
+        """Write a piece of a body whose length was not stated. Return False, and write nothing, if that must wait.
+
+        It must wait while the client reads too slowly, before the body has begun, and after its end.
+        """
+        if self._full or self._lost or self._finished or not self._streams:
+            return False
+        writer = self._client.writer
+        writer.send(data)
+        writer.push()
+        return True
+
     async def _send_body(self, data: bytes, more: bool) -> None:
         client = self._client
         if self._head_of_response is not None:
@@ -200,6 +219,7 @@ class AppExchange:
         if length is not None and status != 204:
             fields += b"Content-Length: %d\r\n" % length
         self._framed_length = length
+        self._streams = length is None and not bodiless
         self._client.writer.begin(status, heads.status_line(status), fields, length is not None or bodiless)
 
     # `contracts.Exchange`: called by the client's connection

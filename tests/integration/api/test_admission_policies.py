@@ -12,6 +12,8 @@ import pytest
 
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.auth.rbac import Authorizer
+from hatchway.cluster.auth.user import UserInfo
 from tests.integration.api import world as worlds
 from tests.integration.api.world import Reply, World
 
@@ -30,8 +32,9 @@ RULE: dict[str, Any] = {
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with worlds.world() as found:
+        rows, decide = lambda: found.registry.rows, Authorizer(found.store).decide
         found.api.admission = AdmissionChain(
-            [*builtin_plugins(found.store), *policy_plugins(found.store, lambda: found.registry.rows)]
+            [*builtin_plugins(found.store), *policy_plugins(found.store, rows, decide)]
         )
         yield found
 
@@ -127,6 +130,67 @@ async def test_old_objects_users_and_namespaces_are_seen(world: World) -> None:
     assert (await world.send("PATCH", f"{MAPS}/m", {"data": {"b": "2"}}, headers=MERGE)).status == 200
 
 
+async def test_expressions_ask_the_authorizer(world: World) -> None:
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "approve"]}]
+    await world.client.create("clusterroles.rbac.authorization.k8s.io", {"metadata": {"name": "maps"}, "rules": rules})
+    binding = {
+        "metadata": {"name": "maps", "namespace": "default"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "maps"},
+        "subjects": [
+            {"kind": "User", "name": "bob"},
+            {"kind": "ServiceAccount", "name": "robot", "namespace": "kube-system"},
+        ],
+    }
+    await world.client.create("rolebindings.rbac.authorization.k8s.io", binding)
+    check = "authorizer.group('').resource('configmaps').namespace('{}').check('create')"
+    robot = "authorizer.serviceAccount('kube-system', 'robot')"
+    reason = 'RBAC: allowed by RoleBinding "maps/default" of ClusterRole "maps" to ServiceAccount "robot/kube-system"'
+    allowed = [
+        "authorizer.requestResource.check('approve').allowed()",
+        check.format("default") + ".allowed()",
+        f"!{check.format('kube-system')}.allowed() && {check.format('kube-system')}.reason() == ''",
+        f"{robot}.group('').resource('configmaps').namespace('default').check('create').reason() == '{reason}'",
+        "!authorizer.path('/healthz').check('get').errored() && authorizer.path('/x').check('get').error() == ''",
+    ]
+    await bind(world, policy(validations=validations(*allowed)))
+    bob, eve = (UserInfo(name, ("system:authenticated",)) for name in ("bob", "eve"))
+    made = {"metadata": {"name": "m"}}
+    assert (await world.send("POST", MAPS, made, user=bob)).status == 201
+    reply = await world.send("POST", MAPS, {"metadata": {"name": "n"}}, user=eve)
+    assert reply.json["message"].endswith(f"denied request: failed expression: {allowed[0]}")
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("authorizer.group('').resource(' ').check('get').allowed()", "resource must not be empty"),
+        ("authorizer.path('').check('get').allowed()", "path must not be empty"),
+        ("authorizer.serviceAccount('a', 'B').path('/x').check('get').allowed()", "Invalid service account name"),
+        (
+            "authorizer.serviceAccount('a.b', 'b').path('/x').check('get').allowed()",
+            "Invalid service account namespace",
+        ),
+        (" && ".join(["authorizer.requestResource.check('get').allowed()"] * 3), "actual cost limit exceeded"),
+    ],
+)
+async def test_wrong_questions_are_errors(world: World, expression: str, why: str) -> None:
+    await bind(world, policy(validations=validations(expression)))
+    reply = await create(world)
+    assert reply.status == 422
+    assert reply.json["message"].endswith(f"resulted in error: {why}" if "cost" not in why else why)
+
+
+async def test_messages_cannot_ask_the_authorizer(world: World) -> None:
+    message = "authorizer.requestResource.check('get').reason()"
+    reply = await world.send("POST", POLICIES, policy(validations=validations("true", messageExpression=message)))
+    assert "undeclared reference to 'authorizer'" in reply.json["message"]
+    reply = await world.send("POST", POLICIES, policy(validations=validations("authorizer.allowed()")))
+    assert (
+        "found no matching overload for 'allowed' applied to 'kubernetes.authorization.Authorizer.()'"
+        in reply.json["message"]
+    )
+
+
 async def test_match_conditions_skip_a_policy(world: World) -> None:
     condition = {"name": "only-x", "expression": "object.metadata.name.startsWith('x')"}
     await bind(world, policy(matchConditions=[condition], validations=validations("false")))
@@ -218,7 +282,7 @@ async def test_an_expression_that_costs_too_much_refuses(world: World) -> None:
         (
             {"validations": validations("true"), "variables": [{"name": "in", "expression": "1"}]},
             "spec.variables[0].name",
-            "name is not a valid CEL identifier",
+            "must be a valid CEL identifier",
         ),
         (
             {"validations": validations("variables.b == 1"), "variables": [{"name": "a", "expression": "1"}]},

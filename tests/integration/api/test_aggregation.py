@@ -18,6 +18,7 @@ from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.apiserver import ApiServer
 from hatchway.cluster.auth import credentialfiles, pki
 from hatchway.cluster.state import StateDir
+from hatchway.errors import ApiError
 from hatchway.proxy.routing import Decision, RequestHead, Respond
 from hatchway.proxy.server import Server, serve
 
@@ -209,6 +210,9 @@ async def test_a_user_without_rights_is_refused_here(world: World, tmp_path: Pat
 
 
 async def test_discovery_and_openapi_have_the_group(world: World) -> None:
+    operation = {"operationId": "list", "responses": {"200": {"schema": {"$ref": "#/definitions/Cart"}}}}
+    document = {"paths": {"/apis/shop.example/v1/carts": {"get": operation}}, "definitions": {"Cart": {}}}
+    world.backend.answers[b"/openapi/v2"] = Respond(200, [JSON], json.dumps(document).encode())
     await world.register(caBundle=bundle(world.keys))
     found = await world.until(lambda group: bool(group) and group["versions"][0]["freshness"] == "Current")
     (cart,) = found["versions"][0]["resources"]
@@ -227,9 +231,43 @@ async def test_discovery_and_openapi_have_the_group(world: World) -> None:
     _, _, body = await world.get("/openapi/v3")
     url = json.loads(body)["paths"]["apis/shop.example/v1"]["serverRelativeURL"]
     assert (await world.get(url))[0] == 200
+    _, _, body = await world.get("/openapi/v2")
+    merged = json.loads(body)
+    assert "/apis/shop.example/v1/carts" in merged["paths"] and "Cart" in merged["definitions"]
+    assert "/apis/apps/v1/deployments" in merged["paths"]
     await world.api.client.delete(API_SERVICES, "v1.shop.example")
     assert await world.until(lambda group: not group) == {}
     assert (await world.get("/apis/shop.example/v1"))[0] == 404
+
+
+async def test_metrics_are_read_for_autoscalers(world: World) -> None:
+    async def refused(version: str, path: str) -> tuple[int, str]:
+        with pytest.raises(ApiError) as caught:
+            await world.api.values("shop.example", version, path, "queue.shop.example")
+        return caught.value.code, caught.value.message
+
+    assert world.api.versions("shop.example") is None
+    missing = "the server could not find the requested resource (get queue.shop.example)"
+    assert await refused("v1", "/queue") == (404, missing)
+    await world.register(caBundle=bundle(world.keys))
+    await world.condition("Passed")
+    assert world.api.versions("shop.example") == ["v1"]
+
+    path = b"/apis/shop.example/v1/queue"
+    world.backend.answers[path] = Respond(
+        200, [JSON], b'{"items": [{"value": "5", "metricName": "queue", "more": [1]}]}'
+    )
+    assert await world.api.values("shop.example", "v1", "/queue", "queue.shop.example") == [{"value": "5"}]
+    asked = dict(world.backend.heads[-1].headers)
+    assert asked[b"X-Remote-User"] == b"system:serviceaccount:kube-system:horizontal-pod-autoscaler"
+
+    world.backend.answers[path] = Respond(404, [JSON], b'{"kind": "Status", "message": "no such metric"}')
+    assert await refused("v1", "/queue") == (404, "no such metric")
+    away = (503, "the server is currently unable to handle the request (get queue.shop.example)")
+    for body in (b"", b"[]", b'{"items": 5}', b'{"items": [{"value": 5}]}', b"[" * 100_000):
+        for status in (200, 500):
+            world.backend.answers[path] = Respond(status, [JSON], body)
+            assert await refused("v1", "/queue") == away
 
 
 async def test_a_server_with_another_certificate_is_not_used(world: World) -> None:

@@ -212,14 +212,17 @@ async def test_a_slow_webhook_holds_up_nobody_else(world: ConversionWorld) -> No
     assert "shutting down" in message(await world.get("a", "v2"))
 
 
-async def test_controllers_need_no_webhook(world: ConversionWorld) -> None:
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_controllers_need_no_webhook(world: ConversionWorld, is_served: bool) -> None:
     await world.define()
     held = host("a", address="h:1")
     held["metadata"]["finalizers"] = ["example.com/held"]
     for one in (held, host("b", address="h:1", replicas=1)):
         good(await world.send("POST", V1, one))
     # All objects are stored in a version that is no longer the storage version, and the webhook is gone.
-    await world.redefine({"versions": versions("v2")})
+    some = versions("v2")
+    some[0]["served"] = is_served
+    await world.redefine({"versions": some})
     world.answer(lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
     hosts = f"hosts.{GROUP}"
     assert [one["apiVersion"] for one in await world.client.list(hosts, "default")] == [f"{GROUP}/v1"] * 2
@@ -230,15 +233,24 @@ async def test_controllers_need_no_webhook(world: ConversionWorld) -> None:
     assert (await anext(watch)).type == "MODIFIED"
     await world.client.patch(hosts, "a", {"metadata": {"finalizers": None}}, "default")
     assert (await anext(watch)).type == "DELETED"
-    scale = await world.client.patch(hosts, "b", {"spec": {"replicas": 3}}, "default", subresource="scale")
-    assert scale["spec"] == {"replicas": 3}
-    assert world.stored("b")["spec"]["replicas"] == 3
+    before = world.stored("b")
+    await world.client.patch(hosts, "b", {"metadata": {"labels": {"a": "b"}}}, "default")
+    assert (await anext(watch)).object["metadata"]["labels"] == {"a": "b"}
+    assert (world.stored("b")["spec"], world.stored("b")["apiVersion"]) == (before["spec"], f"{GROUP}/v1")
     await watch.aclose()  # type: ignore[attr-defined]
+    if is_served:
+        await _scale(world, hosts)
     # The deletion of the definition empties it.
     good(await world.send("DELETE", f"{DEFINITIONS}/{hosts}"))
     async with world.watch(f"{DEFINITIONS}?watch=true&fieldSelector=metadata.name={hosts}") as events:
         while (await world.send("GET", f"{DEFINITIONS}/{hosts}")).status != 404:
             await asyncio.wait_for(events.get(), 20)
+
+
+async def _scale(world: ConversionWorld, hosts: str) -> None:
+    scale = await world.client.patch(hosts, "b", {"spec": {"replicas": 3}}, "default", subresource="scale")
+    assert scale["spec"] == {"replicas": 3}
+    assert world.stored("b")["spec"]["replicas"] == 3
 
 
 async def test_an_object_of_a_version_that_is_gone(world: ConversionWorld) -> None:

@@ -30,6 +30,7 @@ from .conversionworld import (
 from .webhookserver import make_keys, patch
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmission"
 V1, V2 = HOSTS.format("v1"), HOSTS.format("v2")
 
 
@@ -293,6 +294,32 @@ async def test_applies_of_two_versions_keep_their_fields_apart(world: Conversion
     assert owners["three"] == {"f:spec": {"f:replicas": {}}}
 
 
+async def test_an_apply_in_another_version_removes_what_it_applied_before(world: ConversionWorld) -> None:
+    # structured-merge-diff `merge/update.go`, prune: fields are removed in the version of the former apply.
+    await world.define()
+    good(await world.send("PATCH", f"{V1}/a?fieldManager=x", host("a", address="h:1", replicas=2), APPLY))
+    good(await world.send("PATCH", f"{V2}/a?fieldManager=y", host("a", "v2", count=2), APPLY))
+    found = good(await world.send("PATCH", f"{V2}/a?fieldManager=x", host("a", "v2", note="new"), APPLY))
+    # The count has another owner, in the other version; the address had none.
+    assert found["spec"] == {"count": 2, "note": "new"}
+    owners = {one["manager"]: (one["apiVersion"], one["fieldsV1"]) for one in found["metadata"]["managedFields"]}
+    assert owners == {
+        "x": (f"{GROUP}/v2", {"f:spec": {"f:note": {}}}),
+        "y": (f"{GROUP}/v2", {"f:spec": {"f:count": {}}}),
+    }
+
+
+async def test_an_apply_needs_the_webhook_for_owners_in_other_versions(world: ConversionWorld) -> None:
+    await world.define()
+    good(await world.send("PATCH", f"{V2}/a?fieldManager=x", host("a", "v2", host="h", port=1), APPLY))
+    world.answer(lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+    reply = await world.send("PATCH", f"{V1}/a?fieldManager=y", host("a", replicas=2), APPLY)
+    assert (reply.status, reply.json["message"].startswith("conversion webhook for")) == (500, True)
+    # Other writes in the stored version go on, without managed fields.
+    found = good(await world.send("PATCH", f"{V1}/a", {"spec": {"replicas": 2}}, MERGE))
+    assert "managedFields" not in found["metadata"]
+
+
 async def test_deletion_and_finalizers_in_another_version(world: ConversionWorld) -> None:
     await world.define()
     held = host("a", address="h:1")
@@ -327,3 +354,79 @@ async def test_admission_webhooks_see_the_version_that_they_want(world: Conversi
     made = good(await world.send("POST", V1, host("a", address="h:1")))
     assert made["spec"]["address"] == "h:99"
     assert [(one[0], one[1], one[2]["spec"]["port"]) for one in seen] == [("v2", "v1", 99)]
+
+
+async def test_mutating_policies_see_the_version_that_they_want(world: ConversionWorld) -> None:
+    await world.define()
+    await world.send("POST", V1, host("limits", address="l:7"))
+    rule = {"apiGroups": [GROUP], "apiVersions": ["v2"], "operations": ["*"], "resources": ["hosts"]}
+    group = "/apis/admissionregistration.k8s.io/v1"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "paramKind": {"apiVersion": f"{GROUP}/v2", "kind": "Host"},
+        "reinvocationPolicy": "Never",
+        "mutations": [
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}
+            for text in (
+                "Object{spec: Object.spec{port: object.spec.port + params.spec.port}}",
+                "Object{spec: Object.spec{note: object.spec.host + string(object.spec.port) + request.kind.version}}",
+            )
+        ],
+    }
+    good(await world.send("POST", f"{group}/mutatingadmissionpolicies", {"metadata": {"name": "p"}, "spec": spec}))
+    reference = {"name": "limits", "parameterNotFoundAction": "Deny"}
+    binding = {"metadata": {"name": "p"}, "spec": {"policyName": "p", "paramRef": reference}}
+    good(await world.send("POST", f"{group}/mutatingadmissionpolicybindings", binding))
+    made = good(await world.send("POST", V1, host("a", address="h:1")))
+    assert (made["spec"]["address"], made["spec"]["note"]) == ("h:8", "h8v2")
+    made = good(await world.send("POST", V2, host("b", "v2", host="h", port=2)))
+    assert (made["spec"]["port"], made["spec"]["note"]) == (9, "h9v2")
+    # An object that cannot be converted cannot be judged.
+    world.answer(lambda _: {"convertedObjects": [], "result": {"status": "Failure", "message": "no"}})
+    reply = await world.send("POST", V1, host("c", address="h:1"))
+    assert reply.status == 500
+    assert f"conversion webhook for {GROUP}/v1, Kind=Host failed: no" in reply.json["message"]
+
+
+async def _policy(world: ConversionWorld, binding: dict[str, Any], **spec: Any) -> None:
+    made = {"metadata": {"name": "p"}, "spec": spec}
+    bound = {"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"], **binding}}
+    good(await world.send("POST", f"{POLICIES}policies", made))
+    good(await world.send("POST", f"{POLICIES}policybindings", bound))
+
+
+async def test_policies_see_the_version_that_they_want(world: ConversionWorld) -> None:
+    await world.define()
+    rule = {"apiGroups": [GROUP], "apiVersions": ["v2"], "operations": ["*"], "resources": ["hosts"]}
+    rules = [{"expression": "object.spec.port > 10", "messageExpression": "string(object.spec.port) + ' is low'"}]
+    await _policy(world, {}, matchConstraints={"resourceRules": [rule]}, validations=rules)
+    reply = await world.send("POST", V1, host("a", address="h:1"))
+    assert (reply.status, reply.json["message"].endswith("denied request: 1 is low")) == (422, True), reply.body
+    good(await world.send("POST", V1, host("a", address="h:11")))
+    world.answer(lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+    reply = await world.send("POST", V1, host("b", address="h:11"))
+    assert (reply.status, reply.json["reason"]) == (500, "InternalError")
+    assert reply.json["message"].startswith(f"Internal error occurred: conversion webhook for {GROUP}/v1")
+
+
+async def test_parameters_of_policies_are_converted(world: ConversionWorld) -> None:
+    await world.define()
+    good(await world.send("POST", V1, host("limits", address="h:5")))
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}
+    await _policy(
+        world,
+        {"paramRef": {"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"}},
+        paramKind={"apiVersion": f"{GROUP}/v2", "kind": "Host"},
+        matchConstraints={"resourceRules": [rule]},
+        validations=[{"expression": "size(object.data) < params.spec.port"}],
+    )
+    maps = "/api/v1/namespaces/default/configmaps"
+    good(await world.send("POST", maps, {"metadata": {"name": "a"}, "data": {"a": "b"}}))
+    many = {str(index): "x" for index in range(5)}
+    assert (await world.send("POST", maps, {"metadata": {"name": "b"}, "data": many})).status == 422
+    good(await world.send("PATCH", f"{V1}/limits", {"spec": {"address": "h:6"}}, MERGE))
+    good(await world.send("POST", maps, {"metadata": {"name": "b"}, "data": many}))
+    world.answer(lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+    good(await world.send("PATCH", f"{V1}/limits", {"spec": {"address": "h:7"}}, MERGE))
+    reply = await world.send("POST", maps, {"metadata": {"name": "c"}, "data": many})
+    assert "failed to configure binding: conversion webhook for" in reply.json["message"], reply.body

@@ -136,7 +136,8 @@ async def test_a_definition_is_served_at_once(world: World) -> None:
     document = (await world.send("GET", "/openapi/v3/apis/example.com/v1")).json
     shown = document["components"]["schemas"]["com.example.v1.Widget"]["properties"]
     assert shown["spec"]["properties"]["size"]["maximum"] == 5
-    assert shown["metadata"] == {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
+    metadata = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    assert shown["metadata"]["allOf"] == [{"$ref": metadata}]
     assert "com.example.v1.Widget" in (await world.send("GET", "/openapi/v2")).json["definitions"]
 
 
@@ -382,6 +383,28 @@ async def test_a_definition_without_served_versions_can_be_deleted(world: World)
     await world.send("DELETE", path)
     await gone(world, "widgets.example.com")
     assert not list(world.store.list("widgets.example.com"))
+
+
+def _spec_schema(**properties: Any) -> Any:
+    return {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}}
+
+
+async def test_versions_without_a_webhook_keep_what_both_have(world: World) -> None:
+    # `schemaCoercingConverter` and `unstructuredDefaulter` of apiextensions' `customresource_handler.go`.
+    text = {"type": "string"}
+    old = {**VERSION, "storage": False, "schema": _spec_schema(both=text, old={**text, "default": "o"})}
+    new = {**VERSION, "name": "v2", "schema": _spec_schema(both=text, new={**text, "default": "n"})}
+    for one in (old, new):
+        for key in ("subresources", "additionalPrinterColumns"):
+            one.pop(key)
+    await define(world, definition(versions=[old, new]))
+    made = (await world.send("POST", WIDGETS, widget("w", both="x", old="y", new="z"))).json
+    assert (made["apiVersion"], made["spec"]) == ("example.com/v1", {"both": "x"})
+    stored = world.store.get("widgets.example.com", "default", "w")
+    assert stored is not None
+    assert (stored["apiVersion"], stored["spec"]) == ("example.com/v2", {"both": "x"})
+    found = (await world.send("GET", f"{WIDGETS.replace('/v1/', '/v2/')}/w")).json
+    assert found["spec"] == {"both": "x", "new": "n"}
 
 
 async def test_a_version_that_is_left_shows_objects_of_a_removed_one(world: World) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import random
 import time
@@ -223,6 +224,31 @@ async def test_memory_is_bounded_by_the_request_and_given_back() -> None:
     assert not failed, failed
 
 
+@pytest.mark.usefixtures("objects_of_other_tests_set_aside")
+@pytest.mark.parametrize("in_process", [False, True], ids=["requests", "controllers"])
+async def test_many_small_writes_at_the_same_time_are_spread_over_turns(in_process: bool) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    target = "/api/v1/namespaces/default/persistentvolumeclaims"
+    async with world() as made, watched() as gap:
+        made.patience = 120
+
+        async def write(name: str) -> None:
+            claim = {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+            if in_process:
+                await made.client.create("persistentvolumeclaims", claim)
+            else:
+                assert (await made.send("POST", target, claim)).status == 201
+
+        rounds = itertools.count()
+
+        async def write_many() -> None:
+            number = next(rounds)
+            await asyncio.gather(*(write(f"c{number}-{one}") for one in range(400)))
+
+        limit = _LIMIT * slowness()
+        assert await gap.least(write_many, limit) < limit
+
+
 # What is done on a thread is as consistent as what is not.
 
 
@@ -294,6 +320,22 @@ async def test_small_changes_do_not_make_a_huge_object() -> None:
         assert reply.status == 422
         assert (await made.send("DELETE", f"{_MAPS}/x", {"propagationPolicy": "Foreground"})).status == 200
         assert made.store.get("configmaps", "default", "x")["metadata"]["deletionTimestamp"]  # type: ignore[index]
+
+
+async def test_owners_of_very_many_fields_do_not_make_an_object_too_large() -> None:
+    """Two appliers own all 20,000 keys: with the managed fields the object has twice MAX_VALUES values."""
+    async with world() as made:
+        made.patience = 120
+        data = {f"key-{index}": "" for index in range(20_000)}
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": data}
+        apply = {"content-type": "application/apply-patch+yaml"}
+        replies = [await made.send("PATCH", f"{_MAPS}/x?fieldManager={one}", config, apply) for one in "abc"]
+        assert [reply.status for reply in replies] == [201, 200, 413]
+        stored = replies[1].json
+        assert [len(one["fieldsV1"]["f:data"]) for one in stored["metadata"]["managedFields"]] == [20_000, 20_000]
+        # The object can be sent back as it was read.
+        stored["data"]["key-0"] = "changed"
+        assert (await made.send("PUT", f"{_MAPS}/x", stored)).status == 200
 
 
 async def test_causes_of_a_refusal_are_bounded() -> None:

@@ -13,7 +13,7 @@ from hatchway.cluster.apiserver import access_check
 from hatchway.cluster.auth.rbac import Authorizer
 from hatchway.cluster.auth.user import UserInfo
 from tests.integration.api import world as worlds
-from tests.integration.api.test_admission_policies import BINDINGS, MERGE, POLICIES, policy, validations
+from tests.integration.api.test_admission_policies import BINDINGS, GROUP, MERGE, POLICIES, policy, validations
 from tests.integration.api.world import ADMIN, Reply, World
 
 EVE = UserInfo("eve", ("system:authenticated",))
@@ -98,6 +98,34 @@ async def test_a_binding_names_only_objects_that_its_writer_may_read(world: Worl
     change = {"spec": {"paramRef": {"name": "top"}}}
     assert (await world.send("PATCH", f"{BINDINGS}/b", change, MERGE, user=EVE)).status == 422
     assert (await world.send("PATCH", f"{BINDINGS}/b", change, MERGE, user=ADMIN)).status == 200
+
+
+async def test_mutating_policies_are_checked_alike(world: World) -> None:
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]
+    text = "Object{data: {'secret': string(params.data.a)}}"
+    spec = {
+        "matchConstraints": {"resourceRules": rules},
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}],
+        "reinvocationPolicy": "Never",
+        "paramKind": SECRETS,
+    }
+    made = {"metadata": {"name": "m"}, "spec": spec}
+    policies, bindings = (f"{GROUP}/mutatingadmission{one}" for one in ("policies", "policybindings"))
+    reply = await world.send("POST", policies, made, user=EVE)
+    assert reply.status == 422
+    assert reply.json["message"].endswith(f"spec.paramKind: Forbidden: {NO_KIND}")
+    assert (await world.send("POST", policies, made)).status == 201
+    reference = {"selector": {}, "namespace": "kube-system", "parameterNotFoundAction": "Deny"}
+    binding = {"metadata": {"name": "m"}, "spec": {"policyName": "m", "paramRef": reference}}
+    await _grant(world, _get())
+    reply = await world.send("POST", bindings, binding, user=EVE)
+    assert reply.status == 422
+    # A selector reads a list.
+    assert reply.json["message"].endswith(NO_OBJECT.replace('"get"', '"list"'))
+    await world.client.patch(
+        "clusterroles.rbac.authorization.k8s.io", "eve", {"rules": [{**_get(), "verbs": ["list"]}]}
+    )
+    assert (await world.send("POST", bindings, binding, user=EVE)).status == 201
 
 
 async def test_a_binding_of_a_policy_that_is_made_later_needs_the_right_to_everything(world: World) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -262,14 +262,32 @@ async def test_bookmarks_while_nothing_happens(made: World, monkeypatch: pytest.
         assert (mark["type"], mark["object"]["metadata"]["resourceVersion"]) == ("BOOKMARK", str(made.store.revision))
 
 
+async def test_bookmarks_come_while_only_other_objects_change(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "BOOKMARK_INTERVAL", 0.2)
+    target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&labelSelector=a=b&resourceVersion={made.store.revision}"
+    async with made.watch(target) as events:
+        for number in range(200):
+            await config_map(made, f"other-{number}")
+            await asyncio.sleep(0.01)
+            if not events.empty():
+                break
+        assert events.get_nowait()["type"] == "BOOKMARK"
+
+
+async def test_a_watch_that_ends_gets_a_bookmark_shortly_before(made: World) -> None:
+    target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&timeoutSeconds=3&resourceVersion={made.store.revision}"
+    ended = await made.send("GET", target)
+    assert [json.loads(line)["type"] for line in ended.body.splitlines()] == ["BOOKMARK"]
+
+
 async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something changes in the very moment in which a quiet watch is to hear of the current version."""
     wait, first = Cursor.wait, True
 
-    async def changed_when_the_time_was_over(cursor: Cursor) -> None:
+    async def changed_when_the_time_was_over(cursor: Cursor, pass_on: Callable[[], bool] | None) -> None:
         nonlocal first
         if not first:
-            return await wait(cursor)
+            return await wait(cursor, pass_on)
         first = False
         await config_map(made, "late")
         raise TimeoutError
@@ -278,6 +296,29 @@ async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.M
     target = f"{NS}/configmaps?watch=1&allowWatchBookmarks=1&resourceVersion={made.store.revision}"
     async with made.watch(target) as events:
         assert await event(events) == ("ADDED", "late")
+
+
+@pytest.mark.parametrize("headers", [{}, TABLE], ids=["objects", "tables"])
+async def test_events_come_in_order_whether_they_are_written_at_once_or_by_the_task(
+    made: World, headers: dict[str, str]
+) -> None:
+    """A client that is sometimes full: what cannot be written at once is sent by the watch's task."""
+    at_once: list[bool] = []
+    target = f"{NS}/configmaps?watch=1&labelSelector=follow&resourceVersion={made.store.revision}"
+    async with made.watch(target, headers, full=lambda: len(at_once) % 3 == 1, at_once=at_once) as events:
+        names = []
+        for number in range(12):
+            names.append(f"c{number}")
+            await config_map(made, names[-1], follow="yes")
+            await config_map(made, f"other-{number}")
+        many = [f"many-{number}" for number in range(40)]
+        await asyncio.gather(*(config_map(made, name, follow="yes") for name in many))
+        found = []
+        while len(found) < len(names) + len(many):
+            shown = (await asyncio.wait_for(events.get(), 5))["object"]
+            found.append((shown["rows"][0]["object"] if headers else shown)["metadata"]["name"])
+        assert (found, events.empty()) == ([*names, *many], True)
+    assert {True, False} <= set(at_once)
 
 
 async def test_a_watch_from_before_the_history_expires(made: World) -> None:

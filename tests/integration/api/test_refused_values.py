@@ -10,7 +10,7 @@ import pytest
 
 from hatchway.cluster.api.http.restapp import RestApp
 from hatchway.cluster.api.operations.verbs import Api
-from hatchway.cluster.api.registry.types import Registry, loopback_rows
+from hatchway.cluster.api.registry.types import Registry, rows_for
 from tests.integration.api.world import World, world
 
 _SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
@@ -88,7 +88,7 @@ def test_places_of_endpoints() -> None:
 def test_a_cluster_on_loopback_has_endpoints_there() -> None:
     async def run() -> None:
         async with world() as found:
-            found.api = Api(found.store, Registry(loopback_rows()))
+            found.api = Api(found.store, Registry(rows_for(loopback=True)))
             found.app = RestApp(found.api)
             assert (await found.send("POST", _SLICES, _slice("127.65.0.2"))).status == 201
             at = "endpoints[0].addresses[0]"

@@ -39,6 +39,18 @@ async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     assert (tmp_path / "s").stat().st_mode & 0o077 == 0
 
 
+async def test_a_count_of_changes_leaves_out_some_resources() -> None:
+    store = Store.open(None)
+    count = store.count_changes(frozenset(("configmaps",)))
+    one = await store.create("configmaps", config_map("one"))
+    await store.delete("configmaps", one)
+    assert count.value == 0
+    secret = await store.create("secrets", config_map("one"))
+    await store.delete("secrets", secret)
+    assert count.value == 2
+    await store.close()
+
+
 async def test_readers_see_only_what_is_committed() -> None:
     store = Store.open(None)
     heard: list[tuple[str, Any, Any]] = []

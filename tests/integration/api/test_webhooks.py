@@ -16,6 +16,7 @@ import pytest
 
 from hatchway.cluster.api.connect.resourcelocation import Locator
 from hatchway.cluster.auth import pki
+from hatchway.cluster.auth.user import UserInfo
 from hatchway.kube.api import Object
 
 from .webhookserver import CONFIGURATIONS, RULE, WebhookWorld, make_keys, patch, webhook_world
@@ -345,6 +346,28 @@ async def test_a_webhook_is_called_again_only_when_it_asks_for_it(world: Webhook
     assert len(hooks.lines) == 3
 
 
+async def test_policies_and_webhooks_run_again_after_each_other(world: WebhookWorld) -> None:
+    group = "/apis/admissionregistration.k8s.io/v1"
+    text = "Object{data: {'log': (has(object.data.log) ? object.data.log : '') + 'p'}}"
+    spec = {
+        "matchConstraints": {"resourceRules": [RULE]},
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}],
+        "reinvocationPolicy": "IfNeeded",
+    }
+    await world.send("POST", f"{group}/mutatingadmissionpolicies", {"metadata": {"name": "p"}, "spec": spec})
+    binding = {"metadata": {"name": "p"}, "spec": {"policyName": "p"}}
+    assert (await world.send("POST", f"{group}/mutatingadmissionpolicybindings", binding)).status == 201
+
+    def log(request: dict[str, Any]) -> dict[str, Any]:
+        found = request["object"]["data"]["log"]
+        return patch({"op": "add", "path": "/data/log", "value": f"{found}w"})
+
+    await world.configure("mutating", world.hooks.hook("/log", log, reinvocationPolicy="IfNeeded"))
+    reply = await world.send("POST", MAPS, config_map())
+    # The policy comes first; both have changed the object since the other's turn.
+    assert reply.json["data"]["log"] == "pwpw"
+
+
 async def test_deletions_have_an_old_object_and_no_name_in_a_collection(world: WebhookWorld) -> None:
     rule = {**RULE, "operations": ["DELETE"]}
     await world.configure("validating", world.hooks.hook("/gone", allow, rules=[rule]))
@@ -430,6 +453,14 @@ async def test_match_conditions_decide_whether_a_webhook_is_called(world: Webhoo
     )
     assert (await world.send("POST", MAPS, config_map())).status == 201
     assert [line.split()[1].partition("?")[0] for line in hooks.lines] == ["/label", "/hooked"]
+    asking = conditions("!authorizer.requestResource.check('bypass').allowed()")
+    await world.configure("validating", hooks.hook("/asked", allow, matchConditions=asking), name="asking")
+    hooks.lines.clear()
+    # An administrator may do everything.
+    await world.send("POST", MAPS, config_map("o"))
+    eve = UserInfo("eve", ("system:authenticated",))
+    assert (await world.send("POST", MAPS, config_map("p"), user=eve)).status == 201
+    assert [line.split()[1].partition("?")[0] for line in hooks.lines].count("/asked") == 1
     closed = hooks.hook("/closed", allow, matchConditions=conditions("object.none.none == 1"))
     await world.configure("validating", closed, name="closed")
     reply = await world.send("POST", MAPS, config_map("n"))
@@ -524,8 +555,8 @@ async def test_v1beta1_reviews(world: WebhookWorld) -> None:
         ),
         ({"matchConditions": [{"name": "n", "expression": "1"}]}, "must evaluate to bool but got int"),
         (
-            {"matchConditions": [{"name": "n", "expression": "namespaceObject == null"}]},
-            "undeclared reference to 'namespaceObject'",
+            {"matchConditions": [{"name": "n", "expression": "params == null"}]},
+            "undeclared reference to 'params'",
         ),
         ({"matchConditions": [{"name": "", "expression": ""}]}, "webhooks[0].matchConditions[0].name: Required value"),
         (

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster.api.admission.builtin import builtin_plugins, webhook_plugins
+from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins, webhook_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.admission.webhooks.caller import WebhookCaller
 from hatchway.cluster.api.connect.webhookclient import WebhookClient
@@ -20,6 +20,7 @@ from hatchway.cluster.api.operations.local import LocalClient
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth import pki
+from hatchway.cluster.auth.rbac import Authorizer
 
 from .world import World
 
@@ -112,15 +113,17 @@ class WebhookServer:
 
 
 class WebhookWorld(World):
-    """An API server that calls webhooks by URL. hooks: the server."""
+    """An API server with policies that calls webhooks by URL. hooks: the server."""
 
     def __init__(self, store: Store, hooks: WebhookServer) -> None:
         super().__init__(store)
         self.hooks = hooks
         self.webhooks = WebhookClient()
+        rows, decide = lambda: self.registry.rows, Authorizer(store).decide
         plugins = [
             *builtin_plugins(store),
-            *webhook_plugins(store, lambda: self.registry.rows, WebhookCaller(self.webhooks)),
+            *policy_plugins(store, rows, decide),
+            *webhook_plugins(store, rows, WebhookCaller(self.webhooks), decide),
         ]
         self.api = Api(store, self.registry, admission=AdmissionChain(plugins))
         self.client = LocalClient(self.api)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from hatchway.cluster.api.registry.types import Registry
 from hatchway.cluster.api.storage.store import Store
 from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import ApiError
+from hatchway.proxy.asgi import WRITE_NOW
 
 ADMIN = UserInfo("admin", ("system:masters", "system:authenticated"))
 
@@ -105,8 +106,18 @@ class World:
         return reply
 
     @asynccontextmanager
-    async def watch(self, target: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[asyncio.Queue[Any]]:
-        """The events of a watch, as they come; the client goes when the block ends."""
+    async def watch(
+        self,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        full: Callable[[], bool] | None = None,
+        at_once: list[bool] | None = None,
+    ) -> AsyncIterator[asyncio.Queue[Any]]:
+        """The events of a watch, as they come; the client goes when the block ends.
+
+        full: the server's connection can write at once, except when this returns True; None for one that cannot.
+        at_once: gets True for each piece that was written at once, and False for each that was not.
+        """
         events: asyncio.Queue[Any] = asyncio.Queue()
         left = asyncio.Event()
 
@@ -118,7 +129,18 @@ class World:
             for line in message.get("body", b"").splitlines():
                 events.put_nowait(json.loads(line))
 
-        task = asyncio.create_task(self.app(self.scope("GET", target, headers or {}, ADMIN), receive, send))
+        def write_now(piece: bytes) -> bool:
+            assert full is not None and at_once is not None
+            at_once.append(not full())
+            if at_once[-1]:
+                for line in piece.splitlines():
+                    events.put_nowait(json.loads(line))
+            return at_once[-1]
+
+        scope = self.scope("GET", target, headers or {}, ADMIN)
+        if full is not None:
+            scope["extensions"] = {WRITE_NOW: write_now}
+        task = asyncio.create_task(self.app(scope, receive, send))
         try:
             yield events
         finally:

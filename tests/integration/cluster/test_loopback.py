@@ -69,6 +69,12 @@ _DEPLOYMENT = {
         },
     },
 }
+_POLICY = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "all"},
+    "spec": {"podSelector": {}},
+}
 _SERVICES = "/api/v1/namespaces/{}/services/{}/proxy/"
 
 
@@ -88,6 +94,18 @@ def deploy(cluster: Cluster) -> None:
 def pods(cluster: Cluster) -> dict[str, Any]:
     found = json.loads(cluster.kubectl("get", "pods", "-l", "app=web", "-o", "json"))["items"]
     return {pod["metadata"]["name"]: pod for pod in found}
+
+
+def test_network_policies_are_stored_and_their_writers_warned(loopback: Cluster) -> None:
+    made = loopback.kubectl("create", "-f", "-", check=False, stdin=json.dumps(_POLICY))
+    assert "networkpolicy.networking.k8s.io/all created" in made
+    assert "Warning: This cluster stores NetworkPolicies but does not enforce them" in made
+    assert "the cluster has no private network" in made
+    changed = loopback.kubectl("label", "networkpolicy", "all", "x=y", check=False)
+    assert "Warning" not in changed, "nothing that could have an effect has changed"
+    status = loopback.hatchway("status").stdout
+    assert "policies        network policies are not enforced: the cluster has no private network" in status
+    loopback.kubectl("delete", "networkpolicy", "all")
 
 
 def test_status_says_that_isolation_is_off(loopback: Cluster) -> None:

@@ -109,3 +109,68 @@ def test_a_policy_limits_replicas(ruled: Cluster) -> None:
     finally:
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
             ruled.kubectl("delete", kind, "few-replicas")
+
+
+def _mutating(kind: str, spec: dict[str, Any]) -> str:
+    made = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "team"}, "spec": spec}
+    return json.dumps(made)
+
+
+MUTATIONS: list[dict[str, Any]] = [
+    {
+        "patchType": "ApplyConfiguration",
+        "applyConfiguration": {
+            "expression": "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{"
+            "containers: object.spec.template.spec.containers.map(c, Object.spec.template.spec.containers{"
+            "name: c.name, env: [Object.spec.template.spec.containers.env{name: 'TEAM', value: 'shop'}]})}}}}"
+        },
+    },
+    {
+        "patchType": "JSONPatch",
+        "jsonPatch": {
+            "expression": "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('example.com/free'), "
+            "value: authorizer.requestResource.check('exceed').allowed() ? 'yes' : 'no'}]"
+        },
+    },
+]
+
+
+def test_a_policy_changes_deployments(ruled: Cluster) -> None:
+    there = ("-n", NAMESPACE)
+    matching = POLICY["spec"]["matchConstraints"]
+    spec = {"matchConstraints": matching, "mutations": MUTATIONS, "reinvocationPolicy": "Never"}
+    wrong = _mutating("MutatingAdmissionPolicy", {**spec, "reinvocationPolicy": "Often"})
+    refused = ruled.kubectl("apply", "-f", "-", stdin=wrong, check=False)
+    assert 'spec.reinvocationPolicy: Unsupported value: "Often": supported values: "IfNeeded", "Never"' in refused
+    ruled.kubectl("apply", "-f", "-", stdin=_mutating("MutatingAdmissionPolicy", spec))
+    ruled.kubectl("apply", "-f", "-", stdin=_mutating("MutatingAdmissionPolicyBinding", {"policyName": "team"}))
+    try:
+        ruled.kubectl("create", "deployment", "shop", "--image=none", "--replicas=0", *there)
+        found = json.loads(ruled.kubectl("get", "deployment", "shop", "-o", "json", *there))
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        assert (container["image"], container["env"]) == ("none", [{"name": "TEAM", "value": "shop"}])
+        assert found["metadata"]["labels"] == {"app": "shop", "example.com/free": "yes"}
+        shown = ruled.kubectl("get", "mutatingadmissionpolicies,mutatingadmissionpolicybindings")
+        assert shown.count("team") == 3
+    finally:
+        for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
+            ruled.kubectl("delete", kind, "team")
+
+
+def test_expressions_are_compared_with_types(ruled: Cluster) -> None:
+    rule = {"expression": "object.spec.replicas > '1' && object.spec.nope == 1"}
+    made = {**POLICY, "metadata": {"name": "typed"}, "spec": {**POLICY["spec"], "validations": [rule]}}
+    ruled.kubectl("apply", "-f", "-", stdin=json.dumps(made))
+    try:
+        checked = "--for=jsonpath={.status.observedGeneration}=1"
+        ruled.kubectl("wait", checked, "validatingadmissionpolicy/typed", "--timeout=60s")
+        found = json.loads(ruled.kubectl("get", "validatingadmissionpolicy", "typed", "-o", "json"))
+        (warning,) = found["status"]["typeChecking"]["expressionWarnings"]
+        assert warning["fieldRef"] == "spec.validations[0].expression"
+        assert (
+            "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_'"
+            in (warning["warning"])
+        )
+        assert "undefined field 'nope'" in warning["warning"]
+    finally:
+        ruled.kubectl("delete", "validatingadmissionpolicy", "typed")

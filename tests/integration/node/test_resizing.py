@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.amounts import Amount
-from hatchway.cluster.node.resizing import NodeLedger
+from hatchway.cluster.node.resizing import NodeLedger, Shortage
 from hatchway.kube.api import Object
 from tests.integration.node.test_kubelet import SERVE
 from tests.integration.node.world import NODE, World, container, open_world, ready
@@ -113,10 +113,35 @@ def test_pods_that_wait_are_asked_in_kubernetes_order() -> None:
 
 
 def test_less_is_always_granted() -> None:
-    ledger = NodeLedger({"cpu": "1"})
+    ledger = NodeLedger({"cpu": "1", "pods": "1"})
     ledger.reserve("a", {"cpu": Amount.parse("2")})
-    assert ledger.problem("a", {"cpu": Amount.parse("1500m")}) == ""
-    assert "requested: 2500, used: 0, capacity: 1000" in ledger.problem("a", {"cpu": Amount.parse("2500m")})
+    assert ledger.shortage("a", {"cpu": Amount.parse("1500m")}) is None
+    assert ledger.shortage("a", {"cpu": Amount.parse("2500m")}) == Shortage("cpu", 2500, 0, 1000)
+    assert ledger.shortage("b", {}) == Shortage("pods", 1, 1, 1)
+
+
+async def test_a_pod_that_the_node_cannot_run_is_rejected(tmp_path: Path) -> None:
+    """Such a pod names its node itself, so no scheduler has looked at it."""
+    port = {"ports": [{"containerPort": 8080, "hostPort": 21017}]}
+    async with open_world(tmp_path) as world, world.node():
+        await world.create("first", *SERVE, **port)
+        await world.pod("first", ready)
+        await world.create("second", *SERVE, **port)
+        await world.create("large", *SERVE, resources={"requests": {"memory": "1000Ti"}})
+        second, large = [await world.pod(name, is_failed) for name in ("second", "large")]
+        assert (second["status"]["reason"], second["status"]["message"]) == (
+            "NodePorts",
+            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        )
+        assert large["status"]["reason"] == "OutOfmemory"
+        assert "Node didn't have enough resource: memory, requested: 1099511627776000" in large["status"]["message"]
+        await world.client.delete("pods", "first", "default", grace_period=0)
+        await world.create("third", *SERVE, **port)
+        await world.pod("third", ready)
+
+
+def is_failed(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Failed"
 
 
 @pytest.mark.parametrize("memory", ["64Mi", "0.0625Gi"])

@@ -11,8 +11,11 @@ import yaml
 
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
+from hatchway.cluster.auth.rbac import Authorizer
 from tests.integration.api import world as worlds
 from tests.integration.api.world import World
 
@@ -26,9 +29,12 @@ async def world() -> AsyncIterator[World]:
     async with worlds.world() as found:
         found.patience = 60
         found.api.admission = AdmissionChain(
-            [*builtin_plugins(found.store), *policy_plugins(found.store, lambda: found.registry.rows)]
+            [
+                *builtin_plugins(found.store),
+                *policy_plugins(found.store, lambda: found.registry.rows, Authorizer(found.store).decide),
+            ]
         )
-        types = CustomTypes(found.store, found.registry)
+        types = CustomTypes(found.store, found.registry, ConversionWebhooks(WebhookClient()))
         controller = DefinitionController(found.store, found.client, types.prepare)
         controller.start()
         try:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
+from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
 from hatchway.cluster.api.registry.types import scalable_resources
 from hatchway.cluster.apiserver import served_types
 from hatchway.cluster.controllers.controller import ControllerConfig, ControllerContext
@@ -99,7 +101,7 @@ def condition(obj: Object, kind: str) -> Object:
 @asynccontextmanager
 async def scaling_world() -> AsyncIterator[Scaling]:
     async with worlds.world() as world:
-        types = CustomTypes(world.store, world.registry)
+        types = CustomTypes(world.store, world.registry, ConversionWebhooks(WebhookClient()))
         definitions = DefinitionController(world.store, world.client, types.prepare)
         definitions.start()
         apis, recorder = Apis(), Recorder()

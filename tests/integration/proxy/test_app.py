@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hatchway.proxy.asgi import WRITE_NOW
 from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead, Respond, RoutingFunction
 from tests.integration.proxy.wire import GET, World, until
 
@@ -53,7 +54,7 @@ async def test_scope(world: World) -> None:
     assert scope["state"] == {"user": "jane"}
     assert scope["server"] == ("127.0.0.1", server.port)
     assert scope["client"][0] == "127.0.0.1"
-    assert scope["extensions"] == {}
+    assert list(scope["extensions"]) == [WRITE_NOW]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,46 @@ async def test_bodies_both_ways(world: World, sent: bytes) -> None:
     for _ in range(2):
         answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\n" + sent)
         assert (answer.body, answer.get(b"content-length")) == (b"HELLO", b"5")
+
+
+async def test_pieces_written_at_once_keep_their_place_until_the_client_is_full(world: World) -> None:
+    expected = bytearray()
+    refused = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        write_now = scope["extensions"][WRITE_NOW]
+        assert not write_now(b"before the head")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert not write_now(b"before the body")
+        for number in range(1000):
+            piece = b"%d " % number * 5000
+            expected.extend(piece)
+            if not write_now(piece):
+                refused.set()
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+        assert not write_now(b"after the end")
+
+    client = await world.client(await world.serve(to(app)))
+    client.send(GET)
+    await asyncio.wait_for(refused.wait(), 20)
+    answer = await client.response()
+    assert answer.body == bytes(expected) + b"end"
+
+
+async def test_nothing_is_written_at_once_after_a_head(world: World) -> None:
+    tried: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        tried.append(scope["extensions"][WRITE_NOW](b"piece"))
+        await send({"type": "http.response.body", "body": b""})
+
+    client = await world.client(await world.serve(to(app)))
+    await client.ask(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD")
+    assert tried == [False]
+    assert (await client.ask(GET)).body == b"piece"
 
 
 async def test_streaming_is_chunked_and_not_delayed(world: World) -> None:

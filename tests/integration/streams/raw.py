@@ -100,6 +100,7 @@ def websocket_fields(*protocols: str) -> list[tuple[str, str]]:
     fields = [
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
+        ("Origin", "http://localhost"),
         ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", new_key().decode()),
     ]

@@ -283,6 +283,19 @@ async def test_a_deployment_follows_its_load() -> None:
         assert ("web", "SuccessfulRescale", "New size: 1; reason: All metrics below target") in world.recorder.events
 
 
+async def test_a_new_autoscaler_does_not_scale_down_at_once() -> None:
+    metrics = Metrics()
+    metrics.cpu = 1
+    world = make_world(metrics)
+    async with world.running():
+        await start(world, 4, autoscaler())
+        assert replicas_of(world) == 4
+        assert conditions(world)["AbleToScale"] == ("True", "ScaleDownStabilized")
+        world.pass_time(301)
+        await again(world)
+        assert replicas_of(world) == 1
+
+
 async def test_nothing_is_scaled_without_metrics() -> None:
     metrics = Metrics()
     metrics.cpu = None

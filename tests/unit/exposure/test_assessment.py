@@ -14,7 +14,7 @@ from hatchway.exposure.reading import SnapshotReader
 from hatchway.exposure.sarif import as_sarif
 from hatchway.exposure.snapshot import ClusterSnapshot
 from hatchway.kube.api import Object
-from tests.exposures import FAULTS, SAFE, expected, gateway, objects
+from tests.exposures import FAULTS, SAFE, expected, gateway, ingress, ingress_class, node, objects, service
 from tests.unit.exposure.recorded import RecordedServer
 
 
@@ -129,6 +129,36 @@ async def test_endless_lists_end() -> None:
     snapshot = await SnapshotReader(Endless([]), most=1000).read()
     assert len(snapshot.pods) == 1000
     assert [str(one) for one in snapshot.unread] == ["pods could not be read: there are more than 1000"]
+
+
+@pytest.mark.parametrize(("of_class", "aliases"), [("nginx", ["b.example"]), ("other", [])])
+async def test_aliases_of_ingress_nginx_are_ways_in(of_class: str, aliases: list[str]) -> None:
+    made = ingress(of_class=of_class, annotations={"nginx.ingress.kubernetes.io/server-alias": "b.example"})
+    classes = [ingress_class("nginx", "k8s.io/ingress-nginx"), ingress_class("other", "example.com/other")]
+    (way,) = (one for one in assess(await read([made, *classes])) if one.spelled == "ingress/i")
+    assert [one.host for one in way.locations] == ["shop.example", *aliases]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "embedded", "more"), [("", True, [30080]), ("shop", True, [30080]), ("shop", False, [])]
+)
+async def test_an_ingress_of_an_embedded_cluster_is_asked_at_the_node_port(
+    namespace: str, embedded: bool, more: list[int]
+) -> None:
+    """A plain user may not open port 80 of its load balancer's address."""
+    made = ingress(hosts=("127.16.1.1",))
+    made["metadata"]["namespace"] = "shop"
+    door = service("LoadBalancer", port=80, node_port=30080, hosts=("127.16.1.1",), name="hatchway-ingress")
+    door["metadata"]["namespace"] = "kube-system"
+    machine = node("n", "172.20.0.1")
+    if embedded:
+        machine["status"]["nodeInfo"] = {"containerRuntimeVersion": "hatchway://0.1"}
+    found = assess(await read([made, door, machine], namespace))
+    (way,) = (one for one in found if one.spelled == "ingress/i")
+    assert [(one.address, one.port, one.host) for one in way.locations] == [
+        ("127.16.1.1", 80, "shop.example"),
+        *(("127.0.0.1", port, "shop.example") for port in more),
+    ]
 
 
 async def test_a_gateway_of_another_namespace_is_read_for_a_route() -> None:

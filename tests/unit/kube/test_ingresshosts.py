@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.ingresshosts import IngressHost, find_ingress_hosts, read_ingress_hosts
+from hatchway.kube.ingressroutes import parse_rule
 from hatchway.target import Target
 
 NGINX = "k8s.io/ingress-nginx"
@@ -45,6 +46,69 @@ def klass(name: str, controller: str) -> Object:
 
 WEB = (("http", 80), ("https", 443))
 LABELS = {"app.kubernetes.io/name": "ingress-nginx", "app.kubernetes.io/component": "controller"}
+
+
+TRAEFIK = service("traefik", "traefik", ("web", 80), ("websecure", 443), labels={"app.kubernetes.io/name": "traefik"})
+# Its ports are named as Traefik's chart names them.
+TRAEFIK["spec"]["ports"][0]["name"], TRAEFIK["spec"]["ports"][1]["name"] = "web", "websecure"
+
+
+def route(name: str, *rules: object, tls: bool = False) -> Object:
+    services = [{"name": "shop", "port": 80}]
+    spec: dict[str, Any] = {"routes": [{"match": rule, "kind": "Rule", "services": services} for rule in rules]}
+    return {"metadata": {"name": name, "namespace": "web"}, "spec": {**spec, **({"tls": {}} if tls else {})}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "hosts", "path"),
+    [
+        ("Host(`a.example`)", ["a.example"], "/"),
+        ('Host("a.example") && PathPrefix("/api")', ["a.example"], "/api"),
+        ("(Host(`a.example`) || Host(`b.example`)) && Path(`/x`)", ["a.example", "b.example"], "/x"),
+        ("Host(`a.example`, `b.example`)", ["a.example", "b.example"], "/"),
+        ("Host(`a.example`) && !Host(`b.example`)", ["a.example"], "/"),
+        ("!(Host(`a.example`) || Host(`b.example`)) || Host(`c.example`)", ["c.example"], "/"),
+        ("HostRegexp(`^.+[.]example$`)", [], "/"),
+        ("PathPrefix(`/Host(`)", [], "/Host("),
+        ("Host(`a.example`", [], "/"),
+        ("Host(a.example)", [], "/"),
+        ("", [], "/"),
+        (5, [], "/"),
+        ("Host(`a`" + " " * 4000, [], "/"),
+    ],
+)
+def test_the_hosts_of_a_traefik_rule(rule: object, hosts: list[str], path: str) -> None:
+    assert parse_rule(rule) == (hosts, path)
+
+
+@given(st.text('Host(`a") &|!,', max_size=60))
+def test_any_traefik_rule_is_read(rule: str) -> None:
+    hosts, _ = parse_rule(rule)
+    assert all(host in rule for host in hosts)
+
+
+def test_an_ingressroute_is_served_by_traefik() -> None:
+    routes = [
+        route("r", "Host(`A.example`) && PathPrefix(`/api`)", "Host(`bad_host`)"),
+        route("s", "Host(`b.example`)", tls=True),
+    ]
+    plain, secure = find_ingress_hosts([], [TRAEFIK], [], routes)
+    target = Target("services", "traefik", "traefik", "http", "80")
+    assert plain == IngressHost("a.example", "web", "r", target, (("/api", "shop:80"),), "IngressRoute")
+    assert (secure.host, secure.target.scheme, secure.target.port) == ("b.example", "https", "443")
+    assert find_ingress_hosts([], [], [], routes) == []
+
+
+@pytest.mark.parametrize(
+    ("controller", "hosts"), [(NGINX, ["a.example", "b.example", "c.example"]), ("example.com/x", ["a.example"])]
+)
+def test_aliases_of_ingress_nginx_are_hosts(controller: str, hosts: list[str]) -> None:
+    aliases = {"nginx.ingress.kubernetes.io/server-alias": "b.example, C.example,not/a/host"}
+    made = ingress("i", "a.example", klass="n", annotations=aliases, address="203.0.113.7")
+    services = [service("ingress", "system", *WEB, address="203.0.113.7", labels=LABELS)]
+    found = find_ingress_hosts([made], services, [klass("n", controller)])
+    assert [one.host for one in found] == hosts
+    assert {one.backends for one in found} == {(("/", "shop:80"),)}
 
 
 def test_a_controller_is_known_by_its_address() -> None:

@@ -1,11 +1,12 @@
 """Limits the work of one request, and keeps the event loop free while it is done.
 
-The API server has one event loop. Long work is done in one of two ways:
+The API server has one event loop. Small requests that come at the same time begin in several turns of it
+(`begin_request`). Long work is done in one of two ways:
 
 - on a thread (`run_sized`, `run_apart`), when it uses no shared state that may change. The thread and the loop take
 turns in the interpreter, a few milliseconds each. But a single call into C is not interrupted, and its time grows with
-the number of values. So a request or a stored object has at most MAX_VALUES values, which is far more than Kubernetes'
-objects of up to 1.5 MiB have;
+the number of values. So a request or a stored object has at most MAX_VALUES values, and some more in its managed
+fields. Few of Kubernetes' objects of up to 1.5 MiB have as many;
 - on the loop in slices (`Pace`), when it is many small steps, such as encoding the items of a list. Each turn of the
 loop does only one slice of all such work, however many requests there are.
 """
@@ -27,6 +28,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_VALUES = 50_000
+# The same with managed fields, which have two values (a comma, a bracket) for each field that a manager owns: so two
+# managers may own the same 20,000 fields.
+_MAX_WITH_MANAGED = 120_000
 # Requests and objects of at least this size (bytes of JSON) are handled on the thread.
 HEAVY = 32 * 1024
 # The largest object (bytes of JSON), which is also the largest body of a request.
@@ -34,6 +38,8 @@ MAX_OBJECT = 3 * 1024 * 1024
 _CHUNK = 64 * 1024
 # Seconds of the first slice, which most requests do not use up, and of each further one.
 _FIRST_SLICE, _SLICE = 0.002, 0.005
+# How many of the requests that wait for a turn begin in one turn.
+_BEGUN = 8
 # A single thread, because more threads would only divide the interpreter's time further.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="large requests")
 
@@ -99,6 +105,53 @@ class _Turns:
 _turns = _Turns()
 
 
+class _Beginnings:
+    """Spreads requests that come at the same time over turns of the event loop (`begin_request`)."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._until = 0.0
+
+    async def next(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # A process has one loop at a time; what waited in a former loop has ended with it.
+            self._loop = loop
+            self._waiting.clear()
+            self._until = 0.0
+        if not self._until:
+            self._until = time.perf_counter() + _SLICE
+            loop.call_soon(self._end_turn)
+        elif self._waiting or time.perf_counter() >= self._until:
+            waiter = loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def _end_turn(self) -> None:
+        self._until = 0.0
+        waiting, begun = self._waiting, 0
+        while waiting and begun < _BEGUN:
+            waiter = waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                begun += 1
+        if begun:
+            self._until = time.perf_counter() + _SLICE
+            asyncio.get_running_loop().call_soon(self._end_turn)
+
+
+_beginnings = _Beginnings()
+
+
+async def begin_request() -> None:
+    """Return at once, or in a later turn of the event loop if other requests have used this one for some milliseconds.
+
+    Most of the work of a small write is done in the turn in which it begins.
+    """
+    await _beginnings.next()
+
+
 class Pace:
     """Measures the slices of one piece of long work on the event loop.
 
@@ -136,23 +189,35 @@ def too_many_values() -> ApiError:
 
 # Parses a text without making values of it.
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def check_values(body: bytes) -> None:
     """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 if they are nested too deeply, too.
 
-    Values are counted by commas and opening brackets. The text is parsed only when there are too many of them.
+    A text with managed fields may hold more (_MAX_WITH_MANAGED).
     """
-    if body.count(b",") + body.count(b"[") + body.count(b"{") <= MAX_VALUES:
-        return
+    if _estimate(body) > MAX_VALUES:
+        limit = _MAX_WITH_MANAGED if b'"managedFields"' in body else MAX_VALUES
+        if _count(body, limit) > limit:
+            raise _refused(body)
+
+
+def _estimate(text: bytes) -> int:
+    """Return at least the number of values in a JSON text: of its commas and opening brackets."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _count(text: bytes, limit: int) -> int:
+    """Return the number of values in a JSON text, or any number over `limit` if there are more."""
     # Commas and brackets inside strings do not count. A chunk never ends with a backslash, so that no escape sequence
     # is divided.
     count, inside, at = 0, False, 0
-    while at < len(body):
-        end = min(at + _CHUNK, len(body))
-        while end < len(body) and body[end - 1] == 0x5C:
+    while at < len(text) and count <= limit:
+        end = min(at + _CHUNK, len(text))
+        while end < len(text) and text[end - 1] == 0x5C:
             end += 1
-        chunk = body[at:end]
+        chunk = text[at:end]
         at = end
         if b"\\" in chunk:
             chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -160,8 +225,7 @@ def check_values(body: bytes) -> None:
         outside = b"".join(parts[1 if inside else 0 :: 2])
         inside ^= len(parts) % 2 == 0
         count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
-        if count > MAX_VALUES:
-            raise _refused(body)
+    return count
 
 
 def _refused(body: bytes) -> ApiError:
@@ -175,8 +239,16 @@ def _refused(body: bytes) -> ApiError:
     return too_many_values()
 
 
-def check_object(data: bytes) -> None:
-    """Raise ApiError 413 when an object has become too large as JSON, even if only by small changes."""
+def check_object(data: bytes, managed: object = None) -> None:
+    """Raise ApiError 413 when an object has become too large as JSON, even if only by small changes.
+
+    managed: the managed fields in it, which are counted apart, because the server makes them.
+    """
     if len(data) > MAX_OBJECT:
         raise ApiError(413, "RequestEntityTooLarge", f"the object would become too large: limit is {MAX_OBJECT} bytes")
-    check_values(data)
+    if _estimate(data) <= MAX_VALUES:
+        return
+    limit = _MAX_WITH_MANAGED
+    found, own = _count(data, limit), _count(_encode(managed), limit) if managed else 0
+    if found > limit or found - own > MAX_VALUES:
+        raise _refused(data)

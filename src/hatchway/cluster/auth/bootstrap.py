@@ -179,6 +179,11 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("list watch", "discovery.k8s.io", "endpointslices"),
         _rule("list watch", "networking.k8s.io", "servicecidrs"),
     ],
+    # What a CNI plugin's agent has elsewhere.
+    "hatchway:network-policies": [
+        _rule("list watch", "", "namespaces"),
+        _rule("list watch", "networking.k8s.io", "networkpolicies"),
+    ],
     "system:kube-scheduler": [
         _EVENTS_RULE,
         _rule("create", "coordination.k8s.io", "leases"),
@@ -245,6 +250,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     # No subjects: a cluster made by a release without Node authorizer loses those that it has.
     "system:node": [],
     "system:node-proxier": [("User", "system:kube-proxy")],
+    "hatchway:network-policies": [("User", "system:kube-proxy")],
     "system:kube-scheduler": [("User", "system:kube-scheduler")],
     "system:volume-scheduler": [("User", "system:kube-scheduler")],
     "system:kube-controller-manager": [("User", "system:kube-controller-manager")],

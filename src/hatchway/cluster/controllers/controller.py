@@ -20,6 +20,7 @@ from hatchway.cluster.controllers.metricsapis import MetricsApis, NoMetricsApis
 from hatchway.cluster.controllers.objectcache import ObjectCache
 from hatchway.cluster.controllers.objectfields import now
 from hatchway.cluster.controllers.podmetrics import FetchPodMetrics, unavailable
+from hatchway.cluster.controllers.scheduling.deviceallocation import SelectDevice
 from hatchway.cluster.controllers.servedtypes import ServedTypes
 from hatchway.cluster.controllers.workqueue import WorkQueue
 from hatchway.errors import ApiError
@@ -64,6 +65,7 @@ class ControllerConfig:
     pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
+    select_device: evaluates expressions that select devices; None to allocate no devices.
     volume_directories: makes the directories of the default StorageClass; None to provision no volumes.
 
     The times (seconds) and the tolerance of autoscalers are kube-controller-manager's defaults.
@@ -87,6 +89,7 @@ class ControllerConfig:
     ingress_controller: str = ""
     ingress_manifests: tuple[tuple[str, Object], ...] = ()
     volume_directories: VolumeDirectories | None = None
+    select_device: SelectDevice | None = None
 
 
 class Recorder(Protocol):

@@ -135,6 +135,7 @@ class _Run:
         text = "the HPA controller was able to get the target's current scale"
         self._set_condition("AbleToScale", True, "SucceededGetScale", text)
         current = (scale.get("spec") or {}).get("replicas") or 0
+        self.history.begin(self.moment.timestamp(), current)
         try:
             wanted, reason = await self._decide(scale, current)
         except _FailedMetrics as error:

@@ -31,6 +31,7 @@ from hatchway.cluster.controllers.podgc import PodGarbageCollector
 from hatchway.cluster.controllers.provisioner import LocalPathProvisioner
 from hatchway.cluster.controllers.replicaset import ReplicaSetController
 from hatchway.cluster.controllers.replicationcontroller import ReplicationController
+from hatchway.cluster.controllers.resourceclaims import ResourceClaimController
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.serviceaccount import ServiceAccountController
 from hatchway.cluster.controllers.servicecidrs import ServiceCIDRController
@@ -67,6 +68,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     VolumeBindingController,
     LocalPathProvisioner,
     EphemeralVolumeController,
+    ResourceClaimController,
     ClaimProtectionController,
     VolumeProtectionController,
     AttributesClassProtectionController,

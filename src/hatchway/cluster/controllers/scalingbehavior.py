@@ -54,6 +54,16 @@ class ScalingHistory:
     recommendations: list[tuple[float, int]] = field(default_factory=list)
     ups: list[tuple[float, int]] = field(default_factory=list)
     downs: list[tuple[float, int]] = field(default_factory=list)
+    _has_begun: bool = False
+
+    def begin(self, now: float, current: int) -> None:
+        """Record the present number as the first recommendation (recordInitialRecommendation).
+
+        So a new autoscaler scales down only after the stabilization window. now: seconds since the epoch.
+        """
+        if not self._has_begun:
+            self._has_begun = True
+            self._recommend(now, current)
 
     def record_change(self, now: float, before: int, after: int) -> None:
         """Record a change of the number of replicas. now: seconds since the epoch."""

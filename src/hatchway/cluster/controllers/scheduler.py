@@ -16,6 +16,7 @@ from hatchway.cluster.controllers.controller import Controller, ControllerContex
 from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
 from hatchway.cluster.controllers.placement import Decision, choose, work_of
+from hatchway.cluster.controllers.poddevices import DevicesOfPod, PodDevices
 from hatchway.cluster.controllers.podvolumes import ClaimsOfPod, PodVolumes
 from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
 from hatchway.cluster.controllers.scheduling.filters import NodeRefusal, node_refusal
@@ -64,6 +65,7 @@ class Scheduler(Controller):
         # Pods that are bound, but not yet in the cache: key → uid.
         self._assumed: dict[Key, str] = {}
         self._waiting = WaitingPods()
+        self.devices = PodDevices(context, self._claims_changed)
         self.volumes = PodVolumes(context, self._claims_changed, self._has_node)
         # The number of changes so far that can change the decision about a waiting pod.
         self._changes = 0
@@ -169,7 +171,10 @@ class Scheduler(Controller):
         info = PodInfo.of(pod)
         changes, began = self._changes, perf_counter()
         volumes = self.volumes.claims_of(pod)
-        decision = await self._decide(info, volumes)
+        devices = self.devices.devices_of(pod)
+        if devices.is_early:
+            return None
+        decision = await self._decide(info, volumes, devices)
         cost = perf_counter() - began
         if decision is None or self.pods.get(key) is not pod:
             # The cluster has changed during a long decision, so the pod must be decided again.
@@ -179,30 +184,35 @@ class Scheduler(Controller):
             self._waiting.add(key, _VOLUMES, asyncio.get_running_loop().time(), cost)
             return await self.volumes.bind(volumes, self._cluster.nodes[decision.node].node)
         if decision.node:
-            return await self._bind(info, decision.node)
+            return await self._bind(info, decision.node, devices)
         self._waiting.add(key, decision.plugins, asyncio.get_running_loop().time(), cost)
         if changes != self._changes:
             # The decision does not include changes that were made meanwhile.
             self._retry(_NOTHING, others=True)
         await self._refuse(info, decision)
+        await self.devices.take_back(devices, pod)
         return _AGAIN
 
-    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod) -> Decision | None:
+    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod) -> Decision | None:
         """Return the decision about a pod; None when it took so long that it is out of date."""
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
             reasons = volumes.refusals(node)
-            return NodeRefusal("VolumeBinding", tuple(reasons), False) if reasons else None
+            if reasons:
+                return NodeRefusal("VolumeBinding", tuple(reasons), False)
+            reasons = devices.refusals(node)
+            return NodeRefusal("DynamicResources", tuple(reasons), False) if reasons else None
 
         decide = partial(
             choose,
             info,
             default_selector=self._default_selector(info.pod),
             budgets=list(self.budgets),
-            problem=volumes.problem,
+            problem=volumes.problem or devices.problem,
             further=(refusal,),
         )
-        if work_of(info, self._cluster) <= _MUCH_WORK:
+        # Expressions that select devices may take long.
+        if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(cluster=self._cluster)
         async with self._thread:
             cluster = self._cluster.snapshot()
@@ -253,7 +263,7 @@ class Scheduler(Controller):
             expressions += selector.get("matchExpressions") or ()
         return {"matchLabels": wanted, "matchExpressions": expressions} if wanted or expressions else None
 
-    async def _bind(self, info: PodInfo, node: str) -> float | None:
+    async def _bind(self, info: PodInfo, node: str, devices: DevicesOfPod) -> float | None:
         """Write the binding. The pod is counted on the node before the cache shows the binding."""
         namespace, name = info.key
         self._cluster.forget_nomination(info.key)
@@ -267,6 +277,7 @@ class Scheduler(Controller):
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
+            await self.devices.reserve(devices, info.pod, node)
             await self.client.create("pods", binding, namespace, subresource="binding", name=name)
         except BaseException as error:
             if self._assumed.get(info.key) == info.uid:
@@ -361,8 +372,9 @@ def _to_schedule(pod: Object) -> bool:
 
 
 def _pending_facts(pod: Object) -> tuple[object, ...]:
-    """Return the parts of an unbound pod that can change the decision about it. Its status cannot."""
-    return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod)
+    """Return the parts of an unbound pod that can change the decision. Of its status, these are only its claims."""
+    claims = (pod.get("status") or {}).get("resourceClaimStatuses")
+    return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod), claims
 
 
 def _schedulable_facts(node: Object) -> tuple[object, ...]:

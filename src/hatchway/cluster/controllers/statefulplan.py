@@ -157,11 +157,14 @@ def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
 def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
     """Plan the deletion of pods beyond spec.replicas, the last one first. Return True when further actions must wait.
 
-    For an ordered StatefulSet, this is called only when all pods that are kept are available. Unlike in Kubernetes, it
-    does not wait forever when two of the pods beyond spec.replicas have failed.
+    For an ordered StatefulSet, this is called only when all pods that are kept are available. It then deletes no
+    unavailable pod, except the one with the lowest ordinal of these (`processCondemned`).
     """
+    unavailable = next((pod for pod in reversed(view.condemned) if not view.is_available(pod)), None)
     for pod in view.condemned:
         if not is_deleting(pod):
+            if view.ordered and pod is not unavailable and not view.is_available(pod):
+                return True
             plan.delete.append(pod)
         if view.ordered:
             return True

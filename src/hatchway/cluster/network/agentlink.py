@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from hatchway.cluster.network import channel
 from hatchway.cluster.network.forked import child_exits
 
-# The variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES` (descriptors) or
-# `loopback:LIFELINE:DIRECTORY`.
+# The variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER` (descriptors, and 1 if
+# packets can be filtered) or `loopback:LIFELINE:DIRECTORY`.
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
 
@@ -22,6 +22,7 @@ class AgentLink:
     argv: the agent's program and arguments; the first element is an absolute path.
     dial: the descriptor of the socket on which the agent serves the control plane's dialer. Each new agent gets it.
     nodes: descriptors of the nodes' network namespaces.
+    filters: whether the agent can filter packets.
     poll: the poll object of the caller's loop; the channel is registered there.
     asked: called with each message of the agent and its descriptors, which are closed afterwards.
 
@@ -33,12 +34,14 @@ class AgentLink:
         argv: Sequence[str],
         dial: int,
         nodes: Sequence[int],
+        filters: bool,
         poll: select.poll,
         asked: Callable[[channel.Message, list[int]], None],
     ) -> None:
         self._argv = argv
         self._dial = dial
         self._nodes = nodes
+        self._filters = filters
         self._poll = poll
         self._asked = asked
         self._outgoing: deque[tuple[channel.Message, list[int]]] = deque()
@@ -61,7 +64,7 @@ class AgentLink:
                 for descriptor in (theirs.fileno(), self._dial, *self._nodes):
                     os.set_inheritable(descriptor, True)
                 nodes = ",".join(map(str, self._nodes))
-                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{self._dial}:{nodes}"}
+                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{self._dial}:{nodes}:{self._filters:d}"}
                 os.execve(self._argv[0], list(self._argv), env)
         theirs.close()
         self.pid = pid

@@ -64,6 +64,7 @@ class Init:
             config["agent"],
             config["dial"],
             [node.namespaces.net for node in self._topology.nodes],
+            not self._topology.router.no_filter,
             self._poll,
             self._asked,
         )
@@ -378,7 +379,7 @@ class Init:
 
     def run(self) -> NoReturn:
         """Serve until the network ends, then exit."""
-        channel.send(self._lifeline, {"ready": True})
+        channel.send(self._lifeline, {"ready": True, "no_filter": self._topology.router.no_filter})
         while True:
             for descriptor, events in self._poll.poll(self._timeout()):
                 if self._agent.handle(descriptor, events):

@@ -47,12 +47,14 @@ class ClusterNetwork(Protocol):
 
     limits: why it is not a private network; "" if it is one.
     pid: the process from which all others in it descend; 0 while unknown.
+    no_policies: why network policies cannot be enforced in it; "" when they are.
     dialer: connects and listens in it.
     closed: done when everything in it has ended; its result is a sentence with the reason.
     """
 
     isolation: Isolation
     limits: str
+    no_policies: str
     pid: int
     dialer: NetworkDialer
     closed: asyncio.Future[str]
@@ -161,6 +163,7 @@ class PrivateNetwork:
 
     isolation: Isolation = "private"
     limits = ""
+    no_policies = ""
     pid = 0
 
     def __init__(self, lifeline: socket.socket, dial: socket.socket, log: Path, host: HostSockets) -> None:
@@ -215,6 +218,8 @@ class PrivateNetwork:
         if "pid" in message:
             self._follow(int(str(message["pid"])))
         elif "ready" in message and not self._ready.done():
+            if why := str(message.get("no_filter") or ""):
+                self.no_policies = f"this machine's kernel does not filter packets for the cluster (nf_tables: {why})"
             self._ready.set_result(None)
         elif "error" in message:
             self._why = explain(str(message["error"]))
@@ -289,6 +294,7 @@ class LoopbackNetwork:
     """The node agent as an ordinary child process. It ends with the lifeline, and its pods end with it."""
 
     isolation: Isolation = "loopback"
+    no_policies = "the cluster has no private network"
 
     def __init__(self, settings: NetworkSettings, why: str) -> None:
         self._settings = settings

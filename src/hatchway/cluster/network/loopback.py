@@ -216,6 +216,7 @@ class LoopbackRuntime:
     """
 
     isolation: Literal["loopback"] = "loopback"
+    packets = None
 
     def __init__(
         self, directory: Path, directories: NodeDirectories | None = None, published: Sequence[str] = ()

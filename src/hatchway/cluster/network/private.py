@@ -22,6 +22,7 @@ from hatchway.cluster.network.nodenetworks import NodeNetworks
 from hatchway.cluster.network.noderoot import NodeRoots
 from hatchway.cluster.network.podaddresses import AddressPools
 from hatchway.cluster.network.terminals import receive_terminal
+from hatchway.cluster.packetrules import PacketFilter
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError
 
 _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
@@ -149,6 +150,7 @@ class PrivateRuntime:
 
     control: the socket to init. networks: opens sockets on nodes' addresses.
     directories: what nodes' file systems are made of; None when they have none.
+    packets: filters packets between pods; None where the kernel does not.
 
     closed: done when the network has ended.
     """
@@ -157,9 +159,14 @@ class PrivateRuntime:
     limits = LIMITS
 
     def __init__(
-        self, control: socket.socket, networks: NodeNetworks, directories: NodeDirectories | None = None
+        self,
+        control: socket.socket,
+        networks: NodeNetworks,
+        directories: NodeDirectories | None = None,
+        packets: PacketFilter | None = None,
     ) -> None:
         self.sockets = networks
+        self.packets = packets
         self._roots = None if directories is None else NodeRoots(directories)
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}

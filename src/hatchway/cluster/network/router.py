@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from hatchway.cluster.network import linuxnamespaces
+from hatchway.cluster.network import linuxnamespaces, packetfilter
 from hatchway.cluster.network.linuxnamespaces import Namespaces
 from hatchway.cluster.network.netlink import Netlink
 
@@ -18,6 +18,8 @@ class PacketRouter:
 
     config: see `launcher.py`; its `nodes`, `local` and `refused` are read.
     own: the current namespaces, which become the router's.
+
+    no_filter: why packets cannot be filtered here (`packetfilter.py`); "" when they can.
 
     Raises OSError when the kernel refuses a step.
     """
@@ -35,6 +37,9 @@ class PacketRouter:
         for setting, value in (("rp_filter", "1"), ("accept_redirects", "0"), ("send_redirects", "0")):
             for which in ("all", "default"):
                 linuxnamespaces.set_sysctl(f"net/ipv4/conf/{which}/{setting}", value)
+        # Each datagram that a network policy forbids is answered, not only six at once and one a second.
+        linuxnamespaces.set_sysctl("net/ipv4/icmp_ratelimit", "0")
+        self.no_filter = packetfilter.obstacle()
         linuxnamespaces.set_sysctl("net/ipv4/ip_forward", "1")
         linuxnamespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
 

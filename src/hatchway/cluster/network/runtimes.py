@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hatchway.cluster import plan
 from hatchway.cluster.network import channel
 from hatchway.cluster.network.agentlink import ENVIRONMENT
 from hatchway.cluster.network.nodedirs import NodeDirectories
@@ -47,9 +48,9 @@ async def open_runtime(
     channel.keep_from_children()
     first, _, second = rest.partition(":")
     if kind == "private":
-        dial, _, nodes = second.partition(":")
+        dial, nodes, filters = second.split(":")
         namespaces = [int(number) for number in nodes.split(",") if number]
-        async with _private(int(first), int(dial), namespaces, directories) as runtime:
+        async with _private(int(first), int(dial), namespaces, directories, filters == "1") as runtime:
             yield runtime
     elif kind == "loopback":
         async with _loopback(int(first), Path(second), directories, published) as runtime:
@@ -60,14 +61,19 @@ async def open_runtime(
 
 @contextlib.asynccontextmanager
 async def _private(
-    control: int, dial: int, namespaces: list[int], directories: NodeDirectories | None
+    control: int, dial: int, namespaces: list[int], directories: NodeDirectories | None, filters: bool
 ) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.dialer import DialServer
     from hatchway.cluster.network.nodenetworks import NodeNetworks
+    from hatchway.cluster.network.packetfilter import NftPacketFilter
     from hatchway.cluster.network.private import PrivateRuntime
 
     networks = NodeNetworks(namespaces)
-    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories)
+    packets = None
+    if filters:
+        nodes = [(plan.node_ip(index), plan.gateway(index)) for index in range(len(namespaces))]
+        packets = NftPacketFilter(nodes, plan.API_SERVICE_IP)
+    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories, packets)
     dial_server = DialServer(runtime, socket.socket(fileno=dial))
     networks.publisher = dial_server.publish
     try:

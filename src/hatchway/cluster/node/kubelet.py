@@ -22,6 +22,7 @@ from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import remove_files
 from hatchway.cluster.node.worker import PodWorker
+from hatchway.cluster.packetrules import PodAdmission
 from hatchway.cluster.runtime import NodeFiles, Runtime
 from hatchway.cluster.state import StateDir
 from hatchway.kube.api import Client, Object
@@ -53,6 +54,7 @@ class Kubelet:
         client: Client,
         sources: Sources,
         services: Informer,
+        policies: PodAdmission | None = None,
     ) -> None:
         self.node = node
         self._config = config
@@ -74,6 +76,7 @@ class Kubelet:
             pods=state.pods,
             memory=state.memory,
             logs=state.logs,
+            policies=policies,
             ledger=NodeLedger(self._registration.resources),
         )
         self.workers: dict[str, PodWorker] = {}

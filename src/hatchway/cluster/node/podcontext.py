@@ -20,6 +20,7 @@ from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.runtimehandlers import check_runtime_class
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import Volumes, pod_directory
+from hatchway.cluster.packetrules import PodAdmission
 from hatchway.cluster.runtime import Mount, Runtime, Sandbox, SandboxConfig, Sharing
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
@@ -41,6 +42,7 @@ class NodeServices:
     logs: the directory of the pods' logs.
     measuring: a lock, so that only one pod's files are measured at a time.
     ledger: the resources that are reserved for each pod.
+    policies: the network policies; None when they are not enforced.
     """
 
     config: AgentConfig
@@ -56,6 +58,7 @@ class NodeServices:
     logs: Path
     ledger: NodeLedger
     measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
+    policies: PodAdmission | None = None
 
 
 def sharing(pod: Object) -> Sharing:
@@ -178,7 +181,7 @@ class PodContext:
                 "resolv.conf": resolv_conf,
             }
 
-        self._sandbox = await self.node.runtime.create_sandbox(
+        sandbox = await self.node.runtime.create_sandbox(
             SandboxConfig(
                 node_index=self.node.node.index,
                 uid=self.uid,
@@ -188,13 +191,25 @@ class PodContext:
                 sharing=sharing(self.pod),
             )
         )
+        if self.node.policies is not None:
+            try:
+                await self.node.policies.admit(self.uid, sandbox.ip)
+            except BaseException:
+                self.node.policies.forget(self.uid)
+                await sandbox.remove()
+                raise
+        self._sandbox = sandbox
         self.mark_changed()
 
     async def remove_sandbox(self) -> None:
         """Kill all processes in the sandbox and remove it. Idempotent."""
         if self._sandbox is not None:
             sandbox, self._sandbox = self._sandbox, None
-            await sandbox.remove()
+            try:
+                await sandbox.remove()
+            finally:
+                if self.node.policies is not None:
+                    self.node.policies.forget(self.uid)
             self.mark_changed()
 
     @asynccontextmanager

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hatchway.cluster.amounts import ZERO, Amounts, amounts_of
+from hatchway.cluster.hostports import HostPort, ports_clash
 from hatchway.cluster.podresources import containers_of, pod_resources
 from hatchway.kube.api import Object
 
-__all__ = ["Grant", "NodeLedger", "needs_restart", "resize_message", "same_resources"]
+__all__ = ["Grant", "NodeLedger", "Shortage", "needs_restart", "resize_message", "same_resources"]
 
 _MILLI = 10**6
 _UNITS = (("cpu", _MILLI), ("memory", _MILLI * 1000))
@@ -106,6 +107,27 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """A resource of which a node has too little for a pod. Amounts are in thousandths for cpu, else in whole units.
+
+    requested: by the pod. used: by other pods. capacity: the node's.
+    """
+
+    resource: str
+    requested: int
+    used: int
+    capacity: int
+
+    @property
+    def message(self) -> str:
+        """Return the message of the pod's status (`InsufficientResourceError`)."""
+        return (
+            f"Node didn't have enough resource: {self.resource}, requested: {self.requested}, used: {self.used}, "
+            f"capacity: {self.capacity}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _WaitingResize:
     """A pod whose resize waits.
 
@@ -125,8 +147,14 @@ class NodeLedger:
     def __init__(self, allocatable: Mapping[str, str]) -> None:
         self._allocatable = allocatable
         self._reserved: dict[str, Amounts] = {}
+        self._ports: dict[str, frozenset[HostPort]] = {}
         # The pods that have waited longest come first.
         self._waiting: dict[str, _WaitingResize] = {}
+
+    def admit(self, uid: str, requests: Amounts, ports: frozenset[HostPort]) -> None:
+        """Note what is reserved for a new pod."""
+        self._ports[uid] = ports
+        self.reserve(uid, requests)
 
     def reserve(self, uid: str, requests: Amounts) -> None:
         """Set the amounts that are reserved for a pod. If they are less than before, retry the waiting pods."""
@@ -139,22 +167,27 @@ class NodeLedger:
     def release(self, uid: str) -> None:
         """Remove a pod that has ended, and retry the waiting pods."""
         self._waiting.pop(uid, None)
+        self._ports.pop(uid, None)
         if self._reserved.pop(uid, None) is not None:
             self.retry()
 
-    def problem(self, uid: str, requests: Amounts) -> str:
-        """Return why a pod cannot be granted these requests now; "" when it can."""
+    def clashes(self, uid: str, ports: frozenset[HostPort]) -> bool:
+        """Return True when another pod has one of these ports of the node."""
+        return bool(ports) and any(ports_clash(ports, used) for key, used in self._ports.items() if key != uid)
+
+    def shortage(self, uid: str, requests: Amounts) -> Shortage | None:
+        """Return which resource the node has too little of for a pod with these requests; None for none."""
+        room = int(self._allocatable.get("pods", "0"))
+        others = sum(key != uid for key in self._reserved)
+        if others + 1 > room:
+            return Shortage("pods", 1, others, room)
         for name, unit in _UNITS:
             others = sum(amounts.get(name, ZERO).nano for key, amounts in self._reserved.items() if key != uid)
             wanted = requests.get(name, ZERO).nano
             there = amounts_of({name: self._allocatable.get(name, "0")})[name].nano
             if wanted > self._reserved.get(uid, {}).get(name, ZERO).nano and wanted + others > there:
-                shown = [-(-one // unit) for one in (wanted, others, there)]
-                return (
-                    f"Node didn't have enough resource: {name}, requested: {shown[0]}, used: {shown[1]}, "
-                    f"capacity: {shown[2]}"
-                )
-        return ""
+                return Shortage(name, -(-wanted // unit), -(-others // unit), -(-there // unit))
+        return None
 
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
         """Call `retry` each time when the pod's resize may fit, after the pods that come before it."""
@@ -171,7 +204,7 @@ class NodeLedger:
         self._waiting.pop(uid, None)
 
     def retry(self) -> None:
-        """Retry all waiting pods: the highest priority first, then Guaranteed ones, then those that have waited longest."""
+        """Retry the waiting pods: the highest priority first, then Guaranteed ones, then those that wait longest."""
         for one in sorted(self._waiting.values(), key=lambda found: (-found.priority, not found.guaranteed)):
             one.retry()
 

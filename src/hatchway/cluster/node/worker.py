@@ -14,9 +14,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from hatchway.cluster.hostports import host_ports
 from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
 from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
+from hatchway.cluster.node.deviceclaims import unprepared
 from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
@@ -70,6 +72,7 @@ class PodWorker:
         self._deadline_changed = asyncio.Event()
         known = pod.get("status") or {}
         self._grant = Grant.restore(pod)
+        self._refusal: tuple[str, str] | None = None
         self.init = self._containers("initContainers", known.get("initContainerStatuses"))
         self.main = self._containers("containers", known.get("containerStatuses"))
         self._ephemeral = EphemeralContainers(
@@ -146,8 +149,8 @@ class PodWorker:
             return
         wanted = Grant.of(pod)
         requests = wanted.requests(pod)
-        if problem := ledger.problem(self.uid, requests):
-            said = resizes.get(PENDING)
+        if found := ledger.shortage(self.uid, requests):
+            said, problem = resizes.get(PENDING), found.message
             resizes[PENDING] = ("Deferred", problem, generation)
             ledger.wait(self.uid, pod, self._retry_resize)
             if said is None or said[2] != generation:
@@ -172,7 +175,8 @@ class PodWorker:
             self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self.pod))
 
     def handle_removal(self) -> None:
-        """Kill the pod's processes, because the pod is no longer in the API."""
+        """Kill the processes of a pod that is no longer in the API. Release its ports and resources at once."""
+        self._context.node.ledger.release(self.uid)
         self._end(_Stop(0.0, gone=True))
 
     def shut_down(self, longest: float) -> None:
@@ -244,7 +248,10 @@ class PodWorker:
 
     async def run(self) -> None:
         """Run the pod until its end. When cancelled, kill all its processes at once."""
-        self._context.node.ledger.reserve(self.uid, self._grant.requests(self.pod))
+        ledger, requests = self._context.node.ledger, self._grant.requests(self.pod)
+        self._refusal = admission.refusal(self.pod, requests, ledger)
+        if self._refusal is None:
+            ledger.admit(self.uid, requests, host_ports(self.pod))
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._object.run()), group.create_task(self._keep_volumes_fresh())]
@@ -307,10 +314,9 @@ class PodWorker:
 
     def _reject(self) -> bool:
         """Reject the pod if this node must not run it (rejectPod). Return True when it was rejected."""
-        found = admission.refusal(self.pod)
-        if found is None:
+        if self._refusal is None:
             return False
-        reason, message = found
+        reason, message = self._refusal
         self._state.reason, self._state.message = reason, f"Pod was rejected: {message}"
         self._state.rejected = True
         self._context.event("Warning", reason, message)
@@ -331,6 +337,7 @@ class PodWorker:
         return True
 
     async def _work(self) -> None:
+        await self._retry(self._prepare_devices)
         await self._retry(self._set_up_volumes)
         await self._retry(self._make_sandbox)
         async with asyncio.TaskGroup() as beside:
@@ -357,6 +364,11 @@ class PodWorker:
                 async with asyncio.timeout(wait):
                     await changed.wait()
             wait = min(wait * 2, _LAST_RETRY)
+
+    async def _prepare_devices(self) -> bool:
+        if why := unprepared(self.pod):
+            self._context.event("Warning", "FailedPrepareDynamicResources", why)
+        return not why
 
     async def _set_up_volumes(self) -> bool:
         try:

@@ -41,6 +41,7 @@ class Balancer:
     nodes: the cluster's nodes.
     affinity: the endpoints of clients; None to make a new table.
     leads_back: returns True when a connection to this endpoint of the rule would lead back to the proxy.
+    allows: returns True when network policies allow a client (its address) to connect to an endpoint.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Balancer:
         nodes: NodePlaces | None = None,
         affinity: AffinityTable | None = None,
         leads_back: Callable[[ServiceRule, ServiceEndpoint], bool] = lambda rule, endpoint: False,
+        allows: Callable[[str, ServiceEndpoint], bool] = lambda client, endpoint: True,
     ) -> None:
+        self.allows = allows
         self.rule = rule
         self._leads_back = leads_back
         self._nodes = nodes if nodes is not None else NodePlaces()
@@ -88,7 +91,8 @@ class Balancer:
 
     def offers(self, endpoint: ServiceEndpoint, client: str) -> bool:
         """Return True while the client may use this endpoint."""
-        return self.rule.endpoints.contains(endpoint, self._scope(client)) and self.permits(client)
+        found = self.rule.endpoints.contains(endpoint, self._scope(client)) and self.permits(client)
+        return found and self.allows(client, endpoint)
 
     def remember(self, client: str, endpoint: ServiceEndpoint, now: float) -> None:
         """Remember the endpoint that served a client, if the rule has client affinity."""

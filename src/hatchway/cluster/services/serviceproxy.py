@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 
 from hatchway.cluster import plan
 from hatchway.cluster.descriptors import ClientQuota, listening_sockets
+from hatchway.cluster.packetrules import ConnectionPolicy
 from hatchway.cluster.runtime import ServiceSockets
 from hatchway.cluster.services import refusals, tcp, udp
 from hatchway.cluster.services.balancer import AffinityTable, Balancer
@@ -45,6 +46,8 @@ _SHARE = 0.3
 _OF_NAMESPACE = 0.5
 # The most frontends that are opened in one iteration of the event loop, which the kubelets use, too.
 _AT_ONCE = 50
+# After a change of network policies, other tasks may run after this many UDP flows have been checked.
+_FLOWS_AT_ONCE = 500
 # The first and the longest pause, in seconds, until frontends that could not be opened are tried again.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
 
@@ -62,6 +65,7 @@ class ServiceProxy:
         cluster_ips: False in a network without cluster addresses.
         pods: informers of the nodes' pods, for host ports.
         report_use: called with a Deployment's name when a client uses a Service that starts on first use.
+        policy: tells which connections network policies allow; None to allow all.
 
     Attributes:
         quotas: limits of connections ("TCP") and flows ("UDP").
@@ -78,7 +82,9 @@ class ServiceProxy:
         cluster_ips: bool = True,
         pods: Sequence[Informer] = (),
         report_use: Callable[[str], None] = lambda _deployment: None,
+        policy: ConnectionPolicy | None = None,
     ) -> None:
+        self._policy = policy
         self._nodes = nodes
         self._sockets = sockets
         self._maker = RuleMaker(nodes, host_ips, cluster_ips=cluster_ips)
@@ -90,6 +96,8 @@ class ServiceProxy:
         self._slices = Informer(client, ENDPOINT_SLICES)
         self._pods = pods
         self._changed = asyncio.Event()
+        # Whether network policies have changed since the UDP flows were checked.
+        self._recheck = False
         self._listeners: dict[Frontend, Listener] = {}
         self._retired: list[TcpListener] = []
         self._wanted: dict[Frontend, ServiceRule] = {}
@@ -131,6 +139,8 @@ class ServiceProxy:
                         self._update(table.take_changes())
                         await self._open_some()
                         await asyncio.sleep(0)
+                    if self._recheck:
+                        await self._check_flows()
                     await self._wait()
         finally:
             self.close()
@@ -146,6 +156,19 @@ class ServiceProxy:
         self._update(changes)
         while self._wanted:
             await self._open_some()
+
+    def policy_changed(self) -> None:
+        """End, soon, the UDP flows that network policies allow no longer. TCP connections go on, as with conntrack."""
+        self._recheck = True
+        self._changed.set()
+
+    async def _check_flows(self) -> None:
+        self._recheck = False
+        for listener in [one for one in self._listeners.values() if isinstance(one, UdpListener)]:
+            clients = listener.clients
+            for first in range(0, len(clients), _FLOWS_AT_ONCE):
+                listener.check_flows(clients[first : first + _FLOWS_AT_ONCE])
+                await asyncio.sleep(0)
 
     def close(self) -> None:
         """Stop listening and reset every connection."""
@@ -256,12 +279,19 @@ class ServiceProxy:
     def _make_listener(self, frontend: Frontend, rule: ServiceRule, sock: socket.socket) -> Listener:
         # The cluster address, the node ports and the load balancer of one port share a table.
         table = self._affinity.setdefault(f"{rule.service}/{frontend.protocol}", AffinityTable())
-        balancer = Balancer(rule, self._nodes, table, partial(self._leads_back, frontend.protocol))
+        balancer = Balancer(
+            rule, self._nodes, table, partial(self._leads_back, frontend.protocol), partial(self._allows, frontend)
+        )
         if rule.place == "health":
             return HealthListener(balancer, sock, self._checks)
         if frontend.protocol == "UDP":
             return UdpListener(balancer, sock, self.quotas["UDP"])
         return TcpListener(balancer, sock, self._poll, self.quotas["TCP"], self._held)
+
+    def _allows(self, frontend: Frontend, client: str, endpoint: ServiceEndpoint) -> bool:
+        """Return True when network policies allow a client of a frontend to connect to an endpoint."""
+        policy = self._policy
+        return policy is None or policy.allows(client, endpoint.ip, endpoint.port, frontend.protocol, via=frontend.ip)
 
     def _leads_back(self, protocol: str, rule: ServiceRule, endpoint: ServiceEndpoint) -> bool:
         """Return True for an endpoint that is a frontend of this proxy, so that connections could loop.

@@ -91,6 +91,11 @@ class TcpListener:
         if endpoint is None:
             self._without_endpoint(sock, client)
             return
+        if not self.balancer.allows(client, endpoint):
+            # As with a packet filter behind kube-proxy, no other endpoint is tried.
+            self._quota.give_back(client)
+            refuse(sock)
+            return
         # Most endpoints are on this machine and accept at once. Then no task is needed.
         try:
             far = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from hatchway.cluster.descriptors import ClientQuota
 from hatchway.cluster.services.balancer import Balancer
@@ -79,9 +80,19 @@ class UdpListener:
 
     def endpoints_changed(self) -> None:
         """Drop flows to removed endpoints, so that their clients get another one (kube-proxy clears conntrack)."""
-        offers = self.balancer.offers
-        for client in [client for client, flow in self._flows.items() if not offers(flow.endpoint, client[0])]:
-            self._drop(client)
+        self.check_flows(list(self._flows))
+
+    @property
+    def clients(self) -> list[ClientAddress]:
+        """Return the addresses of the clients that have flows."""
+        return list(self._flows)
+
+    def check_flows(self, clients: Sequence[ClientAddress]) -> None:
+        """Drop those of the clients' flows that the balancer does not offer any more."""
+        for client in clients:
+            flow = self._flows.get(client)
+            if flow is not None and not self.balancer.offers(flow.endpoint, client[0]):
+                self._drop(client)
 
     def _from_clients(self) -> None:
         assert self._socket is not None
@@ -129,7 +140,7 @@ class UdpListener:
         if not self.balancer.permits(client[0]):
             return None
         endpoint = self.balancer.choose(client[0], time.monotonic())
-        if endpoint is None or not self._make_room(client):
+        if endpoint is None or not self.balancer.allows(client[0], endpoint) or not self._make_room(client):
             return None
         try:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

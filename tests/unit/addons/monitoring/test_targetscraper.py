@@ -76,6 +76,21 @@ async def test_a_target_whose_labels_are_honored_keeps_them() -> None:
     assert dict(found) == {"__name__": "n", "job": "app", "instance": "a:1", "pod": "exporter"}
 
 
+async def test_the_state_of_a_large_cluster_is_read() -> None:
+    """kube-state-metrics has more samples than any other target may have."""
+    store = TimeSeriesStore()
+    labels = make_labels([("job", "kube-state-metrics"), ("instance", "a:1")])
+    source = _Source("".join(f'kube_pod_info{{n="{n}"}} 1\n' for n in range(50)))
+    target = ScrapeTarget("kube-state-metrics", "http://a:1/metrics", labels, source, honor_labels=True)
+    scraper = TargetScraper(target, store, ScrapeLimits(samples=20, state_samples=50))
+    await scraper.scrape(_START)
+    assert (scraper.health, scraper.error) == ("up", "")
+    assert _one(store, "count(kube_pod_info)", _START) == 50
+    other, _ = _scraper(source, samples=20)
+    await other.scrape(_START)
+    assert "more than 20 samples" in other.error
+
+
 async def test_a_series_that_is_gone_is_stale_at_once_and_comes_back() -> None:
     source = _Source("a 1\nb 2\n")
     scraper, store = _scraper(source)

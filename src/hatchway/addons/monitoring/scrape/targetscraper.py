@@ -7,7 +7,7 @@ import codecs
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatchway.addons.monitoring.scrape.target import ScrapeError, ScrapeTarget
 from hatchway.addons.monitoring.scrape.textformat import ExpositionError, ExpositionParser, MetricFacts, parse_series
@@ -49,6 +49,7 @@ class ScrapeLimits:
     timeout: the longest time for one scrape in seconds; at most `interval`.
     body: the most bytes of the metrics.
     samples: the most samples of a target.
+    state_body, state_samples: the same for kube-state-metrics, which has several series for each object of the cluster.
     labels: the most labels of a series.
     value: the most characters of a label's value.
     """
@@ -57,8 +58,16 @@ class ScrapeLimits:
     timeout: float = 10.0
     body: int = 16 << 20
     samples: int = 20_000
+    state_body: int = 48 << 20
+    state_samples: int = 100_000
     labels: int = 64
     value: int = 4096
+
+    def of_target(self, target: ScrapeTarget) -> ScrapeLimits:
+        """Return the limits of one target: kube-state-metrics is the only one that keeps its own labels."""
+        if not target.honor_labels:
+            return self
+        return replace(self, body=self.state_body, samples=self.state_samples)
 
 
 class TargetScraper:
@@ -92,7 +101,7 @@ class TargetScraper:
         self.last = 0.0
         self.duration = 0.0
         self._store = store
-        self._limits = limits
+        self._limits = limits.of_target(target)
         self._clock = clock
         self._texts = texts if texts is not None else SeriesTexts()
         self._parser = ExpositionParser()

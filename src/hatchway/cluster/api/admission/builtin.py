@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from hatchway.cluster.api.admission.contract import AdmissionPlugin
 from hatchway.cluster.api.admission.defaultingressclass import DefaultIngressClass
@@ -12,9 +13,16 @@ from hatchway.cluster.api.admission.poddefaults import DefaultTolerationSeconds
 from hatchway.cluster.api.admission.podresize import PodResizeValidator
 from hatchway.cluster.api.admission.podsecurity.plugin import PodSecurity
 from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
-from hatchway.cluster.api.admission.policies.source import PolicySource
+from hatchway.cluster.api.admission.policies.mutating import MutatingPolicies
+from hatchway.cluster.api.admission.policies.source import (
+    BINDINGS,
+    MUTATING_BINDINGS,
+    MUTATING_POLICIES,
+    POLICIES,
+    PolicySource,
+)
 from hatchway.cluster.api.admission.policies.validating import ValidatingPolicies
-from hatchway.cluster.api.admission.policies.webhookconditions import check_conditions
+from hatchway.cluster.api.admission.policies.webhookconditions import condition_check
 from hatchway.cluster.api.admission.priority import PriorityAdmission
 from hatchway.cluster.api.admission.quota.plugin import ResourceQuotaAdmission
 from hatchway.cluster.api.admission.runtimeclass import RuntimeClassAdmission
@@ -32,6 +40,9 @@ from hatchway.cluster.api.admission.webhooks.mutating import MutatingWebhooks
 from hatchway.cluster.api.admission.webhooks.validating import ValidatingWebhooks
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
+
+if TYPE_CHECKING:
+    from hatchway.cluster.api.admission.policies.access import Decide
 
 __all__ = ["builtin_plugins", "policy_plugins", "webhook_plugins"]
 
@@ -57,16 +68,27 @@ def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
 
 
 def webhook_plugins(
-    store: Store, rows: Callable[[], Iterable[Resource]], caller: WebhookCaller
+    store: Store, rows: Callable[[], Iterable[Resource]], caller: WebhookCaller, decide: Decide
 ) -> list[AdmissionPlugin]:
-    """Return the plugins that call webhooks. rows: returns the rows of all types. caller: sends them the requests."""
-    matcher = WebhookMatcher(store, rows, check_conditions)
+    """Return the plugins that call webhooks.
+
+    rows: returns the rows of all types. caller: sends the webhooks their requests. decide: the cluster's authorizer,
+    which match conditions can ask.
+    """
+    matcher = WebhookMatcher(store, rows, condition_check(decide))
     return [
         MutatingWebhooks(WebhookSource(store, MUTATING), matcher, caller),
         ValidatingWebhooks(WebhookSource(store, VALIDATING), matcher, caller),
     ]
 
 
-def policy_plugins(store: Store, rows: Callable[[], Iterable[Resource]]) -> list[AdmissionPlugin]:
-    """Return the plugin that applies admission policies. rows: returns the rows of all types."""
-    return [ValidatingPolicies(PolicySource(store), PolicyMatcher(store, rows))]
+def policy_plugins(store: Store, rows: Callable[[], Iterable[Resource]], decide: Decide) -> list[AdmissionPlugin]:
+    """Return the plugins that apply admission policies.
+
+    rows: returns the rows of all types. decide: the cluster's authorizer, which expressions can ask.
+    """
+    matcher = PolicyMatcher(store, rows)
+    return [
+        MutatingPolicies(PolicySource(store, MUTATING_POLICIES, MUTATING_BINDINGS), matcher, decide),
+        ValidatingPolicies(PolicySource(store, POLICIES, BINDINGS), matcher, decide),
+    ]

@@ -1,8 +1,8 @@
 """The check of parameters of admission policies before a policy or a binding is stored.
 
 Expressions can put what they read into messages. So no user makes a policy read objects that the user may not read. The
-behaviour is that of `authz.go` in Kubernetes' `pkg/registry/admissionregistration/validatingadmissionpolicy` and
-`validatingadmissionpolicybinding`.
+behaviour is that of `authz.go` in Kubernetes' `pkg/registry/admissionregistration/{validating,mutating}admissionpolicy`
+and `{validating,mutating}admissionpolicybinding`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hatchway.cluster.api.admission.policies.source import POLICIES
+from hatchway.cluster.api.admission.policies.source import MUTATING_POLICIES, POLICIES
 from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
@@ -23,6 +23,8 @@ __all__ = ["ParamAccess"]
 
 _GROUP = "admissionregistration.k8s.io"
 _KINDS = {
+    "mutatingadmissionpolicies": "MutatingAdmissionPolicy",
+    "mutatingadmissionpolicybindings": "MutatingAdmissionPolicyBinding",
     "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
     "validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding",
 }
@@ -50,9 +52,9 @@ class ParamAccess:
             return
         spec, before = obj.get("spec") or {}, (old or {}).get("spec") or {}
         name = obj["metadata"].get("name") or ""
-        if resource == "validatingadmissionpolicies":
+        if resource.endswith("policies"):
             kind = spec.get("paramKind")
-            if kind is None or kind == before.get("paramKind") or self._may_get(user, kind, "*", "*"):
+            if kind is None or kind == before.get("paramKind") or self._may_read(user, "get", kind, "*", "*"):
                 return
             at, what = "spec.paramKind", f"kind={kind.get('kind')}, apiVersion={kind.get('apiVersion')}"
             why = f'must have "get" permission on all objects of the referenced paramKind ({what})'
@@ -61,15 +63,19 @@ class ParamAccess:
             keys = ("paramRef", "policyName")
             if reference is None or all(spec.get(key) == before.get(key) for key in keys):
                 return
-            policy = self._store.latest(POLICIES, "", spec.get("policyName") or "")
+            policies = MUTATING_POLICIES if resource.startswith("mutating") else POLICIES
+            policy = self._store.latest(policies, "", spec.get("policyName") or "")
             kind = ((policy or {}).get("spec") or {}).get("paramKind")
-            if self._may_get(user, kind, reference.get("namespace") or "", reference.get("name") or ""):
+            # A reference without a name has a selector.
+            target = reference.get("name") or ""
+            verb = "get" if target else "list"
+            if self._may_read(user, verb, kind, reference.get("namespace") or "", target):
                 return
-            at, why = "spec.paramRef", 'does not have "get" permission on the object referenced by paramRef'
+            at, why = "spec.paramRef", f'does not have "{verb}" permission on the object referenced by paramRef'
         raise invalid(_KINDS[resource], name, [v.forbidden(at, f"user {v.quote(user.name)} {why}")], _GROUP)
 
-    def _may_get(self, user: UserInfo, kind: Json | None, namespace: str, name: str) -> bool:
-        """Return True when the user may read objects of a kind; without a kind, objects of all kinds."""
+    def _may_read(self, user: UserInfo, verb: str, kind: Json | None, namespace: str, name: str) -> bool:
+        """Return True when the user may get or list objects of a kind; without a kind, objects of all kinds."""
         resource, group, version = "*", "*", "*"
         if kind is not None:
             api_version = kind.get("apiVersion") or ""
@@ -77,6 +83,6 @@ class ParamAccess:
             rows = (one for one in self._rows() if (one.api_version, one.kind) == (api_version, kind.get("kind")))
             resource = next((one.plural for one in rows), "*")
         asked = Attributes(
-            user, "get", resource=resource, api_group=group, api_version=version, namespace=namespace, name=name
+            user, verb, resource=resource, api_group=group, api_version=version, namespace=namespace, name=name
         )
         return self._authorizer.decide(asked).allowed

@@ -12,7 +12,7 @@ from typing import TypeVar
 from hatchway.cluster.api.aggregation.availability import AvailabilityChecks
 from hatchway.cluster.api.aggregation.backends import RemoteBackends
 from hatchway.cluster.api.aggregation.localapis import ensure_local_apis
-from hatchway.cluster.api.aggregation.remoteanswers import RemoteRefusal, decode
+from hatchway.cluster.api.aggregation.remoteanswers import RemoteStatus, decode
 from hatchway.cluster.api.aggregation.remoteapis import RemoteApi, RemoteApis
 from hatchway.cluster.api.aggregation.remoteclient import RemoteClient, RemoteError
 from hatchway.cluster.api.aggregation.remoteproxy import PreparedRemote, RemoteProxy
@@ -142,7 +142,7 @@ class Aggregator:
             answer = await self._remote.get(api, f"{api.root}{path}", user)
             if answer.status == 200:
                 return decode(answer.body, kind)
-            refusal = decode(answer.body, RemoteRefusal)
+            refusal = decode(answer.body, RemoteStatus)
         except RemoteError as error:
             raise away from error
         if not refusal.message:

@@ -158,7 +158,7 @@ class AvailabilityChecks:
         version = unread_version(api, before)
         if condition["status"] == "True":
             try:
-                version = await read_discovery(self._remote, api)
+                version = await read_discovery(self._remote, api, before)
             except RemoteError as error:
                 log.info("discovery of APIService %s has failed: %s", api.name, error)
         if api.name in self._checks and version != before:

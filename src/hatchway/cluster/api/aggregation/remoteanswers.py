@@ -18,7 +18,7 @@ __all__ = [
     "KindDiscovery",
     "MetricValueList",
     "PodMetricsList",
-    "RemoteRefusal",
+    "RemoteStatus",
     "ResourceDiscovery",
     "ResourceList",
     "SubresourceDiscovery",
@@ -164,7 +164,7 @@ class MetricValueList(msgspec.Struct):
     items: list[MetricValue] | None = None
 
 
-class RemoteRefusal(msgspec.Struct):
+class RemoteStatus(msgspec.Struct):
     """A `Status`."""
 
     reason: str = ""

@@ -9,6 +9,7 @@ would end every client's discovery.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from hatchway.cluster.api.aggregation.remoteanswers import (
 )
 from hatchway.cluster.api.aggregation.remoteapis import RemoteApi
 from hatchway.cluster.api.aggregation.remoteclient import RemoteClient, RemoteError
+from hatchway.cluster.api.aggregation.remoteopenapi import read_openapi_v2
 from hatchway.cluster.api.describe.remoteversions import RemoteVersion
 
 __all__ = ["read_discovery", "unread_version"]
@@ -39,20 +41,21 @@ _LIMIT = 1024 * 1024
 def unread_version(api: RemoteApi, before: RemoteVersion | None) -> RemoteVersion:
     """Return the version of a server that did not answer: its known resources, marked as stale."""
     resources = before.resources if before is not None else ()
-    openapi = before.openapi if before is not None else ""
-    return _version(api, resources, current=False, openapi=openapi)
+    found = RemoteVersion(api.group, api.version, api.group_priority, api.version_priority, resources)
+    return found if before is None else replace(found, openapi=before.openapi, document=before.document)
 
 
-async def read_discovery(client: RemoteClient, api: RemoteApi) -> RemoteVersion:
-    """Read the server's discovery. Raises RemoteError."""
+async def read_discovery(client: RemoteClient, api: RemoteApi, before: RemoteVersion | None = None) -> RemoteVersion:
+    """Read the server's discovery, and its OpenAPI when that is not known from `before`. Raises RemoteError."""
     resources = await _read_aggregated(client, api)
     if resources is None:
         resources = await _read_legacy(client, api)
-    return _version(api, tuple(resources[:_MOST]), current=True, openapi=await _find_openapi(client, api))
-
-
-def _version(api: RemoteApi, resources: tuple[Json, ...], *, current: bool, openapi: str) -> RemoteVersion:
-    return RemoteVersion(api.group, api.version, api.group_priority, api.version_priority, resources, current, openapi)
+    openapi, kept = await _find_openapi(client, api), tuple(resources[:_MOST])
+    version = RemoteVersion(api.group, api.version, api.group_priority, api.version_priority, kept, True, openapi)
+    if before is not None and before.document is not None and (before.openapi, before.resources) == (openapi, kept):
+        # Its URL has the hash of its schemas.
+        return replace(version, document=before.document)
+    return replace(version, document=await read_openapi_v2(client, api))
 
 
 async def _read_aggregated(client: RemoteClient, api: RemoteApi) -> list[Json] | None:

@@ -23,6 +23,7 @@ from hatchway.cluster.api.cel.celtypes import (
     most_general,
     object_type,
     optional_of,
+    type_of,
 )
 from hatchway.cluster.api.cel.environment import TYPE_NAMES, CelEnvironment
 from hatchway.cluster.api.cel.syntax import (
@@ -36,6 +37,7 @@ from hatchway.cluster.api.cel.syntax import (
     Select,
     Struct,
     SyntaxNode,
+    TreeWalk,
 )
 from hatchway.cluster.api.cel.values import UInt
 
@@ -50,7 +52,7 @@ def check(root: SyntaxNode, environment: CelEnvironment, issues: Issues) -> CelT
     """Find the type of each part, and return that of the whole; errors are added to `issues`."""
     checker = _ExpressionChecker(environment, issues)
     try:
-        checker.check(root)
+        checker.visit(root)
         for node in checker.checked:
             node.type = checker.bindings.resolve(node.type, final=True)
     except RecursionError:
@@ -59,8 +61,9 @@ def check(root: SyntaxNode, environment: CelEnvironment, issues: Issues) -> CelT
     return root.type
 
 
-class _ExpressionChecker:
+class _ExpressionChecker(TreeWalk[CelType]):
     def __init__(self, environment: CelEnvironment, issues: Issues) -> None:
+        super().__init__()
         self.bindings = Bindings()
         self.checked: list[SyntaxNode] = []
         self._environment = environment
@@ -68,31 +71,9 @@ class _ExpressionChecker:
         self._scopes: list[dict[str, CelType]] = []
         # The calls of `format` around the part that is being checked.
         self._formatted = 0
-        # A macro may use a part twice. It is checked once: nested macros would double the work at each level.
-        self._types: dict[int, CelType] = {}
 
-    def check(self, node: SyntaxNode) -> CelType:
-        known = self._types.get(id(node))
-        if known is not None:
-            return known
-        if isinstance(node, Literal):
-            found = _LITERALS[type(node.value)]
-        elif isinstance(node, Ident):
-            found = self._ident(node)
-        elif isinstance(node, Select):
-            found = self._select(node)
-        elif isinstance(node, CallNode):
-            found = self._call(node)
-        elif isinstance(node, ListExpr):
-            found = self._list(node)
-        elif isinstance(node, MapExpr):
-            found = self._map(node)
-        elif isinstance(node, Struct):
-            found = self._struct(node)
-        else:
-            assert isinstance(node, Comprehension)
-            found = self._comprehension(node)
-        node.type = self._types[id(node)] = found
+    def finish(self, node: SyntaxNode, found: CelType) -> CelType:
+        node.type = found
         self.checked.append(node)
         return found
 
@@ -108,13 +89,18 @@ class _ExpressionChecker:
         found = self._environment.variables.get(name)
         if found is None and name in TYPE_NAMES:
             found = TYPE_NAMES[name][0]
+        if found is None and self._environment.is_patch_type(name):
+            found = type_of(object_type(name))
         return found
 
     def _undeclared(self, node: SyntaxNode, name: str) -> CelType:
         self._issues.add(node.offset, f"undeclared reference to '{name}' (in container '')")
         return ERROR
 
-    def _ident(self, node: Ident) -> CelType:
+    def visit_literal(self, node: Literal) -> CelType:
+        return _LITERALS[type(node.value)]
+
+    def visit_ident(self, node: Ident) -> CelType:
         found = self._find(node.name)
         return self._undeclared(node, node.name) if found is None else found
 
@@ -128,7 +114,7 @@ class _ExpressionChecker:
             return ""
         return ".".join([node.name, *reversed(names)])
 
-    def _select(self, node: Select) -> CelType:
+    def visit_select(self, node: Select) -> CelType:
         if not node.test:
             name = self._qualified(node)
             if name and name.partition(".")[0] not in {key for scope in self._scopes for key in scope}:
@@ -140,7 +126,7 @@ class _ExpressionChecker:
         return BOOL if node.test else found
 
     def _field(self, node: SyntaxNode, operand: SyntaxNode, name: str, *, optional: bool) -> CelType:
-        target = self.bindings.resolve(self.check(operand))
+        target = self.bindings.resolve(self.visit(operand))
         was_optional = target.is_optional
         if was_optional:
             target = target.parameters[0]
@@ -149,7 +135,9 @@ class _ExpressionChecker:
             found = target.parameters[1]
         elif target.kind == "object":
             field = self._environment.field_type(target.name, name)
-            if field is None:
+            if not self._environment.has_fields(target.name):
+                self._issues.add(node.offset, f"unexpected failed resolution of '{target.name}'")
+            elif field is None:
                 self._issues.add(node.offset, f"undefined field '{name}'")
             found = ERROR if field is None else field
         else:
@@ -163,12 +151,12 @@ class _ExpressionChecker:
 
     # Calls
 
-    def _call(self, node: CallNode) -> CelType:
+    def visit_call(self, node: CallNode) -> CelType:
         if node.name == "_?._":
             field = node.args[1]
             assert isinstance(field, Literal)
             found = self._field(node, node.args[0], field.value, optional=True)
-            self.check(field)
+            self.visit(field)
             return found
         # What is formatted may have different types (`ValidateHomogeneousAggregateLiterals`).
         self._formatted += node.name == "format"
@@ -178,7 +166,7 @@ class _ExpressionChecker:
             self._formatted -= node.name == "format"
 
     def _checked_call(self, node: CallNode) -> CelType:
-        types = [self.check(one) for one in node.args]
+        types = [self.visit(one) for one in node.args]
         functions = self._environment.functions
         if node.target is None:
             node.name = node.name.removeprefix(".")
@@ -188,7 +176,7 @@ class _ExpressionChecker:
         if prefix and f"{prefix}.{node.name}" in functions:
             node.name, node.target = f"{prefix}.{node.name}", None
             return self._resolve(node, functions[node.name], types)
-        types.insert(0, self.check(node.target))
+        types.insert(0, self.visit(node.target))
         overloads = functions.get(node.name)
         return self._undeclared(node, node.name) if overloads is None else self._resolve(node, overloads, types)
 
@@ -251,24 +239,27 @@ class _ExpressionChecker:
         self._mismatch(node, before, found)
         return ERROR
 
-    def _list(self, node: ListExpr) -> CelType:
+    def visit_list(self, node: ListExpr) -> CelType:
         element: CelType | None = None
         for index, item in enumerate(node.items):
-            found = self._unwrapped(item, self.check(item), optional=index in node.optional)
+            found = self._unwrapped(item, self.visit(item), optional=index in node.optional)
             element = self._joined(item, element, found)
         return list_of(element or self.bindings.fresh())
 
-    def _map(self, node: MapExpr) -> CelType:
+    def visit_map(self, node: MapExpr) -> CelType:
         keys: CelType | None = None
         values: CelType | None = None
         for index, (key, value) in enumerate(node.entries):
-            keys = self._joined(key, keys, self.check(key))
-            found = self._unwrapped(value, self.check(value), optional=index in node.optional)
+            keys = self._joined(key, keys, self.visit(key))
+            found = self._unwrapped(value, self.visit(value), optional=index in node.optional)
             values = self._joined(value, values, found)
         return map_of(keys or self.bindings.fresh(), values or self.bindings.fresh())
 
-    def _struct(self, node: Struct) -> CelType:
-        if node.name not in self._environment.creatable:
+    def visit_struct(self, node: Struct) -> CelType:
+        name = node.name.removeprefix(".")
+        if self._environment.is_patch_type(name):
+            node.name = name
+        else:
             found = self._find(node.name)
             if found is None:
                 return self._undeclared(node, node.name)
@@ -277,7 +268,7 @@ class _ExpressionChecker:
             self._issues.add(node.offset, f"'{shown}' {text}")
             return ERROR
         for index, (name, value, offset) in enumerate(node.fields):
-            found = self._unwrapped(value, self.check(value), optional=index in node.optional)
+            found = self._unwrapped(value, self.visit(value), optional=index in node.optional)
             wanted = self._environment.field_type(node.name, name)
             if wanted is None:
                 self._issues.add(offset, f"undefined field '{name}'")
@@ -288,21 +279,21 @@ class _ExpressionChecker:
 
     # Comprehensions
 
-    def _comprehension(self, node: Comprehension) -> CelType:
-        source = self.bindings.resolve(self.check(node.source))
-        collected = self.check(node.initial)
+    def visit_comprehension(self, node: Comprehension) -> CelType:
+        source = self.bindings.resolve(self.visit(node.source))
+        collected = self.visit(node.initial)
         first, second = self._elements(node, source)
         self._scopes.append({node.accumulator: collected})
         self._scopes.append({node.variable: first, **({node.second: second} if node.second else {})})
-        found = self.check(node.condition)
+        found = self.visit(node.condition)
         if not self.bindings.accepts(BOOL, found):
             self._mismatch(node.condition, BOOL, found)
         if node.kind != "bind":
-            found = self.check(node.step)
+            found = self.visit(node.step)
             if not self.bindings.accepts(collected, found):
                 self._mismatch(node.step, collected, found)
         self._scopes.pop()
-        result = self.check(node.result)
+        result = self.visit(node.result)
         self._scopes.pop()
         return self.bindings.resolve(result)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hatchway.cluster.api.cel.celtypes import CelType
 from hatchway.cluster.api.cel.comprehensions import compile_comprehension
-from hatchway.cluster.api.cel.environment import TYPE_NAMES
+from hatchway.cluster.api.cel.environment import PATCH_OPERATION, TYPE_NAMES
+from hatchway.cluster.api.cel.objectvalues import ObjectValue, PatchOperation
 from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step, insert
 from hatchway.cluster.api.cel.steps import (
     all_of,
@@ -35,8 +36,15 @@ from hatchway.cluster.api.cel.syntax import (
     Select,
     Struct,
     SyntaxNode,
+    TreeWalk,
 )
-from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Optional, TypeValue, Value
+from hatchway.cluster.api.cel.values import (
+    CostExceeded,
+    EvaluationError,
+    Optional,
+    TypeValue,
+    Value,
+)
 
 __all__ = ["Outcome", "Program", "compile_steps"]
 
@@ -87,7 +95,7 @@ class Program:
 def compile_steps(root: SyntaxNode) -> Program:
     """Return the program of a checked expression."""
     compiler = _Compiler()
-    step = compiler.compile(root)
+    step = compiler.visit(root)
     return Program(step, compiler.slots, root.type, frozenset(compiler.names))
 
 
@@ -112,40 +120,23 @@ def _local(slot: int) -> Step:
     return run
 
 
-class _Compiler:
+class _Compiler(TreeWalk[Step]):
     def __init__(self) -> None:
+        super().__init__()
         self.slots = 0
         self.names: set[str] = set()
         self._scopes: list[dict[str, int]] = []
-        self._done: dict[int, Step] = {}
         # Steps of constants: a list of nothing else costs nothing.
         self._constants: set[Step] = set()
 
-    def compile(self, node: SyntaxNode) -> Step:
-        known = self._done.get(id(node))
-        if known is not None:
-            return known
-        if isinstance(node, Literal):
-            value = node.value
-            found: Step = lambda state: value  # noqa: E731
-            self._constants.add(found)
-        elif isinstance(node, Ident):
-            found = self._ident(node)
-        elif isinstance(node, Select):
-            found = self._select(node)
-        elif isinstance(node, CallNode):
-            found = self._call(node)
-        elif isinstance(node, ListExpr):
-            found = self._list(node)
-        elif isinstance(node, MapExpr):
-            found = self._map(node)
-        elif isinstance(node, Struct):
-            found = self._struct(node)
-        else:
-            assert isinstance(node, Comprehension)
-            found = compile_comprehension(node, self)
-        self._done[id(node)] = found
+    def visit_literal(self, node: Literal) -> Step:
+        value = node.value
+        found: Step = lambda state: value  # noqa: E731
+        self._constants.add(found)
         return found
+
+    def visit_comprehension(self, node: Comprehension) -> Step:
+        return compile_comprehension(node, self)
 
     # Names
 
@@ -161,7 +152,7 @@ class _Compiler:
         """Close the innermost scope."""
         self._scopes.pop()
 
-    def _named(self, name: str) -> Step:
+    def _named(self, name: str, found: CelType) -> Step:
         if not name.startswith("."):
             for scope in reversed(self._scopes):
                 if name in scope:
@@ -170,6 +161,9 @@ class _Compiler:
         if name in TYPE_NAMES:
             value = TypeValue(TYPE_NAMES[name][1])
             return lambda state: value
+        if found.kind == "type" and found.parameters[0].kind == "object":
+            own = TypeValue(found.parameters[0].name)
+            return lambda state: own
         self.names.add(name)
 
         def variable(state: Evaluation) -> Value:
@@ -181,13 +175,13 @@ class _Compiler:
 
         return variable
 
-    def _ident(self, node: Ident) -> Step:
-        return self._named(node.name)
+    def visit_ident(self, node: Ident) -> Step:
+        return self._named(node.name, node.type)
 
-    def _select(self, node: Select) -> Step:
+    def visit_select(self, node: Select) -> Step:
         if node.qualified:
-            return self._named(node.qualified)
-        operand, field = self.compile(node.operand), node.field
+            return self._named(node.qualified, node.type)
+        operand, field = self.visit(node.operand), node.field
         if node.test:
             return lambda state: has_field(operand(state), field)
 
@@ -202,13 +196,13 @@ class _Compiler:
 
     # Literals with parts
 
-    def _list(self, node: ListExpr) -> Step:
+    def visit_list(self, node: ListExpr) -> Step:
         if not node.optional and all(isinstance(one, Literal) for one in node.items):
             constant = [one.value for one in node.items if isinstance(one, Literal)]
             whole: Step = lambda state: constant  # noqa: E731
             self._constants.add(whole)
             return whole
-        parts = [(self.compile(one), index in node.optional) for index, one in enumerate(node.items)]
+        parts = [(self.visit(one), index in node.optional) for index, one in enumerate(node.items)]
         cost = 0 if all(part in self._constants for part, _ in parts) and not node.optional else LIST_COST
 
         def make(state: Evaluation) -> Value:
@@ -228,9 +222,9 @@ class _Compiler:
             self._constants.add(make)
         return make
 
-    def _map(self, node: MapExpr) -> Step:
+    def visit_map(self, node: MapExpr) -> Step:
         parts = [
-            (self.compile(key), self.compile(value), index in node.optional)
+            (self.visit(key), self.visit(value), index in node.optional)
             for index, (key, value) in enumerate(node.entries)
         ]
         is_constant = not node.optional and all({key, value} <= self._constants for key, value, _ in parts)
@@ -254,9 +248,10 @@ class _Compiler:
             self._constants.add(make)
         return make
 
-    def _struct(self, node: Struct) -> Step:
+    def visit_struct(self, node: Struct) -> Step:
+        kind = node.name
         parts = [
-            (name, self.compile(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
+            (name, self.visit(value), index in node.optional) for index, (name, value, _) in enumerate(node.fields)
         ]
 
         def make(state: Evaluation) -> Value:
@@ -264,19 +259,21 @@ class _Compiler:
             for name, part, optional in parts:
                 value = part(state)
                 if optional:
+                    if not isinstance(value, Optional):
+                        raise no_overload()
                     if not value.has_value:
                         continue
                     value = value.value
                 found[name] = value
             state.add(STRUCT_COST)
-            return found
+            return PatchOperation.of(found) if kind == PATCH_OPERATION else ObjectValue(kind, found)
 
         return make
 
     # Calls
 
-    def _call(self, node: CallNode) -> Step:
-        args = [self.compile(one) for one in node.all_args]
+    def visit_call(self, node: CallNode) -> Step:
+        args = [self.visit(one) for one in node.all_args]
         match node.name:
             case "_&&_":
                 return all_of(args)

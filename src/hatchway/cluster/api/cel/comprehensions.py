@@ -22,23 +22,23 @@ _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
 
 
 class _Scopes(Protocol):
-    def compile(self, node: SyntaxNode) -> Step: ...
+    def visit(self, node: SyntaxNode) -> Step: ...
     def enter(self, *names: str) -> list[int]: ...
     def leave(self) -> None: ...
 
 
 def compile_comprehension(node: Comprehension, scopes: _Scopes) -> Step:
     """Return the step of a macro."""
-    source = scopes.compile(node.source)
+    source = scopes.visit(node.source)
     if node.kind == "bind":
-        value = scopes.compile(node.initial)
+        value = scopes.visit(node.initial)
         (slot,) = scopes.enter(node.accumulator)
-        body = scopes.compile(node.body)
+        body = scopes.visit(node.body)
         scopes.leave()
         return _bind(value, slot, body)
     slots = scopes.enter(node.variable, node.second) if node.second else scopes.enter(node.variable)
-    body = scopes.compile(node.body)
-    filter = scopes.compile(node.filter) if node.filter is not None else None
+    body = scopes.visit(node.body)
+    filter = scopes.visit(node.filter) if node.filter is not None else None
     scopes.leave()
     rounds = _Rounds(source, slots)
     match node.kind:

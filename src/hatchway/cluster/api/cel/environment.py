@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hatchway.cluster.api.cel.celtypes import (
@@ -20,12 +20,18 @@ from hatchway.cluster.api.cel.celtypes import (
     Overload,
     list_of,
     map_of,
+    object_type,
     opaque,
     type_of,
 )
 from hatchway.cluster.api.cel.lexer import RESERVED
 
-__all__ = ["TYPE_NAMES", "CelEnvironment", "ObjectTypes"]
+__all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "JoinedTypes", "ObjectTypes"]
+
+# The types of an operation of a JSON patch, and of an object that is merged into another one (apiserver
+# `pkg/cel/mutation/typeresolver.go`). The types of its parts have their places in their names: `Object.spec`.
+PATCH_OPERATION, PATCH_ROOT = "JSONPatch", "Object"
+_PATCH_FIELDS = {"op": STRING, "from": STRING, "path": STRING, "value": DYN}
 
 # The fields of object types, by the name of the type: field to type.
 ObjectTypes = Mapping[str, Mapping[str, CelType]]
@@ -51,7 +57,32 @@ TYPE_NAMES: Mapping[str, tuple[CelType, str]] = {
     "kubernetes.Quantity": (type_of(opaque("kubernetes.Quantity")), "kubernetes.Quantity"),
     "kubernetes.Semver": (type_of(opaque("kubernetes.Semver")), "kubernetes.Semver"),
     "kubernetes.NamedFormat": (type_of(opaque("kubernetes.NamedFormat")), "kubernetes.NamedFormat"),
+    **{
+        f"kubernetes.authorization.{name}": (
+            type_of(object_type(f"kubernetes.authorization.{name}")),
+            f"kubernetes.authorization.{name}",
+        )
+        for name in ("Authorizer", "PathCheck", "GroupCheck", "ResourceCheck", "Decision")
+    },
 }
+
+
+class JoinedTypes(Mapping[str, Mapping[str, CelType]]):
+    """The object types of two mappings, which may grow; those of the second one are preferred."""
+
+    def __init__(self, first: ObjectTypes, second: ObjectTypes) -> None:
+        self._first = first
+        self._second = second
+
+    def __getitem__(self, name: str) -> Mapping[str, CelType]:
+        """Return the fields of a type. Raises KeyError."""
+        return self._second[name] if name in self._second else self._first[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._first, *self._second)))
+
+    def __len__(self) -> int:
+        return len({*self._first, *self._second})
 
 
 @dataclass(frozen=True)
@@ -61,19 +92,30 @@ class CelEnvironment:
     Attributes:
         functions: the overloads by the function's name.
         variables: the type of each variable.
-        types: the object types. "Object" and the like can be created by the expression only if it is in `creatable`.
+        types: the object types.
         has_bindings: expressions may use `cel.bind`.
-        creatable: names of object types of which an expression may make objects (`Object{...}`).
+        makes_patches: an expression may make objects of the types Object, Object.spec and the like, and JSONPatch.
     """
 
     functions: Mapping[str, list[Overload]]
     variables: Mapping[str, CelType] = field(default_factory=dict)
     types: ObjectTypes = field(default_factory=dict)
-    creatable: frozenset[str] = frozenset()
     has_bindings: bool = False
+    makes_patches: bool = False
+
+    def is_patch_type(self, name: str) -> bool:
+        """Return True for the name of a type of which the expression may make objects."""
+        return self.makes_patches and (name in (PATCH_OPERATION, PATCH_ROOT) or name.startswith(f"{PATCH_ROOT}."))
+
+    def has_fields(self, name: str) -> bool:
+        """Return True for an object type whose fields are known."""
+        return name in self.types or self.is_patch_type(name)
 
     def field_type(self, name: str, field_name: str) -> CelType | None:
         """Return the type of an object's field, or None. A reserved word is found in its escaped form, too."""
+        if self.is_patch_type(name):
+            # The type of a field is not known: it follows from the object that is patched.
+            return _PATCH_FIELDS.get(field_name) if name == PATCH_OPERATION else DYN
         fields = self.types.get(name, {})
         found = fields.get(field_name)
         if found is None and field_name in RESERVED:

@@ -21,6 +21,7 @@ from hatchway.cluster.api.cel.syntax import (
     Select,
     Struct,
     SyntaxNode,
+    TreeWalk,
 )
 
 __all__ = ["UNBOUNDED", "SizeOf", "estimate_cost"]
@@ -54,43 +55,20 @@ def estimate_cost(root: SyntaxNode, size_of: SizeOf) -> int:
 
     size_of: the largest sizes of the variables' parts.
     """
-    return min(_Estimate(size_of).cost(root), UNBOUNDED)
+    return min(_Estimate(size_of).visit(root), UNBOUNDED)
 
 
-class _Estimate:
+class _Estimate(TreeWalk[int]):
     def __init__(self, size_of: SizeOf) -> None:
+        super().__init__()
         self._size_of = size_of
         self._paths: dict[int, Path] = {}
         self._sizes: dict[int, SizeRange] = {}
         self._entries: dict[int, _Entries] = {}
         self._locals: dict[str, list[_Local]] = {}
-        self._costs: dict[int, int] = {}
 
-    def cost(self, node: SyntaxNode) -> int:
-        known = self._costs.get(id(node))
-        if known is not None:
-            return known
-        if isinstance(node, Literal):
-            found = 0
-        elif isinstance(node, Ident):
-            local = self._local(node.name)
-            self._paths[id(node)] = local.path if local is not None else (node.name,)
-            found = 1
-        elif isinstance(node, Select):
-            found = self._select(node)
-        elif isinstance(node, CallNode):
-            found = self._call(node)
-        elif isinstance(node, ListExpr):
-            found = self._list(node)
-        elif isinstance(node, MapExpr):
-            found = self._map(node)
-        elif isinstance(node, Struct):
-            found = 40 + sum(self.cost(value) for _, value, _ in node.fields)
-        else:
-            assert isinstance(node, Comprehension)
-            found = self._bind(node) if node.kind == "bind" else self._comprehension(node)
-        self._costs[id(node)] = found = min(found, UNBOUNDED)
-        return found
+    def finish(self, node: SyntaxNode, found: int) -> int:
+        return min(found, UNBOUNDED)
 
     # Sizes and paths
 
@@ -139,31 +117,42 @@ class _Estimate:
 
     # Parts
 
-    def _select(self, node: Select) -> int:
+    def visit_literal(self, node: Literal) -> int:
+        return 0
+
+    def visit_ident(self, node: Ident) -> int:
+        local = self._local(node.name)
+        self._paths[id(node)] = local.path if local is not None else (node.name,)
+        return 1
+
+    def visit_struct(self, node: Struct) -> int:
+        return 40 + sum(self.visit(value) for _, value, _ in node.fields)
+
+    def visit_select(self, node: Select) -> int:
         if node.qualified:
             self._paths[id(node)] = (node.qualified,)
             return 1
-        found = self.cost(node.operand)
+        found = self.visit(node.operand)
         if node.test:
             return found
         self._paths[id(node)] = (*self.path(node.operand), node.field)
         return found + (node.operand.type.kind in ("map", "object", "parameter"))
 
-    def _list(self, node: ListExpr) -> int:
+    def visit_list(self, node: ListExpr) -> int:
         found = 10
         sizes: list[SizeRange] = []
         for item in node.items:
-            found += self.cost(item)
+            found += self.visit(item)
             sizes.append(self._known_size(item))
         self._entries[id(node)] = _Entries("list", SizeRange(1, 1), _union(sizes))
         return found
 
-    def _map(self, node: MapExpr) -> int:
+    def visit_map(self, node: MapExpr) -> int:
         found = 30
         keys: list[SizeRange] = []
         values: list[SizeRange] = []
         for key, value in node.entries:
-            found += self.cost(key) + self.cost(value)
+            found += self.visit(key) + self.visit(value)
             keys.append(self._known_size(key))
             values.append(self._known_size(value))
         self._entries[id(node)] = _Entries("map", _union(keys), _union(values))
@@ -171,13 +160,13 @@ class _Estimate:
 
     # Calls
 
-    def _call(self, node: CallNode) -> int:
+    def visit_call(self, node: CallNode) -> int:
         if node.name == "dyn" and len(node.args) == 1:
-            found = self.cost(node.args[0]) + 1
+            found = self.visit(node.args[0]) + 1
             self._copy_sizes(node, node.args[0])
             return found
-        costs = [self.cost(one) for one in node.args]
-        total = self.cost(node.target) if node.target is not None else 0
+        costs = [self.visit(one) for one in node.args]
+        total = self.visit(node.target) if node.target is not None else 0
         if node.name == "_?._":
             self._paths[id(node)] = (*self.path(node.args[0]), str(getattr(node.args[1], "value", "")))
             return total + sum(costs) + 1
@@ -248,23 +237,26 @@ class _Estimate:
             self._locals[name].pop()
 
     def _bind(self, node: Comprehension) -> int:
-        found = self.cost(node.source) + self.cost(node.initial)
+        found = self.visit(node.source) + self.visit(node.initial)
         initial = node.initial
         self._push(node.accumulator, _Local(self.path(initial), self.size(initial), self._entries_of(initial)))
-        found += self.cost(node.result)
+        found += self.visit(node.result)
         self._copy_sizes(node, node.result)
         self._pop(node.accumulator)
         return found
 
-    def _comprehension(self, node: Comprehension) -> int:
-        found = self.cost(node.source) + self.cost(node.initial)
+    def visit_comprehension(self, node: Comprehension) -> int:
+        return self._bind(node) if node.kind == "bind" else self._rounds(node)
+
+    def _rounds(self, node: Comprehension) -> int:
+        found = self.visit(node.source) + self.visit(node.initial)
         initial = node.initial
         self._push(node.accumulator, _Local(self.path(initial), self.size(initial), self._entries_of(initial)))
         names = self._push_variables(node)
-        each = self.cost(node.condition) + self.cost(node.step)
+        each = self.visit(node.condition) + self.visit(node.step)
         entries = self._entries_of(node.step)
         self._pop(*names)
-        found += self.cost(node.result)
+        found += self.visit(node.result)
         self._pop(node.accumulator)
         count = self._known_size(node.source)
         found += min(count.most * each, UNBOUNDED)

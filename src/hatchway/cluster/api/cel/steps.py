@@ -10,8 +10,17 @@ from typing import Any
 
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 from hatchway.cluster.api.cel.lexer import RESERVED
+from hatchway.cluster.api.cel.objectvalues import PatchOperation
 from hatchway.cluster.api.cel.state import Evaluation, Step
-from hatchway.cluster.api.cel.values import EvaluationError, Optional, Value, equal, kind_name, size_of, type_name
+from hatchway.cluster.api.cel.values import (
+    EvaluationError,
+    Optional,
+    Value,
+    equal,
+    kind_name,
+    size_of,
+    type_name,
+)
 
 # Values with fewer parts do not count as large.
 _LARGE = 256
@@ -31,6 +40,8 @@ def has_field(value: Value, field: str) -> bool:
     """Return True when an object has a field. Raises EvaluationError for other values."""
     if isinstance(value, Optional):
         return value.has_value and has_field(value.value, field)
+    if isinstance(value, PatchOperation):
+        return value.has(field)
     if not isinstance(value, dict):
         raise no_overload()
     return field in value or (field in RESERVED and f"__{field}__" in value)
@@ -40,6 +51,8 @@ def get_field(value: Value, field: str) -> Value:
     """Return the field of an object. Raises EvaluationError."""
     if isinstance(value, Optional):
         return find_field(value, field)
+    if isinstance(value, PatchOperation):
+        return value.get(field)
     if not isinstance(value, dict):
         raise no_overload()
     if field in RESERVED and f"__{field}__" in value:
@@ -56,7 +69,7 @@ def find_field(value: Value, field: str) -> Optional:
         if not value.has_value:
             return value
         value = value.value
-    if not isinstance(value, dict):
+    if not isinstance(value, dict | PatchOperation):
         raise no_overload()
     return Optional(True, get_field(value, field)) if has_field(value, field) else Optional()
 
@@ -278,6 +291,6 @@ def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
 def _fits(value: Value, wanted: CelType) -> bool:
     if wanted.is_dyn:
         return True
-    if wanted.kind == "opaque":
+    if wanted.kind in ("opaque", "object"):
         return type_name(value) == wanted.name
     return kind_name(value) == wanted.kind

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 
@@ -21,6 +22,7 @@ __all__ = [
     "Select",
     "Struct",
     "SyntaxNode",
+    "TreeWalk",
 ]  # fmt: skip
 
 # The variable in which a comprehension collects its result. No expression can name it.
@@ -139,6 +141,74 @@ class Comprehension(SyntaxNode):
     body: SyntaxNode
     filter: SyntaxNode | None = None
     accumulator: str = ACCUMULATOR
+
+
+R = TypeVar("R")
+
+
+class TreeWalk(ABC, Generic[R]):
+    """Computes something of each part of an expression, from what it computes of the part's own parts.
+
+    A part is visited once, also one that a macro uses twice: nested macros would double the work at each level.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[int, R] = {}
+
+    def visit(self, node: SyntaxNode) -> R:
+        """Return the result for a part."""
+        found = self._results.get(id(node))
+        if found is None:
+            found = self._results[id(node)] = self.finish(node, getattr(self, _METHODS[type(node)])(node))
+        return found
+
+    def finish(self, node: SyntaxNode, found: R) -> R:
+        """Return the result to keep for a part. found: what the method of its kind has returned."""
+        return found
+
+    @abstractmethod
+    def visit_literal(self, node: Literal) -> R:
+        """Visit a constant."""
+
+    @abstractmethod
+    def visit_ident(self, node: Ident) -> R:
+        """Visit a name."""
+
+    @abstractmethod
+    def visit_select(self, node: Select) -> R:
+        """Visit a field."""
+
+    @abstractmethod
+    def visit_call(self, node: CallNode) -> R:
+        """Visit a call of a function or an operator."""
+
+    @abstractmethod
+    def visit_list(self, node: ListExpr) -> R:
+        """Visit a list."""
+
+    @abstractmethod
+    def visit_map(self, node: MapExpr) -> R:
+        """Visit a map."""
+
+    @abstractmethod
+    def visit_struct(self, node: Struct) -> R:
+        """Visit an object of a named type."""
+
+    @abstractmethod
+    def visit_comprehension(self, node: Comprehension) -> R:
+        """Visit a macro over a list or a map."""
+
+
+_METHODS: dict[type[SyntaxNode], str] = {
+    Literal: "visit_literal",
+    Ident: "visit_ident",
+    Select: "visit_select",
+    CallNode: "visit_call",
+    ListExpr: "visit_list",
+    MapExpr: "visit_map",
+    Struct: "visit_struct",
+    Comprehension: "visit_comprehension",
+}
 
 
 @dataclass(frozen=True, slots=True)

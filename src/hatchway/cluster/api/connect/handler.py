@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hatchway.cluster.api.connect.resourcelocation import CommittedObjects, Locator
 from hatchway.cluster.sockets import PodNetworks
-from hatchway.proxy.routing import AcceptUpgrade, Forward, RequestHead, Respond
+from hatchway.kube.http import HttpClient
+from hatchway.proxy.routing import AcceptUpgrade, App, Forward, RequestHead, Respond
 
 __all__ = ["Backend", "Connect", "ConnectHandler", "ConnectRequest", "RepeatableForward"]
 
@@ -47,8 +48,11 @@ class ConnectHandler(Protocol):
 
     def prepare(
         self, head: RequestHead, request: ConnectRequest
-    ) -> RepeatableForward | Forward | AcceptUpgrade | Respond:
-        """Return the decision about a request. It never raises; errors are returned as answers."""
+    ) -> RepeatableForward | Forward | AcceptUpgrade | App | Respond:
+        """Return the decision about a request. It never raises; errors are returned as answers.
+
+        When the request asks for a WebSocket, the parts of an App's answer are sent as WebSocket messages.
+        """
         ...
 
 
@@ -60,12 +64,14 @@ class Backend:
     locator: finds the addresses of services, pods and nodes.
     rewriting: the default mode in which the proxy verb rewrites answers: `full`, `kubernetes` or `off`.
     pod_networks: the networks of pods; None when only kubelets can reach pods.
+    http: sends requests to kubelets when the answer cannot be relayed as bytes. Whoever makes the Backend closes it.
     """
 
     objects: CommittedObjects
     locator: Locator
     rewriting: str = "full"
     pod_networks: PodNetworks | None = None
+    http: HttpClient = field(default_factory=HttpClient)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 The behaviour is that of Kubernetes' `LogLocation` (`pkg/registry/core/pod/strategy.go`), `ValidatePodLogOptions` and
 `LocationStreamer` with its response checker (apiserver `pkg/registry/generic/rest`). The kubelet's certificate is
-always verified: `insecureSkipTLSVerifyBackend` is accepted and ignored.
+always verified: `insecureSkipTLSVerifyBackend` is accepted and ignored. Over a WebSocket, the log comes as messages
+(`responsewriters.StreamObject`); requests for other upgrades are answered as if they did not ask for one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
 from hatchway.cluster.api.connect.answers import dial_message, status_response
-from hatchway.cluster.api.connect.handler import ConnectRequest
+from hatchway.cluster.api.connect.forwardedapp import ForwardedApp
+from hatchway.cluster.api.connect.handler import Backend, ConnectRequest
 from hatchway.cluster.api.connect.resourcelocation import BackendEndpoint, CommittedObjects, Locator
 from hatchway.errors import ApiError, Cause, bad_request, internal, invalid, not_found
-from hatchway.proxy.routing import Forward, Headers, ProxyError, RequestHead, Respond, ResponseHead, Transform
+from hatchway.kube.http import HttpClient
+from hatchway.proxy.routing import App, Forward, Headers, ProxyError, RequestHead, Respond, ResponseHead, Transform
 
 _INT64 = re.compile(r"[+-]?[0-9]+\Z")
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z")
@@ -102,19 +105,33 @@ class PodLogOptions:
 class PodLog:
     """Routes authorized requests for logs (`ConnectHandler`).
 
-    objects: the cluster's pods and nodes. locator: finds their kubelets.
+    objects: the cluster's pods and nodes.
+    locator: finds the nodes' kubelets.
+    http: sends the request to the kubelet when the client asks for an upgrade.
     """
 
-    def __init__(self, objects: CommittedObjects, locator: Locator) -> None:
+    def __init__(self, objects: CommittedObjects, locator: Locator, http: HttpClient) -> None:
         self._lookup = objects
         self._locator = locator
+        self._http = http
 
-    def prepare(self, head: RequestHead, request: ConnectRequest) -> Forward | Respond:
-        """Return a Forward to the kubelet, or a `Status`. A pod without a node has an empty log. It never raises."""
+    @classmethod
+    def of(cls, backend: Backend) -> PodLog:
+        """Return the handler that uses the objects of the API server."""
+        return cls(backend.objects, backend.locator, backend.http)
+
+    def prepare(self, head: RequestHead, request: ConnectRequest) -> Forward | App | Respond:
+        """Return a Forward to the kubelet, an App for an upgrade, or a `Status`. It never raises.
+
+        A pod without a node has an empty log.
+        """
         try:
-            return self._route(head, request.namespace, request.name)
+            decision = self._route(head, request.namespace, request.name)
         except ApiError as error:
             return status_response(error)
+        if head.upgrade is None or isinstance(decision, Respond):
+            return decision
+        return App(ForwardedApp(self._http, decision))
 
     def _route(self, head: RequestHead, namespace: str, name: str) -> Forward | Respond:
         options = PodLogOptions.parse(head.query, name)

@@ -79,7 +79,7 @@ def _row(
         schema,
         has_status=subresources.get("status") is not None,
         scale=scale,
-        selectable=[one["jsonPath"] for one in version.get("selectableFields") or ()],
+        selectable=schema.selectable,
         deprecation=deprecation,
         is_ending=is_ending(definition),
     )
@@ -107,7 +107,9 @@ def _versions(definition: Object, stored: str, weight: Callable[[Object], int]) 
     group, kind = definition["spec"]["group"], definition["status"]["acceptedNames"]["kind"]
     schemas = {
         f"{group}/{one['name']}": CustomSchema(
-            GVK(group, one["name"], kind), (one.get("schema") or {}).get("openAPIV3Schema") or {}
+            GVK(group, one["name"], kind),
+            (one.get("schema") or {}).get("openAPIV3Schema") or {},
+            [field["jsonPath"] for field in one.get("selectableFields") or ()],
         )
         for one in definition["spec"]["versions"]
     }

@@ -17,7 +17,7 @@ from hatchway.cluster.api.describe.documents import ServedDocument
 from hatchway.cluster.api.describe.openapi_custom import custom_definitions, custom_name
 from hatchway.cluster.api.describe.openapi_docs import descriptions
 from hatchway.cluster.api.describe.openapi_protobuf import CONTENT_TYPE, encode_v2, wants_protobuf
-from hatchway.cluster.api.describe.remoteversions import RemoteVersion
+from hatchway.cluster.api.describe.remoteversions import RemoteDocument, RemoteVersion, add_document
 from hatchway.cluster.api.registry.resource import Resource, Subresource
 from hatchway.cluster.api.registry.schema.table import GVK, Field, TypeDefinition, load, openapi_name
 
@@ -63,6 +63,7 @@ _SPECIAL: dict[str, tuple[str, Json, Json]] = {
 _PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
 _STRATEGIC = (*_PATCHES[:2], "application/strategic-merge-patch+json", _PATCHES[2])
 _BODIES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_CUSTOM_BODIES = _BODIES[:2]
 _QUERY = {
     "dryRun": "string",
     "fieldManager": "string",
@@ -108,6 +109,7 @@ class OpenAPI:
         self._version = version
         self._documents: dict[str, ServedDocument] = {}
         self._known: dict[str, str] = {}
+        self._remote: tuple[RemoteDocument, ...] = ()
         self._hash = hashlib.sha256(f"{hatchway.__version__} {version}".encode())
         for message in load().definitions.values():
             self._hash.update(repr((message.name, message.own, message.inline)).encode())
@@ -123,8 +125,14 @@ class OpenAPI:
 
     def set_remote(self, versions: Iterable[RemoteVersion]) -> None:
         """Replace the versions that other servers serve."""
-        self._known = {_path((one.group, one.version)): one.openapi for one in versions if one.openapi}
+        found = list(versions)
+        self._known = {_path((one.group, one.version)): one.openapi for one in found if one.openapi}
         self._documents.pop("v3", None)
+        documents = tuple(one.document for one in found if one.document is not None)
+        if documents != self._remote:
+            self._remote = documents
+            self._documents.pop("v2", None)
+            self._documents.pop("v2.pb", None)
 
     def index(self) -> ServedDocument:
         """Return `/openapi/v3`: the group versions with the hash of each document, without making the documents."""
@@ -161,7 +169,8 @@ class OpenAPI:
             subs = [(sub.name, sub.verbs, sub.kind) for sub in row.subresources]
             digest.update(repr((row.plural, row.kind, row.namespaced, row.verbs, subs)).encode())
             if row.own_schema is not None:
-                digest.update(json.dumps(row.own_schema.source, sort_keys=True).encode())
+                shown = [row.own_schema.source, row.own_schema.selectable, row.listed_as]
+                digest.update(json.dumps(shown, sort_keys=True).encode())
         return digest.hexdigest().upper()
 
     def _document_v3(self, gv: tuple[str, str], rows: list[Resource]) -> Json:
@@ -176,11 +185,14 @@ class OpenAPI:
         paths: Json = {}
         for gv, rows in self._rows.items():
             paths.update(_paths(gv, rows, _OperationWriter(_V2, rows)))
+        definitions = _schemas([row for rows in self._rows.values() for row in rows], _V2)
+        for document in self._remote:
+            add_document(paths, definitions, document)
         return {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": self._version},
             "paths": paths,
-            "definitions": _schemas([row for rows in self._rows.values() for row in rows], _V2),
+            "definitions": definitions,
         }
 
 
@@ -307,7 +319,10 @@ class _OperationWriter:
     def operation(
         self, action: str, verb: str, gvk: GVK, answer: GVK, query: Iterable[str], bodies: Iterable[str] = ()
     ) -> Json:
-        """Return one operation. action: Kubernetes' verb. verb: the operation's id. answer: the type of its answer."""
+        """Return one operation.
+
+        action: Kubernetes' verb. verb: the operation's id. answer: the type of its answer, and of the body of a write.
+        """
         found: Json = {
             "operationId": verb,
             "responses": self._responses(answer),
@@ -317,7 +332,7 @@ class _OperationWriter:
         parameters = [self._parameter(name, "query", _QUERY[name]) for name in query]
         bodies = list(bodies)
         if bodies:
-            body = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch" if action == "patch" else self._name(gvk)
+            body = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch" if action == "patch" else self._name(answer)
             if action.startswith("delete"):
                 body = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
             schema = {"$ref": self.prefix + body} if body else {"type": "object"}
@@ -384,8 +399,13 @@ def _put(found: Json, path: str, operations: Json, writer: _OperationWriter, nam
 def _words(row: Resource) -> tuple[str, str]:
     """Return the middle and the end of an operation's id: `CoreV1Namespaced` and `Pod`."""
     group = (row.group or "core").removesuffix(".k8s.io")
-    middle = "".join(word[:1].upper() + word[1:] for word in [*group.split("."), row.version])
+    middle = "".join(word[:1].upper() + word[1:] for word in [*group.replace("-", ".").split("."), row.version])
     return middle, row.kind
+
+
+def _bodies(row: Resource) -> tuple[str, ...]:
+    """Return the media types of request bodies: custom types take no protobuf."""
+    return _BODIES if row.own_schema is None else _CUSTOM_BODIES
 
 
 def _list_of(row: Resource) -> GVK:
@@ -399,19 +419,19 @@ def _collection(row: Resource, words: tuple[str, str], writer: _OperationWriter)
     if "list" in row.verbs:
         yield "get", writer.operation("list", f"list{middle}{row.kind}", gvk, _list_of(row), _LIST)
     if "create" in row.verbs:
-        yield "post", writer.operation("post", f"create{middle}{row.kind}", gvk, gvk, _WRITE, _BODIES)
+        yield "post", writer.operation("post", f"create{middle}{row.kind}", gvk, gvk, _WRITE, _bodies(row))
     if "deletecollection" in row.verbs:
         name = f"delete{words[0]}Collection{middle.removeprefix(words[0])}{row.kind}"
-        yield "delete", writer.operation("deletecollection", name, gvk, status, [*_DELETE, *_LIST], _BODIES)
+        yield "delete", writer.operation("deletecollection", name, gvk, status, [*_DELETE, *_LIST], _bodies(row))
 
 
 def _item(row: Resource, words: tuple[str, str], writer: _OperationWriter) -> Iterator[tuple[str, Json]]:
     gvk = GVK(row.group, row.version, row.kind)
     middle = words[0] + ("Namespaced" if row.namespaced else "")
-    yield from _changes(row.verbs, middle + row.kind, gvk, gvk, writer, strategic=row.schema.merges_strategically)
+    yield from _changes(row, row.verbs, middle + row.kind, gvk, gvk, writer)
     if "delete" in row.verbs:
         status = GVK("", "v1", "Status")
-        yield "delete", writer.operation("delete", f"delete{middle}{row.kind}", gvk, status, _DELETE, _BODIES)
+        yield "delete", writer.operation("delete", f"delete{middle}{row.kind}", gvk, status, _DELETE, _bodies(row))
 
 
 def _sub(
@@ -425,22 +445,20 @@ def _sub(
         for verb in sub.verbs:
             yield methods[verb], writer.operation("connect", f"connect{verb.capitalize()}{name}", gvk, gvk, ())
         return
-    yield from _changes(sub.verbs, name, gvk, gvk, writer, strategic=row.schema.merges_strategically)
+    # The operations of a custom type's scale are named after the type, those of a built-in type's after Scale.
+    named = GVK(*row.gvk) if row.own_schema is not None else gvk
+    yield from _changes(row, sub.verbs, name, named, gvk, writer)
     if "create" in sub.verbs:
         yield "post", writer.operation("post", f"create{name}", gvk, gvk, _WRITE, _BODIES)
 
 
 def _changes(
-    verbs: Iterable[str], name: str, gvk: GVK, answer: GVK, writer: _OperationWriter, *, strategic: bool
+    row: Resource, verbs: Iterable[str], name: str, gvk: GVK, answer: GVK, writer: _OperationWriter
 ) -> Iterator[tuple[str, Json]]:
     if "get" in verbs:
         yield "get", writer.operation("get", f"read{name}", gvk, answer, ())
     if "update" in verbs:
-        yield "put", writer.operation("put", f"replace{name}", gvk, answer, _WRITE, _BODIES)
+        yield "put", writer.operation("put", f"replace{name}", gvk, answer, _WRITE, _bodies(row))
     if "patch" in verbs:
-        yield (
-            "patch",
-            writer.operation(
-                "patch", f"patch{name}", gvk, answer, [*_WRITE, "force"], _STRATEGIC if strategic else _PATCHES
-            ),
-        )
+        patches = _STRATEGIC if row.schema.merges_strategically else _PATCHES
+        yield "patch", writer.operation("patch", f"patch{name}", gvk, answer, [*_WRITE, "force"], patches)

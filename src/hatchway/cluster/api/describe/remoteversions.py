@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RemoteVersion"]
+__all__ = ["RemoteDocument", "RemoteVersion", "add_document"]
 
 Json = dict[str, Any]
+
+
+_GVK = "x-kubernetes-group-version-kind"
+_REFERENCE = "#/definitions/"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDocument:
+    """The part of a remote OpenAPI v2 document that describes one version: its paths, and the definitions they need."""
+
+    paths: Json
+    definitions: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +30,7 @@ class RemoteVersion:
     resources: what it serves, as `APIResourceDiscovery` objects; empty until its server has answered.
     current: whether `resources` were read from the server at the last attempt.
     openapi: the URL of its OpenAPI v3 document with its hash; "" when its server has none.
+    document: its part of OpenAPI v2; None when its server has none.
     """
 
     group: str
@@ -27,6 +40,7 @@ class RemoteVersion:
     resources: tuple[Json, ...] = ()
     current: bool = False
     openapi: str = ""
+    document: RemoteDocument | None = None
 
     def discovery(self) -> Json:
         """Return the version as an `APIVersionDiscovery`."""
@@ -34,3 +48,38 @@ class RemoteVersion:
         if self.resources:
             found["resources"] = list(self.resources)
         return {**found, "freshness": "Current" if self.current else "Stale"}
+
+
+def add_document(paths: Json, definitions: Json, document: RemoteDocument) -> None:
+    """Add a remote document to the paths and definitions of OpenAPI v2.
+
+    A path that is there already stays as it is. A definition whose name is taken by a different one gets a number
+    (kube-openapi `aggregator`, MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters).
+    """
+    names = {}
+    for name, one in document.definitions.items():
+        number, free = 1, name
+        while free in definitions and not _same(definitions[free], one):
+            number += 1
+            free = f"{name}_v{number}"
+        names[name] = free
+    for name, one in document.definitions.items():
+        definitions.setdefault(names[name], _renamed(one, names))
+    for path, item in document.paths.items():
+        paths.setdefault(path, _renamed(item, names))
+
+
+def _same(one: Json, other: Json) -> bool:
+    """Return True for equal definitions, whatever kinds they name."""
+    return {**one, _GVK: None} == {**other, _GVK: None}
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        found = {key: _renamed(one, names) for key, one in value.items()}
+        reference = value.get("$ref")
+        if isinstance(reference, str) and reference.startswith(_REFERENCE):
+            name = reference.removeprefix(_REFERENCE)
+            found["$ref"] = _REFERENCE + names.get(name, name)
+        return found
+    return [_renamed(one, names) for one in value] if isinstance(value, list) else value

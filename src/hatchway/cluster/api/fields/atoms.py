@@ -10,11 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.custom.node import MISSING, SchemaNode
+from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.table import Field, TypeDefinition, load
 
-__all__ = ["DEDUCED", "Atom", "blank_object", "builtin_atom", "custom_atom"]
+__all__ = ["DEDUCED", "Atom", "blank_object", "builtin_atom", "custom_atom", "row_atom"]
 
 Json = Any
 Scalar = Literal["", "string", "numeric", "boolean", "untyped"]
@@ -170,6 +173,20 @@ def _blank(message: TypeDefinition, left_out: tuple[str, ...] = ()) -> dict[str,
             found[name] = _blank(load().message(field.ref))
         elif field.required and not field.left_out:
             found[name] = None if field.container or field.pointer else _ZERO.get(field.kind)
+    return found
+
+
+_custom_atoms: WeakKeyDictionary[CustomSchema, Atom] = WeakKeyDictionary()
+
+
+def row_atom(row: Resource) -> Atom:
+    """Return the type of a row's objects."""
+    schema = row.own_schema
+    if schema is None:
+        return builtin_atom(row.gvk)
+    found = _custom_atoms.get(schema)
+    if found is None:
+        found = _custom_atoms[schema] = custom_atom(schema.node)
     return found
 
 

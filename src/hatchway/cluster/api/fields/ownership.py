@@ -101,7 +101,7 @@ class ApplyConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """An object's type in one version. convert: returns an object of the written version in this one."""
+    """An object's type in one version. convert: returns an object of any version in this one."""
 
     atom: Atom
     convert: Callable[[Object], Object] = lambda obj: obj
@@ -334,22 +334,35 @@ def _applied(write: FieldWrite, live: Object, applied: Object, managed: Managed,
 
 
 def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFields | None) -> Object:
-    """Remove what the manager applied before, does not apply now, and nobody else owns."""
-    if last is None or not last.fields:
+    """Remove what the manager applied before, does not apply now, and nobody else owns.
+
+    As `prune` of `merge/update.go`: the fields are removed in the version of the former apply, and what is owned in
+    another version is added back in that one.
+    """
+    former = write.types.get(last.api_version) if last is not None and last.fields else None
+    if last is None or former is None:
         return merged
-    # Fields are removed in the written version, also when the last configuration was of another one.
-    atom = write.atom
-    pruned = remove(atom, merged, named_fields(atom, last.fields))
-    pruned = {} if pruned is None else pruned
-    all_fields = named_fields(atom, field_set(atom, merged))
-    kept = named_fields(atom, field_set(atom, pruned))
-    owned = pathset.union_of([one.fields for one in managed.values()])
-    kept = pathset.union(kept, named_fields(atom, owned))
-    pruned = remove(atom, merged, pathset.difference(all_fields, kept)) or {}
+    atom, whole = former.atom, former.convert(merged)
+    pruned = remove(atom, whole, named_fields(atom, last.fields)) or {}
+    owned: dict[str, list[PathSet]] = {}
+    for one in managed.values():
+        owned.setdefault(one.api_version, []).append(one.fields)
+    current = whole
+    # The version of the former apply comes first, since a conversion may need fields that are still owned in it.
+    for version in sorted(owned, key=lambda one: one != last.api_version):
+        other = write.types.get(version)
+        if other is None:
+            continue
+        current, pruned = other.convert(current), other.convert(pruned)
+        kept = named_fields(other.atom, field_set(other.atom, pruned))
+        kept = pathset.union(kept, named_fields(other.atom, pathset.union_of(owned[version])))
+        every = named_fields(other.atom, field_set(other.atom, current))
+        pruned = remove(other.atom, current, pathset.difference(every, kept)) or {}
     # What the manager did not own before stays, though it was below something that is removed.
-    kept = named_fields(atom, field_set(atom, pruned))
-    gone = pathset.intersection(pathset.difference(all_fields, kept), named_fields(atom, last.fields))
-    return remove(atom, merged, gone) or {}
+    kept = named_fields(atom, field_set(atom, former.convert(pruned)))
+    every = named_fields(atom, field_set(atom, whole))
+    gone = pathset.intersection(pathset.difference(every, kept), named_fields(atom, last.fields))
+    return write.types[write.api_version].convert(remove(atom, whole, gone) or {})
 
 
 # From client-side apply

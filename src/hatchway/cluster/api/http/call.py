@@ -14,6 +14,7 @@ from hatchway.cluster.api.http.negotiation import (
     PROTOBUF,
     YAML,
     AnswerFormat,
+    asks_for_layout,
     decode_body,
     encode,
     media_type,
@@ -38,6 +39,7 @@ from hatchway.cluster.api.registry.schema.typeschema import builtin_schema
 from hatchway.cluster.api.work import HEAVY, run_apart, run_sized
 from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
+from hatchway.proxy.asgi import WRITE_NOW
 
 # The most characters of all warnings of an answer; if there are more, the most characters of each warning; the most
 # Warning fields.
@@ -82,6 +84,7 @@ class Call:
         self._query: QueryParameters | None = None
         self.receive = receive
         self.send_message = send
+        self.write_now: Callable[[bytes], bool] | None = scope.get("extensions", {}).get(WRITE_NOW)
         self._view: AnswerFormat | None = None
         self._row: Resource | None = None
         self.warnings: list[str] = []
@@ -110,10 +113,10 @@ class Call:
         return self._view
 
     def _has_protobuf(self) -> bool:
-        """Return True when the answer can be in protobuf: it is about a built-in type, and not over a WebSocket."""
+        """Return True when the answer can be in protobuf, because it is about a built-in type."""
         info = self.info
         row = self.api.registry.find(info.api_group, info.api_version, info.resource)
-        return row is not None and row.own_schema is None and not self.header(b"upgrade")
+        return row is not None and row.own_schema is None
 
     def _has_table(self) -> bool:
         """Return True when the answer can be a Table: not for types that are only created, such as reviews."""
@@ -127,7 +130,7 @@ class Call:
         asked = self.query.get("pretty")
         if asked:
             return asked[0].lower() not in ("0", "false")
-        return self.header(b"user-agent").startswith(("curl", "Wget", "Mozilla/5.0"))
+        return asks_for_layout(self.header(b"user-agent"))
 
     # Answering
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,9 +15,21 @@ __all__ = ["ENVELOPE", "EncodedItems"]
 
 # The most bytes of JSON in the cache. When there are more, the cache is emptied.
 _MOST_BYTES = 32 * 1024 * 1024
+# Lists are kept joined only up to these limits: the number of items, because they are joined without a pause; and the
+# bytes of JSON, because they stay in memory for each client that reads slowly.
+_MOST_JOINED = 1024
+_MOST_JOINED_BYTES = 1024 * 1024
 # As in Kubernetes, items in lists of built-in types do not have these fields.
 ENVELOPE = frozenset(("kind", "apiVersion"))
+GVK = tuple[str, str, str]
 _encode = msgspec.json.Encoder().encode
+
+
+class JoinedItems(NamedTuple):
+    """The items of a whole list: their JSON, joined by commas, and their number."""
+
+    text: bytes
+    count: int
 
 
 class EncodedItems:
@@ -32,14 +45,15 @@ class EncodedItems:
         self._store = store
         # The key is `id(object)`. The entry refers to the object, so that no other object can have this id meanwhile.
         self._kept: dict[int, tuple[Object, bytes]] = {}
+        # The joined items of whole lists: by resource, then by the type as it is served, and the namespace
+        # (None: all). The value is None for a list that is too long.
+        self._joined: dict[str, dict[tuple[GVK, str | None], JoinedItems | None]] = {}
         self.size = 0
         self._followed: set[str] = set()
 
     def encoder(self, row: Resource) -> Callable[[Object], bytes]:
         """Return a function that encodes an object of the store as an item of its type's lists."""
-        if row.stored_as not in self._followed:
-            self._followed.add(row.stored_as)
-            self._store.subscribe(row.stored_as, self._changed)
+        self._follow(row)
         whole, kept = row.own_schema is not None, self._kept
 
         def encoded(obj: Object) -> bytes:
@@ -53,6 +67,41 @@ class EncodedItems:
 
         return encoded
 
+    def joined(self, row: Resource, namespace: str | None) -> JoinedItems | None:
+        """Return the items of a whole list; None when they are many or large.
+
+        namespace: None for all namespaces, and for types without namespaces.
+        """
+        if self._store.has_heavy(row.stored_as):
+            return None
+        key = row.gvk, namespace
+        lists = self._joined.setdefault(row.stored_as, {})
+        if key not in lists:
+            found = self._join(row, namespace)
+            if found is not None:
+                self._make_room(len(found.text))
+            lists[key] = found
+        return lists[key]
+
+    def _join(self, row: Resource, namespace: str | None) -> JoinedItems | None:
+        encoded, objects = self.encoder(row), self._store.list(row.stored_as, namespace)
+        if len(objects) > _MOST_JOINED:
+            return None
+        items: list[bytes] = []
+        size = 0
+        for obj in objects:
+            items.append(encoded(obj))
+            size += len(items[-1])
+            if size > _MOST_JOINED_BYTES:
+                return None
+        return JoinedItems(b",".join(items), len(items))
+
+    def _follow(self, row: Resource) -> None:
+        if row.stored_as not in self._followed:
+            self._followed.add(row.stored_as)
+            resource = row.stored_as
+            self._store.subscribe(resource, lambda _type, old, new: self._changed(resource, old, new))
+
     def _may_keep(self, row: Resource, obj: Object) -> bool:
         """Return True for a small object in its current state. An older state would never be removed from the cache."""
         metadata = obj["metadata"]
@@ -60,13 +109,25 @@ class EncodedItems:
         return self._store.get(*key) is obj and not self._store.weight(*key)
 
     def _keep(self, obj: Object, text: bytes) -> None:
-        if self.size + len(text) > _MOST_BYTES:
-            self._kept.clear()
-            self.size = 0
+        self._make_room(len(text))
         self._kept[id(obj)] = obj, text
-        self.size += len(text)
 
-    def _changed(self, _type: str, old: Object | None, _new: Object | None) -> None:
+    def _make_room(self, size: int) -> None:
+        if self.size + size > _MOST_BYTES:
+            self._kept.clear()
+            for lists in self._joined.values():
+                lists.clear()
+            self.size = 0
+        self.size += size
+
+    def _changed(self, resource: str, old: Object | None, new: Object | None) -> None:
         found = self._kept.pop(id(old), None)
         if found is not None:
             self.size -= len(found[1])
+        lists = self._joined.get(resource)
+        if lists:
+            changed = (old if new is None else new) or {}
+            namespaces = changed["metadata"].get("namespace") or "", None
+            for key in [key for key in lists if key[1] in namespaces]:
+                joined = lists.pop(key)
+                self.size -= len(joined.text) if joined is not None else 0

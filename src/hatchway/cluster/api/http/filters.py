@@ -12,7 +12,8 @@ For the handlers, a request's `state` has "user" (UserInfo), "info" (RequestInfo
 Clients often send the same head again. Such a head is admitted without another check while everything is unchanged on
 which the first decision depends: the cluster's objects, the credential files, and the validity of the credential. (The
 engine keeps an `AdmittedRequest`, which only requests of the same client use.) So a removed right, a deleted token or
-an endpoint that is no longer ready takes effect with the next request.
+an endpoint that is no longer ready takes effect with the next request. ConfigMaps, Events and Leases change often, so
+their changes count only for connecting subresources, whose admission may depend on any object.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from hatchway.cluster.api.admission.chain import AdmissionChain
 from hatchway.cluster.api.aggregation.aggregator import Aggregator
@@ -32,8 +33,9 @@ from hatchway.cluster.api.http import requestinfo
 from hatchway.cluster.api.http.connectadmission import admit_connection
 from hatchway.cluster.api.http.connectroutes import ConnectRoute, ConnectRoutes
 from hatchway.cluster.api.http.metrics import RequestKind, RequestMetrics
+from hatchway.cluster.api.http.plainreads import PlainRead, PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
-from hatchway.cluster.api.http.watchsocket import accept_watch, is_watch_socket
+from hatchway.cluster.api.http.socketanswer import accept_socket, wants_socket
 from hatchway.cluster.auth import audit
 from hatchway.cluster.auth.authenticators import Authenticator, Identity
 from hatchway.cluster.auth.impersonation import impersonate
@@ -55,6 +57,8 @@ from hatchway.rewrite.stray import stray_target
 # Verbs of long-running requests. These do not count as requests in flight (`BasicLongRunningRequestCheck`), nor do
 # requests for connecting subresources.
 _LONG_VERBS = frozenset(("watch", "proxy"))
+# No right, no credential and no served type depends on these resources.
+WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
 
 
 class Filters:
@@ -62,12 +66,15 @@ class Filters:
 
     revision: a function that returns the number of the cluster's last change. Without it, every request is checked
     anew.
+    rights_revision: the same, but only for changes of resources that are not in `WITHOUT_RIGHTS`; None to use
+    `revision`.
     connections: the connecting subresources and their handlers.
     app: serves the REST API.
     aggregator: finds the API groups of other servers; None when there are none.
     log, metrics: the audit log and the metrics; None to record nothing.
     max_in_flight: the most requests at the same time, without long-running ones and those of members of system:masters.
     admission: the admission chain for requests for connecting subresources; None to admit all.
+    plain_reads: answers some reads at once; None to let the application answer all.
     """
 
     def __init__(
@@ -79,18 +86,22 @@ class Filters:
         app: ASGIApp,
         aggregator: Aggregator | None = None,
         revision: Callable[[], int] | None = None,
+        rights_revision: Callable[[], int] | None = None,
         log: audit.AuditLog | None = None,
         metrics: RequestMetrics | None = None,
         max_in_flight: int = 400,
         admission: AdmissionChain | None = None,
+        plain_reads: PlainReads | None = None,
     ) -> None:
         self._admission = admission
+        self._plain_reads = plain_reads
         self.authenticator = authenticator
         self._authorizer = authorizer
         self._connections = connections
         self._aggregator = aggregator
         self._app = App(_stamping(app))
         self._revision = revision if revision is not None else itertools.count().__next__
+        self._rights_revision = rights_revision if rights_revision is not None else self._revision
         self._log = log
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -116,15 +127,15 @@ class Filters:
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
                 admitted.until = identity.until
-                admitted.revision = self._revision()
+                admitted.revision = self.revision_for(admitted)
                 admitted.credentials = self.authenticator.version
                 waiting = self._admit_connection(admitted, head)
                 if waiting is not None:
                     # This decision is not cached, because webhooks must be called for each request.
                     return self._pass_later(exchange, admitted, waiting)
                 decision = self._pass(exchange, admitted)
-                if isinstance(decision, App) and is_watch_socket(head, info.verb):
-                    return accept_watch(decision, head)
+                if _is_for_socket(decision, admitted, head):
+                    return _upgraded(decision, admitted, head)
                 head.cached = admitted
                 return decision
         except ApiError as error:
@@ -139,10 +150,7 @@ class Filters:
             waiting = self._admit_connection(admitted, exchange.head)
             if waiting is not None:
                 await waiting
-            decision = self._pass(exchange, admitted)
-            if isinstance(decision, App) and is_watch_socket(exchange.head, info.verb):
-                return await accept_watch(decision, exchange.head)
-            return decision
+            return await _upgraded(self._pass(exchange, admitted), admitted, exchange.head)
         except ApiError as error:
             return exchange.refuse(error)
 
@@ -157,7 +165,7 @@ class Filters:
     ) -> Decision:
         try:
             await waiting
-            return self._pass(exchange, admitted)
+            return await _upgraded(self._pass(exchange, admitted), admitted, exchange.head)
         except ApiError as error:
             return exchange.refuse(error)
 
@@ -197,8 +205,11 @@ class Filters:
         limited = not long_running and PRIVILEGED_GROUP not in acting.groups
         if connection is not None and not connection.serves(info):
             connection = None
+        read = None
+        if self._plain_reads is not None and remote is None:
+            read = self._plain_reads.find(head, info)
         return AdmittedRequest(
-            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote
+            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote, read
         )
 
     def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
@@ -209,9 +220,15 @@ class Filters:
             return self._aggregator.find(info.api_group, info.api_version) if info.api_prefix == "apis" else None
         return self._aggregator.find_path(info.path)
 
-    def is_unchanged(self, revision: int, credentials: int) -> bool:
-        """Return True while no object has changed since `revision`, and no credential file since `credentials`."""
-        return revision == self._revision() and credentials == self.authenticator.version
+    def revision_for(self, admitted: AdmittedRequest) -> int:
+        """Return the number of the last change that may have changed the decision about a request."""
+        needs_all = admitted.connection is not None or admitted.remote is not None
+        return self._revision() if needs_all else self._rights_revision()
+
+    def is_unchanged(self, admitted: AdmittedRequest) -> bool:
+        """Return True while no object and no credential file has changed on which the decision depends."""
+        unchanged = admitted.revision == self.revision_for(admitted)
+        return unchanged and admitted.credentials == self.authenticator.version
 
     def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
         """Decide on another request with the same head, while the admission is still valid."""
@@ -235,6 +252,9 @@ class Filters:
         if prepared is not None:
             head.answer_field = (b"Audit-Id", exchange.audit_id)
             return prepared.forward()
+        answer = admitted.read() if admitted.read is not None else None
+        if answer is not None:
+            return exchange.stamp(answer)
         info = admitted.info
         head.state["user"] = admitted.user
         head.state["info"] = info
@@ -251,10 +271,10 @@ class Filters:
         self,
         exchange: _FilteredRequest,
         admitted: AdmittedRequest,
-        found: RepeatableForward | Forward | AcceptUpgrade | Respond,
+        found: RepeatableForward | Forward | AcceptUpgrade | App | Respond,
     ) -> Decision:
         """Return a handler's decision with the request ID added, and store the part that can be used again."""
-        if isinstance(found, (Respond, Forward, AcceptUpgrade)):
+        if isinstance(found, (Respond, Forward, AcceptUpgrade, App)):
             return exchange.stamp(found)
         admitted.prepared = found
         return exchange.stamp(found.forward())
@@ -288,9 +308,10 @@ class AdmittedRequest(CachedDecision):
         limited: True if it counts for the limit of requests in flight.
         connection: its connecting subresource; None for the REST application.
         remote: the API of another server to which it belongs; None for this server's own APIs.
+        read: answers it at once; None for all requests except plain reads.
         prepared: how it is forwarded; None until that is known, and for requests that are not forwarded.
         until: when the credential expires, in POSIX seconds.
-        revision: the number of the cluster's last change when it was admitted.
+        revision: the number, when it was admitted, of the last change that matters (`Filters.revision_for`).
         credentials: the version of the credential files when it was admitted.
     """
 
@@ -304,6 +325,7 @@ class AdmittedRequest(CachedDecision):
     limited: bool
     connection: ConnectRoute | None
     remote: RemoteApi | None = None
+    read: PlainRead | None = None
     prepared: RepeatableForward | None = None
     until: float = 0.0
     revision: int = 0
@@ -313,7 +335,7 @@ class AdmittedRequest(CachedDecision):
         """Admit another request with this head, with its own audit ID (`CachedDecision`)."""
         filters = self.filters
         filters.authenticator.reload_changed_files()
-        if time.time() < self.until and filters.is_unchanged(self.revision, self.credentials):
+        if time.time() < self.until and filters.is_unchanged(self):
             return filters.repeat(self, make_head())
         return None
 
@@ -388,6 +410,8 @@ class _FilteredRequest:
             self._stamped(decision)
         elif isinstance(decision, AcceptUpgrade):
             decision.headers.append((b"Audit-Id", self.audit_id))
+        elif isinstance(decision, App):
+            return App(_stamping(decision.app))
         return decision
 
 
@@ -446,6 +470,19 @@ def _attributes(info: RequestInfo, user: UserInfo, head: RequestHead, connection
         info.name,
         fields=info.fields,
     )
+
+
+def _is_for_socket(decision: Decision, admitted: AdmittedRequest, head: RequestHead) -> TypeGuard[App]:
+    """Return True for an answer of an application over a WebSocket: that of a watch or a connecting subresource."""
+    may_be = admitted.connection is not None or admitted.info.verb == "watch"
+    return may_be and isinstance(decision, App) and wants_socket(head)
+
+
+async def _upgraded(decision: Decision, admitted: AdmittedRequest, head: RequestHead) -> Decision:
+    """Return the decision, or the upgrade that the request asks for."""
+    if _is_for_socket(decision, admitted, head):
+        return await accept_socket(decision, head, admitted.info.verb)
+    return decision
 
 
 def _busy() -> ApiError:

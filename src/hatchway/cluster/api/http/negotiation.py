@@ -107,6 +107,11 @@ def not_acceptable(*, streams: bool = False) -> ApiError:
     return ApiError(406, "NotAcceptable", message, {})
 
 
+def asks_for_layout(user_agent: str) -> bool:
+    """Return True for the user agent of a tool for people: its JSON gets line breaks and indentation."""
+    return user_agent.startswith(("curl", "Wget", "Mozilla/5.0"))
+
+
 def media_type(content_type: str) -> str:
     """Return a Content-Type without parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()

@@ -24,6 +24,7 @@ from hatchway.cluster.api.http.negotiation import (
     yaml_duplicates,
 )
 from hatchway.cluster.api.http.nonresource import PAGE_NOT_FOUND, NonResource
+from hatchway.cluster.api.http.plainreads import PlainReads
 from hatchway.cluster.api.http.requestinfo import RequestInfo
 from hatchway.cluster.api.http.watchstream import Receive, Send, stream
 from hatchway.cluster.api.operations import deletion, subresources
@@ -38,7 +39,7 @@ from hatchway.cluster.api.registry import schema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.strict import strict_errors
 from hatchway.cluster.api.registry.selectors import FieldSelector, FieldTerm
-from hatchway.cluster.api.work import HEAVY, Pace, run_apart, run_sized
+from hatchway.cluster.api.work import HEAVY, Pace, begin_request, run_apart, run_sized
 from hatchway.errors import ApiError, bad_request, internal, no_such_path
 from hatchway.kube.api import Object
 
@@ -54,6 +55,9 @@ class RestApp:
 
     nonresource: answers paths without a resource; by default health (of the store), version, discovery and OpenAPI.
     before_port_forward: called with namespace and name of a Service when `kubectl port-forward` reads the Service.
+
+    Attributes:
+        plain_reads: finds requests that can be answered without calling the application.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class RestApp:
     ) -> None:
         self._api = api
         self._encoded = EncodedItems(api.store)
+        self.plain_reads = PlainReads(api, self._encoded)
         self._before_port_forward = before_port_forward
         self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
 
@@ -72,6 +77,7 @@ class RestApp:
         call = _Verbs(self._api, self._encoded, scope, receive, send)
         try:
             try:
+                await begin_request()
                 if call.info.is_resource and self._is_served(call.info):
                     if self._before_port_forward is not None and call.is_port_forward:
                         await self._before_port_forward(call.info.namespace, call.info.name)
@@ -191,8 +197,9 @@ class _Verbs(Call):
         await stream(
             self.receive,
             self.send_message,
-            watch(self.api, row, self._space(row), options, pace),
+            partial(watch, self.api, row, self._space(row), options, pace),
             pace,
+            write_now=self.write_now,
             row=row,
             view=view,
             include_object=include,

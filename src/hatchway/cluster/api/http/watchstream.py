@@ -20,7 +20,7 @@ from hatchway.cluster.api.http.negotiation import JSON, PROTOBUF, AnswerFormat
 from hatchway.cluster.api.operations.changes import Change
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema.protobufwriter import encode_watch_event
-from hatchway.cluster.api.work import Pace, run_sized
+from hatchway.cluster.api.work import HEAVY, Pace, run_sized
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -31,6 +31,8 @@ Send = Callable[[Any], Awaitable[None]]
 # (--min-request-timeout).
 _TIMEOUT = 1800
 _PIECE = 64 * 1024
+# The most events that are written without a turn of the watch's task.
+_FEW = 16
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,9 +76,10 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 async def stream(
     receive: Receive,
     send: Send,
-    batches: AsyncGenerator[list[Change], None],
+    begin: Callable[[Callable[[list[Change]], bool] | None], AsyncGenerator[list[Change], None]],
     pace: Pace,
     *,
+    write_now: Callable[[bytes], bool] | None,
     row: Resource,
     view: AnswerFormat,
     include_object: tables.IncludeObject,
@@ -84,9 +87,12 @@ async def stream(
     timeout: int | None,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    """Send the events of `batches`.
+    """Send the events of a watch.
 
-    pace: the same object as that of `batches`.
+    begin: begins the watch (`watching.watch`); called with the stream's `deliver`.
+    pace: the same object as that of the watch.
+    write_now: writes a piece at once and returns True, or does nothing and returns False (`proxy.asgi.WRITE_NOW`);
+    None if it is not available.
     weight: returns the bytes of an object's JSON, 0 for a small object.
     timeout: seconds; None or 0 to let the server choose.
     """
@@ -97,11 +103,27 @@ async def stream(
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
+    def size_of(change: Change) -> int:
+        return change.source.size if change.source is not None else weight(change.object)
+
+    def deliver(batch: list[Change]) -> bool:
+        """Write a few small events at once."""
+        assert write_now is not None
+        if len(batch) > _FEW:
+            return False
+        frames = []
+        for change in batch:
+            if size_of(change) >= HEAVY:
+                return False
+            frames.append(frame(change, row, view, include_object))
+        return write_now(b"".join(frames))
+
+    batches = begin(deliver if write_now is not None else None)
+
     async def send_frames(batch: list[Change]) -> None:
         """Send the events of a batch in protobuf. Large objects are encoded on a thread: the encoder is slow."""
         for change in batch:
-            size = change.source.size if change.source is not None else weight(change.object)
-            data = await run_sized(size, frame, change, row, view, include_object)
+            data = await run_sized(size_of(change), frame, change, row, view, include_object)
             if pace.due():
                 await pace.rest()
             await send({"type": "http.response.body", "body": data, "more_body": True})

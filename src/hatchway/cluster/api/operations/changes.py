@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from hatchway.cluster.api.operations.requestoptions import ListOptions
 from hatchway.cluster.api.operations.versions import with_metadata
@@ -20,8 +20,7 @@ Matcher = Callable[[Object], bool]
 _Objects = list[Object]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One message of a watch.
 
     type: ADDED, MODIFIED, DELETED or BOOKMARK. source: the event, if `object` is its unchanged object, so that watches

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
-from hatchway.cluster.api.fields.atoms import Atom
+from hatchway.cluster.api.fields.atoms import row_atom
 from hatchway.cluster.api.fields.ownership import FieldType
 from hatchway.cluster.api.operations.operation import clone, encode
 from hatchway.cluster.api.registry.resource import Resource
@@ -46,32 +46,39 @@ class ConversionNeeded(Exception):
 
 
 class FieldVersions(Mapping[str, FieldType]):
-    """The type of a row in each version in which its objects are served. atom: returns the type of a row's version."""
+    """The type of a row in each version in which its objects are served."""
 
-    def __init__(self, registry: Registry, row: Resource, atom: Callable[[Resource], Atom]) -> None:
+    def __init__(self, registry: Registry, row: Resource) -> None:
         self._registry = registry
         self._row = row
-        self._atom = atom
         self._converted: dict[tuple[str, bytes], Object] = {}
 
     def __getitem__(self, api_version: str) -> FieldType:
+        other = self._served(api_version)
+        if other is None:
+            raise KeyError(api_version)
+        return FieldType(row_atom(other), partial(self._in_version, other))
+
+    def _served(self, api_version: str) -> Resource | None:
         row = self._row
         if api_version == row.api_version:
-            return FieldType(self._atom(row))
+            return row
         group, _, version = api_version.rpartition("/")
         other = self._registry.find(group, version, row.plural)
-        if other is None or other.stored_as != row.stored_as:
-            raise KeyError(api_version)
-        if row.conversion is not None:
-            return FieldType(self._atom(other), partial(self._known, api_version))
+        return other if other is not None and other.stored_as == row.stored_as else None
 
-        def convert(obj: Object) -> Object:
-            # Conversions may change their arguments.
-            found = clone(obj)
-            found = row.to_storage(found) if row.to_storage else found
-            return other.from_storage(found) if other.from_storage else found
-
-        return FieldType(self._atom(other), convert)
+    def _in_version(self, other: Resource, obj: Object) -> Object:
+        """Return an object in the version of `other`. Raises ConversionNeeded."""
+        source = obj.get("apiVersion") or self._row.api_version
+        if source == other.api_version:
+            return obj
+        if self._row.conversion is not None:
+            return self._known(other.api_version, obj)
+        row = self._served(source) or self._row
+        # Conversions may change their arguments.
+        found = clone(obj)
+        found = row.to_storage(found) if row.to_storage else found
+        return other.from_storage(found) if other.from_storage else found
 
     def __iter__(self) -> Iterator[str]:
         return iter((self._row.api_version,))
@@ -81,8 +88,8 @@ class FieldVersions(Mapping[str, FieldType]):
 
     def _known(self, api_version: str, obj: Object) -> Object:
         """Return an object in another version. Raises ConversionNeeded."""
-        if len(obj) == 2:
-            # It has a kind and an apiVersion only; Kubernetes sends no webhook such an object.
+        if len(obj) <= 2:
+            # It has a kind and an apiVersion at most; Kubernetes sends no webhook such an object.
             return {**obj, "apiVersion": api_version}
         found = self._converted.get((api_version, encode(obj)))
         if found is None:
@@ -93,7 +100,7 @@ class FieldVersions(Mapping[str, FieldType]):
         """Convert an object for the computation. Raises ApiError 500, 504."""
         row = self._row
         assert row.conversion is not None
-        whole = {**obj, "apiVersion": row.api_version, "kind": row.kind}
+        whole = {"apiVersion": row.api_version, "kind": row.kind, **obj}
         self._converted[api_version, encode(obj)] = await row.conversion.translate(whole, api_version)
 
 
@@ -103,12 +110,17 @@ async def with_conversions(compute: Callable[[], Awaitable[_T]]) -> _T:
     Raises ApiError 500 and 504 for the conversions.
     """
     try:
+        return await compute()
+    except ConversionNeeded as first:
+        needed = first
+    try:
         async with asyncio.timeout(_LONGEST):
             while True:
+                await needed.supply()
                 try:
                     return await compute()
-                except ConversionNeeded as needed:
-                    await needed.supply()
+                except ConversionNeeded as another:
+                    needed = another
     except TimeoutError:
         text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
         raise ApiError(504, "Timeout", text, {}) from None

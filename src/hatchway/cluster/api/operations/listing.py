@@ -161,7 +161,10 @@ async def _select_converted(
     Raises ApiError 500 and 504 for a conversion.
     """
     found: list[Object] = []
+    pace = Pace()
     for start in range(begin, len(candidates), _CONVERTED):
+        if pace.due():
+            await pace.rest()
         some = await conversion.read(candidates[start : start + _CONVERTED])
         for index, one in enumerate(some, start):
             if matches(one):

@@ -10,12 +10,12 @@ from hatchway.cluster.api.operations.operation import Operation, decode, encode
 from hatchway.cluster.api.operations.requestoptions import DeleteOptions, ListOptions
 from hatchway.cluster.api.operations.subresources import SubresourceVerbs, create_object, verbs_of
 from hatchway.cluster.api.operations.verbs import Api
-from hatchway.cluster.api.operations.versions import as_stored
+from hatchway.cluster.api.operations.versions import as_stored, as_unserved
 from hatchway.cluster.api.operations.watching import watch
 from hatchway.cluster.api.patch.patches import merge_patch
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.selectors import parse_field_selector, parse_label_selector
-from hatchway.cluster.api.work import HEAVY, Pace
+from hatchway.cluster.api.work import HEAVY, Pace, begin_request
 from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
 from hatchway.errors import ApiError, no_such_path
 from hatchway.kube.api import Object, WatchEvent
@@ -52,11 +52,12 @@ class LocalClient:
             return row
         stored = self._api.store.latest(row.stored_as, (namespace or "") if row.namespaced else "", name)
         if stored is not None and stored["apiVersion"] != row.api_version:
-            found = self._api.registry.find(row.group, stored["apiVersion"].rpartition("/")[2], row.plural)
-            if found is None or (subresource and found.subresource(subresource) is None):
-                # A write needs a version that is served, and has the subresource.
+            version = stored["apiVersion"].rpartition("/")[2]
+            found = self._api.registry.find(row.group, version, row.plural)
+            if subresource and (found is None or found.subresource(subresource) is None):
+                # Only a version that has the subresource can be used.
                 return row
-            row = found
+            row = found or as_unserved(row, version)
         return as_stored(row)
 
     def _request(
@@ -148,6 +149,7 @@ class LocalClient:
         grace_period: seconds; None for the type's default. uid: a precondition; "" for none. propagation: Background,
         Foreground, Orphan, or "" for the type's default.
         """
+        await begin_request()
         options = DeleteOptions(grace_period, propagation, None, uid)
         row = self._row_of(resource, name, namespace)
         await deletion.delete(self._api, self._request(row, namespace, name), options)
@@ -203,6 +205,7 @@ async def _copied(obj: Object) -> tuple[Object, int]:
 
     Controllers may pass many large objects at once: each is copied in a turn of the event loop of its own.
     """
+    await begin_request()
     data = encode(obj)
     if len(data) >= HEAVY:
         await Pace().rest()

@@ -5,7 +5,9 @@ From apiserver's `registry/rest/{create,update,meta}.go` and apimachinery's `pkg
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
@@ -35,7 +37,14 @@ _ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "genera
 
 def timestamp(at: datetime | None = None) -> str:
     """Return a time as metav1.Time: RFC 3339 in whole seconds, UTC."""
-    return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if at is None:
+        return _formatted(int(time.time()))
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=2)
+def _formatted(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _ordered(metadata: Metadata) -> Metadata:

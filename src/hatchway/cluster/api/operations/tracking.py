@@ -7,17 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, ParamSpec
-from weakref import WeakKeyDictionary
 
 from hatchway.cluster.api.fields import ownership
-from hatchway.cluster.api.fields.atoms import Atom, blank_object, builtin_atom, custom_atom
+from hatchway.cluster.api.fields.atoms import blank_object, builtin_atom
 from hatchway.cluster.api.fields.managers import same_but_times
 from hatchway.cluster.api.fields.ownership import ApplyConflict, BadConfiguration, FieldType, FieldWrite
 from hatchway.cluster.api.fields.pathset import PathSet, make, show
 from hatchway.cluster.api.operations.fieldversions import ConversionNeeded, FieldVersions, with_conversions
 from hatchway.cluster.api.operations.metadata import timestamp
 from hatchway.cluster.api.operations.operation import Operation
-from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.types import Registry
 from hatchway.cluster.api.work import HEAVY, run_sized
@@ -45,18 +43,7 @@ _SPEC = make(("spec",))
 # Besides the spec, a write of the status does not change these fields (`GetResetFields` of the registry's strategies).
 _CUSTOM_STATUS = make(("spec",), ("metadata",))
 _POD_STATUS = make(("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"))
-_custom_atoms: WeakKeyDictionary[CustomSchema, Atom] = WeakKeyDictionary()
 _blank = lru_cache(512)(blank_object)
-
-
-def _atom(row: Resource) -> Atom:
-    schema = row.own_schema
-    if schema is None:
-        return builtin_atom(row.gvk)
-    found = _custom_atoms.get(schema)
-    if found is None:
-        found = _custom_atoms[schema] = custom_atom(schema.node)
-    return found
 
 
 def _reset(row: Resource, subresource: str) -> PathSet:
@@ -75,7 +62,7 @@ def write_of(registry: Registry, request: Operation, now: str, size: int = HEAVY
         request.manager,
         row.api_version,
         request.subresource,
-        FieldVersions(registry, row, _atom),
+        FieldVersions(registry, row),
         blank,
         _reset(row, request.subresource),
         now,

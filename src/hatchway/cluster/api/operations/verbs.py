@@ -170,8 +170,6 @@ class Api:
             raise invalid(row.kind, name, causes, row.group)
         request.warnings += warnings
         interrupted = await self._check_access(request, obj, None) or interrupted or size >= HEAVY
-        if version:
-            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         attributes.object, attributes.name = obj, request.name or name
         if (waiting := self.admission.validate(attributes)) is not None:
             await waiting
@@ -182,6 +180,9 @@ class Api:
             if row.namespaced:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
+        if version:
+            # As in Kubernetes, whose storage says so, admission comes first.
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         return await shown_of(row, await store_new(self.store, request, storable))
 
     async def create_virtual(self, request: Operation, key: str, row: Resource, obj: Any) -> Object:

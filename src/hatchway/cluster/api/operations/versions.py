@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
 from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.registry.schema.table import GVK
+from hatchway.cluster.api.registry.strategies.customobjects import CustomStrategy
 from hatchway.cluster.api.work import Pace
 from hatchway.kube.api import Object
 
-__all__ = ["as_stored", "current_of", "may_wait", "shown_all", "shown_of", "storable_of", "with_metadata"]
+__all__ = [
+    "as_stored",
+    "as_unserved",
+    "current_of",
+    "may_wait",
+    "shown_all",
+    "shown_of",
+    "storable_of",
+    "with_metadata",
+]
 
 _Objects = list[Object]
 
@@ -59,6 +71,16 @@ def as_stored(row: Resource) -> Resource:
     Such a client waits for no webhook.
     """
     return row if row.conversion is None else replace(row, conversion=row.conversion.in_place)
+
+
+def as_unserved(row: Resource, version: str) -> Resource:
+    """Return a row for objects that are stored in a version that is not served, for clients that change metadata only.
+
+    Everything else in an object is kept as it is.
+    """
+    schema = CustomSchema(GVK(row.group, version, row.kind), {"x-kubernetes-preserve-unknown-fields": True})
+    strategy = CustomStrategy(schema, has_status=row.subresource("status") is not None, scale=None)
+    return replace(as_stored(row), version=version, own_schema=schema, strategy=strategy, subresources=())
 
 
 def with_metadata(shown: Object, stored: Object) -> Object:

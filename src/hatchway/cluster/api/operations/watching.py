@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from hatchway.cluster.api.operations.changes import Change, change_of, converted_changes, converted_objects
 from hatchway.cluster.api.operations.listing import matcher
@@ -11,23 +11,35 @@ from hatchway.cluster.api.operations.requestoptions import ListOptions, too_larg
 from hatchway.cluster.api.operations.verbs import Api
 from hatchway.cluster.api.operations.versions import as_stored
 from hatchway.cluster.api.registry.resource import Resource
+from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
+from hatchway.errors import ApiError
 
-# A watch that asked for bookmarks and has had no events for this many seconds gets the current resourceVersion.
+# A watch that asked for bookmarks gets the current resourceVersion at intervals of this many seconds, and this many
+# seconds before its own end.
 BOOKMARK_INTERVAL = 60.0
+_BEFORE_END = 2.0
 # The most existing objects in one batch.
 _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
 async def watch(
-    api: Api, row: Resource, namespace: str | None, options: ListOptions, pace: Pace, *, in_place: bool = False
+    api: Api,
+    row: Resource,
+    namespace: str | None,
+    options: ListOptions,
+    pace: Pace,
+    deliver: Callable[[list[Change]], bool] | None = None,
+    *,
+    in_place: bool = False,
 ) -> AsyncGenerator[list[Change], None]:
     """Yield batches of changes until the store closes. The caller ends the watch by closing the iterator.
 
     The watch of a custom type ends when its version is no longer served. pace: begins anew whenever there was nothing
-    to do; what is done with the batches uses it, too. in_place: objects of custom types are shown in the versions in
-    which they are stored.
+    to do; what is done with the batches uses it, too. deliver: takes a batch while the iterator waits for changes,
+    without a turn of the task; it returns False for a batch that it leaves to the iterator. in_place: objects of custom
+    types are shown in the versions in which they are stored.
 
     Raises ApiError 400 and 504 before the first batch, and at any time 410 (the version is too old, or the watcher is
     too slow), 500 and 504 (a conversion).
@@ -65,14 +77,42 @@ async def watch(
             yield batch
     else:
         cursor = history.cursor(revision if revision else api.store.revision)
-    quiet = False
+
+    def selected(events: Sequence[Event]) -> list[Change]:
+        found = []
+        for event in events:
+            change = change_of(event, matches)
+            if change is not None:
+                found.append(Change(change.type, convert(change.object)) if convert else change)
+        return found
+
+    # What `deliver` did not take.
+    left: list[Change] = []
+
+    def pass_on() -> bool:
+        nonlocal left
+        assert deliver is not None
+        if row.conversion is not None or (row.own_schema is not None and _current(api, row) is not served):
+            return False
+        try:
+            left = selected(cursor.read())
+        except ApiError:
+            return False  # the iterator reads again, and raises it
+        if left and not deliver(left):
+            return False
+        left = []
+        return True
+
+    marks = _BookmarkTimes(options)
     while True:
+        if left:
+            yield left
+            left = []
         events = cursor.read()
         if events:
-            batch = []
             if row.own_schema is not None:
                 # Its definition may have changed, and with it the way its objects are converted.
-                found = api.registry.find(row.group, row.version, row.plural)
+                found = _current(api, row)
                 if found is None and not in_place:
                     return
                 if found is not None and found is not served:
@@ -80,27 +120,60 @@ async def watch(
                     matches = matcher(row, namespace, options)
             if row.conversion is not None:
                 batch = await converted_changes(row.conversion, events, namespace, options, matches, pace)
-                events = []
-            for event in events:
-                change = change_of(event, matches)
-                if change is not None:
-                    batch.append(Change(change.type, convert(change.object)) if convert else change)
+            else:
+                batch = selected(events)
             if batch:
                 yield batch
             continue
         if cursor.closed:
             return
-        if quiet:
-            # A client never asks again for events before a bookmark's version. So the history is read once more before
-            # a bookmark is sent: an event may have come at the moment of the time-out.
+        if marks.is_due():
+            # A client never asks again for events before a bookmark's version. So a bookmark is sent only when all of
+            # the history has been read: an event may have come at the moment of the time-out.
             yield [bookmark(row, api.store.revision)]
-            quiet = False
+            marks.advance()
+            continue
         try:
-            async with asyncio.timeout(BOOKMARK_INTERVAL if options.bookmarks else None):
-                await cursor.wait()
+            async with asyncio.timeout_at(marks.next):
+                await cursor.wait(pass_on if deliver is not None else None)
         except TimeoutError:
-            quiet = True
+            pass
         pace.begin()
+
+
+def _current(api: Api, row: Resource) -> Resource | None:
+    """Return the row of the same type and version as it is now; None when it is no longer served."""
+    return api.registry.find(row.group, row.version, row.plural)
+
+
+class _BookmarkTimes:
+    """The times of a watch's bookmarks (`cacheWatcher.nextBookmarkTime`), by the event loop's clock.
+
+    They do not depend on events: those that a watch leaves out tell its client nothing.
+
+    next: the time of the next bookmark; None when no more are sent.
+    """
+
+    def __init__(self, options: ListOptions) -> None:
+        self._loop = asyncio.get_running_loop()
+        ends = bool(options.timeout) and (options.timeout or 0) > 0
+        self._last = self._loop.time() + (options.timeout or 0) - _BEFORE_END if ends else None
+        self.next: float | None = None
+        if options.bookmarks:
+            self.advance()
+
+    def is_due(self) -> bool:
+        """Return True when a bookmark is to be sent now."""
+        return self.next is not None and self._loop.time() >= self.next
+
+    def advance(self) -> None:
+        """Choose the time of the next bookmark."""
+        now = self._loop.time()
+        found = now + BOOKMARK_INTERVAL
+        if self._last is not None:
+            found = min(found, self._last)
+        # The last one is not sent twice.
+        self.next = found if found > now else None
 
 
 def bookmark(row: Resource, revision: int, *, initial_events_end: bool = False) -> Change:

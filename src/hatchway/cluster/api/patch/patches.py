@@ -10,12 +10,12 @@ Error statuses are those of apiserver's `endpoints/handlers/patch.go`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from hatchway.cluster.api.patch.jsonpatch import MOST_OPERATIONS, PatchRejected, apply_operations
 from hatchway.cluster.api.patch.strategic import BadPatch, merge_map
 from hatchway.cluster.api.registry.schema.strict import strict_errors
 from hatchway.cluster.api.registry.schema.table import UnknownKind, load
@@ -41,19 +41,6 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 # Server-side apply: `fields/`.
 APPLY_PATCH = "application/apply-patch+yaml"
-
-_MAX_OPERATIONS = 10_000
-# Limits for all `copy` operations of a patch together, so that a small patch cannot make a huge object: bytes of JSON
-# (apiserver's JSONPatchMaxCopyBytes), and the commas and brackets in it, because many small values take longer than few
-# long ones.
-_MAX_COPIED = 3 * 1024 * 1024
-_MAX_COPIED_VALUES = 20_000
-# No object is nested deeper than this, so longer pointers lead nowhere.
-_MAX_POINTER = 1000
-
-
-class _Rejected(Exception):
-    """A JSON patch cannot be applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,183 +156,15 @@ def json_patch(obj: dict[str, Any], operations: Json) -> dict[str, Any]:
     """
     if not isinstance(operations, list) or not all(isinstance(one, dict) for one in operations):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
-    if len(operations) > _MAX_OPERATIONS:
+    if len(operations) > MOST_OPERATIONS:
         raise ApiError(
             413,
             "RequestEntityTooLarge",
-            f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}",
+            f"The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {len(operations)}",
         )
     try:
-        document: Json = _copy(obj)
-        copied = values = 0
-        for operation in operations:
-            function = _OPERATIONS.get(operation.get("op", ""))
-            if function is None:
-                raise _Rejected
-            if function is _duplicate:
-                text = msgspec.json.encode(_get(document, _pointer(operation, "from")))
-                copied += len(text)
-                values += text.count(b",") + text.count(b"[") + text.count(b"{")
-                if copied > _MAX_COPIED or values > _MAX_COPIED_VALUES:
-                    raise _Rejected
-            document = function(document, operation)
-        if not isinstance(document, dict):
-            raise _Rejected
-        return document
-    except (_Rejected, TypeError):
-        # A TypeError means an "op" that is not a string, and cannot be looked up.
+        return apply_operations(obj, operations)
+    except PatchRejected:
         raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {}) from None
     except RecursionError:
         raise bad_request("error decoding patch: nested too deep") from None
-
-
-def _copy(value: Json) -> Json:
-    if isinstance(value, dict):
-        return {key: _copy(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_copy(one) for one in value]
-    return value
-
-
-def _pointer(operation: dict[str, Any], member: str) -> list[str]:
-    """Return the reference tokens of a JSON pointer (RFC 6901)."""
-    pointer = operation.get(member)
-    if not isinstance(pointer, str):
-        raise _Rejected
-    if not pointer:
-        return []
-    if pointer[0] != "/" or pointer.count("/") > _MAX_POINTER:
-        raise _Rejected
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
-
-
-def _index(token: str, limit: int) -> int:
-    """Return an index below `limit`; negative ones count from the end, as in Kubernetes' library."""
-    digits = token.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 9 or (len(digits) > 1 and digits[0] == "0"):
-        raise _Rejected
-    index = int(token)
-    if index < 0:
-        index += limit
-    if not 0 <= index < limit:
-        raise _Rejected
-    return index
-
-
-def _get(document: Json, tokens: list[str]) -> Json:
-    for token in tokens:
-        if isinstance(document, dict):
-            if token not in document:
-                raise _Rejected
-            document = document[token]
-        elif isinstance(document, list):
-            document = document[_index(token, len(document))]
-        else:
-            raise _Rejected
-    return document
-
-
-def _value(operation: dict[str, Any]) -> Json:
-    if "value" not in operation:
-        raise _Rejected
-    return _copy(operation["value"])
-
-
-def _insert(document: Json, tokens: list[str], value: Json) -> Json:
-    if not tokens:
-        return value
-    parent, last = _get(document, tokens[:-1]), tokens[-1]
-    if isinstance(parent, dict):
-        parent[last] = value
-    elif isinstance(parent, list):
-        parent.insert(len(parent) if last == "-" else _index(last, len(parent) + 1), value)
-    else:
-        raise _Rejected
-    return document
-
-
-def _delete(document: Json, tokens: list[str]) -> Json:
-    if not tokens:
-        raise _Rejected
-    parent, last = _get(document, tokens[:-1]), tokens[-1]
-    if isinstance(parent, dict):
-        if last not in parent:
-            raise _Rejected
-        del parent[last]
-    elif isinstance(parent, list):
-        del parent[_index(last, len(parent))]
-    else:
-        raise _Rejected
-    return document
-
-
-def _add(document: Json, operation: dict[str, Any]) -> Json:
-    return _insert(document, _pointer(operation, "path"), _value(operation))
-
-
-def _remove(document: Json, operation: dict[str, Any]) -> Json:
-    return _delete(document, _pointer(operation, "path"))
-
-
-def _replace(document: Json, operation: dict[str, Any]) -> Json:
-    tokens, value = _pointer(operation, "path"), _value(operation)
-    if not tokens:
-        return value
-    parent, last = _get(document, tokens[:-1]), tokens[-1]
-    if isinstance(parent, dict) and last in parent:
-        parent[last] = value
-    elif isinstance(parent, list):
-        parent[_index(last, len(parent))] = value
-    else:
-        raise _Rejected
-    return document
-
-
-def _move(document: Json, operation: dict[str, Any]) -> Json:
-    source, target = _pointer(operation, "from"), _pointer(operation, "path")
-    if len(target) > len(source) and target[: len(source)] == source:
-        raise _Rejected
-    value = _get(document, source)
-    if source == target:
-        return document
-    return _insert(_delete(document, source), target, value)
-
-
-def _duplicate(document: Json, operation: dict[str, Any]) -> Json:
-    value = _get(document, _pointer(operation, "from"))
-    return _insert(document, _pointer(operation, "path"), _copy(value))
-
-
-def _test(document: Json, operation: dict[str, Any]) -> Json:
-    tokens, wanted = _pointer(operation, "path"), operation.get("value")
-    try:
-        found = _get(document, tokens)
-    except _Rejected:
-        # As in Kubernetes' library, an absent member equals null.
-        if wanted is not None or not tokens or not isinstance(_get(document, tokens[:-1]), dict):
-            raise
-        return document
-    if not _equal(found, wanted):
-        raise _Rejected
-    return document
-
-
-def _equal(left: Json, right: Json) -> bool:
-    """Return True when JSON values are equal: true is not 1, 1 is 1.0."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_equal(one, right[key]) for key, one in left.items())
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_equal, left, right))
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    return bool(left == right)
-
-
-_OPERATIONS: dict[str, Callable[[Json, dict[str, Any]], Json]] = {
-    "add": _add,
-    "remove": _remove,
-    "replace": _replace,
-    "move": _move,
-    "copy": _duplicate,
-    "test": _test,
-}

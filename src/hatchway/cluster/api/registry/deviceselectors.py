@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -10,16 +11,22 @@ from hatchway.cluster.api.cel.compiler import Program
 from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.estimate import estimate_cost
 from hatchway.cluster.api.cel.expression import compile_expression
+from hatchway.cluster.api.cel.library.quantities import QuantityValue, parse_version
 from hatchway.cluster.api.cel.schematypes import DeclaredType, assign_names, map_type, size_at
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
+from hatchway.cluster.api.cel.values import Value
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
+from hatchway.cluster.quantity import parse_quantity
+from hatchway.kube.api import Object
 
-__all__ = ["MAX_COST", "MAX_LENGTH", "DeviceSelector", "compile_selector"]
+__all__ = ["MAX_COST", "MAX_LENGTH", "DeviceSelector", "compile_selector", "device_matches"]
 
 # Units of cost of one evaluation, and bytes of an expression (`CELSelectorExpressionMaxCost` and `MaxLength`).
 MAX_COST = 1_000_000
 MAX_LENGTH = 10 * 1024
 
+# Seconds of processor time of one evaluation.
+_SECONDS = 0.2
 _ENTRIES = 32
 _DOMAIN, _ID, _DRIVER = (DeclaredType(STRING, most) for most in (63, 32, 63))
 _ATTRIBUTES = map_type(_DOMAIN, map_type(_ID, DeclaredType(DYN, 64), _ENTRIES), _ENTRIES)
@@ -62,3 +69,50 @@ def compile_selector(text: str) -> DeviceSelector:
         return DeviceSelector(None, f"must evaluate to bool or the unknown type, not {found.type}")
     cost = estimate_cost(found.root, lambda path: size_at(_DEVICE, path[1:]))
     return DeviceSelector(found.program, cost=cost)
+
+
+class _Domains(dict[str, dict[str, Value]]):
+    """Attributes or capacities by domain; a domain that a device does not have is empty."""
+
+    def __missing__(self, domain: str) -> dict[str, Value]:
+        return {}
+
+
+def device_matches(text: str, driver: str, device: Object) -> bool:
+    """Return True when an expression selects a device. Raises ValueError when it does not give an answer.
+
+    driver: its name, which is the domain of names without one. device: as in a ResourceSlice.
+    """
+    compiled = compile_selector(text)
+    if compiled.program is None:
+        raise ValueError(compiled.problem)
+    attributes, capacity = _Domains(), _Domains()
+    for name, one in (device.get("attributes") or {}).items():
+        _put(attributes, name, driver, _value(one))
+    for name, one in (device.get("capacity") or {}).items():
+        _put(capacity, name, driver, QuantityValue(parse_quantity(one.get("value", "0"))))
+    variables: dict[str, Value] = {
+        "device": {
+            "driver": driver,
+            "allowMultipleAllocations": bool(device.get("allowMultipleAllocations")),
+            "attributes": attributes,
+            "capacity": capacity,
+        }
+    }
+    found = compiled.program.evaluate(variables, MAX_COST, time.thread_time() + _SECONDS)
+    if found.error is not None:
+        raise ValueError(str(found.error) or "the expression takes too long")
+    if not isinstance(found.value, bool):
+        raise ValueError("the result is not a boolean")
+    return found.value
+
+
+def _put(found: _Domains, name: str, driver: str, value: Value) -> None:
+    domain, slash, short = name.partition("/")
+    found.setdefault(domain if slash else driver, {})[short if slash else name] = value
+
+
+def _value(attribute: Object) -> Value:
+    if attribute.get("version") is not None:
+        return parse_version(attribute["version"])
+    return next((attribute[key] for key in ("int", "bool", "string") if attribute.get(key) is not None), None)

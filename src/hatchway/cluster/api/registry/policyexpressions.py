@@ -1,10 +1,11 @@
-"""Compiles the expressions of a ValidatingAdmissionPolicy (apiserver `pkg/admission/plugin/cel/compile.go`)."""
+"""Compiles the expressions of an admission policy (apiserver `pkg/admission/plugin/cel/compile.go`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from hatchway.cluster.api.cel.celtypes import (
     BOOL,
@@ -13,17 +14,30 @@ from hatchway.cluster.api.cel.celtypes import (
     STRING,
     TIMESTAMP,
     CelType,
+    Overload,
     list_of,
     map_of,
     object_type,
 )
 from hatchway.cluster.api.cel.compiler import Program
-from hatchway.cluster.api.cel.environment import CelEnvironment
+from hatchway.cluster.api.cel.environment import PATCH_OPERATION, PATCH_ROOT, CelEnvironment, JoinedTypes
 from hatchway.cluster.api.cel.expression import compile_expression
+from hatchway.cluster.api.cel.library.declaring import declare, traversal
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 
-__all__ = ["CompiledPolicy", "CompiledText", "PolicyCompiler", "compile_policy"]
+if TYPE_CHECKING:
+    from hatchway.cluster.api.registry.policytypes import CheckedType
+
+__all__ = [
+    "CompiledPolicy",
+    "CompiledText",
+    "PolicyCompiler",
+    "checked_environment",
+    "compile_policy",
+    "mutation_text",
+    "policy_environment",
+]
 
 _PREFIX = "kubernetes."
 _KIND = {"group": STRING, "version": STRING, "kind": STRING}
@@ -79,7 +93,14 @@ _VARIABLES = {
     "namespaceObject": object_type(f"{_PREFIX}Namespace"),
     "request": object_type(f"{_PREFIX}AdmissionRequest"),
 }
+_AUTHORIZER = {
+    "authorizer": object_type(f"{_PREFIX}authorization.Authorizer"),
+    "authorizer.requestResource": object_type(f"{_PREFIX}authorization.ResourceCheck"),
+}
 _COMPOSED = f"{_PREFIX}variables"
+# Kinds of types that variables keep. Others are dyn for the expressions that use them (`convertCelTypeToDeclType`).
+_KEPT = ("bool", "bytes", "double", "duration", "int", "null", "string", "timestamp", "uint")
+_MUTATIONS = {"ApplyConfiguration": object_type(PATCH_ROOT), "JSONPatch": list_of(object_type(PATCH_OPERATION))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,57 +112,112 @@ class CompiledText:
     error: str = ""
 
 
+def policy_environment(*, has_params: bool) -> CelEnvironment:
+    """Return the names that all expressions of a policy can use. has_params: the policy has a paramKind."""
+    variables = {**_VARIABLES, **_AUTHORIZER}
+    return CelEnvironment(kubernetes_functions(), {**variables, "params": DYN} if has_params else variables, _TYPES)
+
+
+def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_params: bool) -> CelEnvironment:
+    """Return the names for checking expressions against the type of the object (`typechecking.go`, `buildEnvSet`).
+
+    params: the type of the parameters, None when it is not known. has_params: the policy has a paramKind.
+    """
+    found = policy_environment(has_params=has_params)
+    variables = {**found.variables, "object": obj.type, "oldObject": obj.type}
+    # As in Kubernetes, only the authorizer itself is known to the check.
+    del variables["authorizer.requestResource"]
+    types = JoinedTypes(obj.fields, found.types)
+    if params is not None:
+        variables["params"] = params.type
+        types = JoinedTypes(params.fields, types)
+    return replace(found, variables=variables, types=types)
+
+
 class PolicyCompiler:
     """Compiles the expressions of one policy, in the order in which they stand.
 
-    has_params: it has a paramKind. has_namespace: expressions can use `namespaceObject`; those of webhooks cannot.
+    environment: the names that they can use, besides the policy's variables.
     """
 
-    def __init__(self, *, has_params: bool, has_namespace: bool = True) -> None:
-        variables = {**_VARIABLES, "params": DYN} if has_params else dict(_VARIABLES)
-        if not has_namespace:
-            del variables["namespaceObject"]
-        self._plain = CelEnvironment(kubernetes_functions(), variables, _TYPES)
-        self._composed = self._plain
+    def __init__(self, environment: CelEnvironment) -> None:
+        self._plain = environment
         self._fields: dict[str, CelType] = {}
 
     def condition(self, text: str) -> CompiledText:
         """Compile a match condition, which cannot use variables."""
-        return self._compile(self._plain, text, (BOOL,))
+        return _compile(self._plain, text, (BOOL,))
 
     def variable(self, name: str, text: str) -> CompiledText:
         """Compile a variable; later expressions can use it."""
-        found = self._compile(self._composed, text, ())
-        self._fields[name] = found.program.type if found.program is not None else DYN
-        self._composed = replace(
-            self._plain,
-            variables={**self._plain.variables, "variables": object_type(_COMPOSED)},
-            types={**_TYPES, _COMPOSED: dict(self._fields)},
-        )
+        found = _compile(self._composed(), text, ())
+        self._fields[name] = _variable_type(found.program.type) if found.program is not None else DYN
         return found
 
     def validation(self, text: str) -> CompiledText:
         """Compile the expression of a validation."""
-        return self._compile(self._composed, text, (BOOL,))
+        return _compile(self._composed(), text, (BOOL,))
 
     def message(self, text: str) -> CompiledText:
-        """Compile a messageExpression."""
-        return self._compile(self._composed, text, (STRING,))
+        """Compile a messageExpression, which cannot ask the authorizer."""
+        environment = self._composed()
+        variables = {name: one for name, one in environment.variables.items() if name not in _AUTHORIZER}
+        return _compile(replace(environment, variables=variables), text, (STRING,))
 
     def annotation(self, text: str) -> CompiledText:
         """Compile the valueExpression of an audit annotation."""
-        return self._compile(self._composed, text, (STRING, NULL))
+        return _compile(self._composed(), text, (STRING, NULL))
 
-    def _compile(self, environment: CelEnvironment, text: str, wanted: tuple[CelType, ...]) -> CompiledText:
+    def mutation(self, patch_type: str, text: str) -> CompiledText:
+        """Compile the expression of a mutation. patch_type: `ApplyConfiguration` or `JSONPatch`."""
+        functions = {**self._plain.functions, **_patch_functions()}
+        environment = replace(self._composed(), functions=functions, makes_patches=True)
+        return _compile(environment, text, (_MUTATIONS[patch_type],))
+
+    def issues(self, text: str) -> str:
+        """Return what is wrong with an expression that may have any result; "" when it can be compiled."""
         try:
-            found = compile_expression(text, environment)
+            compile_expression(text, self._composed())
         except ExpressionIssues as issues:
-            return CompiledText(text, None, f"compilation failed: {issues}")
-        if wanted and found.type not in wanted:
-            names = [str(one) if one is not NULL else "null_type" for one in wanted]
-            shown = names[0] if len(names) == 1 else f"one of [{' '.join(names)}]"
-            return CompiledText(text, None, f"must evaluate to {shown} but got {found.type}")
-        return CompiledText(text, found.program)
+            return str(issues)
+        return ""
+
+    def _composed(self) -> CelEnvironment:
+        """Return the names with those of the variables so far."""
+        plain = self._plain
+        variables = {**plain.variables, "variables": object_type(_COMPOSED)}
+        return replace(plain, variables=variables, types=JoinedTypes(plain.types, {_COMPOSED: dict(self._fields)}))
+
+
+@cache
+def _patch_functions() -> Mapping[str, list[Overload]]:
+    """Return the functions that only mutations can call (apiserver `pkg/cel/library/jsonpatch.go`)."""
+    name = "jsonpatch.escapeKey"
+    signature = f".{name}(string) string"
+    overload = declare("string_jsonpatch_escapeKey_string", signature, _escaped_key, traversal)
+    return {name: [overload]}
+
+
+def _escaped_key(text: str) -> str:
+    return text.replace("~", "~0").replace("/", "~1")
+
+
+def _variable_type(found: CelType) -> CelType:
+    if found.kind in ("list", "map"):
+        return replace(found, parameters=tuple(map(_variable_type, found.parameters)))
+    return found if found.kind in _KEPT else DYN
+
+
+def _compile(environment: CelEnvironment, text: str, wanted: tuple[CelType, ...]) -> CompiledText:
+    try:
+        found = compile_expression(text, environment)
+    except ExpressionIssues as issues:
+        return CompiledText(text, None, f"compilation failed: {issues}")
+    if wanted and found.type not in wanted:
+        names = [str(one) if one is not NULL else "null_type" for one in wanted]
+        shown = names[0] if len(names) == 1 else f"one of [{' '.join(names)}]"
+        return CompiledText(text, None, f"must evaluate to {shown} but got {found.type}")
+    return CompiledText(text, found.program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +229,7 @@ class CompiledPolicy:
         variables: in the order in which they may use each other.
         validations, messages: for each validation its expression and its messageExpression, None without one.
         annotations: (key, expression) of the audit annotations.
+        mutations: of a MutatingAdmissionPolicy.
     """
 
     conditions: tuple[CompiledText, ...] = ()
@@ -160,11 +237,12 @@ class CompiledPolicy:
     validations: tuple[CompiledText, ...] = ()
     messages: tuple[CompiledText | None, ...] = ()
     annotations: tuple[tuple[str, CompiledText], ...] = ()
+    mutations: tuple[CompiledText, ...] = ()
 
 
 def compile_policy(spec: Mapping[str, Any]) -> CompiledPolicy:
     """Return the compiled expressions of a policy's spec."""
-    compiler = PolicyCompiler(has_params=spec.get("paramKind") is not None)
+    compiler = PolicyCompiler(policy_environment(has_params=spec.get("paramKind") is not None))
     validations = spec.get("validations") or ()
     return CompiledPolicy(
         tuple(compiler.condition((one.get("expression") or "").strip()) for one in spec.get("matchConditions") or ()),
@@ -177,4 +255,11 @@ def compile_policy(spec: Mapping[str, Any]) -> CompiledPolicy:
             (one["key"], compiler.annotation(one["valueExpression"].strip()))
             for one in spec.get("auditAnnotations") or ()
         ),
+        tuple(compiler.mutation(one["patchType"], mutation_text(one)) for one in spec.get("mutations") or ()),
     )
+
+
+def mutation_text(mutation: Mapping[str, Any]) -> str:
+    """Return the expression of a mutation."""
+    field = "jsonPatch" if mutation["patchType"] == "JSONPatch" else "applyConfiguration"
+    return (mutation.get(field) or {}).get("expression") or ""

@@ -65,6 +65,7 @@ from hatchway.cluster.api.registry.strategies.ingressclasses import IngressClass
 from hatchway.cluster.api.registry.strategies.ingresses import IngressStrategy
 from hatchway.cluster.api.registry.strategies.jobs import JobStrategy
 from hatchway.cluster.api.registry.strategies.limitranges import LimitRangeStrategy
+from hatchway.cluster.api.registry.strategies.mutatingpolicies import MutatingBindingStrategy, MutatingPolicyStrategy
 from hatchway.cluster.api.registry.strategies.namespaces import NamespaceStrategy
 from hatchway.cluster.api.registry.strategies.networkpolicies import NetworkPolicyStrategy
 from hatchway.cluster.api.registry.strategies.nodes import NodeStrategy
@@ -88,7 +89,7 @@ from hatchway.cluster.api.registry.strategies.workloads import (
 )
 from hatchway.kube.api import Object
 
-__all__ = ["ROWS", "Registry", "loopback_rows", "scalable_resources", "stored_rows"]
+__all__ = ["ROWS", "Registry", "rows_for", "scalable_resources", "stored_rows"]
 
 _STATUS = ("get", "patch", "update")
 _PROXY_VERBS = ("create", "delete", "get", "patch", "update")
@@ -166,7 +167,7 @@ ROWS: tuple[Resource, ...] = (
             Subresource("ephemeralcontainers", _STATUS),
             Subresource("eviction", ("create",), "Eviction", "policy", "v1"),
             _stream("exec", "PodExecOptions", exec_location),
-            Subresource("log", ("get",), connect=Connect(lambda backend: PodLog(backend.objects, backend.locator))),
+            Subresource("log", ("get",), connect=Connect(PodLog.of)),
             _stream("portforward", "PodPortForwardOptions", forward_location, dials=True),
             _proxy("PodProxyOptions"),
             Subresource("resize", _STATUS),
@@ -195,6 +196,15 @@ ROWS: tuple[Resource, ...] = (
         "", "v1", "services", "service", "Service", True, ("svc",), ("all",),
         subresources=(_proxy("ServiceProxyOptions"), _status),
         strategy=ServiceStrategy(), printer=network.SERVICE,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", False,
+        (), ("api-extensions",), strategy=MutatingPolicyStrategy(), printer=policies.MUTATING_POLICY,
+    ),
+    Resource(
+        _REGISTRATION, "v1", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding",
+        "MutatingAdmissionPolicyBinding", False, (), ("api-extensions",), strategy=MutatingBindingStrategy(),
+        printer=policies.MUTATING_BINDING,
     ),
     Resource(
         _REGISTRATION, "v1", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration",
@@ -353,12 +363,18 @@ ROWS: tuple[Resource, ...] = (
 )  # fmt: skip
 
 
-def loopback_rows() -> tuple[Resource, ...]:
-    """Return the rows of a cluster without a network of its own, where endpoints have loopback addresses."""
-    special: dict[str, Strategy] = {
-        "endpoints": EndpointsStrategy(loopback=True),
-        "endpointslices.discovery.k8s.io": EndpointSliceStrategy(loopback=True),
-    }
+def rows_for(*, loopback: bool = False, no_policies: str = "") -> tuple[Resource, ...]:
+    """Return the rows of a cluster.
+
+    loopback: it has no network of its own, and endpoints have loopback addresses. no_policies: why network policies are
+    not enforced; "" when they are.
+    """
+    special: dict[str, Strategy] = {}
+    if loopback:
+        special["endpoints"] = EndpointsStrategy(loopback=True)
+        special["endpointslices.discovery.k8s.io"] = EndpointSliceStrategy(loopback=True)
+    if no_policies:
+        special["networkpolicies.networking.k8s.io"] = NetworkPolicyStrategy(no_policies)
     return tuple(replace(row, strategy=special.get(row.group_resource, row.strategy)) for row in ROWS)
 
 

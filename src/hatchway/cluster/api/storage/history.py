@@ -8,10 +8,10 @@ Expired.
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import Literal
 
 from hatchway.errors import gone
@@ -19,8 +19,8 @@ from hatchway.kube.api import Object
 
 # About how many bytes of JSON are handed out at once.
 _BATCH = 256 * 1024
-# How many watches are woken in one turn of the event loop.
-_WOKEN = 32
+# Seconds for which watches are told of events in one turn of the event loop.
+_SLICE = 0.002
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
@@ -53,7 +53,9 @@ class History:
         self._weight = 0
         self._base = 0  # number of forgotten events, which is the absolute index of the first one kept
         self._events: list[Event] = []
-        self._waiters: set[asyncio.Future[None]] = set()
+        # The watches that wait for the next event, in the order in which they began to wait.
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._telling = False
         self.closed = False
 
     def append(self, event: Event) -> None:
@@ -93,9 +95,27 @@ class History:
         self._wake()
 
     def _wake(self) -> None:
-        waiting, self._waiters = self._waiters, set()
-        if waiting:
-            _wake_some(iter(waiting))
+        # Done later in this turn of the loop, so that a watch is told once of all changes of a transaction.
+        if self._waiting and not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        waiting, self._waiting = self._waiting, {}
+        _call_some(iter(waiting))
+
+    def call_once(self, notify: Callable[[], None]) -> None:
+        """Call a function from the event loop after the next event, or when the history is closed."""
+        self._waiting[notify] = None
+
+    def forget_call(self, notify: Callable[[], None]) -> None:
+        """Undo `call_once`. The call may have begun already."""
+        self._waiting.pop(notify, None)
+
+    def has(self, index: int) -> bool:
+        """Return True if there is an event at an absolute index, or after it."""
+        return index < self._base + len(self._events)
 
     def since(self, revision: int) -> list[Event]:
         """Return the events after `revision`. Raises ApiError 410 when some of them are forgotten already."""
@@ -120,28 +140,18 @@ class History:
             end += 1
         return self._events[start:end]
 
-    async def wait(self, index: int) -> None:
-        """Wait until there is an event at `index`, or the history is closed."""
-        while index >= self._base + len(self._events) and not self.closed:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.discard(waiter)
 
-
-def _wake_some(waiters: Iterator[asyncio.Future[None]]) -> None:
-    """Wake some watches in this turn of the event loop, and the others in the next ones.
+def _call_some(waiting: Iterator[Callable[[], None]]) -> None:
+    """Call functions for a few milliseconds, and the others in the next turns of the event loop.
 
     All at once, they would hold the loop for as long as it takes to send an event to every watcher.
     """
-    for waiter in islice(waiters, _WOKEN):
-        if not waiter.done():
-            waiter.set_result(None)
-    following = next(waiters, None)
-    if following is not None:
-        following.get_loop().call_soon(_wake_some, chain((following,), waiters))
+    until = time.perf_counter() + _SLICE
+    for notify in waiting:
+        notify()
+        if time.perf_counter() >= until:
+            asyncio.get_running_loop().call_soon(_call_some, waiting)
+            return
 
 
 class Cursor:
@@ -166,6 +176,33 @@ class Cursor:
         self._index += len(events)
         return events
 
-    async def wait(self) -> None:
-        """Wait until `read` has events, or the store is closed (`closed`)."""
-        await self._history.wait(self._index)
+    async def wait(self, pass_on: Callable[[], bool] | None = None) -> None:
+        """Wait until `read` has events, the store is closed (`closed`), or `pass_on` returns False.
+
+        pass_on: reads the events that have come, and returns True to go on waiting. The event loop calls it directly,
+        so that events reach a client that has received all others without a turn of this task. What it raises is
+        raised here.
+        """
+        history = self._history
+        if history.closed or history.has(self._index):
+            return
+        waiter = asyncio.get_running_loop().create_future()
+
+        def notify() -> None:
+            if waiter.done():
+                return
+            try:
+                goes_on = pass_on is not None and not history.closed and pass_on() and not history.has(self._index)
+            except Exception as error:  # noqa: BLE001  it must not keep other watches from their events
+                waiter.set_exception(error)
+                return
+            if goes_on:
+                history.call_once(notify)
+            else:
+                waiter.set_result(None)
+
+        history.call_once(notify)
+        try:
+            await waiter
+        finally:
+            history.forget_call(notify)

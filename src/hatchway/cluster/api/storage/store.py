@@ -39,6 +39,20 @@ StoreCallback = Callable[[EventType, Object | None, Object | None], None]
 HISTORY = 1024
 
 
+class ChangeCount:
+    """Counts committed changes, except those of some resources.
+
+    Attributes:
+        value: the number of changes so far.
+    """
+
+    __slots__ = ("ignored", "value")
+
+    def __init__(self, ignored: frozenset[str]) -> None:
+        self.ignored = ignored
+        self.value = 0
+
+
 @dataclass(slots=True)
 class _Write:
     key: StoreKey
@@ -91,6 +105,7 @@ class Store:
         self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._unwatched = False
         self._subscribers: dict[str, list[StoreCallback]] = {}
+        self._counts: list[ChangeCount] = []
         self._jobs: SimpleQueue[_Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -202,6 +217,11 @@ class Store:
         callbacks.append(callback)
         return lambda: callbacks.remove(callback) if callback in callbacks else None
 
+    def count_changes(self, ignored: frozenset[str]) -> ChangeCount:
+        """Return a count of the changes from now on. ignored: resources whose changes are not counted."""
+        self._counts.append(ChangeCount(ignored))
+        return self._counts[-1]
+
     # Writing
 
     async def create(self, resource: str, obj: Object) -> Object:
@@ -275,7 +295,7 @@ class Store:
             raise bad_request(f"the object cannot be stored as JSON: {error}") from error
         if len(data) >= HEAVY and type != "DELETED":
             if bounded:
-                check_object(data)
+                check_object(data, new["metadata"].get("managedFields"))
             self._weights.setdefault(key[0], {})[key[1:]] = len(data)
         self._allocated = revision
         write = _Write(key, type, revision, old, new, data, loop.create_future())
@@ -377,6 +397,9 @@ class Store:
                 insort(names, name)
             space[name] = write.new
         self.revision = write.revision
+        for count in self._counts:
+            if resource not in count.ignored:
+                count.value += 1
         if self._pending.get(write.key) is write:
             del self._pending[write.key]
             if len(write.data) < HEAVY or removed:

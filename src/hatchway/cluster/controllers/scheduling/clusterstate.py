@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from hatchway.cluster.controllers.scheduling.podinfo import NamespaceLabels, PodGroup, PodInfo, Port, scaled
+from hatchway.cluster.controllers.scheduling.podinfo import NamespaceLabels, PodGroup, PodInfo, scaled
+from hatchway.cluster.hostports import HostPort
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
@@ -38,7 +39,7 @@ class NodeState:
     pods: dict[Key, PodInfo] = field(default_factory=dict)
     used: Counter[str] = field(default_factory=Counter)
     load: Counter[str] = field(default_factory=Counter)
-    ports: Counter[Port] = field(default_factory=Counter)
+    ports: Counter[HostPort] = field(default_factory=Counter)
     groups: Counter[PodGroup] = field(default_factory=Counter)
     with_terms: dict[Key, PodInfo] = field(default_factory=dict)
     nominated: dict[Key, PodInfo] = field(default_factory=dict)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from hatchway.cluster.controllers.scheduling.clusterstate import ClusterState, NodeState
 from hatchway.cluster.controllers.scheduling.nodeselection import named_nodes, node_selected
 from hatchway.cluster.controllers.scheduling.podaffinity import AFFINITY, AffinityCounts
-from hatchway.cluster.controllers.scheduling.podinfo import PodInfo, Port
+from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.cluster.controllers.scheduling.spreading import MISSING_LABEL, SpreadCounts
 from hatchway.cluster.controllers.scheduling.tolerations import tolerated, untolerated
+from hatchway.cluster.hostports import ports_clash
 from hatchway.kube.api import Object
 from hatchway.kube.objects import is_ready
 from hatchway.kube.wellknown import NOT_READY, UNSCHEDULABLE
@@ -117,7 +118,7 @@ def node_refusal(info: PodInfo, state: NodeState) -> NodeRefusal | None:
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
     if not node_selected(spec, node):
         return NodeRefusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
-    if info.ports and any(_clash(port, used) for port in info.ports for used in state.ports):
+    if info.ports and ports_clash(info.ports, state.ports):
         return NodeRefusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
     return _short_of(info, state)
 
@@ -137,7 +138,3 @@ def _short_of(info: PodInfo, state: NodeState) -> NodeRefusal | None:
             # If the pod requests more than the whole node has, removing other pods does not help.
             resolvable = resolvable and amount <= room
     return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None
-
-
-def _clash(one: Port, other: Port) -> bool:
-    return one[1:] == other[1:] and (one[0] == other[0] or "0.0.0.0" in (one[0], other[0]))

@@ -9,16 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, uid_of
+from hatchway.cluster.hostports import HostPort, host_ports
 from hatchway.cluster.podresources import reserved_spec
 from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.selectors import selector_matches
 
-__all__ = ["AffinityTerm", "NamespaceLabels", "PodGroup", "PodInfo", "Port", "host_ports", "requests", "scaled"]
+__all__ = ["AffinityTerm", "NamespaceLabels", "PodGroup", "PodInfo", "requests", "scaled"]
 
-# (hostIP, protocol, port)
-Port = tuple[str, str, int]
 # The parts of a pod that selectors read: its namespace, its labels, and True if it is being deleted. The pods of one
 # controller are usually in the same group, and each selector is compared only once with each group.
 PodGroup = tuple[str, frozenset[tuple[str, str]], bool]
@@ -76,17 +75,6 @@ def _amounts(resources: Object | None) -> dict[str, int]:
     return {resource: scaled(resource, amount) for resource, amount in given.items()}
 
 
-def host_ports(pod: Object) -> frozenset[Port]:
-    """Return the host ports of the pod's containers and sidecars (`GetHostPorts`)."""
-    sidecars = [one for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"]
-    return frozenset(
-        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])
-        for container in [*sidecars, *(pod["spec"].get("containers") or ())]
-        for port in container.get("ports") or ()
-        if port.get("hostPort")
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class AffinityTerm:
     """One term of pod affinity or anti-affinity.
@@ -135,7 +123,7 @@ class PodInfo:
     terminating: bool
     requests: Mapping[str, int]
     load: Mapping[str, int]
-    ports: frozenset[Port]
+    ports: frozenset[HostPort]
     owner: str
     affinity: tuple[AffinityTerm, ...]
     anti_affinity: tuple[AffinityTerm, ...]

@@ -113,7 +113,7 @@ def _victims_on(state: NodeState, filters: PodFilters, budgets: list[Object]) ->
         possible.sort(key=_importance)
         violating, others = _split_by_budget(possible, budgets)
         victims, broken = [], 0
-        # Pods that a budget protects are the first that are tried to be kept.
+        # Try to keep the pods first whose deletion violates a budget.
         for index, one in enumerate([*violating, *others]):
             move(one, 1)
             if filters.refusal(trial) is not None:

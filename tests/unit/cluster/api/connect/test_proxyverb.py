@@ -13,7 +13,9 @@ from hatchway.cluster.api.connect.handler import ConnectRequest
 from hatchway.cluster.api.connect.podlog import PodLog
 from hatchway.cluster.api.connect.proxyverb import Prepared, ProxyVerb
 from hatchway.cluster.api.connect.resourcelocation import Locator
+from hatchway.kube.http import HttpClient
 from hatchway.proxy.routing import (
+    App,
     Decision,
     Forward,
     Headers,
@@ -557,12 +559,11 @@ def test_a_refused_upgrade_is_relayed_as_it_is(cluster: FakeCluster) -> None:
     assert edited(cluster, 404, headers, upgrade=b"websocket") == (headers, None)
 
 
-def logs(cluster: FakeCluster, name: str, query: bytes | None = None) -> Decision:
-    head = RequestHead(
-        "GET", b"/", b"/", query, [(b"Host", b"h"), (b"Authorization", b"x")], "1.1", Peer(None, "https")
-    )
+def logs(cluster: FakeCluster, name: str, query: bytes | None = None, upgrade: bytes | None = None) -> Decision:
+    fields = [(b"Host", b"h"), (b"Authorization", b"x")]
+    head = RequestHead("GET", b"/", b"/", query, fields, "1.1", Peer(None, "https"), upgrade=upgrade)
     asked = ConnectRequest("pods", "default", name, head.path, b"", "GET", head.query)
-    return decide(PodLog(cluster, locator_of(cluster)), head, asked)
+    return decide(PodLog(cluster, locator_of(cluster), HttpClient()), head, asked)
 
 
 def test_logs_come_from_the_kubelet(cluster: FakeCluster) -> None:
@@ -582,6 +583,14 @@ def test_logs_come_from_the_kubelet(cluster: FakeCluster) -> None:
     head = ResponseHead(200, b"", [(b"Content-Type", b"text/html"), (b"Set-Cookie", b"x")])
     assert decision.edit_response is not None and decision.edit_response(head) is None
     assert head.headers == [CACHE, (b"Content-Type", b"text/plain")]
+
+
+def test_logs_for_an_upgrade_are_answered_by_an_application(cluster: FakeCluster) -> None:
+    assert isinstance(logs(cluster, "b10", upgrade=b"websocket"), App)
+    assert isinstance(logs(cluster, "b10", upgrade=b"h2c"), App)
+    assert refused(logs(cluster, "missing", upgrade=b"websocket"))[0] == 404
+    cluster.objects[("pods", "default", "b10")]["spec"]["nodeName"] = ""
+    assert isinstance(logs(cluster, "b10", upgrade=b"websocket"), Respond)
 
 
 @pytest.mark.parametrize(

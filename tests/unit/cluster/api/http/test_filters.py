@@ -6,7 +6,7 @@ import asyncio
 import base64
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ class Server:
         keys = pki.ensure(self.state.pki, cluster_name="c", node_names=["node-1"], node_ips=["172.18.0.3"])
         self.state.tokens_file.write_text(json.dumps({"tokens": TOKENS}))
         self.source = FakeSource()
+        # How many changes were such that no right depends on.
+        self.without_rights = 0
         for resource, obj in bootstrap_objects():
             self.source.put(resource, obj)
         self.source.role(
@@ -103,10 +105,20 @@ class Server:
             connections=ConnectRoutes(ROWS, lambda connect: self.proxy if connect.takes_path else self.logs),
             app=rest,
             revision=lambda: self.source.revision,
+            rights_revision=lambda: self.source.revision - self.without_rights,
             log=self.log,
             max_in_flight=max_in_flight,
             admission=admission,
         )
+
+    def is_kept(self, head: RequestHead, change: Callable[[], None]) -> bool:
+        """Whether the decision about a request is still valid after a change of the cluster."""
+        self.filters.route(head)
+        cached, head.cached = head.cached, None
+        assert cached is not None
+        assert cached.begin(lambda: head) is not None
+        change()
+        return cached.begin(lambda: head) is not None
 
     def ask(self, head: RequestHead) -> Decision:
         decision = self.filters.route(head)
@@ -135,6 +147,25 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def header(decision: Respond | ResponseHead, name: bytes) -> bytes | None:
     return next((value for key, value in decision.headers if key.lower() == name), None)
+
+
+def test_decisions_are_kept_while_nothing_changes_on_which_they_depend(server: Server) -> None:
+    def change_any() -> None:
+        server.source.revision += 1
+        server.without_rights += 1
+
+    def change_rights() -> None:
+        server.source.revision += 1
+
+    def renew_credentials() -> None:
+        server.authenticator.version += 1
+
+    path = "/api/v1/namespaces/team-a/services"
+    assert server.is_kept(request(path, token="alice"), change_any)
+    assert not server.is_kept(request(path, token="alice"), change_rights)
+    assert not server.is_kept(request(path, token="alice"), renew_credentials)
+    # The admission of a connecting subresource may depend on any object.
+    assert not server.is_kept(request(f"{path}/web/proxy/", token="alice"), change_any)
 
 
 # -- recordings

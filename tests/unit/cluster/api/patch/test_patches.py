@@ -6,9 +6,10 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hatchway.cluster.api.patch.jsonpatch import PatchRejected, PatchTestFailed, apply_operations
 from hatchway.cluster.api.patch.patches import (
     JSON_PATCH,
     MERGE_PATCH,
@@ -282,3 +283,69 @@ def test_deep_patches_are_refused() -> None:
         with pytest.raises(ApiError) as caught:
             function()
         assert caught.value.code == 400
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        ({"op": "add", "path": "/absent/x", "value": 1},
+         'add operation does not apply: doc is missing path: "/absent/x": missing value'),
+        ({"op": "add", "path": "/list/3", "value": 1},
+         "error in add for path: '/list/3': Unable to access invalid index: 3: invalid index referenced"),
+        ({"op": "remove", "path": "/map/x"},
+         "error in remove for path: '/map/x': Unable to remove nonexistent key: x: missing value"),
+        ({"op": "remove", "path": "/list/9"},
+         "error in remove for path: '/list/9': Unable to access invalid index: 9: invalid index referenced"),
+        ({"op": "replace", "path": "/no", "value": 1},
+         "replace operation does not apply: doc is missing key: /no: missing value"),
+        ({"op": "replace", "path": "/no/x", "value": 1},
+         "replace operation does not apply: doc is missing path: /no/x: missing value"),
+        ({"op": "move", "from": "/no/x", "path": "/a"},
+         "move operation does not apply: doc is missing from path: /no/x: missing value"),
+        ({"op": "move", "from": "/yes", "path": "/no/x"},
+         "move operation does not apply: doc is missing destination path: /no/x: missing value"),
+        ({"op": "copy", "from": "/no/x", "path": "/a"},
+         "copy operation does not apply: doc is missing from path: /no/x: missing value"),
+        ({"op": "copy", "from": "/yes", "path": "/no/x"},
+         "copy operation does not apply: doc is missing destination path: /no/x: missing value"),
+        ({"op": "test", "path": "/no/x", "value": 1},
+         "test operation does not apply: is missing path: /no/x: missing value"),
+        ({"op": "test", "path": "/yes", "value": 1}, "testing value /yes failed: test failed"),
+        ({"op": "nope", "path": "/yes"}, "Unexpected kind: nope"),
+    ],
+)  # fmt: skip
+def test_errors_are_those_of_kubernetes_library(operation: dict[str, Any], message: str) -> None:
+    with pytest.raises(PatchRejected) as caught:
+        apply_operations({"list": [0], "map": {}, "yes": True}, [operation])
+    assert str(caught.value) == message
+    assert isinstance(caught.value, PatchTestFailed) is ("failed: test" in message)
+
+
+_POINTERS = st.lists(st.sampled_from(["a", "b", "0", "1", "-", "-1", "01", "~0", "~1", ""]), max_size=3).map(
+    lambda parts: "".join(f"/{one}" for one in parts)
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "0"]), inner, max_size=3),
+    max_leaves=8,
+)
+_OPERATIONS = st.fixed_dictionaries(
+    {"op": st.sampled_from(["add", "remove", "replace", "move", "copy", "test"]), "path": _POINTERS},
+    optional={"from": _POINTERS, "value": _VALUES},
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "0"]), _VALUES), st.lists(_OPERATIONS, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_a_patch_is_applied_or_rejected_and_changes_no_argument(obj: dict[str, Any], changes: list[Any]) -> None:
+    before = copy.deepcopy((obj, changes))
+    try:
+        found = apply_operations(obj, changes)
+    except PatchRejected as error:
+        assert str(error)
+    else:
+        assert isinstance(found, dict)
+        if changes and changes[-1]["op"] == "add" and "-" not in changes[-1]["path"]:
+            # What was added last is there.
+            assert apply_operations(found, [{**changes[-1], "op": "test"}]) == found
+    assert (obj, changes) == before

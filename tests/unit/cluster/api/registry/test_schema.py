@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -198,6 +199,28 @@ def test_strict_errors_of_a_document_without_a_type() -> None:
     )
     assert schema.strict_errors(None, b'{"a":{"b":1},"c":{"b":1}}') == ()
     assert schema.strict_errors(None, b"{" * 100_000) == ()
+
+
+_JSON_KEYS = st.sampled_from(['"a"', '"b:"', '"\\u0061"', '"\\u003a"', '""'])
+_JSON_TEXTS = st.recursive(
+    st.sampled_from(["1", "1.50", '":"', '"\\u003a:"', "null", "[]", '"\\\\"']),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda some: f"[{','.join(some)}]")
+        | st.lists(st.tuples(_JSON_KEYS, inner), max_size=4).map(lambda some: f"{{{', '.join(map(': '.join, some))}}}")
+    ),
+)
+
+
+@given(_JSON_TEXTS)
+def test_each_repeated_field_is_found_whatever_stands_in_strings(text: str) -> None:
+    repeated = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        keys = [key for key, _ in pairs]
+        repeated.extend(key for key in keys if keys.count(key) > 1)
+
+    json.loads(text, object_pairs_hook=note)
+    assert bool(schema.strict_errors(None, text.encode())) is bool(repeated)
 
 
 def test_strict_errors_are_in_the_order_of_the_document() -> None:

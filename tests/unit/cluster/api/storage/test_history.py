@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
-from hatchway.cluster.api.storage.history import Event, History
+from hatchway.cluster.api.storage.history import Cursor, Event, History
 from hatchway.errors import ApiError
 
 
@@ -45,3 +48,47 @@ def test_reads_are_pieces_that_lose_nothing() -> None:
         assert len(piece) <= 3
         seen += [event.revision for event in piece]
     assert seen == list(range(1, 101))
+
+
+async def test_a_watch_that_fails_does_not_keep_others_from_their_events() -> None:
+    history = History(0, 1000)
+    cursors = [history.cursor(0) for _ in range(3)]
+    seen: list[int] = []
+
+    def fail() -> bool:
+        raise ValueError("broken")
+
+    def read(cursor: Cursor) -> Callable[[], bool]:
+        def pass_on() -> bool:
+            seen.extend(event.revision for event in cursor.read())
+            return len(seen) < 4
+
+        return pass_on
+
+    waits = [asyncio.create_task(cursors[0].wait(fail)), asyncio.create_task(cursors[1].wait(read(cursors[1])))]
+    plain = asyncio.create_task(cursors[2].wait())
+    await asyncio.sleep(0)
+    history.append(Event("ADDED", 1, None, {}, 0))
+    history.append(Event("ADDED", 2, None, {}, 0))
+    await plain
+    with pytest.raises(ValueError, match="broken"):
+        await waits[0]
+    assert (seen, waits[1].done()) == ([1, 2], False)
+    history.append(Event("ADDED", 3, None, {}, 0))
+    history.append(Event("ADDED", 4, None, {}, 0))
+    await waits[1]
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_waiting_watches_end_when_the_history_is_closed() -> None:
+    history = History(0, 1000)
+    cursor = history.cursor(0)
+    waiting = asyncio.create_task(cursor.wait(lambda: True))
+    await asyncio.sleep(0)
+    history.close()
+    await waiting
+    assert cursor.closed
+    cancelled = asyncio.create_task(History(0, 1000).cursor(0).wait(lambda: True))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait({cancelled})

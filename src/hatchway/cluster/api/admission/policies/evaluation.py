@@ -14,14 +14,24 @@ from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 from hatchway.cluster.api.registry.policyexpressions import CompiledPolicy, CompiledText
 
-__all__ = ["PolicyDecision", "PolicyResult", "conditions_hold", "evaluate_policy"]
+__all__ = [
+    "OUT_OF_BUDGET",
+    "POLICY_COST",
+    "CostBudget",
+    "LazyVariables",
+    "PolicyDecision",
+    "PolicyResult",
+    "conditions_hold",
+    "evaluate_policy",
+    "failed_expression",
+]
 
 Json = Any
 
 # Units of cost: of one expression, of a policy and of its match conditions (apiserver `pkg/apis/cel/config.go`).
-_CALL_COST, _POLICY_COST, _CONDITIONS_COST = 1_000_000, 10_000_000, 2_500_000
+_CALL_COST, POLICY_COST, _CONDITIONS_COST = 1_000_000, 10_000_000, 2_500_000
 _LONGEST_MESSAGE = 5 * 1024
-_OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
+OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ class PolicyResult:
     errors: list[str] = field(default_factory=list)
 
 
-class _CostBudget:
+class CostBudget:
     """Evaluates expressions within a limit for all of them. deadline: processor time of this thread, in seconds."""
 
     def __init__(self, cost: int, deadline: float) -> None:
@@ -53,16 +63,17 @@ class _CostBudget:
         self.deadline = deadline
 
     def evaluate(self, text: CompiledText, variables: Mapping[str, Value]) -> Outcome:
+        """Evaluate an expression that has a program; its cost is taken from the budget."""
         assert text.program is not None
         outcome = text.program.evaluate(variables, min(_CALL_COST, max(self.left, 0)), self.deadline)
         self.left -= outcome.cost
         return outcome
 
 
-class _Lazy(dict[str, Value]):
+class LazyVariables(dict[str, Value]):
     """The variables of a policy, each evaluated when it is used first."""
 
-    def __init__(self, texts: Mapping[str, CompiledText], budget: _CostBudget, variables: Mapping[str, Value]) -> None:
+    def __init__(self, texts: Mapping[str, CompiledText], budget: CostBudget, variables: Mapping[str, Value]) -> None:
         super().__init__()
         self._texts = texts
         self._budget = budget
@@ -111,10 +122,9 @@ def evaluate_policy(
         if not fails_open:
             result.decisions.append(PolicyDecision(0, str(error)))
         return result
-    budget = _CostBudget(_POLICY_COST, deadline)
+    budget = CostBudget(POLICY_COST, deadline)
     known = dict(variables)
-    if policy.variables:
-        known["variables"] = _Lazy(policy.variables, budget, known)
+    known["variables"] = LazyVariables(policy.variables, budget, known)
     for index in range(len(policy.validations)):
         decision = _decide(index, policy, spec["validations"][index], budget, known)
         if decision is not None and (decision.reason or not fails_open):
@@ -130,7 +140,7 @@ def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, 
 
     deadline: processor time of this thread, in seconds.
     """
-    budget = _CostBudget(_CONDITIONS_COST, deadline)
+    budget = CostBudget(_CONDITIONS_COST, deadline)
     errors: list[str] = []
     for text in conditions:
         if text.program is None:
@@ -138,7 +148,7 @@ def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, 
             continue
         outcome = budget.evaluate(text, variables)
         if outcome.error is not None:
-            errors.append(_shown(text, outcome))
+            errors.append(failed_expression(text, outcome))
         elif outcome.value is False:
             return False
     if errors:
@@ -146,24 +156,25 @@ def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, 
     return True
 
 
-def _shown(text: CompiledText, outcome: Outcome) -> str:
+def failed_expression(text: CompiledText, outcome: Outcome) -> str:
+    """Return the error of an expression as Kubernetes words it."""
     return f"expression '{text.text}' resulted in error: {outcome.error}"
 
 
 def _decide(
-    index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: _CostBudget, known: Mapping[str, Value]
+    index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: CostBudget, known: Mapping[str, Value]
 ) -> PolicyDecision | None:
     """Return the refusal of a validation, None when it holds. Errors have no reason."""
     text = policy.validations[index]
     if text.program is None:
         return PolicyDecision(index, text.error)
     if budget.left <= 0:
-        return PolicyDecision(index, _OUT_OF_BUDGET)
+        return PolicyDecision(index, OUT_OF_BUDGET)
     outcome = budget.evaluate(text, known)
     if budget.left < 0:
-        return PolicyDecision(index, _OUT_OF_BUDGET)
+        return PolicyDecision(index, OUT_OF_BUDGET)
     if outcome.error is not None:
-        return PolicyDecision(index, _shown(text, outcome))
+        return PolicyDecision(index, failed_expression(text, outcome))
     if outcome.value is True:
         return None
     message = ""
@@ -181,13 +192,13 @@ def _decide(
 def _annotate(
     policy: CompiledPolicy, result: PolicyResult, known: Mapping[str, Value], deadline: float, fails_open: bool
 ) -> None:
-    budget = _CostBudget(_POLICY_COST, deadline)
+    budget = CostBudget(POLICY_COST, deadline)
     for key, text in policy.annotations:
         if text.program is None:
             error = text.error
         else:
             outcome = budget.evaluate(text, known)
-            error = _shown(text, outcome) if outcome.error is not None else ""
+            error = failed_expression(text, outcome) if outcome.error is not None else ""
             if not error and isinstance(outcome.value, str) and outcome.value.strip():
                 result.annotations.append((key, outcome.value.strip()))
         if error and not fails_open:

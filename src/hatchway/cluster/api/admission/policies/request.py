@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.webhooks.matching import request_namespace
 from hatchway.cluster.api.admission.webhooks.review import VersionedObjects
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.kube.api import Object
+
+if TYPE_CHECKING:
+    from hatchway.cluster.api.registry.custom.celauthorization import AskAccess
 
 __all__ = ["request_variables"]
 
@@ -21,13 +24,16 @@ _METADATA = (
 
 
 def request_variables(
-    attributes: AdmissionAttributes, row: Resource, objects: VersionedObjects, namespace: Object | None
+    attributes: AdmissionAttributes, row: Resource, objects: VersionedObjects, namespace: Object | None, ask: AskAccess
 ) -> Json:
     """Return the variables of a write.
 
     row: the resource as which the policy wants the request. objects: those of the write in its version. namespace: that
-    of the object.
+    of the object. ask: the authorizer.
     """
+    # Imported here, like all of the room of expressions: only clusters with policies need it.
+    from hatchway.cluster.api.registry.custom.celauthorization import AuthorizerValue, ResourceCheck
+
     own = attributes.row
     kind = row.gvk if attributes.kind == own.gvk else attributes.kind
     request: Json = {
@@ -44,7 +50,12 @@ def request_variables(
         "dryRun": attributes.dry_run,
         "options": attributes.make_options(),
     }
+    authorizer = AuthorizerValue(attributes.user, ask)
     return {
+        "authorizer": authorizer,
+        "authorizer.requestResource": ResourceCheck(
+            authorizer, own.group, own.plural, attributes.subresource, request_namespace(attributes), attributes.name
+        ),
         "object": _typed(kind, objects.object),
         "oldObject": _typed(kind, objects.old_object),
         "request": request,
@@ -70,7 +81,6 @@ def _resource(row: Resource) -> Json:
 
 
 def _namespace(namespace: Object) -> Json:
-    # Imported here, like all of the room of expressions: only clusters with policies need it.
     from hatchway.cluster.api.cel.values import parse_timestamp
 
     source = namespace.get("metadata") or {}

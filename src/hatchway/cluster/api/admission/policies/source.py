@@ -18,10 +18,23 @@ from hatchway.kube.api import Object
 if TYPE_CHECKING:
     from hatchway.cluster.api.registry.policyexpressions import CompiledPolicy
 
-__all__ = ["BINDINGS", "POLICIES", "Matching", "PolicyBinding", "PolicySource", "StoredPolicy"]
+__all__ = [
+    "BINDINGS",
+    "MUTATING_BINDINGS",
+    "MUTATING_POLICIES",
+    "POLICIES",
+    "Matching",
+    "PolicyBinding",
+    "PolicySource",
+    "StoredPolicy",
+]
 
-POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
-BINDINGS = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
+_GROUP = "admissionregistration.k8s.io"
+POLICIES, BINDINGS = f"validatingadmissionpolicies.{_GROUP}", f"validatingadmissionpolicybindings.{_GROUP}"
+MUTATING_POLICIES, MUTATING_BINDINGS = (
+    f"mutatingadmissionpolicies.{_GROUP}",
+    f"mutatingadmissionpolicybindings.{_GROUP}",
+)
 
 Json = dict[str, Any]
 
@@ -61,7 +74,11 @@ def _named_rules(rules: list[Json]) -> tuple[tuple[WebhookRule, frozenset[str]],
 
 @dataclass(frozen=True, slots=True)
 class PolicyBinding:
-    """A binding. matching: None for everything that the policy wants. param_ref: None without parameters."""
+    """A binding.
+
+    matching: None for everything that the policy wants. param_ref: None without parameters. actions: of the binding of
+    a ValidatingAdmissionPolicy.
+    """
 
     name: str
     matching: Matching | None
@@ -91,14 +108,16 @@ class StoredPolicy:
 
 
 class PolicySource:
-    """Keeps all policies that have bindings."""
+    """Keeps all policies of one kind that have bindings. policies, bindings: the resources of the kind."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, policies: str, bindings: str) -> None:
         self._store = store
+        self._policies = policies
+        self._bindings = bindings
         self._known: dict[str, StoredPolicy] = {}
         self._current: tuple[StoredPolicy, ...] | None = None
         self._unsubscribe: list[Callable[[], None]] = [
-            store.subscribe(resource, self._changed) for resource in (POLICIES, BINDINGS)
+            store.subscribe(resource, self._changed) for resource in (policies, bindings)
         ]
 
     def _changed(self, _type: str, _old: Object | None, _new: Object | None) -> None:
@@ -112,7 +131,7 @@ class PolicySource:
 
     def _read(self) -> tuple[StoredPolicy, ...]:
         found: dict[str, StoredPolicy] = {}
-        for one in self._store.list(POLICIES):
+        for one in self._store.list(self._policies):
             name, spec = one["metadata"]["name"], one["spec"]
             known = self._known.get(name)
             if known is None or known.spec != spec:
@@ -120,7 +139,7 @@ class PolicySource:
                 known = StoredPolicy(name, spec, matching, spec.get("failurePolicy") == "Ignore")
             known.bindings = []
             found[name] = known
-        for one in self._store.list(BINDINGS):
+        for one in self._store.list(self._bindings):
             spec = one["spec"]
             policy = found.get(spec.get("policyName") or "")
             if policy is not None:

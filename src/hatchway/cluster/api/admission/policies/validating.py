@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes, AdmissionOperation, AdmissionPlugin
-from hatchway.cluster.api.admission.policies.matcher import ConfigurationError, PolicyMatcher
+from hatchway.cluster.api.admission.policies.invocations import (
+    PolicyInvocation,
+    PolicyProblem,
+    find_invocations,
+    with_params,
+)
+from hatchway.cluster.api.admission.policies.matcher import PolicyMatcher
 from hatchway.cluster.api.admission.policies.request import request_variables
-from hatchway.cluster.api.admission.policies.source import PolicyBinding, PolicySource, StoredPolicy
+from hatchway.cluster.api.admission.policies.source import PolicySource
 from hatchway.cluster.api.admission.webhooks.matching import is_exempt
 from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.work import run_apart
 from hatchway.errors import ApiError, forbidden
-from hatchway.kube.api import Object
 
 if TYPE_CHECKING:
+    from hatchway.cluster.api.admission.policies.access import Decide
     from hatchway.cluster.api.admission.policies.evaluation import PolicyResult
+    from hatchway.cluster.api.registry.custom.celauthorization import AskAccess
 
 __all__ = ["ValidatingPolicies"]
 
@@ -40,21 +47,6 @@ class _PolicyRefusal:
     reason: str = "Invalid"
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One evaluation of a policy: for a binding, with one object as its parameters.
-
-    param_row: the type of the parameters; if it has conversions, `params` is not converted yet.
-    """
-
-    policy: StoredPolicy
-    binding: PolicyBinding
-    row: Resource
-    params: Object | None
-    namespace: Object | None
-    param_row: Resource | None = None
-
-
 @dataclass(slots=True)
 class _Findings:
     """The results of all policies for one write."""
@@ -66,13 +58,17 @@ class _Findings:
 
 
 class ValidatingPolicies(AdmissionPlugin):
-    """Applies ValidatingAdmissionPolicies. source: the policies. matcher: finds those that concern a write."""
+    """Applies ValidatingAdmissionPolicies.
+
+    source: the policies. matcher: finds those that concern a write. decide: the cluster's authorizer.
+    """
 
     name = "ValidatingAdmissionPolicy"
 
-    def __init__(self, source: PolicySource, matcher: PolicyMatcher) -> None:
+    def __init__(self, source: PolicySource, matcher: PolicyMatcher, decide: Decide) -> None:
         self._source = source
         self._matcher = matcher
+        self._decide = decide
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
         """Return True for everything but configurations of webhooks and policies."""
@@ -88,69 +84,37 @@ class ValidatingPolicies(AdmissionPlugin):
         if not policies:
             return None
         findings = _Findings()
-        tasks = [task for policy in policies for task in self._tasks(policy, attributes, findings)]
-        if not tasks:
+        invocations, problems = find_invocations(policies, self._matcher, attributes)
+        findings.refusals += _refusals(problems)
+        if not invocations:
             _conclude(attributes, findings)
             return None
-        return self._evaluate(tasks, attributes, findings)
+        return self._evaluate(invocations, attributes, findings)
 
-    def _tasks(self, policy: StoredPolicy, attributes: AdmissionAttributes, findings: _Findings) -> list[_Task]:
-        """Return the evaluations of a policy for a write. Errors of its configuration are added to the findings."""
-        found: list[_Task] = []
-        try:
-            row = self._matcher.matched(policy.matching, attributes, all_if_empty=False)
-        except ConfigurationError as error:
-            _add_error(policy, "", f"failed to configure policy: {error}", findings)
-            return found
-        if row is None:
-            return found
-        for binding in policy.bindings:
-            try:
-                if binding.matching is not None and not self._binds(binding, attributes):
-                    continue
-                params = self._matcher.params(policy.spec.get("paramKind"), binding.param_ref, attributes)
-            except ConfigurationError as error:
-                _add_error(policy, binding.name, f"failed to configure binding: {error}", findings)
-                continue
-            namespace = self._matcher.namespace(attributes)
-            param_row = self._matcher.param_row(policy.spec.get("paramKind"))
-            found += [_Task(policy, binding, row, one, namespace, param_row) for one in params]
-        return found
+    async def _evaluate(
+        self, invocations: list[PolicyInvocation], attributes: AdmissionAttributes, findings: _Findings
+    ) -> None:
+        # Imported here: only clusters with policies need the code that asks for access.
+        from hatchway.cluster.api.admission.policies.access import LoopAccess
 
-    async def _with_params(self, task: _Task, findings: _Findings) -> _Task | None:
-        """Return a task with its parameters in the version that the policy names; None when that is not possible."""
-        conversion = task.param_row.conversion if task.param_row is not None else None
-        if conversion is None or task.params is None:
-            return task
-        try:
-            return replace(task, params=(await conversion.read((task.params,)))[0])
-        except ApiError as error:
-            text = f"failed to configure binding: {error.message}"
-            _add_error(task.policy, task.binding.name, text, findings)
-            return None
-
-    def _binds(self, binding: PolicyBinding, attributes: AdmissionAttributes) -> bool:
-        assert binding.matching is not None
-        return self._matcher.matched(binding.matching, attributes, all_if_empty=True) is not None
-
-    async def _evaluate(self, tasks: list[_Task], attributes: AdmissionAttributes, findings: _Findings) -> None:
         # The versions in which the policies want the objects: the request's own, and rarely another one.
-        rows = {task.row.gvk: task.row for task in tasks}
+        rows = {one.row.gvk: one.row for one in invocations}
         objects = {gvk: await versioned_objects(row, attributes) for gvk, row in rows.items()}
-        ready = [one for one in [await self._with_params(task, findings) for task in tasks] if one is not None]
-        await run_apart(_evaluate_all, ready, attributes, objects, findings)
+        ready, problems = await with_params(invocations)
+        findings.refusals += _refusals(problems)
+        await run_apart(_evaluate_all, ready, attributes, objects, LoopAccess(self._decide), findings)
         _conclude(attributes, findings)
 
 
-def _add_error(policy: StoredPolicy, binding: str, message: str, findings: _Findings) -> None:
-    if not policy.fails_open:
-        findings.refusals.append(_PolicyRefusal(policy.name, binding, message))
+def _refusals(problems: list[PolicyProblem]) -> list[_PolicyRefusal]:
+    return [_PolicyRefusal(one.policy.name, one.binding, one.message) for one in problems if not one.policy.fails_open]
 
 
 def _evaluate_all(
-    tasks: list[_Task],
+    invocations: list[PolicyInvocation],
     attributes: AdmissionAttributes,
     objects: dict[tuple[str, str, str], VersionedObjects],
+    ask: AskAccess,
     findings: _Findings,
 ) -> None:
     """Evaluate policies; on a thread, since an expression may take long whatever the size of the object."""
@@ -158,21 +122,22 @@ def _evaluate_all(
     from hatchway.cluster.api.admission.policies.evaluation import evaluate_policy
 
     left = _SECONDS
-    for task in tasks:
-        policy = task.policy
+    for invocation in invocations:
+        policy = invocation.policy
         began = time.thread_time()
-        variables = request_variables(attributes, task.row, objects[task.row.gvk], task.namespace)
+        row = invocation.row
+        variables = request_variables(attributes, row, objects[row.gvk], invocation.namespace, ask)
         if policy.spec.get("paramKind") is not None:
-            variables["params"] = task.params
+            variables["params"] = invocation.params
         result = evaluate_policy(
             policy.compiled(), policy.spec, variables, fails_open=policy.fails_open, seconds=max(left, 0.0)
         )
         left -= time.thread_time() - began
-        _collect(task, result, findings)
+        _collect(invocation, result, findings)
 
 
-def _collect(task: _Task, result: PolicyResult, findings: _Findings) -> None:
-    policy, binding = task.policy.name, task.binding
+def _collect(invocation: PolicyInvocation, result: PolicyResult, findings: _Findings) -> None:
+    policy, binding = invocation.policy.name, invocation.binding
     for decision in result.decisions:
         for action in binding.actions:
             if action == "Deny":

@@ -11,42 +11,48 @@ from typing import TYPE_CHECKING
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.policies.request import request_variables
-from hatchway.cluster.api.admission.webhooks.matching import Invocation
+from hatchway.cluster.api.admission.webhooks.matching import ConditionCheck, Invocation
 from hatchway.cluster.api.admission.webhooks.review import VersionedObjects, versioned_objects
 from hatchway.cluster.api.work import run_apart
 from hatchway.errors import forbidden
 
 if TYPE_CHECKING:
+    from hatchway.cluster.api.admission.policies.access import Decide
+    from hatchway.cluster.api.registry.custom.celauthorization import AskAccess
     from hatchway.cluster.api.registry.policyexpressions import CompiledText
 
-__all__ = ["check_conditions"]
+__all__ = ["condition_check"]
 
 # Processor time, in seconds, that the conditions of one webhook may take for one write.
 _SECONDS = 2.0
 
 
-async def check_conditions(invocation: Invocation, attributes: AdmissionAttributes) -> bool:
-    """Return True when all match conditions of a webhook hold for a write.
+def condition_check(decide: Decide) -> ConditionCheck:
+    """Return the check of match conditions. decide: the cluster's authorizer."""
 
-    Raises ApiError 403 when none is false and one has an error, unless the webhook's failurePolicy is Ignore; 500 when
-    the object cannot be converted.
-    """
-    objects = await versioned_objects(invocation.row, attributes)
-    holds, error = await run_apart(_evaluate, invocation, attributes, objects)
-    if error and not invocation.hook.fails_open:
-        raise forbidden(attributes.row.plural, attributes.object_name, error, attributes.row.group)
-    return holds
+    async def check(invocation: Invocation, attributes: AdmissionAttributes) -> bool:
+        # Imported here: only clusters with policies, rules or conditions need the code of expressions.
+        from hatchway.cluster.api.admission.policies.access import LoopAccess
+
+        objects = await versioned_objects(invocation.row, attributes)
+        holds, error = await run_apart(_evaluate, invocation, attributes, objects, LoopAccess(decide))
+        if error and not invocation.hook.fails_open:
+            raise forbidden(attributes.row.plural, attributes.object_name, error, attributes.row.group)
+        return holds
+
+    return check
 
 
-def _evaluate(invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects) -> tuple[bool, str]:
+def _evaluate(
+    invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects, ask: AskAccess
+) -> tuple[bool, str]:
     """Return whether the conditions hold, and an error; on a thread, since an expression may take long."""
-    # Imported here: only clusters with policies, rules or conditions need the code that evaluates expressions.
     from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
     from hatchway.cluster.api.cel.values import EvaluationError
 
     compiled = _compile(invocation.hook.conditions)
-    variables = request_variables(attributes, invocation.row, objects, None)
-    del variables["namespaceObject"]
+    # Conditions of webhooks do not see the namespace.
+    variables = request_variables(attributes, invocation.row, objects, None, ask)
     try:
         return conditions_hold(compiled, variables, time.thread_time() + _SECONDS), ""
     except EvaluationError as error:
@@ -55,7 +61,7 @@ def _evaluate(invocation: Invocation, attributes: AdmissionAttributes, objects: 
 
 @lru_cache(maxsize=128)
 def _compile(conditions: tuple[str, ...]) -> tuple[CompiledText, ...]:
-    from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler
+    from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler, policy_environment
 
-    compiler = PolicyCompiler(has_params=False, has_namespace=False)
+    compiler = PolicyCompiler(policy_environment(has_params=False))
     return tuple(compiler.condition(one.strip()) for one in conditions)

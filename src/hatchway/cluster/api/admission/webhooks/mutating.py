@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 
 import msgspec
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
+from hatchway.cluster.api.admission.reinvocation import Reinvocation
 from hatchway.cluster.api.admission.webhooks.configurations import Webhook
 from hatchway.cluster.api.admission.webhooks.matching import Invocation
 from hatchway.cluster.api.admission.webhooks.patching import apply_response
@@ -41,24 +41,6 @@ _PREFIX = "mutation.webhook.admission.k8s.io"
 _FAILED_OPEN = "failed-open.mutation.webhook.admission.k8s.io"
 
 
-@dataclass(slots=True)
-class _Reinvocation:
-    """What is known of the first round (`mutating/reinvocationcontext.go`).
-
-    invoked: webhooks that were called, and may be called again. due: those that will be. output: the object as the
-    webhooks left it, as JSON.
-    """
-
-    invoked: set[str] = field(default_factory=set)
-    due: set[str] = field(default_factory=set)
-    output: bytes = b""
-
-    def require(self) -> None:
-        """Note that the object has changed since all former calls."""
-        self.due |= self.invoked
-        self.invoked.clear()
-
-
 class MutatingWebhooks(WebhookPlugin):
     """Calls mutating webhooks. source: their configurations."""
 
@@ -77,7 +59,7 @@ class MutatingWebhooks(WebhookPlugin):
 
     async def _dispatch(self, found: list[Invocation], attributes: AdmissionAttributes) -> None:
         attributes.state = attributes.state or {}
-        known: _Reinvocation = attributes.state.setdefault(self.name, _Reinvocation())
+        known: Reinvocation = attributes.state.setdefault(self.name, Reinvocation())
         again = attributes.is_reinvocation
         if again and await self._output(attributes) != known.output:
             known.require()

@@ -19,7 +19,7 @@ from hatchway.cluster.api.work import check_object, run_sized
 from hatchway.errors import ApiError, internal
 from hatchway.kube.api import Object
 
-__all__ = ["apply_response"]
+__all__ = ["apply_response", "decode_patched", "take_changed"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -53,12 +53,23 @@ async def apply_response(
         )
     size = attributes.row.work(max(patch.size, attributes.size, len(data)))
     found, size = await run_sized(size, _patched, invocation.row, attributes, patch, shown)
-    row, conversion = invocation.row, invocation.row.conversion
-    if conversion is not None and attributes.kind == attributes.row.gvk and row.gvk != attributes.row.gvk:
-        try:
-            found = await conversion.translate(found, attributes.row.api_version)
-        except ApiError as error:
-            raise internal(error.message) from None
+    return await take_changed(invocation.row, attributes, found, size)
+
+
+async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Object, size: int) -> bool:
+    """Make an object that was changed in the version of `row` the object of the write. Return True when it differs.
+
+    size: its bytes of JSON. Raises ApiError 500 when it cannot be converted.
+    """
+    own, conversion = attributes.row, row.conversion
+    if attributes.kind == own.gvk:
+        if row.to_storage is not None:
+            found = await run_sized(size, row.to_storage, found)
+        elif conversion is not None and row.gvk != own.gvk:
+            try:
+                found = await conversion.translate(found, own.api_version)
+            except ApiError as error:
+                raise internal(error.message) from None
     changed = found != attributes.object
     attributes.object = found
     attributes.size = max(attributes.size, size)
@@ -82,19 +93,26 @@ def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch, shown
     if (result.get("kind"), result.get("apiVersion")) != (typed["kind"], typed["apiVersion"]):
         raise internal("the patch of an admission webhook changes kind or apiVersion of the object")
     try:
-        return _decoded(row, gvk, own, _decode(data)), len(data)
+        return decode_patched(row, gvk, own, _decode(data)), len(data)
     except schema.ShapeError as error:
         raise internal(error.message) from None
 
 
-def _decoded(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object) -> Object:
-    """Return a patched object with the shape and the defaults of its type, in the stored version."""
+def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object, *, strict: bool = False) -> Object:
+    """Return a patched object with the shape and the defaults of its type.
+
+    row: the resource in whose version the object is. gvk: its kind. own: it is of the row's type, and not of a
+    subresource's. strict: unknown fields of built-in types are errors. Raises ShapeError.
+    """
     if not own:
-        found = schema.check(gvk, obj).object
-        found.setdefault("metadata", {})
-        return found
-    found = row.schema.apply_defaults(row.schema.check(obj).object)
-    if row.to_storage is not None:
-        found = row.to_storage(found)
+        checked = schema.check(gvk, obj)
+        if strict:
+            checked.strict(gvk)
+        checked.object.setdefault("metadata", {})
+        return checked.object
+    checked = row.schema.check(obj)
+    if strict and row.own_schema is None:
+        checked.strict(gvk)
+    found = row.schema.apply_defaults(checked.object)
     found.setdefault("metadata", {})
     return found

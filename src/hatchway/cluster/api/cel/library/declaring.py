@@ -21,6 +21,10 @@ _SIMPLE: dict[str, CelType] = {
     "B": t.parameter("B"), "IP": t.opaque("net.IP"), "CIDR": t.opaque("net.CIDR"), "URL": t.opaque("kubernetes.URL"),
     "Quantity": t.opaque("kubernetes.Quantity"), "Semver": t.opaque("kubernetes.Semver"),
     "Format": t.opaque("kubernetes.NamedFormat"),
+    **{
+        name: t.object_type(f"kubernetes.authorization.{name}")
+        for name in ("Authorizer", "PathCheck", "GroupCheck", "ResourceCheck", "Decision")
+    },
 }  # fmt: skip
 _SIGNATURE = re.compile(
     r"(?:(?P<target>[A-Za-z]+(?:\([A-Za-z(), ]*\))?)\.)?(?P<name>\S+?)\((?P<args>.*)\) (?P<result>.+)"

@@ -13,7 +13,7 @@ from hatchway.cluster.api.cel.library.declaring import declare, traversal
 from hatchway.cluster.api.cel.values import MAX_INT, MIN_INT, EvaluationError
 from hatchway.cluster.quantity import parse_quantity
 
-__all__ = ["quantity_library"]
+__all__ = ["QuantityValue", "parse_version", "quantity_library"]
 
 _QUANTITY = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _SEMVER = re.compile(
@@ -95,7 +95,8 @@ def _quantities() -> Iterator[Overload]:
 # Semantic versions
 
 
-def _version(text: str, normalize: bool = False) -> VersionValue:
+def parse_version(text: str, normalize: bool = False) -> VersionValue:
+    """Return the version in a text. normalize: whether it may leave out parts. Raises EvaluationError."""
     if normalize:
         text = _normalized(text)
     match = _SEMVER.fullmatch(text) if len(text) <= _LONGEST else None
@@ -123,7 +124,7 @@ def _normalized(text: str) -> str:
 
 def _is_version(text: str, normalize: bool = False) -> bool:
     try:
-        _version(text, normalize)
+        parse_version(text, normalize)
     except EvaluationError:
         return False
     return True
@@ -134,8 +135,8 @@ def _compared(first: VersionValue, second: VersionValue) -> int:
 
 
 def _versions() -> Iterator[Overload]:
-    yield declare("string_to_semver", "semver(string) Semver", _version, traversal)
-    yield declare("string_bool_to_semver", "semver(string, bool) Semver", _version, traversal)
+    yield declare("string_to_semver", "semver(string) Semver", parse_version, traversal)
+    yield declare("string_bool_to_semver", "semver(string, bool) Semver", parse_version, traversal)
     yield declare("is_semver_string", "isSemver(string) bool", _is_version, traversal)
     yield declare("is_semver_string_bool", "isSemver(string, bool) bool", _is_version, traversal)
     yield declare("semver_is_greater_than", "Semver.isGreaterThan(Semver) bool", lambda a, b: _compared(a, b) > 0)

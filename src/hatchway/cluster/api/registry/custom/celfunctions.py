@@ -1,4 +1,4 @@
-"""The functions of expressions, with Kubernetes' named formats (apiserver `pkg/cel/library/format.go`)."""
+"""The functions of expressions, with those of Kubernetes' named formats (apiserver `pkg/cel/library/format.go`)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hatchway.cluster.api.cel.library.addresses import parse_url
 from hatchway.cluster.api.cel.library.declaring import declare
 from hatchway.cluster.api.cel.values import EvaluationError, Optional, Value, size_of
 from hatchway.cluster.api.registry import validation as v
+from hatchway.cluster.api.registry.custom.celauthorization import authorization_library
 from hatchway.cluster.api.registry.custom.formats import FORMATS
 
 __all__ = ["kubernetes_functions"]
@@ -94,6 +95,7 @@ def _formats() -> Iterator[Overload]:
 def kubernetes_functions() -> Mapping[str, list[Overload]]:
     """Return all functions of Kubernetes' expressions by their names."""
     found = dict(functions())
-    for one in _formats():
-        found.setdefault(one.function, []).append(one)
+    for one in (*_formats(), *authorization_library()):
+        # The lists of the language are not changed.
+        found[one.function] = [*found.get(one.function, ()), one]
     return MappingProxyType(found)

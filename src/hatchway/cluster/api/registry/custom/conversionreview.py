@@ -154,7 +154,7 @@ def _text(obj: Json, key: str) -> str:
 
 def _identity_problem(original: Object, converted: Object) -> str:
     """Return why a converted object is not the one that was sent, "" when it is (`validateConvertedObject`)."""
-    mine, theirs = original["metadata"], converted.get("metadata")
+    mine, theirs = original.get("metadata"), converted.get("metadata")
     for key, shown in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
         expected, received = _text(mine, key), _text(theirs, key)
         if expected != received:
@@ -172,7 +172,7 @@ def _with_restored_metadata(original: Object, converted: Object) -> Object:
     theirs = converted["metadata"]
     if not isinstance(theirs, dict):
         raise ValueError(f"invalid metadata of type {_go_type(theirs)} in converted object")
-    metadata = dict(original["metadata"])
+    metadata = dict(original.get("metadata") or {})
     for field in ("labels", "annotations"):
         given = theirs.get(field)
         if given is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +41,16 @@ class CustomSchema:
         root: the tree of it. At the root, an object has apiVersion, kind and metadata.
         has_defaults: some field has a default.
         has_rules: some part has rules (x-kubernetes-validations).
+        selectable: the JSON paths of its selectable fields, for the documents.
         weight: bytes of JSON of the schema, which is work for every object; 0 for one that is cheap.
     """
 
     merges_strategically = False
 
-    def __init__(self, gvk: GVK, source: Mapping[str, Json]) -> None:
+    def __init__(self, gvk: GVK, source: Mapping[str, Json], selectable: Sequence[str] = ()) -> None:
         self.gvk = gvk
         self.source = source
+        self.selectable = tuple(selectable)
         self.node = parse_schema(source)
         self.root = replace(self.node, embedded=True)
         self.has_defaults = _has_defaults(self.node)

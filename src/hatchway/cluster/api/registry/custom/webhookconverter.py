@@ -37,6 +37,8 @@ CALL_SECONDS = 30
 _LONGEST = 60.0
 # Calls of one webhook at the same time.
 _AT_ONCE = 8
+# Objects that one reader waits for at a time.
+_STEP = 500
 # What is sent in one call, unless a single object is more: objects, bytes of JSON, values.
 _MOST_OBJECTS, _MOST_BYTES, _MOST_VALUES = 100, 1024 * 1024, 10_000
 _encode = msgspec.json.Encoder().encode
@@ -61,11 +63,25 @@ class WebhookConverter:
         named = hook.get("conversionReviewVersions") or ()
         self._review_version = next((one for one in named if one in REVIEW_VERSIONS), "")
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        # The conversions of stored objects that have not ended, by identity and version. Their tasks hold the objects.
-        self._pending: dict[tuple[int, str], asyncio.Future[Object]] = {}
+        # The conversions of stored objects that have not ended, by version and by the identity of the object. The entry
+        # holds the object, so that no other one gets its identity.
+        self._pending: dict[tuple[int, str], _Waiting] = {}
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
         """Convert stored objects. Raises ApiError 500, 504."""
+        converted: list[Object] = []
+        try:
+            async with asyncio.timeout(_LONGEST):
+                for start in range(0, len(objects), _STEP):
+                    if start:
+                        await Pace().rest()
+                    converted += await self._some(objects[start : start + _STEP], api_version)
+        except TimeoutError:
+            raise _out_of_time() from None
+        return converted
+
+    async def _some(self, objects: Sequence[Object], api_version: str) -> list[Object]:
+        """Convert stored objects, of which there are not many."""
         kept, loop = self._webhooks.kept, asyncio.get_running_loop()
         found: list[Object | None] = [kept.get(self, one, api_version) for one in objects]
         waiting: dict[int, asyncio.Future[Object]] = {}
@@ -74,16 +90,18 @@ class WebhookConverter:
             if known is not None:
                 continue
             key = id(one), api_version
-            future = self._pending.get(key)
-            if future is None:
-                future = self._pending[key] = loop.create_future()
-                future.add_done_callback(self._forget(key))
-                missing.setdefault(one["apiVersion"], []).append((one, future))
-            waiting[index] = future
+            pending = self._pending.get(key)
+            if pending is None:
+                pending = self._pending[key] = one, loop.create_future()
+                pending[1].add_done_callback(self._forget(key))
+                missing.setdefault(one["apiVersion"], []).append(pending)
+            waiting[index] = pending[1]
         for version, some in missing.items():
             self._webhooks.start(self._convert_all(some, version, api_version))
         if waiting:
-            await self._until_done(list(waiting.values()))
+            done, _ = await asyncio.wait(waiting.values(), return_when=asyncio.FIRST_EXCEPTION)
+            for future in done:
+                future.result()
         return [waiting[index].result() if one is None else one for index, one in enumerate(found)]
 
     def _forget(self, key: tuple[int, str]) -> Any:
@@ -94,14 +112,6 @@ class WebhookConverter:
                 future.exception()
 
         return done
-
-    async def _until_done(self, futures: list[asyncio.Future[Object]]) -> None:
-        """Wait until all are done, or one has failed, which is raised."""
-        done, left = await asyncio.wait(futures, timeout=_LONGEST, return_when=asyncio.FIRST_EXCEPTION)
-        for one in done:
-            one.result()
-        if left:
-            raise _out_of_time()
 
     async def _convert_all(self, objects: list[_Waiting], version: str, api_version: str) -> None:
         """Convert stored objects of one version, as many at a time as one call takes."""

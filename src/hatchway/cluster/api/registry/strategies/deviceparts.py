@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from hatchway.cluster.api.registry import validation as v
-from hatchway.cluster.api.registry.deviceselectors import MAX_COST, MAX_LENGTH, compile_selector
 from hatchway.errors import Cause
 
 __all__ = [
@@ -123,6 +122,9 @@ def _selector(selector: Json, at: str) -> list[Cause]:
     found = selector.get("cel")
     if found is None:
         return [v.required(f"{at}.cel")]
+    # Imported here: only the first expression of a process needs the code that compiles them.
+    from hatchway.cluster.api.registry.deviceselectors import MAX_COST, MAX_LENGTH, compile_selector
+
     at, text = f"{at}.cel.expression", found.get("expression") or ""
     if len(text.encode()) > MAX_LENGTH:
         return [v.too_long(at, MAX_LENGTH)]

@@ -1,6 +1,6 @@
 """NetworkPolicies (networking.k8s.io/v1): defaults and validation (`pkg/apis/networking`).
 
-They are stored and served only: nothing in the cluster enforces them, and each writer is told so.
+`cluster/policies/` enforces them. Where it cannot, each writer is told so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["NetworkPolicyStrategy"]
 
 Json = dict[str, Any]
 
-NOT_ENFORCED = "Hatchway stores NetworkPolicies but does not enforce them: all pods can reach each other."
+NOT_ENFORCED = "This cluster stores NetworkPolicies but does not enforce them, so all pods can reach each other"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _TYPES = ("Egress", "Ingress")
 # More than a policy needs: a bound on the work of one validation.
@@ -25,9 +25,15 @@ _MOST_ADDRESSES = 10_000
 
 
 class NetworkPolicyStrategy(Strategy):
-    """NetworkPolicies (`pkg/registry/networking/networkpolicy/strategy.go`)."""
+    """NetworkPolicies (`pkg/registry/networking/networkpolicy/strategy.go`).
+
+    not_enforced: why nothing enforces them; "" when they are enforced.
+    """
 
     generation = True
+
+    def __init__(self, not_enforced: str = "") -> None:
+        self._not_enforced = not_enforced
 
     def default(self, obj: Object, old: Object | None = None) -> None:
         """Set protocols and policyTypes (`SetDefaults_NetworkPolicy`)."""
@@ -62,8 +68,9 @@ class NetworkPolicyStrategy(Strategy):
         ]
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Say that the policy has no effect, when it is new or changed."""
-        return [NOT_ENFORCED] if old is None or obj.get("spec") != old.get("spec") else []
+        """Say that the policy has no effect, if that is so, when it is new or changed."""
+        changed = old is None or obj.get("spec") != old.get("spec")
+        return [f"{NOT_ENFORCED}: {self._not_enforced}"] if self._not_enforced and changed else []
 
 
 def _port(port: Json, at: str) -> list[Cause]:

@@ -63,12 +63,12 @@ def _conditions(hooks: list[Json]) -> list[Cause]:
     if not any(hook.get("matchConditions") for hook in hooks):
         return []
     # Imported here: only policies, conditions and types with rules need the code that compiles expressions.
-    from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler
+    from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler, policy_environment
 
     size = sum(64 + len(one.get("expression") or "") for hook in hooks for one in hook.get("matchConditions") or ())
     if size > _MOST_TEXT:
         return [v.forbidden("webhooks", f"match conditions may have at most {_MOST_TEXT} characters together")]
-    compiler = PolicyCompiler(has_params=False, has_namespace=False)
+    compiler = PolicyCompiler(policy_environment(has_params=False))
     return [
         cause
         for index, hook in enumerate(hooks)

@@ -1,0 +1,83 @@
+"""The values that only mutations make: objects of named types, and operations of JSON patches.
+
+From apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hatchway.cluster.api.cel.values import EvaluationError, UInt, Value, equal
+
+__all__ = ["UNSET", "ObjectValue", "PatchOperation"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectValue:
+    """An object that an expression has made, such as `Object.spec{replicas: 1}`. Expressions cannot read its fields.
+
+    type_name: `Object`, or the place in one: `Object.spec`.
+    """
+
+    type_name: str
+    fields: dict[str, Value]
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for an object of the same type with equal fields."""
+        if not isinstance(other, ObjectValue) or self.type_name != other.type_name:
+            return False
+        return equal(self.fields, other.fields)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# The value of an operation that has none.
+UNSET: Value = object()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchOperation:
+    """An operation of a JSON patch. value: UNSET when it has none."""
+
+    op: str = ""
+    path: str = ""
+    source: str = ""
+    value: Value = UNSET
+    type_name: ClassVar[str] = "JSONPatch"
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Value]) -> PatchOperation:
+        """Return the operation with some fields. Raises EvaluationError for a path that is no text."""
+        for name, value in fields.items():
+            if name != "value" and not isinstance(value, str):
+                found = _GO_TYPES.get(type(value), "map[string]interface {}")
+                raise EvaluationError(f"unexpected type {found} for JSONPatchType '{name}' field")
+        return cls(fields.get("op", ""), fields.get("path", ""), fields.get("from", ""), fields.get("value", UNSET))
+
+    def has(self, field: str) -> bool:
+        """Return True for a field that is set."""
+        return self.value is not UNSET if field == "value" else bool(self.get(field))
+
+    def get(self, field: str) -> Value:
+        """Return a field; None for a value that is not set."""
+        if field == "value":
+            return None if self.value is UNSET else self.value
+        return {"op": self.op, "path": self.path, "from": self.source}.get(field, "")
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for an operation with equal fields."""
+        if not isinstance(other, PatchOperation):
+            return False
+        if (self.op, self.path, self.source) != (other.op, other.path, other.source):
+            return False
+        return equal(self.value, other.value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+_GO_TYPES: dict[type, str] = {
+    bool: "bool", int: "int64", UInt: "uint64", float: "float64", bytes: "[]uint8", list: "[]interface {}",
+    type(None): "structpb.NullValue",
+}  # fmt: skip

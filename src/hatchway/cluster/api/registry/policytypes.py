@@ -1,0 +1,123 @@
+"""The types of objects as type checks of policies see them (apiserver `pkg/cel/common/schemas.go`, `pkg/cel/openapi`).
+
+Built-in types come from the table. As in Kubernetes, whose OpenAPI gives them no type, fields with quantities are not
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hatchway.cluster.api.cel.celtypes import (
+    BOOL,
+    BYTES,
+    DOUBLE,
+    DYN,
+    INT,
+    STRING,
+    TIMESTAMP,
+    CelType,
+    list_of,
+    map_of,
+    object_type,
+)
+from hatchway.cluster.api.cel.environment import JoinedTypes, ObjectTypes
+from hatchway.cluster.api.cel.names import escape
+from hatchway.cluster.api.cel.schematypes import assign_names
+from hatchway.cluster.api.registry.custom.celschema import declared_type
+from hatchway.cluster.api.registry.custom.customschema import CustomSchema
+from hatchway.cluster.api.registry.schema.table import Field, load
+
+__all__ = ["CheckedType", "builtin_type", "custom_type"]
+
+_SCALARS: Mapping[str, CelType] = {
+    "string": STRING,
+    "bytes": BYTES,
+    "boolean": BOOL,
+    "int32": INT,
+    "int64": INT,
+    "double": DOUBLE,
+    "time": TIMESTAMP,
+    "microTime": TIMESTAMP,
+    "strings": list_of(STRING),
+    "intOrString": DYN,
+}
+_METADATA = "meta.v1.ObjectMeta"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedType:
+    """The type of an object. fields: of it and of all objects in it, by the names of their types."""
+
+    type: CelType
+    fields: ObjectTypes
+
+
+class _BuiltinTypes(Mapping[str, Mapping[str, CelType]]):
+    """The fields of a built-in type and of the types in it, which are looked up when they are needed.
+
+    A type's name tells its place: `Deployment.spec.template`.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        # The definition of each type, and those around it: a definition in itself has no fields.
+        self._messages: dict[str, tuple[str, frozenset[str]]] = {name: (message, frozenset())}
+        self._known: dict[str, dict[str, CelType]] = {}
+
+    def __getitem__(self, name: str) -> Mapping[str, CelType]:
+        """Return the fields of a type. Raises KeyError."""
+        found = self._known.get(name)
+        if found is None:
+            message, around = self._messages[name]
+            found = self._known[name] = {}
+            if message and message not in around:
+                for field in load().message(message).fields.values():
+                    escaped = escape(field.name)
+                    kind = self._field(field, f"{name}.{escaped}", around | {message})
+                    if escaped is not None and kind is not None:
+                        found[escaped] = kind
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._messages
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._messages)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def _field(self, field: Field, name: str, around: frozenset[str]) -> CelType | None:
+        if field.container == "list":
+            element = self._element(field, f"{name}.@idx", around)
+            return list_of(element) if element is not None else None
+        if field.container == "map":
+            element = self._element(field, f"{name}.@elem", around)
+            return map_of(STRING, element) if element is not None else None
+        return self._element(field, name, around)
+
+    def _element(self, field: Field, name: str, around: frozenset[str]) -> CelType | None:
+        if field.kind in ("message", "raw"):
+            self._messages[name] = (field.ref, around)
+            return object_type(name)
+        return _SCALARS.get(field.kind)
+
+
+def builtin_type(gvk: tuple[str, str, str]) -> CheckedType:
+    """Return the type of a built-in kind. Raises UnknownKind."""
+    name = gvk[2]
+    return CheckedType(object_type(name), _BuiltinTypes(name, load().message(gvk).name))
+
+
+def custom_type(kind: str, schema: CustomSchema) -> CheckedType | None:
+    """Return the type of a custom kind; None when its schema describes no object."""
+    declared = declared_type(schema.node, is_whole=False)
+    if declared is None or declared.type.kind != "object":
+        return None
+    types: dict[str, Any] = {}
+    assign_names(declared, kind, types)
+    metadata = f"{kind}.metadata"
+    types[kind] = {**types[kind], "apiVersion": STRING, "kind": STRING, "metadata": object_type(metadata)}
+    return CheckedType(object_type(kind), JoinedTypes(types, _BuiltinTypes(metadata, _METADATA)))

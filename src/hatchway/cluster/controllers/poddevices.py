@@ -1,0 +1,233 @@
+"""The scheduler's part of devices: where a pod's ResourceClaims let it run, and the allocation of those that wait.
+
+From kube-scheduler's plugin `dynamicresources`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hatchway.cluster.controllers.controller import ControllerContext
+from hatchway.cluster.controllers.objectfields import is_deleting, uid_of
+from hatchway.cluster.controllers.resourceclaims import CLAIM_FINALIZER, MOST_CONSUMERS
+from hatchway.cluster.controllers.scheduling.deviceallocation import DeviceProblem, SelectDevice, allocate_claims
+from hatchway.cluster.controllers.scheduling.devicepools import DeviceId, DevicePool, device_pools
+from hatchway.errors import ApiError
+from hatchway.kube.api import Object
+from hatchway.kube.nodeselectors import node_selector_matches
+from hatchway.kube.objects import key_of
+from hatchway.kube.resourceclaims import (
+    DEVICE_CLAIMS,
+    DEVICE_CLASSES,
+    DEVICE_SLICES,
+    by_device_claim,
+    device_claims_of,
+    is_reserved_for,
+    ownership_problem,
+)
+
+__all__ = ["DevicesOfPod", "PodDevices"]
+
+_NOT_THERE = "resourceclaim not available on the node"
+_NONE = "cannot allocate all claims"
+# Processor time for the expressions of one decision.
+_MOST_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class DevicesOfPod:
+    """The claims of a pod before it has a node, as they are at one moment.
+
+    problem: why it can run nowhere; "" when it may. is_early: a claim of a template is still to be made; the pod's
+    status will tell. claims: all of them. unallocated: those without devices. unavailable: those that were in the way
+    on some node, by uid. results: allocations of the unallocated, by node. The others are what is known of devices.
+    """
+
+    problem: str = ""
+    is_early: bool = False
+    claims: list[Object] = field(default_factory=list)
+    unallocated: list[Object] = field(default_factory=list)
+    unavailable: dict[str, Object] = field(default_factory=dict)
+    results: dict[str, list[Object]] = field(default_factory=dict)
+    pools: list[DevicePool] = field(default_factory=list)
+    classes: Mapping[str, Object] = field(default_factory=dict)
+    taken: frozenset[DeviceId] = frozenset()
+    select: SelectDevice | None = None
+
+    def refusals(self, node: Object) -> list[str]:
+        """Return why the pod cannot have its devices on the node; empty when it can. It may be called on a thread."""
+        for claim in self.claims:
+            selector = ((claim.get("status") or {}).get("allocation") or {}).get("nodeSelector")
+            if selector is not None and not node_selector_matches(selector, node):
+                self.unavailable[uid_of(claim)] = claim
+                return [_NOT_THERE]
+        if not self.unallocated:
+            return []
+        if self.select is None:
+            return [_NONE]
+        try:
+            results = allocate_claims(self.unallocated, node, self.pools, self.classes, self.taken, self.select)
+        except DeviceProblem as error:
+            return [str(error)]
+        if results is None:
+            return [_NONE]
+        self.results[node["metadata"]["name"]] = results
+        return []
+
+
+class _Selector:
+    """Selects devices for one pod: evaluates each expression once for a device, and only for so long."""
+
+    def __init__(self, select: SelectDevice) -> None:
+        self._select = select
+        # (expression, identity of the device, which the pools keep) → answer.
+        self._known: dict[tuple[str, int], bool] = {}
+        self._seconds = 0.0
+
+    def __call__(self, text: str, driver: str, device: Object) -> bool:
+        key = text, id(device)
+        if (found := self._known.get(key)) is not None:
+            return found
+        if self._seconds > _MOST_SECONDS:
+            raise ValueError("selecting devices for the pod takes too long")
+        began = time.thread_time()
+        try:
+            found = self._known[key] = self._select(text, driver, device)
+        finally:
+            self._seconds += time.thread_time() - began
+        return found
+
+
+class PodDevices:
+    """Knows claims and devices for the scheduler. changed: called with the pods about which to decide again."""
+
+    def __init__(self, context: ControllerContext, changed: Callable[[Iterable[Object]], None]) -> None:
+        self._client = context.client
+        self._select = context.config.select_device
+        self._pods = context.cache("pods")
+        self._claims = context.cache(DEVICE_CLAIMS)
+        self._classes = context.cache(DEVICE_CLASSES)
+        self._slices = context.cache(DEVICE_SLICES)
+        self._changed = changed
+        # Devices of allocations that are being written: uid of the claim → devices.
+        self._pending: dict[str, frozenset[DeviceId]] = {}
+        self._claims.subscribe(self._claim_changed)
+        self._classes.subscribe(self._devices_changed)
+        self._slices.subscribe(self._devices_changed)
+
+    def _claim_changed(self, kind: str, claim: Object, before: Object | None) -> None:
+        self._changed(self._pods.index(by_device_claim).get(key_of(claim)))
+        if before is not None and (kind == "DELETED" or _devices_of(before) != _devices_of(claim)):
+            # Its former devices may be free for others.
+            self._devices_changed(kind, claim, before)
+
+    def _devices_changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
+        self._changed(self._pods.index(_waits_for_devices).get(True))
+
+    def devices_of(self, pod: Object) -> DevicesOfPod:
+        """Return what the pod's claims mean for its node."""
+        found = DevicesOfPod()
+        if not pod["spec"].get("resourceClaims"):
+            return found
+        namespace, pod_name = key_of(pod)
+        for one in device_claims_of(pod):
+            if not one.is_needed:
+                continue
+            claim = self._claims.get((namespace, one.name)) if one.name else None
+            if not one.name:
+                return DevicesOfPod(f'pod "{namespace}/{pod_name}": ResourceClaim not created yet', is_early=True)
+            if claim is None:
+                return DevicesOfPod(f'{DEVICE_CLAIMS} "{one.name}" not found')
+            problem = ownership_problem(claim, pod) if one.template else ""
+            status = claim.get("status") or {}
+            if is_deleting(claim):
+                problem = f'resourceclaim "{one.name}" is being deleted'
+            elif status.get("allocation") is not None:
+                if not is_reserved_for(claim, pod) and len(status.get("reservedFor") or ()) >= MOST_CONSUMERS:
+                    problem = "resourceclaim in use"
+            elif uid_of(claim) in self._pending:
+                problem = f"resource claim {namespace}/{one.name} is in the process of being allocated"
+            else:
+                found.unallocated.append(claim)
+            if problem:
+                return DevicesOfPod(problem)
+            found.claims.append(claim)
+        if found.unallocated:
+            found.pools = device_pools(self._slices)
+            found.classes = {one["metadata"]["name"]: one for one in self._classes}
+            found.taken = self._taken()
+            found.select = _Selector(self._select) if self._select is not None else None
+        return found
+
+    def _taken(self) -> frozenset[DeviceId]:
+        devices = {device for claim in self._claims for device in _devices_of(claim)}
+        return frozenset(devices.union(*self._pending.values()))
+
+    async def reserve(self, found: DevicesOfPod, pod: Object, node: str) -> None:
+        """Allocate the claims of a pod that has got its node, and reserve them for it.
+
+        What was chosen counts at once. Raises ApiError, which makes the scheduler decide again.
+        """
+        results = found.results.get(node) or []
+        chosen = {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=False)}
+        devices = frozenset[DeviceId]().union(*(_devices_in(one) for one in results))
+        claims = [self._claims.get(key_of(claim)) for claim in found.claims]
+        if (
+            len(chosen) < len(found.unallocated)
+            or claims != found.claims
+            or any(uid_of(claim) in self._pending for claim in found.claims)
+            or devices & self._taken()
+        ):
+            raise ApiError(409, "Conflict", "ResourceClaims or devices have changed meanwhile")
+        self._pending |= {uid: _devices_in(one) for uid, one in chosen.items()}
+        try:
+            for claim in found.claims:
+                await self._bind(claim, chosen.get(uid_of(claim)), pod)
+        finally:
+            for uid in chosen:
+                self._pending.pop(uid, None)
+
+    async def take_back(self, found: DevicesOfPod, pod: Object) -> None:
+        """Free one claim that kept a pod from a node, if nobody else has it: other devices may do (`PostFilter`)."""
+        for claim in found.unavailable.values():
+            consumers = claim["status"].get("reservedFor") or ()
+            if all(one.get("uid") == uid_of(pod) for one in consumers):
+                status = {key: one for key, one in claim["status"].items() if key not in ("allocation", "reservedFor")}
+                written = await self._client.update(DEVICE_CLAIMS, {**claim, "status": status}, subresource="status")
+                await self._claims.wait_for_write(written)
+                return
+
+    async def _bind(self, claim: Object, allocation: Object | None, pod: Object) -> None:
+        """Write one claim's allocation and its reservation (`bindClaim`)."""
+        finalizers = claim["metadata"].get("finalizers") or []
+        if allocation is not None and CLAIM_FINALIZER not in finalizers:
+            metadata = {**claim["metadata"], "finalizers": [*finalizers, CLAIM_FINALIZER]}
+            claim = await self._client.update(DEVICE_CLAIMS, {**claim, "metadata": metadata})
+        status = dict(claim.get("status") or {})
+        if allocation is not None:
+            status["allocation"] = allocation
+        if not is_reserved_for(claim, pod):
+            consumer = {"resource": "pods", "name": key_of(pod)[1], "uid": uid_of(pod)}
+            status["reservedFor"] = [*(status.get("reservedFor") or ()), consumer]
+        if status != (claim.get("status") or {}):
+            claim = await self._client.update(DEVICE_CLAIMS, {**claim, "status": status}, subresource="status")
+        await self._claims.wait_for_write(claim)
+
+
+def _devices_in(allocation: Object | None) -> frozenset[DeviceId]:
+    results = ((allocation or {}).get("devices") or {}).get("results") or ()
+    # Access for administration leaves a device to others.
+    return frozenset(
+        DeviceId(one["driver"], one["pool"], one["device"]) for one in results if not one.get("adminAccess")
+    )
+
+
+def _devices_of(claim: Object) -> frozenset[DeviceId]:
+    return _devices_in((claim.get("status") or {}).get("allocation"))
+
+
+def _waits_for_devices(pod: Object) -> Iterable[Hashable]:
+    waits = bool(pod["spec"].get("resourceClaims")) and not pod["spec"].get("nodeName")
+    return (True,) if waits else ()

@@ -1,0 +1,153 @@
+"""The contract between what knows network policies (`policies/`) and what drops packets (`network/packetfilter.py`).
+
+The filter stands where packets are routed between pods and nodes. A pod that policies select is isolated: one chain
+for each direction decides which connections of it are allowed. Chains and sets have names that their user chooses;
+chains never change, sets get and lose elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+Direction = Literal["ingress", "egress"]
+# The first and the last value of a range, both included: addresses as numbers, or ports.
+Interval = tuple[int, int]
+# A set's kind: addresses; pairs of an address and a port; ranges of addresses.
+SetKind = Literal["addresses", "sockets", "ranges"]
+# An address, an address and a port, or a range.
+Element = str | tuple[str, int] | Interval
+
+PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+
+
+class AllowRule(NamedTuple):
+    """Allows connections that meet all of its conditions.
+
+    peers: a set of addresses (or of their ranges) that must hold the peer's address; "": every peer.
+    protocol: "TCP", "UDP" or "SCTP"; "": every protocol, ICMP included.
+    ports: the destination's port; None: every port.
+    sockets: a set of sockets that must hold the destination's address and port; "": no such condition.
+    """
+
+    peers: str
+    protocol: str = ""
+    ports: Interval | None = None
+    sockets: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSet:
+    """Make a set with elements. Ranges are sorted, apart from each other, and never change."""
+
+    name: str
+    kind: SetKind
+    elements: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """Change the elements of a set of addresses or sockets."""
+
+    name: str
+    kind: SetKind
+    added: tuple[Element, ...] = ()
+    removed: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DropSet:
+    """Delete a set that no chain uses."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeRules:
+    """Make a chain that allows what one of its rules allows, and leaves the rest to the chain that calls it."""
+
+    name: str
+    direction: Direction
+    rules: tuple[AllowRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeGroup:
+    """Make a chain that calls other chains, and refuses what none of them allows."""
+
+    name: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropChain:
+    """Delete a chain that nothing uses."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Isolate:
+    """Let a group of chains decide about the connections of a pod in one direction.
+
+    group: None: the pod is not isolated in this direction. before: the group that decided until now.
+    """
+
+    direction: Direction
+    ip: str
+    group: str | None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockApi:
+    """Refuse, or allow again, a pod's connections to the API server's service address."""
+
+    ip: str
+    blocked: bool
+
+
+FilterChange = MakeSet | ChangeSet | DropSet | MakeRules | MakeGroup | DropChain | Isolate | BlockApi
+
+
+class PacketFilter(Protocol):
+    """Drops packets in the cluster's network. The methods block: call them in a thread, one at a time."""
+
+    def reset(self) -> None:
+        """Remove everything, and refuse all new connections of pods until `release`. Raises OSError."""
+        ...
+
+    def apply(self, changes: list[FilterChange]) -> None:
+        """Apply changes in their order. Raises OSError; some may be applied then, so that `reset` is necessary."""
+        ...
+
+    def release(self) -> None:
+        """End what `reset` has begun: from now on connections of pods that are not isolated are allowed."""
+        ...
+
+
+class PodAdmission(Protocol):
+    """What a pod waits for before its first process starts."""
+
+    async def admit(self, uid: str, ip: str) -> None:
+        """Wait until the policies that select the pod with this uid are in effect for its address.
+
+        Raises OSError when the machine refuses that; the pod must not start then.
+        """
+        ...
+
+    def forget(self, uid: str) -> None:
+        """Note that the pod has no address any more. Idempotent."""
+        ...
+
+
+class ConnectionPolicy(Protocol):
+    """Tells which connections network policies allow, for what is carried by sockets instead of being routed."""
+
+    def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
+        """Return True when a client may connect to an address.
+
+        client: the client's address. address, port: the destination, behind the Service. via: the address that the
+        client has used.
+        """
+        ...

@@ -1,0 +1,310 @@
+"""The pods, namespaces and policies of the cluster, and the packet filter's rules that follow from them. Pure.
+
+Events are only noted; `update` does the work, in small steps. The names of chains and sets stand for their content:
+
+    set      the addresses of the pods that the peers of a rule select; ranges of an ipBlock; the ports with a name
+    rules    what one policy allows in one direction; policies that allow the same share it
+    group    the rules of all policies that select a pod; pods with the same policies share it
+
+So a new pod costs what its selectors cost and one element; a changed policy costs its rules and the groups of its pods.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+
+from hatchway.cluster.packetrules import BlockApi, Direction, FilterChange, Isolate
+from hatchway.cluster.policies.filtersets import FilterSets
+from hatchway.cluster.policies.policypods import PolicyPod
+from hatchway.cluster.policies.policyrules import EnforcedPolicy, Selector, parse_policy
+from hatchway.cluster.policies.rulechains import PolicyGroup, RuleChains
+from hatchway.kube.api import Object
+from hatchway.kube.objects import Key, key_of
+
+_log = logging.getLogger(__name__)
+
+# The greatest weight of one policy, of the policies of one namespace, and of all.
+MOST_OF_ONE, MOST_OF_NAMESPACE, MOST = 5_000, 20_000, 100_000
+_DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
+
+
+class PolicyTable:
+    """Keeps the filter's rules up to date.
+
+    A policy for which there is no room isolates its pods and allows nothing, until there is room.
+
+    Args:
+        is_beside_api: returns True for the address of a pod on the API server's node.
+        api: address and port of the API server.
+        on_cut: called with a policy's key, and whether there is no room for it, when this changes.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_beside_api: Callable[[str], bool] = lambda ip: False,
+        api: tuple[str, int] = ("", 0),
+        on_cut: Callable[[Key, bool], None] = lambda key, cut: None,
+        most_of_namespace: int = MOST_OF_NAMESPACE,
+    ) -> None:
+        self._is_beside_api = is_beside_api
+        self._on_cut = on_cut
+        self._most_of_namespace = most_of_namespace
+        names = itertools.count(1)
+        self.pods: dict[str, PolicyPod] = {}
+        self.sets = FilterSets(self.pods, names)
+        self._chains = RuleChains(self.sets, names, api)
+        self._objects: dict[Key, Object] = {}
+        self._policies: dict[Key, EnforcedPolicy] = {}
+        self._of_namespace: dict[str, dict[Key, EnforcedPolicy]] = {}
+        self._weights: dict[str, int] = {}
+        self._cut: set[Key] = set()
+        self._namespaces: dict[str, dict[str, str]] = {}
+        self._dirty_policies: dict[Key, None] = {}
+        # Pods that are to be compared with everything, and those whose policies alone have changed.
+        self._dirty_pods: dict[str, None] = {}
+        self._regrouped: dict[str, None] = {}
+        # Addresses without a pod since the last update.
+        self._freed: set[str] = set()
+        # The uid of the pod that has got an address last.
+        self._owners: dict[str, str] = {}
+        # By direction: the group of each isolated pod by its address, as it is now and as the filter has it.
+        self._groups: dict[Direction, dict[str, PolicyGroup]] = {"ingress": {}, "egress": {}}
+        self._applied: dict[Direction, dict[str, str]] = {"ingress": {}, "egress": {}}
+        self._blocked: set[str] = set()
+        self._moved: set[str] = set()
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    @property
+    def has_changes(self) -> bool:
+        """Return True when `update` has something to do."""
+        return bool(self._dirty_policies or self._dirty_pods or self._regrouped or self._freed)
+
+    def policy_changed(self, kind: str, policy: Object) -> None:
+        """Note an informer's event about a NetworkPolicy."""
+        key = key_of(policy)
+        known = self._objects.get(key)
+        if kind == "DELETED":
+            self._objects.pop(key, None)
+        else:
+            self._objects[key] = policy
+            if known is not None and known.get("spec") == policy.get("spec"):
+                return
+        self._dirty_policies[key] = None
+
+    def namespace_changed(self, kind: str, namespace: Object) -> None:
+        """Note an informer's event about a Namespace."""
+        name = namespace["metadata"]["name"]
+        labels = {} if kind == "DELETED" else namespace["metadata"].get("labels") or {}
+        if self._namespaces.get(name, {}) != labels:
+            self._namespaces[name] = labels
+            for uid, pod in self.pods.items():
+                if pod.namespace == name:
+                    pod.namespace_labels = labels
+                    self._dirty_pods[uid] = None
+        if kind == "DELETED":
+            self._namespaces.pop(name, None)
+
+    def pod_changed(self, kind: str, pod: Object) -> None:
+        """Note an informer's event about a pod."""
+        uid = pod["metadata"]["uid"]
+        known = self.pods.get(uid)
+        if kind == "DELETED":
+            if known is not None:
+                known.deleted = True
+                self._drop_ended(uid, known)
+            return
+        made = PolicyPod.of(pod, self._namespaces.get(pod["metadata"].get("namespace", ""), {}))
+        if known is not None:
+            made.ip, made.selecting = known.ip, known.selecting
+            if made == known:
+                return
+        self.pods[uid] = made
+        if made.ip:
+            self._dirty_pods[uid] = None
+
+    def address_known(self, uid: str, ip: str) -> None:
+        """Note the address that a pod has got."""
+        pod = self.pods.get(uid)
+        if pod is not None and not pod.host_network:
+            pod.ip = ip
+            self._owners[ip] = uid
+            self._freed.discard(ip)
+            self._dirty_pods[uid] = None
+
+    def address_gone(self, uid: str) -> None:
+        """Note that a pod has no address any more; it may get another one. Idempotent."""
+        pod = self.pods.get(uid)
+        if pod is None or not pod.ip:
+            return
+        self.sets.remove_pod(uid)
+        # Another pod may have the address by now.
+        if self._owners.get(pod.ip) == uid:
+            del self._owners[pod.ip]
+            self._freed.add(pod.ip)
+        pod.ip = ""
+        self._drop_ended(uid, pod)
+
+    def _drop_ended(self, uid: str, pod: PolicyPod) -> None:
+        if pod.deleted and not pod.ip:
+            self.pods.pop(uid, None)
+            self._dirty_pods.pop(uid, None)
+            self._regrouped.pop(uid, None)
+
+    # --- work ------------------------------------------------------------------------------------------------------
+
+    def update(self) -> Iterator[None]:
+        """Do what the events until now demand; yield after each small piece of work, so that the caller can pause.
+
+        Events that come meanwhile are for the next call, so that it ends even if there are always new ones.
+        """
+        policies, self._dirty_policies = self._dirty_policies, {}
+        freed, self._freed = self._freed, set()
+        pods, self._dirty_pods = self._dirty_pods, {}
+        for key in policies:
+            self._set_policy(key)
+            yield
+            yield from self._chains.prepare(self._policies.get(key))
+            yield from self._select(key)
+        for ip in freed - self._owners.keys():
+            for groups in self._groups.values():
+                if (group := groups.pop(ip, None)) is not None:
+                    self._chains.leave(group)
+            self._moved.add(ip)
+        for uid in pods:
+            yield from self.sets.update_pod(uid)
+            pod = self.pods.get(uid)
+            if pod is not None and pod.ip:
+                yield from self._select_for(uid, pod)
+        regrouped, self._regrouped = self._regrouped, {}
+        for uid in regrouped:
+            pod = self.pods.get(uid)
+            if pod is not None and self._owners.get(pod.ip) == uid:
+                self._place(pod)
+                yield
+
+    def _set_policy(self, key: Key) -> None:
+        obj, old = self._objects.get(key), self._policies.pop(key, None)
+        namespace = key[0]
+        ours = self._of_namespace.setdefault(namespace, {})
+        if old is not None:
+            del ours[key]
+            self._weights[namespace] -= old.weight
+            self._chains.release(old)
+            if key not in self._cut:
+                # There may be room for others now.
+                self._dirty_policies |= dict.fromkeys(self._cut)
+        if obj is None:
+            self._note_cut(key, False, report=False)
+        else:
+            most = min(MOST_OF_ONE, self._most_of_namespace)
+            new = _parse(key, obj, most)
+            total = sum(self._weights.values())
+            full = new.weight > most or total + new.weight > MOST
+            full = full or self._weights.get(namespace, 0) + new.weight > self._most_of_namespace
+            self._note_cut(key, full, report=True)
+            if full:
+                new = new.refusing()
+            self._policies[key] = ours[key] = new
+            self._weights[namespace] = self._weights.get(namespace, 0) + new.weight
+            self._chains.keep(new)
+        if not ours:
+            del self._of_namespace[namespace]
+            self._weights.pop(namespace, None)
+
+    def _note_cut(self, key: Key, cut: bool, *, report: bool) -> None:
+        if cut == (key in self._cut):
+            return
+        (self._cut.add if cut else self._cut.discard)(key)
+        if report:
+            self._on_cut(key, cut)
+
+    def _select(self, key: Key) -> Iterator[None]:
+        """Find the pods that a policy selects, which is new, changed or gone."""
+        policy = self._policies.get(key)
+        for number, (uid, pod) in enumerate(list(self.pods.items())):
+            if pod.namespace != key[0]:
+                continue
+            before = pod.selecting.pop(key, None)
+            if policy is not None and policy.pods.matches(pod.labels):
+                pod.selecting[key] = policy
+            if pod.ip and before is not pod.selecting.get(key):
+                self._regrouped[uid] = None
+            if number % 64 == 63:
+                yield
+
+    def _select_for(self, uid: str, pod: PolicyPod) -> Iterator[None]:
+        """Find the policies that select a pod."""
+        for number, (key, policy) in enumerate(list(self._of_namespace.get(pod.namespace, {}).items())):
+            pod.selecting.pop(key, None)
+            if policy.pods.matches(pod.labels):
+                pod.selecting[key] = policy
+            if number % 64 == 63:
+                yield
+        self._regrouped[uid] = None
+
+    def _place(self, pod: PolicyPod) -> None:
+        """Find the groups of a pod."""
+        for direction in _DIRECTIONS:
+            policies = [one for one in pod.selecting.values() if direction in one.rules]
+            groups = self._groups[direction]
+            old = groups.pop(pod.ip, None)
+            if policies:
+                groups[pod.ip] = self._chains.join(direction, policies)
+            if old is not None:
+                self._chains.leave(old)
+        self._moved.add(pod.ip)
+
+    # --- results ---------------------------------------------------------------------------------------------------
+
+    def take_changes(self) -> list[FilterChange]:
+        """Return the changes of the filter since the last call, in an order in which each moment is between both."""
+        added, removed = self.sets.take_changes()
+        made, dropped = self._chains.take_changes()
+        freed_sets = self.sets.take_drops()
+        moves: list[FilterChange] = []
+        for ip in self._moved:
+            for direction in _DIRECTIONS:
+                group = self._groups[direction].get(ip)
+                applied = self._applied[direction]
+                before, after = applied.get(ip), group.name if group is not None else None
+                if before != after:
+                    moves.append(Isolate(direction, ip, after, before))
+                    applied.pop(ip, None)
+                    if after is not None:
+                        applied[ip] = after
+            egress = self._groups["egress"].get(ip)
+            blocked = egress is not None and not egress.reaches_api and not self._is_beside_api(ip)
+            if blocked != (ip in self._blocked):
+                (self._blocked.add if blocked else self._blocked.discard)(ip)
+                moves.append(BlockApi(ip, blocked))
+        self._moved = set()
+        return [*added, *made, *moves, *removed, *dropped, *freed_sets]
+
+    def everything(self) -> list[FilterChange]:
+        """Return the changes that bring an empty filter to the state of the last `take_changes`."""
+        moves: list[FilterChange] = [
+            Isolate(direction, ip, name) for direction, applied in self._applied.items() for ip, name in applied.items()
+        ]
+        return [
+            *self.sets.everything(),
+            *self._chains.everything(),
+            *moves,
+            *(BlockApi(ip, True) for ip in self._blocked),
+        ]
+
+    def group(self, direction: Direction, ip: str) -> PolicyGroup | None:
+        """Return the group that decides about an address's connections; None for one that is not isolated."""
+        return self._groups[direction].get(ip)
+
+
+def _parse(key: Key, policy: Object, most: int) -> EnforcedPolicy:
+    """Return a policy. The API server validates them, so one that cannot be read is an error: it allows nothing."""
+    try:
+        return parse_policy(policy, most)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        _log.exception("network policy %s/%s cannot be read, and isolates all pods of its namespace", *key)
+        return EnforcedPolicy(key[0], Selector(None), {"ingress": (), "egress": ()}, 1)

@@ -1,0 +1,81 @@
+"""The hosts of Traefik's IngressRoutes (`ingressroutes.traefik.io`), from the rules by which they match requests. Pure.
+
+A rule is an expression such as ``Host(`a.example`) && PathPrefix(`/api`)``. Only names that stand in `Host` are hosts:
+a `HostRegexp` names none, and a negated `Host` excludes one. https://doc.traefik.io/traefik/routing/routers/#rule
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from hatchway.kube.api import Object
+
+# What a rule is made of: calls of matchers with quoted arguments, and operators. Nothing in it is tried twice.
+_TOKEN = re.compile(
+    r"\s*+(?:(?P<not>!)|(?P<name>[A-Za-z]++)\s*+\(\s*+"
+    r"(?P<arguments>(?:(?:`[^`]*+`|\"(?:[^\"\\]|\\.)*+\")\s*+(?:,\s*+)?)*+)\)"
+    r"|(?P<other>\(|\)|&&|\|\|))"
+)
+_ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
+# Longer rules have no hosts that anybody wants to see.
+_LONGEST: Final = 4096
+_MOST_ROUTES: Final = 100
+
+
+def is_secure(route: Object) -> bool:
+    """Return True for an IngressRoute that Traefik serves by TLS."""
+    spec = _mapping(route.get("spec"))
+    return isinstance(spec.get("tls"), dict)
+
+
+def hosts_of(route: Object) -> Iterator[tuple[str, str, str]]:
+    """Yield (host, path, SERVICE:PORT) for each host in the rules of an IngressRoute; the path is "/" for any."""
+    for entry in _mappings(_mapping(route.get("spec")).get("routes"))[:_MOST_ROUTES]:
+        services = _mappings(entry.get("services"))
+        first = services[0] if services else {}
+        where = f"{first.get('name') or '?'}:{first.get('port') or '?'}"
+        hosts, path = parse_rule(entry.get("match"))
+        for host in hosts:
+            yield host, path, where
+
+
+def parse_rule(rule: object) -> tuple[list[str], str]:
+    """Return the hosts that a rule names, and its first path; ([], "/") for a rule that cannot be read."""
+    hosts: list[str] = []
+    paths: list[str] = []
+    if not isinstance(rule, str) or len(rule) > _LONGEST:
+        return [], "/"
+    position, negated = 0, False
+    # Whether each open group is negated.
+    groups: list[bool] = []
+    text = rule.rstrip()
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            return [], "/"
+        position = token.end()
+        if token["not"]:
+            negated = not negated
+            continue
+        if token["other"] == "(":
+            groups.append(negated)
+        elif token["other"] == ")" and groups:
+            groups.pop()
+        elif token["name"] and not negated and not any(groups):
+            found = [one[0] or one[1] for one in _ARGUMENT.findall(token["arguments"])]
+            if token["name"] == "Host":
+                hosts += found
+            elif token["name"] in ("Path", "PathPrefix"):
+                paths += found
+        negated = False
+    return list(dict.fromkeys(hosts)), paths[0] if paths else "/"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -1,0 +1,287 @@
+"""NetworkPolicies with real sockets: three namespaces with three pods each (Kubernetes' test/e2e/network/netpol)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hatchway.cluster import plan
+from tests.conftest import Cluster, wait_for
+from tests.integration.services.echoes import apply, ask_from_host, free_node_ports, service
+from tests.integration.services.reaching import WAYS, Reach, Way, pod, policy
+
+X, Y, Z = "netpol-x", "netpol-y", "netpol-z"
+NAMESPACES = (X, Y, Z)
+TCP_80, TCP_81, UDP_80 = WAYS
+Allowed = Callable[[str, str, Way], bool]
+
+
+def _in(namespace: str) -> dict[str, Any]:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+
+
+def _pods(**labels: str) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": labels}}
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Cluster) -> Iterator[Reach]:
+    """Pods a, b and c in each namespace, on different nodes."""
+    if not cluster.run["private"]:
+        pytest.skip("on loopback there are no networks of pods")
+    for namespace in NAMESPACES:
+        labels = {"team": namespace[-1]}
+        apply(
+            cluster,
+            "default",
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+        )
+    found = Reach(cluster)
+    nodes = {"a": "node-1", "b": "node-2", "c": "node-1"}
+    found.start(pod(namespace, name, node) for namespace in NAMESPACES for name, node in nodes.items())
+    yield found
+    cluster.kubectl("delete", "namespace", *NAMESPACES, "--wait=false")
+
+
+@pytest.fixture
+def reach(world: Reach) -> Iterator[Reach]:
+    """The pods, without any policy at the end."""
+    yield world
+    for namespace in NAMESPACES:
+        world.cluster.kubectl("delete", "networkpolicies", "-n", namespace, "--all")
+
+
+def into(*targets: str) -> Callable[[str], bool]:
+    return lambda target: target in targets
+
+
+def _write(reach: Reach, namespace: str, *policies: dict[str, Any]) -> None:
+    apply(reach.cluster, namespace, *policies)
+
+
+def test_policies_of_ingress_by_selectors(reach: Reach) -> None:
+    """Deny all, pods of the same namespace, pods of others, both in one peer, and the union of several policies."""
+    _write(reach, X, policy("all", {}))
+    reach.expect(lambda source, target, way: not target.startswith(X))
+    _write(reach, X, policy("same", {"pod": "a"}, ingress=[{"from": [_pods(pod="b")]}]))
+    reach.expect(lambda source, target, way: not target.startswith(X) or (source, target) == (f"{X}/b", f"{X}/a"))
+    both = {**_in(Y), **_pods(pod="b")}
+    expressions = {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In", "values": ["z"]}]}}
+    _write(reach, X, policy("others", {"pod": "a"}, ingress=[{"from": [both, expressions]}]))
+    reach.expect(
+        lambda source, target, way: (
+            not target.startswith(X)
+            or (target == f"{X}/a" and (source.startswith(Z) or source in (f"{X}/b", f"{Y}/b")))
+        )
+    )
+    # Labels of pods and namespaces change what is allowed, and so does the end of a policy.
+    _exchange_labels(reach)
+    reach.cluster.kubectl("label", "namespace", Z, "team=other", "--overwrite")
+    reach.cluster.kubectl("delete", "networkpolicy", "-n", X, "same")
+    reach.expect(lambda source, target, way: not target.startswith(X) or (source, target) == (f"{Y}/c", f"{X}/a"))
+    _exchange_labels(reach, back=True)
+    reach.cluster.kubectl("label", "namespace", Z, "team=z", "--overwrite")
+    reach.cluster.kubectl("delete", "networkpolicy", "-n", X, "--all")
+    reach.expect(lambda source, target, way: True)
+
+
+def _exchange_labels(reach: Reach, *, back: bool = False) -> None:
+    """Give the pods b and c of one namespace each other's labels."""
+    for name, label in ("b", "c"), ("c", "b"):
+        reach.cluster.kubectl("label", "pod", "-n", Y, name, f"pod={name if back else label}", "--overwrite")
+
+
+def test_policies_of_ports(reach: Reach) -> None:
+    """Numbers, names, ranges, protocols; a port of one rule does not count for the peers of another."""
+    ingress = [
+        {"ports": [{"port": "second"}], "from": [_in(Y)]},
+        {"ports": [{"port": 80, "protocol": "UDP"}], "from": [_in(Z)]},
+        {"ports": [{"port": 79, "endPort": 80}], "from": [_pods()]},
+        {"ports": [{"port": 80, "protocol": "SCTP"}, {"port": "first", "protocol": "UDP"}]},
+    ]
+    _write(reach, X, policy("ports", {"pod": "a"}, ingress=ingress))
+    wanted: dict[str, tuple[Way, ...]] = {X: (TCP_80,), Y: (TCP_81,), Z: (UDP_80,)}
+    reach.expect(lambda source, target, way: target != f"{X}/a" or way in wanted[source.split("/")[0]])
+    _write(reach, X, policy("ports", {"pod": "a"}, ingress=[{"ports": [{"protocol": "TCP"}]}]))
+    reach.expect(lambda source, target, way: target != f"{X}/a" or way != UDP_80)
+    _write(reach, X, policy("ports", {"pod": "a"}, ingress=[{}]))
+    reach.expect(lambda source, target, way: True)
+
+
+def test_policies_of_egress(reach: Reach) -> None:
+    """What a pod may reach: by selectors, names of ports and address ranges; both ends must allow a connection."""
+    ip = reach.ips
+    egress = [
+        {"to": [{**_in(Y), **_pods(pod="b")}], "ports": [{"port": "first"}]},
+        {
+            "to": [
+                {
+                    "ipBlock": {
+                        "cidr": "10.244.0.0/16",
+                        "except": [f"{ip[target]}/32" for target in ip if Z not in target],
+                    }
+                }
+            ]
+        },
+    ]
+    _write(reach, X, policy("out", {"pod": "a"}, policyTypes=["Egress"], egress=egress))
+
+    def out(source: str, target: str, way: Way) -> bool:
+        return source != f"{X}/a" or target.startswith(Z) or (target == f"{Y}/b" and way == TCP_80)
+
+    reach.expect(out)
+    # policyTypes default to Ingress, and Egress with egress rules; the server's side forbids one connection more.
+    _write(reach, Z, policy("in", {"pod": "b"}, ingress=[{"from": [{"ipBlock": {"cidr": f"{ip[f'{X}/b']}/32"}}]}]))
+    reach.expect(lambda source, target, way: out(source, target, way) and (target != f"{Z}/b" or source == f"{X}/b"))
+    _write(reach, X, policy("both", {"pod": "a"}, egress=[{}]))
+    reach.expect(lambda source, target, way: target != f"{X}/a" and (target != f"{Z}/b" or source == f"{X}/b"))
+
+
+def test_connections_through_services(reach: Reach) -> None:
+    """ClusterIPs, node ports and load balancers: policies see the client, and apply to the pod behind the Service."""
+    first, ask = free_node_ports(2)
+    ports = (
+        {"name": "tcp", "port": 8000, "targetPort": 80, "nodePort": first},
+        {"name": "udp", "port": 8000, "targetPort": 80, "nodePort": ask, "protocol": "UDP"},
+    )
+    _write(reach, X, service("web", *ports, selector={"pod": "a"}, type="LoadBalancer"))
+    cluster = reach.cluster
+    found = wait_for(lambda: _balanced(cluster))
+    cluster_ip, balancer = found["spec"]["clusterIP"], found["status"]["loadBalancer"]["ingress"][0]["ip"]
+    node_1, target = plan.node_ip(1), f"{X}/a"
+    questions = [(kind, ip, port) for kind, port in (("tcp", first), ("udp", ask)) for ip in (node_1, plan.node_ip(2))]
+    questions += [("tcp", cluster_ip, 8000), ("udp", cluster_ip, 8000), ("tcp", reach.ips[target], 80)]
+
+    def asked(source: str) -> set[str]:
+        return set(reach.order(source, "ask", *questions))
+
+    outside = [("tcp", plan.HOST_IP, first), ("udp", plan.HOST_IP, ask), ("tcp", balancer, 8000)]
+    wait_for(lambda: {ask_from_host(*one) for one in outside} == {target} and asked(f"{Y}/a") == {target})
+    _write(reach, X, policy("some", {"pod": "a"}, ingress=[{"from": [{**_in(Y), **_pods(pod="b")}]}]))
+    refused = {"ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "closed", "timed out"}
+    wait_for(lambda: target not in asked(f"{Y}/a"))
+    assert asked(f"{Y}/a") <= refused
+    assert asked(f"{Y}/b") == {target}
+    assert asked(target) == {target}, "a pod reaches itself, by its Service, too"
+    # Programs of this machine are 127.0.0.1, whatever pods they reach.
+    assert ask_from_host(*outside[0]) != target
+    assert ask_from_host(*outside[2]) != target
+    _write(reach, X, policy("outside", {"pod": "a"}, ingress=[{"from": [{"ipBlock": {"cidr": "127.0.0.0/8"}}]}]))
+    wait_for(lambda: {ask_from_host(*one) for one in outside} == {target})
+    assert target not in asked(f"{Y}/a")
+    # Egress is decided on by the address behind the Service, names included: without DNS there are none.
+    cluster.kubectl("delete", "networkpolicy", "-n", X, "--all")
+    to_a = {"to": [{**_in(X), **_pods(pod="a")}]}
+    _write(reach, Y, policy("out", {"pod": "a"}, policyTypes=["Egress"], egress=[to_a]))
+    by_name = "tcp", f"web.{X}.svc.cluster.local", 8000
+    wait_for(lambda: reach.order(f"{Y}/a", "ask", by_name) == ["no such name"])
+    assert reach.order(f"{Y}/a", "ask", questions[4], questions[5]) == [target, target]
+    # Pods reach their own node, and by its node ports what they may reach; another node they may not.
+    assert reach.order(f"{Y}/a", "ask", questions[0], questions[2]) == [target, target]
+    assert reach.order(f"{Y}/a", "ask", questions[1], questions[3])[0] != target
+    dns = {"to": [_in("kube-system")], "ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
+    _write(reach, Y, policy("dns", {}, policyTypes=["Egress"], egress=[dns]))
+    wait_for(lambda: reach.order(f"{Y}/a", "ask", by_name)[0] == target)
+    cluster.kubectl("delete", "service", "-n", X, "web")
+
+
+def _balanced(cluster: Cluster) -> dict[str, Any] | None:
+    found: dict[str, Any] = json.loads(cluster.kubectl("get", "service", "-n", X, "web", "-o", "json"))
+    return found if found["status"]["loadBalancer"].get("ingress") else None
+
+
+def test_connections_that_exist_already(reach: Reach) -> None:
+    """TCP connections go on when a policy begins to forbid them; each datagram of UDP is decided on."""
+    source, target = f"{Y}/a", f"{X}/b"
+    ports = [{"name": kind, "port": 80, "protocol": kind.upper()} for kind in ("tcp", "udp")]
+    _write(reach, X, service("kept", *ports, selector={"pod": "b"}))
+    ip = json.loads(reach.cluster.kubectl("get", "service", "-n", X, "kept", "-o", "json"))["spec"]["clusterIP"]
+    connections = [(kind, address, 80) for kind in ("tcp", "udp") for address in (reach.ips[target], ip)]
+    wait_for(lambda: reach.order(source, "open", *connections) == [target] * 4)
+    _write(reach, X, policy("all", {}))
+    reach.expect(lambda _, to, __: not to.startswith(X), sources=[source])
+    wait_for(lambda: reach.order(source, "use", *connections) == ["again", "again", "EHOSTUNREACH", "timed out"])
+    reach.cluster.kubectl("delete", "service", "-n", X, "kept")
+
+
+def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
+    """Probes, exec, port-forward and the API server's proxy verb go on; the API server is an address like others."""
+    cluster = reach.cluster
+    types = ["Ingress", "Egress"]
+    _write(reach, X, policy("nothing", {}, policyTypes=types))
+    reach.expect(lambda source, target, way: X not in source and X not in target)
+    # `reach` itself asks through the proxy verb. The readiness probes go on, once a second.
+    assert cluster.kubectl("exec", "-n", X, "a", "--", "echo", "works") == "works\n"
+    ready = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
+    assert cluster.kubectl("get", "pods", "-n", X, "-o", ready) == "True True True"
+    server = "connect", plan.API_SERVICE_IP, 443
+    assert reach.order(f"{X}/a", "ask", server) == ["ECONNREFUSED"]
+    allowed = [{"to": [{"ipBlock": {"cidr": f"{plan.node_ip(0)}/32"}}], "ports": [{"port": plan.DEFAULT_API_PORT}]}]
+    _write(reach, X, policy("api", {"pod": "a"}, policyTypes=["Egress"], egress=allowed))
+    wait_for(lambda: reach.order(f"{X}/a", "ask", server) == ["connected"])
+    assert reach.order(f"{X}/b", "ask", server) == ["ECONNREFUSED"]
+
+
+def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:
+    """It reaches the pods of its node; those of others if a policy allows the node's address."""
+    host = Reach(reach.cluster)
+    host.start([pod(Z, "host", "node-1", host_network=True)])
+    host.ips = {name: ip for name, ip in reach.ips.items() if name.startswith(X)}
+    _write(reach, X, policy("all", {}))
+    # The pods a and c are on the same node.
+    host.expect(lambda _, target, __: target != f"{X}/b", sources=[f"{Z}/host"])
+    _write(reach, X, policy("node", {}, ingress=[{"from": [{"ipBlock": {"cidr": f"{plan.node_ip(1)}/32"}}]}]))
+    host.expect(lambda *_: True, sources=[f"{Z}/host"])
+    # A policy that selects it has no effect.
+    _write(reach, Z, policy("host", {"pod": "host"}, policyTypes=["Ingress", "Egress"]))
+    reach.expect(lambda source, target, way: not target.startswith(X), sources=[f"{Y}/a"])
+    host.expect(lambda *_: True, sources=[f"{Z}/host"])
+    reach.cluster.kubectl("delete", "pod", "-n", Z, "host", "--wait=false")
+
+
+def test_a_forged_address_passes_no_policy(reach: Reach) -> None:
+    """A container may send any packet (CAP_NET_RAW), but not with the address of a pod that is allowed."""
+    target, allowed, other = f"{X}/a", f"{Y}/a", f"{Z}/a"
+    ip = reach.ips
+    _write(reach, X, policy("some", {"pod": "a"}, ingress=[{"from": [{**_in(Y), **_pods(pod="a")}]}]))
+    reach.expect(lambda source, to, _: to != target or source == allowed, sources=[allowed, other], ways=[TCP_80])
+    for source in (allowed, other):
+        reach.order(source, "forge", (ip[allowed], ip[target], f"from {source} as the allowed one"))
+        reach.order(source, "forge", (plan.node_ip(1), ip[target], f"from {source} as the node"))
+        reach.order(source, "forge", (plan.gateway(1), ip[target], f"from {source} as the router"))
+    # A datagram that is sent after them, and comes.
+    reach.order(allowed, "forge", (ip[allowed], ip[target], "the last one"))
+    wait_for(lambda: "the last one" in reach.order(target, "seen", ())[0])
+    found = [text for text in reach.order(target, "seen", ())[0] if text.startswith("from")]
+    assert found == [f"from {allowed} as the allowed one"]
+
+
+def test_a_new_pod_starts_under_the_policies_that_there_are(reach: Reach) -> None:
+    """No connection of a new pod is allowed before its policies are in effect, not even the first one."""
+    # The first thing that it does is to connect; what it prints cannot change afterwards.
+    script = f"""
+import socket
+for ip in {[reach.ips[f"{Y}/a"], reach.ips[f"{X}/a"]]!r}:
+    try:
+        with socket.create_connection((ip, 81), timeout=20) as sock:
+            print(sock.makefile().readline().strip())
+    except OSError as error:
+        print("refused")
+"""
+    container = {"name": "first", "image": "python:3", "command": ["python3", "-c", script]}
+    made = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "first", "labels": {"new": "yes"}},
+        "spec": {"restartPolicy": "Never", "containers": [container]},
+    }
+    out = [{"to": [_pods(pod="a")]}]
+    _write(reach, X, policy("new", {"new": "yes"}, policyTypes=["Egress"], egress=out), made)
+    wait_for(
+        lambda: "Succeeded" in reach.cluster.kubectl("get", "pod", "-n", X, "first", "-o", "jsonpath={.status.phase}")
+    )
+    assert reach.cluster.kubectl("logs", "-n", X, "first") == f"refused\n{X}/a\n"
+    reach.cluster.kubectl("delete", "pod", "-n", X, "first", "--wait=false")
