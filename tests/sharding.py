@@ -28,6 +28,7 @@ LONG = (
     "tests/browser/test_portal.py",
     "tests/integration/network/test_private.py",
     "tests/apps/test_apps.py[django-admin",
+    "tests/integration/operators/test_helm.py",
     "tests/integration/api/test_limits_of_work.py",
     "tests/browser/test_log_explorer.py",
     "tests/integration/cluster/test_loopback.py",
@@ -41,6 +42,7 @@ LONG = (
     "tests/integration/api/test_podforward.py",
     "tests/browser/test_portal_objects.py",
     "tests/integration/network/test_serviceproxy.py",
+    "tests/integration/operators/test_operator.py",
     "tests/integration/exposure/test_exposure.py",
     "tests/integration/door/test_targets.py",
 )

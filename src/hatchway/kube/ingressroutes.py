@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from hatchway.kube.api import Object
 
-# What a rule is made of: calls of matchers with quoted arguments, and operators. Nothing in it is tried twice.
+# What a rule is made of: calls of matchers with quoted arguments, and operators.
 _TOKEN = re.compile(
-    r"\s*+(?:(?P<not>!)|(?P<name>[A-Za-z]++)\s*+\(\s*+"
-    r"(?P<arguments>(?:(?:`[^`]*+`|\"(?:[^\"\\]|\\.)*+\")\s*+(?:,\s*+)?)*+)\)"
+    r"\s*(?:(?P<not>!)|(?P<name>[A-Za-z]+)\s*\(\s*"
+    r"(?P<arguments>(?:(?:`[^`]*`|\"(?:[^\"\\]|\\.)*\")\s*(?:,\s*)?)*)\)"
     r"|(?P<other>\(|\)|&&|\|\|))"
 )
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")

@@ -5,16 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from hatchway.cluster.api.http import encodeditems, requestinfo
+from hatchway.cluster.api.http.plainreads import PlainRead
 from hatchway.proxy.routing import Peer, RequestHead, Respond
 from tests.integration.api.world import World, world
 
 _MAPS = "/api/v1/namespaces/default/configmaps"
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PROTOBUF = "application/vnd.kubernetes.protobuf"
+
+
+def find(
+    made: World,
+    target: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    upgrade: bytes | None = None,
+) -> PlainRead | None:
+    """What answers a request without the application."""
+    path, _, query = target.encode().partition(b"?")
+    fields = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    head = RequestHead(method, target.encode(), path, query or None, fields, "1.1", Peer(None, "https"), upgrade)
+    return made.app.plain_reads.find(head, requestinfo.parse(method, path, query or None))
 
 
 def plainly(
@@ -25,10 +41,7 @@ def plainly(
     upgrade: bytes | None = None,
 ) -> Respond | None:
     """What the filters answer without the application."""
-    path, _, query = target.encode().partition(b"?")
-    fields = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    head = RequestHead(method, target.encode(), path, query or None, fields, "1.1", Peer(None, "https"), upgrade)
-    read = made.app.plain_reads.find(head, requestinfo.parse(method, path, query or None))
+    read = find(made, target, headers, method, upgrade)
     return read() if read is not None else None
 
 
@@ -102,6 +115,16 @@ async def test_all_other_reads_are_left_to_the_application(target: str, headers:
             "POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "web"}, "spec": {"ports": []}}
         )
         assert plainly(made, target, headers) is None
+
+
+async def test_a_type_that_is_served_otherwise_by_now_is_left_to_the_application() -> None:
+    async with world() as made:
+        await _fill(made)
+        reads = [find(made, target) for target in (_MAPS, f"{_MAPS}/m1")]
+        assert [read is not None and read() is not None for read in reads] == [True, True]
+        (row,) = (one for one in made.registry.rows if one.plural == "configmaps")
+        made.registry._by_path["", "v1", "configmaps"] = replace(row)
+        assert [read is not None and read() for read in reads] == [None, None]
 
 
 async def test_other_methods_are_left_to_the_application() -> None:

@@ -303,6 +303,23 @@ async def test_two_autoscalers_of_the_same_pods_are_ambiguous(scaling: Scaling) 
 
 
 @pytest.mark.parametrize(
+    ("selector", "why"),
+    [
+        ("", "the HPA target's scale is missing a selector"),
+        ("a=b,,", "couldn't convert selector into a corresponding internal selector object: "),
+        (",".join(f"a{number}" for number in range(5000)), "it is longer than 16384 characters"),
+    ],
+)
+async def test_a_scale_with_a_bad_selector_is_named(scaling: Scaling, selector: str, why: str) -> None:
+    merge = {"Content-Type": "application/merge-patch+json"}
+    status = {"status": {"size": 2, "selector": selector}}
+    assert (await scaling.world.send("PATCH", f"{SERVED}/f/status", status, merge)).status == 200
+    await scaling.scale(POD_METRIC)
+    reason, message = await scaling.inactive()
+    assert reason == "InvalidSelector" and why in message
+
+
+@pytest.mark.parametrize(
     ("kind", "why"),
     [
         ("Field", "the server could not find the requested resource"),

@@ -233,3 +233,31 @@ async def test_a_claim_that_is_in_use_stays(lab: Lab) -> None:
         return True
 
     await until(gone)
+
+
+async def test_no_device_is_given_twice(lab: Lab) -> None:
+    await lab.device_class()
+    await lab.template("t")
+    await lab.claim("shared")
+    for node in ("n1", "n2"):
+        await lab.devices(node, "gpu-0", "gpu-1")
+    await asyncio.gather(
+        *(lab.pod(f"s{index}", resourceClaimName="shared") for index in range(4)),
+        *(lab.pod(f"p{index}", resourceClaimTemplateName="t") for index in range(8)),
+    )
+
+    async def all_have_run() -> bool:
+        results = [
+            (one["pool"], one["device"])
+            for claim in await lab.claims()
+            for one in ((claim.get("status") or {}).get("allocation") or {"devices": {}})["devices"].get("results")
+            or ()
+        ]
+        assert len(set(results)) == len(results)
+        pods = [one for one in await lab.client.list("pods", "default") if one["status"]["phase"] == "Pending"]
+        for pod in [one for one in pods if one["spec"].get("nodeName")][:2]:
+            await lab.finish(pod["metadata"]["name"])
+        return not pods
+
+    await until(all_have_run)
+    assert not any("rejected" in text for _, _, text in lab.events)

@@ -18,6 +18,8 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
+# Of the label selector in a Scale, which an object of a custom type chooses.
+_LONGEST_SELECTOR = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class _Run:
                 resource, reference.get("name", ""), self.namespace, subresource="scale"
             )
         except ApiError as error:
+            self.controller.forget(self.key)
             self._report("Warning", "FailedGetScale", error.message)
             text = f"the HPA controller was unable to get the target's current scale: {error.message}"
             self._set_condition("AbleToScale", False, "FailedGetScale", text)
@@ -221,6 +224,8 @@ class _Run:
             self._set_condition("ScalingActive", False, "InvalidSelector", text)
             raise _FailedMetrics("selector is required", [])
         try:
+            if len(selector) > _LONGEST_SELECTOR:
+                raise ApiError(400, "BadRequest", f"it is longer than {_LONGEST_SELECTOR} characters")
             pods = await self.controller.client.list("pods", self.namespace, label_selector=selector)
         except ApiError as error:
             why = f"couldn't convert selector into a corresponding internal selector object: {error.message}"

@@ -5,6 +5,7 @@ From kube-scheduler's plugin `dynamicresources`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,12 +29,19 @@ from hatchway.kube.resourceclaims import (
     ownership_problem,
 )
 
-__all__ = ["DevicesOfPod", "PodDevices"]
+__all__ = ["ClaimsChanged", "DevicesOfPod", "PodDevices"]
 
 _NOT_THERE = "resourceclaim not available on the node"
 _NONE = "cannot allocate all claims"
 # Processor time for the expressions of one decision.
 _MOST_SECONDS = 5.0
+
+
+class ClaimsChanged(ApiError):
+    """The claims or devices are not any more as they were for the decision."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "Conflict", "ResourceClaims or devices have changed meanwhile")
 
 
 @dataclass(slots=True)
@@ -77,7 +85,7 @@ class DevicesOfPod:
         return []
 
 
-class _Selector:
+class _TimedSelector:
     """Selects devices for one pod: evaluates each expression once for a device, and only for so long."""
 
     def __init__(self, select: SelectDevice) -> None:
@@ -111,6 +119,7 @@ class PodDevices:
         self._classes = context.cache(DEVICE_CLASSES)
         self._slices = context.cache(DEVICE_SLICES)
         self._changed = changed
+        self._reserving = asyncio.Lock()
         # Devices of allocations that are being written: uid of the claim → devices.
         self._pending: dict[str, frozenset[DeviceId]] = {}
         self._claims.subscribe(self._claim_changed)
@@ -157,9 +166,13 @@ class PodDevices:
         if found.unallocated:
             found.pools = device_pools(self._slices)
             found.classes = {one["metadata"]["name"]: one for one in self._classes}
-            found.taken = self._taken()
-            found.select = _Selector(self._select) if self._select is not None else None
+            self.refresh(found)
+            found.select = _TimedSelector(self._select) if self._select is not None else None
         return found
+
+    def refresh(self, found: DevicesOfPod) -> None:
+        """See which devices are taken now: a decision may have waited for others."""
+        found.taken = self._taken()
 
     def _taken(self) -> frozenset[DeviceId]:
         devices = {device for claim in self._claims for device in _devices_of(claim)}
@@ -168,26 +181,38 @@ class PodDevices:
     async def reserve(self, found: DevicesOfPod, pod: Object, node: str) -> None:
         """Allocate the claims of a pod that has got its node, and reserve them for it.
 
-        What was chosen counts at once. Raises ApiError, which makes the scheduler decide again.
+        What was chosen counts at once. Raises ClaimsChanged or another ApiError; the scheduler decides again.
         """
-        results = found.results.get(node) or []
-        chosen = {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=False)}
-        devices = frozenset[DeviceId]().union(*(_devices_in(one) for one in results))
-        claims = [self._claims.get(key_of(claim)) for claim in found.claims]
-        if (
-            len(chosen) < len(found.unallocated)
-            or claims != found.claims
-            or any(uid_of(claim) in self._pending for claim in found.claims)
-            or devices & self._taken()
-        ):
-            raise ApiError(409, "Conflict", "ResourceClaims or devices have changed meanwhile")
+        if not found.claims:
+            return
+        chosen = self._chosen(found, node)
         self._pending |= {uid: _devices_in(one) for uid, one in chosen.items()}
         try:
-            for claim in found.claims:
-                await self._bind(claim, chosen.get(uid_of(claim)), pod)
+            # One after the other, since pods may share claims.
+            async with self._reserving:
+                for claim in found.claims:
+                    current = self._claims.get(key_of(claim))
+                    if current is None or _facts(current) != _facts(claim):
+                        raise ClaimsChanged
+                    await self._bind(current, chosen.get(uid_of(claim)), pod)
+        except ApiError as error:
+            if error.code == 409:
+                raise ClaimsChanged from error
+            raise
         finally:
             for uid in chosen:
                 self._pending.pop(uid, None)
+
+    def _chosen(self, found: DevicesOfPod, node: str) -> dict[str, Object]:
+        """Return the allocations to write, by claim. Raises ClaimsChanged."""
+        results = found.results.get(node) or []
+        devices = frozenset[DeviceId]().union(*(_devices_in(one) for one in results))
+        claims = [self._claims.get(key_of(claim)) for claim in found.claims]
+        facts, current = ([_facts(claim) for claim in each] for each in (found.claims, claims))
+        pending = any(uid_of(claim) in self._pending for claim in found.claims)
+        if pending or facts != current or len(results) < len(found.unallocated) or devices & self._taken():
+            raise ClaimsChanged
+        return {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=True)}
 
     async def take_back(self, found: DevicesOfPod, pod: Object) -> None:
         """Free one claim that kept a pod from a node, if nobody else has it: other devices may do (`PostFilter`)."""
@@ -214,6 +239,13 @@ class PodDevices:
         if status != (claim.get("status") or {}):
             claim = await self._client.update(DEVICE_CLAIMS, {**claim, "status": status}, subresource="status")
         await self._claims.wait_for_write(claim)
+
+
+def _facts(claim: Object | None) -> tuple[object, ...]:
+    """Return what of a claim counts for a decision."""
+    if claim is None:
+        return ()
+    return uid_of(claim), is_deleting(claim), (claim.get("status") or {}).get("allocation")
 
 
 def _devices_in(allocation: Object | None) -> frozenset[DeviceId]:

@@ -92,7 +92,8 @@ class ResourceClaimController(Controller):
             if name:
                 made[one.reference] = name
         if made:
-            known = {one["name"]: one for one in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+            statuses = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+            known = {one.get("name") or "": one for one in statuses}
             known |= {name: {"name": name, "resourceClaimName": claim} for name, claim in made.items()}
             namespace, name = key_of(pod)
             patch = {"metadata": {"uid": uid_of(pod)}, "status": {"resourceClaimStatuses": list(known.values())}}

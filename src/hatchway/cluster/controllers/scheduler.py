@@ -16,7 +16,7 @@ from hatchway.cluster.controllers.controller import Controller, ControllerContex
 from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
 from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, set_condition, uid_of
 from hatchway.cluster.controllers.placement import Decision, choose, work_of
-from hatchway.cluster.controllers.poddevices import DevicesOfPod, PodDevices
+from hatchway.cluster.controllers.poddevices import ClaimsChanged, DevicesOfPod, PodDevices
 from hatchway.cluster.controllers.podvolumes import ClaimsOfPod, PodVolumes
 from hatchway.cluster.controllers.scheduling.clusterstate import AbandonedError, ClusterState
 from hatchway.cluster.controllers.scheduling.filters import NodeRefusal, node_refusal
@@ -215,6 +215,7 @@ class Scheduler(Controller):
         if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(cluster=self._cluster)
         async with self._thread:
+            self.devices.refresh(devices)
             cluster = self._cluster.snapshot()
             try:
                 decision = await asyncio.to_thread(decide, cluster=cluster)
@@ -285,7 +286,7 @@ class Scheduler(Controller):
             if isinstance(error, ApiError) and error.code == 404:
                 # The pod was deleted meanwhile.
                 return None
-            if isinstance(error, ApiError):
+            if isinstance(error, ApiError) and not isinstance(error, ClaimsChanged):
                 self.events.event(info.pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}")
             raise
         self.events.event(info.pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {node}")

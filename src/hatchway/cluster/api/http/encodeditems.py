@@ -29,7 +29,7 @@ class JoinedItems(NamedTuple):
     """The items of a whole list: their JSON, joined by commas, and their number."""
 
     text: bytes
-    count: int
+    number: int
 
 
 class EncodedItems:

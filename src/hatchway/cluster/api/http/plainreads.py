@@ -66,16 +66,22 @@ class PlainReads:
         accepts_gzip = compression.accepts_gzip(fields.get(b"accept-encoding", b"").decode("latin-1"))
         return partial(self._list, row, namespace or None, limit, compression.LARGE if accepts_gzip else 0)
 
+    def _is_current(self, row: Resource) -> bool:
+        """Return True while the type is served so. Rows of custom types change some time after their definitions."""
+        return self._api.registry.find(row.group, row.version, row.plural) is row
+
     def _object(self, row: Resource, namespace: str, name: str) -> Respond | None:
         store = self._api.store
+        if not self._is_current(row):
+            return None
         obj = store.get(row.stored_as, namespace, name)
         if obj is None or store.weight(row.stored_as, namespace, name):
             return None
         return _answer(_encode(obj) + b"\n")
 
     def _list(self, row: Resource, namespace: str | None, limit: int, most: int) -> Respond | None:
-        items = self._encoded.joined(row, namespace)
-        if items is None or 0 < limit < items.count or 0 < most < len(items.text):
+        items = self._encoded.joined(row, namespace) if self._is_current(row) else None
+        if items is None or 0 < limit < items.number or 0 < most < len(items.text):
             return None
         version = str(self._api.store.revision)
         head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": {"resourceVersion": version}}

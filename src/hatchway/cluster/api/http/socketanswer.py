@@ -59,22 +59,27 @@ async def accept_socket(app: App, head: RequestHead, verb: str) -> Decision:
         if not 200 <= status < 300:
             await asyncio.wait([task])
             return Respond(status, fields, bytes(answer.refusal))
+        kept = [field for field in fields if field[0] == b"audit-id"]
         request = _opening_request(head)
         messages = _messages(request, head, verb, fields)
     except HandshakeRefused as refused:
         task.cancel()
-        fields = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Sec-WebSocket-Version", b"13")]
-        return Respond(refused.status, fields, refused.message.encode())
+        told = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Sec-WebSocket-Version", b"13"), *kept]
+        return Respond(refused.status, told, refused.message.encode())
     except BaseException:
         task.cancel()
         raise
     own = [field for field in response_fields(request.key, messages.protocol) if field[0] not in _WRITTEN_BY_ENGINE]
-    kept = [field for field in fields if field[0] == b"audit-id"]
     return AcceptUpgrade(b"websocket", [*own, *kept], lambda: answer.serve(task, messages))
 
 
 def _opening_request(head: RequestHead) -> OpeningRequest:
-    """Parse a handshake. Raises HandshakeRefused with the texts of Go's `golang.org/x/net/websocket`."""
+    """Parse a handshake. Raises HandshakeRefused with the texts of Go's `golang.org/x/net/websocket`.
+
+    Go ignores a body; here its bytes would be taken for frames.
+    """
+    if head.header(b"content-length") not in (None, b"0") or head.header(b"transfer-encoding") is not None:
+        raise HandshakeRefused(400, "a request for a WebSocket must have no body")
     if not head.header(b"sec-websocket-key"):
         raise HandshakeRefused(400, "mismatch challenge/response")
     if head.header(b"sec-websocket-version") != b"13":

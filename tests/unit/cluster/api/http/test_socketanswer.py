@@ -101,7 +101,7 @@ async def turns(condition: Callable[[], bool]) -> None:
 
 async def refused(app: Application, head: RequestHead, verb: str = "get") -> tuple[int, bytes]:
     decision = await accept_socket(App(app), head, verb)
-    assert isinstance(decision, Respond)
+    assert isinstance(decision, Respond) and dict(decision.headers)[b"audit-id"] == b"7"
     return decision.status, decision.body
 
 
@@ -153,6 +153,8 @@ async def test_a_watch_in_protobuf_is_binary_messages_without_their_length() -> 
 @pytest.mark.parametrize(
     ("verb", "fields", "expected"),
     [
+        ("get", [KEY, VERSION, (b"Content-Length", b"2")], (400, b"a request for a WebSocket must have no body")),
+        ("get", [KEY, VERSION, (b"Transfer-Encoding", b"chunked")], (400, b"a request for a WebSocket must have no body")),
         ("get", [VERSION], (400, b"mismatch challenge/response")),
         ("get", [KEY], (400, b"missing or bad WebSocket Version")),
         ("get", [KEY, (b"Sec-WebSocket-Version", b"8")], (400, b"missing or bad WebSocket Version")),

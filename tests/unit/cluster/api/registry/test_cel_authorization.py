@@ -109,9 +109,9 @@ def test_costs(text: str, cost: int) -> None:
     assert evaluate(text).cost == cost
 
 
-@pytest.mark.parametrize("text", ["authorizer == authorizer", "authorizer.group('') == dyn(1)"])
-def test_such_values_are_not_compared(text: str) -> None:
-    assert str(evaluate(text).error) == "no such overload" or evaluate(text).value is False
+def test_such_values_are_not_compared() -> None:
+    assert str(evaluate("authorizer == authorizer").error) == "no such overload"
+    assert str(evaluate("authorizer.group('') != authorizer.group('')").error) == "no such overload"
 
 
 @pytest.mark.parametrize(

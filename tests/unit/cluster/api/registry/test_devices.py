@@ -256,3 +256,16 @@ async def test_references_of_pods_that_are_refused(
     spec = {"containers": [{"name": "c", "image": "i", "resources": {"claims": used}}], "resourceClaims": claims}
     path = "/api/v1/namespaces/default/pods"
     assert message in await refused(api, path, {"metadata": {"name": "p"}, "spec": spec})
+
+
+async def test_names_of_claims_made_for_pods(api: World) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "resourceClaims": [{"name": "a", "resourceClaimName": "x"}]}
+    path = "/api/v1/namespaces/default/pods"
+    assert (await api.send("POST", path, {"metadata": {"name": "p"}, "spec": spec})).status == 201
+    for statuses, message in (
+        ([{"name": "b"}], 'Invalid value: "b": must match the name of an entry in `spec.resourceClaims`'),
+        ([{"name": "a"}, {"name": "a"}], 'status.resourceClaimStatuses[1].name: Duplicate value: "a"'),
+        ([{"name": "a", "resourceClaimName": "A"}], "status.resourceClaimStatuses[0].resourceClaimName: Invalid value"),
+    ):
+        status = {"status": {"resourceClaimStatuses": statuses}}
+        assert message in await refused(api, f"{path}/p/status", status, "PATCH", MERGE)

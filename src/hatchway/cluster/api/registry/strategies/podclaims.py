@@ -7,7 +7,7 @@ from typing import Any
 from hatchway.cluster.api.registry import validation as v
 from hatchway.errors import Cause
 
-__all__ = ["validate_container_claims", "validate_pod_claims"]
+__all__ = ["validate_claim_statuses", "validate_container_claims", "validate_pod_claims"]
 
 Spec = dict[str, Any]
 
@@ -40,6 +40,23 @@ def validate_pod_claims(claims: list[Spec], at: str) -> list[Cause]:
             causes.append(v.invalid(here, claim, text))
         for key in given:
             causes += v.each(f"{here}.{key}", claim[key], v.dns1123_subdomain(claim[key]))
+    return causes
+
+
+def validate_claim_statuses(statuses: list[Spec], of_pod: list[Spec], at: str) -> list[Cause]:
+    """Return the errors in the names of the claims that were made for a pod. of_pod: its claims."""
+    known = {one.get("name") or "" for one in of_pod}
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, status in enumerate(statuses):
+        here, name, claim = f"{at}[{index}]", status.get("name") or "", status.get("resourceClaimName")
+        if name not in known:
+            causes.append(v.invalid(f"{here}.name", name, "must match the name of an entry in `spec.resourceClaims`"))
+        if name in seen:
+            causes.append(v.duplicate(f"{here}.name", name))
+        seen.add(name)
+        if claim is not None:
+            causes += v.each(f"{here}.resourceClaimName", claim, v.dns1123_subdomain(claim))
     return causes
 
 

@@ -12,6 +12,7 @@ from hatchway.cluster.api.registry import validation as v
 from hatchway.cluster.api.registry.schema import quantity_value
 from hatchway.cluster.api.registry.strategies.addresses import several_addresses
 from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext, field, keep, readers
+from hatchway.cluster.api.registry.strategies.podclaims import validate_claim_statuses
 from hatchway.cluster.api.registry.strategies.podspec import containers, validate_spec
 from hatchway.cluster.api.registry.strategies.podupdate import validate_pod_change
 from hatchway.cluster.api.registry.strategies.warnings import pod_warnings
@@ -121,6 +122,8 @@ class PodStrategy(Strategy):
         nominated = status.get("nominatedNodeName")
         if nominated and nominated != former.get("nominatedNodeName"):
             causes += v.each("status.nominatedNodeName", nominated, v.dns1123_subdomain(nominated))
+        made = status.get("resourceClaimStatuses") or []
+        causes += validate_claim_statuses(made, obj["spec"].get("resourceClaims") or [], "status.resourceClaimStatuses")
         for index, condition in enumerate(status.get("conditions") or ()):
             kind = condition.get("type", "")
             if kind not in _SYSTEM_CONDITIONS:
