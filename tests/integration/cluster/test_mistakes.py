@@ -26,7 +26,7 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("forward", "web", "--timeout", "3"), "--timeout is for --wait", "add --wait"),
+        (("forward", "web", "--timeout", "3"), "--timeout has an effect only with --wait", "add --wait"),
         (("forward", "web", "--yes"), "--relay-image, --relay-namespace and --yes need --relay", "add --relay"),
         (("forward", "web", "--ssh-jump", "host"), "--ssh-jump needs a node", "add --ssh USER@HOST"),
         (("logs", "web", "--since", "5"), '--since: "5" is not a duration', "write it like 30s or 1m30s"),
