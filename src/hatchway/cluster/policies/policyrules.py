@@ -23,7 +23,7 @@ _EVERYWHERE: tuple[Interval, ...] = ((0, _LAST_ADDRESS),)
 _SELECTOR_WEIGHT, _EXCEPTIONS_OF_ONE = 10, 2
 
 
-class Selector:
+class LabelMatcher:
     """A label selector. Selectors are equal when their texts are.
 
     selector: None or empty: selects everything. terms: how many labels and values are compared.
@@ -44,7 +44,7 @@ class Selector:
         return self._wanted <= labels.items() and all(requirement_matches(one, labels) for one in self._requirements)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Selector) and self.text == other.text
+        return isinstance(other, LabelMatcher) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -57,8 +57,8 @@ class PeerSelector(NamedTuple):
     """
 
     namespace: str
-    namespaces: Selector | None
-    pods: Selector
+    namespaces: LabelMatcher | None
+    pods: LabelMatcher
 
     def matches(self, namespace: str, namespace_labels: Mapping[str, str], labels: Mapping[str, str]) -> bool:
         """Return True for a pod with these labels in such a namespace."""
@@ -105,7 +105,7 @@ class EnforcedPolicy:
     """
 
     namespace: str
-    pods: Selector
+    pods: LabelMatcher
     rules: Mapping[Direction, tuple[Allowance, ...]]
     weight: int
 
@@ -121,7 +121,7 @@ def parse_policy(policy: Object, most: int) -> EnforcedPolicy:
     """
     namespace = str(policy["metadata"].get("namespace", ""))
     spec = policy.get("spec") or {}
-    pods = Selector(spec.get("podSelector"))
+    pods = LabelMatcher(spec.get("podSelector"))
     rules: dict[Direction, tuple[Allowance, ...]] = {}
     weight = 1 + pods.terms
     for kind, direction, key in _DIRECTIONS:
@@ -168,10 +168,10 @@ def _peers(namespace: str, peers: Iterable[Object]) -> list[Peers | None]:
         if peer.get("ipBlock") is not None:
             blocks += _block(peer["ipBlock"])
         elif peer.get("namespaceSelector") is None:
-            selectors.add(PeerSelector(namespace, None, Selector(peer.get("podSelector"))))
+            selectors.add(PeerSelector(namespace, None, LabelMatcher(peer.get("podSelector"))))
         else:
-            selected = Selector(peer["namespaceSelector"])
-            selectors.add(PeerSelector("", selected, Selector(peer.get("podSelector"))))
+            selected = LabelMatcher(peer["namespaceSelector"])
+            selectors.add(PeerSelector("", selected, LabelMatcher(peer.get("podSelector"))))
     merged = Ranges(merge(blocks))
     if not some or merged == _EVERYWHERE:
         return [None]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from hatchway.cluster.packetrules import BlockApi, Direction, FilterChange, Isolate
 from hatchway.cluster.policies.filtersets import FilterSets
 from hatchway.cluster.policies.policypods import PolicyPod
-from hatchway.cluster.policies.policyrules import EnforcedPolicy, Selector, parse_policy
+from hatchway.cluster.policies.policyrules import EnforcedPolicy, LabelMatcher, parse_policy
 from hatchway.cluster.policies.rulechains import PolicyGroup, RuleChains
 from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
@@ -307,4 +307,4 @@ def _parse(key: Key, policy: Object, most: int) -> EnforcedPolicy:
         return parse_policy(policy, most)
     except (AttributeError, KeyError, TypeError, ValueError):
         _log.exception("network policy %s/%s cannot be read, and isolates all pods of its namespace", *key)
-        return EnforcedPolicy(key[0], Selector(None), {"ingress": (), "egress": ()}, 1)
+        return EnforcedPolicy(key[0], LabelMatcher(None), {"ingress": (), "egress": ()}, 1)
