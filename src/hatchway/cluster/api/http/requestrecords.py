@@ -10,10 +10,10 @@ __all__ = ["describe_request", "describe_target"]
 
 
 def describe_request(head: RequestHead) -> tuple[audit.AuditRecord, bytes | None, bool]:
-    """Return the audit record of a request, its own Audit-ID, and whether it asks to act as another user."""
+    """Return the audit record of a request, its Audit-ID, and True when it requests impersonation."""
     given_id = user_agent = forwarded_for = None
     impersonates = False
-    # One pass, since this is done for every request.
+    # A single pass over the fields, because this is done for every request.
     for name, value in head.headers:
         lower = name.lower()
         if lower == b"user-agent":
