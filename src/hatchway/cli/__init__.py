@@ -1,15 +1,16 @@
 """The command line: one file per command, no logic of its own.
 
-The console script imports this file before anything else. It imports nothing itself, so that Ctrl-C finds `main` ready,
-and so that the plain `hatchway exec POD -- COMMAND` need not wait for what others need (`remote/quickexec.py`).
+The console script imports this file first. It imports nothing at module level, so that `main` can handle Ctrl-C early,
+and so that the plain `hatchway exec POD -- COMMAND` does not wait for imports of other commands
+(`remote/quickexec.py`).
 """
 
 
 def main() -> None:
     """Run the console script `hatchway`.
 
-    Errors for people are one line and a hint on standard error. Exit codes: 1 for what failed, 2 for a command line
-    that cannot be understood, 130 after Ctrl-C.
+    An error is printed on standard error as one line and a hint. Exit codes: 1 when the command failed, 2 when the
+    command line is not valid, 130 after Ctrl-C.
     """
     import sys
 
@@ -20,7 +21,7 @@ def main() -> None:
 
             status = quickexec.run(sys.argv[2:])
             if status is not None:
-                # No thread, no file and no child is left; tidying up would take as long as the command did.
+                # No thread, open file or child process is left, and Python's normal exit takes as long as the command.
                 import os
 
                 sys.stderr.flush()

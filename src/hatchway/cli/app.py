@@ -1,4 +1,4 @@
-"""The table of `hatchway`'s commands: which file has which command."""
+"""The table of `hatchway`'s commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hatchway.cli import interrupts
 
 PROGRAM = "hatchway"
 
-# In the order of the help: the file of this package and the name of the command in it.
+# From each command's name to its module in this package and the name of the function in it; in the order of the help.
 _COMMANDS = {
     "up": ("up", "up"),
     "status": ("status", "status"),
@@ -37,7 +37,7 @@ _COMMANDS = {
     "man": ("man", "man"),
     "version": ("version", "version"),
 }
-# Commands of other tools, and ours for them.
+# From names of commands in other tools to Hatchway's names.
 _OTHER_NAMES = {
     "start": "up",
     "stop": "down",
@@ -49,14 +49,14 @@ _OTHER_NAMES = {
 
 
 class Commands(click.Group):
-    """The commands, each imported only when it is used: importing all would take longer than most commands run."""
+    """The commands. Each is imported only when it is used: to import all takes longer than most commands run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands that the help shows, in its order."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of this name, None where there is none."""
+        """Return the command with this name; None when there is none."""
         if cmd_name not in _COMMANDS:
             return None
         file, name = _COMMANDS[cmd_name]
@@ -66,7 +66,7 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. An error in its options belongs to it, also where click's parser does not say so."""
+        """Run the command. Set the command's context in usage errors for which click's parser has not set it."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -78,7 +78,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return (name, command, the other arguments). Raises click.UsageError with what may have been meant."""
+        """Return (name, command, the other arguments). Raises click.UsageError, which suggests similar commands."""
         name = args[0]
         command = self.get_command(ctx, name)
         if command is not None:
@@ -103,7 +103,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     name=PROGRAM,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`hatchway COMMAND --help` has examples. `hatchway man` prints a manual page of all of it.",
+    epilog="`hatchway COMMAND --help` has examples. `hatchway man` prints a manual page of all commands.",
 )
 @click.option(
     "--version",

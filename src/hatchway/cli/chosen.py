@@ -11,13 +11,13 @@ from hatchway.kube.overrides import ChosenCluster, Overrides
 from hatchway.numerals import is_digits
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-# Options that choose a cluster; with one of them the variable HATCHWAY_NAME counts for nothing.
+# Options that choose a cluster. With one of them the environment variable HATCHWAY_NAME is ignored.
 _CHOOSING = ("kubeconfig", "context", "cluster", "server")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def chosen(given: dict[str, Any]) -> ChosenCluster:
-    """Return the cluster that the options choose. Raises HatchwayError."""
+    """Return the cluster that the options choose. Raises HatchwayError for options that are not valid."""
     pairs = []
     for text in given.get("extra") or ():
         key, equals, value = text.partition("=")
@@ -57,12 +57,12 @@ def chosen(given: dict[str, Any]) -> ChosenCluster:
 
 
 def _timeout(text: str) -> float:
-    """Return seconds; like kubectl, this takes a number without a unit, too."""
+    """Parse a duration or, like kubectl, a number of seconds without a unit. Return seconds."""
     return float(text) if is_digits(text) else duration("--request-timeout", text)
 
 
 def duration(flag: str, text: str) -> float:
-    """Return the seconds of a duration as Go writes it. Raises HatchwayError."""
+    """Parse a duration in Go's format (`1m30s`). Return seconds. Raises HatchwayError."""
     if text == "0":
         return 0.0
     parts = list(_DURATION.finditer(text))

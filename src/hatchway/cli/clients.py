@@ -1,9 +1,9 @@
-"""Command lines by which programs reach a host name of the door that they cannot resolve.
+"""Command lines for programs that cannot resolve the door's host names.
 
-RFC 6761 (section 6.3) asks resolvers to answer names below `localhost` by themselves. Browsers, curl and
-systemd-resolved do; glibc without it, musl and macOS's C library do not, and so neither do wget, Python, Java or
-Node.js. A proxy's client sends the name instead of resolving it, and the door takes such requests (absolute form, RFC
-9112 section 3.2.2).
+RFC 6761 (section 6.3) says that resolvers should answer names below `localhost` themselves. Browsers, curl and
+systemd-resolved do. The C libraries (glibc without systemd-resolved, musl, macOS's) do not, so wget, Python, Java and
+Node.js cannot resolve these names. A client of an HTTP proxy does not resolve the name but sends it to the proxy, and
+the door accepts such requests (absolute form, RFC 9112 section 3.2.2).
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ _PYTHON = "import urllib.request as r; print(r.urlopen({}).read().decode())"
 def door_lines(
     target: Target, resolved: Target | None, rest: str, *, port: int, domain: str = "localhost"
 ) -> dict[str, str]:
-    """Return lines and addresses by what they are for, in the order in which they are printed.
+    """Return command lines by program, and addresses, in the order in which they are printed.
 
-    target: as the host name spells it.
-    resolved: with the port that the API server finds; None where there is none.
-    rest: path and query, with the slash at its beginning.
-    Raises TargetError for names that no host name can carry.
+    target: the target in the host name.
+    resolved: the target with the port for the API server; None without one.
+    rest: path and query, beginning with a slash.
+
+    Raises TargetError for a target without a host name.
     """
     name, url = format_host_name(target, domain), format_door_url(target, rest, port=port, domain=domain)
     proxy, quoted = f"http://127.0.0.1:{port}", shlex.quote(url)
-    # An entry for localhost in NO_PROXY covers the names below it, too, and would bypass the door.
+    # no_proxy is cleared: an entry for localhost would also apply to names below it, and bypass the door.
     through = f"no_proxy= NO_PROXY= http_proxy={proxy}"
     found = {
         "curl": f"curl --resolve {name}:{port}:127.0.0.1 {quoted}",
@@ -51,18 +52,18 @@ def door_lines(
 
 
 def _in_shell(url: str) -> str:
-    """Return the URL as a Python string inside of double quotes of a shell."""
+    """Return the URL as a Python string literal for use inside double quotes of a shell."""
     escaped = url.replace("\\", "%5C").replace("'", "%27").replace('"', "%22")
     return "'" + escaped.replace("$", "\\$").replace("`", "\\`").replace("!", "%21") + "'"
 
 
 def door_address(path: str, port: int) -> str:
-    """Return the address of a proxy path at the door, which needs no name to be resolved."""
+    """Return the URL of a proxy path at the door, which has an IP address in place of a host name."""
     return f"http://127.0.0.1:{port}{path}" if path else ""
 
 
 def print_lines(found: dict[str, str], url: str) -> None:
-    """Print what `door_lines` has found for people."""
+    """Print the result of `door_lines` as a table."""
     words = {
         "curl": "curl",
         "wget": "wget",
@@ -80,9 +81,9 @@ def print_lines(found: dict[str, str], url: str) -> None:
 
 
 def note_for_terminal(port: int, example: str) -> None:
-    """Print notes below URLs of host names, on a terminal: what keeps the names from working.
+    """On a terminal, print notes below URLs with host names about reasons why they may not work.
 
-    example: the arguments of `hatchway url` that print lines for other programs.
+    example: arguments for `hatchway url` to print lines for other programs.
     """
     flag = f" --port {port}" if port != 8001 else ""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):

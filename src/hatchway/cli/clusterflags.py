@@ -1,4 +1,4 @@
-"""Options that choose a cluster and its user: kubectl's global flags, for every command that reaches a cluster."""
+"""Options that choose a cluster and a user: kubectl's global flags, for every command that uses a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _option = functools.partial(click.option, cls=ClusterOption)
 
 
 def _effective(*, named: bool) -> list[Callable[[Any], Any]]:
-    """Return the options, in the order of the help. named: with --name."""
+    """Return the options that have an effect, in the order of the help. named: True to include --name."""
     name = _option(
         "--name",
         metavar="NAME",
@@ -82,7 +82,7 @@ def _effective(*, named: bool) -> list[Callable[[Any], Any]]:
     ]
 
 
-# Options of kubectl that change nothing here: a command line that has them works as it is.
+# kubectl's options without an effect here. They are accepted, so that command lines with them work.
 _WITHOUT_EFFECT = (
     click.option("--cache-dir", hidden=True, expose_value=False),
     click.option("--disable-compression", is_flag=True, hidden=True, expose_value=False),
@@ -94,7 +94,7 @@ _WITHOUT_EFFECT = (
     click.option("--vmodule", hidden=True, expose_value=False),
     click.option("--warnings-as-errors", is_flag=True, hidden=True, expose_value=False),
 )
-# For commands that are about no namespace.
+# Accepts and ignores --namespace, for commands without a namespace.
 unused_namespace = click.option("--namespace", "-n", hidden=True, expose_value=False)
 
 _NAMES = (
@@ -105,12 +105,12 @@ _NAMES = (
 
 
 def of_cluster(function: _Function) -> _Function:
-    """Add the options; the function gets what they say as its argument `cluster`."""
+    """Add the options. Their result is the function's argument `cluster`, a ChosenCluster."""
     return _with_options(function, named=True)
 
 
 def of_cluster_by_context(function: _Function) -> _Function:
-    """Add the options but `--name`, for a command whose `--name` is kubectl's own: the name of a new object."""
+    """Add the options except `--name`, for a command whose `--name` has kubectl's meaning: the name of a new object."""
     return _with_options(function, named=False)
 
 

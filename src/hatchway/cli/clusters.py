@@ -20,7 +20,7 @@ from hatchway.cli.printing import print_data, print_table
 @options.state_dir
 @options.output("text", "name", "json", "yaml")
 def list_clusters(state_dir: str | None, output: str) -> None:
-    """List the embedded clusters of this machine: what runs, where, and what was kept."""
+    """List the embedded clusters of this machine: those that run, with their addresses, and those that are stopped."""
     from hatchway.cluster import inventory
 
     found = [inventory.summary(state) for state in inventory.known(state_dir)]

@@ -1,4 +1,4 @@
-"""`hatchway completion`: the script by which a shell completes Hatchway's commands."""
+"""`hatchway completion`: prints the script with which a shell completes Hatchway's commands."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SHELLS = ("bash", "zsh", "fish")
 )
 @click.argument("shell", type=Choice(*SHELLS))
 def completion(shell: str) -> None:
-    """Print the script by which SHELL (bash, zsh or fish) completes commands, options, clusters, contexts and targets.
+    """Print the completion script for SHELL (bash, zsh or fish): for commands, options, clusters, contexts and targets.
 
-    The examples show where a shell looks for it.
+    The examples show where to put it.
     """
     from click.shell_completion import get_completion_class
 

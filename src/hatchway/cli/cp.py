@@ -1,4 +1,4 @@
-"""`hatchway cp`: files and directories into and out of containers."""
+"""`hatchway cp`: copies files and directories into and out of containers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.namespace
 @options.container
 @click.option(
-    "--resume", is_flag=True, help="Skip files that exist with the same size and time; continue those that broke off."
+    "--resume", is_flag=True, help="Skip files that exist with the same size and time; complete interrupted ones."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and no notes.")
 @clusterflags.of_cluster
@@ -46,11 +46,11 @@ def cp(
 ) -> None:
     """Copy a file or a directory between this machine and a container.
 
-    SOURCE and DESTINATION: one of them is TARGET:PATH, TARGET as `hatchway exec` takes it, or NAMESPACE/POD:PATH.
-    A path that begins with / or . is one of this machine. The container needs tar; without it single files are copied.
-    Modes, times and links are kept; links that lead out of the copied directory, devices and owners are not. If the
-    connection breaks, it is made again, and the copy continues where it was. After Ctrl-C, or another end, the same
-    command with --resume continues.
+    One of SOURCE and DESTINATION is TARGET:PATH (TARGET as for `hatchway exec`) or NAMESPACE/POD:PATH.
+    A path that begins with / or . is a path of this machine. The container needs tar; without it only single files can
+    be copied. Modes, times and links are preserved; links that lead out of the copied directory, devices and owners are
+    not. If the connection is lost, it is made again, and the copy continues. After Ctrl-C, or any other interruption,
+    the same command with --resume continues the copy.
     """
     import asyncio
 
@@ -59,11 +59,11 @@ def cp(
     there, here = parse_path(source), parse_path(destination)
     if isinstance(there, RemotePath) == isinstance(here, RemotePath):
         what = "both are on this machine" if isinstance(there, str) else "both are in pods"
-        raise click.UsageError(f"one of the two paths is in a pod, TARGET:PATH, and one is here; {what}")
+        raise click.UsageError(f"one path must be in a pod (TARGET:PATH) and one on this machine; {what}")
     remote = there if isinstance(there, RemotePath) else here
     assert isinstance(remote, RemotePath)
     if remote.namespace and namespace not in (None, remote.namespace):
-        raise click.UsageError(f'{source} names namespace "{remote.namespace}", and -n says "{namespace}"')
+        raise click.UsageError(f'{source} has the namespace "{remote.namespace}", but -n says "{namespace}"')
     asyncio.run(
         _copy(
             there,
@@ -115,7 +115,7 @@ async def _copy(
                     assert isinstance(destination, RemotePath)
                     done = await upload(pod, str(source), destination.path, screen.show, screen.warn, resume=resume)
             except asyncio.CancelledError:
-                screen.warn("ended before all was copied; the same command with --resume goes on from here")
+                screen.warn("ended before everything was copied; the same command with --resume continues the copy")
                 raise
             finally:
                 screen.clear()

@@ -1,4 +1,4 @@
-"""`hatchway down`: end an embedded cluster."""
+"""`hatchway down`: stops an embedded cluster."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from hatchway.cli import options
 
 
 @click.command(
-    short_help="End a cluster; what it holds is kept.",
+    short_help="Stop a cluster; its objects and data are kept.",
     epilog=options.examples("""
-    hatchway down                     # what the cluster holds is there again after `hatchway up`
-    hatchway down --delete            # and forget what it holds
+    hatchway down                     # `hatchway up` starts it again with its objects and data
+    hatchway down --delete            # also delete its objects and data
     hatchway down --name test
     """),
 )
 @options.own_name
 @options.state_dir
-@click.option("--delete", is_flag=True, help="Remove what it has kept, too.")
+@click.option("--delete", is_flag=True, help="Also delete its objects and data.")
 def down(name: str, state_dir: str | None, delete: bool) -> None:
-    """End a cluster; what it has kept stays for the next `up`."""
+    """Stop a cluster. Its objects and data are kept for the next `up`."""
     from hatchway.cluster import inventory, lifecycle
     from hatchway.cluster.cleanup import clean_up
     from hatchway.cluster.state import StateDir
@@ -35,7 +35,7 @@ def down(name: str, state_dir: str | None, delete: bool) -> None:
     with lifecycle.ending(state):
         stopped = lifecycle.stop(state)
         ephemeral = False
-        # A damaged file must not prevent ending or deleting the cluster.
+        # A damaged file must not prevent that the cluster is stopped or deleted.
         with contextlib.suppress(HatchwayError):
             ephemeral = (config := state.load_config()) is not None and config.ephemeral
         print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))

@@ -1,4 +1,4 @@
-"""`hatchway exec`: run a command in a container."""
+"""`hatchway exec`: runs a command in a container."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hatchway.kube.overrides import ChosenCluster
 @options.container
 @click.option("--stdin", "-i", is_flag=True, help="Pass standard input to the command.")
 @click.option("--tty", "-t", is_flag=True, help="Give the command a terminal.")
-@click.option("--quiet", "-q", is_flag=True, help="Do not say which pod and container were chosen.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not print which pod and container were chosen.")
 @clusterflags.of_cluster
 @click.pass_context
 def exec_command(
@@ -40,8 +40,8 @@ def exec_command(
 ) -> None:
     """Run COMMAND in a container, and end with its exit code.
 
-    TARGET: web-0, pod/web-0; or svc/web, deploy/web, sts/db ... for a ready pod of theirs. COMMAND is run as it is; for
-    pipes and variables run a shell: -- sh -c '...'.
+    TARGET: web-0, pod/web-0; or svc/web, deploy/web, sts/db ... to use one of its ready pods. COMMAND is not passed to
+    a shell; for pipes and variables use: -- sh -c '...'.
     """
     command = behind_dashes(ctx)
     if not command:

@@ -1,4 +1,4 @@
-"""`hatchway expose`: make a Service for something, as `kubectl expose` does, or for one pod alone."""
+"""`hatchway expose`: makes a Service for a pod or workload, as `kubectl expose` does, or for a single pod."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 5.0
 
 
 class _DryRun(Choice):
-    """kubectl's values of --dry-run; it also takes kubectl's older ones, `true` and `false`."""
+    """kubectl's values of --dry-run, including the older values `true` and `false`."""
 
     _OTHERS: ClassVar = {"true": "client", "false": "none"}
 
@@ -80,14 +80,14 @@ class _DryRun(Choice):
     help="The load balancer's address, if its controller allows it.",
 )
 @click.option("--session-affinity", type=Choice("None", "ClientIP"), help="ClientIP: a client stays with its pod.")
-@click.option("--only", is_flag=True, help="Expose only this pod, not others with its labels: give it its own label.")
-@click.option("--undo", is_flag=True, help="Delete what --only has made for this pod.")
+@click.option("--only", is_flag=True, help="Expose only this pod, not others with its labels, by a label of its own.")
+@click.option("--undo", is_flag=True, help="Delete the Service and label that --only has made for this pod.")
 @click.option(
     "--dry-run",
     type=_DryRun("none", "client", "server"),
     default="none",
     show_default=True,
-    help="Change nothing; show what would be made.",
+    help="Change nothing; show the object that would be made.",
 )
 @options.output("text", "name", "yaml", "json")
 @clusterflags.of_cluster_by_context
@@ -165,7 +165,7 @@ def _suffix(dry_run: str) -> str:
 
 
 async def _print_made(connection: Connection, service: Object, dry_run: str) -> None:
-    """Print the Service and the ways to it, and notes about the reasons why it does not answer."""
+    """Print the Service, its addresses, and notes about reasons why it does not answer."""
     from hatchway.errors import ApiError
     from hatchway.exposure import exposing
     from hatchway.exposure.waysin import ways_in

@@ -1,4 +1,4 @@
-"""`hatchway exposure`: list what can be reached from outside the cluster, and whether it is safe."""
+"""`hatchway exposure`: lists what can be reached from outside the cluster, and checks if it is safe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hatchway.exposure.snapshot import Unread
     from hatchway.kube.connection import Connection
 
-# Exit codes in addition to every command's (1: it failed, 2: wrong command line).
+# Exit codes in addition to those of every command (1: it failed, 2: the command line is not valid).
 _FOUND, _INCOMPLETE = 3, 4
 # The most findings that the table prints; JSON has all.
 _MOST_FINDINGS = 100
@@ -48,7 +48,7 @@ _MARKS = {"high": 31, "medium": 33, "low": 36}
 @click.option(
     "--probe",
     is_flag=True,
-    help="Also ask each address, directly from this machine: one GET /, without credentials.",
+    help="Also send a request to each address, directly from this machine: one GET /, without credentials.",
 )
 @options.output("table", "json", "yaml", "name", "sarif")
 @clusterflags.of_cluster
@@ -62,13 +62,13 @@ def exposure(
     output: str,
     cluster: ChosenCluster,
 ) -> None:
-    """List everything that can be reached from outside the cluster, and what is wrong with it.
+    """List everything that can be reached from outside the cluster, with problems.
 
     For node ports, load balancers, external IPs, Ingresses, Gateway API routes, host ports and pods in the node's
-    network, it shows who can connect (the Internet, a private network), whether NetworkPolicies shield the pods, and
-    which workloads are behind. Each finding comes with a command line that mends it. `hatchway exposure` itself only
-    reads. With --probe it also shows what answers (a page, an API or a login) and with which certificate. An address
-    that this machine cannot reach does not count as safe.
+    network, it shows who can connect (the Internet, a private network), if NetworkPolicies protect the pods, and which
+    workloads are reached. Each finding has a command line that fixes it; `hatchway exposure` itself changes nothing.
+    With --probe it also shows what answers (a page, an API or a login), and the certificate. An address that this
+    machine cannot reach does not count as safe.
 
     Exit codes: 0: no finding as bad as --fail-on; 3: there is such a finding; 4: there is none, but some objects could
     not be read.
@@ -114,7 +114,7 @@ async def _probed(connection: Connection, found: list[Exposure], *, embedded: bo
     from hatchway.exposure.assessment import in_order
     from hatchway.exposure.probing import Prober
 
-    # An API server at a loopback address may be the end of a tunnel; only an embedded cluster's is on this machine.
+    # A loopback address may be the end of a tunnel to another machine, except for an embedded cluster.
     prober = Prober(on_this_machine=embedded and is_loopback(urlsplit(connection.server).hostname or ""))
     answered = await prober.probe(found)
     if prober.left_out:
@@ -161,7 +161,7 @@ def _print(found: list[Exposure], unread: list[Unread], output: str, *, everywhe
 
 
 def _print_table(found: list[Exposure], *, everywhere: bool) -> None:
-    """Print the ways in, then each finding with its explanation and the command that mends it."""
+    """Print the ways in, then each finding with its explanation and the command that fixes it."""
     from hatchway.exposure import exposurereport
 
     if not found:
@@ -170,7 +170,7 @@ def _print_table(found: list[Exposure], *, everywhere: bool) -> None:
         print(line)
     asked = [answer for way in found for answer in way.answers]
     if asked:
-        print("\nAsked directly from this machine, without credentials:")
+        print("\nAnswers to requests from this machine, without credentials:")
         for answer in dict.fromkeys(map(str, asked)):
             print(printable(f"  {answer}"))
     findings: list[tuple[Any, Any]] = list(exposurereport.findings(found))
@@ -185,7 +185,7 @@ def _print_table(found: list[Exposure], *, everywhere: bool) -> None:
 
 
 def _marked(severity: str) -> str:
-    """Return a severity in six columns, coloured on a terminal."""
+    """Return a severity padded to six characters, coloured on a terminal."""
     import os
 
     text = severity.ljust(6)

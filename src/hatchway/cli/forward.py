@@ -37,13 +37,13 @@ from hatchway.route.sshdestination import SshDestination
     "file",
     metavar="FILE",
     default="",
-    help="Read targets and ports from a file, a target a line; - for standard input.",
+    help="Read targets and ports from a file, one target per line; - for standard input.",
 )
 @click.option(
     "--all",
     "every",
     is_flag=True,
-    help="Forward all TCP ports of all services of the namespace, those that come later as well.",
+    help="Forward all TCP ports of all services of the namespace, also of services that are created later.",
 )
 @click.option(
     "--address",
@@ -55,21 +55,19 @@ from hatchway.route.sshdestination import SshDestination
 @click.option(
     "--own-address",
     is_flag=True,
-    help="Give each target a loopback address of its own (127.x.y.z), on which it keeps its own ports.",
+    help="Give each target its own loopback address (127.x.y.z), so that its ports keep their numbers.",
 )
 @click.option(
-    "--unix-socket", metavar="PATH", default="", help="Listen on a Unix socket; for several ports, a directory of them."
+    "--unix-socket", metavar="PATH", default="", help="Listen on a Unix socket; for several ports, in a directory."
 )
 @options.by_relay
 @options.by_ssh
 @options.output("text", "json", "env")
-@click.option(
-    "--wait", is_flag=True, help="Wait until every target exists and has a ready pod, and only then be ready."
-)
+@click.option("--wait", is_flag=True, help="Become ready only when every target exists and has a ready pod.")
 @click.option(
     "--timeout", type=Seconds(), default=0.0, show_default="no limit", help="How many seconds --wait waits at most."
 )
-@click.option("--detach", "-d", is_flag=True, help="Go on in the background once it is ready.")
+@click.option("--detach", "-d", is_flag=True, help="Continue in the background once it is ready.")
 @click.option("--list", "listing", is_flag=True, help="List the forwards in the background.")
 @click.option(
     "--stop", metavar="ID", default="", help="End the forwards in the background with this ID (see --list), or all."
@@ -97,17 +95,17 @@ def forward(
 ) -> None:
     """Forward local ports to services, workloads and pods, until Ctrl-C.
 
-    TARGET: web, web.shop, svc/web, pod/web-0, deploy/web; sts, ds, rs, rc and job as well. The first word is a target,
-    and so is every later word with a slash.
+    TARGET: web, web.shop, svc/web, pod/web-0, deploy/web; also sts, ds, rs, rc and job. The first word is a target, and
+    so is every later word that contains a slash.
 
-    PORT: a number or a name; 8080:80 listens on port 8080, :80 on any free port. A target may have its port with it
+    PORT: a number or a name. 8080:80 listens on port 8080, :80 on any free port. The port may be part of the target
     (svc/web:http). Without ports all TCP ports of the target are forwarded.
 
-    With --relay or --ssh, TARGET may be a service without pods, node/NAME, host/NAME or an IP address as well. With
+    With --relay or --ssh, TARGET may also be a service without pods, node/NAME, host/NAME or an IP address. With
     --relay, PORT may also be a UDP port (5353:53/udp).
 
-    Connections to a service or a workload are spread over its ready pods, and follow when pods come and go. The command
-    does not end by itself: not when pods end, the API server restarts, credentials expire or the machine sleeps.
+    Connections to a service or a workload are distributed over its ready pods. The command runs until it is stopped,
+    even when pods are replaced, the API server restarts, credentials expire or the machine sleeps.
     """
     from hatchway.cli import forwarddetach
 
@@ -122,7 +120,7 @@ def forward(
     if relay is not None:
         allowed = agree(relay, namespace, cluster)
     if detach:
-        # The process in the background cannot ask, so it gets the answer.
+        # The background process cannot ask the user, so it gets the answer as an option.
         forwarddetach.start(output, ["--yes"] if allowed is not None else [])
         return
     from hatchway.cli.forwardrun import ForwardOptions, run
@@ -168,7 +166,7 @@ def _check(
     if unix_socket and own_address:
         raise HatchwayError("a Unix socket has no address", "leave --unix-socket or --own-address out")
     if timeout and not wait:
-        raise HatchwayError("--timeout is for --wait, and a forward without it waits for nothing", "add --wait")
+        raise HatchwayError("--timeout has an effect only with --wait", "add --wait")
     if detach and file == "-":
         raise HatchwayError("a forward in the background cannot read standard input", "give --file the name of a file")
     try:

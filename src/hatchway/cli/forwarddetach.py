@@ -1,7 +1,8 @@
-"""Forwards in the background: starting, listing and ending them.
+"""Starts, lists and stops forwards in the background.
 
-Each has a record, a file that its process keeps locked while it runs. So the lock shows
-whether the process of a record still lives, even when another process has got its number.
+Each background process keeps a file, its record, locked while it runs. So a lock shows that the process still runs,
+which
+its process ID alone does not: another process may have the same ID later.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from hatchway.errors import HatchwayError
 from hatchway.files import write_private
 from hatchway.target import SHORT, WORDS
 
-# How long a process may take to end, and how often that is checked (seconds).
+# The most seconds that a process may take to end, and the seconds between two checks.
 _ENDING, _PAUSE = 5.0, 0.05
-# How a target is spelled, by the word for its kind.
+# From the word for a kind to its short form in arguments.
 _SHORT = {WORDS[kind]: short for kind, short in SHORT.items()}
-# How many bytes of a log are searched for the reason of a failure.
+# The number of bytes at the end of a log that are searched for the reason of a failure.
 _LAST = 4096
 
 
@@ -39,10 +40,10 @@ def _directory() -> Path:
 def start(output: str, more: Sequence[str] = ()) -> None:
     """Run the same command line in the background, and print what it forwards once it is ready.
 
-    more: options that the one in the background gets as well.
+    more: additional options for the background process.
 
     Raises:
-        HatchwayError: it has ended before it was ready, with its own words.
+        HatchwayError: it has ended before it was ready; with its error message.
     """
     directory = _directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def start(output: str, more: Sequence[str] = ()) -> None:
     _print(process.pid, told, output)
 
 
-# Takes the place of the console script, whose path is not known to every way of installing.
+# Used in place of the console script, whose path is not known in all kinds of installations.
 _PROGRAM = "from hatchway.cli import main; main()"
 
 
@@ -111,7 +112,7 @@ def _print(pid: int, told: dict[str, Any], output: str) -> None:
 
 @contextlib.contextmanager
 def recorded(forwards: list[dict[str, Any]]) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """Keep the record of this process for the length of a block, which gets a function that records other forwards."""
+    """Keep a record of this process while the block runs. Yield a function that replaces the recorded forwards."""
     directory = _directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{os.getpid()}.json"
@@ -127,7 +128,7 @@ def recorded(forwards: list[dict[str, Any]]) -> Iterator[Callable[[list[dict[str
 
 
 def _write_forwards(path: Path, forwards: list[dict[str, Any]]) -> None:
-    # Apart from the locked file, which must stay the same one: what changes is replaced as a whole.
+    # A second file, because writing replaces the file, and the locked file must not be replaced.
     write_private(path.with_suffix(".forwards"), json.dumps(forwards).encode())
 
 
@@ -137,7 +138,7 @@ def _remove(path: Path) -> None:
 
 
 def _running() -> list[dict[str, Any]]:
-    """Return the records of processes that run; others are removed."""
+    """Return the records of running processes; remove other records."""
     found = []
     for path in sorted(_directory().glob("*.json")):
         try:
@@ -182,7 +183,7 @@ def print_list(output: str) -> None:
 
 
 def stop(identity: str) -> None:
-    """End the forwards with this ID, or all.
+    """Stop the forwards with this ID, or "all".
 
     Raises:
         HatchwayError: there are none with this ID.

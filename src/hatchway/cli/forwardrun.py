@@ -41,8 +41,8 @@ from hatchway.target import WORDS
 
 # Seconds between two checks of the targets' state, also with --wait.
 _LOOK_SECONDS = 1.0
-# Where a check needs requests to the cluster, the pause is longer: this many times the duration of the check, but not
-# more than this many seconds.
+# If a check needs requests to the cluster, the pause is longer: _LOOK_PART times the duration of the check, but at most
+# _LATEST_LOOK seconds.
 _LOOK_PART, _LATEST_LOOK = 500, 60.0
 _NO_FILE_NAME = re.compile(r"[^a-zA-Z0-9.-]")
 
@@ -55,7 +55,9 @@ _Recorder = Callable[[list[dict[str, Any]]], None]
 class ForwardOptions:
     """The options of the command line, by their names.
 
-    lines: those of --file. source: its name. relay: the pod that the user has agreed to.
+    lines: the lines of --file.
+    source: the name of that file.
+    relay: the relay pod to which the user has agreed.
     """
 
     words: tuple[str, ...]
@@ -84,7 +86,7 @@ def run(chosen: ForwardOptions, cluster: ChosenCluster) -> None:
 
 
 def _raise_descriptors() -> None:
-    """Take as many descriptors as the system allows: each connection has one."""
+    """Raise the limit of file descriptors as far as the system allows: each connection needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -112,7 +114,7 @@ async def _main(chosen: ForwardOptions, cluster: ChosenCluster) -> None:
 
 
 async def _until(stop: asyncio.Event, work: object) -> None:
-    """Await `work`, or end it as soon as `stop` is set. Raises what `work` raises."""
+    """Await `work`, or cancel it as soon as `stop` is set. Exceptions of `work` are raised."""
     task = asyncio.ensure_future(work)  # type: ignore[call-overload]
     waiting = asyncio.ensure_future(stop.wait())
     try:
@@ -139,7 +141,7 @@ class _ForwardRun:
         self._forwarder = Forwarder(route, self._tell)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen, print that it is ready, and report changes until `stop` is set."""
+        """Listen, print "Ready", and report changes until `stop` is set."""
         planned = await self._plan()
         await self._route.begin()
         address_of, unix = self._places(planned)
@@ -158,7 +160,7 @@ class _ForwardRun:
                     self._table.close()
 
     def _record(self, forwards: list[LocalForward]) -> contextlib.AbstractContextManager[_Recorder]:
-        """Keep a record of forwards in the background; others have a terminal that shows them."""
+        """Keep a record of the forwards if this process runs in the background."""
         if self._chosen.ready_fd is not None:
             return recorded(as_json(forwards))
         return contextlib.nullcontext(lambda found: None)
@@ -270,7 +272,7 @@ class _ForwardRun:
         """Print where each forward listens, and that all are ready."""
         chosen = self._chosen
         if chosen.ready_fd is not None:
-            # The command that has started this process in the background prints it.
+            # The command that has started this background process reads and prints this.
             with os.fdopen(chosen.ready_fd, "w") as file:
                 described = as_json(forwards)
                 lines = list(map(as_line, forwards))
@@ -301,7 +303,7 @@ class _ForwardRun:
             click.echo(text, err=True)
 
     def _connection_follower(self) -> Callable[[], None]:
-        """Return a callback that prints when the API server is away, is back, or has been replaced by another one."""
+        """Return a callback that prints when the API server cannot be reached, is reached again, or was changed."""
         connection = self._connection
         away = False
         served = connection.label
@@ -321,7 +323,7 @@ class _ForwardRun:
         return changed
 
     async def _follow(self, forwards: list[LocalForward], stop: asyncio.Event) -> None:
-        """Tell when a target has no ready pods any more, and when it has some again."""
+        """Print when a target has no more ready pods, and when it has ready pods again."""
         lacking: set[LocalForward] = set()
         loop = asyncio.get_running_loop()
         while not stop.is_set():
@@ -363,7 +365,7 @@ class _ForwardRun:
                     self._record_again(as_json(self._forwarder.forwards))
 
     def _say_forward(self, line: str) -> None:
-        """Print a line about a forward: where `_announce` has printed such lines, else on standard error."""
+        """Print a line about a forward to the same stream as `_announce`, or else on standard error."""
         if self._chosen.output == "text" and self._table is None:
             say(line)
         else:
@@ -385,7 +387,7 @@ class _ForwardRun:
 
 
 class _PermanentError(HatchwayError):
-    """An error that --wait does not wait for, because it will not go away by itself."""
+    """An error that waiting cannot resolve, so --wait does not wait."""
 
 
 def _file_name(planned: PlannedForward) -> str:

@@ -19,13 +19,13 @@ _HINT = "Ready. Ctrl-C ends it."
 def render(
     forwards: Sequence[LocalForward], pods: Mapping[LocalForward, ReadyPods], columns: int, lines: int
 ) -> list[str]:
-    """Return the table's lines. The problem of a forward is shown below its row.
+    """Return the table's lines. If a forward has a problem, it is printed below the forward's row.
 
     Args:
         forwards: the rows.
         pods: the ready pods behind each forward; a forward is missing while its pods are not known.
-        columns: how wide a line may be.
-        lines: how many there may be, two at least.
+        columns: the most characters of a line.
+        lines: the most lines; at least 2.
     """
     several = len({forward.planned.target.namespace for forward in forwards}) > 1
     header, *rows = aligned([_HEADER, *(_row(forward, pods.get(forward), several) for forward in forwards)])
@@ -35,7 +35,7 @@ def render(
         known = pods.get(forward)
         if why := forward.problem or (known.why if known is not None else ""):
             found.append(f"    {why}")
-    # If the table were higher than the terminal, the cursor could not go back to its first line to draw it again.
+    # To draw the table again, the cursor must go back to its first line, so it must not be higher than the terminal.
     if len(found) + 1 > lines:
         found = [*found[: lines - 2], f"... and {len(found) - lines + 2} lines more"]
     return [_cut(line, columns) for line in [*found, _HINT]]
@@ -56,7 +56,7 @@ def _row(forward: LocalForward, found: ReadyPods | None, several: bool) -> tuple
 
 
 def _count(found: ReadyPods | None) -> str:
-    """Return the number of ready pods; "" while it is not known, "-" when the target is reached without any pod."""
+    """Return the number of ready pods; "" while it is not known, "-" for a target that is not reached through pods."""
     if found is None:
         return ""
     return str(len(found.pods)) if found.pods or not found.reachable else "-"
@@ -77,21 +77,21 @@ class ForwardTable:
         self.draw()
 
     def note_pods(self, forward: LocalForward, found: ReadyPods) -> None:
-        """Show these pods from the next `draw` on."""
+        """Set the pods that the next `draw` shows for a forward."""
         self._pods[forward] = found
 
     def forget(self, forward: LocalForward) -> None:
-        """Forget the pods of a forward that is no longer in the table."""
+        """Remove the pods of a forward that is no longer in the table."""
         self._pods.pop(forward, None)
 
     def print_above(self, text: str) -> None:
-        """Print lines that stay, above the table."""
+        """Print permanent lines above the table."""
         self._clear()
         sys.stdout.write(text + "\n")
         self.draw()
 
     def draw(self) -> None:
-        """Draw the table in place of the one before, if it has changed."""
+        """Draw the table again at the same place, if it has changed."""
         terminal = shutil.get_terminal_size()
         lines = render(self._forwards, self._pods, terminal.columns - 1, max(3, terminal.lines - 1))
         if lines == self._drawn:
@@ -102,7 +102,7 @@ class ForwardTable:
         self._drawn = lines
 
     def close(self) -> None:
-        """Leave the table as it was drawn last."""
+        """Stop drawing; the last table remains on the terminal."""
         self._drawn = []
 
     def _clear(self) -> None:

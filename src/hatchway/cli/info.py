@@ -23,7 +23,7 @@ from hatchway.printable import printable
 @clusterflags.unused_namespace
 @options.output("text", "name", "json", "yaml")
 def info(output: str, cluster: ChosenCluster) -> None:
-    """Print where a cluster's built-in services are reached."""
+    """Print the URLs of a cluster's built-in services."""
     import asyncio
 
     from hatchway.kube import clusterinfo

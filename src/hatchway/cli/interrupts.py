@@ -1,7 +1,7 @@
-"""Ctrl-C while a command is still being imported.
+"""Handles Ctrl-C while a command is still being imported.
 
-Python raises KeyboardInterrupt wherever it is. In the midst of an import that can be a callback whose exceptions are
-printed and lost. Nothing has been begun yet at that time, so the process may end on the spot.
+Python raises KeyboardInterrupt in whatever code runs. During an import this may be a callback, whose exceptions Python
+only prints. The command has not begun at that time, so the process can end at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-# As shells have it: 128 + SIGINT.
+# 128 + SIGINT, as in shells.
 EXIT_CODE = 130
 
 

@@ -1,4 +1,4 @@
-"""`hatchway logs`: the logs of a pod, or of all pods of a service or workload at once."""
+"""`hatchway logs`: prints the logs of a pod, or of all pods of a service or workload."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.argument("target", shell_complete=options.complete_workload)
 @options.namespace
-@click.option("--follow", "-f", is_flag=True, help="Show new lines as they are written, of new pods too.")
+@click.option("--follow", "-f", is_flag=True, help="Print new lines as they are written, also those of new pods.")
 @click.option(
     "--tail",
     type=Number(-1, 1 << 31, "number of lines"),
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     show_default="all",
     help="The last N lines of each log.",
 )
-@click.option("--since", default="", metavar="TIME", help="Only lines that are not older than this, like 30s or 1h30m.")
+@click.option("--since", default="", metavar="TIME", help="Only lines that are not older than TIME, like 30s or 1h30m.")
 @options.container
 @click.option("--all-containers", is_flag=True, help="All containers of each pod.")
 @click.option("--previous", "-p", is_flag=True, help="The log of the container's previous run.")
@@ -64,8 +64,8 @@ def logs(
 ) -> None:
     """Print the logs of a target: of one pod, or of all pods of a service or workload at once.
 
-    TARGET: web, pod/web-0, svc/web, deploy/web, sts/db, job/import, web.shop. With -f pods that appear later are
-    followed, too, and a restart of a container or of the API server does not end it.
+    TARGET: web, pod/web-0, svc/web, deploy/web, sts/db, job/import, web.shop. With -f, pods that are created later are
+    followed, too, and the command continues when a container or the API server restarts.
     """
     if all_containers and container:
         raise click.BadParameter("choose this one or --container", param_hint="--all-containers")
@@ -116,7 +116,7 @@ _COLOURS = (36, 33, 32, 35, 34, 31)
 
 
 class _LogPrinter:
-    """Prints pieces of lines with what they are from before them."""
+    """Prints pieces of lines. A prefix with pod and container is put before each line."""
 
     def __init__(self, *, prefix: bool) -> None:
         import os
@@ -126,11 +126,11 @@ class _LogPrinter:
         self._prefix = prefix
         self._coloured = prefix and sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._prefixes: dict[LogSource, bytes] = {}
-        # Whose line was begun and has not ended.
+        # The source of an unfinished line.
         self._open: LogSource | None = None
 
     def print(self, source: LogSource, piece: bytes, begins: bool) -> None:
-        """Print a piece; another source's unfinished line is ended first."""
+        """Print a piece. If a line of another source is unfinished, end that line first."""
         if self._open is not None and (self._open != source or begins):
             self._out.write(b"\n")
             begins = True

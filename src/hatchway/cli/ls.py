@@ -1,4 +1,4 @@
-"""`hatchway ls`: the portal in a terminal."""
+"""`hatchway ls`: lists what the user may reach, as the portal does."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from hatchway.kube.portlinks import PortLink
     from hatchway.kube.view import View
 
-# Changes that come together are shown together.
+# Seconds to wait for further changes before the list is printed again.
 _SETTLE = 0.15
 # The words for the kinds of objects that have hosts.
 _KINDS = {"Ingress": "ing", "IngressRoute": "ingressroute"}
 _NONE = "<none>"
-# Most ports in one line; the wide form has a line for each.
+# The most ports in one line. The wide form has one line for each port.
 _PORTS = 5
-# Characters of a status that are shown; the wide form has all of it. Messages about images may have hundreds.
+# The most characters of a status, which may contain a long message about an image. The wide form prints all.
 _STATUS = 120
 
 
@@ -51,7 +51,7 @@ _STATUS = 120
 @options.namespace
 @click.option("--all-namespaces", "-A", "everywhere", is_flag=True, help="Everything that you may reach, nodes too.")
 @options.output("text", "wide", "name", "hosts", "json", "yaml")
-@click.option("--watch", "-w", is_flag=True, help="Go on and show changes.")
+@click.option("--watch", "-w", is_flag=True, help="Keep running, and show changes.")
 @options.door_port
 @clusterflags.of_cluster
 def ls(
@@ -65,10 +65,10 @@ def ls(
 ) -> None:
     """List what you may reach: services, pods and nodes, with their state and their URLs behind `hatchway proxy`.
 
-    Hosts of Ingresses are listed, too, where the door can open them by way of their controller; not with --watch.
+    Without --watch it also lists hosts of Ingresses, if the door knows their controller.
 
-    SEARCH: only what has this in its name. -o hosts prints lines for /etc/hosts, for programs that do not resolve names
-    below localhost.
+    SEARCH: only objects whose name contains this text. -o hosts prints lines for /etc/hosts, for programs that cannot
+    resolve names below localhost.
     """
     if namespace is not None and everywhere:
         raise click.BadParameter("choose this one or --all-namespaces", param_hint="--namespace")
@@ -109,7 +109,7 @@ def ls(
 
 
 def _check_rights(view: View) -> None:
-    """Print what the user may not list; raise HatchwayError when that is everything."""
+    """Print which objects the user may not list. Raises HatchwayError when the user may not list any."""
     refused = [scope for scope in view.scopes.values() if scope.namespaces == ()]
     if len(refused) == len(view.scopes):
         scope = view.scopes["services"]
@@ -195,7 +195,7 @@ class _Screen:
         return f'{what} in namespace "{self._spaces[0]}" of {self._cluster}; `hatchway ls -A` looks everywhere'
 
     def _names(self, found: Iterable[CatalogEntry]) -> list[str]:
-        """Return each target as an argument of the command line, with its namespace where several are shown."""
+        """Return each target as an argument of the command line; with its namespace if several are listed."""
         from hatchway.target import format_arguments
 
         return [format_arguments(entry.target) for entry in found]
@@ -255,7 +255,7 @@ class _Screen:
         return [row(entry.links, next((url for link in entry.links if (url := entry.url(link, self._port))), ""))]
 
     async def for_ever(self) -> None:
-        """Show changes until cancelled: a terminal is drawn again, everything else gets the lines that changed."""
+        """Show changes until cancelled. A terminal is redrawn; other output gets only the lines that have changed."""
         import asyncio
 
         changed = asyncio.Event()
@@ -274,7 +274,7 @@ class _Screen:
         if state.name != "live":
             lines += [printable(f"{state.name}: {state.reason}" if state.reason else f"{state.name} ..."), ""]
         lines += fitted(self._table(found)) if found else [self._nothing()]
-        # One write, so that no half picture is seen.
+        # A single write, so that the terminal never displays half of the list.
         sys.stdout.write("\x1b[H\x1b[2J" + "\n".join(lines) + "\n")
         sys.stdout.flush()
 

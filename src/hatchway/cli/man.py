@@ -1,4 +1,4 @@
-"""`hatchway man`: the manual page, made from the texts of --help."""
+"""`hatchway man`: prints the manual page, which is made from the texts of --help."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def manual() -> str:
         ".SH FILES",
         ".TP",
         "~/.local/state/hatchway/NAME/",
-        "What the embedded cluster NAME keeps; --state-dir and $HATCHWAY_STATE_DIR choose another place.",
+        "The data of the embedded cluster NAME; --state-dir and $HATCHWAY_STATE_DIR choose another place.",
         ".TP",
         "~/.kube/config",
-        "Where contexts come from and where `hatchway up` writes its own; --kubeconfig and $KUBECONFIG choose others.",
+        "The kubeconfig with the contexts; `hatchway up` writes to it. --kubeconfig and $KUBECONFIG choose others.",
         ".SH EXIT STATUS",
-        "0 on success, 1 for what failed, 2 for a command line that cannot be understood, 130 after Ctrl\\-C; "
-        "`hatchway status` has codes of its own.",
+        "0 on success, 1 when the command failed, 2 when the command line is not valid, 130 after Ctrl\\-C; "
+        "`hatchway status` has its own codes.",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""`hatchway open`: a target in the browser, as soon as it answers."""
+"""`hatchway open`: opens a target in the browser as soon as it answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 _PAUSE = 0.3
-# Statuses of a target that is not there or not ready yet; waiting does not change any other answer.
+# Statuses for a target that does not exist or is not ready yet. Any other status will not change by waiting.
 _NOT_YET = (404, 502, 503, 504)
 
 
@@ -76,9 +76,9 @@ def open_target(
 
 
 def _check(target: Target, cluster: ChosenCluster) -> None:
-    """Raise Missing when it is known that the target is not there, and say which of several ports the door will choose.
+    """Raise Missing when the target does not exist. Print which port the door will choose if there are several.
 
-    A target that cannot be looked up here is not an error: the door may know it.
+    When the target cannot be looked up, this does nothing, because the door may be able to reach it.
     """
     from hatchway.cli.targets import Missing, describe_choice, find_target
 
@@ -96,7 +96,7 @@ def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> 
     """Wait until the target answers through the door.
 
     Raises:
-        HatchwayError: it does not answer in time; also, at once, when no door is open.
+        HatchwayError: it does not answer in time, or no door is open (raised at once).
     """
     deadline = time.monotonic() + timeout
     told = False
@@ -116,14 +116,14 @@ def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> 
 
 
 def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:
-    """Return why the target does not answer yet, "" when it answers. Raises HatchwayError if waiting cannot help."""
+    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if waiting is no use."""
     import http.client
 
     host = format_host_name(target, domain)
-    # By address: the C library resolves no names below localhost.
+    # The C library cannot resolve names below localhost, so the address is used.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        # A path that waits (a stream) has answered when its head is there.
+        # Only the response's head is read, because the body may be an endless stream.
         connection.request("GET", rest.partition("#")[0], headers={"Host": f"{host}:{port}", "Accept": "*/*"})
         answer = connection.getresponse()
         return _judge(target, answer, port)
@@ -135,7 +135,7 @@ def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> s
     except TimeoutError:
         return "no answer"
     except (http.client.HTTPException, OSError) as error:
-        return f"the connection broke off ({error or type(error).__name__})"
+        return f"the connection was lost ({error or type(error).__name__})"
     finally:
         connection.close()
 
@@ -153,7 +153,7 @@ def _judge(target: Target, answer: HTTPResponse, port: int) -> str:
         raise HatchwayError(f"{target} cannot be reached: {message}")
     if answer.status == 403 and body.strip() == b"Forbidden":
         raise HatchwayError(
-            f"what listens on 127.0.0.1:{port} refuses host names of targets: it seems to be `kubectl proxy`",
+            f"the program on 127.0.0.1:{port} refuses host names of targets: it seems to be `kubectl proxy`",
             "`hatchway proxy --port N` opens a door on another port; then `hatchway open --port N`",
         )
     return ""

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# The shell waits for completions: without an answer of the cluster in this time (seconds) there are none.
+# The most seconds that completion waits for the cluster, because the shell waits meanwhile.
 _PATIENCE = 2.0
 
 
 def examples(text: str) -> str:
-    """Return the examples of a help text: one command a line, without the indentation of the source."""
+    """Return the examples of a help text: one command per line, without the indentation of the source."""
     return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in inspect.cleandoc(text).splitlines())
 
 
@@ -96,7 +96,7 @@ def _complete_with_pods(ctx: click.Context, incomplete: str, alone: str) -> list
 def _complete_objects(
     ctx: click.Context, kind: str, prefix: str, incomplete: str, *, namespaced: bool
 ) -> list[CompletionItem]:
-    """Return `prefix` + NAME of a cluster's objects of one kind, where that begins with `incomplete`."""
+    """Return `prefix` + NAME for each of a cluster's objects of one kind, if it begins with `incomplete`."""
     import asyncio
 
     from click.shell_completion import CompletionItem
@@ -214,7 +214,7 @@ def by_ssh(function: _Function) -> _Function:
 
 
 def by_relay(function: _Function) -> _Function:
-    """Add `--relay` and what belongs to it, which become the argument `relay`: a RelayRequest, or None.
+    """Add `--relay` and its further options, which become the argument `relay`: a RelayRequest, or None.
 
     As a decorator it must be written above `by_ssh`, because it reads the argument `ssh`.
     """
@@ -226,9 +226,9 @@ def by_relay(function: _Function) -> _Function:
         from hatchway.errors import HatchwayError
 
         if relay and ssh:
-            raise HatchwayError("--relay and --ssh are two ways to the same targets", "leave one of them out")
+            raise HatchwayError("--relay and --ssh cannot be used together", "leave one of them out")
         if not relay and (relay_image != DEFAULT_IMAGE or relay_namespace or yes):
-            raise HatchwayError("--relay-image, --relay-namespace and --yes go with --relay", "add --relay")
+            raise HatchwayError("--relay-image, --relay-namespace and --yes need --relay", "add --relay")
         wanted = RelayRequest(relay_image, relay_namespace, yes) if relay else None
         return function(*args, relay=wanted, ssh=ssh, **rest)
 

@@ -1,4 +1,4 @@
-"""The output of commands: lines that are written at once, tables, JSON and YAML."""
+"""Prints the output of commands: lines, tables, JSON and YAML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hatchway.printable import printable, printable_lines
 
 
 def say(text: str) -> None:
-    """Print a line at once. A reader that has left (`| head`) does not end what was begun."""
+    """Print a line and flush it. Do nothing when the reader has closed its end (`| head`): the command continues."""
     try:
         print(printable_lines(text), flush=True)
     except BrokenPipeError:
@@ -24,17 +24,17 @@ def say(text: str) -> None:
 
 
 def drop_output() -> None:
-    """Throw away what standard output still holds and gets, which Python would try to write once more when it ends."""
+    """Discard all buffered and later output, which Python would otherwise try to write at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tick() -> str:
-    """Return the mark of what is done, in a form that this terminal can show."""
+    """Return a tick, in a form that this terminal can display."""
     return "✓" if _shows_symbols() else "ok"
 
 
 def cross() -> str:
-    """Return the mark of what is not ready, in a form that this terminal can show."""
+    """Return a cross, in a form that this terminal can display."""
     return "✗" if _shows_symbols() else "no"
 
 
@@ -49,18 +49,18 @@ def print_data(data: Any, output: str) -> None:
         return
     import yaml
 
-    # Strings that another YAML reader could take for numbers or dates stay strings: they are quoted as in JSON.
+    # Strings that a YAML parser could read as numbers or dates are quoted.
     print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=False), end="")
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where that is right: `1 pod`, `2 pods`, `3 processes`."""
+    """Return a number with its noun in singular or plural: `1 pod`, `2 pods`, `3 processes`."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
 
 def size(number: int) -> str:
-    """Return a number of bytes as people read it: `512 KiB`, `3.4 GiB`."""
+    """Return a number of bytes with a unit: `512 KiB`, `3.4 GiB`."""
     shown, unit = float(number), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if shown < 1024:
@@ -74,7 +74,7 @@ def _shown(table: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines with their columns three blanks apart, as kubectl's."""
+    """Return the rows as lines, with three spaces between columns, as kubectl does."""
     if not table:
         return []
     table = _shown(table)
@@ -83,15 +83,15 @@ def aligned(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 _INDENTED: dict[str, Any] = {"initial_indent": "    ", "subsequent_indent": "    ", "break_long_words": False}
-# Room for a word in the last column.
+# The width of a word in the last column.
 _WORD = 12
 
 
 def fitted(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines that fit the terminal; the last two columns hold a URL and a sentence.
+    """Return the rows as lines that fit the terminal. The last two columns must be a URL and a sentence.
 
-    A cell that is too long stands below its row, so that the terminal breaks no word in its middle. Output that is no
-    terminal gets one line for each row.
+    A cell that is too long is printed below its row, so that the terminal does not break it inside a word. If the
+    output is not a terminal, each row is one line.
     """
     table = _shown(table)
     lines = aligned(table)
@@ -119,15 +119,15 @@ def print_table(table: Sequence[Sequence[str]]) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning on standard error, in one line whatever it quotes."""
+    """Print a warning on standard error, in one line even if it quotes a text with line breaks."""
     click.echo(f"warning: {printable(text)}", err=True)
 
 
 def note(text: str) -> None:
-    """Print something beside a command's output on standard error, in one line whatever it quotes."""
+    """Print a remark on standard error, in one line even if it quotes a text with line breaks."""
     click.echo(f"note: {printable(text)}", err=True)
 
 
 def explained(message: str, hint: str) -> str:
-    """Return an error for people: the message in one line whatever it quotes, and the hint's own lines below it."""
+    """Return an error for users: the message in one line, and the lines of the hint below it."""
     return printable(message) + (f"\n  {printable_lines(hint)}" if hint else "")

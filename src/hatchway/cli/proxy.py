@@ -1,4 +1,4 @@
-"""`hatchway proxy`: the door."""
+"""`hatchway proxy`: opens the door."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def proxy(
     host_header: str,
     cluster: ChosenCluster,
 ) -> None:
-    """Open the door: every service, pod and node under a host name of its own, and the API."""
+    """Open the door: serve the API, and every service, pod and node under its own host name."""
     if unix_socket and _port(port) != DEFAULT_PORT:
         raise HatchwayError("cannot set --unix-socket and --port at the same time", "leave one of them out")
     from hatchway.door import hostheader
@@ -196,7 +196,7 @@ def _address(text: str) -> str:
 
 
 def _prefix(text: str) -> str:
-    """Return a path with a slash at both ends, whichever was left out: nothing is ever found without the first one."""
+    """Return a path with a slash at both ends; missing slashes are added."""
     path = text.strip("/")
     return f"/{path}/" if path else "/"
 
@@ -222,7 +222,7 @@ def _warn(door: DoorOptions, *, relaxed: bool) -> None:
 
 
 def _follower(connection: Connection) -> Callable[[], None]:
-    """Return a callback that prints a line when an edit of the kubeconfig leads the door to another cluster."""
+    """Return a callback that prints a line when an edit of the kubeconfig has changed the door's cluster."""
     served = connection.context, connection.server
 
     def changed() -> None:

@@ -1,4 +1,4 @@
-"""On which addresses of this machine an embedded cluster opens node ports."""
+"""Finds the addresses of this machine on which an embedded cluster opens node ports."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def published_addresses(server: str) -> tuple[str, ...]:
             if run.get("server") == server and (config := state.load_config()) is not None:
                 return ("127.0.0.1", *config.publish)
     except HatchwayError:
-        # Without the cluster's files its published addresses are not known: assume all.
+        # The cluster's files cannot be read, so assume all addresses.
         pass
     return ("127.0.0.1", "0.0.0.0")

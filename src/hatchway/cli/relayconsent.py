@@ -1,4 +1,4 @@
-"""Asks before it makes a relay pod: no pod is made in somebody's cluster without consent."""
+"""Asks the user for consent before a relay pod is made in the cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from hatchway.route.relayoptions import ORPHAN_SECONDS, RIGHTS, RelayOptions
 
 @dataclass(frozen=True, slots=True)
 class RelayRequest:
-    """The options of the command line. namespace: "" for the targets'; yes: nothing is asked."""
+    """The options of the command line.
+
+    namespace: the relay pod's namespace; "" for that of the targets.
+    yes: True when the user has already agreed.
+    """
 
     image: str
     namespace: str
@@ -23,12 +27,12 @@ class RelayRequest:
 
 
 def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -> RelayOptions:
-    """Say which pod is made where and with which rights, and ask whether it may be.
+    """Print the relay pod's namespace, image and rights, and ask the user for consent to make it.
 
     namespace: of the option -n; None without that option.
 
     Raises:
-        HatchwayError: no person can be asked, because there is no terminal.
+        HatchwayError: the user cannot be asked, because there is no terminal.
         click.Abort: the answer is no.
     """
     from hatchway.kube import contexts
@@ -46,7 +50,7 @@ def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -
 
 
 def describe(options: RelayOptions, label: str) -> list[str]:
-    """Return the lines that are printed before the question. label: the cluster, for people."""
+    """Return the lines that are printed before the question. label: the cluster's name in them."""
     rights = "; ".join(
         f"{', '.join(verbs)} on {resource}{f'/{part}' if part else ''}" for verbs, resource, part in RIGHTS
     )

@@ -1,4 +1,4 @@
-"""A command line with the arguments of a remote command after `--`."""
+"""Parses a command line that has a remote command after `--`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import click
 
 from hatchway.cli.usage import GoFlagsCommand
 
-# The key of the arguments after `--` in `click.Context.meta`.
+# The key in `click.Context.meta` for the arguments after `--`.
 _KEY = "hatchway.cli.remotecommandline"
 
 
 class RemoteCommandLine(GoFlagsCommand):
-    """`hatchway exec [OPTIONS] TARGET -- COMMAND`: options and target before `--`, and the rest as it is."""
+    """`hatchway exec [OPTIONS] TARGET -- COMMAND`: only the part before `--` is parsed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments before `--`. `behind_dashes` returns the others."""
+        """Parse the arguments before `--`. `behind_dashes` returns the arguments after it."""
         at = args.index("--") if "--" in args else len(args)
         ctx.meta[_KEY] = args[at + 1 :]
         try:

@@ -1,4 +1,4 @@
-"""The common part of `hatchway exec` and `hatchway shell`."""
+"""Code that `hatchway exec` and `hatchway shell` share."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def run_in_pod(
 
 
 def note(text: str) -> None:
-    """Print a message for people to standard error, apart from the output of the command."""
+    """Print a message for the user on standard error, separate from the output of the command."""
     if console.is_terminal(console.STDERR):
         printing.note(text)
 
@@ -68,9 +68,10 @@ def note(text: str) -> None:
 class ShellRequest:
     """The options of `hatchway shell`.
 
-    shell: the program; "" for the best one. image: the image of the pod or container that is made for the shell. debug:
-    whether to make an ephemeral container even when the pod has a shell. deadline: seconds after which a pod that was
-    made for the shell ends by itself.
+    shell: the program; "" for the best one that the container has.
+    image: the image of a pod or container that is made for the shell.
+    debug: True to make an ephemeral container even when the pod has a shell.
+    deadline: seconds after which Kubernetes ends a pod that was made for the shell.
     """
 
     shell: str
@@ -82,7 +83,10 @@ class ShellRequest:
 async def open_shell(
     target: str, namespace: str | None, container: str, asked: ShellRequest, cluster: ChosenCluster
 ) -> int:
-    """Open a shell in a container, or beside it when it has none; return its exit code. Raises HatchwayError."""
+    """Open a shell in a container, or in an ephemeral container if it has none. Return its exit code.
+
+    Raises HatchwayError.
+    """
     connection = Connection.load(*cluster)
     try:
         workload = parse_workload(target, namespace, connection.namespace)
@@ -109,7 +113,7 @@ async def _shell_at(connection: Connection, chosen: PodContainer, asked: ShellRe
 
 
 async def _try_shells(connection: Connection, chosen: PodContainer, wanted: str, *, tty: bool) -> CommandResult | None:
-    """Run the first shell that the container has; return how it has ended, None when there is none."""
+    """Run the first shell that the container has; return its result, None when there is none."""
     options = StreamOptions(chosen.container, stdin=True, tty=tty)
     for command in shell_commands(wanted, os.environ, tty=tty):
         try:
@@ -126,7 +130,7 @@ async def _try_shells(connection: Connection, chosen: PodContainer, wanted: str,
 
 
 async def open_shell_pod(namespace: str | None, asked: ShellRequest, cluster: ChosenCluster) -> int:
-    """Open a shell in a pod of its own; return its exit code. Raises HatchwayError."""
+    """Open a shell in a new pod; return its exit code. Raises HatchwayError."""
     tty = console.is_terminal(console.STDIN)
     connection = Connection.load(*cluster)
     space = namespace or connection.namespace

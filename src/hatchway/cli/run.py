@@ -1,4 +1,4 @@
-"""Run one command line, and print a message and a hint when it fails."""
+"""Runs one command line, and prints a message and a hint when it fails."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hatchway.cli.usage import explain
 from hatchway.errors import HatchwayError
 from hatchway.files import NO_ROOM
 
-# Flags whose values are secrets, and URLs that may hold a password.
+# Flags whose values are secrets, and a pattern for URLs that contain a password.
 _SECRETS = ("--token", "--password")
 _USERINFO = re.compile(r"://[^/]*@")
 _WHOSE_FILE = {
-    errno.EACCES: "`ls -ld` shows whose it is",
-    errno.EPERM: "`ls -ld` shows whose it is",
-    errno.ENOTDIR: "a file stands where a directory should be",
-    errno.EISDIR: "a directory stands where a file should be",
+    errno.EACCES: "`ls -ld` shows its owner",
+    errno.EPERM: "`ls -ld` shows its owner",
+    errno.ENOTDIR: "there is a file in place of a directory",
+    errno.EISDIR: "there is a directory in place of a file",
 }
 
 
@@ -32,7 +32,7 @@ def run() -> int:
         status = app.main(sys.argv[1:], prog_name=PROGRAM, standalone_mode=False)
         # Flush now, so that an error is reported here and not by Python at exit.
         sys.stdout.flush()
-        # A command that ends with an exit code of its own (`Context.exit`).
+        # The command has set its exit code (`Context.exit`).
         return status if isinstance(status, int) else 0
     except click.UsageError as error:
         _complain(*explain(error))
@@ -47,7 +47,7 @@ def run() -> int:
     except (KeyboardInterrupt, click.Abort):
         return interrupts.EXIT_CODE
     except BrokenPipeError:
-        # The reader (`head`, a pager) has left: nothing more can be printed.
+        # The reader (`head`, a pager) has closed its end, so nothing more can be printed.
         printing.drop_output()
         sys.stderr.close()
         return 1
@@ -58,7 +58,7 @@ def run() -> int:
             return 1
         if error.filename is None:
             raise
-        # A file that the command line names, or one of the user's own directories.
+        # The file is in the command line, or in one of the user's directories.
         _complain(f"cannot use {os.fsdecode(error.filename)}: {error.strerror}", _WHOSE_FILE.get(error.errno or 0, ""))
         return 1
     finally:
@@ -66,12 +66,12 @@ def run() -> int:
 
 
 def _how_to_try_again() -> str:
-    """Return the hint to run the command again, since it does not try again itself."""
+    """Return the hint to run the command again."""
     import shlex
 
-    # An argument that may hold a secret is not printed once more: output ends in logs and reports.
+    # Arguments that may contain a secret are not printed, because the output may be stored in logs and reports.
     if any(argument.startswith(_SECRETS) or _USERINFO.search(argument) for argument in sys.argv[1:]):
-        return "to try again, give the same command"
+        return "to try again, run the same command"
     return f"to try again: {shlex.join(['hatchway', *sys.argv[1:]])}"
 
 

@@ -1,4 +1,4 @@
-"""`hatchway shell`: a shell in a container, or in a small pod of its own."""
+"""`hatchway shell`: opens a shell in a container, or in a small new pod."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hatchway.cli import clusterflags, options
 from hatchway.cli.usage import GoFlagsCommand
 from hatchway.kube.overrides import ChosenCluster
 
-# Small, known to every registry, and with the programs that one looks around with.
+# A small image that is widely available and has the usual tools for debugging.
 _IMAGE = "busybox:stable"
 
 
 @click.command(
     cls=GoFlagsCommand,
-    short_help="Open a shell in a pod, or in one of its own.",
+    short_help="Open a shell in a pod, or in a new pod.",
     epilog=options.examples("""
     hatchway shell web
     hatchway shell deploy/web -c sidecar
@@ -34,16 +34,16 @@ _IMAGE = "busybox:stable"
     default=_IMAGE,
     show_default=True,
     metavar="IMAGE",
-    help="The image, where a pod or an ephemeral container is made.",
+    help="The image of a new pod or ephemeral container.",
 )
 @click.option(
     "--deadline",
     default="4h",
     show_default=True,
     metavar="TIME",
-    help="After how long a pod that was made ends by itself.",
+    help="The time after which Kubernetes ends a new pod.",
 )
-@click.option("--debug", is_flag=True, help="Always add an ephemeral container, also where the container has a shell.")
+@click.option("--debug", is_flag=True, help="Always add an ephemeral container, even if the container has a shell.")
 @clusterflags.of_cluster
 @click.pass_context
 def shell(
@@ -57,11 +57,11 @@ def shell(
     debug: bool,
     cluster: ChosenCluster,
 ) -> None:
-    """Open a shell in a container of TARGET: bash, zsh, ash or sh, whichever there is.
+    """Open a shell in a container of TARGET: bash, zsh, ash or sh.
 
-    A container without a shell gets an ephemeral container beside it, which sees its processes and stays in the pod's
-    description. Without TARGET the shell runs in a small pod of its own, which is removed at the end; should this
-    command be killed, the pod ends at its deadline, and the next such shell removes what is left of it.
+    If the container has no shell, an ephemeral container is added to the pod. It sees the container's processes, and
+    cannot be removed from the pod again. Without TARGET the shell runs in a small new pod, which is removed at the end.
+    If this command is killed, the pod ends at its deadline, and the next such command removes it.
     """
     if debug and not target:
         raise click.BadParameter("an ephemeral container needs a TARGET", param_hint="--debug")

@@ -1,4 +1,4 @@
-"""`hatchway socks`: a SOCKS 5 and HTTP proxy for names of the cluster."""
+"""`hatchway socks`: serves a SOCKS 5 and HTTP proxy for names of the cluster."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def socks(
 ) -> None:
     """Serve a proxy on 127.0.0.1 for names and addresses of the cluster, over port-forward, SSH or a relay pod.
 
-    It speaks SOCKS 5, SOCKS 4a and HTTP (CONNECT, and GET http://web.shop/) on one port, for names as pods use them:
-    web, web.shop, web.shop.svc.cluster.local, db-0.db.shop, a pod's name, a service's or a pod's address. Other names
-    are refused. Browsers take http://127.0.0.1:1080/proxy.pac as their automatic proxy configuration.
+    It serves SOCKS 5, SOCKS 4a and HTTP (CONNECT, and GET http://web.shop/) on one port. It accepts the names that pods
+    use: web, web.shop, web.shop.svc.cluster.local, db-0.db.shop, a pod's name, a service's or a pod's address. Other
+    names are refused. http://127.0.0.1:1080/proxy.pac is an automatic proxy configuration for browsers.
     """
     if execute and not command:
         raise click.UsageError("--exec needs a command after it")
@@ -144,7 +144,7 @@ async def _serve(
 
 
 async def _begin(route: ByteRoute) -> None:
-    """Make what the route needs in the cluster; Ctrl-C and SIGTERM end that."""
+    """Prepare the route (for example, make the relay pod). Ctrl-C and SIGTERM cancel this."""
     import asyncio
     import signal
 
@@ -180,7 +180,7 @@ async def _until_stopped(listener: ProxyListener, connection: Connection) -> int
 
 
 class _Reporter:
-    """Says why connections were not made, the same reason not more often than every few seconds."""
+    """Prints why connections have failed; the same reason at most once in some seconds."""
 
     _SECONDS = 5.0
     _MOST = 100

@@ -1,4 +1,4 @@
-"""`hatchway status`: what runs, and how well."""
+"""`hatchway status`: prints the state of an embedded cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hatchway.printable import printable
 @options.output("text", "name", "json", "yaml")
 @click.pass_context
 def status(ctx: click.Context, name: str, state_dir: str | None, output: str) -> None:
-    """Say what runs and how well. Exit code 0: ready; 1: not ready; 3: not running."""
+    """Print the state of a cluster. Exit code 0: ready; 1: not ready; 3: not running."""
     import asyncio
 
     from hatchway.cluster import inventory, statusreport

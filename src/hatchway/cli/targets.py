@@ -1,4 +1,4 @@
-"""Look up a target of the command line in its cluster: whether it exists, and which of its ports to use.
+"""Looks up a target of the command line in its cluster: checks that it exists, and chooses one of its ports.
 
 When the target does not exist, the error lists similar targets that do.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hatchway.kube.lookup import ObjectLookup
     from hatchway.kube.portlinks import PortLink
 
-# How many names one line lists at most, and how many characters of one are shown.
+# The most names in one line, and the most characters of a name.
 _NAMES, _WORD = 8, 512
 # Seconds to wait for the cluster. The target's URL is printed in any case.
 _PATIENCE = 5.0
@@ -101,8 +101,8 @@ def find_target(target: Target, cluster: ChosenCluster, *, port: bool) -> FoundT
     except (Missing, NoHttp):
         raise
     except HatchwayError as error:
-        what = "which port to use" if port else f"whether {target} exists"
-        note(f"it is not known {what}: {error.message}")
+        what = "which port to use" if port else f"if {target} exists"
+        note(f"cannot find out {what}: {error.message}")
         return FoundTarget(target)
 
 
@@ -146,7 +146,7 @@ async def check(target: Target, found: Object | None, lookup: ObjectLookup, clus
         return
     whole = replace(target, port="", scheme="")
     if not declared:
-        raise Missing(f"{whole} declares no ports", "" if target.kind == "services" else "say its number")
+        raise Missing(f"{whole} declares no ports", "" if target.kind == "services" else "give the port's number")
     named = [f"{port.name} ({port.number})" if port.name else str(port.number) for port in declared]
     raise Missing(f'{whole} has no port "{target.port}"', f"it has {_listed(named)}")
 

@@ -1,4 +1,4 @@
-"""`hatchway token`: a bearer token of an embedded cluster."""
+"""`hatchway token`: prints a bearer token for an embedded cluster."""
 
 from __future__ import annotations
 

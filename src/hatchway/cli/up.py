@@ -1,4 +1,4 @@
-"""`hatchway up`: start an embedded cluster."""
+"""`hatchway up`: starts an embedded cluster."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{error.message}; {error.hint}", param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """Return how the help writes the value."""
+        """Return the placeholder for the value in the help."""
         return "LIST"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """Return the lists that have one more name than `incomplete`, and begin like it."""
+        """Return the lists that begin with `incomplete` and have one more name."""
         from click.shell_completion import CompletionItem
 
         before, comma, word = incomplete.rpartition(",")
@@ -71,18 +71,18 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     show_default="6443, or a free one",
     help="The API server's port, 0 for any.",
 )
-@click.option("--nodes", type=Number(0, 50), show_default="2", help="Workers beside the control plane.")
+@click.option("--nodes", type=Number(0, 50), show_default="2", help="The number of workers beside the control plane.")
 @click.option(
     "--addons",
     type=_AddonList(),
     is_flag=False,
     flag_value=ALL,
     show_default="all",
-    help=f"The add-ons that run: all, none, or names with commas between them: {', '.join(ADDONS)}.",
+    help=f"The add-ons that run: all, none, or names separated by commas: {', '.join(ADDONS)}.",
 )
 @click.option("--no-addons", is_flag=True, help="The same as --addons none.")
-@click.option("--detach", "-d", is_flag=True, help="Leave it running and return.")
-@click.option("--ephemeral", is_flag=True, help="Keep nothing when it stops.")
+@click.option("--detach", "-d", is_flag=True, help="Run the cluster in the background.")
+@click.option("--ephemeral", is_flag=True, help="Delete all data when the cluster stops.")
 @click.option(
     "--network",
     type=Choice("auto", "private", "loopback"),
@@ -108,7 +108,7 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     multiple=True,
     metavar="ADDRESS",
     show_default="127.0.0.1 only",
-    help='Open node ports also on this address of this machine, to all who reach it; may be repeated. "none" ends it.',
+    help='Open node ports also on this address of this machine; may be repeated. "none" removes all such addresses.',
 )
 @options.output("text", "name", "json", "yaml")
 def up(
@@ -129,7 +129,7 @@ def up(
 ) -> None:
     """Start a cluster in seconds: API server, nodes, DNS, logging, metrics, dashboards. Ctrl-C ends it.
 
-    With -o name, json or yaml what was started is printed once all of it is ready, and nothing else on standard output.
+    With -o name, json or yaml the only output is a description of the cluster, which is printed when it is ready.
     """
     if no_addons and addons:
         raise HatchwayError("--addons and --no-addons exclude each other")
@@ -154,17 +154,17 @@ def up(
             report.runs_already(asked)
             report.ready(run)
             return
-        # kill and a closed terminal end it as cleanly as Ctrl-C does.
+        # SIGTERM (`kill`) and SIGHUP (a closed terminal) stop the cluster in the same way as Ctrl-C.
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         try:
             running = lifecycle.start(state, asked, attached=not detach, progress=report.progress)
         except KeyboardInterrupt as interrupt:
             click.echo(f'hatchway: cluster "{name}" was interrupted while it was starting', err=True)
-            # As shells have it: 128 and the signal's number.
+            # 128 + the signal's number, as in shells.
             click.get_current_context().exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
         try:
-            # While no other command may start or end the cluster, because such a command changes the kubeconfig, too.
+            # Under the lock: another command that starts or stops the cluster would also change the kubeconfig.
             report.ready(running.run)
         except BaseException:
             running.stop()
@@ -181,19 +181,19 @@ def up(
             raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', lifecycle.log_hint(state))
         report.say(f'cluster "{name}" was stopped')
     except KeyboardInterrupt:
-        # A second Ctrl-C must not leave things half done.
+        # A second Ctrl-C must not interrupt the clean-up.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         report.say("\n  stopping ...")
         _end(state, running, ephemeral=ephemeral)
 
 
 def _end(state: StateDir, running: lifecycle.Running | None, *, ephemeral: bool) -> None:
-    """End what this command has started (None: it has ended already), and take its context out of the kubeconfig."""
+    """Stop the cluster that this command has started (None if it has ended), and remove its kubeconfig context."""
     with lifecycle.ending(state):
         if running is not None:
             running.stop()
         if state.running() or state.starter() is not None:
-            # Another command has started the cluster again: context and state are that one's now.
+            # Another command has started the cluster again, so the context and the state belong to that command now.
             return
         failure = clean_up(state, delete=ephemeral)
         if failure is not None:
@@ -210,9 +210,9 @@ def _down(name: str, state_dir: str | None) -> str:
 
 
 class _StartPrinter:
-    """Prints what happens: for people as it happens, for programs once, when all is ready.
+    """Prints the progress for users; for programs, prints one document when the cluster is ready.
 
-    path: the kubeconfig that the cluster's context is written to.
+    path: the kubeconfig to which the cluster's context is written.
     output: text, name, or a format of `print_data`.
     down: the command that ends the cluster.
     """
@@ -225,21 +225,21 @@ class _StartPrinter:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line for people: on standard error when standard output is for a program."""
+        """Print a line for users; on standard error when standard output is for a program."""
         if self._output == "text":
             say(text)
         else:
             click.echo(printable_lines(text), err=True)
 
     def runs_already(self, asked: lifecycle.Options) -> None:
-        """Print that the cluster runs already, and which of the options therefore have no effect."""
+        """Print that the cluster is already running, and which of the given options have no effect."""
         self.say(f'  cluster "{self._state.path.name}" runs already; `{self._down}` ends it')
         config = self._state.load_config()
         if config is not None and (differing := asked.differing(config)):
             self.say(f"  {', '.join(differing)}: not changed while it runs")
 
     def progress(self, event: dict[str, Any]) -> None:
-        """Print what the control plane says while it starts (`lifecycle.Progress`)."""
+        """Print an event that the control plane reports while it starts (`lifecycle.Progress`)."""
         match event["event"]:
             case "api":
                 seconds = time.monotonic() - self._began
@@ -259,12 +259,12 @@ class _StartPrinter:
                 self.say(f"  - on first use    {', '.join(event['names'])}")
 
     def ready(self, run: dict[str, Any]) -> None:
-        """Write the kubeconfig, and print where everything is."""
+        """Write the kubeconfig, and print the addresses of the cluster and its services."""
         context = kubecontext.write_kubeconfig(self._state, self._path, run["server"])
         shown = options.shown_path(self._path)
         config = self._state.load_config()
         if config is not None and config.publish:
-            self.say(f"  node ports are open on {', '.join(config.publish)}: to everybody who reaches this address")
+            self.say(f"  node ports are open on {', '.join(config.publish)} to everybody who reaches this address")
         self.say(f'  kubeconfig        context "{context}" written to {shown} and made current')
         if self._output == "text":
             say(f"  Kubernetes control plane is running at {run['server']}")

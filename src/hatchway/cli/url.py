@@ -1,4 +1,4 @@
-"""`hatchway url`: a target's URL in every spelling, or a URL taken apart."""
+"""`hatchway url`: prints a target's URL in each spelling, or explains a URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hatchway.target import (
     parse_qualified_argument,
 )
 
-# Characters of a path and its query that stay as they are, percent escapes included.
+# Characters of a path and its query that are not escaped; with "%", so that existing escapes are kept.
 _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
 
 
@@ -92,7 +92,7 @@ def url(
     if not by_name and not proxy_path:
         from hatchway.kube import contexts
 
-        # Before the target is looked up: without a cluster there is nothing more to say.
+        # This comes first, because its error is the relevant one when there is no cluster.
         server = contexts.load(*cluster).server
     speller = _Speller(as_rest(path), port, domain or "localhost", server)
     # A host name needs no port: the door finds it.
@@ -133,7 +133,9 @@ def url(
 class _Speller:
     """Writes a target's URLs.
 
-    rest: the path and the query. port, domain: the door's. server: the API server's URL.
+    rest: the path and the query.
+    port, domain: the door's port and domain.
+    server: the API server's URL.
     """
 
     def __init__(self, rest: str, port: int, domain: str, server: str) -> None:
@@ -146,11 +148,11 @@ class _Speller:
         return format_door_url(target, self.rest, port=self._port, domain=self._domain)
 
     def lines(self, target: Target, resolved: Target | None) -> dict[str, str]:
-        """Return the lines by which programs reach the host name (`door_lines`)."""
+        """Return the command lines for programs that cannot resolve the host name (`door_lines`)."""
         return door_lines(target, resolved, self.rest, port=self._port, domain=self._domain)
 
     def lines_if_any(self, target: Target, resolved: Target | None) -> dict[str, str]:
-        """Return these lines; none for a name that no host name can carry."""
+        """Return these lines; none for a target without a host name."""
         try:
             return self.lines(target, resolved)
         except TargetError:
@@ -158,24 +160,24 @@ class _Speller:
 
 
 def as_rest(path: str) -> str:
-    """Return the PATH that the user typed as the path and query of a request target."""
+    """Return the path and query of a request target for the PATH that the user has typed."""
     return "/" + quote(path.removeprefix("/"), safe=_AS_TYPED)
 
 
 def namespace_of(cluster: ChosenCluster) -> str:
-    """Return the namespace that a context of the kubeconfig names; "default" where there is none to ask."""
+    """Return the namespace of a kubeconfig's context; "default" when the kubeconfig cannot be used."""
     from hatchway.kube import contexts
 
     try:
         return contexts.load(*cluster).namespace
     except HatchwayError:
-        # A host name can be spelled without a cluster; what needs the cluster reports this error itself.
+        # Host names can be made without a cluster. Code that needs the cluster will report this error itself.
         return "default"
 
 
 def _explain(text: str, domain: str | None, output: str) -> None:
     parts = urlsplit(text if "//" in text or text.startswith("/") else f"//{text}")
-    # Rancher and others have the API below a path of their own.
+    # Rancher and others serve the API below a path.
     base, slash, tail = parts.path.partition("/api/v1/n")
     if slash:
         parsed = parse_proxy_path(slash + tail)
@@ -200,7 +202,7 @@ def _explain(text: str, domain: str | None, output: str) -> None:
         "kind": found.kind.removesuffix("s"),
         "namespace": found.namespace,
         "name": found.name,
-        "scheme": found.scheme or ("(not said: the door finds it)" if below else "(not said: http)"),
+        "scheme": found.scheme or ("(not given: the door finds it)" if below else "(not given: http)"),
         "port": found.port or _unsaid_port(found.kind, bool(below)),
         "path": rest,
         "argument": format_arguments(found),
@@ -211,7 +213,7 @@ def _explain(text: str, domain: str | None, output: str) -> None:
 
 
 def _ingress_host(host: str, domain: str | None) -> str:
-    """Return the host of an Ingress that a host name of the door contains; "" if the name is that of a target, or none.
+    """Return the Ingress host in a host name of the door; "" for the host name of a target, and for other names.
 
     For `shop.example.ingress.localhost` it is `shop.example`.
     """
@@ -240,12 +242,12 @@ def _explain_ingress_host(host: str, path: str, query: str, output: str) -> None
 
 def _unsaid_port(kind: str, at_door: bool) -> str:
     if at_door:
-        return "(not said: the door finds it)"
-    return "(not said: the unnamed port)" if kind == "services" else "(not said: the default)"
+        return "(not given: the door finds it)"
+    return "(not given: the unnamed port)" if kind == "services" else "(not given: the default)"
 
 
 def _explain_host(text: str, host: str, domain: str | None) -> tuple[Target, str]:
-    """Return (target, the domain below which it is spelled)."""
+    """Return (target, the door's domain in the host name)."""
     try:
         below = domain or find_domain(host)
         return parse_host_name(host, below), below

@@ -1,4 +1,4 @@
-"""Errors of a command line, in one line and a hint; the types of its values."""
+"""Describes usage errors in one line and a hint, and defines the types of options' values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 def explain(error: click.UsageError) -> tuple[str, str]:
     """Return (message, hint) for a command line that click refused."""
     command = error.ctx.command_path if error.ctx is not None else "hatchway"
-    hint = f"`{command} --help` shows what it takes"
+    hint = f"`{command} --help` shows its arguments and options"
     match error:
         case click.NoSuchOption():
             similar = sorted(error.possibilities or ())
@@ -28,7 +28,7 @@ def explain(error: click.UsageError) -> tuple[str, str]:
 
 
 def _name(error: click.BadParameter) -> str:
-    """Return the parameter as it is typed: the long option, or the argument's name in capitals."""
+    """Return the parameter's name for messages: the long option, or the argument's name in capitals."""
     if isinstance(error.param_hint, str):
         return error.param_hint
     parameter = error.param
@@ -60,18 +60,18 @@ class Number(click.ParamType):  # type: ignore[type-arg]
         text = str(value)
         if not (text.isascii() and text.removeprefix("-").isdigit()):
             self.fail(f'"{text}" is not a {self._what}; write a number from {self._least} to {self._most}', param, ctx)
-        # Longer ones are out of range in any case; Python refuses to convert very long ones.
+        # Longer numbers are out of range in any case, and Python refuses to convert very long ones.
         if len(text) > 18 or not self._least <= int(text) <= self._most:
             self.fail(f"{text} is out of range; choose from {self._least} to {self._most}", param, ctx)
         return int(text)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """Return how the help writes the value."""
+        """Return the placeholder for the value in the help."""
         return "N"
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]
-    """A number of seconds, fractions allowed, not negative."""
+    """A number of seconds; not negative, with fractions."""
 
     name = "seconds"
 
@@ -86,7 +86,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
         return float(text)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """Return how the help writes the value."""
+        """Return the placeholder for the value in the help."""
         return "SECONDS"
 
 
@@ -106,20 +106,20 @@ class Choice(click.ParamType):  # type: ignore[type-arg]
         return text
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """Return how the help writes the value."""
+        """Return the placeholder for the value in the help."""
         return "|".join(self.words)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """Return the words that begin like `incomplete`."""
+        """Return the words that begin with `incomplete`."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
 
 
 class ClusterOption(click.Option):
-    """An option that chooses a cluster or its user. Many commands have them; the help lists them apart."""
+    """An option that chooses a cluster or a user. The help lists these options separately."""
 
 
 def own_options_first(parameters: list[click.Parameter]) -> list[click.Parameter]:
@@ -128,12 +128,12 @@ def own_options_first(parameters: list[click.Parameter]) -> list[click.Parameter
 
 
 class GoFlagsCommand(click.Command):
-    """A command whose options also take values as programs written in Go do: `--switch=false`, `-v=6`."""
+    """A command that also accepts option values in the form of Go programs: `--switch=false`, `-v=6`."""
 
     _VALUES: ClassVar = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the command line; `--switch=false` is left out of it."""
+        """Parse the command line. An option `--switch=false` is treated as not given."""
         switches = {
             name for param in self.params if isinstance(param, click.Option) and param.is_flag for name in param.opts
         }

@@ -1,1 +1,1 @@
-"""Work in pods from a person's machine: logs, commands, shells, copies; beside door/ and cluster/."""
+"""Works in pods from the user's machine: logs, commands, shells, copies."""

@@ -1,4 +1,4 @@
-"""Make a tar archive of files of this machine while it is sent. The format is GNU's, which BusyBox' tar reads, too."""
+"""Makes a tar archive of local files while it is sent. The format is GNU tar's, which BusyBox's tar reads, too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ Warn = Callable[[str], None]
 class Entry:
     """One file, directory or link of a tree.
 
-    path: on this machine. name: in the archive. info: what was known of it when the tree was walked.
+    path: its path on this machine.
+    name: its name in the archive.
+    info: its `lstat` from when the tree was walked.
     """
 
     path: str
@@ -38,12 +40,11 @@ def walk(path: str, name: str, warn: Warn) -> Iterator[Entry]:
     """Yield a file, or a directory and everything below it, parents before their contents.
 
     Args:
-        path: on this machine; a link is followed here, and nowhere below.
-        name: what the archive calls it.
-        warn: called with what is left out, and why.
-
+        path: a path on this machine. If it is a link, the link is followed; links below it are not.
+        name: its name in the archive.
+        warn: called with a message about each file that is left out.
     Raises:
-        HatchwayError: it cannot be read.
+        HatchwayError: a file or directory cannot be read.
     """
     try:
         info = os.stat(path)
@@ -71,7 +72,7 @@ def walk(path: str, name: str, warn: Warn) -> Iterator[Entry]:
 
 
 def header(entry: Entry) -> bytes:
-    """Return an entry's header. Owners are left to the container: it extracts as its own user.
+    """Return an entry's header. It names no owner, because the container's tar extracts as its own user.
 
     Raises:
         HatchwayError: a link cannot be read.
@@ -93,10 +94,10 @@ def header(entry: Entry) -> bytes:
 
 
 def content(entry: Entry, start: int = 0) -> Iterator[bytes]:
-    """Yield a file's content from a byte on, exactly as much as its header says.
+    """Yield a file's content from the offset `start` to the size in its header.
 
     Raises:
-        HatchwayError: it cannot be read, or has become shorter.
+        HatchwayError: the file cannot be read, or has become shorter.
     """
     left = entry.size - start
     if left <= 0:

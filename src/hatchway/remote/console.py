@@ -14,7 +14,7 @@ from typing import Final
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 _PIECE: Final = 64 * 1024
-# Bytes that a pipe takes without blocking when it is ready (POSIX PIPE_BUF: 4096 on Linux, at least 512 anywhere).
+# The bytes that a ready pipe takes without blocking (POSIX PIPE_BUF: 4096 on Linux, at least 512 everywhere).
 _READY: Final = min(select.PIPE_BUF, 4096)
 
 
@@ -35,9 +35,9 @@ def terminal_size() -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def raw_terminal() -> Iterator[None]:
-    """Put the terminal in raw mode while the block runs, so that every key goes to the remote side.
+    """Put the terminal in raw mode while the block runs, so that every key is sent to the remote command.
 
-    Signals that end the process have to leave the block first: see `ending_signals`.
+    A signal must not end the process inside the block: use `ending_signals` around it.
     """
     before = termios.tcgetattr(STDIN)
     tty.setraw(STDIN, termios.TCSANOW)
@@ -49,7 +49,7 @@ def raw_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP cancel the current task while the block runs, so that it can clean up.
+    """Make SIGTERM and SIGHUP cancel the current task while the block runs, so that the task can clean up.
 
     Raises SystemExit with 128 + the signal's number after such a signal.
     """
@@ -99,12 +99,12 @@ async def read_input() -> bytes:
         with contextlib.suppress(BlockingIOError):
             return os.read(STDIN, _PIECE)
         return await read_input()
-    # The event loop cannot wait for a regular file, which is always ready.
+    # Standard input is a regular file, for which the event loop cannot wait, and which is always ready.
     return os.read(STDIN, _PIECE)
 
 
 async def write_output(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, waiting while its reader is slow. Raises BrokenPipeError when the reader has left."""
+    """Write all of `data`; wait while the reader is slow. Raises BrokenPipeError when the reader has closed its end."""
     rest = memoryview(data)
     loop = asyncio.get_running_loop()
     poll = select.poll()

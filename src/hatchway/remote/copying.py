@@ -1,4 +1,4 @@
-"""The common part of copies in both directions: commands in a container whose connection may break and be renewed."""
+"""Code that uploads and downloads share: commands in a container over a connection that may break and be renewed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hatchway.printable import printable
 from hatchway.remote.podcontainer import PodContainer, explain_refusal
 from hatchway.wire.channels import STDERR, CommandResult
 
-# After this many interrupted attempts in a row that have made no progress the copy fails.
+# A copy fails after this many interrupted attempts in a row without progress.
 _MOST_ATTEMPTS: Final = 5
-# How long to try again while the API server cannot be reached (seconds), and the pauses between these attempts.
+# For how many seconds connecting is tried again while the API server cannot be reached, and the pauses in between.
 _AWAY_SECONDS: Final = 120.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 3.0
-# How many bytes are kept of a command's standard error, and of the output of `Container.ask`.
+# The most bytes that are kept of a command's standard error, and of the output of `Container.ask`.
 _LONGEST_ERROR: Final = 4096
 _LONGEST_OUTPUT: Final = 64 * 1024
 
@@ -28,14 +28,18 @@ _T = TypeVar("_T")
 
 
 class Interrupted(Exception):
-    """The connection to a command was lost; the next attempt can continue from what is done already."""
+    """The connection to a command was lost. The next attempt can continue the work."""
 
 
 @dataclass(slots=True)
 class CopyProgress:
-    """The progress of a copy. size: bytes of contents. files: those that are done. current: the one under way.
+    """The progress of a copy.
 
-    total: bytes of contents in all; 0 while that is not known. complete: files that were there already.
+    size: the number of content bytes that were copied.
+    files: the number of files that were copied.
+    current: the path that is being copied.
+    total: the content bytes of the whole copy; 0 while that is not known.
+    complete: the number of files that were already complete before.
     """
 
     size: int = 0
@@ -57,10 +61,10 @@ class Container:
         self.pod_container = pod_container
 
     async def open(self, command: Sequence[str], *, stdin: bool = False) -> RemoteCommand:
-        """Run a command. When the API server cannot be reached, try again for some time.
+        """Start a command. When the API server cannot be reached, try again for `_AWAY_SECONDS`.
 
         Raises:
-            HatchwayError: the command is refused, or the API server cannot be reached for that long.
+            HatchwayError: the command is refused, or the API server cannot be reached in that time.
         """
         options = StreamOptions(self.pod_container.container, stdin=stdin)
         pause = _FIRST_PAUSE
@@ -78,11 +82,11 @@ class Container:
             pause = min(pause * 2, _LAST_PAUSE)
 
     async def ask(self, command: Sequence[str]) -> tuple[CommandResult, bytes]:
-        """Run a small command to its end; return how it has ended, and the beginning of its output.
+        """Run a short command to its end; return its result and the beginning of its output.
 
         Raises:
             HatchwayError: the command is refused.
-            Interrupted: the connection broke off.
+            Interrupted: the connection was lost.
         """
         running = await self.open(command)
         output = bytearray()
@@ -115,19 +119,19 @@ class ErrorText:
 
 
 def failure(pod_container: PodContainer, what: str, result: CommandResult, errors: ErrorText) -> HatchwayError:
-    """Return the error of a program in the container that has failed."""
+    """Return the error for a program that has failed in the container."""
     return HatchwayError(f"{pod_container}: {what}: {errors or result.message or 'it has failed'}")
 
 
 async def repeat_interrupted(
     container: Container, attempt: Callable[[], Awaitable[_T]], progress: Callable[[], object]
 ) -> _T:
-    """Make an attempt, and another one whenever the connection breaks off; return what it returns.
+    """Call `attempt` until the connection is not lost during it; return its result.
 
     Args:
-        container: for the error.
-        attempt: raises Interrupted when the connection breaks off.
-        progress: returns a value that changes when an attempt makes progress.
+        container: the container, for error messages.
+        attempt: a function that raises Interrupted when the connection is lost.
+        progress: a function whose result changes when an attempt makes progress.
 
     Raises:
         HatchwayError: several attempts in a row were interrupted and made no progress.
@@ -141,22 +145,22 @@ async def repeat_interrupted(
             attempts = 0 if progress() != before else attempts + 1
             if attempts >= _MOST_ATTEMPTS:
                 raise HatchwayError(
-                    f"{container.pod_container}: the connection breaks off again and again: {error}",
-                    "the same command with --resume goes on from here",
+                    f"{container.pod_container}: the connection is lost again and again: {error}",
+                    "the same command with --resume continues the copy",
                 ) from error
 
 
 async def is_directory(container: Container, path: str) -> bool:
-    """Return True when a path in a container is a directory; False also when the container has no `test`.
+    """Return True when a path in a container is a directory. Without the program `test` the result is False.
 
     Raises:
-        HatchwayError: the command is refused, or the connection breaks off again and again.
+        HatchwayError: the command is refused, or the connection is lost again and again.
     """
     return await _test(container, "-d", path)
 
 
 async def is_there(container: Container, path: str) -> bool:
-    """Return True when a path in a container exists, as `is_directory`."""
+    """Return True when a path in a container exists. Errors are as in `is_directory`."""
     return await _test(container, "-e", path)
 
 

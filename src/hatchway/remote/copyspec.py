@@ -1,4 +1,4 @@
-"""The paths of `hatchway cp`: of this machine, or in a pod. Pure."""
+"""Parses the arguments of `hatchway cp`, which are local paths or paths in a pod. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hatchway.kube.workload import KINDS
 class RemotePath:
     """A path in a pod.
 
-    target: what the pod is found by, an argument as `kube/workload.py` takes it.
-    namespace: "" where none was written with it.
+    target: the argument that names the pod, for `kube/workload.py`.
+    namespace: the namespace in the argument; "" for none.
     """
 
     target: str
@@ -22,12 +22,12 @@ class RemotePath:
 
 
 def parse_path(text: str) -> RemotePath | str:
-    """Return a path in a pod (`web-0:/srv`, `deploy/web:/srv`, `shop/web-0:/srv`), or one of this machine as it is.
+    """Return a RemotePath for `web-0:/srv`, `deploy/web:/srv` or `shop/web-0:/srv`; a local path unchanged.
 
-    What begins with a slash or a dot is of this machine, also with a colon in it.
+    Text that begins with a slash or a dot is a local path, even with a colon in it.
 
     Raises:
-        HatchwayError: it names a pod and no path, or a path and no pod.
+        HatchwayError: the pod or the path is missing.
     """
     if not text:
         raise HatchwayError("the path is empty")
@@ -35,7 +35,7 @@ def parse_path(text: str) -> RemotePath | str:
     if not colon or text[0] in "/.":
         return text
     if not target or not path:
-        raise HatchwayError(f'"{text}" is not TARGET:PATH', "a path of this machine with a colon begins with ./")
+        raise HatchwayError(f'"{text}" is not TARGET:PATH', "write ./ before a path of this machine that has a colon")
     first, slash, rest = target.partition("/")
     if slash and first.lower() not in KINDS:
         return RemotePath(f"pod/{rest}", path, first)

@@ -1,4 +1,4 @@
-"""Copies files out of a container: its `tar` writes an archive, which is unpacked here as far as that is safe."""
+"""Copies files out of a container: the container's `tar` writes an archive, whose safe members are extracted here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hatchway.remote.resuming import (
 from hatchway.remote.tarstream import Kind, Member, TarError, TarReader
 from hatchway.wire.channels import STDERR, CommandResult
 
-# After the connection broke off, this many bytes are requested once more, to check that they are the same.
+# After an interruption, this many of the last bytes are requested again, to check that they have not changed.
 _OVERLAP: Final = 64 * 1024
 _RESUMED: Final = 'start=$1; shift; tar cf - "$@" | tail -c "+$start"'
 
@@ -54,23 +54,21 @@ async def download(
     """Copy a file or a directory out of a container.
 
     Args:
-        container: where the file or directory is.
-        source: its path there; a relative one counts from the container's working directory.
-        destination: the copy's own path; or an existing directory, in which the copy is made under the source's name.
+        container: the container with the file or directory.
+        source: its path in the container; a relative path begins at the container's working directory.
+        destination: the path of the copy; or an existing directory, in which the copy gets the source's name.
         report: called with the progress from time to time.
-        warn: called with what is left out, and why.
-        resume: continue a copy that was interrupted: leave out what it has copied.
-
+        warn: called with a message about each file that is left out.
+        resume: True to continue an interrupted copy, without the files that it has copied.
     Returns:
-        What was copied.
-
+        The progress at the end.
     Raises:
-        HatchwayError: the copy has failed; files that are copied already stay.
+        HatchwayError: the copy has failed. Files that were already copied are kept.
     """
     directory, base = split_remote(source)
     into = os.path.isdir(destination) or destination.endswith("/")
     if into and resume and names_copy(destination):
-        # The destination may itself be the copy that an earlier run began: that copy is then continued.
+        # The destination may be the incomplete copy of an earlier run, which is then continued.
         inside = os.path.join(destination, posixpath.basename(base))
         into = os.path.lexists(inside) or not await is_directory(container, source)
     if into and base != ".":
@@ -94,12 +92,12 @@ async def download(
 
 
 def split_remote(path: str) -> tuple[str, str]:
-    """Return (directory, name) of a path in a container. The name is "." when the path ends in none (/, `.`, `..`)."""
+    """Return (directory, name) of a path in a container. The name is "." for paths without a name (/, `.`, `..`)."""
     whole = posixpath.normpath(path)
     directory, base = posixpath.split(whole)
     if base in ("", ".", ".."):
         return whole, "."
-    # `tar` would take a name that begins with a hyphen as an option.
+    # `tar` would read a name that begins with a hyphen as an option.
     return directory or ".", f"./{base}" if base.startswith("-") else base
 
 
@@ -118,7 +116,7 @@ class _Download:
         self._complete = 0
 
     async def run(self, source: str, *, resume: bool) -> CopyProgress:
-        """Copy, and return what was copied. source: as the user has written it, for errors."""
+        """Copy, and return the progress at the end. source: the user's spelling, for errors."""
         plan = await self._plan() if resume else None
         if plan is None:
             await self._take_archive(["-C", self._directory, self._base], source)
@@ -130,10 +128,10 @@ class _Download:
         return self._progress()
 
     async def _follow(self, source: str) -> None:
-        """The source is a symbolic link: copy its target, under the source's name. Raises HatchwayError."""
+        """Copy the target of a source that is a symbolic link, under the source's name. Raises HatchwayError."""
         self._extraction.root_link = ""
         if await is_directory(self._container, source):
-            # Only the source is followed; links in the directory stay links.
+            # Only the source itself is followed; links below it are copied as links.
             await self._take_archive(["-C", self._directory, f"{self._base}/."], source)
         else:
             await self._take_archive(["-h", "-C", self._directory, self._base], source)
@@ -141,7 +139,7 @@ class _Download:
             raise HatchwayError(f"{self._container.pod_container}: cannot follow {source}, a link to {where}")
 
     async def _plan(self) -> DownloadPlan | None:
-        """Return what is still to be copied; None when that is everything."""
+        """Return what is missing in the local copy; None when everything must be copied."""
         there = await list_tree(self._container, self._directory, self._base)
         if there is None:
             self._extraction.warn(f"cannot find out which files of {self._base} are here already, so all are copied")
@@ -166,7 +164,7 @@ class _Download:
         """Copy the rest of a large file. Return False when the whole file must be copied instead.
 
         Raises:
-            Interrupted: the connection broke off.
+            Interrupted: the connection was lost.
         """
         extraction, whole = self._extraction, posixpath.join(self._directory, path)
         found = extraction.find(path)
@@ -283,7 +281,7 @@ class _Download:
         try:
             result = await self._receive(["cat", "--", source], errors, take)
         except Interrupted as error:
-            raise HatchwayError(f"{self._container.pod_container}: the connection broke off: {error}") from error
+            raise HatchwayError(f"{self._container.pod_container}: the connection was lost: {error}") from error
         extraction.end()
         if is_missing_command(result):
             raise HatchwayError(f"{self._container.pod_container} has neither tar nor cat, which copying files needs")

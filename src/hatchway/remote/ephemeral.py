@@ -1,7 +1,7 @@
-"""An ephemeral container in a running pod: a shell beside a container that has none.
+"""Adds an ephemeral container to a running pod, to get a shell beside a container that has none.
 
-(https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/; it stays in the pod's description as long as
-the pod lives.)
+An ephemeral container cannot be removed from the pod
+(https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hatchway.kube.podstart import container_state, random_suffix, wait_until_ru
 
 IMAGE_HINT: Final = "--image chooses another image"
 
-# How long to wait for the status of a container that has ended (seconds).
+# The most seconds to wait until the status of a container shows its end.
 _STATUS_SECONDS: Final = 3.0
 
 
@@ -26,11 +26,11 @@ async def add_shell_container(
 
     Args:
         client: the client of the pod's API server.
-        pod: the pod's object, as it was read.
-        image: the image, which has `command` in it.
-        target: the name of the container whose processes the new one sees.
+        pod: the pod's object.
+        image: the image, which must contain `command`.
+        target: the name of the container whose processes the new container can see.
         command: the program and its arguments.
-        tty: whether the container has a terminal.
+        tty: True to give the container a terminal.
 
     Raises:
         ApiError: the user may not do this, or the API server cannot be reached.
@@ -51,7 +51,7 @@ async def add_shell_container(
     }
     before = (pod.get("spec") or {}).get("ephemeralContainers") or []
     patch = {
-        # The patch fails when the pod has changed since: it would remove a container that another client has added.
+        # With the version, the patch fails when the pod has changed: it would remove another client's container.
         "metadata": {"resourceVersion": pod["metadata"].get("resourceVersion")},
         "spec": {"ephemeralContainers": [*before, entry]},
     }
@@ -66,7 +66,7 @@ async def add_shell_container(
             await client.patch("pods", name, patch, namespace, subresource="ephemeralcontainers")
         elif error.code == 404 and not (error.details or {}).get("name"):
             raise HatchwayError(
-                "this API server has no ephemeral containers (Kubernetes 1.25 and later have)"
+                "this API server does not support ephemeral containers (Kubernetes 1.25 and later do)"
             ) from error
         else:
             raise

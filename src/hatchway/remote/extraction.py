@@ -1,7 +1,7 @@
-"""Writes the members of a pod's archive below one directory of this machine, and nowhere else.
+"""Writes the members of a pod's archive below one local directory, and nowhere else.
 
-The pod decides what the archive has: it may name any path, and links to any path. So each directory is opened from its
-parent without following links, no existing file is written to except to continue an interrupted copy, and no symbolic
+The pod controls the archive, which may contain any path, and links to any path. So each directory is opened from its
+parent without following links; no existing file is written to, except to continue an interrupted copy; and no symbolic
 link is made that leads out of the copied tree.
 """
 
@@ -18,11 +18,11 @@ from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 from hatchway.remote.tarstream import Kind, Member
 
-# The most members of one archive; the most directories whose times are set at the end, and as many files to which hard
-# links may lead.
+# The most members of an archive. `_MOST_DIRECTORIES`: the most directories, and the most files to which hard links may
+# lead.
 MOST_MEMBERS: Final = 10_000_000
 _MOST_DIRECTORIES: Final = 1_000_000
-# The most names in a path, and bytes in one name.
+# The most names in a path, and the most bytes in one name.
 _DEEPEST: Final = 512
 _LONGEST_NAME: Final = 255
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,9 +39,9 @@ class UnsafeMember(HatchwayError):
 class Extraction:
     """Writes one archive.
 
-    files, size: what was written so far, in files and in bytes.
+    files, size: the number of files and bytes that were written.
     current: the path that is being written.
-    root_link: where the source itself links to, if it is a link that was not copied; else "".
+    root_link: the target of the source, if the source itself is a link that was not copied; else "".
     warn: called with a sentence about each member that is left out.
     """
 
@@ -50,8 +50,8 @@ class Extraction:
 
         Args:
             parent: a directory that exists.
-            name: the name of the copy in it.
-            source: its name in the archive; "." when the members' paths begin with no name.
+            name: the name of the copy in the parent.
+            source: the source's name in the archive; "." when the members' paths do not begin with a name.
             warn: called with a sentence about each member that is left out.
 
         Raises:
@@ -69,7 +69,7 @@ class Extraction:
         self._file = -1
         self._member: Member | None = None
         self._directories: dict[tuple[str, ...], Member] = {}
-        # Files that this archive has made and that nothing has replaced, with the device and number of each.
+        # The files that this archive has made and not replaced, with the device and inode number of each.
         self._made: dict[tuple[str, ...], tuple[int, int]] = {}
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Extraction:
             self._root = -1
 
     def begin(self, member: Member) -> None:
-        """Make a member; the content of a file follows by `write`.
+        """Create a member. The content of a file follows by `write`.
 
         Raises:
             UnsafeMember: the path would be outside of the destination.
@@ -92,7 +92,7 @@ class Extraction:
         path = self._path(member.path)
         self.current = "/".join(path)
         self._member = member
-        # In any case this path does not lead to the earlier file any more.
+        # Whatever happens next, the path no longer belongs to the earlier file.
         self._made.pop(path, None)
         match member.kind:
             case Kind.DIRECTORY:
@@ -111,7 +111,7 @@ class Extraction:
                 self.warn(f"{self.current} was left out: it is a {member.kind.value}")
 
     def find(self, path: str) -> os.stat_result | None:
-        """Return the `lstat` of what is already here at a member's path, following no links; None for nothing.
+        """Return the `lstat` of a member's path on this machine, without following links; None when nothing is there.
 
         Raises:
             UnsafeMember: the path would be outside of the destination. OSError: it cannot be read.
@@ -124,17 +124,17 @@ class Extraction:
             return None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                return None  # a link where the archive has a directory
+                return None  # there is a link in place of one of the archive's directories
             raise
 
     def open_existing(self, path: str) -> BinaryIO:
-        """Open a file that is here already. Raises UnsafeMember, and OSError when there is none."""
+        """Open a file that exists on this machine. Raises UnsafeMember; OSError when there is none."""
         parts = self._path(path)
         with self._opened(parts[:-1]) as parent:
             return os.fdopen(os.open(parts[-1], _OLD_FILE | os.O_RDONLY, dir_fd=parent), "rb")
 
     def append(self, member: Member) -> int:
-        """Open a file that exists already, for the rest of its content (`write`). Return its size.
+        """Open an existing file for the rest of its content (`write`). Return its size.
 
         Raises:
             UnsafeMember: the path would be outside of the destination. OSError: it cannot be written.
@@ -180,13 +180,13 @@ class Extraction:
         self._directories.clear()
 
     def _path(self, text: str) -> tuple[str, ...]:
-        """Return a member's path below the parent, its first name replaced. Raises UnsafeMember."""
+        """Return a member's path below the parent, with its first name replaced. Raises UnsafeMember."""
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if text.startswith("/") or ".." in parts:
-            raise UnsafeMember(f'the archive names "{printable(text, 200)}", which is not below what was asked for')
+            raise UnsafeMember(f'the archive contains "{printable(text, 200)}", which is outside the requested path')
         if self._source != ".":
             if not parts or parts[0] != self._source:
-                raise UnsafeMember(f'the archive names "{printable(text, 200)}", and {self._source} was asked for')
+                raise UnsafeMember(f'the archive contains "{printable(text, 200)}", but {self._source} was requested')
             parts = parts[1:]
         if len(parts) > _DEEPEST or any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
             raise UnsafeMember(f'the archive names "{printable(text, 200)}", which is too long')
@@ -194,7 +194,7 @@ class Extraction:
 
     @contextlib.contextmanager
     def _opened(self, path: tuple[str, ...]) -> Iterator[int]:
-        """Yield a descriptor of a directory below the parent, every part of which is a directory and no link."""
+        """Yield a descriptor of a directory below the parent. No part of its path may be a link."""
         at = os.dup(self._root)
         try:
             for part in path:
@@ -207,7 +207,7 @@ class Extraction:
 
     @contextlib.contextmanager
     def _parent(self, path: tuple[str, ...]) -> Iterator[int]:
-        """Yield a descriptor of the directory that a path is in. Directories that are missing are made."""
+        """Yield a descriptor of the directory that contains a path. Missing directories are created."""
         at = os.dup(self._root)
         try:
             for part in path[:-1]:
@@ -227,7 +227,7 @@ class Extraction:
             try:
                 os.mkdir(path[-1], 0o700, dir_fd=parent)
             except FileExistsError:
-                # A file, or a link, of this name is replaced by the directory.
+                # A file or a link with this name is replaced by the directory.
                 if not stat.S_ISDIR(os.stat(path[-1], dir_fd=parent, follow_symlinks=False).st_mode):
                     os.unlink(path[-1], dir_fd=parent)
                     os.mkdir(path[-1], 0o700, dir_fd=parent)
@@ -241,7 +241,7 @@ class Extraction:
             if len(path) == 1:
                 self.root_link = where or "nothing"
                 return
-            self.warn(f"{self.current} was left out: it is a link to {where}, out of what is copied")
+            self.warn(f"{self.current} was left out: it is a link to {where}, outside of the copied tree")
             return
         with self._parent(path) as parent:
             _remove(parent, path[-1])
@@ -256,8 +256,8 @@ class Extraction:
             self.warn(f"{self.current} was left out: it is a hard link to a file that was not copied")
             return
         with self._parent(target) as there, self._parent(path) as here:
-            # On a disk that ignores case, different names can be one file, so the path alone proves nothing: a symbolic
-            # link may have replaced the file, and a hard link to it elsewhere would lead out of the copy.
+            # The path alone does not prove that this is the same file. On a file system that ignores case, two names
+            # can be one file: a symbolic link may have replaced it, and a hard link would then lead out of the copy.
             found = _lstat(there, target[-1])
             if found is None or not stat.S_ISREG(found.st_mode) or _identity(found) != made:
                 self.warn(f"{self.current} was left out: the file of this hard link was replaced")
@@ -272,10 +272,11 @@ class Extraction:
 
 
 def stays_inside(link: str, depth: int) -> bool:
-    """Return True when a symbolic link leads to something in the copied tree, whatever other links there lead to.
+    """Return True when a symbolic link leads into the copied tree, whatever the other links in the tree are.
 
-    depth: how many directories of the tree the link is in. ".." counts at the beginning only: after the name of
-    another link it would lead up from where that leads.
+    ".." is allowed only at the beginning: after the name of another link it would begin at that link's target.
+
+    depth: the number of directories of the tree that contain the link.
     """
     if not link or link.startswith("/"):
         return False
@@ -303,5 +304,5 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _mode(member: Member) -> int:
-    # Without set-user-ID, set-group-ID and the sticky bit: they were meant for the users of the container.
+    # set-user-ID, set-group-ID and the sticky bit are dropped: they are meant for users of the container.
     return member.mode & 0o777

@@ -1,7 +1,7 @@
 """Splits a container's log into lines, each with its time, so that reading can continue after an interruption. Pure.
 
-The API server prints a time before each line when it is asked to (`timestamps=true`): RFC 3339 with nanoseconds, a
-blank, the line (kubelet `pkg/kubelet/kuberuntime/logs/logs.go`).
+With `timestamps=true` the API server sends before each line its time in RFC 3339 with nanoseconds, and a space
+(kubelet `pkg/kubelet/kuberuntime/logs/logs.go`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-# A line is handed on in pieces of this size (bytes) when it is longer: a pod may write for ever without a newline.
+# A line of more bytes is passed on in pieces, because a pod may write without end and without a newline.
 PIECE: Final = 1 << 18
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z")
 _LONGEST_STAMP: Final = 40
@@ -47,21 +47,22 @@ class LineCutter:
 
 
 class LogReader:
-    """Turns the bodies of log requests with timestamps into lines, each line once, also after interruptions.
+    """Turns the bodies of log requests with timestamps into lines, without repetitions after interruptions.
 
-    After one, the log is requested again from the second of the last line; lines that were read before are left out.
+    After an interruption, the log is requested again from the second of the last line. Lines that were read before are
+    then left out.
     """
 
     def __init__(self, *, keep_stamps: bool) -> None:
-        """Begin before the first line. keep_stamps: whether the lines that are returned begin with their times."""
+        """Begin before the first line. keep_stamps: True to leave the time at the beginning of each line."""
         self._keep_stamps = keep_stamps
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
-        # The number of lines with exactly the last time: in all, and those that came again since the last `restart`.
+        # The number of lines that have exactly the last time: all of them, and those read since the last `restart`.
         self._seen = self._again = 0
         self._replaying = False
-        # Whether the last piece was the beginning of a line, and whether that line is left out.
+        # True inside a line whose end has not arrived; and True when that line is left out.
         self._inside = self._dropping = False
 
     @property
@@ -77,7 +78,7 @@ class LogReader:
         self._again = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Yield (piece, whether a line begins with it) for each new piece of a line that `data` completes."""
+        """Yield each new piece that `data` completes, as (piece, True when a line begins with it)."""
         for piece in self._cutter.feed(data):
             yield from self._take(piece)
 
@@ -97,7 +98,7 @@ class LogReader:
         stamp, blank, rest = piece[:_LONGEST_STAMP].partition(b" ")
         when = parse_stamp(stamp) if blank else None
         if when is None:
-            # Not the kubelet's form: a message of the runtime's, or a server that gives no times.
+            # There is no time: it is a message of the container runtime, or the server sends no times.
             self._dropping = False
             yield piece, True
             return
@@ -123,7 +124,7 @@ class LogReader:
 
 
 def parse_stamp(stamp: bytes) -> int | None:
-    """Return the nanoseconds since 1970 of a time as RFC 3339 has it; None for other text."""
+    """Return a time in RFC 3339 as nanoseconds since 1970; None for other text."""
     found = _STAMP.match(stamp)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The end of a remote command, as an exit code and a message for people."""
+"""Turns the result of a remote command into an exit code and a message for the user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from hatchway.wire.channels import ChannelError, CommandResult, decode_status
 
-# What container runtimes say of a command that is not there (runc, crun, containerd, CRI-O, Hatchway's own).
+# Messages of container runtimes about a missing program (runc, crun, containerd, CRI-O, Hatchway's own).
 _NOT_FOUND: Final = re.compile(
     r'exec: \\?"(?P<quoted>[^"\\]*)\\?": (?:executable file not found|stat .*no such file)|'
     r"executable file `(?P<ticked>[^`']*)[`'] not found"
@@ -16,7 +16,7 @@ _PREFIXES: Final = ("Internal error occurred: ", "error executing command in con
 
 
 def outcome_of(status: bytes) -> tuple[int, str]:
-    """Return (exit code, message) of the Status that a server has sent; the message is "" when the command has run."""
+    """Return (exit code, message) for the Status that a server has sent. The message is "" when the command has run."""
     try:
         return describe(decode_status(status))
     except ChannelError as error:
@@ -24,7 +24,7 @@ def outcome_of(status: bytes) -> tuple[int, str]:
 
 
 def describe(result: CommandResult) -> tuple[int, str]:
-    """Return (exit code, message) of a result. A command that could not be run counts as 1, as with kubectl."""
+    """Return (exit code, message) for a result. The code is 1 for a command that could not be run, as with kubectl."""
     if result.exit_code is not None:
         return result.exit_code, ""
     message = result.message

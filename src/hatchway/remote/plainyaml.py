@@ -1,10 +1,9 @@
-"""The part of YAML in which kubectl and Hatchway write kubeconfigs, read without importing a YAML library.
+"""Parses the part of YAML in which kubectl and Hatchway write kubeconfigs, without importing a YAML library.
 
-Block mappings and sequences, `{}` and `[]`, plain and simply quoted scalars on one line. Everything else, and
-everything whose meaning depends on more than its characters (numbers, escapes, anchors, several documents), gives None:
-then `kube/goyaml.py` has to read it. To import that takes longer than all of `hatchway exec` does with this.
-
-Nothing is imported here, for the same reason.
+It supports block mappings and sequences, `{}` and `[]`, and scalars on one line, plain or in simple quotes. For any
+other document (numbers, escapes, anchors, several documents ...) it returns None, and `kube/goyaml.py` must parse it.
+Importing that module takes longer than a whole `hatchway exec` with this one. For the same reason nothing is imported
+here.
 """
 
 from __future__ import annotations
@@ -12,16 +11,16 @@ from __future__ import annotations
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:@+=-")
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
-# Words that are not strings for some reader of YAML.
+# Words that some YAML parsers do not read as strings.
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 class _Unknown(Exception):
-    """The document has more than is known here."""
+    """The document contains syntax that is not supported here."""
 
 
 def parse(text: str) -> dict[str, object] | None:
-    """Return a document; None when it has anything that is not certain to be understood here."""
+    """Return a document; None when it contains anything that is not supported here."""
     lines: list[tuple[int, str]] = []
     for line in text.split("\n"):
         content = line.rstrip(" ")
@@ -98,7 +97,7 @@ def _scalar(text: str) -> object:
         return text[1:-1]
     if text in ("true", "false"):
         return text == "true"
-    # What begins with a letter is a string unless it is one of some words, and so is a path.
+    # Text that begins with a letter, except some words, is a string; so is a path.
     if (
         (text[0] in _LETTERS or text[0] == "/")
         and _SAFE.issuperset(text)

@@ -1,4 +1,4 @@
-"""The pod and the container that a command is run in."""
+"""Chooses the pod and the container in which a command runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hatchway.kube.workload import Workload, choose_container, containers, expla
 class PodContainer:
     """The pod and the container in which a command runs.
 
-    pod: the object, as it was read when the pod was chosen.
-    note: what a person should know of the choice; "" when nothing was chosen for them.
+    pod: the pod's object from when it was chosen.
+    note: a remark about the choice for the user; "" when nothing was chosen automatically.
     """
 
     namespace: str
@@ -33,8 +33,8 @@ async def find_pod_container(client: Client, workload: Workload, container: str 
     """Return the container for a command: in the named pod, or in a ready pod of a service or workload.
 
     Raises:
-        HatchwayError: there is no such thing, it has no pod that runs, or the pod has ended.
-        ApiError: the API server cannot be asked, or does not allow it; 400 for a container that is not there.
+        HatchwayError: the object does not exist, it has no running pod, or the pod has ended.
+        ApiError: the API server cannot be reached, or does not allow it; 400 when there is no such container.
     """
     try:
         pods = await find_pods(client, workload)
@@ -64,7 +64,8 @@ async def find_pod_container(client: Client, workload: Workload, container: str 
 async def explain_refusal(error: ApiError, where: str, verb: str, client: Client, namespace: str) -> HatchwayError:
     """Return the error of a command that the API server has refused, with the rule that would allow it.
 
-    where: the pod and the container, as text. verb: the subresource, `exec` or `attach`.
+    where: the pod and the container, as text.
+    verb: the subresource, `exec` or `attach`.
     """
     if error.code != 403:
         return error
@@ -81,7 +82,7 @@ async def _allowing(
     try:
         user = await access.user_name(client)
     except ApiError:
-        # The rule then has a blank in place of the name.
+        # The rule then has a placeholder in place of the name.
         user = ""
     rule = access.missing_rule(verb=verbs, resource=resource, subresource=subresource, namespace=namespace, user=user)
     return f"an administrator of the cluster can allow it with:\n{rule}"

@@ -17,25 +17,26 @@ from hatchway.kube.paths import parse_resource
 from hatchway.kube.workload import PodSet, choose_container, containers, in_order
 from hatchway.remote.loglines import LogReader
 
-# A log may be silent for hours; TCP's keep-alive finds a dead connection long before.
+# Seconds of silence before a connection counts as dead. It is long because logs may be silent for hours; TCP keep-alive
+# finds dead connections much earlier.
 _SILENCE: Final = 4 * 3600.0
-# Logs that are followed at the same time: each is a connection.
+# The most logs that are followed at the same time. Each needs a connection.
 MOST: Final = 100
 _FIRST_RETRY, _LAST_RETRY = 0.1, 2.0
-# Failed attempts before a message is printed: a node that restarts is usually back by then.
+# The failed attempts before a message is printed. A node that restarts is usually back by then.
 _QUIET_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """The logs to read, and from where.
+    """Which logs are read, and from which line.
 
-    container: its name; "" for the default container of the pod.
-    every_container: all containers of each pod.
-    previous: the log of the container's previous run.
-    tail: lines from the end; None for all.
-    since: seconds; None for all.
-    timestamps: a time before each line.
+    container: the container's name; "" for the default container of the pod.
+    every_container: True to read all containers of each pod.
+    previous: True to read the log of the container's previous run.
+    tail: the number of last lines; None for all.
+    since: read only lines of the last so many seconds; None for all.
+    timestamps: True to print the time before each line.
     """
 
     container: str = ""
@@ -48,13 +49,13 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """The container from whose log a line is."""
+    """The container to whose log a line belongs."""
 
     pod: str
     container: str
 
 
-# Called with a piece of a line, and whether a line begins with it.
+# Called with a piece of a line, and True when the line begins with it.
 Sink = Callable[[LogSource, bytes, bool], None]
 Notice = Callable[[str], None]
 
@@ -62,8 +63,8 @@ Notice = Callable[[str], None]
 class LogFollower:
     """Reads the logs of a set of pods.
 
-    sink: gets every piece. It may block: then nothing more is read.
-    notice: called with messages for people, which are not lines of a log.
+    sink: called with every piece. While it blocks, nothing more is read.
+    notice: called with messages for the user that are not lines of a log.
     """
 
     def __init__(self, client: ConnectionClient, pods: PodSet, options: LogOptions, sink: Sink, notice: Notice) -> None:
@@ -76,11 +77,11 @@ class LogFollower:
         self._changed = asyncio.Event()
         self._following: dict[tuple[Key, str, str], asyncio.Task[None]] = {}
         self._told: set[str] = set()
-        # Whether following has begun: logs of pods that appear later are read from their first line.
+        # True once following has begun: logs of pods that appear after that are read from their first line.
         self._begun = False
 
     async def print_once(self) -> None:
-        """Read all logs as they are now, one after the other.
+        """Read the present content of all logs, one log after the other.
 
         Raises:
             HatchwayError: there are no pods.
@@ -101,7 +102,7 @@ class LogFollower:
                     self._emit(source, reader.end())
                     read = True
                 except ApiError as error:
-                    # One pod that cannot start does not hide the others' logs.
+                    # When one pod cannot start, the logs of the other pods are still printed.
                     if self._pods.is_one_pod or error.code in (401, 403, 503):
                         raise
                     failed = error
@@ -110,14 +111,14 @@ class LogFollower:
             raise failed
 
     async def follow(self) -> None:
-        """Read all logs, and follow them until no more lines can come. For a service this never returns.
+        """Read all logs, and follow them until no more lines can arrive. For a service this never returns.
 
         Raises:
             ApiError: the API server does not allow it.
         """
         found = await self._list()
         if self._pods.is_one_pod:
-            # An error about the container is reported before any log is followed.
+            # This raises an error when there is no such container, before any log is followed.
             self._containers(found[0])
         for pod in in_order(found):
             self._known[key_of(pod)] = pod
@@ -186,7 +187,7 @@ class LogFollower:
         except ApiError as error:
             if error.code != 403 or not pods.is_one_pod:
                 raise
-            # A user who may get the pod but not watch it: its log is read, and the pod is polled for its end.
+            # The user may get the pod but not watch it: poll it to notice its end.
             await self._poll()
 
     async def _poll(self) -> None:
@@ -207,7 +208,7 @@ class LogFollower:
         changed.set()
 
     def _follow_new(self, group: asyncio.TaskGroup) -> None:
-        """Follow containers that run and are not followed yet; forget those that are gone."""
+        """Follow running containers that are not followed yet; forget removed containers."""
         for pod in self._known.values():
             try:
                 names = self._containers(pod)
@@ -230,12 +231,12 @@ class LogFollower:
                 del self._following[key]
 
     def _has_more(self, pod: Object, container: str, *, again: bool) -> bool:
-        """Return True when a container has a log to follow. again: it was followed to its end already."""
+        """Return True when a container has a log to follow. again: True when it was already followed to its end."""
         state = (_statuses(pod).get(container) or {}).get("state") or {}
         return "running" in state or ("terminated" in state and not again)
 
     async def _follow_container(self, pod: Object, container: str, *, first: bool) -> None:
-        """Read one container's log until the container is gone, across its restarts and the API server's."""
+        """Follow one container's log until the container is removed, also through restarts of it or the API server."""
         key, source = key_of(pod), LogSource(pod["metadata"]["name"], container)
         uid = pod["metadata"].get("uid")
         reader = LogReader(keep_stamps=self._options.timestamps)
@@ -258,7 +259,7 @@ class LogFollower:
                 if error.code == 404:
                     return
                 failed += 1
-                # 400: it has not begun yet; 503: the API server is away.
+                # 400: the container has not started yet; 503: the API server cannot be reached.
                 if error.code not in (400, 503) and failed > _QUIET_ATTEMPTS:
                     self._tell(f"{source.pod}: {error.message}")
             while True:
@@ -273,7 +274,7 @@ class LogFollower:
                 if is_finished(latest) or self._stays_ended(latest, [container]):
                     return
                 await changed.wait()
-            # A log ends a moment before the container's status says why. It also ends when the API server goes away.
+            # A log ends shortly before the container's status shows its end. It also ends when the API server stops.
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
 
@@ -318,7 +319,7 @@ class LogFollower:
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:
-    """Return the first error of a group, of groups within it too."""
+    """Return the first error of a group, which may contain other groups."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

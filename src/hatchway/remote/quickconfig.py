@@ -15,12 +15,17 @@ _CLUSTER = frozenset({"server", "certificate-authority", "certificate-authority-
 _USER = frozenset({"client-certificate", "client-certificate-data", "client-key", "client-key-data", "token"})
 _CONTEXT = frozenset({"cluster", "user", "namespace", "extensions"})
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-# A kubeconfig that is larger is not read here (bytes).
+# Kubeconfigs with more bytes are not read here.
 _LARGEST = 1 << 20
 
 
 class QuickContext:
-    """A server and its user. certificate, key: PEM, b"" for none; token: "" for none; host, port: the server's."""
+    """A server and its user.
+
+    host, port: the server's host and port.
+    certificate, key: PEM; b"" for none.
+    token: "" for none.
+    """
 
     __slots__ = ("authority", "certificate", "host", "key", "namespace", "path", "port", "token")
 
@@ -37,7 +42,8 @@ class QuickContext:
 def load(kubeconfig: str, context: str) -> QuickContext | None:
     """Return a context; None when another reader is needed.
 
-    kubeconfig: the file; "" for $KUBECONFIG, else ~/.kube/config. context: its name; "" for the current one.
+    kubeconfig: the file; "" for $KUBECONFIG, else ~/.kube/config.
+    context: the context's name; "" for the current one.
     """
     environment = os.environ
     if any(environment.get(name) for name in _PROXIES):
@@ -88,15 +94,15 @@ def _built(
             return None
         values.append(value)
     made.authority, made.certificate, made.key = values
-    # The full reader handles servers whose certificate the system's authorities have signed, encrypted keys, and keys
-    # without a certificate.
+    # The full reader handles the rest: servers with a certificate of a public CA, encrypted keys, and keys without a
+    # certificate.
     if not made.authority or bool(made.certificate) != bool(made.key) or b"ENCRYPTED" in made.key:
         return None
     return made
 
 
 def _content(fields: dict[str, object], key: str, directory: str) -> bytes | None:
-    """Return the content of a field's data or file; b"" without either, None when it is not plain PEM."""
+    """Return the content of `KEY-data`, or of the file in `KEY`; b"" without both, None when it is not plain PEM."""
     data, file = fields.get(f"{key}-data"), fields.get(key)
     if data:
         if not isinstance(data, str):
@@ -113,7 +119,7 @@ def _content(fields: dict[str, object], key: str, directory: str) -> bytes | Non
 
 
 def _named(items: object, name: object, key: str, known: frozenset[str]) -> dict[str, object] | None:
-    """Return the item of this name; None when there is none, or not exactly one, or when it has an unknown field."""
+    """Return the item with this name; None unless there is exactly one, and all its fields are known."""
     if not isinstance(items, list) or not isinstance(name, str) or not name:
         return None
     found = [one for one in items if isinstance(one, dict) and one.get("name") == name]
@@ -122,7 +128,7 @@ def _named(items: object, name: object, key: str, known: frozenset[str]) -> dict
 
 
 def _read(path: str) -> bytes:
-    """Return a file's bytes, b"" when it cannot be read or is large."""
+    """Return a file's bytes; b"" when it cannot be read or is too large."""
     try:
         with open(path, "rb") as file:
             found = file.read(_LARGEST + 1)

@@ -1,13 +1,14 @@
 """`hatchway exec POD -- COMMAND` without a terminal and without standard input, as quickly as Python allows.
 
-Scripts run many such commands, and most of their time would be imports: asyncio, click and a YAML library take three
-times as long as the exchange with the cluster. So the plain case is done here with few modules beyond those that Python
-loads at its start: one connection, one request, no event loop. For all other cases `run` returns None before any
-command has started, and `session.py` runs the command: the long way.
+Scripts run many such commands, and most of the time would be spent on imports: asyncio, click and a YAML library take
+three times as long as the exchange with the cluster. So the plain case is handled here with few modules beyond those
+that Python loads at its start, with one connection, one request and no event loop. In all other cases `run` returns
+None before any command has started, and `session.py` runs the command. This is called "the long way" below.
 
-`_ssl` and `_socket` are CPython's own modules below `ssl` and `socket`, whose import takes as long as kubectl's whole
-start. They are the same in all versions that are supported (`tests/unit/remote/test_quickexec.py` runs with each). If a
-later version lacks a function of them, commands are run the long way.
+`_ssl` and `_socket` are CPython's internal modules on which `ssl` and `socket` are built; importing the latter takes as
+long as the whole start of kubectl. The internal modules are the same in all supported versions
+(`tests/unit/remote/test_quickexec.py` runs with each). If a later version lacks one of their functions, commands are
+run the long way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from hatchway.remote.quickconfig import QuickContext
 
-# Options with a value, by their spellings.
+# From each spelling of an option with a value to the option's name.
 _VALUES = {
     "-n": "namespace",
     "--namespace": "namespace",
@@ -34,10 +35,11 @@ _VALUES = {
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
-# Seconds: to connect, to be answered, between two pings, and without a byte from a server that is pinged.
+# In seconds: timeout for connecting, timeout for an answer, time between two pings, and the longest silence of a server
+# that gets pings.
 _CONNECT_SECONDS, _ANSWER_SECONDS, _PING_SECONDS, _SILENT_SECONDS = 10.0, 60.0, 5.0, 60.0
 _LARGEST_HEAD = 64 * 1024
-# The largest frame; API servers send a copy buffer (32 KiB) in one.
+# The most bytes of a frame. API servers send at most one copy buffer (32 KiB) in a frame.
 _LARGEST_FRAME = 16 << 20
 _LARGEST_STATUS = 1 << 20
 _STDOUT, _STDERR, _ERROR = 1, 2, 3
@@ -45,13 +47,13 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 
 
 class _Broken(Exception):
-    """The connection ended before the command did."""
+    """The connection ended before the command."""
 
 
 def run(arguments: list[str]) -> int | None:
     """Run the command of a command line (without `hatchway exec`); return its exit code.
 
-    None: nothing was run, and the command line needs more than is done here.
+    Returns None when nothing was run, because the command line needs the long way.
     """
     parsed = _parse(arguments)
     if parsed is None:
@@ -83,7 +85,7 @@ def run(arguments: list[str]) -> int | None:
 def _ask(
     stream: _TlsStream, context: QuickContext, pod: str, command: list[str], container: str
 ) -> bytes | _RefusedResponse | int:
-    """Ask for the command. Return the bytes after the server's 101, its refusal, or an exit code."""
+    """Request the command. Return the bytes after the server's 101, its refusal, or an exit code."""
     query = [("command", one) for one in command]
     if container:
         query.append(("container", container))
@@ -98,7 +100,7 @@ def _ask(
     try:
         status, fields, rest = _answer(stream)
     except (OSError, _Broken) as error:
-        # The command may run by now. Another request, the long way, could run it a second time.
+        # The command may already run. Another request (the long way) could run it a second time.
         _complain(f"no answer from the API server, so whether the command runs is not known: {error}")
         return 1
     chosen = fields.get("sec-websocket-protocol") in _PROTOCOLS.split(", ")
@@ -345,7 +347,7 @@ def _carry(stream: _TlsStream, data: bytes) -> int:
     except (OSError, _Broken) as error:
         if status:
             return _exit_code(status)
-        _complain(f"the connection broke off while the command ran: {error}")
+        _complain(f"the connection was lost while the command ran: {error}")
         return 1
 
 

@@ -1,8 +1,8 @@
-"""Finds the container in which `quickexec.py` runs a command, when the pod has several and the user named none.
+"""Finds the container in which `quickexec.py` runs a command, when the pod has several and the user has named none.
 
-The API server knows no default container: kubectl reads the pod before each command. Here the command is
-requested at once. The pod is read only when the server refuses because no container is named, on the same connection if
-the server keeps it.
+The API server has no default container, so kubectl reads the pod before each command. Here the command is requested at
+once. Only when the server refuses it because no container is named, the pod is read, on the same connection if the
+server keeps it open.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The largest body that is read (bytes): pods have at most some 1.5 MB (etcd's limit).
+# The most bytes of a body that is read. Pods have at most about 1.5 MB (etcd's limit).
 _LARGEST = 4 << 20
-# The most bytes of a line that announces a chunk.
+# The most bytes of a chunk's size line.
 _LONGEST_LINE = 4096
-# As `kube/workload.py` (kubectl `pkg/cmd/util/podcmd/podcmd.go`).
+# The same as in `kube/workload.py` (kubectl `pkg/cmd/util/podcmd/podcmd.go`).
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
 class Incomplete(Exception):
-    """A body that cannot be read as a whole."""
+    """The body cannot be read completely."""
 
 
 def read_body(read: Callable[[], bytes], fields: dict[str, str], data: bytes) -> bytes:
@@ -32,11 +32,11 @@ def read_body(read: Callable[[], bytes], fields: dict[str, str], data: bytes) ->
 
     Args:
         read: returns more bytes; b"" at the end.
-        fields: the response's, by lower-case names.
-        data: what has come of the body.
-
+        fields: the response's fields, with names in lower case.
+        data: the part of the body that has arrived.
     Raises:
-        Incomplete: it has no end, is too large or malformed. OSError: it cannot be read.
+        Incomplete: the body is cut off, too large or malformed.
+        OSError: the connection failed.
     """
     if fields.get("transfer-encoding", "").lower() == "chunked":
         return _read_chunks(read, data)
@@ -83,7 +83,7 @@ def _more(read: Callable[[], bytes]) -> bytes:
 
 
 def default_container(body: bytes) -> str | None:
-    """Return the name of a pod's default container; None when the pod has ended, or the body cannot be understood.
+    """Return the name of a pod's default container; None when the pod has ended, or the body is not a pod.
 
     On a terminal, print a note with the names of the other containers.
 

@@ -1,7 +1,7 @@
-"""Finds the files that an earlier copy has left, in a container or here, so that the next copy continues.
+"""Finds the files of an interrupted copy, in a container or on this machine, so that the next copy can continue it.
 
-As rsync's quick check: a file with the same size and the same time (whole seconds) is complete, since copies set the
-time last. A large file that is not longer may be the beginning of the whole file: its digest shows that.
+As in rsync's quick check, a file with the same size and time (in whole seconds) counts as complete, because the time of
+a copied file is set last. A large file that is shorter may be the beginning of the whole file; a digest shows if it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote
 from hatchway.remote.copying import Container, Interrupted, repeat_interrupted
 from hatchway.wire.channels import STDERR
 
-# When the copy of a file of this size (bytes) or more breaks off, it is continued, if the copied bytes can be checked.
+# The interrupted copy of a file with this many bytes or more is continued, if the copied bytes can be checked.
 # Smaller files are copied again.
 LARGE: Final = 4 << 20
 # The most files of a tree, bytes of all lines about them, and bytes of one such line.
@@ -37,7 +37,11 @@ _DIGEST_OF: Final = 'head -c "$2" "$1" | sha256sum'
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a container, by its `stat`. mtime: seconds since 1970. mode: with the file's type."""
+    """A file in a container.
+
+    mtime: its modification time, in POSIX seconds.
+    mode: `st_mode`, with the file's type.
+    """
 
     size: int
     mtime: int
@@ -50,7 +54,7 @@ class RemoteFile:
 
 
 def names_copy(destination: str) -> bool:
-    """Return True when a destination may be the name of the copy itself: `./data`, but not `data/` or `..`."""
+    """Return True when a destination may be the path of the copy itself: `./data`, but not `data/` or `..`."""
     return posixpath.basename(destination) not in ("", ".", "..")
 
 
@@ -62,7 +66,7 @@ async def list_tree(container: Container, directory: str, base: str) -> dict[str
         many files, or the container lacks `sh`, `find` or `stat`.
 
     Raises:
-        HatchwayError: the command is refused, or the connection breaks off again and again.
+        HatchwayError: the command is refused, or the connection is lost again and again.
     """
     return await repeat_interrupted(container, lambda: _list_once(container, directory, base), lambda: 0)
 
@@ -117,11 +121,12 @@ def is_complete(remote: RemoteFile | None, local: os.stat_result) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DownloadPlan:
-    """The part of a download that is still to be copied.
+    """The part of a download that must still be copied.
 
-    trees: paths that are missing here, each with everything below it. single: paths without what is below them.
-    partial: large files of which the beginning seems to be here, with their sizes here.
-    complete: how many files are here already.
+    trees: paths that are missing on this machine, to be copied with everything below them.
+    single: paths to be copied without everything below them.
+    partial: large files whose beginning seems to be on this machine, with their local sizes.
+    complete: the number of files that are complete on this machine.
     """
 
     trees: list[str]
@@ -133,7 +138,7 @@ class DownloadPlan:
 def plan_download(there: dict[str, RemoteFile], here: Iterable[tuple[str, os.stat_result | None]]) -> DownloadPlan:
     """Compare the files of a container with those of this machine.
 
-    here: each path of `there`, parents first, with the `lstat` of the file here; None when there is none.
+    here: each path of `there`, parents first, with its local `lstat`; None when there is no local file.
     """
     trees: list[str] = []
     single: list[str] = []
@@ -175,12 +180,13 @@ def batches(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 async def begins_alike(container: Container, path: str, size: int, open_content: Callable[[], BinaryIO]) -> bool:
-    """Return True when the first `size` bytes of a file in a container are those of a local file.
+    """Return True when the first `size` bytes of a file in a container and of a local file are the same.
 
     open_content: opens the local file; called in a thread.
 
     Raises:
-        Interrupted: the connection broke off. OSError: the local file cannot be read.
+        Interrupted: the connection was lost.
+        OSError: the local file cannot be read.
     """
     result, output = await container.ask(["sh", "-c", _DIGEST_OF, "sh", path, str(size)])
     known = await asyncio.to_thread(_digest, open_content, size)

@@ -1,4 +1,4 @@
-"""A remote command on this process's standard streams: input, output, a terminal, and how it has ended."""
+"""Runs a remote command on this process's standard streams and terminal, and returns its result."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ Open = Callable[[], Awaitable[RemoteCommand]]
 
 
 async def run_session(open_command: Open, *, stdin: bool, tty: bool, first: bytes = b"") -> CommandResult:
-    """Run a command on this process's standard streams; return how it has ended.
+    """Run a command on this process's standard streams; return its result.
 
-    The terminal is restored when this returns or raises; with `console.ending_signals` signals raise an exception, too.
+    The terminal is restored when this returns or raises. Use it inside `console.ending_signals`, which turns signals
+    into exceptions.
 
     Args:
         open_command: opens the command.
-        stdin: whether the command gets this process's input.
-        tty: whether the command has a terminal, of the size of this one.
-        first: input that is sent before this process's input.
+        stdin: True to send this process's standard input to the command.
+        tty: True when the command has a terminal; the size of the local terminal is sent to it.
+        first: input to send before this process's input.
 
     Raises:
-        ApiError: the server refuses it, or cannot be reached.
-        HatchwayError: the connection broke off.
-        BrokenPipeError: the reader of this process's output has left.
+        ApiError: the server refuses the command, or cannot be reached.
+        HatchwayError: the connection was lost.
+        BrokenPipeError: the reader of this process's output has closed its end.
     """
     command = await open_command()
     try:
@@ -69,7 +70,7 @@ async def _relay(command: RemoteCommand, *, stdin: bool) -> CommandResult:
         raise
     except OSError as error:
         raise HatchwayError(
-            f"the connection broke off while the command ran: {error}", "what becomes of the command is not known"
+            f"the connection was lost while the command ran: {error}", "the command may still run"
         ) from error
     finally:
         if feeding is not None:
@@ -85,12 +86,12 @@ async def _feed(command: RemoteCommand) -> None:
         if command.can_end_input:
             command.end_input()
         else:
-            # Only with version 4 over a WebSocket, which kubectl does not use: without SPDY it fails there.
+            # This happens only with v4.channel.k8s.io over a WebSocket. (kubectl never uses that, and would fail.)
             await console.write_output(console.STDERR, _ENDLESS)
 
 
 def exit_code(result: CommandResult, where: str) -> int:
-    """Return the exit code of a command that has run. Raises HatchwayError for one that could not be run."""
+    """Return the exit code of a command. Raises HatchwayError when the command could not be run."""
     code, message = describe(result)
     if message:
         raise HatchwayError(f"{where}: {message}")

@@ -16,14 +16,14 @@ from hatchway.remote.ephemeral import IMAGE_HINT
 CONTAINER: Final = "shell"
 _LABELS: Final = {"app.kubernetes.io/managed-by": "hatchway", "app.kubernetes.io/component": "shell"}
 _SELECTOR: Final = ",".join(f"{key}={value}" for key, value in _LABELS.items())
-# How long the removal may delay the end of the process (seconds).
+# The most seconds by which the removal of the pod may delay the end of the process.
 _REMOVAL_SECONDS: Final = 10.0
 
 
 def shell_pod(namespace: str, image: str, command: list[str], deadline: int, *, tty: bool) -> Object:
-    """Return the pod. It has no rights at the API server and asks for no privileges.
+    """Return the pod's object. The pod has no rights at the API server, and requests no privileges.
 
-    deadline: seconds after which it ends by itself: the command may be killed before it has removed the pod.
+    deadline: seconds after which Kubernetes ends the pod, in case this command is killed before it removes the pod.
     """
     return {
         "apiVersion": "v1",
@@ -56,9 +56,9 @@ def shell_pod(namespace: str, image: str, command: list[str], deadline: int, *, 
 async def running_shell_pod(
     client: Client, namespace: str, image: str, command: list[str], deadline: int, *, tty: bool
 ) -> AsyncIterator[Object]:
-    """Create the pod, wait until it runs, and remove it when the block is left, however that happens.
+    """Create the pod, wait until it runs, and remove it when the block is left in any way.
 
-    Pods of earlier shells that have ended without being removed are removed, too.
+    This also removes ended pods of earlier shells that were not removed.
 
     Raises:
         ApiError: it may not be created or watched.

@@ -1,4 +1,4 @@
-"""The search for a container's shell, which starts it in one round trip where there is `sh`."""
+"""Finds and starts a shell in a container. If the container has `sh`, this takes one round trip."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-# In the order in which people want them.
+# The order of preference.
 _WANTED: Final = ("bash", "zsh", "ash")
-# Where a shell is without being `sh` of the search path: distroless debug images, Nix, and images without a link.
+# Other places of a shell, for images without `sh` in the search path (distroless debug images, Nix ...).
 _ELSEWHERE: Final = ("/bin/bash", "/busybox/sh", "/usr/bin/bash", "/bin/busybox")
 _TERM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]{0,40}\Z")
 
 
-# What an attached shell waits for, so that its first prompt is not printed before anybody sees it.
+# The input for which an attached shell waits, so that its first prompt is not printed before the user is attached.
 WAKE: Final = b"\n"
 
 
 def shell_commands(wanted: str, environment: Mapping[str, str], *, tty: bool) -> list[list[str]]:
-    """Return command lines that start a shell, to be tried one after the other.
+    """Return command lines that start a shell. The caller tries them one after the other.
 
-    The first finds the best shell by itself, so that one attempt is enough for nearly every image.
+    The first one is a script that finds the best shell, so that one attempt is enough for nearly every image.
 
     Args:
         wanted: the shell that the user has chosen; "" for the best one.
-        environment: this process's; TERM of it is passed on to the shell.
-        tty: the shell gets a terminal.
+        environment: this process's environment; its TERM is passed on to the shell.
+        tty: True when the shell gets a terminal.
     """
     if wanted:
         return [[wanted]]
@@ -34,13 +34,13 @@ def shell_commands(wanted: str, environment: Mapping[str, str], *, tty: bool) ->
 
 
 def attached_shell(environment: Mapping[str, str], *, tty: bool) -> list[str]:
-    """Return the command of a container that is attached to: a shell that begins when `WAKE` has come."""
+    """Return the command of a container to which the user attaches: a shell that begins when `WAKE` has arrived."""
     return ["sh", "-c", f"read -r _; {_script(environment, tty=tty)}"]
 
 
 def _script(environment: Mapping[str, str], *, tty: bool) -> str:
     if not tty:
-        # Without a terminal the input is a script, which expects `sh`.
+        # Without a terminal, the input is probably a script for `sh`.
         return "exec sh"
     term = environment.get("TERM", "")
     setting = f"TERM={term}; export TERM; " if _TERM.match(term) else ""

@@ -1,8 +1,8 @@
-"""Parses a tar archive from a pod: bytes in, members and their contents out. Pure; its memory is bounded.
+"""Parses a tar archive from a pod into members and their contents. Pure, and with bounded memory.
 
-POSIX ustar with what GNU tar and pax add for long names, large sizes and exact times (POSIX.1-2017 pax "Interchange
-Format", GNU tar manual "Basic Tar Format"). Python's tarfile would read headers of any length into memory, and wants a
-file that blocks.
+It supports POSIX ustar with the extensions of GNU tar and pax for long names, large sizes and exact times (POSIX.1-2017
+pax "Interchange Format", GNU tar manual "Basic Tar Format"). Python's tarfile reads headers of any length into memory,
+and needs a blocking file.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ _KINDS: Final = {
 class Member:
     """A member's header.
 
-    path: as in the archive, decoded by `os.fsdecode`. mtime: nanoseconds since 1970, to the year 9999 at most.
-    size: bytes of its content. link: the target of a link.
+    path: the path in the archive, decoded by `os.fsdecode`.
+    mtime: nanoseconds since 1970; at most the end of the year 9999.
+    size: the number of content bytes.
+    link: the target of a link.
     """
 
     path: str
@@ -65,7 +67,7 @@ class Member:
 class TarReader:
     """Reads one archive.
 
-    ended: whether the end of the archive has arrived; later bytes are padding.
+    ended: True once the end of the archive has arrived; later bytes are padding.
     taken: the number of bytes that were fed so far.
     """
 
@@ -76,7 +78,7 @@ class TarReader:
         self._left = 0
         self._padding = 0
         self._member: Member | None = None
-        # The fields of the next member that long-name and pax headers have given.
+        # Fields of the next member, from long-name and pax headers.
         self._next: dict[str, str] = {}
         self._zeros = 0
 
@@ -118,7 +120,7 @@ class TarReader:
                         yield None
 
     def _wanted(self) -> int:
-        """Return the size of the next header; of a long-name or pax header, together with its content."""
+        """Return the size of the next header; for a long-name or pax header, including its content."""
         if len(self._buffer) < BLOCK:
             return BLOCK
         kind = bytes(self._buffer[156:157])
@@ -161,7 +163,7 @@ def _member(block: bytearray, kind: bytes, known: dict[str, str]) -> Member:
     path = known.get("path", name)
     found = _KINDS.get(kind, Kind.OTHER)
     if kind == b"\0" and path.endswith("/"):
-        # Archives from before ustar mark a directory like this.
+        # Older formats than ustar mark a directory by a slash.
         found = Kind.DIRECTORY
     size = _decimal(known["size"]) if "size" in known else _number(block[124:136])
     if size > _LARGEST:

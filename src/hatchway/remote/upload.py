@@ -1,4 +1,4 @@
-"""Copies files into a container: this machine writes an archive, and the container's `tar` extracts it."""
+"""Copies files into a container: an archive is written on this machine, and the container's `tar` extracts it."""
 
 from __future__ import annotations
 
@@ -48,25 +48,24 @@ async def upload(
     """Copy a file or a directory into a container.
 
     Args:
-        container: where to.
+        container: the container that gets the copy.
         source: a path on this machine.
-        destination: a directory that exists there, for a copy of the same name in it; or the copy's own path.
+        destination: an existing directory in the container, in which the copy gets the source's name; or the path of
+            the copy.
         report: called with the progress from time to time.
         warn: called with a sentence about each file that is left out.
-        resume: continue a copy that was interrupted: leave out what it has copied.
-
+        resume: True to continue an interrupted copy, without the files that it has copied.
     Returns:
-        What was copied.
-
+        The progress at the end.
     Raises:
-        HatchwayError: the copy has failed; files that are copied already stay.
+        HatchwayError: the copy has failed. Files that were already copied are kept.
     """
     if not os.path.lexists(source):
         raise HatchwayError(f"there is no {source} on this machine")
     own_name = os.path.basename(os.path.abspath(source))
     into = destination.endswith("/") or await is_directory(container, destination)
     if into and resume and names_copy(destination) and os.path.isdir(source):
-        # An earlier copy of a directory may have made this one.
+        # This directory may be the result of an earlier, interrupted copy.
         into = await is_directory(container, posixpath.join(destination, own_name))
     directory, name = (destination, "") if into else posixpath.split(destination)
     name = name or own_name
@@ -75,7 +74,7 @@ async def upload(
 
 
 class _Upload:
-    """One copy. Copied already are the entries before the index `_done`, and those whose indices are in `_complete`."""
+    """One copy. The entries before the index `_done`, and those whose index is in `_complete`, are already copied."""
 
     def __init__(
         self, container: Container, directory: str, entries: Sequence[Entry], report: ReportProgress, warn: Warn
@@ -90,7 +89,7 @@ class _Upload:
         self._complete: set[int] = set()
 
     async def run(self, *, resume: bool) -> CopyProgress:
-        """Copy, and return what was copied."""
+        """Copy, and return the progress at the end."""
         if resume:
             await self._find_complete()
 
@@ -110,7 +109,7 @@ class _Upload:
         return self._progress
 
     async def _find_complete(self) -> None:
-        """Find out which files are in the container already, and finish those of which only the beginning is."""
+        """Find out which files are already in the container, and complete those whose beginning is there."""
         there = await list_tree(self._container, self._directory, self._entries[0].name)
         if there is None:
             path = posixpath.join(self._directory, self._entries[0].name)
@@ -131,8 +130,8 @@ class _Upload:
     async def _attempt(self, errors: ErrorText) -> CommandResult:
         """Send the entries that are not copied yet.
 
-        Directories and links are sent in each attempt: tar sets the times of directories, and makes links that lead out
-        of the tree, only at the end of an archive.
+        Directories and links are sent again in each attempt, because tar sets the times of directories, and makes links
+        that lead out of the tree, only at the end of an archive.
         """
         plan = [
             index
@@ -148,12 +147,12 @@ class _Upload:
                 if not running.can_end_input:
                     raise HatchwayError(
                         f"{self._container.pod_container}: this API server cannot end a command's input",
-                        "copying needs an API server that knows v5.channel.k8s.io, or SPDY",
+                        "copying needs an API server that supports v5.channel.k8s.io or SPDY",
                     )
                 await self._send(running, [self._entries[index] for index in plan])
                 running.end_input()
             except BrokenPipeError:
-                pass  # tar has ended early, and says why
+                pass  # tar has ended early, and its standard error has the reason
             await receiving
             try:
                 return await running.result()
@@ -201,7 +200,7 @@ class _Upload:
         """Send the rest of a large file. Return False if the part in the container is not its beginning, or not known.
 
         Raises:
-            Interrupted: the connection broke off.
+            Interrupted: the connection was lost.
         """
         entry = self._entries[index]
         if entry.size < LARGE:
@@ -265,11 +264,11 @@ class _Upload:
                     await self._send_content(running, archive.content(entry))
                     running.end_input()
                 except BrokenPipeError:
-                    pass  # the command has ended early, and says why
+                    pass  # the command has ended early, and its standard error has the reason
                 await receiving
                 result = await running.result()
             except OSError as error:
-                raise HatchwayError(f"{pod_container}: the connection broke off: {error}") from error
+                raise HatchwayError(f"{pod_container}: the connection was lost: {error}") from error
             finally:
                 receiving.cancel()
                 await asyncio.wait([receiving])
@@ -284,7 +283,7 @@ class _Upload:
 
 
 class _Names:
-    """Counts the names that tar prints: one for each member that it begins with."""
+    """Counts the names that tar prints. It prints the name of each member when it begins with the member."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -1,1 +1,1 @@
-"""Rewriting for web applications under a path prefix: URLs in headers and HTML, cookies. Pure and streaming."""
+"""Rewrites URLs and cookies of web applications that are served under a path prefix. Pure and streaming."""

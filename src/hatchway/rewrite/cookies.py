@@ -1,7 +1,8 @@
-"""`Set-Cookie` and `Cookie` under a path prefix.
+"""Rewrites `Set-Cookie` and `Cookie` under a path prefix.
 
-The API server leaves cookies alone, so that a backend's `Path=/` covers every other service on the same host. Here
-the path gets the prefix, so that two applications behind one API server neither see nor overwrite each other's cookies.
+The API server does not change cookies, so a backend's cookie with `Path=/` is sent to all services on the same host.
+Here the path gets the prefix, so that two applications behind one API server neither see nor overwrite each other's
+cookies.
 
 Browsers accept `__Host-` cookies only with `Path=/`, so that all applications would share one session. So these cookies
 get another name in the browser (`__Hatchway-Host-...`), which may have a path, and get their own name back before the

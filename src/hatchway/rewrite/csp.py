@@ -26,16 +26,16 @@ ElementKind = Literal["script", "style"]
 _NONCE = re.compile(rb"'nonce-([A-Za-z0-9+/_=-]+)'", re.IGNORECASE)
 _HASH = re.compile(rb"'(sha(?:256|384|512))-([A-Za-z0-9+/_-]+=*)'", re.IGNORECASE)
 _ALGORITHMS: Final = (b"sha256", b"sha384", b"sha512")
-# Normal pages have two or three policies.
+# The most policies of a page. Normal pages have two or three.
 _MOST_POLICIES: Final = 64
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
-# Directives that decide about each kind of element; the first one in the policy counts.
+# The directives that apply to each kind of element. The first of them that is in the policy counts.
 _DECIDING: Final[dict[ElementKind, tuple[bytes, ...]]] = {
     "script": (b"script-src-elem", b"script-src", b"default-src"),
     "style": (b"style-src-elem", b"style-src", b"default-src"),
 }
 _KINDS: Final[tuple[ElementKind, ...]] = ("script", "style")
-# Hatchway removes `integrity` where it changes the file, so this directive would block the file.
+# Hatchway removes the `integrity` of files that it changes, so this directive would block the files.
 _DROPPED: Final = frozenset((b"require-sri-for",))
 
 Hashes = frozenset[tuple[bytes, bytes]]

@@ -1,8 +1,8 @@
 """Decodes and encodes content codings (gzip, deflate) around a body transform, while streaming.
 
-`decode` does not encode again, for a client that did not ask for a coding. Every piece that arrives is flushed
-(Z_SYNC_FLUSH), so that a page that arrives slowly is shown piece by piece. A damaged body ends at the damage, without
-the coding's end mark, so that its reader notices it, too.
+`decode` does not encode the result again, for clients that have requested no coding. Every piece is flushed
+(Z_SYNC_FLUSH), so that browsers display a slow page piece by piece. A damaged body ends at the damage, without the
+coding's end mark, so that its receiver notices the damage, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 GZIP = 16 + zlib.MAX_WBITS
 ZLIB = zlib.MAX_WBITS
 RAW_DEFLATE = -zlib.MAX_WBITS
-# A few bytes may decode to a thousand times as many, so output is taken in pieces of this size.
+# The most bytes that are decoded at once: a few bytes may decode to a thousand times as many.
 PIECE = 64 * 1024
 # A body is encoded once, for one reader. Compared with the default level, zlib's fastest one takes a quarter of the
 # time for a fifth more bytes.

@@ -1,4 +1,4 @@
-"""Parses and formats URLs as Go's `net/url` and `path`, as far as a kube-apiserver's proxy verb uses them. Pure.
+"""Parses and formats URLs like Go's `net/url` and `path`, as far as a kube-apiserver's proxy verb uses them. Pure.
 
 Go decodes a path when it parses it and encodes it again when it formats it, with its own rules: `!` becomes `%21`,
 `%2F` becomes `/`, `%7e` becomes `~`. Where Hatchway behaves like a kube-apiserver, it must do that, too. The sources of
@@ -28,7 +28,7 @@ _USER: Final = _escapes(b"$&+,;=")
 _HOST: Final = _escapes(b"!$&'()+*,;=:[]<>\"")
 _FRAGMENT: Final = _escapes(b"$&+,/:;=?@!()*")
 _UNSAFE_IN_PATH = re.compile(rb"[^A-Za-z0-9_.~$&+,/:;=@-]")
-# Characters that may be unescaped in a path or fragment that keeps its own escapes (`validEncoded`).
+# The unescaped characters for which Go keeps the original escapes of a path or fragment (`validEncoded`).
 _KEEPS_PATH = re.compile(rb"[A-Za-z0-9_.~$&+,/:;=@!'()*\[\]%-]*\Z")
 _KEEPS_FRAGMENT = re.compile(rb"[A-Za-z0-9_.~$&+,/:;=@!'()*\[\]%?-]*\Z")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -119,9 +119,11 @@ class User(NamedTuple):
 class URL:
     """Go's `url.URL`.
 
-    path, fragment: decoded. raw_path, raw_fragment: their original spelling; b"" when it is the one that Go writes.
-    opaque: what follows the scheme in a URL without a slash there (`mailto:a@b`). force_query: whether a `?` was
-    followed by nothing. omit_host: whether there was a scheme and no authority.
+    path, fragment: the decoded path and fragment.
+    raw_path, raw_fragment: their original spelling; b"" when Go would write the same.
+    opaque: the part after the scheme if it does not begin with a slash (`mailto:a@b`).
+    force_query: True for an empty query after a `?`.
+    omit_host: True for a scheme without an authority.
     """
 
     scheme: bytes = b""

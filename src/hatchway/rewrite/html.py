@@ -4,9 +4,9 @@ It changes the attributes in apimachinery's list (`pkg/util/proxy/transport.go`,
 `urlrules.py`. All other bytes pass unchanged: nothing is parsed into a tree and written again. It works on bytes, so
 the page may have any charset that contains ASCII. `page.py` builds on it.
 
-The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that finds attributes:
-text, tags, comments, and elements whose content is not markup. Every state consumes what it can, and keeps at most a
-few bytes or one attribute's value of up to `VALUE_LIMIT` bytes; longer values pass unchanged. The output does not
+The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that is needed to find
+attributes: text, tags, comments, and elements whose content is not markup. Between two pieces of input it keeps at most
+a few bytes, or one attribute's value of up to `VALUE_LIMIT` bytes; longer values pass unchanged. The output does not
 depend on how the input is cut into pieces.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from hatchway.rewrite.urlrules import UrlRule
 from hatchway.rewrite.vocabulary import KUBERNETES_URLS, attributes
 
-# Longer values are `data:` URLs or hostile.
+# The most bytes of a value that is rewritten. Longer values are `data:` URLs or hostile.
 VALUE_LIMIT = 64 * 1024
 # No element or attribute in the table has a longer name.
 _NAME_LIMIT = 16

@@ -89,8 +89,9 @@ class Surroundings:
     """The constructs that are open before a name.
 
     openers: the open brackets, the innermost last, with the text before each.
-    declares: whether the name is in a list of declarations. returns: whether it is in a statement that returns a value.
-    statement: whether the innermost bracket contains a statement, so that it is not an object's brace.
+    declares: True when the name is in a list of declarations.
+    returns: True when it is in a statement that returns a value.
+    statement: True when the innermost bracket contains a statement, so that it is not an object's brace.
     """
 
     openers: list[tuple[bytes, bytes]]

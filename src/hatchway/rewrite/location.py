@@ -1,4 +1,4 @@
-"""The URL rule for `Location`: puts a backend's URLs under the path prefix.
+"""Rewrites `Location`: puts a backend's URLs under the path prefix.
 
 The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`), which uses it for `Location` and for
 attributes of HTML. `rewrite_location` differs where Kubernetes breaks URLs: only the path's beginning is changed
@@ -42,9 +42,9 @@ def collapse_path(path: bytes) -> bytes:
 def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
     """Return the URL under the prefix; unchanged when it is relative, foreign or not a URL.
 
-    prefix: the path under which the backend is shown, without a slash at its end. request_host: the `Host` of the
-    client's request; a URL of this host stays absolute. endpoint_host: the backend's own address as `host:port`; a URL
-    of it becomes path-absolute.
+    prefix: the path under which the backend is served, without a slash at its end.
+    request_host: the `Host` of the client's request; a URL of this host stays absolute.
+    endpoint_host: the backend's own address as `host:port`; a URL with this address becomes path-absolute.
     """
     match = _URL.match(value)
     if match is None or _CONTROL.search(value):
@@ -82,6 +82,6 @@ def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_
     if url.host != request_host:
         url.scheme = url.host = b""
     if not url.path.startswith(prefix):
-        # Cleaned before it is joined, so that dot segments cannot leave the prefix.
+        # The path is cleaned before it is joined, so that its dot segments cannot leave the prefix.
         url.path = gourl.join(prefix, gourl.clean(url.path)) + (b"/" if url.path.endswith(b"/") else b"")
     return bytes(url)

@@ -1,10 +1,10 @@
-r"""Rewrites an application's own address in pages that are shown under a host name of their own.
+r"""Rewrites an application's own address in pages that are served under the target's own host name.
 
 In a page of an application that listens on port 8080, `http://0.0.0.0:8080/x.js` can only mean the application itself,
-and a browser elsewhere cannot reach it. So such addresses are changed to the door's in documents, scripts and style
-sheets: in URL attributes, in CSS, and in scripts, `data-` attributes and `content` of `<meta>` as whole beginnings of
-URLs (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and what scripts fetch are not
-changed, because the page may save them again.
+and the browser cannot reach this address. So such addresses are changed to the door's in documents, scripts and style
+sheets: in URL attributes and in CSS; and in scripts, `data-` attributes and the `content` of `<meta>` if scheme, host
+and port of a URL are written together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and
+data that scripts fetch are not changed, because the page may save them again.
 
 Addresses that a script composes or has fetched (`location.hostname + ":8080"`) are changed when the script opens them:
 a small script (`ownaddress.js`) is put before the first script of a page, if the page's policy allows an inline script.
@@ -27,13 +27,13 @@ from hatchway.rewrite.script import own_address_script
 from hatchway.rewrite.sniff import UNKNOWN, Sniffed, may_be_sniffed
 from hatchway.rewrite.urlrules import UrlRule
 
-# Longer scripts are decoded and encoded again only when the application is known to name its own address.
+# Scripts of more bytes are decoded and encoded again only when the application is known to use its own address.
 LONG_SCRIPT: Final = 512 * 1024
 _SCRIPTS: Final = frozenset((b"script", b"worker", b"sharedworker", b"serviceworker"))
 _SCHEME = re.compile(rb"(?<![A-Za-z0-9+.-])(http|ws)s?:(\\?)\Z", re.IGNORECASE)
 # Elements whose tags are always parsed: their content may change, or a policy is in them.
 _ALWAYS: Final = frozenset((b"script", b"style", b"meta"))
-# The bytes in which browsers search for the charset of a page, and how a page declares it.
+# The number of bytes in which browsers search for a page's charset declaration, and the pattern of such a declaration.
 _PRESCAN: Final = 1024
 _CHARSET: Final = re.compile(rb"<meta[\s/][^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
 # The most bytes of a scheme and the characters around it.
@@ -43,7 +43,8 @@ _MARGIN: Final = 16
 class OwnAddressText:
     """A body transform that replaces beginnings of URLs of `hosts` in a script by those of `outer`.
 
-    hosts: hosts with their ports, in lower case. found: called when an address was found.
+    hosts: hosts with their ports, in lower case.
+    found: called when an address was found.
     """
 
     def __init__(self, hosts: Iterable[bytes], outer: bytes, found: Callable[[], None] = lambda: None) -> None:
@@ -104,8 +105,9 @@ class OwnAddressText:
 class OwnAddressPage(PageRewriter):
     """A body transform that rewrites the application's own address in a document.
 
-    rule: rewrites one URL. text: rewrites addresses in scripts. marks: texts of which every URL that `rule` changes
-    contains one; tags without any of them are skipped.
+    rule: rewrites one URL.
+    text: rewrites addresses in scripts.
+    marks: every URL that `rule` changes contains one of these texts; tags without any of them are skipped.
     """
 
     drops_integrity = False
@@ -196,11 +198,14 @@ class OwnAddressPage(PageRewriter):
 
 
 class OwnAddressRewriter:
-    """Chooses the transform of one answer of an application under a host name of its own.
+    """Chooses the transform of one answer of an application under the target's own host name.
 
-    rule: rewrites one URL. text: rewrites addresses in scripts. destination: the request's `Sec-Fetch-Dest`; b""
-    without one. page: whether a person opens a page. names_itself: whether the application is known to name its own
-    address. marks: as in `OwnAddressPage`.
+    rule: rewrites one URL.
+    text: rewrites addresses in scripts.
+    destination: the request's `Sec-Fetch-Dest`; b"" without one.
+    page: True when the user opens a page (a navigation).
+    names_itself: True when the application is known to use its own address.
+    marks: as in `OwnAddressPage`.
     """
 
     def __init__(

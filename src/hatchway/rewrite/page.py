@@ -1,4 +1,4 @@
-"""Rewrites a page under a path prefix: everything in its HTML that a browser loads; and adds Hatchway's script.
+"""Rewrites a page under a path prefix: all URLs in its HTML that a browser loads. It also adds Hatchway's script.
 
 `HtmlRewriter` has one list of URL attributes; here are more of them (`srcset`, `style`, SVG's `href` ...), `<meta
 http-equiv=refresh>`, style sheets, import maps and scripts inside the page, and `integrity`, which is dropped when
@@ -58,9 +58,10 @@ _DOCTYPE: Final = b"<!doctype"
 class PageRewriter(HtmlRewriter):
     """A body transform that rewrites a page.
 
-    script: an element to put first into the head, or b"". whole: True for a document, False
-    for a fragment, None if its beginning decides. policy: what the response's Content-Security-Policy fields allow; a
-    `<meta>` may add to it. xml: True for XHTML.
+    script: an element to put first into the head; b"" for none.
+    whole: True for a document, False for a fragment, None to find out from its beginning.
+    policy: the permissions of the response's Content-Security-Policy fields; a `<meta>` may add policies.
+    xml: True for XHTML.
     """
 
     # Hatchway may rewrite the files, whose checksums then differ.
@@ -320,7 +321,7 @@ def _as_browsers_read(text: bytes) -> bytes:
 
 
 class ImportMapRewriter:
-    """Rewrites all URLs in an import map (or speculation rules), also specifiers, as in scripts.
+    """Rewrites all URLs in an import map or speculation rules, including specifiers.
 
     `integrity` is dropped, because the files may be changed. Text that is not a JSON object, or is too long, passes
     unchanged.
@@ -368,7 +369,7 @@ class ImportMapRewriter:
 
 
 def telling_referrer(value: bytes) -> bytes:
-    """Return a referrer policy that gives a full Referer to the application's own requests, and no more to others.
+    """Return a referrer policy that sends a full Referer to the same origin, and no more than before to others.
 
     `stray.py` uses the Referer to find the application of a request without the prefix.
     """

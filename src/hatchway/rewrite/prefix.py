@@ -1,9 +1,8 @@
-"""The entry to path-prefix mode: rewrites one exchange with an application that is shown under a path prefix.
+"""The entry point of path-prefix mode: rewrites one exchange with an application that is served under a path prefix.
 
-Each exchange has a `PrefixRewriter` of its own, which is cheap to make. Call `edit_request` before the request is sent
-on, and `edit_response` when the response's head has arrived. There are two modes. `full` makes applications work whose
-scripts build their own URLs. `kubernetes` does what a kube-apiserver does, and no more: it writes `Location` as Go
-writes URLs.
+Make a `PrefixRewriter` for each exchange; this is cheap. Call `edit_request` before the request is forwarded, and
+`edit_response` when the response's head has arrived. There are two modes. `full` supports applications whose scripts
+build URLs. `kubernetes` does only what a kube-apiserver does, and writes `Location` as Go writes URLs.
 
 Full mode changes bodies (`page.py`, `javascript.py`, `css.py`) and response fields: `_field` and `_URL_FIELDS` say
 which fields it changes, `_DROPPED` which ones it drops. `Strict-Transport-Security` and the like concern a whole host
@@ -36,7 +35,7 @@ from hatchway.rewrite.urlrules import KubernetesRule, PrefixRule, UnprefixRule, 
 Mode = Literal["full", "kubernetes"]
 Fields = list[tuple[bytes, bytes]]
 
-# Fields that describe the original body, and not a rewritten one.
+# Fields that are wrong for a rewritten body, because they describe the original one.
 OF_THE_ORIGINAL: Final = frozenset(
     (b"content-length", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"accept-ranges")
 )
@@ -74,9 +73,12 @@ _TAGGED = re.compile(rb"<([^<>]*)>(?=[ \t]*\()")
 class PrefixRewriter:
     """Rewrites one exchange.
 
-    prefix: the path under which the backend is shown, without a slash at its end; only with characters that need no
-    escaping in HTML, CSS and JavaScript. request_host: the `Host` of the client's request. endpoint_host: the backend's
-    own `host:port`. other_hosts: further names that the backend may use for itself. mode: see above.
+    prefix: the path under which the backend is served, without a slash at its end. It must have only characters that
+        need no escaping in HTML, CSS and JavaScript.
+    request_host: the `Host` of the client's request.
+    endpoint_host: the backend's own `host:port`.
+    other_hosts: further names that the backend may use for itself.
+    mode: `full` or `kubernetes` (see the module).
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class PrefixRewriter:
         self._accepts_html: bool | None = None
 
     def see_request(self, headers: Fields) -> None:
-        """Note what the request is for. `edit_request` calls it."""
+        """Record which kind of answer the request expects. `edit_request` calls it."""
         for name, value in headers:
             lower = name.lower()
             if lower == b"sec-fetch-dest":
@@ -223,7 +225,7 @@ class PrefixRewriter:
             self._vary(headers)
             worker = self._service_worker or self._destination in _WORKERS
             if self._service_worker:
-                # It may claim any path within the prefix, because only this application is there.
+                # A service worker may control any path within the prefix, because only this application is there.
                 headers[:] = [field for field in headers if field[0].lower() != b"service-worker-allowed"]
                 headers.append((b"Service-Worker-Allowed", self.prefix + b"/"))
             inner: BodyTransform = JavaScriptRewriter(rule)
@@ -247,7 +249,7 @@ class PrefixRewriter:
         if name == b"set-cookie":
             return rewrite_set_cookie(value, prefix=self.prefix)
         if name == b"service-worker-allowed":
-            # Also when it is written as `../..`: paths above the prefix belong to other applications.
+            # This also covers `../..`: paths above the prefix belong to other applications.
             return self.prefix + b"/"
         if len(value) > _LONGEST_FIELD and name not in _POLICIES:
             return value
@@ -308,7 +310,7 @@ def _decodable(accepted: bytes) -> bytes:
     return b", ".join(kept) or b"identity"
 
 
-# Changed files have no checksum, so a policy that demands one would block them.
+# Changed files have no checksum, so a policy that requires checksums would block them.
 _DROPPED: Final = frozenset((b"clear-site-data", b"integrity-policy", b"integrity-policy-report-only"))
 # A page with a nonce must not be combined with the fields of another response, so it gets no validators.
 _VALIDATORS: Final = frozenset((b"etag", b"last-modified"))

@@ -1,6 +1,6 @@
 """Recognizes pages without a type by their first bytes, as browsers do (https://mimesniff.spec.whatwg.org/).
 
-It does so only where a browser does: without a `Content-Type`, or with one that says nothing, and without
+As in browsers, this applies only to responses without a specific `Content-Type` and without
 `X-Content-Type-Options: nosniff`.
 """
 
@@ -37,7 +37,7 @@ def may_be_sniffed(fields: list[tuple[bytes, bytes]]) -> bool:
 def is_html(beginning: bytes, *, whole: bool = False) -> bool | None:
     """Return True when a body that begins with these bytes is HTML; None when more bytes are needed.
 
-    whole: whether these are all bytes.
+    whole: True when these are all bytes of the body.
     """
     text = beginning[:LIMIT].lstrip(_SPACE)
     if _HTML.match(text):

@@ -1,8 +1,8 @@
-"""Finds the application of requests without a prefix: a page under `/api/v1/.../proxy/` requests `/logo.png`.
+"""Finds the application for requests that lack the prefix, such as `/logo.png` from a page under `/api/v1/.../proxy/`.
 
 The rewriters and `prefix.js` cannot change every address (for example in a style that a script has built, or in a
-WebAssembly module's own loader). But the request's `Referer` shows its application. A redirect (307, so that method and
-body stay) leads it there. Only a page under a prefix sends such a Referer.
+WebAssembly module's loader). But the `Referer` of such a request shows the application, because only a page under a
+prefix sends a Referer with the prefix. The request is redirected there by a 307, which keeps method and body.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Undoes what a kube-apiserver's proxy verb has changed in an answer.
+"""Undoes the changes of a kube-apiserver's proxy verb in an answer.
 
 A kube-apiserver puts its prefix before URLs in `Location` and in the attributes that `html.py` lists. When the
 application is shown at the root of its own host name, the prefix must be removed again. What an API server does not
@@ -19,8 +19,8 @@ from hatchway.rewrite.urlrules import UnprefixRule
 class Unprefixer:
     """Undoes the prefix in one exchange.
 
-    prefix: the proxy path up to and including `/proxy`. hosts: the values of `Host` in the request to the API server;
-    URLs of these hosts keep their origin.
+    prefix: the proxy path up to and including `/proxy`.
+    hosts: the values of `Host` in the request to the API server; URLs of these hosts keep their origin.
     """
 
     def __init__(self, prefix: bytes, hosts: Iterable[bytes] = ()) -> None:

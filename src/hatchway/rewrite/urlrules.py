@@ -1,4 +1,4 @@
-"""URL rules: callables that rewrite one URL. Every rewriter in this room is given one.
+"""URL rules: callables that rewrite one URL. Every rewriter of this package takes one.
 
 `KubernetesRule` is `location.rewrite_location`. `PrefixRule` is for applications in browsers: their own addresses
 become path-absolute, so that applications that build them from Host and a wrong scheme still work. `UnprefixRule`
@@ -44,8 +44,9 @@ class KubernetesRule:
 class PrefixRule:
     """Puts path-absolute URLs under the prefix, and URLs of one of `hosts`, which become path-absolute.
 
-    `ws:` and `wss:` URLs keep scheme and host. Relative and foreign URLs stay as they are. absolute: URLs of this host
-    stay absolute.
+    `ws:` and `wss:` URLs keep scheme and host. Relative and foreign URLs stay unchanged.
+
+    absolute: a host whose URLs stay absolute; b"" for none.
     """
 
     def __init__(self, prefix: bytes, hosts: Iterable[bytes], absolute: bytes = b"") -> None:

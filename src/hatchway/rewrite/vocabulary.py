@@ -54,8 +54,8 @@ URLS: Final[Mapping[str, str]] = {
     element: f"{KUBERNETES_URLS.get(element, '')} {_MORE_URLS.get(element, '')}".strip()
     for element in sorted({*KUBERNETES_URLS, *_MORE_URLS})
 }
-# Attributes of any element: with one URL; with candidates of pictures (`a.png 1x, b.png 2x`); with style declarations,
-# also presentation attributes of SVG that may name a picture.
+# Attributes of any element. ANY_URLS have one URL. CANDIDATES have candidates of pictures (`a.png 1x, b.png 2x`).
+# STYLES have style declarations, or are presentation attributes of SVG that may contain a URL.
 ANY_URLS: Final = "xlink:href"
 CANDIDATES: Final = "srcset imagesrcset"
 STYLES: Final = "style fill stroke filter mask clip-path cursor marker-start marker-mid marker-end"
@@ -71,7 +71,7 @@ KEYWORDS: Final = (
 # After these words a name is defined, or its value is not read.
 MAKES_A_NAME: Final = "function class const let var import get set static async"
 NO_VALUE_OF: Final = "new delete function class get set typeof"
-# Members of a `Location` that depend on where the page is, and those of them that are only read.
+# Members of a `Location` whose value depends on the prefix, and those among them that are read without a call.
 WRAPPED_MEMBERS: Final = "href pathname assign replace toString valueOf"
 READ_MEMBERS: Final = "href pathname toString valueOf"
 # Windows and documents that can be navigated by an assignment to their `location`.

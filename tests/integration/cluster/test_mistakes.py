@@ -26,8 +26,8 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("forward", "web", "--timeout", "3"), "--timeout is for --wait", "add --wait"),
-        (("forward", "web", "--yes"), "--relay-image, --relay-namespace and --yes go with --relay", "add --relay"),
+        (("forward", "web", "--timeout", "3"), "--timeout has an effect only with --wait", "add --wait"),
+        (("forward", "web", "--yes"), "--relay-image, --relay-namespace and --yes need --relay", "add --relay"),
         (("forward", "web", "--ssh-jump", "host"), "--ssh-jump needs a node", "add --ssh USER@HOST"),
         (("logs", "web", "--since", "5"), '--since: "5" is not a duration', "write it like 30s or 1m30s"),
         (("forward", "web", "--address", "x"), '--address: "x" is not an IP address', "write 127.0.0.1"),
@@ -50,7 +50,7 @@ def test_a_directory_that_cannot_be_made_is_no_traceback(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stderr == (
         f"hatchway: cannot use {tmp_path}/.local/state/hatchway-forward: Not a directory\n"
-        "  a file stands where a directory should be\n"
+        "  there is a file in place of a directory\n"
     )
 
 

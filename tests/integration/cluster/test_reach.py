@@ -307,7 +307,7 @@ def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: 
     # Where there is nobody to ask, what was said is all that can be spelled.
     done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
     assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
-    assert "note: it is not known which port to use" in done.stderr and "no cluster to talk to" in done.stderr
+    assert "note: cannot find out which port to use" in done.stderr and "no cluster to talk to" in done.stderr
 
 
 @pytest.mark.parametrize(

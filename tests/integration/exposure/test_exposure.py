@@ -177,6 +177,6 @@ def test_a_load_balancer_of_this_machine_is_asked(cluster: Cluster) -> None:
         assert balancer["reachableFrom"] in ("machine", "private")
         assert [(one["kind"], one["tls"]) for one in balancer["answers"]] == [("api", False)]
         table = cluster.hatchway("exposure", "--probe", *space, check=False).stdout
-        assert "Asked directly from this machine, without credentials:" in table
+        assert "Answers to requests from this machine, without credentials:" in table
     finally:
         cluster.kubectl("delete", "namespace", "probed", "--wait=false")

@@ -100,7 +100,7 @@ def test_names_in_an_archive(hatchway: Run, server: PodServer, tmp_path: Path) -
     name = b"here/?]0;pwned??hatchway: all well"
     assert lines(done.stderr) == [
         b"warning: " + name + b" was left out: it is a special file",
-        b"warning: " + name + b" was left out: it is a link to /etc?[2J?warning: none, out of what is copied",
+        b"warning: " + name + b" was left out: it is a link to /etc?[2J?warning: none, outside of the copied tree",
         b"warning: " + name + b" was left out: it is a hard link to a file that was not copied",
         b"hatchway: cannot write " + name + b"/x: Not a directory",
     ]

@@ -17,7 +17,7 @@ __all__ = ["ClusterRoleAggregator", "aggregate"]
 
 
 def aggregate(role: Object, others: list[Object]) -> list[Object]:
-    """Return the rules of all roles that `role` selects, in the order of names, each rule once."""
+    """Return the rules of all roles that `role` selects, in the order of the roles' names, without duplicates."""
     rules: list[Object] = []
     name = role["metadata"]["name"]
     for other in sorted(others, key=lambda one: str(one["metadata"]["name"])):
@@ -42,13 +42,13 @@ class ClusterRoleAggregator(Controller):
         self.roles.subscribe(self._changed)
 
     def _changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
-        # Any role may be part of any aggregated role; there are few of those.
+        # Any role may be part of any aggregated role, so all aggregated roles are queued; there are only a few.
         for role in self.roles:
             if role.get("aggregationRule"):
                 self.enqueue(role)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Write the rules that the role `key` has now, when they differ from the stored ones."""
+        """Write the rules of the aggregated role `key`, when they differ from the stored rules."""
         role = self.roles.get(key)
         if role is None or not role.get("aggregationRule"):
             return None

@@ -1,4 +1,4 @@
-"""Signs approved certificate requests, and deletes old ones (`pkg/controller/certificates/signer` `.../cleaner`)."""
+"""Signs approved certificate requests, and deletes old ones (`pkg/controller/certificates/signer`, `.../cleaner`)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from hatchway.kube.objects import Key
 RESOURCE = "certificatesigningrequests.certificates.k8s.io"
 _SIGNERS = (API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 _HOUR = 3600.0
-# Seconds after which requests are deleted: those that are decided, and those that wait for a decision.
+# Ages (seconds) at which requests are deleted: decided requests, and requests that wait for a decision.
 _KEEP_DECIDED, _KEEP_PENDING = _HOUR, 24 * _HOUR
 
 
 class CertificateSigningController(Controller):
-    """Issue the certificates of approved requests to the cluster's own signers; delete requests that are old."""
+    """Issues certificates for approved requests to the cluster's own signers, and deletes old requests."""
 
     name = "csrsigning-controller"
 
@@ -41,7 +41,7 @@ class CertificateSigningController(Controller):
         self.requests.subscribe(self.enqueue_changed)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Sign or delete the request `key` when it is time. Return the seconds until it has to be deleted, or None."""
+        """Sign the request `key` if it awaits that; delete it if it is old. Return the seconds until then, or None."""
         request = self.requests.get(key)
         if request is None:
             return None
@@ -80,7 +80,7 @@ class CertificateSigningController(Controller):
         await self.requests.wait_for_write(written)
 
     def _issue(self, spec: dict[str, Any], authority: tuple[Path, Path]) -> tuple[bytes, str]:
-        """Return the certificate, or why there is none."""
+        """Return (certificate, ""), or (b"", why no certificate can be made)."""
         usages = spec.get("usages") or ()
         try:
             request = parse_request(spec.get("request") or "")
@@ -91,7 +91,7 @@ class CertificateSigningController(Controller):
         try:
             return issue(request, usages, spec.get("expirationSeconds"), *authority, self.context.now()), ""
         except (ValueError, TypeError) as error:
-            # Names that can be read but not written.
+            # The request has names that can be parsed but not encoded.
             return b"", f"the certificate cannot be made: {error}"
 
     def _seconds_left(self, request: Object) -> float:

@@ -1,7 +1,7 @@
-"""The objects that every cluster has from its first moment.
+"""The objects that every cluster has from its start.
 
 These are namespaces, the Service `kubernetes` and the range of its address, priority classes, and others.
-kube-apiserver makes them itself (`controlplane/controller/systemnamespaces`, `kubernetesservice`,
+In Kubernetes, kube-apiserver creates them (`controlplane/controller/systemnamespaces`, `kubernetesservice`,
 `reconcilers/endpointsadapter.go`, `pkg/registry/scheduling/rest`).
 """
 
@@ -29,7 +29,7 @@ _COMPONENT = {"component": "apiserver", "provider": "kubernetes"}
 
 
 def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[tuple[str, Object]]:
-    """Return (resource, object) of each of them, in the order in which they must be created.
+    """Return (resource, object) of each bootstrap object, in the order in which they must be created.
 
     api_ip, api_port: where pods reach the API server behind 10.96.0.1:443.
     """
@@ -91,5 +91,5 @@ def _priority_class(name: str, value: int) -> Object:
 
 
 async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[str]:
-    """Create or update these objects. Return messages about those that could not be written."""
+    """Create or update the bootstrap objects. Return messages about those that could not be written."""
     return await ensure_each(client, bootstrap_objects(api_ip, api_port))

@@ -1,8 +1,8 @@
-"""The base of every controller: what controllers share, and the loop that reconciles one key at a time.
+"""The base class of controllers, which has their reconcile loop, and the objects that all controllers share.
 
-It works as client-go does: watch events put keys into a queue (`workqueue.py`). Workers take one key after the other,
-and change the cluster until it matches the key's object, which a cache holds (`objectcache.py`). `reconcile` must be
-idempotent: when it raises an exception, it is called again after a pause that grows.
+It works like client-go: watch events put keys into a queue (`workqueue.py`). Workers take one key after the other, and
+change the cluster until it matches the key's object, which is in a cache (`objectcache.py`). `reconcile` must be
+idempotent: when it raises an exception, it is called again after a pause that gets longer each time.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from hatchway.kube.objects import key_of
 
 log = logging.getLogger(__name__)
 
-# A reconcile that takes longer is ended and tried again later.
+# A reconcile that takes longer is cancelled and tried again later.
 _DEADLINE_SECONDS = 120.0
-# After a reconcile that took T seconds of processor time, the object rests for this many times T. So no object takes
-# more than a fifth of the event loop, not even a Service with thousands of pods that end one after another.
+# After a reconcile that took T seconds of processor time, its object is not reconciled for this many times T. So no
+# object uses more than a fifth of the event loop's time, not even a Service with thousands of pods that end one after
+# another.
 _REST = 4
 
 
@@ -40,7 +41,7 @@ class VolumeDirectories(Protocol):
     """Makes and deletes directories of nodes, for volumes (`cluster/localvolumes.py`)."""
 
     def problem(self) -> str:
-        """Return why no volumes can be made or deleted; "" when they can."""
+        """Return why no directories can be made or deleted; "" when they can."""
         ...
 
     def make(self, node: str, name: str) -> None:
@@ -58,14 +59,14 @@ class ControllerConfig:
 
     ca_certificate: the certificate of the cluster's CA (PEM), which is published in every namespace.
     certificate_authority: the files of that CA's certificate and key, with which certificate requests are signed; None
-    when nothing signs them.
+      to sign none.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
     scalable: the resource of each (API group, kind) that has a Scale.
     pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
-    select_device: evaluates expressions that select devices; None where no devices are allocated.
-    volume_directories: makes the directories of the default StorageClass; None where no volumes are provisioned.
+    select_device: evaluates expressions that select devices; None to allocate no devices.
+    volume_directories: makes the directories of the default StorageClass; None to provision no volumes.
 
     The times (seconds) and the tolerance of autoscalers are kube-controller-manager's defaults.
     """
@@ -121,7 +122,7 @@ class ControllerContext:
         self._stop: Callable[[str], None] | None = None
 
     def cache(self, resource: str) -> ObjectCache:
-        """Return the cache of a resource (`deployments.apps`), shared by all controllers; the first call makes it."""
+        """Return the cache of a resource (`deployments.apps`), which all controllers share. The first call makes it."""
         found = self.caches.get(resource)
         if found is None:
             found = self.caches[resource] = ObjectCache(self.client, resource)
@@ -130,7 +131,7 @@ class ControllerContext:
         return found
 
     def run_caches(self, start: Callable[[ObjectCache], None], stop: Callable[[str], None]) -> None:
-        """Call `start` for each cache, and for those that are made later. stop: ends the watch of a resource."""
+        """Call `start` for each cache, also for caches that are made later. stop: ends the watch of a resource."""
         self._start, self._stop = start, stop
         for cache in self.caches.values():
             start(cache)
@@ -163,11 +164,11 @@ class Controller:
         self.queue.add(key_of(obj))
 
     def enqueue_changed(self, _kind: str, obj: Object, _before: Object | None) -> None:
-        """Queue a changed object (a subscriber of caches)."""
+        """Queue a changed object. This method can be subscribed to caches."""
         self.queue.add(key_of(obj))
 
     async def run(self) -> None:
-        """Work until cancelled. The caches must be running."""
+        """Reconcile keys until cancelled. The caches must be running."""
         for cache in list(self.context.caches.values()):
             await cache.synced()
         try:
@@ -190,7 +191,7 @@ class Controller:
                 log.error("%s: %s %s; again in %.3f s", self.name, key, why, seconds)
             except ApiError as error:
                 seconds = self.queue.retry(key)
-                # A conflict only means that the cache is a moment behind.
+                # A conflict only means that the cache is not yet up to date.
                 level = logging.DEBUG if error.code in (404, 409) else logging.WARNING
                 log.log(level, "%s: %s: %s; again in %.3f s", self.name, key, error.message, seconds)
             except Exception:
@@ -202,16 +203,16 @@ class Controller:
                     self.queue.add_after(key, again)
             finally:
                 self.queue.done(key, spent.seconds * _REST)
-            # Let other tasks run, even when reconciles never wait and the queue is never empty.
+            # Let other tasks run, even when no reconcile awaits anything and the queue is never empty.
             await asyncio.sleep(0)
 
 
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], problems: MutableMapping[str, str] | None = None
 ) -> None:
-    """Run something that should never end; log its end and start it again with back-off, until cancelled.
+    """Run a function that should never end. When it ends, log that and start it again with back-off; until cancelled.
 
-    problems: gets the reason under `name` while it does not run.
+    problems: while the function does not run, `problems[name]` is the reason.
     """
     problems = {} if problems is None else problems
     wait = 0.1

@@ -16,12 +16,12 @@ from hatchway.kube.objects import Key, key_of
 
 RESOURCE = "cronjobs.batch"
 JOBS = "jobs.batch"
-# Seconds after which a CronJob is looked at again at the latest: the clock of the machine may jump.
+# A CronJob is checked again after at most this many seconds, because the machine's clock may jump.
 _LONGEST_WAIT = 600.0
 
 
 class CronJobController(Controller):
-    """Create a Job for each run of a CronJob, and delete those beyond the limits of its history."""
+    """Creates a Job for each run of a CronJob, and deletes Jobs beyond the limits of its history."""
 
     name = "cronjob-controller"
 
@@ -40,7 +40,7 @@ class CronJobController(Controller):
                 self.queue.add((seen["metadata"]["namespace"], ref["name"]))
 
     async def reconcile(self, key: Key) -> float | None:
-        """Start the run of the CronJob `key` that is due. Return the seconds until the next one, or None."""
+        """Start the run of the CronJob `key` that is due, if any. Return the seconds until the next run, or None."""
         cron_job = self.cron_jobs.get(key)
         if cron_job is None:
             return None
@@ -69,7 +69,7 @@ class CronJobController(Controller):
             if error.reason != "AlreadyExists":
                 self.events.event(cron_job, "Warning", "FailedCreate", f"Error creating job: {error.message}")
                 raise
-            # It was created, and the status was not written.
+            # An earlier reconcile created the Job, but could not write the status.
             job = await self.client.get(JOBS, name, namespace)
             if not controlled_by(job, cron_job):
                 return

@@ -1,4 +1,7 @@
-"""Decides when a CronJob starts a Job, and which Jobs it keeps (`cronjob/cronjob_controllerv2.go`). Pure."""
+"""Decides when a CronJob starts a Job, and which Jobs it keeps (`cronjob/cronjob_controllerv2.go`).
+
+Its functions have no side effects.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from hatchway.cluster.cronschedule import CronError, Schedule, latest_before, pa
 from hatchway.kube.api import Object
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
-# A run is looked for this long after its time.
+# The next check is this long after the time of the next run, so that the run is surely due then.
 _DELTA = timedelta(milliseconds=100)
 _MANY = 100
 
@@ -30,9 +33,13 @@ Event = tuple[Literal["Normal", "Warning"], str, str]
 class CronPlan:
     """The next actions for a CronJob.
 
-    status: its new status. events: (type, reason, message). delete: Jobs to delete: `replaced` ones before the new one
-    is created, `old` ones of the history. create: the Job to create, None for none. moment: the run that it is for.
-    again: seconds until the next run, None for never.
+    status: its new status.
+    events: (type, reason, message) of each Event.
+    replaced: Jobs to delete before the new Job is created.
+    old: Jobs of the history to delete.
+    create: the Job to create; None for none.
+    moment: the time of the run that `create` is for.
+    again: seconds until the next run; None for never.
     """
 
     status: Object
@@ -46,9 +53,11 @@ class CronPlan:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """The runs since the last one. earliest: from when on they count. latest: the last of them, None for none.
+    """The runs that were due since the last started run.
 
-    many: whether there are more than a hundred.
+    earliest: runs before this time are not counted.
+    latest: the last missed run; None for none.
+    many: True if there are more than a hundred.
     """
 
     earliest: datetime
@@ -59,8 +68,9 @@ class Missed:
 def missed_runs(cron_job: Object, schedule: Schedule, now: datetime, *, deadline: bool) -> Missed:
     """Return the runs that were due and have not started (`mostRecentScheduleTime`).
 
-    deadline: whether runs before spec.startingDeadlineSeconds are left out. Raises CronError for a schedule without
-    runs.
+    deadline: True to leave out runs that are older than spec.startingDeadlineSeconds.
+
+    Raises CronError for a schedule without runs.
     """
     created = parse_time(cron_job["metadata"].get("creationTimestamp")) or now
     earliest = parse_time((cron_job.get("status") or {}).get("lastScheduleTime")) or created
@@ -79,7 +89,7 @@ def missed_runs(cron_job: Object, schedule: Schedule, now: datetime, *, deadline
 
 
 def plan_cron(cron_job: Object, jobs: list[Object], now: datetime) -> CronPlan:
-    """Return what a CronJob needs now. jobs: those that it controls."""
+    """Return the next actions for a CronJob. jobs: the Jobs that it controls."""
     plan = CronPlan(clone(cron_job.get("status") or {}))
     active = list(plan.status.get("active") or ())
     _look_at_jobs(plan, jobs, active)
@@ -116,7 +126,7 @@ def _remove(active: list[Object], uid: str) -> None:
 
 
 def _start(plan: CronPlan, cron_job: Object, jobs: list[Object], active: list[Object], now: datetime) -> None:
-    """Decide whether a run is due, and what it needs."""
+    """Add to `plan` the run that is due, if any."""
     spec = cron_job["spec"]
     if is_deleting(cron_job):
         return
@@ -172,7 +182,7 @@ def _start_run(
 
 
 def _forget(plan: CronPlan, cron_job: Object, jobs: list[Object]) -> None:
-    """Choose the oldest Jobs beyond the limits of the history."""
+    """Add to `plan` the deletion of the oldest Jobs beyond the limits of the history."""
     for kind, key in (("Complete", "successfulJobsHistoryLimit"), ("Failed", "failedJobsHistoryLimit")):
         limit = cron_job["spec"].get(key)
         if limit is None:
@@ -188,7 +198,7 @@ def _age(job: Object) -> tuple[bool, str, str]:
 
 
 def job_name(cron_job: Object, moment: datetime) -> str:
-    """Return the name of the Job of a run: two runs in one minute are one."""
+    """Return the name of the Job of a run. Two runs in the same minute get the same name, so only one Job is made."""
     return f"{cron_job['metadata']['name']}-{int(moment.timestamp()) // 60}"
 
 
@@ -207,7 +217,7 @@ def _new_job(cron_job: Object, name: str, moment: datetime) -> Object:
 
 
 def started_status(status: Object, job: Object, moment: datetime) -> Object:
-    """Return the status with a Job that has been created. moment: the run that it is for."""
+    """Return the status with a Job that has been created. moment: the time of the Job's run."""
     metadata = job["metadata"]
     reference = {
         "kind": "Job",

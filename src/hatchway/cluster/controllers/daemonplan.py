@@ -1,4 +1,7 @@
-"""Decides which nodes of a DaemonSet need a pod, and which pods go (`daemon/daemon_controller.go`). Pure."""
+"""Decides which nodes of a DaemonSet need a pod, and which pods are deleted (`daemon/daemon_controller.go`).
+
+Its functions have no side effects.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ _HOST_NETWORK = ("node.kubernetes.io/network-unavailable", "NoSchedule")
 
 
 def daemon_spec(owner: Object) -> Object:
-    """Return the spec of the DaemonSet's pods with the tolerations that each of them has."""
+    """Return the spec of the DaemonSet's pods, with the tolerations that every DaemonSet pod has."""
     spec: Object = clone(owner["spec"]["template"].get("spec") or {})
     wanted = [*_TOLERATED, *((_HOST_NETWORK,) if spec.get("hostNetwork") else ())]
     tolerations = [one for one in spec.get("tolerations") or () if (one.get("key"), one.get("effect")) not in wanted]
@@ -49,7 +52,7 @@ def daemon_spec(owner: Object) -> Object:
 
 
 def node_wants(spec: Object, node: Object) -> tuple[bool, bool]:
-    """Return whether a node should get a pod with this spec, and whether one may stay there."""
+    """Return (True if the node should get a pod with this spec, True if such a pod may stay there)."""
     if spec.get("nodeName") not in (None, "", node["metadata"]["name"]) or not node_selected(spec, node):
         return False, False
     taints, tolerations = node["spec"].get("taints") or (), spec["tolerations"]
@@ -58,7 +61,7 @@ def node_wants(spec: Object, node: Object) -> tuple[bool, bool]:
 
 
 def target_node(pod: Object) -> str:
-    """Return the node of a pod, or for which it was made; "" when it has none."""
+    """Return the node that a pod is bound to, or else was made for; "" for none."""
     name: str = pod["spec"].get("nodeName") or ""
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
     terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
@@ -70,7 +73,11 @@ def target_node(pod: Object) -> str:
 
 
 def new_daemon_pod(owner: Object, spec: Object, node: str, label: str) -> Object:
-    """Return the pod for a node. spec: of all pods of the DaemonSet. label: the hash of its template."""
+    """Return the pod for a node.
+
+    spec: the spec of all pods of the DaemonSet.
+    label: the hash of the DaemonSet's template.
+    """
     given = owner["spec"]["template"].get("metadata") or {}
     labels = {**(given.get("labels") or {}), POD_HASH: label}
     generation = annotations_of(owner).get(TEMPLATE_GENERATION)
@@ -93,7 +100,11 @@ def new_daemon_pod(owner: Object, spec: Object, node: str, label: str) -> Object
 
 @dataclass(slots=True)
 class DaemonPlan:
-    """The next actions. create: names of nodes. ended: those pods of `delete` that have ended."""
+    """The next actions for a DaemonSet.
+
+    create: the names of nodes that get a pod.
+    ended: the pods of `delete` that have ended.
+    """
 
     create: list[str] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
@@ -102,7 +113,7 @@ class DaemonPlan:
 
 
 class DaemonView:
-    """A DaemonSet, the nodes and its pods as they are now. label: the hash of its template."""
+    """The current state of a DaemonSet, the nodes and the DaemonSet's pods. label: the hash of its template."""
 
     def __init__(self, owner: Object, nodes: Iterable[Object], pods: list[Object], label: str, now: datetime) -> None:
         self.owner = owner
@@ -128,7 +139,7 @@ class DaemonView:
         return labels_of(pod).get(POD_HASH) == self.label
 
     def wait_of(self, pod: Object) -> float | None:
-        """Return the seconds until a pod is available: 0.0 when it is, None while it is not ready."""
+        """Return the seconds until a pod is available; 0.0 when it is available, None while it is not ready."""
         return available_in(pod, self.owner["spec"].get("minReadySeconds", 0), self.now)
 
     def is_available(self, pod: Object) -> bool:
@@ -141,7 +152,7 @@ def _age(pod: Object) -> tuple[bool, str, str]:
 
 
 def plan_daemon(view: DaemonView) -> DaemonPlan:
-    """Return what a DaemonSet needs now; a rollout goes on only when every node has what it should have."""
+    """Return the next actions for a DaemonSet. A rollout continues only when each node has the pods it should have."""
     plan = DaemonPlan()
     if is_deleting(view.owner):
         return plan
@@ -151,7 +162,7 @@ def plan_daemon(view: DaemonView) -> DaemonPlan:
         _place(view, plan, name, wanted, stays)
     for name, pods in view.on_node.items():
         if name not in view.nodes:
-            # No scheduler and no kubelet will ever see these.
+            # The node is gone, so the scheduler cannot bind these pods and no kubelet will end them.
             plan.delete += [pod for pod in pods if not pod["spec"].get("nodeName") and not is_deleting(pod)]
     if view.rolls and not plan.create and not plan.delete:
         (_surge if view.surge else _replace)(view, plan)
@@ -182,7 +193,7 @@ def _place(view: DaemonView, plan: DaemonPlan, name: str, wanted: bool, stays: b
 
 
 def _replace(view: DaemonView, plan: DaemonPlan) -> None:
-    """Delete pods of the former template, as many as may be unavailable; their nodes get new ones in a later step."""
+    """Delete old-template pods, as many as may be unavailable. A later reconcile creates their nodes' new pods."""
     unavailable, candidates = 0, []
     for name, (wanted, _) in sorted(view.nodes.items()):
         alive = [pod for pod in view.on_node.get(name, ()) if not is_deleting(pod)]
@@ -200,7 +211,7 @@ def _replace(view: DaemonView, plan: DaemonPlan) -> None:
 
 
 def _surge(view: DaemonView, plan: DaemonPlan) -> None:
-    """Create pods beside those of the former template, which go when the new ones are available (see `_place`)."""
+    """Create new pods beside the old-template pods. `_place` deletes the old pods when the new ones are available."""
     surging, candidates = 0, []
     for name, (wanted, _) in sorted(view.nodes.items()):
         alive = [pod for pod in view.on_node.get(name, ()) if not is_deleting(pod)]

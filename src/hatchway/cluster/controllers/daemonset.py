@@ -1,7 +1,7 @@
 """Keeps one pod of each DaemonSet on every node that it selects (kube-controller-manager's `daemon/`).
 
-`daemonplan.py` decides, `revisions.py` keeps the pod templates; this file reads and writes objects. The scheduler binds
-the pods: each is for one node by its affinity.
+`daemonplan.py` decides, `revisions.py` stores the pod templates, and this file reads and writes objects. The scheduler
+binds the pods; the node affinity of each pod allows only one node.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from hatchway.kube.objects import Key, key_of
 from hatchway.kube.selectors import selector_is_empty
 
 RESOURCE = "daemonsets.apps"
-# A pod that ends at once is made again after this wait (seconds), which doubles.
+# A pod that ends soon after its start is replaced after a wait (seconds), which doubles each time.
 _FIRST_BACKOFF, _LAST_BACKOFF = 1.0, 900.0
 
 
 class DaemonSetController(Controller):
-    """Create and delete the pods of DaemonSets, one for each node, and write their statuses."""
+    """Creates and deletes the pods of DaemonSets, one for each node, and writes the DaemonSets' statuses."""
 
     name = "daemonset-controller"
 
@@ -72,13 +72,13 @@ class DaemonSetController(Controller):
 
     def _node_changed(self, kind: str, node: Object, before: Object | None) -> None:
         if kind != "DELETED" and before is not None and _facts(node) == _facts(before):
-            # A heartbeat.
+            # Only the heartbeat has changed.
             return
         for owner in self.sets:
             self.enqueue(owner)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Move the DaemonSet `key` one step on. Return the seconds until another step is needed, or None."""
+        """Perform the next actions for the DaemonSet `key`. Return the seconds until the next reconcile, or None."""
         owner = self.sets.get(key)
         if owner is None or selector_is_empty(owner["spec"].get("selector")):
             return None
@@ -106,7 +106,7 @@ class DaemonSetController(Controller):
         return self.pods.index(by_controller).get(uid_of(owner))
 
     def _wait_for_ended(self, owner: Object, plan: DaemonPlan) -> None:
-        """Leave pods that have ended too soon again for a while, and say which are deleted."""
+        """Keep pods that ended too soon until their back-off is over. Record an Event for those that are deleted."""
         now = self.context.now().timestamp()
         for pod in plan.ended:
             key = uid_of(owner), target_node(pod)
@@ -116,7 +116,7 @@ class DaemonSetController(Controller):
                 left = due - now + 0.05
                 plan.again = left if plan.again is None else min(plan.again, left)
                 continue
-            # After a quiet time the wait starts from the beginning.
+            # When no pod has ended here for a while, the wait starts at its first value again.
             wait = min(wait * 2, _LAST_BACKOFF) if now < due + wait * 2 and wait else _FIRST_BACKOFF
             self._backoffs[key] = now + wait, wait
             namespace, name = key_of(pod)
@@ -151,5 +151,5 @@ class DaemonSetController(Controller):
 
 
 def _facts(node: Object) -> tuple[object, ...]:
-    """Return what decides about a node."""
+    """Return the fields of a node that decide whether it gets pods."""
     return node["metadata"].get("labels"), node["spec"].get("taints"), is_deleting(node)

@@ -9,9 +9,9 @@ from hatchway.kube.api import Client
 
 
 async def ensure_storage_class(client: Client) -> list[str]:
-    """Create the class unless there is one of its name, or another default class. Return what went wrong, for people.
+    """Create the class unless a class of its name or another default class exists. Return error messages.
 
-    An existing class stays as it is, since it is the user's to change.
+    An existing class is never changed, because it belongs to the user.
     """
     wanted = default_storage_class()
     [default] = wanted["metadata"]["annotations"]

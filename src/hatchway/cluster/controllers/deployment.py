@@ -1,4 +1,4 @@
-"""Rolls Deployments out, back, up and down (kube-controller-manager's `deployment/`).
+"""Rolls out, rolls back and scales Deployments (kube-controller-manager's `deployment/`).
 
 `rollout.py` computes the sizes and `deploymentstatus.py` the status; this file reads and writes objects.
 """
@@ -29,7 +29,7 @@ SETS = "replicasets.apps"
 
 
 class DeploymentController(Controller):
-    """Create and size the ReplicaSets of every Deployment, and write the Deployments' statuses."""
+    """Creates and resizes the ReplicaSets of every Deployment, and writes the Deployments' statuses."""
 
     name = "deployment-controller"
 
@@ -57,7 +57,7 @@ class DeploymentController(Controller):
                 self.enqueue(deployment)
 
     def _pod_changed(self, kind: str, pod: Object, _before: Object | None) -> None:
-        """Queue the Deployment of a pod that has ended: one that recreates its pods waits for the last old one."""
+        """Queue the Deployment of a pod that has ended. The strategy Recreate waits for the end of the last old pod."""
         ref = controller_of(pod)
         if ref is None or ref.get("kind") != "ReplicaSet" or not (kind == "DELETED" or is_finished(pod)):
             return
@@ -66,7 +66,7 @@ class DeploymentController(Controller):
             self._set_changed("MODIFIED", found, None)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Move the Deployment `key` one step on.
+        """Perform the next actions for the Deployment `key`.
 
         Return the seconds until its deadline or minReadySeconds must be checked, or None.
         """
@@ -84,8 +84,8 @@ class DeploymentController(Controller):
             return None
         candidates = claimable(self.sets, deployment, selector)
         found = await claim(self.client, deployment, RESOURCE, selector, candidates, self.sets)
-        # Adoption reads the Deployment again, but only to check it: this run works on one consistent copy. Only its
-        # status and its metadata change.
+        # Adoption reads the Deployment again, but only to check it. This run works on one consistent copy, of which
+        # only the status and the metadata are changed.
         copied = {**deployment, "metadata": {**deployment["metadata"]}, "status": clone(deployment.get("status") or {})}
         run = _DeploymentRun(self, copied, found)
         if is_deleting(deployment):
@@ -96,7 +96,7 @@ class DeploymentController(Controller):
 
 
 class _DeploymentRun:
-    """One reconcile of one Deployment: a copy of it, its ReplicaSets as they are now, and the new status."""
+    """One reconcile of one Deployment: a copy of the Deployment, its current ReplicaSets, and its new status."""
 
     def __init__(self, controller: DeploymentController, deployment: Object, sets: list[Object]) -> None:
         self.controller = controller
@@ -105,13 +105,13 @@ class _DeploymentRun:
         self.sets = {found["metadata"]["name"]: found for found in sets}
         self.new: Object | None = None
         self.old: list[Object] = []  # oldest first
-        # The status before; only conditions are added to it on the way.
+        # The status before this run. The run adds only conditions to it.
         self.before: Object = deployment["status"]
         self.moment = controller.context.now()
         self.problem: ApiError | None = None
         self.in_rollout = False
 
-    # --- what there is -----------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------
 
     def find_sets(self) -> None:
         """Find the new ReplicaSet (the oldest one with the Deployment's template) and the old ones."""
@@ -124,7 +124,7 @@ class _DeploymentRun:
     def everything(self) -> list[Object]:
         return list(self.sets.values())
 
-    # --- what to do --------------------------------------------------------------------------------------------
+    # --- deciding ----------------------------------------------------------------------------------------------
 
     async def work(self) -> None:
         self._note_pause()
@@ -142,7 +142,7 @@ class _DeploymentRun:
                 self.in_rollout = True
                 await self._recreate()
         except ApiError as error:
-            # The status shows what was reached; `write_status` raises the error again.
+            # `write_status` writes what has been done so far, and then raises the error again.
             self.problem = error
 
     async def _roll(self) -> None:
@@ -181,7 +181,7 @@ class _DeploymentRun:
         desired = str(rollout.replicas_of(self.deployment))
         active = [found for found in self.everything if rollout.replicas_of(found)]
         if len(active) > 1 and not rollout.uses_rolling_update(self.deployment):
-            # Recreate ends with the right number anyway, so nothing is scaled in proportion.
+            # The strategy Recreate reaches the right number in any case, so it needs no proportional scaling.
             return False
         return any(annotations_of(found).get(rollout.DESIRED_REPLICAS, desired) != desired for found in active)
 
@@ -221,7 +221,7 @@ class _DeploymentRun:
         return found
 
     async def _resize(self, found: Object, size: int) -> bool:
-        """Resize a ReplicaSet, and write the Deployment's size on it. Return False when the size was right already."""
+        """Resize a ReplicaSet, and note the Deployment's size in its annotations. Return False if it had this size."""
         before = rollout.replicas_of(found)
         annotations = {**annotations_of(found), **rollout.size_annotations(self.deployment)}
         if before == size and annotations == annotations_of(found):
@@ -337,7 +337,7 @@ class _DeploymentRun:
         }
         written = await self.client.patch(RESOURCE, name, patch, namespace)
         await self.controller.deployments.wait_for_write(written)
-        # A change of the spec has queued another reconcile; this one finishes what it began.
+        # If the spec has changed meanwhile, another reconcile is queued. This one continues with its copy.
         self.deployment["metadata"] = {
             **clone(written["metadata"]),
             "generation": self.deployment["metadata"].get("generation", 0),

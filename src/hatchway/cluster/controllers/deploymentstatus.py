@@ -1,7 +1,7 @@
 """The status of a Deployment: counts, and the conditions Available, Progressing and ReplicaFailure.
 
-Pure. The rules are those of kube-controller-manager's `deployment/progress.go` and `sync.go`; kubectl's `rollout
-status` reads the result.
+Its functions have no side effects. The rules are those of kube-controller-manager's `deployment/progress.go` and
+`sync.go`. `kubectl rollout status` reads the result.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def find_condition(status: Object, kind: str) -> Object | None:
 
 
 def calculate(deployment: Object, sets: list[Object], new: Object | None, moment: datetime) -> Object:
-    """Return the status that follows from the ReplicaSets. Of the conditions, only Available is new.
+    """Return the status that follows from the ReplicaSets. Of the conditions, only Available is updated.
 
-    sets: all ReplicaSets of the Deployment. new: the one for its present template; None when there is none yet.
+    sets: all ReplicaSets of the Deployment.
+    new: the ReplicaSet with its current template; None when there is none yet.
     """
     old = deployment.get("status") or {}
     available = status_count(sets, "availableReplicas")
@@ -98,7 +99,7 @@ def has_deadline(deployment: Object) -> bool:
 
 
 def deadline_left(deployment: Object, status: Object, moment: datetime) -> float | None:
-    """Return the seconds until the rollout counts as stuck (0.0: now); None without a deadline or a rollout."""
+    """Return the seconds until the rollout has failed its deadline; None without a deadline or a rollout."""
     found = find_condition(status, "Progressing")
     if not has_deadline(deployment) or found is None or found.get("reason") == "NewReplicaSetAvailable":
         return None
@@ -127,7 +128,7 @@ def update_progress(
             message = f"{name} has successfully progressed."
             put_condition(status, condition("Progressing", "True", "NewReplicaSetAvailable", message), moment)
         elif _has_progressed(old, status):
-            # The condition is dropped first, so that lastUpdateTime changes and the deadline starts again.
+            # The condition is removed first, so that its lastUpdateTime changes and the deadline starts again.
             drop_condition(status, "Progressing")
             put_condition(
                 status, condition("Progressing", "True", "ReplicaSetUpdated", f"{name} is progressing."), moment
@@ -139,7 +140,7 @@ def update_progress(
             put_condition(status, condition("Progressing", "False", "ProgressDeadlineExceeded", message), moment)
     failures = [f for found in sets if (f := get_condition(found, "ReplicaFailure")) is not None]
     if failures:
-        # When several sets fail, the new set's failure is shown.
+        # When several ReplicaSets fail, the status shows the failure of the new one.
         wanted = get_condition(new, "ReplicaFailure") if new else None
         failure = wanted or failures[0]
         put_condition(status, {key: failure.get(key, "") for key in ("type", "status", "reason", "message")}, moment)

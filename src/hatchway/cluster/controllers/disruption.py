@@ -1,6 +1,6 @@
-"""Computes how many pods each PodDisruptionBudget lets go now (kube-controller-manager's `disruption/disruption.go`).
+"""Computes how many pods each PodDisruptionBudget allows to be evicted now (`disruption/disruption.go`).
 
-The API server checks the result when a pod is evicted, and writes down which pods it has let go.
+The API server reads this number when a pod is to be evicted, and notes each evicted pod in the budget's status.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ from hatchway.kube.objects import Key, is_ready
 from hatchway.kube.selectors import selector_matches
 
 RESOURCE = "poddisruptionbudgets.policy"
-# A pod that was let go and is still there after this time counts again.
+# An evicted pod that still exists after this time counts as healthy again.
 _DELETION_TIMEOUT = timedelta(minutes=2)
 
 
 @dataclass(slots=True)
 class BudgetCount:
-    """The numbers of a budget's status. expected: pods that there should be. healthy: those that are ready.
+    """The numbers of a budget's status.
 
-    desired: those that must stay. disrupted: pods that were let go, with the times. stale: those that are still there
-    after too long. again: seconds until the next of them is stale, or None.
+    expected: the number of pods that should exist.
+    healthy: the number of pods that are ready.
+    desired: the number of pods that must stay healthy.
+    disrupted: the evicted pods, with the times of their eviction.
+    stale: the evicted pods that have existed for too long since then.
+    again: seconds until the next evicted pod is stale; None for never.
     """
 
     expected: int
@@ -46,12 +50,16 @@ class BudgetCount:
 
     @property
     def allowed(self) -> int:
-        """Return how many pods may go now; none before the first pods are there."""
+        """Return how many pods may be evicted now; 0 while no pods are expected."""
         return max(0, self.healthy - self.desired) if self.expected > 0 else 0
 
 
 def count_budget(budget: Object, pods: list[Object], scale: int, now: datetime) -> BudgetCount:
-    """Return the counts of a budget. pods: those that it selects. scale: the sum of their controllers' sizes. Pure."""
+    """Return the counts of a budget.
+
+    pods: the pods that it selects.
+    scale: the sum of the sizes of the pods' controllers.
+    """
     spec = budget["spec"]
     most, least = spec.get("maxUnavailable"), spec.get("minAvailable")
     if most is not None:
@@ -79,7 +87,7 @@ def count_budget(budget: Object, pods: list[Object], scale: int, now: datetime) 
 
 
 class DisruptionController(Controller):
-    """Write the statuses of PodDisruptionBudgets."""
+    """Writes the statuses of PodDisruptionBudgets."""
 
     name = "disruption-controller"
     workers = 2
@@ -133,7 +141,7 @@ class DisruptionController(Controller):
         return found.again
 
     async def _scale(self, budget: Object, pods: list[Object]) -> tuple[int, str]:
-        """Return the sum of the sizes of the pods' controllers, and why it is not known, "" when it is."""
+        """Return (the sum of the sizes of the pods' controllers, ""), or (0, why it is not known)."""
         spec = budget["spec"]
         if spec.get("maxUnavailable") is None and not isinstance(spec.get("minAvailable"), str):
             return 0, ""
@@ -156,7 +164,7 @@ class DisruptionController(Controller):
         return sum(sizes.values()), ""
 
     async def _custom_scale(self, ref: Object, pod: Object) -> tuple[int, str]:
-        """Return the size that a controller's Scale wants, and why it is not known (getScaleController)."""
+        """Return (spec.replicas of a controller's Scale, ""), or (0, why it is not known) (getScaleController)."""
         api_version, kind = str(ref.get("apiVersion", "")), ref["kind"]
         served = self.types.find(api_version.rpartition("/")[0], kind)
         if served is None:

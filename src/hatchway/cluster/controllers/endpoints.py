@@ -35,7 +35,7 @@ MAX_ADDRESSES = 1000
 
 
 class EndpointsController(Controller):
-    """Keep the Endpoints of every Service that has a selector."""
+    """Keeps the Endpoints of every Service that has a selector up to date."""
 
     name = "endpoint-controller"
 
@@ -44,7 +44,7 @@ class EndpointsController(Controller):
         self.services = context.cache("services")
         self.pods = context.cache("pods")
         self.endpoints = context.cache(RESOURCE)
-        # Services that were deleted while this controller ran: their Endpoints are deleted too, even hand-made ones.
+        # Services that were deleted while this controller ran. Their Endpoints are deleted, even those made by users.
         self._gone: set[Key] = set()
         self.services.subscribe(self._service_changed)
         self.endpoints.subscribe(self.enqueue_changed)
@@ -64,7 +64,7 @@ class EndpointsController(Controller):
         service = self.services.get(key)
         current = self.endpoints.get(key)
         if service is None:
-            # Hand-made Endpoints that never had a service stay.
+            # Endpoints that a user made and that never had a Service are kept.
             if current is not None and (MANAGED_BY in labels_of(current) or key in self._gone):
                 await self._delete(current)
             self._gone.discard(key)
@@ -72,7 +72,7 @@ class EndpointsController(Controller):
         self._gone.discard(key)
         if not has_selector(service):
             return None
-        # A service may have thousands of pods, and thousands of ports: each step is a turn of the event loop.
+        # A Service may have thousands of pods and ports, so other tasks may run between the steps.
         pods = selected(service, self.pods)
         await asyncio.sleep(0)
         subsets, over = make_subsets(service, pods)
@@ -120,7 +120,7 @@ class EndpointsController(Controller):
 
 
 def make_subsets(service: Object, pods: list[Object]) -> tuple[list[Object], bool]:
-    """Return the `subsets` of a service's Endpoints, and whether addresses were left out because there are too many.
+    """Return (the `subsets` of a Service's Endpoints, True if there are too many addresses and some were left out).
 
     Pods that serve the same ports share a subset; pods that are not ready are in its notReadyAddresses.
     """
@@ -156,7 +156,7 @@ def make_subsets(service: Object, pods: list[Object]) -> tuple[list[Object], boo
 
 
 def _shown_ports(served: ServedPorts) -> list[Object]:
-    """Return the ports in a fixed order, each with a name only if it has one."""
+    """Return the ports in a fixed order. Only ports that have a name get the field `name`."""
     ordered = sorted(served.ports, key=lambda port: (port["name"], port["port"], port["protocol"]))
     return [{key: value for key, value in port.items() if value or key != "name"} for port in ordered]
 

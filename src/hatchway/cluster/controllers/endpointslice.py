@@ -34,12 +34,12 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES, MANAGED_BY, SERVICE_NAME, S
 log = logging.getLogger(__name__)
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
-# Endpoints that are made in one turn of the event loop.
+# Other tasks may run after this many endpoints have been made.
 _AT_ONCE = 200
 
 
 class EndpointSliceController(Controller):
-    """Keep the EndpointSlices of every Service that has a selector."""
+    """Keeps the EndpointSlices of every Service that has a selector up to date."""
 
     name = "endpointslice-controller"
 
@@ -67,7 +67,7 @@ class EndpointSliceController(Controller):
         """Bring the EndpointSlices of the Service `key` up to date with its pods."""
         service = self.services.get(key)
         if service is None or is_deleting(service):
-            # The garbage collector removes what a vanished service owned.
+            # The garbage collector deletes the EndpointSlices of a deleted Service.
             return None
         existing = [
             found
@@ -76,7 +76,7 @@ class EndpointSliceController(Controller):
         ]
         if not has_selector(service):
             return None
-        # A service may have thousands of pods, and thousands of ports: each step is a turn of the event loop.
+        # A Service may have thousands of pods and ports, so other tasks may run between the steps.
         pods = selected(service, self.pods)
         await asyncio.sleep(0)
         service_ports = ServicePorts(service)

@@ -1,4 +1,4 @@
-"""Create-or-update of the objects that belong to the cluster itself, idempotently at every start."""
+"""Creates or updates the cluster's own objects at each start."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from hatchway.kube.api import Client, Object
 
 log = logging.getLogger(__name__)
 
-# Fields of metadata that are set here; the others belong to the server or the user.
+# The fields of metadata that are set here. All other fields belong to the API server or the user.
 _OWN_METADATA = ("labels", "annotations")
-# Seconds until an object is read again that another write has changed. Reads see only what is committed, and a write
-# that is under way is committed in a later turn of the event loop: without a pause it would never be.
+# After a conflict with another write, seconds until the object is read again. Reads return only committed writes, and
+# the other write is committed in a later iteration of the event loop. Without a pause, that would never happen.
 _PAUSE = 0.005
-# A resource and an object of it, as `Client` takes them.
+# (resource, object), as `Client` takes them.
 _Wanted = tuple[str, Object]
 
 
 async def ensure(client: Client, wanted: Iterable[_Wanted]) -> None:
-    """Create or update each (resource, object); fields that the object does not name stay as they are.
+    """Create or update each (resource, object), in order. Fields that an object does not have are not changed.
 
-    Objects are applied in order. Raises ApiError when the server refuses one.
+    Raises ApiError when the API server refuses an object.
     """
     for resource, obj in wanted:
         await _ensure_one(client, resource, obj)
 
 
 async def ensure_each(client: Client, wanted: Iterable[_Wanted]) -> list[str]:
-    """Create or update objects as `ensure` does; one that fails does not stop the others.
+    """Create or update objects as `ensure` does, but continue after an object that fails.
 
-    Returns what is wrong with those, for people; the log has it, too.
+    Returns error messages about the objects that failed. They are logged, too.
     """
     problems = []
     for resource, obj in wanted:
@@ -71,7 +71,7 @@ async def _ensure_one(client: Client, resource: str, wanted: Object) -> None:
         try:
             await client.update(resource, merged)
         except ApiError as error:
-            # It was written or deleted in between: read it again.
+            # Another client has changed or deleted the object meanwhile, so read it again.
             if error.code in (404, 409) and error.reason in ("Conflict", "NotFound"):
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -80,9 +80,9 @@ async def _ensure_one(client: Client, resource: str, wanted: Object) -> None:
 
 
 def merge(current: Object, wanted: Object) -> Object:
-    """Return `current` with the fields of `wanted` put in.
+    """Return `current` with the fields of `wanted`.
 
-    A list is replaced as a whole, unless its entries lack nothing but defaults.
+    A list is replaced as a whole, unless the wanted entries differ from the current ones only by missing defaults.
     """
     out = clone(current)
     for key, value in wanted.items():
@@ -91,7 +91,7 @@ def merge(current: Object, wanted: Object) -> Object:
                 if field in value:
                     out["metadata"][field] = {**(out["metadata"].get(field) or {}), **value[field]}
         elif key == "rules" and wanted.get("aggregationRule"):
-            # These belong to the controller that aggregates roles (`reconcile_role.go` leaves them, too).
+            # The rules of an aggregated role belong to the controller that aggregates them (as in `reconcile_role.go`).
             continue
         elif key not in ("apiVersion", "kind", "status"):
             out[key] = _overlay(out.get(key), value)

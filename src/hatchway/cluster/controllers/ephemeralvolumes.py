@@ -1,4 +1,7 @@
-"""Makes the claims of generic ephemeral volumes (`pkg/controller/volume/ephemeral`); garbage collection ends them."""
+"""Creates the claims of generic ephemeral volumes (`pkg/controller/volume/ephemeral`).
+
+The garbage collector deletes them with their pods.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from hatchway.kube.volumeclaims import by_claim, is_claim_of_pod
 
 
 class EphemeralVolumeController(Controller):
-    """Create the claim of each ephemeral volume of pods; the pod owns it."""
+    """Creates a claim for each ephemeral volume of each pod. The pod owns the claim."""
 
     name = "ephemeral_volume"
 

@@ -1,8 +1,9 @@
-"""Tells on the Services of add-ons whether they start on first use.
+"""Annotates the Services of add-ons that start on first use.
 
-The annotation of a Deployment says that it has not run yet: it has no replicas until it is used (`cluster/firstuse.py`)
-or scaled. It is removed when the Deployment has started, so that a user's later `kubectl scale --replicas=0` stays. The
-Services' annotation follows from it, because only Services are known where clients are held, and where they are listed.
+A Deployment with the annotation has not run yet: it has no replicas until it is used (`cluster/firstuse.py`) or scaled.
+This controller removes the annotation when the Deployment has started, so that a user's later `kubectl scale
+--replicas=0` has its usual effect. It copies the annotation to the Deployment's Services, because the service proxy and
+the list of Services read only Services.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME
 
 __all__ = ["FirstUseController"]
 
-# For how long endpoints must be ready before the annotations are removed (seconds): the service proxy sees Services and
-# EndpointSlices by two watches, and must not see a Service that is started before its endpoints.
+# Endpoints must be ready for this many seconds before the annotations are removed. The service proxy has two watches,
+# one of Services and one of EndpointSlices, and must see the endpoints before it sees the Service without annotation.
 _SETTLE_SECONDS = 2.0
 
 
 class FirstUseController(Controller):
-    """Keeps the annotations right. Its keys are the names of Deployments."""
+    """Sets and removes the annotations. Its keys are the names of Deployments."""
 
     name = "first-use"
     workers = 1
@@ -50,7 +51,7 @@ class FirstUseController(Controller):
             self.queue.add(DEPLOYMENT_OF[name])
 
     async def reconcile(self, key: str) -> float | None:
-        """Set the annotations of a Deployment's Services, or remove them. Return when to look again."""
+        """Set or remove the annotations of a Deployment's Services. Return the seconds until the next check or None."""
         deployment = self.deployments.get((NAMESPACE, key))
         state: FirstUseState = ""
         again: float | None = None

@@ -1,8 +1,9 @@
-"""Deletes objects whose owners are gone (`garbagecollector/garbagecollector.go`, `graph_builder.go`).
+"""Deletes objects whose owners are deleted (`garbagecollector/garbagecollector.go`, `graph_builder.go`).
 
-Background: an object whose owners are all gone is deleted. Foreground: an owner with the finalizer
-`foregroundDeletion` waits until its blocking dependents are gone. Orphan: an owner with the finalizer `orphan` is first
-removed from its dependents' references. Objects that own each other in a circle do not block each other.
+Background deletion: an object is deleted after all its owners.
+Foreground deletion: an owner with the finalizer `foregroundDeletion` is deleted after its blocking dependents.
+Orphan deletion: an owner with the finalizer `orphan` is first removed from its dependents' references.
+Objects that own each other in a circle do not block each other's deletion.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from hatchway.kube.objects import key_of
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
-# Events neither own nor are owned, and there are many.
+# Events have no owners and no dependents, and there are many Events.
 _IGNORED = frozenset({"events"})
-# An owner that waits only for owners that wait themselves is checked again after this time (seconds): two deletions at
-# the same time can make owners wait for each other in a circle. Every other circle is broken when it arises.
+# An owner that waits only for owners that are also waiting is checked again after this time (seconds), because two
+# deletions at the same time can make owners wait for each other in a circle. Other circles are resolved at once.
 _CIRCLE_SECONDS = 1.5
 # At most this many objects are visited in search of a circle.
 _CIRCLE_VISITS = 10_000
-# Dependents that are orphaned at a time.
+# Number of dependents that are orphaned at the same time.
 _AT_ONCE = 50
 
 
@@ -43,7 +44,7 @@ class ObjectIdentity:
 
 
 class GarbageCollector(Controller):
-    """Keep a graph of owners and dependents of all resources, and delete dependents whose owners are gone."""
+    """Keeps a graph of owners and dependents of all resources, and deletes dependents whose owners are deleted."""
 
     name = "garbage-collector"
     workers = 8
@@ -51,7 +52,7 @@ class GarbageCollector(Controller):
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self._by_uid: dict[str, ObjectIdentity] = {}
-        # Dependents by their owner's uid, and those among them whose reference says blockOwnerDeletion.
+        # The dependents of each owner's uid; and only those whose owner reference has blockOwnerDeletion.
         self._dependents: dict[str, set[ObjectIdentity]] = {}
         self._blocking: dict[str, set[ObjectIdentity]] = {}
         self._waiting_since: dict[ObjectIdentity, float] = {}
@@ -112,7 +113,7 @@ class GarbageCollector(Controller):
         self._unblock(owner, item)
 
     def _unblock(self, owner: str, item: ObjectIdentity) -> None:
-        """Queue an owner that waits for its dependents: it may have none left now."""
+        """Queue an owner that waits for its dependents, because it may have none left now."""
         if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 
@@ -122,7 +123,7 @@ class GarbageCollector(Controller):
         return found if found is not None and uid_of(found) == item.uid else None
 
     async def reconcile(self, item: ObjectIdentity) -> float | None:
-        """Do what has to be done with the object `item`: orphan its dependents, release it, or delete it."""
+        """Process the object `item`: orphan its dependents, remove its finalizer, or delete it, if one is needed."""
         obj = self._object(item)
         if obj is None:
             return None
@@ -146,7 +147,10 @@ class GarbageCollector(Controller):
             await asyncio.gather(*(self._drop_owners(one, obj, {owner.uid}) for one, obj in batch))
 
     async def _wait_for_dependents(self, owner: ObjectIdentity, obj: Object) -> float | None:
-        """Release the owner when nothing blocks it. An object never waits for itself."""
+        """Remove the owner's finalizer when no dependent blocks it. An object never waits for itself.
+
+        Returns the seconds until the next check, or None.
+        """
         blocking = {one: found for one in self._blockers(owner) if (found := self._object(one)) is not None}
         if not blocking:
             self._waiting_since.pop(owner, None)
@@ -154,7 +158,7 @@ class GarbageCollector(Controller):
             return None
         only_waiting = True
         for dependent, found in blocking.items():
-            # When a dependent that is being deleted already changes or is gone, its owner is queued again.
+            # A dependent that is already being deleted needs nothing: when it changes or is gone, its owner is queued.
             if not is_deleting(found):
                 self.queue.add(dependent)
             only_waiting = only_waiting and is_waiting(found)
@@ -169,8 +173,8 @@ class GarbageCollector(Controller):
         for dependent in self._circle_through(owner):
             if (found := self._object(dependent)) is not None:
                 await self._unblock_owners(dependent, found)
-        # When a dependent is gone, this owner is queued again. Nothing reports a new circle, which somebody else's
-        # deletion of a dependent can make.
+        # When a dependent is gone, this owner is queued again. But another client's deletion of a dependent can make a
+        # new circle, which is found only by checking again.
         return 30.0
 
     def _blockers(self, owner: ObjectIdentity) -> Iterable[ObjectIdentity]:
@@ -179,7 +183,7 @@ class GarbageCollector(Controller):
     def _circle_through(self, owner: ObjectIdentity) -> list[ObjectIdentity]:
         """Return the blocking dependents of `owner` that are in a circle with it.
 
-        The way from such a dependent leads back to `owner` over blocking dependents that wait.
+        From such a dependent, a path of blocking dependents that are all waiting leads back to `owner`.
         """
         found = []
         for first in self._blockers(owner):
@@ -219,7 +223,7 @@ class GarbageCollector(Controller):
         finalizers = _finalizers(obj)
         if waiting and dependents:
             if any((found := self._object(one)) is not None and is_waiting(found) for one in dependents):
-                # A dependent that waits already may be one of the owners; such a circle must not block itself.
+                # One of this object's waiting owners may also be its dependent. Such a circle must not block itself.
                 await self._unblock_owners(item, obj)
             propagation = "Foreground"
         elif ORPHAN in finalizers:
@@ -232,7 +236,7 @@ class GarbageCollector(Controller):
         try:
             current = await self.client.get(item.resource, item.name, item.namespace or None)
             if {ref["uid"] for ref in owner_references(current)} != {ref["uid"] for ref in owner_references(obj)}:
-                # It has other owners by now; the watch will report that change.
+                # The object has changed since it was read, for example its owners. The watch will report the change.
                 return
             await self.client.delete(
                 item.resource, item.name, item.namespace or None, uid=item.uid, propagation=propagation
@@ -242,7 +246,7 @@ class GarbageCollector(Controller):
                 raise
 
     async def _owner_state(self, item: ObjectIdentity, obj: Object, ref: Object) -> str:
-        """Return `solid`, `waiting` (it is being deleted in the foreground), `gone` or `unknown`."""
+        """Return `solid` (the owner exists), `waiting` (it is in foreground deletion), `gone` or `unknown`."""
         group = ref["apiVersion"].rpartition("/")[0]
         served = self.context.config.types.find(group, ref["kind"])
         known = self._by_uid.get(ref["uid"])
@@ -254,12 +258,12 @@ class GarbageCollector(Controller):
                 if owner is not None:
                     return "waiting" if is_waiting(owner) else "solid"
         if served is None:
-            # It is not known whether it exists: deleting on a guess would be wrong.
+            # It is not known whether the owner exists, so its dependent must not be deleted.
             return "unknown"
         if served.namespaced and not item.namespace:
             # The reference is not valid, so no look-up can show that the owner is gone.
             return "unknown"
-        # The cache may be a moment behind, so ask the server before deleting.
+        # The cache may be out of date, so ask the API server before deleting.
         try:
             owner = await self.client.get(served.resource, ref["name"], item.namespace or None)
         except ApiError as error:
@@ -313,7 +317,7 @@ def _item(resource: str, obj: Object) -> ObjectIdentity:
 
 
 def _owners(obj: Object) -> dict[str, bool]:
-    """Return the uids of the owners, and whether a reference to them blocks their deletion."""
+    """Return the uids of the owners, each with True if the reference to it blocks its deletion."""
     found: dict[str, bool] = {}
     for ref in owner_references(obj):
         found[ref["uid"]] = found.get(ref["uid"], False) or bool(ref.get("blockOwnerDeletion"))
@@ -325,7 +329,7 @@ def _finalizers(obj: Object) -> set[str]:
 
 
 def _discard(graph: dict[str, set[ObjectIdentity]], owner: str, item: ObjectIdentity) -> bool:
-    """Remove an edge from a graph. Return True when it was there."""
+    """Remove an edge from a graph. Return True if the graph had this edge."""
     found = graph.get(owner)
     if found is None or item not in found:
         return False

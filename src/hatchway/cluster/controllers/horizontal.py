@@ -1,7 +1,7 @@
-"""Scales whatever has a Scale by metrics (`pkg/controller/podautoscaler/horizontal.go`).
+"""Scales objects that have a Scale, according to metrics (`pkg/controller/podautoscaler/horizontal.go`).
 
-`metricevaluation.py` asks each metric how many replicas it wants, `scalingbehavior.py` limits the changes. This file
-reads and writes the Scale, and writes the status.
+`metricevaluation.py` computes the number of replicas that each metric asks for, `scalingbehavior.py` limits the
+changes, and this file reads and writes the Scale, and writes the autoscaler's status.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _LONGEST_SELECTOR = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """The number of replicas to have.
+    """The wanted number of replicas.
 
-    metric: the metric that asks for it, in words; "" when no metric was asked. statuses: `status.currentMetrics`.
+    metric: the name, for messages, of the metric that asks for this number; "" when no metric was evaluated.
+    statuses: `status.currentMetrics`.
     """
 
     replicas: int
@@ -43,10 +44,11 @@ class _FailedMetrics(Exception):
 
 
 class HorizontalController(Controller):
-    """Check every HorizontalPodAutoscaler at intervals, and scale its target."""
+    """Checks every HorizontalPodAutoscaler at intervals, and scales its target."""
 
     name = "horizontal-pod-autoscaler"
-    # kube-controller-manager's --concurrent-horizontal-pod-autoscaler-syncs: a metrics API may answer slowly.
+    # Several, because a metrics API may answer slowly. The number is the default of kube-controller-manager's option
+    # --concurrent-horizontal-pod-autoscaler-syncs.
     workers = 5
 
     def __init__(self, context: ControllerContext) -> None:
@@ -156,7 +158,7 @@ class _Run:
         return served.resource if served is not None else self.config.scalable.get((group, kind))
 
     async def _decide(self, scale: Object, current: int) -> tuple[_Wanted, str]:
-        """Decide how many replicas to have; return this with the reason for a change. Raises _FailedMetrics."""
+        """Return (the wanted number of replicas, the reason for a change). Raises _FailedMetrics."""
         least, most = self.spec.get("minReplicas", 1), self.spec.get("maxReplicas", 1)
         statuses: list[Object] = self.status.get("currentMetrics") or []
         if current == 0 and least != 0:

@@ -1,4 +1,4 @@
-"""Indexes of objects for controllers, so that a change does not need a search of its whole namespace."""
+"""Indexes of objects for controllers. With them, related objects are found without a search of the namespace."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def by_controller(obj: Object) -> Iterable[Hashable]:
 
 
 def by_service(found: Object) -> Iterable[Hashable]:
-    """Return (namespace, name) of the service that an EndpointSlice says it belongs to."""
+    """Return (namespace, name) of the Service in an EndpointSlice's label."""
     name = labels_of(found).get(SERVICE_NAME)
     return ((found["metadata"]["namespace"], name),) if name else ()
 
 
 def by_plain_selector(service: Object) -> Iterable[Hashable]:
-    """Return (namespace, label, value) of one requirement of a service's selector, which all selected pods meet."""
+    """Return (namespace, label, value) of one label of a Service's selector. All selected pods have this label."""
     return _of_one(service, service["spec"].get("selector"))
 
 
 def by_label_selector(obj: Object) -> Iterable[Hashable]:
-    """Return the same as `by_plain_selector` for a LabelSelector; (namespace,) where it has no such requirement."""
+    """Return the same as `by_plain_selector` for a LabelSelector; (namespace,) if it has no matchLabels."""
     selector = obj["spec"].get("selector") or {}
     return _of_one(obj, selector.get("matchLabels")) or ((obj["metadata"]["namespace"],),)
 
@@ -50,7 +50,7 @@ def _of_one(obj: Object, wanted: Mapping[str, str] | None) -> tuple[Hashable, ..
 
 
 def labelled(cache: ObjectCache, namespace: str, wanted: Mapping[str, str]) -> list[Object]:
-    """Return the objects of a namespace with all of these labels, at least one."""
+    """Return the objects of a namespace with all labels of `wanted`, which must not be empty."""
     index = cache.index(by_labels)
     rarest = min(((namespace, label, value) for label, value in wanted.items()), key=index.count)
     return [obj for obj in index.get(rarest) if subset_matches(wanted, labels_of(obj))]
@@ -78,7 +78,7 @@ def selectors_for(cache: ObjectCache, obj: Object) -> list[Object]:
 
 
 def adopters(cache: ObjectCache, obj: Object) -> Iterator[Object]:
-    """Yield the workloads of `cache` that may adopt `obj`: an empty selector adopts nothing."""
+    """Yield the workloads of `cache` that may adopt `obj`. A workload with an empty selector adopts nothing."""
     for owner in selectors_for(cache, obj):
         selector = owner["spec"].get("selector")
         if not selector_is_empty(selector) and selector_matches(selector, labels_of(obj)):

@@ -1,6 +1,6 @@
 """Starts the ingress controller when the first Ingress needs it, and stops it some time after the last one is deleted.
 
-So a cluster without Ingresses has no process for them. The ingress controller itself is a program in a pod
+So a cluster without Ingresses runs no process for them. The ingress controller is a program in a pod
 (`addons/ingress`). This file only creates its objects and scales its Deployment.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["IngressStartController"]
 
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _DEPLOYMENTS = "deployments.apps"
-# Marks the Deployment when this controller has scaled it down. When a user has done so, it is not scaled up here.
+# This annotation marks a Deployment that this controller has scaled down. One that a user has scaled down stays so.
 _IDLE = "hatchway.dev/scaled-down-without-ingresses"
 # Seconds without an Ingress after which the Deployment is scaled down.
 _IDLE_SECONDS = 30.0

@@ -1,7 +1,8 @@
 """Keeps an IPAddress for each cluster address of a Service.
 
-From `pkg/registry/core/service/ipallocator/controller/repairip.go`. In Kubernetes, the API server makes an IPAddress
-before its Service; here the Services themselves say which addresses are taken, and their IPAddresses follow.
+The rules are those of `pkg/registry/core/service/ipallocator/controller/repairip.go`. In Kubernetes, the API server
+creates an IPAddress before its Service. Here, an address is in use if a Service has it, and this controller then
+creates the IPAddress.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["IPAddressController"]
 
 
 class IPAddressController(Controller):
-    """Make, repair and delete the IPAddresses of Services. Keys are addresses."""
+    """Creates, repairs and deletes the IPAddresses of Services. Keys are addresses."""
 
     name = "ipallocator-repair-controller"
 
@@ -46,7 +47,7 @@ class IPAddressController(Controller):
         self.queue.add(address["metadata"]["name"])
 
     async def reconcile(self, key: str) -> float | None:
-        """Make the IPAddress of an address match the Service that has it."""
+        """Create, repair or delete the IPAddress of the address `key`, so that it matches the Service that has it."""
         holders = self.services.index(_addresses_of).get(key)
         found = self.addresses.get(("", key))
         if not holders:
@@ -68,7 +69,7 @@ class IPAddressController(Controller):
         try:
             await self.client.create(IP_ADDRESSES, wanted)
         except ApiError as error:
-            # The cache does not show yet that it is there, or that it is gone: its change calls again.
+            # The cache is not up to date: another client has created or deleted the IPAddress. The change queues `key`.
             if error.reason != "AlreadyExists":
                 raise
         return None
@@ -82,7 +83,7 @@ class IPAddressController(Controller):
 
 
 def _addresses_of(service: Object) -> Iterable[str]:
-    """Return the cluster addresses of a Service: the keys of an index."""
+    """Return the cluster addresses of a Service. They are the keys of an index."""
     spec = service.get("spec") or {}
     found = spec.get("clusterIPs") or (spec.get("clusterIP"),)
     return [one for one in found if one and one != "None"] if spec.get("type") != "ExternalName" else []

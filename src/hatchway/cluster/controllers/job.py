@@ -1,7 +1,7 @@
 """Runs Jobs to their end (kube-controller-manager's `job/job_controller.go`).
 
-`jobplan.py` and `jobtracking.py` decide; this file reads and writes objects. Every write is waited for until the cache
-shows it, so a step never counts a pod twice or creates one too many.
+`jobplan.py` and `jobtracking.py` decide; this file reads and writes objects. After each write, the controller waits
+until the cache has the written object. So it never counts a pod twice or creates one too many.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from hatchway.kube.selectors import selector_is_empty
 
 RESOURCE = "jobs.batch"
 _INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
-# At most this many pods lose their finalizer at a time.
+# The finalizers of at most this many pods are removed at the same time.
 _AT_ONCE = 50
 
 
 class JobController(Controller):
-    """Create the pods of Jobs, count those that have ended, and end the Jobs.
+    """Creates the pods of Jobs, counts those that have ended, and ends the Jobs.
 
     Keys: (namespace, name) of a Job; ("pod", namespace, name) of a pod whose Job is gone or has finished.
     """
@@ -53,7 +53,7 @@ class JobController(Controller):
         self.jobs.subscribe(self._job_changed)
         self.pods.subscribe(self._pod_changed)
 
-    # --- what has changed ----------------------------------------------------------------------------------------
+    # --- changes of objects --------------------------------------------------------------------------------------
 
     def _job_changed(self, kind: str, job: Object, _before: Object | None) -> None:
         self.enqueue(job)
@@ -85,10 +85,10 @@ class JobController(Controller):
         if jobpods.is_tracked(pod):
             self.queue.add(("pod", *key_of(pod)))
 
-    # --- one step ------------------------------------------------------------------------------------------------
+    # --- reconciling ---------------------------------------------------------------------------------------------
 
     async def reconcile(self, key: Any) -> float | None:
-        """Move a Job one step on, or release a pod that no Job counts any more.
+        """Perform the next actions for a Job, or remove the finalizer of a pod that no Job counts any more.
 
         Returns the seconds until the Job's deadline or its next pod, or None.
         """
@@ -116,7 +116,7 @@ class JobController(Controller):
             deleted = await self._delete(view.job, wanted)
             created = await self._create(view, wanted)
         except ApiError as error:
-            # The status shows what was reached, and the Job ends only when all its pods could be deleted.
+            # The status is written with what has been done so far. The Job ends only after all its pods are deleted.
             problem, verdict = error, None
         tracking = JobTracking(view, verdict)
         ready = jobplan.ready_count(view.active) - jobplan.ready_count(deleted)
@@ -183,7 +183,7 @@ class JobController(Controller):
             await asyncio.gather(*(work(pod) for pod in pods[start : start + _AT_ONCE]))
 
     async def _release(self, pod: Object) -> None:
-        """Remove the finalizer with which a pod is counted. Raises ApiError."""
+        """Remove the finalizer that a pod has until it is counted. Raises ApiError."""
         if not jobpods.is_tracked(pod):
             return
         namespace, name = key_of(pod)
@@ -207,7 +207,7 @@ class JobController(Controller):
         await self.pods.wait_for_write(written)
 
     async def _release_orphan(self, key: tuple[str, str]) -> None:
-        """Release a pod whose Job is gone or has finished; a Job that another controller manages keeps its pods."""
+        """Remove the finalizer of a pod whose Job is deleted or finished; not if another controller manages the Job."""
         pod = self.pods.get(key)
         if pod is None or not jobpods.is_tracked(pod):
             return
@@ -223,7 +223,7 @@ class JobController(Controller):
 
 
 def _new_pod(view: JobView, index: int | None) -> Object:
-    """Return a pod of the Job. index: its completion index, None without indexes."""
+    """Return a new pod of the Job. index: its completion index; None for a Job without indexes."""
     job = view.job
     template = clone(job["spec"]["template"])
     given, spec = template.get("metadata") or {}, template.get("spec") or {}
@@ -256,6 +256,6 @@ def _add_index_variable(container: Object) -> None:
 
 
 def _indexed_prefix(name: str, index: int) -> str:
-    """Return the generateName of an indexed pod (`podGenerateNameWithIndex`), short enough for its suffix."""
+    """Return the generateName of an indexed pod (`podGenerateNameWithIndex`), cut so that its suffix fits."""
     suffix = f"-{index}-"
     return name[: 58 - len(suffix)] + suffix

@@ -1,8 +1,8 @@
-"""Decides what a Job needs next: pods to create and to delete, its status, its end (`job/job_controller.go`). Pure.
+"""Decides the next actions for a Job: pods to create and to delete, and its end (`job/job_controller.go`).
 
-`JobView` reads a Job and its pods; `plan` decides about pods; `JobStatusChange` counts the pods that have ended. A pod
-is counted in two steps, so that none is missed or counted twice when a write fails: first its uid is written to
-`uncountedTerminatedPods`, then its finalizer is removed, then the counter goes up.
+`JobView` reads a Job and its pods; `plan` decides about pods; `JobTracking` counts the pods that have ended. A pod is
+counted in three steps, so that none is missed or counted twice when a write fails: its uid is written to
+`uncountedTerminatedPods`, then its finalizer is removed, then the counter is increased.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_PODS = 500
 
 @dataclass(slots=True)
 class Verdict:
-    """The condition that ends a Job: its type, reason and message. FailureTarget and SuccessCriteriaMet come first."""
+    """The condition that ends a Job. The types FailureTarget and SuccessCriteriaMet precede the final condition."""
 
     kind: str
     reason: str = ""
@@ -34,9 +34,9 @@ class Verdict:
 
 @dataclass(slots=True)
 class JobView:
-    """A Job and the pods that it controls, as they are now, with what follows from them.
+    """The current state of a Job and of the pods that it controls.
 
-    backoff: the record before this step; `new_backoff` has the pods that have ended since.
+    backoff: the failures before this reconcile; `new_backoff` also has the pods that have ended since.
     """
 
     job: Object
@@ -113,7 +113,7 @@ class JobView:
 
     @property
     def per_index(self) -> bool:
-        """Return True when each index has a backoff limit of its own."""
+        """Return True when each index has its own backoff limit."""
         return self.spec.get("backoffLimitPerIndex") is not None
 
     @property
@@ -123,12 +123,12 @@ class JobView:
 
     @property
     def start(self) -> datetime | None:
-        """Return when the Job started or starts now; None for a suspended one that has not started."""
+        """Return when the Job started, which may be now; None for a suspended Job that has not started."""
         started = parse_time(self.status.get("startTime"))
         return started if started is not None or self.suspended else self.now
 
     def deadline_left(self) -> float | None:
-        """Return the seconds until spec.activeDeadlineSeconds have passed; None when there is no deadline now."""
+        """Return the seconds until the deadline (spec.activeDeadlineSeconds); None for none, or while suspended."""
         seconds = self.spec.get("activeDeadlineSeconds")
         if seconds is None or self.start is None or self.suspended:
             return None
@@ -141,7 +141,7 @@ def indexes_of(pods: list[Object]) -> set[int]:
 
 
 def judge(view: JobView) -> Verdict | None:
-    """Return the condition that ends the Job now, or None. A condition that it has already decides."""
+    """Return the condition that ends the Job now, or None. If the Job already has such a condition, return that."""
     job, spec = view.job, view.spec
     for condition in view.status.get("conditions") or ():
         if condition["type"] in ("SuccessCriteriaMet", "FailureTarget") and condition["status"] == "True":
@@ -167,7 +167,7 @@ def judge(view: JobView) -> Verdict | None:
 
 
 def _restarted_too_often(view: JobView) -> bool:
-    """Return True when the containers that restart in place have done so too often."""
+    """Return True when the kubelet has restarted the containers of running pods too often."""
     if (view.spec["template"].get("spec") or {}).get("restartPolicy") != "OnFailure":
         return False
     restarts: int = sum(
@@ -183,10 +183,12 @@ def _restarted_too_often(view: JobView) -> bool:
 
 @dataclass(slots=True)
 class PodPlan:
-    """What to do with a Job's pods now.
+    """The next actions for a Job's pods.
 
-    delete: pods to delete. release: whether their finalizer is removed first, so that they are not counted.
-    create: the index of each pod to create, None without indexes. again: seconds until another step, or None.
+    delete: pods to delete.
+    release: True to remove their finalizers first, so that they are not counted.
+    create: for each pod to create, its index; None for a Job without indexes.
+    again: seconds until the next reconcile, or None.
     """
 
     delete: list[Object] = field(default_factory=list)
@@ -196,7 +198,7 @@ class PodPlan:
 
 
 def plan(view: JobView, verdict: Verdict | None) -> PodPlan:
-    """Return what to do with the Job's pods (`manageJob`, `deleteActivePods`). verdict: what ends the Job."""
+    """Return the next actions for the Job's pods (`manageJob`, `deleteActivePods`). verdict: from `judge`."""
     if verdict is not None:
         return PodPlan(delete=list(view.active), release=False)
     if is_deleting(view.job):
@@ -210,7 +212,7 @@ def plan(view: JobView, verdict: Verdict | None) -> PodPlan:
         wanted = max(0, min(parallelism, completions - view.succeeded))
     surplus = _surplus(view, max(0, len(view.active) - wanted))[:MOST_PODS]
     if surplus:
-        # Creating waits for the next step, because two pods may have had one index.
+        # Pods are created in the next reconcile, because two of the present pods may have the same index.
         return PodPlan(delete=surplus)
     waiting = len(view.terminating) if jobpods.replaces_only_failed(view.job) else 0
     missing = min(wanted - waiting - len(view.active), MOST_PODS)
@@ -232,7 +234,7 @@ def plan(view: JobView, verdict: Verdict | None) -> PodPlan:
 
 
 def _surplus(view: JobView, least: int) -> list[Object]:
-    """Return the active pods to delete: at least so many, and those whose index is another's or not valid."""
+    """Return active pods to delete: at least `least`, among them all whose index is not valid or used twice."""
     order = deletion_order(view.active, view.now)
     found: list[Object] = []
     left = sorted(view.active, key=order)
@@ -266,7 +268,7 @@ def _pending_indexes(view: JobView, wanted: int) -> list[int]:
 
 
 def may_release(view: JobView, pod: Object, verdict: Verdict | None) -> bool:
-    """Return True when the pod's finalizer may be removed, because it is or need not be counted."""
+    """Return True when the pod's finalizer may be removed, because the pod is counted or need not be counted."""
     if is_deleting(view.job) or verdict is not None or pod_phase(pod) == "Succeeded":
         return True
     if not jobpods.is_pod_failed(view.job, pod):
@@ -282,6 +284,6 @@ def ready_count(pods: list[Object]) -> int:
 
 
 def is_valid_success(view: JobView, pod: Object) -> bool:
-    """Return True when a succeeded pod's index is a new one."""
+    """Return True when the index of a succeeded pod has not succeeded before."""
     index = jobpods.valid_index(view.job, pod)
     return index is not None and not contains(view.known_indexes, index)

@@ -1,7 +1,7 @@
-"""What a Job's pods mean to it: their indexes, failures and times, and its policies for them. Pure.
+"""Reads a Job's pods: their indexes, failures and times; and applies the Job's failure and success policies to them.
 
-From kube-controller-manager's `job/indexed_job_utils.go`, `pod_failure_policy.go`, `success_policy.go` and
-`backoff_utils.go`.
+The rules are those of kube-controller-manager's `job/indexed_job_utils.go`, `pod_failure_policy.go`,
+`success_policy.go` and `backoff_utils.go`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def has_condition(job: Object, kind: str) -> bool:
 
 
 def is_tracked(pod: Object) -> bool:
-    """Return True while the pod has the finalizer with which it is counted."""
+    """Return True while the pod has the finalizer that is removed when it is counted."""
     return FINALIZER in (pod["metadata"].get("finalizers") or ())
 
 
@@ -70,7 +70,7 @@ def valid_index(job: Object, pod: Object) -> int | None:
 
 
 def is_pod_failed(job: Object, pod: Object) -> bool:
-    """Return True when the pod counts as failed; one that is being deleted may count before it has ended."""
+    """Return True when the pod counts as failed. A pod that is being deleted may count before it has ended."""
     if pod_phase(pod) == "Failed":
         return True
     return not replaces_only_failed(job) and is_deleting(pod) and pod_phase(pod) != "Succeeded"
@@ -91,9 +91,10 @@ def all_failures(pod: Object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FailureVerdict:
-    """What spec.podFailurePolicy says of a failed pod.
+    """The result of spec.podFailurePolicy for a failed pod.
 
-    action: of the rule that matches; "" when none does. message: why the Job fails; "" when it does not.
+    action: the action of the first rule that matches; "" when none matches.
+    message: why the Job fails; "" when it does not fail.
     """
 
     action: str = ""
@@ -106,7 +107,7 @@ class FailureVerdict:
 
 
 def judge_failure(job: Object, pod: Object) -> FailureVerdict:
-    """Return what the Job's policy says of a failed pod."""
+    """Apply the Job's podFailurePolicy to a failed pod."""
     namespace, name = key_of(pod)
     status = pod.get("status") or {}
     for index, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules") or ()):
@@ -189,7 +190,7 @@ def matched_success_rule(job: Object, succeeded: Intervals) -> str:
 
 
 def finished_at(pod: Object) -> datetime:
-    """Return when a pod ended, as its status, its deletion or its creation tells."""
+    """Return when a pod ended: from its status, else the time of its deletion, else the time of its creation."""
     metadata = pod["metadata"]
     ends = []
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
@@ -210,13 +211,13 @@ def finished_at(pod: Object) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How many pods of a Job have failed since the last one succeeded, and when the last one did."""
+    """How many pods of a Job have failed since the last success, and when the last pod failed."""
 
     failures: int = 0
     last: datetime | None = None
 
     def after(self, succeeded: list[Object], failed: list[Object]) -> Backoff:
-        """Return the record with pods that have ended since."""
+        """Return a Backoff that also counts these pods, which have ended since."""
         if not succeeded and not failed:
             return self
         ends = sorted(map(finished_at, failed))
@@ -232,7 +233,10 @@ class Backoff:
 
 
 def backoff_left(failures: int, last: datetime | None, now: datetime) -> float:
-    """Return the seconds that are left of the wait after so many failures: 10 s, doubled, at most 10 minutes."""
+    """Return how many seconds remain of the wait after the last failure.
+
+    The wait is 10 s after the first failure, and doubles with each failure, up to 10 minutes.
+    """
     if failures <= 0 or last is None:
         return 0.0
     wait = min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 30), _LAST_BACKOFF)
@@ -247,8 +251,10 @@ def index_backoff_left(failed: Object | None, now: datetime) -> float:
 def replaced_pods(job: Object, pods: list[Object], settled: Intervals, active: set[int]) -> dict[int, Object]:
     """Return the last failed pod of each index that waits for its next pod.
 
-    Such a pod keeps its finalizer, because the next one continues its count of failures. settled: indexes that have
-    succeeded or failed. active: indexes with a pod that runs.
+    Such a pod keeps its finalizer, because the next pod continues its count of failures.
+
+    settled: the indexes that have succeeded or failed.
+    active: the indexes with a running pod.
     """
     found: dict[int, Object] = {}
     for pod in pods:

@@ -1,4 +1,4 @@
-"""The status of one Job while a step counts its pods and ends it (`trackJobStatusAndRemoveFinalizers`). Pure."""
+"""The new status of one Job during a reconcile (`trackJobStatusAndRemoveFinalizers`)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hatchway.cluster.jobindexes import count, format_intervals, merge, single
 from hatchway.kube.api import Object
 from hatchway.kube.objects import get_condition
 
-# At most this many pods are counted in one step, so that a status stays small (MaxUncountedPods).
+# At most this many pods are counted in one reconcile, so that the status stays small (MaxUncountedPods).
 MOST_UNCOUNTED = 500
 _REACHED = "Reached expected number of succeeded pods"
 
 
 class JobTracking:
-    """The new status of a Job, in the order in which a step changes it: `observe`, `count`, `release`, `finish`.
+    """The new status of a Job. A reconcile calls `observe`, `count`, `release` and `finish`, in this order.
 
-    changed: whether it has to be written.
+    changed: True if the status must be written.
     """
 
     def __init__(self, view: JobView, verdict: Verdict | None) -> None:
@@ -34,7 +34,7 @@ class JobTracking:
             self.status["startTime"] = timestamp(view.start)
 
     def observe(self, active: int, ready: int, terminating: int) -> None:
-        """Set the numbers of pods, as they are after pods were created and deleted."""
+        """Set the numbers of pods, which already include the pods that this reconcile has created and deleted."""
         for key, value in (("active", active), ("ready", ready), ("terminating", terminating)):
             if self.status.get(key, 0 if key == "active" else None) != value:
                 self.changed = True
@@ -50,7 +50,7 @@ class JobTracking:
             self.verdict = Verdict("SuccessCriteriaMet", "CompletionsReached", _REACHED)
 
     def note_suspension(self, now: datetime) -> str:
-        """Set the condition Suspended. Return the reason of the event, "" when nothing changed."""
+        """Set the condition Suspended. Return the reason for the Event; "" when nothing changed."""
         suspended = self.view.suspended
         text = ("JobSuspended", "Job suspended") if suspended else ("JobResumed", "Job resumed")
         if not self._ensure("Suspended", "True" if suspended else "False", *text, now):
@@ -62,7 +62,7 @@ class JobTracking:
         return "Suspended" if suspended else "Resumed"
 
     def count(self, now: datetime) -> list[Object]:
-        """Write down the pods that have ended. Return those whose finalizer has to be removed next."""
+        """Add the pods that have ended to the status. Return those whose finalizer must be removed next."""
         view, found, new_indexes = self.view, list[Object](), list[int]()
         tracked = [pod for pod in view.pods if jobpods.is_tracked(pod)]
         self.release(uid_of(pod) for pod in tracked)
@@ -89,7 +89,7 @@ class JobTracking:
 
     def _count_success(self, pod: Object, new_indexes: list[int]) -> None:
         if self.view.indexed:
-            # The index is enough to count it once.
+            # The pod's uid need not be noted: its index prevents that it is counted twice.
             if jobplan.is_valid_success(self.view, pod):
                 new_indexes.append(jobpods.valid_index(self.view.job, pod) or 0)
                 self.changed = True
@@ -132,7 +132,7 @@ class JobTracking:
             self.changed = True
 
     def release(self, tracked: Iterable[str]) -> None:
-        """Add uncounted pods that have lost their finalizer to the counters. tracked: uids of those that have it."""
+        """Add uncounted pods whose finalizer is removed to the counters. tracked: uids of pods that still have it."""
         left = set(tracked)
         for key in ("succeeded", "failed"):
             uids = self._uncounted.get(key) or []
@@ -157,7 +157,7 @@ class JobTracking:
         return Verdict(final, self.verdict.reason, self.verdict.message)
 
     def _ensure(self, kind: str, status: str, reason: str, message: str, now: datetime) -> bool:
-        """Set a condition. Return False when nothing changed; a condition that never was is not set to False."""
+        """Set a condition. Return False when nothing changed. A condition that does not exist is not set to False."""
         wanted = {"type": kind, "status": status, "reason": reason, "message": message}
         conditions = self.status.setdefault("conditions", [])
         old = get_condition({"status": self.status}, kind)

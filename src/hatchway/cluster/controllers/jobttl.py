@@ -13,7 +13,7 @@ from hatchway.kube.objects import Key
 
 
 class JobTTLController(Controller):
-    """Delete a finished Job, with its pods, `ttlSecondsAfterFinished` after its end."""
+    """Deletes each finished Job, with its pods, `ttlSecondsAfterFinished` after its end."""
 
     name = "ttl-after-finished-controller"
     workers = 2
@@ -28,7 +28,7 @@ class JobTTLController(Controller):
             self.enqueue(job)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Delete the Job `key` if its time has come. Return the seconds until then, or None."""
+        """Delete the Job `key` if its time to live is over. Return the seconds until then, or None."""
         job = self.jobs.get(key)
         left = seconds_left(job, self.context.now()) if job is not None else None
         if job is None or left is None:
@@ -40,7 +40,7 @@ class JobTTLController(Controller):
 
 
 def seconds_left(job: Object, now: datetime) -> float | None:
-    """Return the seconds until a Job has to be deleted; None when it need not be. Pure."""
+    """Return the seconds until a Job must be deleted; None when it is never deleted."""
     seconds = job["spec"].get("ttlSecondsAfterFinished")
     if seconds is None or is_deleting(job):
         return None

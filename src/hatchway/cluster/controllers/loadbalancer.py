@@ -21,7 +21,7 @@ _RETRY_SECONDS = 5.0
 
 
 class LoadBalancerController(Controller):
-    """Keep the addresses of the Services of type LoadBalancer that have no loadBalancerClass."""
+    """Assigns addresses to Services of type LoadBalancer that have no loadBalancerClass."""
 
     name = "service-controller"
 
@@ -29,7 +29,7 @@ class LoadBalancerController(Controller):
         super().__init__(context)
         self.services = context.cache("services")
         self.events = context.recorder(self.name)
-        # The Service of each address, from the moment it is chosen; and the address of each such Service.
+        # The Service of each address that is assigned or chosen, and the address of each of these Services.
         self._holders: dict[str, Key] = {}
         self._held: dict[Key, str] = {}
         # The problem that was reported last, for each Service that cannot have the address that it asks for.
@@ -49,7 +49,7 @@ class LoadBalancerController(Controller):
             self.queue.add(key)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Give the Service `key` an address, or take it back. Return the seconds until the next attempt, if any."""
+        """Assign an address to the Service `key`, or release it. Return the seconds until the next attempt, or None."""
         service = self.services.get(key)
         if service is None:
             self._release(key)
@@ -105,7 +105,7 @@ class LoadBalancerController(Controller):
         return f"loadBalancerIP {wanted} belongs to {'/'.join(holder)}" if holder not in (None, key) else ""
 
     def _find_free(self) -> str:
-        """Find an address that no Service has. Raises OSError when all are taken."""
+        """Return an address that no Service has. Raises OSError when all are taken."""
         network = plan.BALANCER_CIDR
         size = network.num_addresses - 2
         for _ in range(size):
@@ -173,5 +173,5 @@ def _address(service: Object) -> str:
             if ipaddress.IPv4Address(one.get("ip") or "") in plan.BALANCER_CIDR:
                 return str(one["ip"])
         except ValueError:
-            continue  # A user may have written anything into the status.
+            continue  # The value is not an address: a user may have written anything into the status.
     return ""

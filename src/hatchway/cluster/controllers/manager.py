@@ -93,7 +93,7 @@ async def run_controllers(
 ) -> None:
     """Run until cancelled. A controller or a watch that fails is logged and started again with back-off.
 
-    scheduling: the scheduler's client; None for the one of the controllers. problems: gets the reason, by name, while
+    scheduling: the scheduler's client; None to use `client`. problems: gets the reason, by name, while
     a controller or a watch does not run.
     """
     recorders: list[EventRecorder] = []

@@ -1,4 +1,4 @@
-"""Asks each metric of an autoscaler how many replicas it wants (computeReplicasForMetric in `horizontal.go`)."""
+"""Computes the number of replicas that each metric of an autoscaler asks for (`horizontal.go`)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from hatchway.kube.api import Object
 
 
 class FailedMetric(Exception):
-    """A metric that cannot be read.
+    """A metric cannot be read.
 
-    reason: the reason of the condition ScalingActive. described: the message, with the metric's name before it.
+    reason: the reason for the condition ScalingActive.
+    described: the message, with the metric's name in front.
     """
 
     def __init__(self, reason: str, message: str, described: str) -> None:
@@ -38,9 +39,11 @@ class FailedMetric(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ScaledPods:
-    """The pods of a target.
+    """The pods of an autoscaler's target.
 
-    wanted: `spec.replicas` of its Scale. counted: `status.replicas`. selector: the label selector as text.
+    wanted: `spec.replicas` of the target's Scale.
+    counted: `status.replicas` of the Scale.
+    selector: the label selector as text.
     """
 
     wanted: int
@@ -51,7 +54,11 @@ class ScaledPods:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What a metric asks for. name: the metric in words. status: its entry of `status.currentMetrics`."""
+    """The number of replicas that a metric asks for.
+
+    name: the metric's name for messages.
+    status: the metric's entry in `status.currentMetrics`.
+    """
 
     replicas: int
     name: str
@@ -59,7 +66,7 @@ class Evaluated:
 
 
 class MetricEvaluator:
-    """Evaluates the metrics of one autoscaler. spec: the autoscaler's."""
+    """Evaluates the metrics of one autoscaler. spec: the autoscaler's spec."""
 
     def __init__(
         self, config: ControllerConfig, namespace: str, spec: Mapping[str, Any], target: ScaledPods, moment: datetime
@@ -72,7 +79,7 @@ class MetricEvaluator:
         self._reader = MetricsReader(config.metrics_apis, config.types, namespace)
 
     async def evaluate(self, metric: Object) -> Evaluated:
-        """Return what one metric asks for. Raises FailedMetric."""
+        """Return the number of replicas that one metric asks for. Raises FailedMetric."""
         kind = metric.get("type", "")
         if kind == "Pods":
             return await self._pods(metric["pods"])
@@ -176,7 +183,7 @@ class MetricEvaluator:
         return Evaluated(replicas, _external_name(metric), status)
 
     def _propose_sum(self, usage: int, target: Mapping[str, Any]) -> tuple[int, Object]:
-        """Return the replicas for one value that all pods share, and the value as the status shows it."""
+        """Return (the replicas for one value that all pods share, the value in the form of the status)."""
         scaled, tolerance = self._target, self._tolerance()
         if target.get("value") is not None:
             goal = max(1, _thousandths(target["value"]))

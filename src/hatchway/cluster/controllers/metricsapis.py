@@ -20,13 +20,13 @@ from hatchway.kube.api import Object
 CUSTOM, EXTERNAL = "custom.metrics.k8s.io", "external.metrics.k8s.io"
 _CUSTOM_VERSIONS = ("v1beta2", "v1beta1")
 _EXTERNAL_VERSION = "v1beta1"
-# Seconds that a value without a window was measured for.
+# The length (seconds) of the time window of a value that does not state one.
 _WINDOW = 60
 _MOST = (1 << 63) - 1
 
 
 class MetricsApis(Protocol):
-    """The metrics APIs of a cluster, which other servers serve."""
+    """The metrics APIs of a cluster. Other servers than the API server serve them."""
 
     def versions(self, group: str) -> Sequence[str] | None:
         """Return the available versions of a group, the preferred one first; None when it is not registered."""
@@ -35,7 +35,8 @@ class MetricsApis(Protocol):
     async def values(self, group: str, version: str, path: str, what: str) -> list[Object]:
         """Return the items of a list of values.
 
-        path: below the version, with its query. what: the resource and name that error messages give.
+        path: the path after the version, with its query.
+        what: the resource and name, for error messages.
 
         Raises ApiError.
         """
@@ -55,7 +56,7 @@ class NoMetricsApis:
 
 
 class MetricsReader:
-    """Reads metrics for one namespace. types: the types that a described object may be of."""
+    """Reads metrics for one namespace. types: the served types, among them the type of a metric's object."""
 
     def __init__(self, apis: MetricsApis, types: ServedTypes, namespace: str) -> None:
         self._apis = apis
@@ -65,7 +66,7 @@ class MetricsReader:
     async def of_pods(self, metric: Object, selector: str, moment: datetime) -> dict[str, PodUsage]:
         """Return a metric of each pod that a label selector selects, in thousandths. Raises NoMetrics.
 
-        moment: the time of values without a time.
+        moment: the time to assume for values that do not state one.
         """
         items = await self._custom("pods", "*", metric, selector)
         if not items:
@@ -85,7 +86,7 @@ class MetricsReader:
         """Return a metric of one object, in thousandths. Raises NoMetrics."""
         group, kind = str(reference.get("apiVersion") or "").rpartition("/")[0], reference.get("kind", "")
         if (group, kind) == ("", "Namespace"):
-            # The autoscaler's own one: a reference does not lead out of it.
+            # The metric of the autoscaler's own namespace: a reference cannot mean another namespace.
             items = await self._custom("metrics", "", metric, "")
         else:
             served = self._types.find(group, kind)
@@ -100,7 +101,7 @@ class MetricsReader:
         return _thousandths(items[0])
 
     async def external(self, metric: Object) -> int:
-        """Return the sum of the values of a metric that belongs to no object, in thousandths. Raises NoMetrics."""
+        """Return the sum of the values of an external metric, which has no object, in thousandths. Raises NoMetrics."""
         name, chosen = str(metric.get("name", "")), format_selector(metric.get("selector"))
         path = f"/namespaces/{_quoted(self._namespace)}/{_quoted(name)}{_query(labelSelector=chosen)}"
         try:

@@ -1,4 +1,4 @@
-"""Mirrors hand-made Endpoints of Services without selector into EndpointSlices (`endpointslicemirroring/`)."""
+"""Copies user-made Endpoints of Services without a selector into EndpointSlices (`endpointslicemirroring/`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_COPIED = frozenset({LAST_APPLIED, TRIGGER_TIME})
 
 
 class MirroringController(Controller):
-    """Keep an EndpointSlice mirror of the Endpoints of every Service without a selector."""
+    """Keeps, for every Service without a selector, EndpointSlices with the addresses of its Endpoints."""
 
     name = "endpointslicemirroring-controller"
 
@@ -45,7 +45,7 @@ class MirroringController(Controller):
             self.queue.add((found["metadata"]["namespace"], labels_of(found)[SERVICE_NAME]))
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring the mirror of the Endpoints `key` up to date, or delete it when there is nothing to mirror."""
+        """Update the EndpointSlices of the Endpoints `key`, or delete them when nothing is to be mirrored."""
         existing = [
             found
             for found in self.slices.index(by_service).get(key)
@@ -60,7 +60,7 @@ class MirroringController(Controller):
         labels = {k: v for k, v in labels_of(endpoints).items() if not k.startswith("endpointslice.kubernetes.io/")}
         labels |= {SERVICE_NAME: key[1], MANAGED_BY: NAME}
         annotations = {k: v for k, v in annotations_of(endpoints).items() if k not in _NOT_COPIED}
-        # Slices that belong to former Endpoints of this name are deleted.
+        # Slices of deleted Endpoints with the same name are deleted, too.
         own = [found for found in existing if controlled_by(found, endpoints)]
         strangers = [found for found in existing if not controlled_by(found, endpoints)]
         for family in ("IPv4", "IPv6"):

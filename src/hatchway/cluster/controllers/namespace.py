@@ -14,13 +14,13 @@ from hatchway.kube.objects import Key
 
 RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
-# Seconds until the next check when objects are left that no cache shows (events, objects with finalizers).
+# Seconds until the next check while objects are left whose deletion is not watched (Events, objects with finalizers).
 _LOOK_AGAIN = 0.5
 _AT_ONCE = 100
 
 
 class NamespaceController(Controller):
-    """Delete the contents of namespaces that are being deleted, then the namespaces."""
+    """Deletes the objects in namespaces that are being deleted, then the namespaces."""
 
     name = "namespace-controller"
 
@@ -31,10 +31,10 @@ class NamespaceController(Controller):
         for resource in self._contents():
             if resource != "events":
                 context.cache(resource).subscribe(self._content_changed)
-        # The contents of types that come later are looked for again from time to time (`_LOOK_AGAIN`).
+        # Objects of types that are added later are not watched here; they are found by the checks at intervals.
 
     def _contents(self) -> list[str]:
-        """Return the resources of namespaces."""
+        """Return the resources whose objects are in namespaces."""
         return [served.resource for served in self.context.config.types.all() if served.namespaced]
 
     def _content_changed(self, kind: str, obj: Object, _before: Object | None) -> None:
@@ -47,7 +47,7 @@ class NamespaceController(Controller):
     async def reconcile(self, key: Key) -> float | None:
         """Empty the namespace `key` if it is being deleted.
 
-        Returns the seconds after which to look again while something is left, or None.
+        Returns the seconds until the next check while objects are left, or None.
         """
         namespace = self.namespaces.get(key)
         if namespace is None or not is_deleting(namespace):
@@ -73,7 +73,7 @@ class NamespaceController(Controller):
     async def _empty(self, namespace: str, resources: Sequence[str]) -> tuple[dict[str, list[Object]], list[ApiError]]:
         """Delete all objects of these resources.
 
-        Return those still there afterwards, by resource, and what went wrong.
+        Returns the objects that still exist afterwards, by resource; and the errors.
         """
         remaining: dict[str, list[Object]] = {}
         problems: list[ApiError] = []
@@ -88,7 +88,7 @@ class NamespaceController(Controller):
         return remaining, problems
 
     async def _delete_all(self, resource: str, objects: list[Object]) -> list[ApiError]:
-        """Delete objects, several at a time: while some are written to disk, the next ones are prepared."""
+        """Delete several objects at the same time, so that the next ones are prepared while others are stored."""
         left, problems = iter(objects), []
 
         async def worker() -> None:
@@ -108,7 +108,7 @@ class NamespaceController(Controller):
             await delete_unless_gone(self.client, resource, obj, propagation="Background")
 
     async def _tell(self, namespace: Object, remaining: dict[str, list[Object]], problems: list[ApiError]) -> None:
-        """Write the conditions that show why a namespace is not gone yet."""
+        """Write the conditions that show why a namespace still exists."""
         status = clone(namespace.get("status") or {})
         before = clone(status)
         for condition in _conditions(remaining, problems):

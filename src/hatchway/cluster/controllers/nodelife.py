@@ -1,9 +1,9 @@
-"""Watches over nodes: when a kubelet falls silent, its node is marked, tainted and finally emptied.
+"""Monitors nodes. When a kubelet sends no heartbeats, its node becomes NotReady and tainted, and pods are evicted.
 
-Behaviour: `nodelifecycle/node_lifecycle_controller.go`, `tainteviction/taint_eviction.go`.
+It behaves like `nodelifecycle/node_lifecycle_controller.go` and `tainteviction/taint_eviction.go`.
 
-Silence is measured with this process's own clock, from the last change of the node's Lease that it has seen. So neither
-a restart of the control plane nor a wrong clock makes nodes unready.
+The time without heartbeats is measured with this process's own clock, from the last change of the node's Lease that
+this process has seen. So neither a restart of the control plane nor a wrong clock makes nodes NotReady.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from hatchway.kube.wellknown import NOT_READY, UNREACHABLE, UNSCHEDULABLE
 
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
-# Conditions that a kubelet posts; they are unknown while it is silent.
+# The types of conditions that a kubelet posts. They are set to Unknown while it sends no heartbeats.
 _POSTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 class NodeLifecycleController(Controller):
-    """Keep the conditions and taints of nodes, and the readiness of pods on nodes that are not ready."""
+    """Updates the conditions and taints of nodes, and the readiness of pods on nodes that are not ready."""
 
     name = "node-controller"
 
@@ -40,7 +40,7 @@ class NodeLifecycleController(Controller):
         self.pods = context.cache("pods")
         self.events = context.recorder(self.name)
         self._heard: dict[str, float] = {}
-        # When the time of a pod on a tainted node began: uid → moment.
+        # For each pod on a tainted node, by its uid: when its time of toleration began.
         self._evictions: dict[str, datetime] = {}
         self.nodes.subscribe(self._node_changed)
         self.leases.subscribe(self._lease_changed)
@@ -77,7 +77,7 @@ class NodeLifecycleController(Controller):
         return self.monotonic() - self._heard[name]
 
     async def reconcile(self, key: Key) -> float | None:
-        """Check the node `key`. Return the seconds until it counts as silent, or until the next eviction."""
+        """Check the node `key`. Return the seconds until its heartbeat is overdue, or until the next eviction."""
         node = self.nodes.get(key)
         if node is None or is_deleting(node):
             return None
@@ -121,7 +121,7 @@ class NodeLifecycleController(Controller):
 
     async def _taint(self, node: Object) -> Object:
         """Update the taints that show the node's condition and spec.unschedulable."""
-        # A node that has just registered has posted no condition yet: it keeps the taint that it was created with.
+        # A node that has just registered has not posted a condition. It keeps the taint that it was created with.
         ready = (get_condition(node, "Ready") or {}).get("status")
         taints: list[Object] = node["spec"].get("taints") or []
         new = ready is None and any((taint["key"], taint["effect"]) == (NOT_READY, "NoSchedule") for taint in taints)
@@ -148,9 +148,9 @@ class NodeLifecycleController(Controller):
         return written
 
     async def _care_for_pods(self, node: Object) -> float | None:
-        """Mark pods of a node that is not ready, and evict those that no longer tolerate its taints.
+        """Mark the pods of a node that is not ready as not ready, and evict those that no longer tolerate its taints.
 
-        Returns seconds until the next eviction, or None.
+        Returns the seconds until the next eviction, or None.
         """
         taints = [taint for taint in node["spec"].get("taints") or () if taint["effect"] == "NoExecute"]
         ready = (get_condition(node, "Ready") or {}).get("status", "True") == "True"
@@ -175,8 +175,8 @@ class NodeLifecycleController(Controller):
     def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
         """Return the seconds until these NoExecute taints evict the pod; None when it may stay (`processPodOnNode`).
 
-        The time begins when the taint was added. Where the taint does not say that, it begins when the pod is first
-        seen with the taint.
+        The time of toleration begins when the taint was added. If the taint has no time, it begins when this controller
+        first sees the pod with the taint.
         """
         limits: list[float] = []
         for taint in taints:
@@ -184,7 +184,7 @@ class NodeLifecycleController(Controller):
             if not matching:
                 if taint["key"] not in (NOT_READY, UNREACHABLE):
                     return 0.0
-                # The toleration that the admission plugin DefaultTolerationSeconds gives every pod.
+                # This is the toleration that the admission plugin DefaultTolerationSeconds adds to every pod.
                 limits.append(self.context.config.eviction_after)
             limits += [one["tolerationSeconds"] for one in matching if one.get("tolerationSeconds") is not None]
         if not limits:
@@ -195,7 +195,7 @@ class NodeLifecycleController(Controller):
         return (known + timedelta(seconds=max(0.0, min(limits))) - moment).total_seconds()
 
     def _cancel(self, pod: Object) -> None:
-        """Let a pod stay that was to be evicted."""
+        """Cancel the eviction of a pod."""
         if self._evictions.pop(uid_of(pod), None) is not None:
             namespace, name = key_of(pod)
             text = f"Cancelling deletion of Pod {namespace}/{name}"

@@ -16,23 +16,23 @@ from hatchway.numerals import parse_int
 
 log = logging.getLogger(__name__)
 
-# How long a reconcile waits until the cache shows its own writes. This normally takes a moment; after this time
-# something is badly wrong, and a late retry is safer than acting on stale objects.
+# How long (seconds) a reconcile waits until the cache has the objects that it has written. Normally this takes
+# milliseconds. After this time the reconcile fails, because a later retry is safer than acting on stale objects.
 _CATCH_UP_SECONDS = 30.0
 
-# (type, object, the object before or None)
+# Parameters: the event's type, the object, and the object before the change or None.
 Changed = Callable[[str, Object, "Object | None"], None]
 
 
 class CacheIndex:
-    """Objects of a cache, found by keys. keys: a function that returns an object's keys, each hashable."""
+    """Finds objects of a cache by keys. keys: a function that returns an object's keys, each hashable."""
 
     def __init__(self, keys: Callable[[Object], Iterable[Hashable]]) -> None:
         self._keys = keys
         self._found: dict[Hashable, dict[Key, Object]] = {}
 
     def get(self, *keys: Hashable) -> list[Object]:
-        """Return the objects that have one of these keys, each once."""
+        """Return the objects that have at least one of these keys, without duplicates."""
         if len(keys) == 1:
             return list(self._found.get(keys[0], {}).values())
         return list({place: obj for key in keys for place, obj in self._found.get(key, {}).items()}.values())
@@ -42,7 +42,7 @@ class CacheIndex:
         return len(self._found.get(key, ()))
 
     def change(self, obj: Object | None, before: Object | None) -> None:
-        """Update the index: `before` (None for a new object) has become `obj` (None when it was deleted)."""
+        """Replace `before` (None for a new object) by `obj` (None for a deleted object)."""
         place = key_of(obj or before or {})
         if before is not None:
             for key in self._keys(before):
@@ -57,7 +57,7 @@ class CacheIndex:
 
 
 class ObjectCache:
-    """One watched resource, shared by all controllers, indexed by namespace. Objects in it are never changed."""
+    """The objects of one watched resource, which all controllers share. Nobody may change an object in it."""
 
     def __init__(self, client: Client, resource: str) -> None:
         self.resource = resource
@@ -74,20 +74,20 @@ class ObjectCache:
         await self._informer.run()
 
     async def synced(self) -> None:
-        """Wait until the cache holds what the server had when the watch began."""
+        """Wait until the cache has all objects that the API server had when the watch began."""
         await self._informer.synced()
 
     def subscribe(self, changed: Changed) -> None:
-        """Call `changed(type, object, object before)` for each change from now on.
+        """Call `changed(type, object, object before)` for each future change.
 
-        It is called at once, as ADDED, for each object that the cache holds already.
+        For each object that the cache already has, it is called at once, with the type ADDED.
         """
         for obj in list(self):
             changed("ADDED", obj, None)
         self._subscribers.append(changed)
 
     def index(self, keys: Callable[[Object], Iterable[Hashable]]) -> CacheIndex:
-        """Return the index by `keys`, a function; callers with the same function share one index."""
+        """Return the index that uses the function `keys`. Callers with the same function share one index."""
         found = self._indexes.get(keys)
         if found is None:
             found = self._indexes[keys] = CacheIndex(keys)
@@ -155,7 +155,7 @@ class ObjectCache:
                 with watchdog.section(f"a subscriber to {self.resource}"):
                     changed(kind, obj, before)
             except Exception:
-                # When one controller fails on an object, the others must still get it.
+                # When the subscriber of one controller fails, the others must still be called.
                 log.exception("a subscriber to %s failed on %s/%s", self.resource, namespace, name)
         for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
             self._waiters.remove(waiter)

@@ -1,4 +1,4 @@
-"""Small functions on Kubernetes objects that several controllers need. Pure, except for `now`."""
+"""Small functions for Kubernetes objects, which several controllers use. Only `now` has an effect or hidden input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def clone(value: T) -> T:
-    """Return a deep copy of a JSON value: cached objects are shared and must not be changed."""
+    """Return a deep copy of a JSON value, because cached objects are shared and must not be changed."""
     return cast(T, _decode(_encode(value)))
 
 
@@ -29,12 +29,12 @@ def uid_of(obj: Object) -> str:
 
 
 def labels_of(obj: Object) -> dict[str, str]:
-    """Return the object's labels; part of the object, so do not change them."""
+    """Return the object's labels. They are part of the object, so do not change them."""
     return obj["metadata"].get("labels") or {}
 
 
 def annotations_of(obj: Object) -> dict[str, str]:
-    """Return the object's annotations; part of the object, so do not change them."""
+    """Return the object's annotations. They are part of the object, so do not change them."""
     return obj["metadata"].get("annotations") or {}
 
 
@@ -81,13 +81,13 @@ def controller_of(obj: Object) -> Object | None:
 
 
 def controlled_by(obj: Object, owner: Object) -> bool:
-    """Return True when `owner` (told by its uid) is the controller of `obj`."""
+    """Return True when `owner` is the controller of `obj`. Their uids are compared."""
     ref = controller_of(obj)
     return ref is not None and ref.get("uid") == uid_of(owner)
 
 
 def controller_reference(owner: Object) -> Object:
-    """Return the owner reference for the objects that a controller makes (`metav1.NewControllerRef`)."""
+    """Return the owner reference to `owner` for an object that it controls (`metav1.NewControllerRef`)."""
     return {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
@@ -102,9 +102,9 @@ def controller_reference(owner: Object) -> Object:
 
 
 def set_condition(conditions: Iterable[Object], condition: Object, moment: datetime) -> list[Object]:
-    """Return `conditions` with `condition` in the place of the one of its type.
+    """Return `conditions` with `condition` instead of the present condition of the same type.
 
-    lastTransitionTime moves only when the status changes; a condition that says the same is left untouched.
+    lastTransitionTime is changed only when the status changes. If nothing else differs, the present condition stays.
     """
     out = list(conditions)
     for index, old in enumerate(out):
@@ -132,7 +132,7 @@ def is_active(pod: Object) -> bool:
 
 
 def available_in(pod: Object, min_ready_seconds: int, moment: datetime) -> float | None:
-    """Return the seconds until the pod counts as available: 0.0 when it is available, None while it is not ready."""
+    """Return the seconds until the pod counts as available; 0.0 when it is available, None while it is not ready."""
     condition = get_condition(pod, "Ready")
     if condition is None or condition.get("status") != "True":
         return None

@@ -1,7 +1,7 @@
-"""Finds the objects that belong to a controller's object: adopts and releases them by label selector.
+"""Finds the objects that a controller's object owns, and adopts and releases objects by its label selector.
 
-The rules are those of kube-controller-manager's `controller_ref_manager.go`: an object is owned through its controller
-reference; an object that has no controller is adopted if the selector matches it; an owned object that the selector no
+The rules are those of kube-controller-manager's `controller_ref_manager.go`. An object's owner is in its controller
+reference. An object without a controller is adopted if the selector matches it. An owned object that the selector no
 longer matches is released.
 """
 
@@ -33,11 +33,12 @@ async def claim(
     *,
     finalizer: str = "",
 ) -> list[Object]:
-    """Return those of `found` that `owner` controls, after adopting and releasing. cache: the cache of `found`.
+    """Adopt and release objects of `found`; return those that `owner` then controls.
 
-    finalizer: what an adopted object gets and a released one loses; "" for none.
+    cache: the cache that `found` comes from.
+    finalizer: a finalizer that is added to adopted objects and removed from released ones; "" for none.
 
-    Raises ApiError when a write is refused for another reason than that the object is gone.
+    Raises ApiError when a write is refused, except when the object no longer exists.
     """
     owned: list[Object] = []
     checked = False
@@ -56,7 +57,7 @@ async def claim(
         if not matches or is_deleting(obj) or is_deleting(owner):
             continue
         if not checked:
-            # The cache may not show yet that the owner is being deleted: ask the server before the first adoption.
+            # The cache may not yet show that the owner is being deleted, so ask the API server before adopting.
             if not await _still_there(client, owner, owner_resource):
                 return owned
             checked = True
@@ -91,7 +92,7 @@ async def _write_owners(
     client: Client, obj: Object, references: list[Object], cache: ObjectCache, finalizers: list[str]
 ) -> Object | None:
     metadata = obj["metadata"]
-    # uid and resourceVersion make the server refuse when the object was replaced or changed meanwhile.
+    # With uid and resourceVersion, the API server refuses the patch if the object was replaced or changed meanwhile.
     patch = {
         "metadata": {
             "uid": metadata["uid"],

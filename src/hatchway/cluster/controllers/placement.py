@@ -1,6 +1,6 @@
-"""Chooses a pod's node, and says why none fits (kube-scheduler's `schedule_one.go`). Pure.
+"""Chooses a node for a pod, or returns why no node fits (kube-scheduler's `schedule_one.go`). Pure.
 
-`scheduling/` has the filters, the scores and preemption.
+The filters, the scores and preemption are in `scheduling/`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ __all__ = ["Decision", "choose", "work_of"]
 class Decision:
     """The result for one pod.
 
-    node: its name, "" when no node fits. message: why none fits. plugins: the filters that refused. preemption: what
-    preemption would change, when no node fits.
+    node: the node's name; "" when no node fits.
+    message: why no node fits.
+    plugins: the filters that refused nodes.
+    preemption: the result of preemption, when no node fits.
     """
 
     node: str = ""
@@ -43,11 +45,12 @@ def choose(
     problem: str = "",
     further: tuple[NodeFilter, ...] = (),
 ) -> Decision:
-    """Return the node for a pod, or why there is none, and what preemption would change.
+    """Choose a node for a pod. If no node fits, look for pods to preempt.
 
-    default_selector: what the pod's Services and its controller select (`spreading.default_constraints`). budgets: all
-    PodDisruptionBudgets. problem: why the pod can run nowhere (`PreFilter`), "" when it may. further: more filters
-    (`filters.NodeFilter`).
+    default_selector: the selector of the pod's Services and controller (`spreading.default_constraints`).
+    budgets: all PodDisruptionBudgets.
+    problem: why the pod cannot run on any node (`PreFilter`); "" when it may.
+    further: more filters (`filters.NodeFilter`).
     """
     if not cluster.nodes:
         return Decision(message="no nodes available to schedule pods", plugins=frozenset(("NodeAffinity",)))
@@ -60,7 +63,7 @@ def choose(
         return Decision("", _message(len(cluster.nodes), nowhere, preemption), frozenset((plugin,)), preemption)
     refused = {}
     fitting = []
-    # The node for which others were preempted comes first (`evaluateNominatedNode`).
+    # The node on which other pods were preempted for this pod is tried first (`evaluateNominatedNode`).
     nominated = cluster.nodes.get(cluster.nominated_node(info.key))
     if nominated is not None and filters.refusal(nominated) is None:
         return Decision(nominated.name)
@@ -89,17 +92,16 @@ def _message(nodes: int, why: str, preemption: Preemption) -> str:
 
 
 def work_of(info: PodInfo, cluster: ClusterState) -> int:
-    """Return about how many comparisons a decision about a pod takes.
+    """Estimate the number of comparisons that a decision about a pod takes.
 
-    Each of the pod's terms is compared with every pod, each term of another pod with this pod. For preemption, pods of
-    lower priority are taken away one by one.
+    Each of the pod's terms is compared with every pod, and each term of another pod with this pod. Preemption tries to
+    remove the pods of lower priority, one by one.
     """
     spread = len(info.pod["spec"].get("topologySpreadConstraints") or ())
     own = (info.terms + spread) * cluster.pods + cluster.terms + selection_terms(info.pod["spec"]) * len(cluster.nodes)
     below = cluster.below(info.priority)
     if not below:
         return own
-    # Each pod that is taken away is tried with the filters, and with all pods that are nominated; its own terms are
-    # compared each time.
+    # For each removed pod, the filters run again, with all nominated pods; and the terms of the pod are compared.
     each = 15 + info.terms + spread + selection_terms(info.pod["spec"]) * (1 + spread) + cluster.nominations
     return own + below * each + 4 * cluster.terms

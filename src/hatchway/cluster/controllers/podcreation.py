@@ -1,4 +1,4 @@
-"""Creates and deletes pods of a controller's object, with the events of `RealPodControl` (`controller_utils.go`)."""
+"""Creates and deletes the pods of a workload, with the Events of `RealPodControl` (`controller_utils.go`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hatchway.kube.objects import key_of
 
 # The random suffix of a generated name has 5 characters, and a name at most 63.
 _MAX_PREFIX = 58
-# Pods that are deleted at a time.
+# Number of pods that are deleted at the same time.
 _AT_ONCE = 50
 
 
@@ -28,10 +28,11 @@ async def create_pods(
 ) -> list[Object]:
     """Create pods in batches of 1, 2, 4 ..., so that few requests are wasted when all are refused.
 
-    pods: the cache, which shows them when this returns. events: of the owner. Returns the created ones; fewer when the
-    namespace is being deleted.
+    pods: the cache of pods, which has the new pods when this returns.
+    events: the recorder of the owner's Events.
 
-    Raises ApiError when one is refused; those of earlier batches stay.
+    Returns the created pods; these are fewer than wanted when the namespace is being deleted. Raises ApiError when a
+    pod is refused; the pods of earlier batches are kept.
     """
     namespace = owner["metadata"]["namespace"]
     made: list[Object] = []
@@ -59,7 +60,7 @@ async def create_pods(
 async def delete_pods(
     client: Client, pods: ObjectCache, events: Recorder, owner: Object, wanted: list[Object]
 ) -> list[Object]:
-    """Delete pods, and return those that are deleted or gone. Raises ApiError when one is refused."""
+    """Delete pods. Return those that no longer exist. Raises ApiError when a deletion is refused."""
     deleted: list[Object] = []
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
@@ -78,7 +79,7 @@ async def _delete(client: Client, pods: ObjectCache, events: Recorder, owner: Ob
     try:
         await client.delete("pods", name, namespace, uid=uid_of(pod))
     except ApiError as error:
-        # 409: another pod has the name now, so this one is gone as well.
+        # 409 means that another pod has the name now, so this pod no longer exists.
         if error.code not in (404, 409):
             events.event(owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
             raise

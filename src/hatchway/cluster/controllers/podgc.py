@@ -1,6 +1,6 @@
-"""Removes pods that no kubelet will ever delete.
+"""Deletes pods that no kubelet will ever delete (`podgc/gc_controller.go`).
 
-These are pods of nodes that are gone, and pods that were deleted before they had a node (`podgc/gc_controller.go`).
+These are pods of nodes that no longer exist, and pods that were deleted before they had a node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hatchway.kube.objects import Key, is_finished, key_of
 
 
 class PodGarbageCollector(Controller):
-    """Delete orphaned pods once their node has been missing for `orphan_grace` seconds."""
+    """Deletes orphaned pods when their node has been missing for `orphan_grace` seconds."""
 
     name = "pod-garbage-collector"
 
@@ -32,7 +32,7 @@ class PodGarbageCollector(Controller):
             if is_deleting(pod):
                 self.enqueue(pod)
         elif self._orphaned(pod):
-            # The node may register again in the meantime.
+            # The pod is deleted later, because the node may register again.
             self.queue.add_after(key_of(pod), self.context.config.orphan_grace)
 
     def _node_changed(self, kind: str, node: Object, _before: Object | None) -> None:

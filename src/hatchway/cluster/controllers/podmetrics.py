@@ -16,14 +16,16 @@ FetchPodMetrics = Callable[[str], Awaitable[list[Object]]]
 
 
 class NoMetrics(Exception):
-    """A metric is not available, or not for these pods. The message says why."""
+    """A metric is not available at all, or not for these pods. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodUsage:
     """The usage of a resource by a pod.
 
-    value: thousandths of the unit. moment: the end of the time in which it was measured. window: its length in seconds.
+    value: in thousandths of the unit.
+    moment: the end of the time window in which it was measured.
+    window: the length of this time window in seconds.
     """
 
     value: int

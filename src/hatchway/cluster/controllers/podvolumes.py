@@ -1,8 +1,9 @@
-"""The scheduler's part of volumes: where a pod's claims let it run, and the binding of those that wait for it.
+"""The scheduler's part of volumes: finds the nodes that a pod's claims allow, and binds claims that wait for a node.
 
-From kube-scheduler's plugins `volumebinding` and `volumerestrictions`. A claim of a class with the mode
-WaitForFirstConsumer is bound when a node is chosen: to a free volume that can be used there, else its provisioner is
-told the node by an annotation. The pod gets its node when all of its claims are bound.
+It works like kube-scheduler's plugins `volumebinding` and `volumerestrictions`. A claim of a class with the mode
+WaitForFirstConsumer is bound when a node is chosen for its pod: to a free volume that can be used on that node. If
+there is none, an annotation of the claim tells its provisioner the node. The pod is bound when all its claims are
+bound.
 """
 
 from __future__ import annotations
@@ -41,15 +42,19 @@ _NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existen
 _IN_USE = (
     "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
 )
-# A pod with more claims runs nowhere: decisions about it would hold up others.
+# A pod with more claims is not scheduled, because decisions about it would delay other pods.
 _MAX_CLAIMS = 128
-# Seconds after which a pod whose claims are being bound is looked at again, even when nothing has changed.
+# Seconds after which a pod whose claims are being bound is checked again, even when nothing has changed.
 _LOOK_AGAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class UnboundClaim:
-    """A claim that waits for the pod's node. volumes: those that it may get. storage_class: None when it is gone."""
+    """A claim that is bound after a node is chosen.
+
+    volumes: the volumes that it may get.
+    storage_class: its class; None when the class does not exist.
+    """
 
     claim: Object
     volumes: list[Object]
@@ -58,10 +63,12 @@ class UnboundClaim:
 
 @dataclass(slots=True)
 class ClaimsOfPod:
-    """The claims of a pod before it has a node, as they are at one moment.
+    """The state of the claims of a pod that has no node yet.
 
-    problem: why it can run nowhere; "" when it may. volumes: those that are bound already, None for one that is gone.
-    unbound: claims that wait for the pod's node. in_use: whether another pod has a claim that is for one pod at a time.
+    problem: why the pod cannot run on any node; "" when it may.
+    volumes: the volumes that are already bound; None for a volume that does not exist.
+    unbound: the claims that are bound after a node is chosen.
+    in_use: True if another pod uses a claim that only one pod may use at a time.
     """
 
     problem: str = ""
@@ -70,7 +77,7 @@ class ClaimsOfPod:
     unbound: list[UnboundClaim] = field(default_factory=list)
 
     def refusals(self, node: Object) -> list[str]:
-        """Return why the pod cannot have its volumes on the node; empty when it can. It may be called on a thread."""
+        """Return why the pod cannot use its volumes on the node; [] when it can. May be called on another thread."""
         if self.in_use:
             return [_IN_USE]
         if any(volume is None for volume in self.volumes):
@@ -84,10 +91,10 @@ class ClaimsOfPod:
 
 
 class PodVolumes:
-    """Knows claims and volumes for the scheduler.
+    """Reads and binds claims and volumes for the scheduler.
 
-    changed: called with the pods about which to decide again. has_node: returns True for a pod that has a node, or is
-    about to get one.
+    changed: called with the pods that must be decided again.
+    has_node: returns True for a pod that has a node, or that is being bound to one.
     """
 
     def __init__(
@@ -124,13 +131,13 @@ class PodVolumes:
             self._changed(self._pods.index(by_claim).get(*keys))
 
     def _pod_changed(self, kind: str, pod: Object, _before: Object | None) -> None:
-        # A claim for one pod at a time is free when its pod has gone.
+        # When a pod is deleted or has ended, another pod may use a claim that only one pod may use at a time.
         keys = list(by_claim(pod)) if kind == "DELETED" or is_finished(pod) else []
         if keys:
             self._changed(self._pods.index(by_claim).get(*keys))
 
     def claims_of(self, pod: Object) -> ClaimsOfPod:
-        """Return what the pod's claims mean for its node."""
+        """Return the state of the pod's claims, which decides where the pod can run."""
         found = ClaimsOfPod()
         immediate = False
         namespace, pod_name = key_of(pod)
@@ -183,12 +190,12 @@ class PodVolumes:
         return UnboundClaim(claim, [*reserved, *free], self._classes.get(("", name)))
 
     async def bind(self, claims: ClaimsOfPod, node: Object) -> float:
-        """Begin to bind the claims that wait for the pod's node. Return the seconds until another look.
+        """Begin to bind the claims that wait for the pod's node. Return the seconds until the next check.
 
-        Raises ApiError, which makes the scheduler decide again.
+        Raises ApiError; then the scheduler must decide again.
         """
         for one in claims.unbound:
-            # One after another, each decided upon what is known now: the volumes may have gone meanwhile.
+            # Each claim is decided on its own, with the volumes that exist now: some may be deleted since the decision.
             claim = one.claim
             chosen = _match([self._unbound(claim)], node)
             if chosen is None or annotations_of(claim).get(SELECTED_NODE):
@@ -212,13 +219,13 @@ class PodVolumes:
 
 
 def _match(claims: list[UnboundClaim], node: Object) -> dict[str, Object | None] | None:
-    """Return the volume for each claim's uid, None for one to make; None when a claim has no way to get one."""
+    """Return the volume for each claim's uid (None: to be provisioned); None if any claim cannot get a volume."""
     chosen: dict[str, Object | None] = {}
     taken: set[str] = set()
     for one in claims:
         selected = annotations_of(one.claim).get(SELECTED_NODE)
         if selected:
-            # Its volume is being made already.
+            # The claim's volume is already being provisioned.
             if selected != node["metadata"]["name"]:
                 return None
             chosen[uid_of(one.claim)] = None
@@ -233,7 +240,7 @@ def _match(claims: list[UnboundClaim], node: Object) -> dict[str, Object | None]
 
 
 def _may_provision(storage_class: Object | None, node: Object) -> bool:
-    """Return True when the class makes volumes for pods on the node (`checkVolumeProvisions`)."""
+    """Return True when volumes of the class can be provisioned for the node (`checkVolumeProvisions`)."""
     if storage_class is None or not can_provision(storage_class):
         return False
     terms = storage_class.get("allowedTopologies") or ()

@@ -1,7 +1,7 @@
-"""Makes and deletes the volumes of the default StorageClass, as Rancher's local-path provisioner does for kind.
+"""Creates and deletes the volumes of the default StorageClass, as Rancher's local-path provisioner does for kind.
 
-A volume is a directory of one node, and its pods run on that node. From `sig-storage-lib-external-provisioner`
-(`controller/controller.go`) and `local-path-provisioner` (`provisioner.go`).
+A volume is a directory of one node, and pods that use it run on that node. The rules are those of
+`sig-storage-lib-external-provisioner` (`controller/controller.go`) and `local-path-provisioner` (`provisioner.go`).
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def default_storage_class() -> Object:
 
 
 class ProvisionError(Exception):
-    """A volume cannot be made for a claim; the message is for the claim's author."""
+    """A volume cannot be provisioned for a claim. The message is shown to the claim's author."""
 
 
 class LocalPathProvisioner(Controller):
-    """Make a volume for each claim that asks this provisioner, and delete it when its claim is gone."""
+    """Creates a volume for each claim that this provisioner is responsible for, and deletes released volumes."""
 
     name = "rancher.io/local-path"
     workers = 2
-    # A volume may hold very many files.
+    # Seconds. Deleting a volume with very many files takes long.
     deadline = 3600.0
 
     def __init__(self, context: ControllerContext) -> None:
@@ -81,7 +81,7 @@ class LocalPathProvisioner(Controller):
             self.queue.add((_VOLUME, "", volume["metadata"]["name"]))
 
     async def reconcile(self, key: tuple[str, str, str]) -> float | None:
-        """Make the volume of one claim, or delete one volume."""
+        """Create the volume of one claim, or delete one volume."""
         kind, namespace, name = key
         if kind == _VOLUME:
             volume = self.volumes.get((namespace, name))
@@ -110,7 +110,7 @@ class LocalPathProvisioner(Controller):
         self.events.event(claim, "Normal", "Provisioning", text)
         node = self.nodes.get(("", selected)) if selected else None
         if selected and node is None:
-            # The scheduler chooses again (`rescheduleProvisioning`).
+            # Without the annotation, the scheduler chooses a node again (`rescheduleProvisioning`).
             annotations = {key: value for key, value in annotations_of(claim).items() if key != SELECTED_NODE}
             metadata = {**claim["metadata"], "annotations": annotations}
             await self.client.update(CLAIMS, {**claim, "metadata": metadata})
@@ -122,7 +122,7 @@ class LocalPathProvisioner(Controller):
             text = f'failed to provision volume with StorageClass "{class_of(claim)}": {shown}'
             self.events.event(claim, "Warning", "ProvisioningFailed", text)
             if isinstance(error, OSError):
-                # A full disk may have room later.
+                # This may succeed later, for example when a full disk has space again.
                 raise
             return
         try:
@@ -134,7 +134,7 @@ class LocalPathProvisioner(Controller):
         self.events.event(claim, "Normal", "ProvisioningSucceeded", f"Successfully provisioned volume {name}")
 
     async def _make(self, claim: Object, storage_class: Object, node: Object | None, name: str) -> Object:
-        """Make the directory; return the volume. Raises ProvisionError, OSError, ValueError."""
+        """Make the volume's directory, and return the volume. Raises ProvisionError, OSError, ValueError."""
         spec = claim["spec"]
         modes = spec.get("accessModes") or []
         if node is None:
@@ -186,7 +186,7 @@ class LocalPathProvisioner(Controller):
     # --- deleting ----------------------------------------------------------------------------------------------------
 
     async def _reclaim(self, volume: Object) -> None:
-        """Delete the directory and the object of a volume that is released, when its policy says so."""
+        """Delete the directory and the object of a released volume, if its reclaim policy is Delete."""
         spec = volume["spec"]
         if spec.get("persistentVolumeReclaimPolicy") != "Delete":
             if is_deleting(volume):
@@ -210,7 +210,7 @@ class LocalPathProvisioner(Controller):
             return
         await delete_unless_gone(self.client, VOLUMES, volume)
         try:
-            # Deletion has changed the object.
+            # The deletion has changed the object, so it is read again.
             await self._drop_finalizer(await self.client.get(VOLUMES, volume["metadata"]["name"]))
         except ApiError as error:
             if error.code != 404:
@@ -223,7 +223,7 @@ class LocalPathProvisioner(Controller):
 
 
 def _asks(claim: Object) -> bool:
-    """Return True when the claim waits for a volume of this provisioner."""
+    """Return True when the claim waits for a volume from this provisioner."""
     annotations = annotations_of(claim)
     asked = annotations.get(PROVISIONER) or annotations.get(BETA_PROVISIONER)
     return asked == LOCAL_PATH and not claim["spec"].get("volumeName") and not is_deleting(claim)

@@ -1,7 +1,7 @@
-"""Marks everything as not ready at the start, since no pod's process outlives the control plane.
+"""Marks all nodes, pods and endpoints as not ready when the cluster starts, since all processes of pods have ended.
 
-It runs once, before controllers and nodes start: until a kubelet reports otherwise, no node and no pod is ready, and no
-service has ready endpoints. Restart counts and addresses stay, because kubelets continue from them.
+It runs once, before controllers and nodes start. Until a kubelet reports otherwise, no node and no pod is ready, and no
+Service has ready endpoints. Restart counts and addresses are kept, because kubelets continue with them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def _correct(
 
 
 def _unready(obj: Object, kinds: tuple[str, ...], status: str, reason: str, since: str) -> Object | None:
-    """Return a copy of the object in which these conditions are not true; None when none of them was."""
+    """Return a copy of the object in which these conditions are not true; None when none of them is true."""
     if not any(_holds(condition, kinds) for condition in obj.get("status", {}).get("conditions") or ()):
         return None
     out = clone(obj)

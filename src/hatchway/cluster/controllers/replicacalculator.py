@@ -16,19 +16,19 @@ from hatchway.kube.objects import get_condition, is_ready
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far usage may be from its target without scaling, as a share of the target: 0.1 is 10 percent."""
+    """How far usage may be from its target without scaling, as a fraction of the target: 0.1 is 10 percent."""
 
     down: float
     up: float
 
     def covers(self, ratio: float) -> bool:
-        """Return True when usage divided by its target is near enough to 1."""
+        """Return True when `ratio`, which is usage divided by its target, is within the tolerance around 1."""
         return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Delays after a pod's start, in seconds.
+    """Times after a pod's start, in seconds, in which its CPU usage may not count.
 
     cpu_initialization: the pod's CPU usage counts in this time only if it was measured while the pod was ready.
     initial_readiness: a pod that became unready within this time was never ready, so its CPU usage does not count.
@@ -40,9 +40,9 @@ class Delays:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The answer to a metric.
+    """The number of replicas that a metric asks for.
 
-    replicas: the number that the metric asks for. utilization: percent of the requests; None without requests.
+    utilization: usage in percent of the requests; None without requests.
     average: usage per pod, in thousandths of the unit.
     """
 
@@ -53,9 +53,12 @@ class Proposal:
 
 @dataclass(slots=True)
 class _Groups:
-    """The pods in groups. ready: how many pods have usage that counts. The other groups are names of pods.
+    """The pods in groups.
 
-    unready: their usage is not meaningful yet. missing: their usage is not known. ignored: deleted or failed pods.
+    ready: the number of pods whose usage counts.
+    unready: the names of pods whose usage is not meaningful yet.
+    missing: the names of pods whose usage is not known.
+    ignored: the names of deleted or failed pods.
     """
 
     ready: int
@@ -126,7 +129,7 @@ def propose_by_value(current: int, usage: int, target: int, pods: list[Object], 
     """Compute how many replicas bring one value, which all pods share, to its target (getUsageRatioReplicaCount).
 
     Args:
-        current: the present number of replicas; from 0 the number depends on the value alone.
+        current: the present number of replicas; if it is 0, the result depends only on the value.
         usage, target: thousandths of the unit.
         pods: the target's pods.
         tolerance: how far the value may be from its target without scaling.
@@ -146,11 +149,12 @@ def propose_by_value(current: int, usage: int, target: int, pods: list[Object], 
 
 
 def propose_by_average(counted: int, usage: int, target: int, tolerance: Tolerance) -> tuple[int, int]:
-    """Compute how many replicas bring a value that pods divide among them to its target for each of them.
+    """Compute how many replicas bring a value that is divided by the number of pods to its target per pod.
 
-    counted: the pods that there are. usage, target: thousandths of the unit.
+    counted: the present number of pods.
+    usage, target: thousandths of the unit; `target` is per pod.
 
-    Returns the number of replicas, and the value for each pod (GetExternalPerPodMetricReplicas).
+    Returns (the number of replicas, the value per pod), as GetExternalPerPodMetricReplicas.
     """
     replicas = counted
     if not counted or not tolerance.covers(usage / (target * counted)):

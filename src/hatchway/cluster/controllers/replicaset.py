@@ -25,17 +25,17 @@ from hatchway.kube.objects import Key, is_finished, is_ready
 from hatchway.kube.selectors import selector_is_empty, selector_matches, subset_matches
 
 RESOURCE = "replicasets.apps"
-# At most this many pods are made or deleted in one reconciliation (BurstReplicas).
+# At most this many pods are created or deleted in one reconcile (BurstReplicas).
 BURST = 500
 
 
 class ReplicaSetController(Controller):
-    """Create and delete pods until every ReplicaSet has the specified number, and write its status."""
+    """Creates and deletes pods until every ReplicaSet has the specified number, and writes its status."""
 
     name = "replicaset-controller"
     resource = RESOURCE
     kind = "ReplicaSet"
-    # Whether the status has the number of pods that are being deleted.
+    # True if the status has the number of pods that are being deleted.
     counts_terminating = True
 
     def __init__(self, context: ControllerContext) -> None:
@@ -64,16 +64,16 @@ class ReplicaSetController(Controller):
                 self.enqueue(replica_set)
 
     def possible_owners(self, pod: Object) -> list[Object]:
-        """Return the sets whose selector may select a pod."""
+        """Return the ReplicaSets whose selector may select a pod."""
         return selectors_for(self.sets, pod)
 
     def selector_of(self, replica_set: Object) -> Object | None:
-        """Return the label selector of a set."""
+        """Return the label selector of a ReplicaSet."""
         found: Object | None = replica_set["spec"].get("selector")
         return found
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring the pods of the ReplicaSet `key` to its size.
+        """Create or delete pods until the ReplicaSet `key` has its size.
 
         Returns the seconds until its next pod counts as available, or None.
         """
@@ -81,7 +81,7 @@ class ReplicaSetController(Controller):
         selector = self.selector_of(replica_set) if replica_set is not None else None
         if replica_set is None or selector is None or selector_is_empty(selector):
             return None
-        # Finished pods are neither counted nor released: people can still see what happened.
+        # Finished pods are neither counted nor released, so that users can still see why they ended.
         candidates = [pod for pod in claimable(self.pods, replica_set, selector) if not is_finished(pod)]
         claimed = await claim(self.client, replica_set, self.resource, selector, candidates, self.pods)
         pods = [pod for pod in claimed if is_active(pod)]
@@ -118,7 +118,7 @@ class ReplicaSetController(Controller):
     ) -> tuple[Object | None, float | None]:
         """Write the status if it has changed.
 
-        reason, problem: of the condition ReplicaFailure; no condition without a problem.
+        reason, problem: the reason and message of the condition ReplicaFailure; if `problem` is "", it is not set.
 
         Returns (the written ReplicaSet or None, the seconds until its next pod counts as available or None).
         """
@@ -147,7 +147,7 @@ class ReplicaSetController(Controller):
             "terminatingReplicas": sum(map(is_deleting, owned)),
             "observedGeneration": replica_set["metadata"].get("generation", 0),
         }
-        # The server leaves out counts of zero, except these.
+        # The API server omits counts of zero, except these.
         if not self.counts_terminating:
             del status["terminatingReplicas"]
         shown = ("replicas", "terminatingReplicas", "observedGeneration")

@@ -1,6 +1,7 @@
-"""Keeps the number of pods of ReplicationControllers: ReplicaSets with an older form of selector.
+"""Keeps the number of pods that each ReplicationController specifies.
 
-kube-controller-manager's `replication/` adapts the same controller.
+A ReplicationController is like a ReplicaSet with an older form of selector. As in kube-controller-manager's
+`replication/`, the ReplicaSets' controller is adapted to it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from hatchway.kube.api import Object
 
 
 class ReplicationController(ReplicaSetController):
-    """Create and delete pods until every ReplicationController has the specified number, and write its status."""
+    """Creates and deletes pods until every ReplicationController has the specified number, and writes its status."""
 
     name = "replication-controller"
     resource = "replicationcontrollers"
@@ -23,5 +24,5 @@ class ReplicationController(ReplicaSetController):
         return self.sets.index(by_plain_selector).get(*by_labels(pod))
 
     def selector_of(self, replica_set: Object) -> Object | None:
-        """Return the plain labels as a label selector."""
+        """Return the ReplicationController's selector, a map of labels, as a LabelSelector."""
         return {"matchLabels": replica_set["spec"].get("selector") or {}}

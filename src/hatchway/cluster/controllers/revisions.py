@@ -1,6 +1,7 @@
-"""The ControllerRevisions of StatefulSets and DaemonSets: one for each pod template they have had.
+"""The ControllerRevisions of StatefulSets and DaemonSets: one for each pod template that they have had.
 
-From kube-controller-manager's `history/controller_history.go`; `kubectl rollout history` and `undo` read them.
+The rules are those of kube-controller-manager's `history/controller_history.go`. `kubectl rollout history` and
+`kubectl rollout undo` read the revisions.
 """
 
 from __future__ import annotations
@@ -25,33 +26,39 @@ from hatchway.kube.objects import key_of
 from hatchway.kube.wellknown import LAST_APPLIED
 
 RESOURCE = "controllerrevisions.apps"
-# A label of a revision, and of its pods: a StatefulSet's pods have the revision's name, a DaemonSet's its hash.
+# HASH: the label of a StatefulSet's revision that has the hash of its template.
+# POD_HASH: the label of a StatefulSet's pod that has the name of its revision. For DaemonSets, it is the label of pods
+# and revisions that has the hash of the template.
 HASH = "controller.kubernetes.io/hash"
 POD_HASH = "controller-revision-hash"
 _MAX_PREFIX = 223
 
 
 def revision_number(revision: Object) -> int:
-    """Return the number of a revision; later ones have higher numbers."""
+    """Return the number of a revision. Later revisions have higher numbers."""
     found: int = revision.get("revision", 0)
     return found
 
 
 def template_of(revision: Object) -> Object:
-    """Return the pod template that a revision has kept."""
+    """Return the pod template that a revision stores."""
     template = dict(revision["data"]["spec"]["template"])
     template.pop("$patch", None)
     return template
 
 
 def surplus_revisions(revisions: Iterable[Object], live: set[str], limit: int) -> list[Object]:
-    """Return the oldest revisions to delete, of those that nothing uses. live: names, or hashes, that are in use."""
+    """Return the oldest unused revisions beyond the limit. live: names or hashes of the revisions that are in use."""
     old = [one for one in revisions if not {one["metadata"]["name"], labels_of(one).get(POD_HASH)} & live]
     return old[: max(0, len(old) - limit)]
 
 
 class RevisionHistory:
-    """The revisions of one controller's objects. owners: the resource of the objects. hash_label: of revisions."""
+    """The revisions of the objects of one resource.
+
+    owners: the resource of the objects.
+    hash_label: the label of revisions that has the hash of their template.
+    """
 
     def __init__(self, client: Client, cache: ObjectCache, owners: str, hash_label: str) -> None:
         self._client = client
@@ -67,9 +74,10 @@ class RevisionHistory:
         return sorted(found, key=lambda one: (revision_number(one), one["metadata"]["name"]))
 
     async def current(self, owner: Object, revisions: list[Object]) -> tuple[Object, int]:
-        """Return the revision of the object's template, which is made or renumbered, and the new collision count.
+        """Return the revision of the object's template, and the new collision count.
 
-        revisions: those that there are; the returned one is added. Raises ApiError.
+        The revision is created, or gets the highest number, if necessary.
+        revisions: the present revisions, oldest first; a created one is added to it. Raises ApiError.
         """
         template = owner["spec"]["template"]
         collisions = (owner.get("status") or {}).get("collisionCount", 0)
@@ -124,7 +132,7 @@ class RevisionHistory:
         }
 
     async def truncate(self, owner: Object, revisions: list[Object], live: set[str]) -> None:
-        """Delete the oldest revisions beyond the object's limit. live: names, or hashes, that are in use."""
+        """Delete the oldest revisions beyond the object's limit. live: names or hashes of those that are in use."""
         for one in surplus_revisions(revisions, live, owner["spec"].get("revisionHistoryLimit", 10)):
             await delete_unless_gone(self._client, RESOURCE, one)
             await self._cache.wait_for_deletion(one)

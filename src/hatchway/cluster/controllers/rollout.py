@@ -73,7 +73,7 @@ def max_unavailable(deployment: Object) -> int:
 def _limits(deployment: Object) -> tuple[int, int]:
     """Return (maxSurge rounded up, maxUnavailable rounded down).
 
-    For RollingUpdate at least one is above zero, otherwise the rollout could not proceed; for Recreate (0, 0).
+    For RollingUpdate, at least one of them is above 0; otherwise the rollout could not proceed. For Recreate: (0, 0).
     """
     if not uses_rolling_update(deployment):
         return 0, 0
@@ -85,7 +85,7 @@ def _limits(deployment: Object) -> tuple[int, int]:
 
 
 def resolve_percentage(value: int | str, total: int, *, up: bool) -> int:
-    """Return a number, or so many percent of `total`. up: whether a fraction is rounded up."""
+    """Return `value` if it is a number; if it is a percentage, that share of `total`. up: True to round up."""
     if isinstance(value, int):
         return value
     exact = (parse_int(value.removesuffix("%")) or 0) * total
@@ -125,7 +125,7 @@ def next_sizes_of_old_sets(deployment: Object, new: Object | None, old: list[Obj
         cut = max(0, min(budget, unhealthy))
         sizes[found["metadata"]["name"]] -= cut
         budget -= cut
-    # The status lags behind: a set that was just scaled down may still count pods that will be deleted.
+    # The status may be old: a ReplicaSet that was just scaled down may still count pods that will be deleted.
     spare = sum(min(replicas_of(found), status_count([found], "availableReplicas")) for found in everything) - minimum
     for found in active:
         cut = max(0, min(spare, sizes[found["metadata"]["name"]]))
@@ -139,7 +139,7 @@ def next_sizes_of_old_sets(deployment: Object, new: Object | None, old: list[Obj
 
 
 def proportional_sizes(deployment: Object, active: list[Object]) -> dict[str, int]:
-    """Return the sizes, by name, when a Deployment is scaled during a rollout: each set grows or shrinks by its share.
+    """Return the new sizes, by name, when a Deployment is scaled during a rollout: proportional to the present sizes.
 
     active: the sets that have replicas, sorted newest first.
     """
@@ -231,18 +231,18 @@ def same_template(one: Object, other: Object) -> bool:
 
 
 def _canonical(template: Object) -> Object:
-    """Return the template without what says nothing of it. It may hold nulls, which are the same as nothing."""
+    """Return the template without the fields that do not matter for comparison. Nulls are kept."""
     labels = dict((template.get("metadata") or {}).get("labels") or {})
     labels.pop(HASH_LABEL, None)
     metadata = {**(template.get("metadata") or {}), "labels": labels}
-    # The server may add creationTimestamp; it does not matter here.
+    # The API server may have added creationTimestamp.
     metadata.pop("creationTimestamp", None)
     return {**template, "metadata": metadata}
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Return True when two JSON values are equal, where a null is the same as nothing."""
-    # Nearly always decided by this alone, which is quick for large values, too.
+    """Return True when two JSON values are equal. A key with a null is the same as no key."""
+    # This comparison is quick, also for large values, and nearly always decides.
     if one == other:
         return True
     if isinstance(one, dict) and isinstance(other, dict):
@@ -261,7 +261,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def template_hash(template: Object, collisions: int | None) -> str:
-    """Return the hash that names a template's ReplicaSet: 32 bits, over the template and the collision count.
+    """Return the hash for the name of a template's ReplicaSet: a 32-bit hash of the template and the collision count.
 
     collisions: status.collisionCount; None before the first collision.
     """

@@ -18,9 +18,11 @@ _KEPT_SECONDS, _MOST_KEPT = 3600.0, 4096
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """A number of replicas after limits, and the conditions that explain it.
+    """A number of replicas after all limits, and the conditions that explain it.
 
-    stabilized: (reason, message) of AbleToScale. limit: (reason, message) of ScalingLimited. is_limited: its status.
+    stabilized: (reason, message) of the condition AbleToScale.
+    limit: (reason, message) of the condition ScalingLimited.
+    is_limited: the status of the condition ScalingLimited.
     """
 
     replicas: int
@@ -115,9 +117,9 @@ class ScalingHistory:
         return Limited(stabilized, ready, _WITHIN, False)
 
     def _stabilize(self, now: float, current: int, desired: int, up: Rules, down: Rules, window: float) -> int:
-        """Record a recommendation; return the change that all recommendations within the windows ask for.
+        """Record a recommendation; return the smallest change that the recommendations within the windows ask for.
 
-        As `stabilizeRecommendationWithBehaviors`.
+        It works like `stabilizeRecommendationWithBehaviors`.
         """
         up_window = up.get("stabilizationWindowSeconds") or 0
         given = down.get("stabilizationWindowSeconds")
@@ -145,7 +147,7 @@ class ScalingHistory:
                 limits.append(math.ceil(before * (1 + share)) if going_up else int(before * (1 - share)))
         if not limits:
             return current
-        # `Max` is the policy that allows the largest change.
+        # `Max` selects the policy that allows the largest change.
         return max(limits) if going_up is (select == "Max") else min(limits)
 
 

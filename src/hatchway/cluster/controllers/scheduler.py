@@ -1,8 +1,8 @@
 """Binds pending pods to nodes (kube-scheduler's `schedule_one.go`); `placement.py` decides which node.
 
 A decision is made without an await, and later decisions take it into account at once. The binding is written
-afterwards, by several workers at the same time, so that many pods share the store's commits. A decision that would
-take long is made on a thread, with a copy of what is known.
+afterwards. Several workers write bindings at the same time, so that one commit of the store has many of them. A
+decision that would take long is made on another thread, with a copy of the cluster's state.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from hatchway.kube.objects import Key, get_condition, is_finished, is_ready, key
 from hatchway.kube.selectors import subset_matches
 
 NAME = "default-scheduler"
-# A pod that fits nowhere is tried again after this time without any change (`podMaxInUnschedulablePodsDuration`).
+# A pod that fits on no node is tried again after this time (seconds), even without a change in the cluster
+# (`podMaxInUnschedulablePodsDuration`).
 _AGAIN = 300.0
-# A decision with more comparisons than this, some 4 µs each, is made on a thread.
+# A decision with more comparisons than this is made on another thread. A comparison takes about 4 µs.
 _MUCH_WORK = 5_000
-# A long decision that was out of date is repeated after this time, or after this many times the time that it took.
+# A long decision that is out of date when it ends is repeated after `_SOON` seconds, or after `_REST` times the time
+# that it took, whichever is longer.
 _SOON = 0.1
 _REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
@@ -44,7 +46,7 @@ _VOLUMES = frozenset(("VolumeBinding",))
 
 
 class Scheduler(Controller):
-    """Bind every pending pod that names this scheduler to a node, the most important ones first."""
+    """Binds every pending pod that names this scheduler to a node. Pods with the highest priority come first."""
 
     name = NAME
     workers = 16
@@ -60,14 +62,14 @@ class Scheduler(Controller):
         self.workloads = [context.cache(resource) for resource in _WORKLOADS]
         self.events = context.recorder(NAME)
         self._cluster = ClusterState((), self._namespace_labels)
-        # Pods with a node that the cache does not show yet: key → uid.
+        # Pods that are bound, but not yet in the cache: key → uid.
         self._assumed: dict[Key, str] = {}
         self._waiting = WaitingPods()
         self.devices = PodDevices(context, self._claims_changed)
         self.volumes = PodVolumes(context, self._claims_changed, self._has_node)
-        # Counts what may make a decision about a waiting pod different.
+        # The number of changes so far that can change the decision about a waiting pod.
         self._changes = 0
-        # One long decision at a time.
+        # Only one long decision is made at a time.
         self._thread = asyncio.Lock()
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
@@ -113,13 +115,13 @@ class Scheduler(Controller):
             self.queue.add(key)
         nominated = (pod.get("status") or {}).get("nominatedNodeName") or ""
         if nominated and _to_schedule(pod) and nominated != self._cluster.nominated_node(key):
-            # From before a restart, or set by someone else.
+            # The nomination was made before a restart of this process, or by another client.
             self._cluster.nominate(PodInfo.of(pod), nominated)
         elif not nominated and before is not None and (before.get("status") or {}).get("nominatedNodeName"):
             self._cluster.forget_nomination(key)
 
     def _place(self, key: Key, pod: Object) -> None:
-        """Count a pod that is bound."""
+        """Count a bound pod on its node."""
         node, info = pod["spec"]["nodeName"], PodInfo.of(pod)
         known = self._cluster.place_of(key)
         self._assumed.pop(key, None)
@@ -132,7 +134,7 @@ class Scheduler(Controller):
             self._retry(NODE_FILTERS, others=True)
 
     def _forget(self, key: Key) -> None:
-        """Stop counting a pod that is gone or has ended; its resources are free now."""
+        """Stop counting a pod that is deleted or has ended, and retry pods that may fit now."""
         mattered = self._cluster.place_of(key) is not None or self._cluster.nominated_node(key)
         self._assumed.pop(key, None)
         self._waiting.forget(key)
@@ -142,7 +144,7 @@ class Scheduler(Controller):
             self._retry(NODE_FILTERS, others=True)
 
     def _retry(self, plugins: frozenset[str], *, others: bool = False) -> None:
-        """Try the pods again that these filters have refused. others: those that other filters have refused."""
+        """Queue the pods that these filters have refused. others: True for the pods that other filters have refused."""
         self._changes += 1
         if len(self._waiting):
             now = asyncio.get_running_loop().time()
@@ -175,24 +177,24 @@ class Scheduler(Controller):
         decision = await self._decide(info, volumes, devices)
         cost = perf_counter() - began
         if decision is None or self.pods.get(key) is not pod:
-            # Something has changed during a long decision.
+            # The cluster has changed during a long decision, so the pod must be decided again.
             return max(_SOON, cost * _REST) if self.pods.get(key) is not None else None
         if decision.node and volumes.unbound:
-            # The pod is bound when its claims are: their changes queue it again.
+            # The pod is bound after its claims. Changes of the claims queue the pod again.
             self._waiting.add(key, _VOLUMES, asyncio.get_running_loop().time(), cost)
             return await self.volumes.bind(volumes, self._cluster.nodes[decision.node].node)
         if decision.node:
             return await self._bind(info, decision.node, devices)
         self._waiting.add(key, decision.plugins, asyncio.get_running_loop().time(), cost)
         if changes != self._changes:
-            # What has changed during a long decision is not in it.
+            # The decision does not include changes that were made meanwhile.
             self._retry(_NOTHING, others=True)
         await self._refuse(info, decision)
         await self.devices.take_back(devices, pod)
         return _AGAIN
 
     async def _decide(self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod) -> Decision | None:
-        """Return the decision about a pod; None when it is out of date, because it took long."""
+        """Return the decision about a pod; None when it took so long that it is out of date."""
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
             reasons = volumes.refusals(node)
@@ -220,12 +222,12 @@ class Scheduler(Controller):
             except AbandonedError:
                 raise asyncio.CancelledError from None
             finally:
-                # A thread cannot be cancelled: it looks at this.
+                # A thread cannot be cancelled, so it reads this flag.
                 cluster.abandoned = True
         return decision if self._is_current(info, decision) else None
 
     def _is_current(self, info: PodInfo, decision: Decision) -> bool:
-        """Return True when what a decision needs is still there after a while."""
+        """Return True when a decision that took long is still possible."""
         if decision.node:
             state = self._cluster.nodes.get(decision.node)
             claims = self.volumes.claims_of(info.pod)
@@ -240,7 +242,7 @@ class Scheduler(Controller):
         return not victims or (state is not None and all(one.key in state.pods for one in victims))
 
     def _default_selector(self, pod: Object) -> Object | None:
-        """Return what the pod's Services and its controller select (`helper.DefaultSelector`); None for neither."""
+        """Return the combined selector of the pod's Services and controller (`helper.DefaultSelector`), or None."""
         if pod["spec"].get("topologySpreadConstraints"):
             return None
         wanted: dict[str, str] = {}
@@ -263,7 +265,7 @@ class Scheduler(Controller):
         return {"matchLabels": wanted, "matchExpressions": expressions} if wanted or expressions else None
 
     async def _bind(self, info: PodInfo, node: str, devices: DevicesOfPod) -> float | None:
-        """Write the binding. Until the cache shows it, the pod counts on the node."""
+        """Write the binding. The pod is counted on the node before the cache shows the binding."""
         namespace, name = info.key
         self._cluster.forget_nomination(info.key)
         self._cluster.place(info, node)
@@ -282,7 +284,7 @@ class Scheduler(Controller):
             if self._assumed.get(info.key) == info.uid:
                 self._forget(info.key)
             if isinstance(error, ApiError) and error.code == 404:
-                # Deleted meanwhile: nothing is left to schedule.
+                # The pod was deleted meanwhile.
                 return None
             if isinstance(error, ApiError) and not isinstance(error, ClaimsChanged):
                 self.events.event(info.pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}")
@@ -315,7 +317,7 @@ class Scheduler(Controller):
             await self._preempt(info, preemption)
 
     async def _preempt(self, info: PodInfo, preemption: Preemption) -> None:
-        """Delete the victims, and take back the nominations of less important pods (`prepareCandidate`)."""
+        """Delete the victims, and remove the nominations of pods with lower priority (`prepareCandidate`)."""
         state = self._cluster.nodes.get(preemption.node)
         for other in list(state.nominated.values()) if state is not None else ():
             if other.priority < info.priority:
@@ -371,7 +373,7 @@ def _to_schedule(pod: Object) -> bool:
 
 
 def _pending_facts(pod: Object) -> tuple[object, ...]:
-    """Return what can change the decision about a pod that is not bound: of its status only the claims made for it."""
+    """Return the parts of an unbound pod that can change the decision. Of its status, these are only its claims."""
     claims = (pod.get("status") or {}).get("resourceClaimStatuses")
     return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod), claims
 

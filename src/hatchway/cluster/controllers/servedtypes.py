@@ -1,4 +1,4 @@
-"""The types that the API server stores, which come and go with CustomResourceDefinitions."""
+"""The types that the API server stores. CustomResourceDefinitions add and remove types."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ TypeKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ServedType:
-    """A stored type. resource: its name as clients spell it, such as `deployments.apps`."""
+    """A stored type. resource: its name as clients write it, such as `deployments.apps`."""
 
     resource: str
     namespaced: bool
 
 
 class ServedTypes:
-    """The stored types by API group and kind, followed by those that keep something for each of them."""
+    """The stored types by API group and kind. Subscribers are called when they change."""
 
     def __init__(self, types: Mapping[TypeKey, ServedType] | None = None) -> None:
         self._types = dict(types or {})
@@ -31,11 +31,11 @@ class ServedTypes:
         return self._types.get((group, kind))
 
     def all(self) -> list[ServedType]:
-        """Return all types, each once."""
+        """Return all types, without duplicates."""
         return list(dict.fromkeys(self._types.values()))
 
     def subscribe(self, changed: Callable[[frozenset[ServedType], frozenset[ServedType]], None]) -> None:
-        """Call `changed(types that came, types that went)` after each change."""
+        """Call `changed(added types, removed types)` after each change."""
         self._listeners.append(changed)
 
     def replace(self, types: Mapping[TypeKey, ServedType]) -> None:

@@ -1,6 +1,6 @@
-"""Gives every namespace the service account `default`, and the cluster's CA in the ConfigMap `kube-root-ca.crt`.
+"""Creates in every namespace the ServiceAccount `default`, and the ConfigMap `kube-root-ca.crt` with the cluster's CA.
 
-Behaviour: `serviceaccount/serviceaccounts_controller.go`, `certificates/rootcacertpublisher/publisher.go`.
+It behaves like `serviceaccount/serviceaccounts_controller.go` and `certificates/rootcacertpublisher/publisher.go`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WORDS = (
 
 
 class ServiceAccountController(Controller):
-    """Create these two objects in every namespace, and restore them when they are deleted or changed."""
+    """Creates these two objects in every namespace, and restores them when they are deleted or changed."""
 
     name = "serviceaccount-controller"
 
@@ -42,7 +42,7 @@ class ServiceAccountController(Controller):
             self.queue.add(("", obj["metadata"]["namespace"]))
 
     async def reconcile(self, key: Key) -> float | None:
-        """Create those of the two objects that the namespace `key` lacks."""
+        """Create or restore the two objects in the namespace `key`, if necessary."""
         namespace = self.namespaces.get(key)
         if namespace is None or is_deleting(namespace):
             return None

@@ -1,6 +1,6 @@
-"""Keeps the finalizers and conditions of ServiceCIDRs (`pkg/controller/servicecidrs`).
+"""Updates the finalizers and conditions of ServiceCIDRs (`pkg/controller/servicecidrs`).
 
-A range that the private network cannot route is not ready, and no Service gets an address of it.
+A range that the private network cannot route is not ready, and Services get no addresses of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from hatchway.kube.wellknown import DEFAULT_SERVICE_CIDR, IP_ADDRESSES, SERVICE_
 __all__ = ["ServiceCIDRController"]
 
 _FINALIZER = "networking.k8s.io/service-cidr-finalizer"
-# Seconds that a deleted range without addresses stays, for Services that are being created (`deletionGracePeriod`).
+# A deleted range without addresses is kept for this many seconds, because a Service that is being created may use it
+# (`deletionGracePeriod`).
 _GRACE = 10.0
 _READY = "Kubernetes Service CIDR is ready"
 _DEFAULT_READY = "Kubernetes default Service CIDR is ready"
@@ -27,7 +28,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ServiceCIDRController(Controller):
-    """Say which ranges are ready, and release a deleted one when no address needs it."""
+    """Writes which ranges are ready, and removes the finalizer of a deleted range when no address needs the range."""
 
     name = "service-cidr-controller"
     workers = 1
@@ -42,7 +43,7 @@ class ServiceCIDRController(Controller):
     def _range_changed(self, kind: str, obj: Object, before: Object | None) -> None:
         self.enqueue(obj)
         if kind != "MODIFIED":
-            # Another range that overlaps may be needed no longer, or again.
+            # This change can decide whether a deleted range that overlaps this one is still needed.
             self._enqueue_deleted()
 
     def _address_changed(self, kind: str, address: Object, before: Object | None) -> None:
@@ -55,7 +56,7 @@ class ServiceCIDRController(Controller):
                 self.enqueue(one)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring the finalizer and the condition of the range `key` up to date, or let it go."""
+        """Update the condition of the range `key`, and its finalizer, which a deleted range has while it is needed."""
         obj = self.ranges.get(key)
         if obj is None:
             return None
@@ -77,7 +78,7 @@ class ServiceCIDRController(Controller):
         return None
 
     def _is_needed(self, obj: Object) -> bool:
-        """Return True when an address of a Service would be in no range without this one (`canDeleteCIDR`)."""
+        """Return True when the address of a Service is in this range and in no other one (`canDeleteCIDR`)."""
         others = [network for one in self.ranges if one is not obj for network in _networks(one)]
         own = [one for one in _networks(obj) if not any(_contains(other, one) for other in others)]
         if not own:

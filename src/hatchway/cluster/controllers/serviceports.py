@@ -1,7 +1,7 @@
 """Finds the pods of a Service and the ports that they serve, for the controllers of Endpoints and EndpointSlices.
 
-Behaviour: `endpoint/endpoints_controller.go`, `k8s.io/endpointslice`, `api/v1/pod/util.go FindPort`. Pure, except for
-the caches that `services_of` reads.
+It behaves like `endpoint/endpoints_controller.go`, `k8s.io/endpointslice` and `FindPort` in `api/v1/pod/util.go`. Pure,
+except for the caches that are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 def has_selector(service: Object) -> bool:
-    """Return True when the control plane makes the Service's endpoints: it has a selector, and is no ExternalName."""
+    """Return True for a Service with a selector that is not of type ExternalName. Controllers make its endpoints."""
     spec = service["spec"]
     return bool(spec.get("selector")) and spec.get("type") != "ExternalName"
 
@@ -53,7 +53,7 @@ def services_of(services: ObjectCache, pod: Object, before: Object | None) -> li
 
 
 def _shown(pod: Object) -> tuple[Any, ...]:
-    """Return the parts of a pod that endpoints show."""
+    """Return the parts of a pod that its endpoints are made from."""
     spec = pod["spec"]
     return (
         uid_of(pod),
@@ -74,7 +74,7 @@ def pod_ip(pod: Object) -> str:
 
 
 def host_name(pod: Object, service: Object) -> str:
-    """Return the pod's DNS name below the service: its spec.hostname if its spec.subdomain is the service, else ""."""
+    """Return the pod's DNS name under the Service: spec.hostname if spec.subdomain is the Service's name, else ""."""
     spec = pod["spec"]
     return spec.get("hostname") or "" if spec.get("subdomain") == service["metadata"]["name"] else ""
 
@@ -85,13 +85,13 @@ def target_reference(pod: Object) -> Object:
     return {"kind": "Pod", "namespace": namespace, "name": name, "uid": uid_of(pod)}
 
 
-# A bound for memory: all `ServedPorts` of one service have about this many ports together, at most.
+# Limits memory: all `ServedPorts` of one Service together have at most about this many ports.
 MAX_PORTS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedPorts:
-    """The ports of a service as some of its pods serve them, in the service's order. Many pods share it: do not change.
+    """The ports of a Service as some of its pods serve them, in the Service's order. Do not change it: pods share it.
 
     ports: name, port, protocol and appProtocol of each port.
     """
@@ -100,21 +100,21 @@ class ServedPorts:
 
 
 class ServicePorts:
-    """Finds which ports of one service its pods serve. A service may have thousands of ports, and thousands of pods.
+    """Finds which ports of one Service its pods serve. A Service may have thousands of ports and thousands of pods.
 
-    A port's number differs between pods only if its targetPort is a name. So pods that give the same numbers to these
-    names share one result, which is made once.
+    A port's number can differ between pods only if its targetPort is a name. So pods in which these names have the same
+    numbers share one result, which is made once.
     """
 
     def __init__(self, service: Object) -> None:
-        # Each port with its number, or with the name and the protocol that a pod must offer.
+        # Each port with its number, or with the name and the protocol of the pod's port.
         self._wanted = [(port, _target(port)) for port in service["spec"].get("ports") or ()]
         self._named = frozenset(target for _, target in self._wanted if isinstance(target, tuple))
         self._known: dict[frozenset[tuple[tuple[str, str], int]], ServedPorts] = {}
         self._left = MAX_PORTS
 
     def served_by(self, pod: Object) -> ServedPorts | None:
-        """Return the ports that the pod serves, as the same object for equal pods; None beyond MAX_PORTS."""
+        """Return the ports that the pod serves; None beyond MAX_PORTS. Pods with equal ports get the same object."""
         offered = self._offered(pod) if self._named else {}
         numbers = frozenset(offered.items())
         found = self._known.get(numbers)
@@ -124,7 +124,7 @@ class ServicePorts:
         return found
 
     def _offered(self, pod: Object) -> dict[tuple[str, str], int]:
-        """Return the numbers of the pod's ports whose names the service uses (`FindPort`: the first of a name)."""
+        """Return the numbers of the pod's ports whose names the Service uses (`FindPort`): the first of each name."""
         found: dict[tuple[str, str], int] = {}
         sidecars = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
         for container in [*(pod["spec"].get("containers") or ()), *sidecars]:
@@ -156,7 +156,7 @@ def _target(port: Object) -> int | tuple[str, str]:
 
 
 def trigger_time(service: Object, pods: list[Object]) -> str:
-    """Return the time of the latest change that can have affected the endpoints, of the service or one of its pods."""
+    """Return the time of the latest change, of the Service or one of its pods, that can have affected the endpoints."""
     moments = [service["metadata"].get("creationTimestamp", "")]
     moments += [(get_condition(pod, "Ready") or {}).get("lastTransitionTime", "") for pod in pods]
     # RFC 3339 in UTC sorts as text.

@@ -52,16 +52,15 @@ def port_key(ports: Iterable[Object] | None) -> PortKey:
 def make_plan(
     existing: list[Object], groups: Iterable[Group], labels: dict[str, str], annotations: dict[str, str]
 ) -> Plan:
-    """Plan how to make `existing` slices hold exactly `groups`.
+    """Plan the changes after which the slices have exactly the endpoints of `groups`.
 
-    An endpoint stays in its slice; new endpoints first fill slices that have room. The plan leaves at least one slice.
-
-    labels: of every slice.
-    annotations: set on slices that are written for another reason.
+    An endpoint stays in its slice. New endpoints are first added to slices that have room. At least one slice is kept.
+    labels: the labels of every slice.
+    annotations: are set only on slices that are written for another reason.
     """
     plan = Plan()
     by_ports: dict[PortKey, list[Object]] = {}
-    # Nearly all slices have the same ports, of which there can be thousands.
+    # There can be thousands of ports, and nearly all slices have the same ones, so their key is computed once.
     ports, key = None, port_key(())
     for found in sorted(existing, key=lambda s: (-len(s.get("endpoints") or ()), s["metadata"]["name"])):
         if found.get("ports") != ports:
@@ -70,7 +69,7 @@ def make_plan(
         by_ports.setdefault(key, []).append(found)
     wanted = {port_key(group.ports): group for group in groups if group.endpoints}
     if not wanted:
-        # A slice without endpoints shows watchers that the service exists.
+        # An empty slice shows clients that watch slices that the Service exists.
         wanted = {port_key(()): Group([])}
     for key, group in wanted.items():
         _plan_group(plan, by_ports.pop(key, []), group, labels, annotations)
@@ -124,7 +123,7 @@ async def carry_out(
 ) -> None:
     """Write the changes of a plan to the slices of `owner`, in the owner's namespace. Raises ApiError.
 
-    New endpoints are written before old ones are removed, so that the service always has some.
+    New endpoints are written before old ones are removed, so that the Service always has endpoints.
     """
     namespace = owner["metadata"]["namespace"]
     for wanted in plan.create:

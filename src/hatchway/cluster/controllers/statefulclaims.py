@@ -1,7 +1,7 @@
-"""The claims of a StatefulSet's pods: one for each template and ordinal (`statefulset/stateful_set_utils.go`).
+"""The claims of a StatefulSet's pods: one for each claim template and ordinal (`statefulset/stateful_set_utils.go`).
 
-A claim outlives its pod, and by default its StatefulSet. With persistentVolumeClaimRetentionPolicy its owner is the
-StatefulSet, or a pod that is one too many, and garbage collection deletes it with that.
+By default, a claim is kept when its pod or its StatefulSet is deleted. With persistentVolumeClaimRetentionPolicy, the
+claim's owner can be the StatefulSet, or a pod beyond spec.replicas. The garbage collector deletes it with this owner.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from hatchway.kube.api import Object
 
 
 def claim_name(owner: Object, template: Object, ordinal: int) -> str:
-    """Return the name of the claim of a template for an ordinal."""
+    """Return the name of the claim for a claim template and an ordinal."""
     return f"{template['metadata']['name']}-{owner['metadata']['name']}-{ordinal}"
 
 
 def claims_for(owner: Object, ordinal: int) -> list[Object]:
-    """Return the claims of the pod of an ordinal, as they are created (`getPersistentVolumeClaims`)."""
+    """Return the claims to create for the pod with an ordinal (`getPersistentVolumeClaims`)."""
     found = []
     for template in owner["spec"].get("volumeClaimTemplates") or ():
         claim = clone(template)
@@ -37,13 +37,13 @@ def claims_for(owner: Object, ordinal: int) -> list[Object]:
 
 
 def is_surplus(owner: Object, ordinal: int) -> bool:
-    """Return True when the StatefulSet has fewer replicas than this ordinal needs."""
+    """Return True when the pod with this ordinal is beyond spec.replicas."""
     start = (owner["spec"].get("ordinals") or {}).get("start", 0)
     return not start <= ordinal < start + int(owner["spec"].get("replicas", 1))
 
 
 def owners_of_claim(owner: Object, pod: Object | None, claim: Object, ordinal: int) -> list[Object]:
-    """Return the owner references that the retention policy wants (`updateClaimOwnerRefForSetAndPod`)."""
+    """Return the owner references that follow from the retention policy (`updateClaimOwnerRefForSetAndPod`)."""
     policy = owner["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
     surplus = is_surplus(owner, ordinal) and policy.get("whenScaled") == "Delete"
     by_set = policy.get("whenDeleted") == "Delete" and not surplus
@@ -62,7 +62,7 @@ def owners_of_claim(owner: Object, pod: Object | None, claim: Object, ordinal: i
 
 
 class StatefulClaims:
-    """Creates the claims of StatefulSets, and keeps their owners. events: of the StatefulSets."""
+    """Creates the claims of StatefulSets, and updates their owners. events: the recorder for StatefulSets."""
 
     def __init__(self, context: ControllerContext, events: Recorder) -> None:
         self._client = context.client
@@ -70,7 +70,7 @@ class StatefulClaims:
         self._events = events
 
     async def ensure(self, owner: Object, pod: Object, ordinal: int) -> None:
-        """Create the claims that a pod lacks. Raises ApiError, 409 while a claim of the name is being deleted."""
+        """Create the missing claims of a pod. Raises ApiError; 409 while a claim with that name is being deleted."""
         for wanted in claims_for(owner, ordinal):
             metadata = wanted["metadata"]
             found = self.claims.get((metadata["namespace"], metadata["name"]))

@@ -26,7 +26,7 @@ from hatchway.kube.objects import is_finished, is_ready
 
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 POD_INDEX = "apps.kubernetes.io/pod-index"
-# At most this many pods are created or deleted in one step of a parallel StatefulSet.
+# At most this many pods of a parallel StatefulSet are created or deleted in one reconcile.
 _MOST_PODS = 500
 _name = re.compile(r"(.+)-([0-9]{1,9})").fullmatch
 
@@ -44,10 +44,11 @@ def is_running(pod: Object) -> bool:
 
 @dataclass(slots=True)
 class StatefulPlan:
-    """What to do with the pods now. An ordered StatefulSet has at most one thing to do.
+    """The next actions for the pods. For an ordered StatefulSet, there is at most one.
 
-    fix: pods whose labels must be set again. recreated: pods that have ended and are deleted to be made again; they are
-    in `delete`, too. again: seconds until another step, or None.
+    fix: pods whose labels must be set again.
+    recreated: pods that have ended and are deleted to be created again; they are in `delete`, too.
+    again: seconds until the next reconcile, or None.
     """
 
     create: list[Object] = field(default_factory=list)
@@ -58,7 +59,7 @@ class StatefulPlan:
 
 
 class StatefulView:
-    """A StatefulSet with its pods and revisions, as they are now.
+    """The current state of a StatefulSet, its pods and its revisions.
 
     current, update: the ControllerRevisions of the pods before and after a rollout.
     """
@@ -79,14 +80,14 @@ class StatefulView:
         by_ordinal = {ordinal_of(owner["metadata"]["name"], pod): pod for pod in pods}
         self._by_ordinal = by_ordinal
         self._wanted = wanted = range(self.start, self.start + self.size)
-        # Those that are too many, the highest ordinal first.
+        # The pods beyond spec.replicas, the highest ordinal first.
         surplus = [
             (ordinal, pod) for ordinal, pod in by_ordinal.items() if ordinal is not None and ordinal not in wanted
         ]
         self.condemned = [pod for _, pod in sorted(surplus, key=lambda one: -one[0])]
 
     def replicas(self) -> Iterator[tuple[int, Object | None]]:
-        """Return each ordinal that is wanted, in order, with its pod; there may be very many."""
+        """Yield each wanted ordinal, in order, with its pod or None. There may be very many."""
         return ((ordinal, self._by_ordinal.get(ordinal)) for ordinal in self._wanted)
 
     @property
@@ -97,12 +98,12 @@ class StatefulView:
 
     @property
     def max_unavailable(self) -> int:
-        """Return how many pods a rollout may make unavailable, at least one."""
+        """Return how many pods may be unavailable during a rollout, at least 1."""
         given = self._rolling.get("maxUnavailable")
         return 1 if given is None else max(1, resolve_percentage(given, self.size, up=False))
 
     def wait_of(self, pod: Object) -> float | None:
-        """Return the seconds until a pod is available: 0.0 when it is, None while it is not ready."""
+        """Return the seconds until a pod is available; 0.0 when it is available, None while it is not ready."""
         if pod_phase(pod) != "Running":
             return None
         return available_in(pod, self.owner["spec"].get("minReadySeconds", 0), self.now)
@@ -112,12 +113,12 @@ class StatefulView:
         return pod is not None and not is_deleting(pod) and self.wait_of(pod) == 0.0
 
     def revision_for(self, ordinal: int) -> Object:
-        """Return the revision of a new pod: below the partition it is the one before the rollout."""
+        """Return the revision for a new pod. Below the partition, it is the revision before the rollout."""
         return self.current if self.rolls and ordinal < self.start + self.partition else self.update
 
 
 def plan_stateful(view: StatefulView) -> StatefulPlan:
-    """Return what a StatefulSet needs now."""
+    """Return the next actions for a StatefulSet."""
     plan = StatefulPlan()
     if is_deleting(view.owner):
         return plan
@@ -130,7 +131,7 @@ def plan_stateful(view: StatefulView) -> StatefulPlan:
 
 
 def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
-    """Create missing pods in order. Return True when the rest has to wait."""
+    """Plan the creation of missing pods, in order. Return True when further actions must wait."""
     blocked = False
     for ordinal, pod in view.replicas():
         if len(plan.create) + len(plan.delete) >= _MOST_PODS:
@@ -138,7 +139,7 @@ def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
         if pod is None:
             plan.create.append(new_pod(view, ordinal))
         elif is_finished(pod):
-            # Made again once it is gone.
+            # The pod is created again after its deletion is complete.
             if not is_deleting(pod):
                 plan.delete.append(pod)
                 plan.recreated.append(pod)
@@ -154,10 +155,10 @@ def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
 
 
 def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
-    """Delete pods that are too many, the last one first. Return True when the rest has to wait.
+    """Plan the deletion of pods beyond spec.replicas, the last one first. Return True when further actions must wait.
 
-    An ordered StatefulSet comes here only when all pods that stay are available. It deletes no pod that is unavailable,
-    except the one with the lowest ordinal of these (`processCondemned`).
+    For an ordered StatefulSet, this is called only when all pods that are kept are available. It then deletes no
+    unavailable pod, except the one with the lowest ordinal of these (`processCondemned`).
     """
     unavailable = next((pod for pod in reversed(view.condemned) if not view.is_available(pod)), None)
     for pod in view.condemned:
@@ -171,7 +172,7 @@ def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
 
 
 def _roll(view: StatefulView, plan: StatefulPlan) -> None:
-    """Delete pods of another revision, the last one first, as many as may be unavailable."""
+    """Plan the deletion of pods with another revision, the last one first, as many as may be unavailable."""
     # No pod is missing here, so there are no more ordinals than pods.
     replicas = list(view.replicas())
     budget = view.max_unavailable - sum(not view.is_available(pod) for _, pod in replicas)
@@ -191,7 +192,7 @@ def _roll(view: StatefulView, plan: StatefulPlan) -> None:
 
 
 def new_pod(view: StatefulView, ordinal: int) -> Object:
-    """Return the pod of an ordinal (`newStatefulSetPod`)."""
+    """Return the new pod for an ordinal (`newStatefulSetPod`)."""
     owner, revision = view.owner, view.revision_for(ordinal)
     template = clone(template_of(revision))
     given, spec = template.get("metadata") or {}, template.get("spec") or {}
@@ -217,7 +218,7 @@ def new_pod(view: StatefulView, ordinal: int) -> Object:
 
 
 def _add_claims(owner: Object, spec: Object, pod_name: str) -> None:
-    """Add a volume for each claim template; it takes the place of a volume of the same name (`updateStorage`)."""
+    """Add a volume for each claim template. It replaces a volume of the same name (`updateStorage`)."""
     names = [template["metadata"]["name"] for template in owner["spec"].get("volumeClaimTemplates") or ()]
     if names:
         claimed = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{pod_name}"}} for name in names]
@@ -239,7 +240,7 @@ def _with_identity(pod: Object, ordinal: int) -> Object:
 
 
 def stateful_status(view: StatefulView, collisions: int) -> Object:
-    """Return the status; when a rollout is complete, its revision becomes the current one."""
+    """Return the status. When a rollout is complete, its revision becomes the current revision."""
     size, current, update = view.size, view.current["metadata"]["name"], view.update["metadata"]["name"]
     alive = [pod for pod in view.pods if not is_deleting(pod)]
     counts = {

@@ -1,6 +1,6 @@
-"""Keeps the pods of StatefulSets: stable names, one after the other (kube-controller-manager's `statefulset/`).
+"""Creates, updates and deletes the pods of StatefulSets (kube-controller-manager's `statefulset/`).
 
-`statefulplan.py` decides, `revisions.py` keeps the pod templates; this file reads and writes objects.
+`statefulplan.py` decides, `revisions.py` stores the pod templates, and this file reads and writes objects.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from hatchway.kube.selectors import selector_is_empty
 from hatchway.kube.volumeclaims import by_claim
 
 RESOURCE = "statefulsets.apps"
-# Pods that a parallel StatefulSet creates or deletes at a time.
+# Number of pods of a parallel StatefulSet that are created or deleted at the same time.
 _AT_ONCE = 50
 
 
 class StatefulSetController(Controller):
-    """Create, delete and update the pods of StatefulSets in the order of their ordinals, and write their statuses."""
+    """Creates, deletes and updates the pods of StatefulSets in the order of their ordinals, and writes the statuses."""
 
     name = "statefulset-controller"
 
@@ -64,13 +64,13 @@ class StatefulSetController(Controller):
                     self.enqueue(found)
 
     def _claim_changed(self, kind: str, claim: Object, _before: Object | None) -> None:
-        """Queue the StatefulSet of a pod that waits for the claim, which was deleted."""
+        """Queue the StatefulSet of a deleted claim, because its pod may wait for the end of the deletion."""
         if kind == "DELETED":
             for pod in self.pods.index(by_claim).get(key_of(claim)):
                 self._owned_changed("", pod, None)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Move the StatefulSet `key` one step on. Return the seconds until its next pod is available, or None."""
+        """Perform the next actions for the StatefulSet `key`. Return the seconds until a pod is available, or None."""
         owner = self.sets.get(key)
         if owner is None or selector_is_empty(owner["spec"].get("selector")):
             return None

@@ -1,7 +1,7 @@
-"""Binds claims to volumes, and tells what becomes of volumes (`pkg/controller/volume/persistentvolume`).
+"""Binds claims to volumes, and updates the phases of both (`pkg/controller/volume/persistentvolume`).
 
-A claim's spec.volumeName and a volume's spec.claimRef point at each other; either may be set by a user beforehand. One
-worker does everything, so that two claims never get the same volume.
+A claim's spec.volumeName and a volume's spec.claimRef refer to each other. A user may set either of them beforehand.
+There is only one worker, so that two claims never get the same volume.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CLAIM, _VOLUME = "claim", "volume"
 
 
 class VolumeBindingController(Controller):
-    """Keep the phases of claims and volumes, and bind them to each other."""
+    """Binds claims and volumes to each other, and updates their phases."""
 
     name = "persistentvolume-controller"
     workers = 1
@@ -65,7 +65,7 @@ class VolumeBindingController(Controller):
         self.volumes.subscribe(self._volume_changed)
         self.classes.subscribe(self._class_changed)
 
-    # --- what to look at -------------------------------------------------------------------------------------------
+    # --- changes of objects ----------------------------------------------------------------------------------------
 
     def _claim_changed(self, kind: str, claim: Object, before: Object | None) -> None:
         if kind != "DELETED":
@@ -95,7 +95,7 @@ class VolumeBindingController(Controller):
             self.queue.add((_CLAIM, *key_of(claim)))
 
     async def reconcile(self, key: tuple[str, str, str]) -> float | None:
-        """Move one claim or one volume on."""
+        """Perform the next actions for one claim or one volume."""
         kind, namespace, name = key
         if kind == _CLAIM:
             claim = self.claims.get((namespace, name))
@@ -168,7 +168,7 @@ class VolumeBindingController(Controller):
         self.events.event(claim, "Normal", "ExternalProvisioning", _EXTERNAL.format(provisioner))
 
     async def _sync_requested(self, claim: Object) -> None:
-        """Bind a claim to the volume that it names, when that suits and is free."""
+        """Bind a claim to the volume that it names, if that volume matches and is free."""
         name = claim["spec"]["volumeName"]
         volume = self.volumes.get(("", name))
         if volume is None:
@@ -212,7 +212,7 @@ class VolumeBindingController(Controller):
     # --- binding -----------------------------------------------------------------------------------------------------
 
     async def _bind(self, volume: Object, claim: Object) -> None:
-        """Write both sides of a binding; what is written already stays."""
+        """Write the binding into the volume and the claim, where it is not yet written."""
         volume = await self._bind_volume(volume, claim)
         volume = await self._write_volume_phase(volume, "Bound")
         claim = await self._bind_claim(volume, claim)
@@ -228,7 +228,7 @@ class VolumeBindingController(Controller):
             status["currentVolumeAttributesClassName"] = attributes
         former = claim.get("status") or {}
         if phase_of(claim) == "Bound" and former.get("capacity"):
-            # Only the end of a resize changes the capacity of a bound claim.
+            # The capacity of a bound claim changes only at the end of a resize.
             status["capacity"] = former["capacity"]
         if status != former:
             await self._write(CLAIMS, {**claim, "status": status}, subresource="status")
@@ -277,12 +277,12 @@ class VolumeBindingController(Controller):
                 volume = await self._write_volume_phase(volume, "Released")
             await self._reclaim(volume)
         elif not claim["spec"].get("volumeName"):
-            # The claim's turn: it takes the volume that is reserved for it.
+            # The claim is processed next; it is bound to the volume that is reserved for it.
             self.queue.add((_CLAIM, *key_of(claim)))
         elif claim["spec"]["volumeName"] == volume["metadata"]["name"]:
             await self._write_volume_phase(volume, "Bound")
         elif PROVISIONED_BY in annotations_of(volume) and _policy(volume) == "Delete":
-            # A volume that was made for the claim, which has been bound to another one meanwhile.
+            # The volume was provisioned for the claim, but the claim has been bound to another volume meanwhile.
             if phase_of(volume) not in ("Released", "Failed"):
                 volume = await self._write_volume_phase(volume, "Released")
             await self._reclaim(volume)
@@ -290,9 +290,9 @@ class VolumeBindingController(Controller):
             await self._unbind(volume)
 
     async def _claim_of(self, reference: Object) -> Object | None:
-        """Return the claim of a reference if it is still the same one.
+        """Return the claim that a reference means, if it still exists with the same uid.
 
-        What is missing in the cache is asked of the server: a volume must not be released by mistake.
+        If the cache does not have it, the API server is asked, because a volume must not be released by mistake.
         """
         key: Key = (reference.get("namespace") or "", reference.get("name") or "")
         claim = self.claims.get(key)
@@ -306,7 +306,7 @@ class VolumeBindingController(Controller):
         return claim if uid_of(claim) == reference["uid"] else None
 
     async def _unbind(self, volume: Object) -> None:
-        """Take back a reservation; one that a user has made stays without the uid."""
+        """Remove a reservation. A reservation that a user has made is kept, but without the uid."""
         annotations = dict(annotations_of(volume))
         spec = dict(volume["spec"])
         if annotations.pop(BOUND_BY_CONTROLLER, None) is not None:
@@ -318,7 +318,7 @@ class VolumeBindingController(Controller):
         await self._write_volume_phase(volume, "Available")
 
     async def _reclaim(self, volume: Object) -> None:
-        """Do what the policy of a released volume says; a provisioner deletes what it has made."""
+        """Apply the reclaim policy of a released volume. Provisioned volumes are deleted by their provisioner."""
         policy = _policy(volume)
         if policy == "Retain" or PROVISIONED_BY in annotations_of(volume) or phase_of(volume) == "Failed":
             return
@@ -345,7 +345,7 @@ class VolumeBindingController(Controller):
         return await self._write(VOLUMES, {**volume, "status": status}, subresource="status")
 
     async def _write(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
-        """Update an object and wait until the cache shows it. Raises ApiError."""
+        """Update an object, and wait until the cache has the new version. Raises ApiError."""
         written = await self.client.update(resource, obj, subresource=subresource)
         await self.context.cache(resource).wait_for_write(written)
         return written

@@ -1,4 +1,4 @@
-"""Which PersistentVolume suits which claim (`component-helpers/storage/volume/pv_helpers.go`). Pure."""
+"""Decides which PersistentVolumes match a claim (`component-helpers/storage/volume/pv_helpers.go`). Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def waits_for_consumer(storage_class: Object | None) -> bool:
 
 
 def can_provision(storage_class: Object | None) -> bool:
-    """Return True when volumes of the class are made on demand."""
+    """Return True when volumes of the class are provisioned on demand."""
     return storage_class is not None and storage_class.get("provisioner") not in (None, "", NO_PROVISIONER)
 
 
@@ -78,7 +78,7 @@ def is_bound_to(volume: Object, claim: Object) -> bool:
 
 
 def mismatch(volume: Object, claim: Object) -> str:
-    """Return why a volume that a claim asks for by name does not suit it; "" when it does."""
+    """Return why a volume does not match the claim that names it; "" when it matches."""
     if capacity(volume) < requested(claim):
         return "requested PV is too small"
     if class_of(volume) != class_of(claim):
@@ -108,10 +108,11 @@ def find_match(
     excluded: Set[str] = frozenset(),
     delayed: bool = False,
 ) -> Object | None:
-    """Return the volume for a claim, or None: one that is reserved for it, else the smallest that suits.
+    """Return the volume for a claim: one that is reserved for it, else the smallest that matches; None for none.
 
-    node: on which the volume is to be used, when the scheduler asks. excluded: names of volumes for other claims of the
-    same pod. delayed: whether only the scheduler may choose, so that only a reserved volume counts.
+    node: the node on which the volume is to be used, for the scheduler; None when the node does not matter.
+    excluded: the names of volumes that other claims of the same pod get.
+    delayed: True to return only a reserved volume, because the scheduler will choose otherwise.
     """
     size, name, mode, attributes = requested(claim), class_of(claim), _mode(claim), attributes_class_of(claim)
     found: list[Object] = []
@@ -142,7 +143,7 @@ def _preference(volume: Object) -> tuple[int, Fraction, str]:
 
 
 def reference_to(claim: Object) -> Object:
-    """Return the reference to a claim that a volume keeps."""
+    """Return the claimRef of a volume for a claim."""
     metadata = claim["metadata"]
     return {
         "kind": "PersistentVolumeClaim",

@@ -1,7 +1,7 @@
-"""Keeps claims that pods use, volumes that are bound, and VolumeAttributesClasses in use from being deleted.
+"""Prevents the deletion of claims that pods use, volumes that are bound, and VolumeAttributesClasses that are used.
 
-From `pkg/controller/volume/pvcprotection`, `pvprotection` and `vacprotection`: a deleted object stays, with its
-finalizer, until nothing uses it.
+As in `pkg/controller/volume/pvcprotection`, `pvprotection` and `vacprotection`, an object that is being deleted keeps
+its finalizer until nothing uses it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ATTRIBUTES_CLASS_PROTECTION = "kubernetes.io/vac-protection"
 
 
 class ClaimProtectionController(Controller):
-    """Release a deleted claim when no pod that has a node uses it."""
+    """Removes the finalizer of a deleted claim when no pod that has a node uses the claim."""
 
     name = "persistentvolumeclaim-protection-controller"
 
@@ -35,13 +35,13 @@ class ClaimProtectionController(Controller):
 
     def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
         if kind != "DELETED" and not is_deleting(pod):
-            # A pod keeps its claims until it is deleted, even when it has ended.
+            # A pod uses its claims until it is deleted, even after it has ended.
             return
         for key in by_claim(pod):
             self.queue.add(key)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Take the finalizer from the claim `key` when it is deleted and not in use; give it to one that lacks it."""
+        """Add the finalizer to the claim `key`; remove it when the claim is being deleted and is not in use."""
         claim = self.claims.get(key)
         if claim is None:
             return None
@@ -56,7 +56,7 @@ class ClaimProtectionController(Controller):
         if any(_uses(pod, claim) for pod in pods):
             return True
         for pod in pods:
-            # The cache may be a moment behind: only the server knows of a pod that was bound just now.
+            # The cache may be out of date, so ask the API server, which also knows pods that were bound just now.
             try:
                 if _uses(await self.client.get("pods", pod["metadata"]["name"], pod["metadata"]["namespace"]), claim):
                     return True
@@ -67,7 +67,7 @@ class ClaimProtectionController(Controller):
 
 
 class VolumeProtectionController(Controller):
-    """Release a deleted volume when it is not bound."""
+    """Removes the finalizer of a deleted volume when it is not bound."""
 
     name = "persistentvolume-protection-controller"
 
@@ -77,7 +77,7 @@ class VolumeProtectionController(Controller):
         self.volumes.subscribe(self.enqueue_changed)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Take the finalizer from the volume `key` when it is deleted and not bound; give it to one that lacks it."""
+        """Add the finalizer to the volume `key`; remove it when the volume is being deleted and is not bound."""
         volume = self.volumes.get(key)
         if volume is None:
             return None
@@ -132,7 +132,7 @@ class AttributesClassProtectionController(Controller):
 
 
 def _uses(pod: Object, claim: Object) -> bool:
-    """Return True when the pod keeps the claim (`podUsesPVC`): one without a node has not begun to use it."""
+    """Return True when the pod uses the claim and has a node (`podUsesPVC`)."""
     if not pod["spec"].get("nodeName"):
         return False
     gone = is_deleting(pod) and pod["metadata"].get("deletionGracePeriodSeconds") == 0

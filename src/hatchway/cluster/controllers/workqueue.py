@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 
 _FIRST_RETRY, _LAST_RETRY = 0.005, 30.0
-# A key that is taken more often than `_WINDOW_RUNS` times in `_WINDOW_SECONDS` is in an endless loop: from then on it
-# waits between two runs.
+# A key that is reconciled more than `_WINDOW_RUNS` times in `_WINDOW_SECONDS` is assumed to be in an endless loop. From
+# then on, it must wait before each run.
 _WINDOW_SECONDS, _WINDOW_RUNS = 10.0, 1000
 _SLOWED_SECONDS = 0.5
-# A shorter rest (in seconds) is left out: keys with little work never rest.
+# A rest that is shorter than this (seconds) is skipped, so keys with little work never rest.
 _SHORTEST_REST = 0.02
 
 
 class _ReadyKeys(Generic[K]):
-    """Keys that a worker can take: the one with the lowest rank first, then the one that waits longest."""
+    """Keys that a worker can take: the lowest rank first; among equal ranks, the key that has waited longest."""
 
     def __init__(self, rank: Callable[[K], int]) -> None:
         self._rank = rank
@@ -45,12 +45,13 @@ def _equal(_key: Hashable) -> int:
 
 
 class WorkQueue(Generic[K]):
-    """Keys waiting for a worker, each at most once; a key is never with two workers at a time.
+    """Keys that wait for a worker, each at most once. Two workers never have the same key at the same time.
 
-    A key that is queued again and again is slowed down: two controllers that undo each other's work, or objects that
-    point at each other, then cost little and do not hold up other keys.
+    A key that is queued again and again is slowed down. So two controllers that undo each other's work, or objects that
+    refer to each other, cost little time and do not delay other keys.
 
-    name: the controller's name, for logs. rank: returns a key's place when it becomes ready; the lowest comes first.
+    name: the controller's name, for logs.
+    rank: returns the rank of a key that becomes ready; the lowest rank comes first.
     """
 
     def __init__(self, name: str = "", rank: Callable[[K], int] = _equal) -> None:
@@ -63,7 +64,7 @@ class WorkQueue(Generic[K]):
         self._wake = asyncio.Event()
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        # Keys that no worker gets before their timer ends, whether they are queued or not.
+        # Keys that no worker gets before their timer ends. They may be queued or not.
         self._resting: dict[K, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -71,7 +72,7 @@ class WorkQueue(Generic[K]):
 
     @property
     def idle(self) -> bool:
-        """Return True when no key waits and no worker has one (keys due later do not count)."""
+        """Return True when no key is ready and no worker has a key. Keys that are due later do not count."""
         return not self._waiting and not self._busy
 
     def add(self, key: K) -> None:
@@ -90,7 +91,7 @@ class WorkQueue(Generic[K]):
             self._wake.set()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Queue a key after some seconds, unless it is due earlier already."""
+        """Queue a key after `seconds`, unless it is already due earlier."""
         if seconds <= 0:
             self.add(key)
             return
@@ -102,7 +103,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
     def retry(self, key: K) -> float:
-        """Queue a key again after its own back-off, which grows; return the seconds."""
+        """Queue a key again after its back-off, which gets longer each time. Return the seconds until then."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         seconds = min(_FIRST_RETRY * 2.0 ** min(failures, 30), _LAST_RETRY)
@@ -110,7 +111,7 @@ class WorkQueue(Generic[K]):
         return seconds
 
     def forget(self, key: K) -> None:
-        """Forget the failures of a key that was reconciled: its back-off starts from the beginning."""
+        """Forget the failures of a key that was reconciled, so that its back-off starts again at the first value."""
         self._failures.pop(key, None)
 
     async def get(self) -> K:
@@ -132,7 +133,7 @@ class WorkQueue(Generic[K]):
         self._runs[key] = self._runs.get(key, 0) + 1
 
     def _slow_down(self, key: K) -> bool:
-        """Delay a key that was taken too often. Return False when it has waited already."""
+        """Delay a key that was reconciled too often. Return False if it need not wait, or not again."""
         loop = asyncio.get_running_loop()
         if loop.time() - self._window > _WINDOW_SECONDS:
             return False
@@ -150,7 +151,7 @@ class WorkQueue(Generic[K]):
         return True
 
     def _due(self, key: K, slowed: bool = False) -> None:
-        """Queue a key that is due now. slowed: it was delayed, and is not delayed again."""
+        """Queue a key that is due now. slowed: True if it has been delayed, so that it is not delayed again."""
         self._timers.pop(key, None)
         if not slowed:
             self.add(key)
@@ -161,7 +162,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K, rest: float = 0.0) -> None:
         """Mark a key from `get` as done; queue it again if it was added meanwhile.
 
-        rest: seconds that must pass before a worker gets it again; a short rest is left out.
+        rest: seconds that must pass before a worker gets it again; a short rest is skipped.
         """
         self._busy.discard(key)
         if rest > _SHORTEST_REST:

@@ -1,4 +1,4 @@
-"""Writes that several controllers make, and the meaning of errors."""
+"""Writes and checks of errors that several controllers need."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from hatchway.kube.objects import key_of
 async def delete_unless_gone(
     client: Client, resource: str, obj: Object, *, grace_period: int | None = None, propagation: str = ""
 ) -> None:
-    """Delete `obj`; nothing happens when it is gone, or when another object has its name by now.
+    """Delete `obj`. Do nothing if it no longer exists, or if another object has its name now.
 
-    grace_period: seconds; None for the resource's default. propagation: "" for the resource's default. Raises ApiError.
+    grace_period: seconds; None for the resource's default.
+    propagation: the propagationPolicy; "" for the resource's default.
+
+    Raises ApiError.
     """
     namespace, name = key_of(obj)
     try:

@@ -1,4 +1,4 @@
-"""Decides which of its pods a node refuses to run (`pkg/kubelet/lifecycle`, `pkg/kubelet/sysctl`). Pure."""
+"""Decides if a node must refuse to run a pod (`pkg/kubelet/lifecycle`, `pkg/kubelet/sysctl`). Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from hatchway.kube.api import Object
 
 
 def refusal(pod: Object, requests: Amounts, ledger: NodeLedger) -> tuple[str, str] | None:
-    """Return (reason, message) of the pod's status when this node must not run it; None for a pod that is admitted.
+    """Return (reason, message) for the status of a pod that this node must not run; None when it may run the pod.
 
-    A pod that the scheduler has not placed here may need more than the node has. A pod that a former agent has admitted
-    stays.
+    A pod that the scheduler has not bound may need more than the node has. A pod that a former agent has admitted is
+    never refused.
 
-    requests: what is to be reserved for it. ledger: what is reserved for the node's other pods.
+    requests: the amounts to be reserved for the pod.
+    ledger: the reservations for the node's other pods.
     """
     system = (pod["spec"].get("os") or {}).get("name")
     if system not in (None, "", "linux"):

@@ -19,8 +19,8 @@ TOKEN_SECONDS = 120.0
 ALLOWED_SECONDS, DENIED_SECONDS = 300.0, 30.0
 _REMEMBERED = 1024
 _MASTERS = "system:masters"
-# The first path segment, and the subresources of nodes of which one must be allowed (KubeletFineGrainedAuthz). Paths
-# that have no subresource need `proxy`.
+# From a path's first segment to subresources of nodes. A client needs the right to one of them
+# (KubeletFineGrainedAuthz); for other paths it needs the right to `proxy`.
 _SUBRESOURCES = {
     "stats": ("stats",),
     "metrics": ("metrics",),
@@ -31,7 +31,8 @@ _SUBRESOURCES = {
     "configz": ("configz", "proxy"),
     "checkpoint": ("checkpoint",),
 }
-# These run commands and reach ports, so they count as changes, whatever the request's method is.
+# The first segments of paths that run commands or reach ports. Their verb is `create`, whatever the request's method
+# is.
 _CREATING = frozenset(("exec", "attach", "portForward", "run"))
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -46,7 +47,7 @@ class Denied(Exception):
 
 
 class _TimedCache(Generic[V]):
-    """The API server's answers, each kept for some seconds."""
+    """A cache of the API server's answers, each with its own lifetime."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[object, tuple[float, V]] = OrderedDict()
@@ -67,7 +68,7 @@ class _TimedCache(Generic[V]):
 class Access:
     """Decides which requests to one node's kubelet are allowed.
 
-    The API server's own client certificate is in system:masters, which may do everything.
+    The API server's own client certificate is in system:masters, so all its requests are allowed.
     """
 
     def __init__(self, client: Client, node: str) -> None:

@@ -1,9 +1,9 @@
 """Writes a volume's files so that all of them change at once (`pkg/volume/util/atomic_writer.go`).
 
-A volume's directory holds the link `..data`, which leads to a directory whose name is a time, and for each visible name
-a link through `..data`. A new payload is written to a directory that no container sees. When it is complete, it is
-moved into the volume; replacing `..data` then shows all of it in one step. All paths are walked with descriptors, and
-no link is followed.
+A volume's directory contains the link `..data`, which leads to a directory that is named after a time; and for each
+visible name a link through `..data`. A new payload is first written to a directory outside the volume. When it is
+complete, that directory is moved into the volume. Then `..data` is replaced, so that all files change at once. All
+paths are opened with directory descriptors, and no link is followed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def check_path(path: str) -> None:
 def write_payload(directory: Path, payload: Payload, *, staging: Path) -> bool:
     """Make the volume's `directory` show exactly `payload` (by relative path). Return True when anything changed.
 
-    staging: a directory on the same file system, which is made when it is missing. No other process may change the
-    paths of the two directories. Raises ValueError (a path that leaves the volume) or OSError.
+    staging: a directory on the same file system; it is created if it is missing.
+
+    No other process may change the paths of the two directories. Raises ValueError for a path that leaves the volume;
+    OSError.
     """
     for path in payload:
         check_path(path)
@@ -105,7 +107,7 @@ def _write(stage: int, name: str, payload: Payload) -> None:
 
 
 def _show(shown: int, current: str, names: set[str]) -> None:
-    """Make a link for each of the names; remove what earlier or interrupted writes have left."""
+    """Make a link for each of the names, and remove files of earlier or interrupted writes."""
     for name in names:
         if not _is_link(shown, name):
             os.symlink(f"{_DATA}/{name}", name, dir_fd=shown)
@@ -125,7 +127,7 @@ def _is_link(directory: int, name: str) -> bool:
 
 
 def _same(shown: int, current: str, payload: Payload) -> bool:
-    """Return True when the shown files are those of the payload; files other than plain ones never are."""
+    """Return True when the visible files equal the payload. Other kinds of files than regular ones never do."""
     try:
         with _directory(current, shown) as directory:
             found = dict(_files(directory, ""))

@@ -1,4 +1,4 @@
-"""One attempt of a container: a single run of its process, with its hooks, its probes and its end.
+"""One attempt of a container: a single run of its process, with hooks and probes.
 
 Behaviour: `kuberuntime_container.go`, `pkg/kubelet/prober`.
 """
@@ -22,8 +22,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-# At least this many seconds pass between SIGTERM and SIGKILL, even when the preStop hook has used up the pod's grace
-# period.
+# The least number of seconds between SIGTERM and SIGKILL, for a preStop hook that has used up the pod's grace period.
 LEAST_GRACE = 2.0
 # The environment of a process with a terminal, as containerd sets it (`pkg/oci/spec_opts.go`, WithTTY).
 TERMINAL_ENVIRONMENT = {"TERM": "xterm"}
@@ -36,8 +35,8 @@ class EndOrder:
 
     message: the reason, for the event.
     grace: seconds until SIGKILL.
-    restart: whether the container starts again, whatever the exit code is.
-    at_once: whether it restarts without back-off.
+    restart: True to start the container again, whatever the exit code is.
+    at_once: True to restart it without back-off.
     """
 
     message: str
@@ -51,7 +50,7 @@ class Attempt:
 
     posted: called after the postStart hook, or at once if there is none.
     started: called when the container counts as started, after its startup probe.
-    counted: called with the kind and the result of each probe.
+    counted: called with the kind and the result of each check of a probe.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Attempt:
         self._deadline = float("inf")
 
     def end(self, order: EndOrder) -> None:
-        """Order the end of the process. The first order counts; later ones can only shorten its grace period."""
+        """Order the end of the process. After the first order, further ones can only shorten the grace period."""
         if not self._order.done():
             self._order.set_result(order)
         self._hurry(order.grace)
@@ -108,7 +107,9 @@ class Attempt:
     ) -> ContainerProcess:
         """Start another process in the container, with its environment and directory. Raises StartError.
 
-        stdin, stdout, stderr: descriptors. terminal: True for a terminal instead. size: the terminal's size, if known.
+        stdin, stdout, stderr: descriptors.
+        terminal: True to use a terminal in place of the descriptors.
+        size: the terminal's size, if known.
         """
         config = ContainerConfig(
             name=self._spec["name"],
@@ -132,7 +133,7 @@ class Attempt:
     async def run(self) -> tuple[Exit, EndOrder | None]:
         """Run hooks and probes until the process has ended.
 
-        Return (exit, order): the order that ended the process is None when it ended by itself.
+        Return (exit, order). `order` is the order that ended the process; None when the process ended without one.
         """
         order = None
         async with asyncio.TaskGroup() as self._group:
@@ -140,7 +141,7 @@ class Attempt:
             attending = self._group.create_task(self._attend())
             either: list[asyncio.Future[Any]] = [exiting, self._order]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            # The readiness probe continues: the process may serve requests while it ends.
+            # Stop this task, but not the readiness probe: the process may serve requests until it ends.
             attending.cancel()
             if not exiting.done():
                 order = self._order.result()
@@ -152,7 +153,7 @@ class Attempt:
         return end, order
 
     async def _end(self, exiting: asyncio.Task[Exit]) -> None:
-        """Run the preStop hook, send the stop signal, and SIGKILL when the grace period is over."""
+        """Run the preStop hook, then send the stop signal, then SIGKILL when the grace period is over."""
         process, loop = self._process, asyncio.get_running_loop()
         if self._deadline > loop.time():
             hook = (self._spec.get("lifecycle") or {}).get("preStop")
@@ -167,7 +168,8 @@ class Attempt:
                     return
             except TimeoutError:
                 if not signalled:
-                    # The hook has used up the grace period; the process still gets its signal and a moment to end.
+                    # The hook has used up the grace period. The process still gets its signal and `LEAST_GRACE`
+                    # seconds.
                     process.kill(self._stop_signal())
                     await asyncio.wait([exiting], timeout=LEAST_GRACE)
             finally:
@@ -192,7 +194,7 @@ class Attempt:
         if hook:
             result = await checker.run_hook(hook, float("inf"))
             if not result.success:
-                # The hook's output may be secret, and more users may read events than logs.
+                # The output is not put into the event: it may be secret, and more users may read events than logs.
                 log.info(
                     "postStart hook of %s of pod %s: %s", self._spec["name"], self._context.full_name, result.message
                 )

@@ -1,4 +1,4 @@
-"""Computes when a container that has ended may start again.
+"""Computes when an ended container may start again.
 
 Behaviour: `k8s.io/client-go/util/flowcontrol/backoff.go` as the kubelet uses it.
 """
@@ -6,7 +6,7 @@ Behaviour: `k8s.io/client-go/util/flowcontrol/backoff.go` as the kubelet uses it
 from __future__ import annotations
 
 FIRST, LAST = 10.0, 300.0
-# A container that ran for longer than this begins again with the first delay.
+# After a run of more than this many seconds, the delays begin again with the first one.
 RESET_AFTER = 2 * LAST
 
 

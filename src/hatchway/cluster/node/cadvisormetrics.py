@@ -1,4 +1,4 @@
-"""Renders `/metrics/cadvisor`: the metrics of cAdvisor that are measured here, of containers, pods and the node.
+"""Renders `/metrics/cadvisor`: metrics of containers, pods and the node, a subset of cAdvisor's.
 
 As in cAdvisor, a pod's series have an empty label `container`, and the node's have the id "/" and no pod.
 """
@@ -95,7 +95,7 @@ def _containers(text: MetricsText, measure: NodeMeasure) -> None:
         ("container_threads", "gauge", "Number of threads running inside the container", "threads"),
     ):
         text.family(name, kind, what, [(labels, getattr(row.usage, read)) for labels, row in rows])
-    # The kernel counts the bytes of all disks together, so `device` is empty.
+    # The label `device` is empty, because the kernel counts the bytes of all disks together.
     for name, what, read in (
         ("container_fs_reads_bytes_total", "Cumulative count of bytes read", "read"),
         ("container_fs_writes_bytes_total", "Cumulative count of bytes written", "written"),

@@ -1,7 +1,7 @@
 """The gRPC health check of a probe (`pkg/probe/grpc`): one call of `grpc.health.v1.Health/Check` over plain HTTP/2.
 
-https://github.com/grpc/grpc/blob/master/doc/health-checking.md and PROTOCOL-HTTP2.md. The package h2 does HTTP/2. The
-two messages have one field each, and are encoded and decoded here.
+Sources: https://github.com/grpc/grpc/blob/master/doc/health-checking.md and PROTOCOL-HTTP2.md. The package h2
+implements HTTP/2. The two protobuf messages are encoded and decoded here, because each has only one field.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CODES = (
 # gRPC status codes for HTTP statuses of servers that speak HTTP/2 but not gRPC (http-grpc-status-mapping.md).
 _OF_HTTP = {400: _INTERNAL, 401: 16, 403: 7, 404: _UNIMPLEMENTED, 429: _UNAVAILABLE, 502: 14, 503: 14, 504: 14}
 _RETRY_SECONDS = 1.0
-# A valid answer has some hundred bytes. A longer one, in small frames, would hold up other probes.
+# The most bytes of an answer. A valid one has some hundred; a long one in small frames would delay other probes.
 _READ_LIMIT = 32 << 10
 _PIECE = 1024
 
@@ -46,7 +46,7 @@ class CallError(Exception):
 
 async def check_health(dial: Dial, host: str, port: int, service: str, timeout: float) -> Result:
     """Check that `service` ("": the whole server) is SERVING, within `timeout` seconds."""
-    # The first import takes a tenth of a second: on a thread it does not hold up other pods' probes.
+    # The first import takes a tenth of a second. It is done on a thread, so that other probes are not delayed.
     await asyncio.to_thread(importlib.import_module, "h2.connection")
     address = f"{host}:{port}"
     deadline = asyncio.get_running_loop().time() + timeout
@@ -76,7 +76,7 @@ async def check_health(dial: Dial, host: str, port: int, service: str, timeout: 
 
 
 def _seconds(timeout: float) -> str:
-    """Return a time as Go writes a Duration, for less than an hour."""
+    """Format a time of less than an hour as Go formats a Duration."""
     minutes, seconds = divmod(timeout, 60)
     return f"{int(minutes)}m{seconds:g}s" if minutes else f"{seconds:g}s"
 
@@ -84,7 +84,7 @@ def _seconds(timeout: float) -> str:
 async def _connect(dial: Dial, host: str, port: int, timeout: float) -> _GrpcConnection:
     """Return a connection to a server that speaks HTTP/2.
 
-    It tries again until the caller's time-out, as with grpc.WithBlock.
+    It tries again until the caller's timeout, like grpc.WithBlock.
     """
     while True:
         try:
@@ -131,7 +131,7 @@ class _GrpcConnection:
         self._writer.close()
 
     async def settled(self) -> None:
-        """Wait until the server's preface has come. Raises CallError."""
+        """Wait until the server's connection preface has arrived. Raises CallError."""
         from h2.events import RemoteSettingsChanged
 
         while not isinstance(await self._next(), RemoteSettingsChanged):
@@ -169,7 +169,7 @@ class _GrpcConnection:
                 return _status(fields, bytes(body))
 
     async def _next(self) -> Any:
-        """Wait for the next event and return it. Raises CallError when the connection ends or breaks the protocol."""
+        """Wait for the next event and return it. Raises CallError when the connection ends or violates the protocol."""
         from h2.events import ConnectionTerminated
         from h2.exceptions import ProtocolError
 

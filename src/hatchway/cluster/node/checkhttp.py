@@ -1,7 +1,7 @@
-"""Makes the GET request of a probe or hook, as Go's `net/http` does for the kubelet (`pkg/probe/http`).
+"""Sends the GET request of a probe or hook, as Go's `net/http` does for the kubelet (`pkg/probe/http`).
 
-Redirects are followed as long as they stay on the host. Certificates are not verified. Up to 10 KiB of the body are
-read within the same time-out, so that a server that sends only a head and then hangs does not count as healthy.
+Redirects are followed if they stay on the same host. Certificates are not verified. Up to 10 KiB of the body are read
+within the same timeout, so that a server that hangs after the head does not count as healthy.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ Dial = Callable[[str, int, float], Awaitable[socket.socket]]
 
 
 class RequestError(Exception):
-    """A request without a response; the message is that of `http.Client`."""
+    """A request got no response; the message is that of Go's `http.Client`."""
 
 
 class PlainAnswerError(RequestError):
-    """A server that was asked by HTTPS has answered by HTTP."""
+    """A server has answered an HTTPS request by plain HTTP."""
 
 
 class DialError(RequestError):
-    """A request whose connection could not be made."""
+    """The connection for a request could not be made."""
 
 
 class BodyError(Exception):
-    """A response whose head came, but whose body did not."""
+    """The head of a response has arrived, but its body has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ class CheckResponse:
 
 
 def url_of(scheme: str, host: str, port: int, path: str) -> str:
-    """Return the URL of a probe (formatURL); the path may have a query."""
+    """Return the URL of a probe (formatURL). path: it may contain a query."""
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}:{port}{path if path.startswith('/') else f'/{path}'}"
 
 
 async def get(request: CheckRequest, connect: Dial, timeout: float) -> CheckResponse:
-    """Request, and follow redirects to the same host, all within `timeout` seconds. Raises RequestError, BodyError."""
+    """Send a request and follow redirects to its host, within `timeout` seconds. Raises RequestError, BodyError."""
     url, host_field, referer = request.url, "", ""
     for name, value in request.fields:
         if name.lower() == "host":
@@ -93,7 +93,7 @@ async def get(request: CheckRequest, connect: Dial, timeout: float) -> CheckResp
                 if target is None:
                     return answer
                 if urlsplit(answer.location).netloc:
-                    # When a redirect names a host, the probe's own Host field no longer holds.
+                    # The redirect has its own host, so the probe's Host field is not used any more.
                     host_field = ""
                 if parts.scheme == "http" or target.startswith("https:"):
                     referer = url
@@ -110,7 +110,7 @@ async def get(request: CheckRequest, connect: Dial, timeout: float) -> CheckResp
 
 
 class _Reading:
-    """The progress of a response. body: True once the head has come and the body is being read."""
+    """The progress of a response. body: True once the head has arrived and the body is being read."""
 
     body = False
 
@@ -144,7 +144,7 @@ def _head(parts: SplitResult, host: str, fields: Sequence[tuple[str, str]], refe
         lines.append(f"Referer: {referer}")
     lines.append("Connection: close")
     for name, value in fields:
-        # The fields come from the pod's spec; a line break in them could begin a second request.
+        # The fields come from the pod's spec. A line break in them could begin a second request.
         bad = not name or any(character in name + value for character in "\r\n")
         own = name.lower() in ("host", "connection", "content-length", "transfer-encoding")
         empty = not value and name.lower() in ("user-agent", "accept")
@@ -216,8 +216,9 @@ async def _read(reader: asyncio.StreamReader, reading: _Reading) -> CheckRespons
 class _CheckResponseParser:
     """Parses the final response of a server; informational ones before it are skipped.
 
-    headed: whether its head has come. framed: whether the head says where the body ends. done: whether enough of it has
-    come.
+    headed: True once its head has arrived.
+    framed: True if the head says where the body ends.
+    done: True once enough of the body has arrived.
     """
 
     def __init__(self) -> None:
@@ -228,15 +229,15 @@ class _CheckResponseParser:
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Parse bytes of a response. Raises RequestError, BodyError for what is not HTTP/1."""
+        """Parse bytes of a response. Raises RequestError or BodyError when they are not HTTP/1."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # A server that offers another protocol has answered, too.
+            # A server that switches to another protocol counts as a server that has answered.
             self.headed = self.done = True
         except httptools.HttpParserError as error:
             if self.done:
-                # Bytes after a response that ends the connection are ignored.
+                # Ignore bytes after a response that ends the connection.
                 return
             if self.headed:
                 raise BodyError(f"malformed body: {error}") from error

@@ -1,4 +1,4 @@
-"""Carries out the actions of probes and lifecycle hooks: a command, an HTTP or gRPC request, a connection.
+"""Performs the actions of probes and lifecycle hooks: a command, an HTTP or gRPC request, a TCP connection.
 
 Behaviour: `pkg/probe`, `pkg/kubelet/lifecycle`.
 """
@@ -24,16 +24,16 @@ from hatchway.numerals import is_digits
 Exec = Callable[[list[str], int], Awaitable[ContainerProcess]]
 
 _OUTPUT_LIMIT = 10240
-# A hook has no time-out of its own; this is how long it waits for a response.
+# The most seconds that a hook waits for a response. (Kubernetes sets no timeout for hooks.)
 _HOOK_SECONDS = 24 * 3600.0
 
 
 class HandlerError(Exception):
-    """A probe or hook that names something that does not exist."""
+    """A probe or hook refers to a port that does not exist."""
 
 
 class Checker:
-    """Carries out checks on one container."""
+    """Performs checks on one container."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Checker:
         self._execute = execute
 
     async def check(self, handler: Object, timeout: float) -> Result:
-        """Check once, for at most `timeout` seconds."""
+        """Perform a probe's action once, within `timeout` seconds."""
         try:
             if "exec" in handler:
                 return await self._exec((handler["exec"] or {}).get("command") or [], timeout)
@@ -66,7 +66,7 @@ class Checker:
         return Result(True)
 
     async def run_hook(self, handler: Object, timeout: float) -> Result:
-        """Carry out a lifecycle hook (`pkg/kubelet/lifecycle`), for at most `timeout` seconds."""
+        """Perform a lifecycle hook (`pkg/kubelet/lifecycle`), within `timeout` seconds."""
         timeout = min(timeout, _HOOK_SECONDS)
         if "sleep" in handler:
             await asyncio.sleep(min(timeout, float(handler["sleep"].get("seconds") or 0)))
@@ -125,14 +125,14 @@ class Checker:
         except checkhttp.RequestError as error:
             return Result(False, str(error))
         if not 200 <= answer.status < 400:
-            # The body may be secret, and more people may read events than logs.
+            # The message goes into an event, so it must not contain the body, which may be secret.
             return Result(False, f"HTTP probe failed with statuscode: {answer.status}")
         if answer.status >= 300:
             return Result(True, f"Probe terminated redirects, Response body: {answer.text}", warning=True)
         return Result(True)
 
     async def _http_hook(self, action: Mapping[str, Any], timeout: float) -> Result:
-        """Make one request; any response counts, also by plain HTTP from a server without HTTPS (runHTTPHandler)."""
+        """Send one request. Any response is a success, even plain HTTP in answer to HTTPS (runHTTPHandler)."""
         try:
             request = self._request({"port": 80, **action})
             try:
@@ -140,7 +140,7 @@ class Checker:
             except checkhttp.PlainAnswerError:
                 await checkhttp.get(self._request({"port": 80, **action, "scheme": "HTTP"}), self._connect, timeout)
         except checkhttp.BodyError:
-            # It has answered.
+            # The server has answered, although not completely.
             return Result(True)
         except (HandlerError, checkhttp.RequestError) as error:
             return Result(False, str(error))

@@ -1,7 +1,7 @@
-"""Volumes of PersistentVolumeClaims: finds a pod's volume, and checks that the pod may use it on this node.
+"""Finds the volume of a pod's PersistentVolumeClaim, and checks that the pod may use it on this node.
 
-From the kubelet's `volumemanager/populator/desired_state_of_world_populator.go`. The scheduler binds claims before a
-pod gets its node; a pod that was given one by hand waits here.
+Source: the kubelet's `volumemanager/populator/desired_state_of_world_populator.go`. Normally the scheduler binds claims
+before it assigns a node to the pod. A pod whose nodeName was set by a user waits here until its claims are bound.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ ReadObject = Callable[[str, str, str], Awaitable["Object | None"]]
 
 
 class ClaimError(Exception):
-    """A claim cannot be mounted now; the message is that of a FailedMount event."""
+    """A claim cannot be mounted now. The message becomes the text of a FailedMount event."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedVolume:
-    """A volume that a pod's claim is bound to: the paths of a hostPath source, or of a `local` one.
+    """The volume to which a pod's claim is bound.
 
-    host_path: a hostPath source. exists: whether the path must be there already. read_only: whether pods only read it.
+    host_path: the path, in the form of a hostPath source.
+    exists: True when the path must already exist (a `local` source).
+    read_only: True when pods may only read it.
     """
 
     host_path: Object

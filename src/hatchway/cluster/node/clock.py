@@ -1,4 +1,4 @@
-"""Times as Kubernetes writes them."""
+"""Formats and parses times in Kubernetes' formats."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ def now() -> datetime:
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return a moment as metav1.Time: whole seconds, UTC."""
+    """Format a time as metav1.Time: whole seconds, UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(moment: datetime) -> str:
-    """Return a moment as metav1.MicroTime, as leases have it."""
+    """Format a time as metav1.MicroTime, which leases use."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def rfc3339_nano(nanoseconds: int) -> str:
-    """Return a log line's time from POSIX nanoseconds, always with nine digits so that lines align."""
+    """Format POSIX nanoseconds for a log line, always with nine digits so that lines are aligned."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
 
 
 def parse(text: str) -> datetime:
-    """Return an RFC 3339 time; digits beyond microseconds are cut. Raises ValueError."""
+    """Parse an RFC 3339 time. Digits beyond microseconds are dropped. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
@@ -36,10 +36,10 @@ def parse(text: str) -> datetime:
 
 
 def rfc3339_utc(moment: datetime) -> str:
-    """Return a time in UTC with its fraction, for comparing it with the times of log lines."""
+    """Format a time in UTC with its fraction, for comparison with the times of log lines."""
     return rfc3339_micro(moment)
 
 
 def rfc3339_epoch(seconds: float) -> str:
-    """Return POSIX seconds as metav1.Time."""
+    """Format POSIX seconds as metav1.Time."""
     return rfc3339(datetime.fromtimestamp(seconds, UTC))

@@ -15,14 +15,18 @@ ENVIRONMENT = "HATCHWAY_NODE_CONFIG"
 # The service proxy's certificate.
 PROXY = "kube-proxy"
 
-# How long pods may take to end when the cluster goes down, in seconds, even if their grace period is longer (the
+# When the cluster goes down, pods get at most this many seconds to end, even if their grace period is longer (the
 # kubelet's shutdownGracePeriod).
 SHUT_DOWN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One node. index: the node's number in the address plan (0: the control plane). ip: the node's InternalIP."""
+    """One node.
+
+    index: the node's number in the address plan; 0 is the control plane.
+    ip: the node's InternalIP.
+    """
 
     name: str
     index: int
@@ -33,14 +37,15 @@ class NodeSpec:
 class AgentConfig:
     """The settings of the node agent, which serves all nodes.
 
-    state_dir: the cluster's state directory (`StateDir`): the agent writes `pods/` and `logs/`; `pki/` holds `ca.crt`,
-        each node's `kubelet-NODE.crt` and `.key` (the certificate of its client and its server), and the service
-        proxy's `kube-proxy.crt` and `.key`.
-    api_server: the API server's URL as the agent reaches it; pod_api_server: as pods reach it.
+    state_dir: the cluster's state directory (`StateDir`). The agent writes to `pods/` and `logs/`. `pki/` contains
+        `ca.crt`, each node's `kubelet-NODE.crt` and `.key` (for its client and its server), and the service proxy's
+        `kube-proxy.crt` and `.key`.
+    api_server: the API server's URL for the agent.
+    pod_api_server: the API server's URL for pods.
     isolation: "private" or "loopback", as `Runtime.isolation`.
     cluster_dns: the nameserver of pods; "" when there is none.
-    images: images in addition to those of `images.py`: the name without a tag, and the command.
-    host_paths: directories of this machine that appear in the nodes' file systems.
+    images: images in addition to those of `images.py`, from the name without a tag to the command.
+    host_paths: directories of this machine that are mounted in the nodes' file systems.
     published: addresses of this machine on which node ports are published.
     """
 
@@ -80,7 +85,7 @@ class AgentConfig:
 
     @classmethod
     def load(cls, path: Path) -> AgentConfig:
-        """Read what `save` has written. Raises HatchwayError."""
+        """Read a configuration that `save` has written. Raises HatchwayError."""
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())
             nodes = [NodeSpec(**node) for node in found.pop("nodes")]

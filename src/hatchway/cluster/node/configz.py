@@ -1,4 +1,4 @@
-"""Answers `/configz`: this kubelet's settings as a KubeletConfiguration (kubelet.config.k8s.io/v1beta1)."""
+"""Makes the answer of `/configz`: this kubelet's settings as a KubeletConfiguration (kubelet.config.k8s.io/v1beta1)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hatchway.kube.api import Object
 
 
 def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
-    """Return the answer of `/configz`. A field that is missing here is not a setting of this kubelet.
+    """Return the answer of `/configz`. It has only fields that are settings of this kubelet.
 
-    port: where the kubelet listens.
+    port: the port on which the kubelet listens.
     """
     return {
         "kubeletconfig": {
@@ -62,6 +62,6 @@ def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as Go writes a metav1.Duration."""
+    """Format a time as a metav1.Duration."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"

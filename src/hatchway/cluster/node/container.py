@@ -1,4 +1,4 @@
-"""Runs one container: starts it, and starts it again when it has ended and its restart policy says so.
+"""Runs one container: starts it, and restarts it according to its restart policy.
 
 The states, reasons and events are those of `pkg/kubelet/kuberuntime` (`kuberuntime_manager.go`,
 `kuberuntime_container.go`).
@@ -42,9 +42,11 @@ _LAST_LINES, _LAST_BYTES = 80, 2048
 class ContainerWorker:
     """One container of a pod. An attempt is one run of its process; `run` returns after the last one.
 
-    state: what the pod's status shows of it. live_log: the log of this agent's running or last attempt. process: the
-    running process. streams: its standard streams. probed: how often each kind of probe had each result.
-
+    state: the container's part of the pod's status.
+    live_log: the log of the current or last attempt of this agent.
+    process: the running process.
+    streams: its standard streams.
+    probed: the number of results of checks, by kind of probe and result.
     find_process: returns the process of a running container of the pod by its name (targetContainerName).
     """
 
@@ -80,7 +82,7 @@ class ContainerWorker:
         self._restore()
 
     def _restore(self) -> None:
-        """Record the end of a process that ran when a former agent ended: it has ended with that agent."""
+        """If the status says that the process runs, record its end: it has ended together with an earlier agent."""
         state = self.state
         if state.running:
             began = state.state["running"].get("startedAt")
@@ -97,11 +99,11 @@ class ContainerWorker:
     # --- called by the pod worker -----------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """Return True when it has ended and its restart policy does not start it again (asked before `run`)."""
+        """Return True before `run` when it has ended and its restart policy does not start it again."""
         return self.state.exit_code is not None and not self._restarts(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
-        """Take a changed spec. For another image, and for resources that want it, the container is restarted."""
+        """Apply a changed spec. A new image restarts the container; new resources do if its resize policy says so."""
         self.state.granted = spec.get("resources") or {}
         if spec.get("image") == self.spec.get("image"):
             self.spec = spec
@@ -132,7 +134,7 @@ class ContainerWorker:
 
     @property
     def ignores_stop_signal(self) -> bool:
-        """Return True while it runs and nothing but SIGKILL would end it."""
+        """Return True while it runs and only SIGKILL can end it."""
         return self._attempt is not None and self._attempt.ignores_stop_signal
 
     async def execute(
@@ -147,8 +149,9 @@ class ContainerWorker:
     ) -> ContainerProcess:
         """Start another process in the container, with its environment and directory. Raises StartError.
 
-        stdin, stdout, stderr: descriptors. terminal: whether it gets a terminal instead. size: the terminal's size, if
-        known.
+        stdin, stdout, stderr: descriptors.
+        terminal: True to use a terminal in place of the descriptors.
+        size: the terminal's size, if known.
         """
         attempt = self._attempt
         if attempt is None:
@@ -178,7 +181,7 @@ class ContainerWorker:
     # --- attempts ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start the container, and again as often as its restart policy says. When cancelled, kill it at once."""
+        """Start the container, and restart it according to its restart policy. When cancelled, kill it at once."""
         while not self._stopping:
             ended = await self._try()
             if ended is None:
@@ -201,8 +204,8 @@ class ContainerWorker:
     def _delay(self, ran_for: float, order: EndOrder | None) -> float:
         """Return the seconds before the next attempt (doBackOff).
 
-        A container that a probe has ended waits only when it ended soon after its start: the kubelet counts from its
-        previous end.
+        The kubelet counts the delay from the container's previous end. So a container that was ended by a probe waits
+        only if it has run for a short time.
         """
         if order is not None and order.at_once:
             return 0.0
@@ -210,7 +213,7 @@ class ContainerWorker:
         return 0.0 if order is not None and order.restart and ran_for >= delay else delay
 
     def _await_restart(self, delay: float) -> None:
-        """Record that the next attempt may begin in `delay` seconds; unless that is 0, show it in the status."""
+        """Record that the next attempt may begin in `delay` seconds. If that is not 0, set the status and report it."""
         self._delay_until = asyncio.get_running_loop().time() + delay
         if delay <= 0:
             return
@@ -229,7 +232,7 @@ class ContainerWorker:
     async def _try(self) -> tuple[int, float, EndOrder | None] | None:
         """Make one attempt.
 
-        Returns (exit code, seconds it ran, the order that ended it); None when it cannot be configured yet.
+        Returns (exit code, seconds it ran, the order that ended it); None when the container cannot be configured yet.
         """
         await self._pause(self._delay_until - asyncio.get_running_loop().time())
         changed = self._context.sources_changed
@@ -371,7 +374,7 @@ class ContainerWorker:
             return await attempt.run()
         finally:
             self._attempt = self.process = self.streams = None
-            # It has ended already, unless the worker was cancelled.
+            # The process has already ended, unless the worker was cancelled.
             process.kill(signal.SIGKILL)
 
     def _count(self, kind: probes.ProbeKind, result: probes.Result) -> None:

@@ -1,4 +1,4 @@
-"""The standard streams of a container's process, which go into its log and to attached clients."""
+"""The standard streams of a container's process. Output is written to its log and sent to attached clients."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from hatchway.cluster.runtime import ContainerProcess
 from hatchway.cluster.terminalsize import set_terminal_size
 from hatchway.wire import channels
 
-# A container that writes faster is made to wait, so that its output does not starve the other pods' probes.
+# The most bytes of output that are read in one go. After that the container must wait, so that other pods' probes run.
 _BURST_BYTES = 4 << 20
 _BURST_SECONDS = 0.25
-# An attached client that reads nothing may hold up a container's output for this many seconds; then it is detached.
+# An attached client that reads nothing is detached after this many seconds, because the container's output waits for
+# it.
 STALLED_SECONDS = 10.0
 
 
@@ -35,12 +36,12 @@ class OutputWatcher(Protocol):
         ...
 
     def end_output(self, *, stalled: bool) -> None:
-        """Take note that no more output comes. stalled: the client has held up the container's output for too long."""
+        """Handle the end of the output. stalled: True when the client has not read for too long."""
         ...
 
 
 class _OutputReader:
-    """Reads one stream of a container from a pipe or terminal into the log. descriptor: closed here."""
+    """Reads one stream of a container from a pipe or terminal into the log. descriptor: `close` closes it."""
 
     def __init__(self, owner: ContainerStreams, channel: int, descriptor: int) -> None:
         self._owner = owner
@@ -56,7 +57,7 @@ class _OutputReader:
         self._reader = DescriptorReader(descriptor, self._received, self.close)
 
     def close(self) -> None:
-        """Read no more, and write an incomplete last line. Idempotent."""
+        """Stop reading, and write an incomplete last line. Idempotent."""
         if self._descriptor < 0:
             return
         if self._resume is not None:
@@ -70,7 +71,7 @@ class _OutputReader:
             self.ended.set_result(None)
 
     def hold(self, held: bool) -> None:
-        """Read nothing while `held`."""
+        """Pause reading if `held`, else resume it."""
         self._held = held
         if held:
             self._reader.pause()
@@ -103,10 +104,10 @@ class ContainerStreams:
 
     Make it in an event loop. Raises OSError.
 
-    file: its log. has_input: whether it has a standard input that stays open. has_terminal: whether its streams are a
-    terminal.
-
-    stdin, stdout, stderr: the descriptors to give to the process, -1 for none; `started` closes this side's copies.
+    file: its log.
+    has_input: True when it has a standard input that stays open.
+    has_terminal: True when its streams are a terminal.
+    stdin, stdout, stderr: the descriptors for the process, -1 for none. `started` closes this process's copies.
     """
 
     def __init__(self, file: ContainerLog, *, has_input: bool = False, has_terminal: bool = False) -> None:
@@ -137,7 +138,7 @@ class ContainerStreams:
         return writing
 
     def started(self, process: ContainerProcess) -> None:
-        """Take the terminal of the started process, or close this side's copies of its descriptors."""
+        """Take the terminal of the started process, or close this process's copies of its descriptors."""
         self._close_given()
         if self.has_terminal:
             self._terminal = process.terminal
@@ -155,7 +156,7 @@ class ContainerStreams:
     # --- attached clients -----------------------------------------------------------------------------------------
 
     def attach(self, watcher: OutputWatcher) -> None:
-        """Give the watcher all output from now on.
+        """Send the watcher all output from now on.
 
         If no output can follow, tell it at once that the output has ended.
         """
@@ -165,11 +166,11 @@ class ContainerStreams:
             self._watchers[watcher] = None
 
     def detach(self, watcher: OutputWatcher) -> None:
-        """Give the watcher nothing more. Idempotent."""
+        """Send the watcher no more output. Idempotent."""
         self._drop_watcher(watcher)
 
     def release(self, watcher: OutputWatcher) -> None:
-        """Read output again: the watcher has room."""
+        """Resume reading the output, because the watcher has room."""
         timer = self._watchers.get(watcher)
         if timer is not None:
             timer.cancel()
@@ -177,7 +178,7 @@ class ContainerStreams:
             self._hold()
 
     def distribute(self, channel: int, data: bytes) -> None:
-        """Give a piece of output to the attached clients."""
+        """Send a piece of output to the attached clients."""
         stopped = [watcher for watcher in self._watchers if not watcher.write_output(channel, data)]
         for watcher in stopped:
             if not self._ending and self._watchers.get(watcher, self) is None:
@@ -206,7 +207,7 @@ class ContainerStreams:
     def write_input(self, data: bytes, written: Callable[[int], None]) -> None:
         """Write to the standard input.
 
-        written: called with the number of bytes that were taken or thrown away, each time.
+        written: called with each number of bytes that the process has taken, or that were discarded.
         """
         if self._writer is None:
             written(len(data))
@@ -229,7 +230,7 @@ class ContainerStreams:
             written(taken)
 
     def _close_input(self) -> None:
-        """Close the standard input, and count what waits for it as written."""
+        """Close the standard input, and count the waiting bytes as written."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
@@ -248,7 +249,7 @@ class ContainerStreams:
     async def drain(self, patience: float = 2.0) -> None:
         """Read the rest of the output of a process that has ended, then close the log.
 
-        patience: for how many seconds a descendant that outlives the process may hold the pipes open.
+        patience: the most seconds to wait for descendants that outlive the process and keep the pipes open.
         """
         self._close_given()
         self._ending = True

@@ -1,7 +1,7 @@
 """Reads and writes processes' pipes and terminals in the event loop.
 
-It does not use transports of the event loop: uvloop closes a pipe's descriptor a second time after libuv has closed it.
-A file that a thread has opened in between, under the same number, would then be closed.
+It does not use transports of the event loop, because uvloop closes a pipe's descriptor a second time after libuv has
+closed it. If a thread has opened a file with the same number in between, that file would be closed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-# The capacity of a pipe.
+# The capacity of a pipe, in bytes.
 _PIECE = 65536
 
 
 class DescriptorReader:
-    """Reads a descriptor until its end, and does not close it. Make it in an event loop.
+    """Reads a descriptor until its end, but does not close it. Make it in an event loop.
 
-    descriptor: of a pipe or a terminal; it is made non-blocking.
-    received: called with each piece, of at most 64 KiB.
-    ended: called once, when the other ends are closed or the terminal has no processes any more; not after `close`.
+    descriptor: the descriptor of a pipe or a terminal; it is made non-blocking.
+    received: called with each piece of at most 64 KiB.
+    ended: called once, when the other ends are closed or the terminal has no more processes; not after `close`.
     """
 
     def __init__(self, descriptor: int, received: Callable[[bytes], None], ended: Callable[[], None]) -> None:
@@ -35,19 +35,19 @@ class DescriptorReader:
         self.resume()
 
     def pause(self) -> None:
-        """Read nothing until `resume`. Idempotent."""
+        """Pause reading until `resume`. Idempotent."""
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._descriptor)
 
     def resume(self) -> None:
-        """Read again. Idempotent."""
+        """Resume reading. Idempotent."""
         if not self._reading and not self.closed:
             self._reading = True
             self._loop.add_reader(self._descriptor, self._readable)
 
     def close(self) -> None:
-        """Read no more; the descriptor stays open. Idempotent."""
+        """Stop reading; the descriptor stays open. Idempotent."""
         self.pause()
         self.closed = True
 
@@ -69,15 +69,15 @@ class DescriptorReader:
 
 
 class DescriptorWriter:
-    """Writes to a descriptor, keeps what it does not take yet, and does not close it.
+    """Writes to a descriptor, and queues bytes that it does not take yet. It does not close the descriptor.
 
     Must be made in an event loop.
 
-    descriptor: of a pipe or a terminal; it is made non-blocking.
-    written: called with a number of bytes when these were taken, or were dropped because the other end was closed.
-    finished: called once when everything is written after `finish`, or when the other end is closed.
+    descriptor: the descriptor of a pipe or a terminal; it is made non-blocking.
+    written: called with the number of bytes that were written, or dropped because the other end was closed.
+    finished: called once, after `finish` when everything was written, or when the other end was closed.
 
-    waiting: how many bytes are kept. The caller limits them by waiting for `written`.
+    waiting: the number of queued bytes. The caller limits them by waiting for `written`.
     """
 
     def __init__(self, descriptor: int, written: Callable[[int], None], finished: Callable[[], None]) -> None:
@@ -93,7 +93,7 @@ class DescriptorWriter:
         self.waiting = 0
 
     def write(self, data: bytes) -> None:
-        """Write `data` now or later; once the other end is closed, or after `close`, it is thrown away."""
+        """Write `data`, or queue it. After `close`, or when the other end is closed, it is discarded."""
         if self.closed:
             self._written(len(data))
             return
@@ -104,14 +104,14 @@ class DescriptorWriter:
                 self._write()
 
     def finish(self) -> None:
-        """Call `finished` when everything is written; nothing may be written afterwards."""
+        """Call `finished` when everything was written. Nothing may be written after that."""
         if not self.closed and not self._finishing:
             self._finishing = True
             if not self._pieces:
                 self._end()
 
     def close(self) -> None:
-        """Write no more, and throw away what is kept; the descriptor stays open. Idempotent."""
+        """Stop writing, and discard queued bytes; the descriptor stays open. Idempotent."""
         self.closed = True
         self._watch(False)
         self._pieces.clear()

@@ -14,7 +14,7 @@ _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]\Z")
 
 
 class FieldError(Exception):
-    """A field reference that cannot be resolved."""
+    """A field reference cannot be resolved."""
 
 
 def field_value(pod: Object, path: str, *, host_ip: str, pod_ip: str) -> str:
@@ -42,7 +42,7 @@ def field_value(pod: Object, path: str, *, host_ip: str, pod_ip: str) -> str:
 
 
 def _map(values: Mapping[str, str]) -> str:
-    """Return labels or annotations as in a file of the downward API: sorted `key="value"` lines."""
+    """Format labels or annotations for a file of the downward API: sorted `key="value"` lines."""
     return "\n".join(f"{key}={_quote(value)}" for key, value in sorted(values.items()))
 
 
@@ -54,7 +54,7 @@ def _quote(text: str) -> str:
 def resource_value(container: Object, reference: Mapping[str, Any], allocatable: Mapping[str, str]) -> str:
     """Return the value of a `resourceFieldRef`. Raises FieldError.
 
-    A limit that is not set is the node's allocatable amount.
+    For a limit that is not set, it is the node's allocatable amount.
     """
     kind, _, resource = str(reference.get("resource", "")).partition(".")
     if kind not in ("limits", "requests") or not resource:

@@ -20,17 +20,17 @@ from hatchway.kube.api import Object
 Get = Callable[[str, str, str], Awaitable[Object | None]]
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
-# Names that Kubernetes accepts since 1.32 (relaxed validation): printable ASCII but "=".
+# The names that Kubernetes accepts since 1.32 (relaxed validation): printable ASCII except "=".
 _NAME = re.compile(r"[\x20-\x3c\x3e-\x7e]+\Z")
 _PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ConfigError(Exception):
-    """The container cannot be configured; the message is that of CreateContainerConfigError."""
+    """The container cannot be configured. The message is that of the reason CreateContainerConfigError."""
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` by its value; `$$` is a `$`; a reference to an unknown name stays as it is."""
+    """Replace `$(NAME)` with its value, and `$$` with `$`. A reference to an unknown name is not changed."""
 
     def replace(match: re.Match[str]) -> str:
         name = match[1]
@@ -42,9 +42,9 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def base_environment(hostname: str) -> dict[str, str]:
-    """Return the environment that an image would give. The runtime sets HOME.
+    """Return the environment that an image would define. (The runtime sets HOME.)
 
-    The directory of Hatchway's own interpreter is last in PATH, for `python`.
+    The last directory in PATH is that of Hatchway's Python interpreter.
     """
     path = _PROGRAMS
     own = os.path.dirname(sys.executable)
@@ -58,7 +58,8 @@ def service_environment(
 ) -> dict[str, str]:
     """Return the variables of services (`pkg/kubelet/envvars`).
 
-    links: whether all services of the namespace have variables, or only the API server's (enableServiceLinks).
+    links: True for variables of all services of the namespace, False for those of the API server's service only
+        (enableServiceLinks).
     api_server: the URL that replaces the address of the service `kubernetes`; "" keeps it.
     """
     found: dict[str, str] = {}
@@ -101,8 +102,8 @@ def _links(name: str, address: str, ports: Iterable[Mapping[str, Any]]) -> dict[
 class Environment:
     """Builds the environments of one pod's containers.
 
-    base: variables that come before the container's own. skipped(source, keys): called with keys that are not valid
-    names.
+    base: variables that come before the container's own.
+    skipped: called with (source, keys) for keys that are not valid names.
     """
 
     def __init__(

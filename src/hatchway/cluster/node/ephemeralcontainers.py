@@ -1,4 +1,4 @@
-"""The ephemeral containers of a pod: added while it runs, started once, and ended with it (`kubectl debug`)."""
+"""Runs the ephemeral containers of a pod (`kubectl debug`): they are added while it runs, and never restarted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hatchway.kube.api import Object
 class EphemeralContainers:
     """The ephemeral containers of one pod.
 
-    known: their statuses in the API. others: the pod's containers, whose processes they may see. states: what the pod's
-    status shows of them, in the spec's order.
+    known: their statuses in the API.
+    others: the pod's containers, whose processes they may see.
+    states: their part of the pod's status, in the spec's order.
     """
 
     def __init__(self, context: PodContext, known: Sequence[Object], others: Sequence[ContainerWorker]) -> None:
@@ -29,7 +30,7 @@ class EphemeralContainers:
         self.update(context.pod)
 
     def update(self, pod: Object) -> None:
-        """Take those that were added to the spec. Existing ones are never changed or removed."""
+        """Add the containers that were added to the spec. Existing ones are never changed or removed."""
         names = {container.name for container in self.containers}
         for spec in pod["spec"].get("ephemeralContainers") or ():
             if spec["name"] not in names:
@@ -41,7 +42,7 @@ class EphemeralContainers:
                 self._added.set()
 
     async def run(self) -> None:
-        """Run each of them as soon as it was added, until cancelled."""
+        """Run each container as soon as it is added, until cancelled."""
         async with asyncio.TaskGroup() as group:
             begun = 0
             while True:

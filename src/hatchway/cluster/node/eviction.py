@@ -1,4 +1,4 @@
-"""Decides which pods use more disk than they may (localStorageEviction, `pkg/kubelet/eviction/eviction_manager.go`).
+"""Decides which pods exceed their limits of disk use (localStorageEviction in the kubelet's `eviction_manager.go`).
 
 Pure.
 """
@@ -22,11 +22,12 @@ _CRITICAL_PRIORITY = 2_000_000_000
 
 @dataclass(slots=True)
 class StorageUse:
-    """The bytes that one pod has on disk.
+    """The bytes that one pod uses on disk.
 
-    volumes: each emptyDir that was measured, by name; in_memory: the names of those that are kept in memory (tmpfs).
-    containers: each running container's logs and what it has written outside of volumes, by name.
-    other: everything else that counts for the pod as a whole (termination logs, logs of containers that have ended).
+    volumes: the bytes of each measured emptyDir, by name.
+    in_memory: the names of the emptyDirs that are in memory (tmpfs).
+    containers: for each running container, by name, the bytes of its logs and of its files outside of volumes.
+    other: all other bytes that count for the pod (termination logs, logs of ended containers).
     """
 
     volumes: dict[str, int] = field(default_factory=dict)
@@ -36,13 +37,13 @@ class StorageUse:
 
     @property
     def total(self) -> int:
-        """Return the bytes that count against the limit of all containers together."""
+        """Return the bytes that count for the limit of all containers together."""
         volumes = sum(size for name, size in self.volumes.items() if name not in self.in_memory)
         return volumes + sum(self.containers.values()) + self.other
 
 
 def limited_volumes(pod: Object) -> dict[str, str]:
-    """Return the sizeLimits of the pod's emptyDirs, by the volumes' names; without those of 0, which mean no limit."""
+    """Return the sizeLimits of the pod's emptyDirs, by volume name. A sizeLimit of 0 means no limit and is left out."""
     found = {
         volume["name"]: (volume.get("emptyDir") or {}).get("sizeLimit") for volume in pod["spec"].get("volumes") or ()
     }
@@ -77,8 +78,8 @@ def exceeded_limit(pod: Object, use: StorageUse) -> str:
 def _pod_limit(pod: Object) -> str | None:
     """Return the limit of all containers together (PodLimits of component-helpers); None when no container has one.
 
-    It is the larger one of two sums: the limits of all containers and sidecars; the largest limit of an init container
-    with the limits of the sidecars that start before it.
+    It is the larger of two numbers: the sum of the limits of all containers and sidecars; and the largest limit of an
+    init container plus the limits of the sidecars that start before it.
     """
     spec = pod["spec"]
     limits: list[str] = []

@@ -1,6 +1,6 @@
-"""hostPath volumes (`pkg/volume/hostpath`): files of the node that runs the pod, in the node's own file system.
+"""Prepares hostPath volumes (`pkg/volume/hostpath`), which are files in the node's own file system.
 
-All paths are resolved below the node's root, so that no link in it leads to this machine's files.
+All paths are resolved below the node's root, so that no link leads to other files of this machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHECKS: dict[str, Callable[[int], bool]] = {
 
 
 class HostPathError(Exception):
-    """The path does not exist, or is not of the volume's type; the message is that of a FailedMount event."""
+    """The path does not exist, or has not the volume's type. The message becomes the text of a FailedMount event."""
 
 
 def check(source: Mapping[str, str]) -> str:
@@ -33,13 +33,15 @@ def check(source: Mapping[str, str]) -> str:
 
 
 def prepare(root: int, inside: str, source: Mapping[str, str]) -> None:
-    """Check that a volume's path is of the volume's type; make it when the type says so.
+    """Check that a volume's path has the volume's type. Create it if the type requires that.
 
-    root, inside: where the path is (`NodeFiles.locate`). Raises HostPathError, OSError.
+    root, inside: the directory descriptor and the path below it (`NodeFiles.locate`).
+
+    Raises HostPathError, OSError.
     """
     path, kind = source.get("path") or "", source.get("type") or ""
     make: beneath.Make | None = None
-    # Without a type, container engines make the directory.
+    # Without a type, container engines create the directory.
     if kind in ("", "DirectoryOrCreate"):
         make = "directory"
     elif kind == "FileOrCreate":

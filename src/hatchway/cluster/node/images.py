@@ -1,4 +1,4 @@
-"""Chooses the program to run for an image: one that Hatchway ships, or a program of this machine."""
+"""Chooses the program to run for an image: a program that Hatchway ships, or one of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hatchway import __version__
 
-# The commands of shipped images, by name without tag and digest.
+# The commands of shipped images, by the image's name without tag and digest.
 SHIPPED: Mapping[str, Sequence[str]] = {
     "hatchway/dns": (sys.executable, "-m", "hatchway.addons.dns"),
     "hatchway/ingress": (sys.executable, "-m", "hatchway.addons.ingress"),
@@ -18,12 +18,15 @@ SHIPPED: Mapping[str, Sequence[str]] = {
     "hatchway/echo": (sys.executable, "-m", "hatchway.cluster.node.echo"),
     "hatchway/shell": ("sh",),
 }
-# Images without an entry point, as busybox: arguments take the place of the command, unless they are options for it.
+# Images without an entry point, like busybox: `args` replace the command, unless they begin with an option.
 _WITHOUT_ENTRYPOINT = frozenset({"hatchway/shell"})
 
 
 class ImageError(Exception):
-    """The image cannot be run; the message says why and what to do. reason: ErrImagePull or InvalidImageName."""
+    """The image cannot be run. The message says why, and what to do.
+
+    reason: ErrImagePull or InvalidImageName.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -34,8 +37,8 @@ class ImageError(Exception):
 class ResolvedImage:
     """The program to run for an image.
 
-    argv: the whole command, not yet expanded.
-    image_id: the imageID for the status.
+    argv: the command line; references to variables are not expanded yet.
+    image_id: the imageID in the status.
     note: the message of the event.
     """
 
@@ -72,7 +75,7 @@ def resolve(
         replaced = name in _WITHOUT_ENTRYPOINT and args and not args[0].startswith("-")
         argv = [*args] if replaced else [*shipped, *args]
     else:
-        # `kubectl run NAME --image=IMAGE -- PROGRAM` gives arguments only.
+        # `kubectl run NAME --image=IMAGE -- PROGRAM` sets only `args`.
         how = " (with `kubectl run`: --command before the `--`)" if args else ""
         raise ImageError(
             "ErrImagePull",

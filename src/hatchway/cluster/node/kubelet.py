@@ -35,16 +35,16 @@ from hatchway.proxy.server import serve
 
 log = logging.getLogger(__name__)
 
-# One meter for all nodes: they are in one process, and their pods are processes of one machine.
+# All nodes share one meter, because one process runs them, and their pods are processes of one machine.
 _METER = Meter()
 # A pod whose worker has failed is started again after this many seconds.
 _CRASH_SECONDS = 10.0
-# The longest time to wait for the first statuses of pods that were there before the kubelet (seconds).
+# The most seconds to wait for the first statuses of pods that are older than this kubelet.
 _STATUS_SECONDS = 3.0
 
 
 class Kubelet:
-    """Runs the pods of one node until `run` is cancelled. To end the pods gracefully, call `shut_down` before that."""
+    """Runs the pods of one node until `run` is cancelled. To end the pods gracefully, call `shut_down` before."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Kubelet:
         sources.subscribe(self._source_changed)
 
     async def run(self) -> None:
-        """Listen, register, run pods. Raises OSError when the node's address cannot be listened on."""
+        """Listen, register the node, and run its pods. Raises OSError when it cannot listen on the node's address."""
         api = KubeletApi(self.shared, self.pods, self.workers, _METER, lambda: self._registration.port)
         access = Access(self._client, self.node.name)
         sock = await self._listen()
@@ -113,7 +113,7 @@ class Kubelet:
         await self._registration.registered.wait()
 
     async def shut_down(self, longest: float) -> None:
-        """End all pods' processes, within about `longest` seconds; the pods stay in the API."""
+        """End the processes of all pods, within about `longest` seconds. The pods stay in the API."""
         self._ending = True
         for worker in self.workers.values():
             worker.shut_down(longest)
@@ -126,14 +126,15 @@ class Kubelet:
         except OSError as error:
             if not self._config.loopback or error.errno != errno.EADDRINUSE:
                 raise
-            # Clusters on loopback share their nodes' addresses, so any free port is taken; the Node object shows it.
+            # Clusters on loopback addresses share the nodes' addresses, so use any free port. The Node object contains
+            # it.
             return await self._runtime.listen(self.node.ip, 0)
 
     async def _wait_for_statuses(self) -> None:
-        """Wait until each pod has its first status from this kubelet, or for some seconds.
+        """Wait until each pod has its first status from this kubelet, at most `_STATUS_SECONDS`.
 
-        The processes of an earlier agent's pods have ended, but the API shows these pods as running. The node must not
-        become Ready before their statuses are corrected.
+        When an earlier agent has ended, its pods' processes have ended, too, but the API still shows the pods as
+        running. The node must not become Ready before their statuses are corrected.
         """
         written = [asyncio.ensure_future(worker.status_written.wait()) for worker in self.workers.values()]
         if written:
@@ -168,14 +169,14 @@ class Kubelet:
         try:
             worker = self.workers[uid] = PodWorker(self.shared, pod)
         except (AttributeError, KeyError, TypeError, ValueError):
-            # Any user with the right to write statuses may have written an invalid one.
+            # The status in the API may be invalid: users with the right to write statuses may have changed it.
             log.exception("pod %s cannot be run", pod["metadata"]["name"])
             self._finished.add(uid)
             self.shared.events.event(pod, "Warning", "FailedSync", "Error syncing pod: see node.log")
             return
         if pod["metadata"].get("deletionTimestamp"):
             worker.update(pod)
-        assert self._group is not None, "pods are seen after run() has begun"
+        assert self._group is not None, "pods are started only inside run()"
         self.shared.sources.follow(uid, pod["metadata"].get("namespace", ""), worker.references)
         self._tasks[uid] = self._group.create_task(self._work(uid, worker), name=f"pod {pod['metadata']['name']}")
 
@@ -209,7 +210,7 @@ class Kubelet:
 
 
 def clean_up(state: StateDir, known: set[str], files: NodeFiles, *, older_than: float) -> None:
-    """Delete files of pods that are not in `known` (uids), if nothing was written to them for `older_than` seconds."""
+    """Delete files of pods whose UID is not in `known`, if nothing was written to them for `older_than` seconds."""
     limit = time.time() - older_than
     for directory in (state.pods, state.memory, state.logs):
         if not directory.is_dir():

@@ -37,7 +37,7 @@ _CHECKS = ("ping", "log", "syncloop")
 
 
 class BadLogQuery(Exception):
-    """A query that cannot be parsed (400) or that contradicts itself (422)."""
+    """A query is malformed (400) or contradictory (422), or there is no such log (400, 404)."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -85,7 +85,7 @@ class KubeletApi:
     async def route(self, head: RequestHead) -> Decision:
         """Return the answer to an allowed request."""
         if head.path.strip(b"/").partition(b"/")[0] in PATHS:
-            # Decided by the same bytes of the path by which the request was authorized.
+            # This uses the same bytes of the path as the authorization.
             return self._streams.route(head)
         path = unquote(head.path.decode("latin-1"))
         first, _, rest = path.strip("/").partition("/")
@@ -100,7 +100,7 @@ class KubeletApi:
         if first == "logs":
             return await self._node_logs.answer(path.removeprefix("/logs").removeprefix("/"))
         if first == "containerLogs":
-            # The names may have escaped slashes, so the path is split before it is decoded.
+            # Split the path before decoding it, because names may contain escaped slashes.
             parts = head.path.decode("latin-1").split("/")
             if len(parts) == 5:
                 namespace, name, container = map(unquote, parts[2:])
@@ -110,7 +110,7 @@ class KubeletApi:
         return _text(404, "404 page not found\n")
 
     async def _measured(self, path: str) -> Decision:
-        """Return metrics and statistics."""
+        """Answer a request for metrics or statistics."""
         shared = self._shared
         if path == "configz":
             return _json(configz.configuration(shared.config, shared.node, self._port()))
@@ -130,7 +130,7 @@ class KubeletApi:
         return _json(await asyncio.to_thread(summary, shared.node.name, measure, disk, kubeletmetrics.STARTED))
 
     def _running_pods(self) -> Iterator[Object]:
-        """Return the running pods: their names and their running containers (GetRunningPods)."""
+        """Yield the running pods, with their names and their running containers (GetRunningPods)."""
         for worker in self._workers.values():
             running = [container for container in worker.all if container.state.running]
             if running:
@@ -161,7 +161,7 @@ class KubeletApi:
         return App(_stream(path, options, live))
 
     def _find_log(self, pod: Object, container: str, previous: bool) -> tuple[Path | None, ContainerLog | None]:
-        """Return the log file of the requested attempt, None when it has none. Raises BadLogQuery."""
+        """Return the log of the requested attempt; (None, None) when it has no log. Raises BadLogQuery."""
         metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
         kinds = ("initContainers", "containers", "ephemeralContainers")
         specs = [found for kind in kinds for found in spec.get(kind) or ()]
@@ -173,7 +173,7 @@ class KubeletApi:
         live = worker.live_log(container) if worker is not None else None
         if previous:
             attempts = _attempts(directory / container)
-            # While a container waits for its next start, its last attempt is also the previous one
+            # While a container waits for its next start, its last attempt also counts as the previous one
             # (validateContainerLogStatus).
             running = live is not None and (worker is None or not worker.is_waiting(container))
             if running or live is None:
@@ -205,7 +205,7 @@ class KubeletApi:
 
 
 def _healthz(check: str, query: bytes | None) -> Respond:
-    """Answer that all checks pass: a kubelet that is not healthy does not respond at all."""
+    """Answer that all checks have passed. (A kubelet that is not healthy does not answer at all.)"""
     if check:
         return _text(200, "ok") if check in _CHECKS else _text(404, "404 page not found\n")
     if b"verbose" in parse_qs(query or b"", keep_blank_values=True):
@@ -238,7 +238,7 @@ def parse_options(query: bytes | None) -> tuple[LogReadOptions, bool]:
         return found
 
     if "tail" in given:
-        # The parameter's name in older releases.
+        # Older releases of Kubernetes call the parameter `tail`.
         given["tailLines"] = given.pop("tail")
     tail = None if given.get("tailLines") == "all" else number("tailLines", 0)
     if given.get("sinceSeconds") and given.get("sinceTime"):
@@ -249,7 +249,7 @@ def parse_options(query: bytes | None) -> tuple[LogReadOptions, bool]:
         if seconds is not None:
             since = clock.rfc3339_utc(clock.now() - timedelta(seconds=seconds))
         elif given.get("sinceTime"):
-            # An unescaped "+" of a time zone was decoded as a blank.
+            # If the "+" of a time zone was not escaped, it was decoded as a space.
             since = clock.rfc3339_utc(clock.parse(given["sinceTime"].replace(" ", "+")))
     except (ValueError, OverflowError) as error:
         raise BadLogQuery(400, _NOT_DECODED) from error
@@ -269,8 +269,8 @@ def _stream(path: Path | None, options: LogReadOptions, live: ContainerLog | Non
     async def transmit(send: Send) -> None:
         headers = [(b"content-type", b"text/plain"), (b"x-content-type-options", b"nosniff")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        # The server sends a head with the first piece of the body. An empty piece sends it at once, even when the
-        # container is silent.
+        # The server sends the head together with the first piece of the body. This empty piece makes it send the head
+        # at once, even when the container writes nothing.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         if path is not None and (live is not None or parts_of(path)):
             async with contextlib.aclosing(read_log(path, options, live)) as chunks:
@@ -279,7 +279,7 @@ def _stream(path: Path | None, options: LogReadOptions, live: ContainerLog | Non
         await send({"type": "http.response.body", "body": b""})
 
     async def app(_: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
-        # A container may be silent for hours: a client that has gone must be noticed without sending anything.
+        # A container may write nothing for hours, so a disconnected client must be noticed without sending anything.
         sending = asyncio.ensure_future(transmit(send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:

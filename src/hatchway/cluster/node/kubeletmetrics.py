@@ -1,4 +1,4 @@
-"""A kubelet's metrics in Prometheus' text format, with Kubernetes' names; cAdvisor's are in `cadvisormetrics.py`."""
+"""Renders a kubelet's metrics in Prometheus' text format. (`cadvisormetrics.py` renders those of cAdvisor.)"""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def render(node: str, workers: Mapping[str, PodWorker]) -> bytes:
         "CPU time of the agent of all nodes in seconds",
         [({}, of_process.ru_utime + of_process.ru_stime)],
     )
-    # Linux gives it in KiB, macOS in bytes.
+    # ru_maxrss is in KiB on Linux, in bytes on macOS.
     peak = of_process.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     text.family("process_max_resident_memory_bytes", "gauge", "Most memory that the agent has had", [({}, peak)])
     resident = _resident_bytes()

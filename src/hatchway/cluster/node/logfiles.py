@@ -1,9 +1,9 @@
 """Writes containers' output to disk in CRI's log format, and rotates the files by size.
 
-One file per attempt: `logs/NS_POD_UID/CONTAINER/N.log`; N is the container's restart count. A full file becomes
-`N.log.1`, that one `N.log.2` and so on; readers that have a file open go on reading it. A line of a file is
-`2026-01-02T03:04:05.123456789Z stdout F text`: F marks a complete line, or the last part of one; P marks the other
-parts of a line over 16 KiB.
+Each attempt has a file `logs/NS_POD_UID/CONTAINER/N.log`, where N is the container's restart count. A full file is
+renamed to `N.log.1`, `N.log.1` to `N.log.2` and so on; readers that have a file open continue to read it. A line of a
+file is `2026-01-02T03:04:05.123456789Z stdout F text`. F marks a complete line, or the last part of one; P marks the
+other parts of a line over 16 KiB.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ROTATE_BYTES = 10 << 20
 KEPT_FILES = 5
 LINE_LIMIT = 16384
-# This file is next to a pod's logs and has the name of the pod's node, for log collectors and for the node's API.
+# A file in a pod's log directory that contains the name of the pod's node, for log collectors and for the node's API.
 NODE_FILE = ".node"
 
 
@@ -31,12 +31,12 @@ def pod_log_directory(logs: Path, namespace: str, name: str, uid: str) -> Path:
 
 
 def log_path(directory: Path, container: str, attempt: int) -> Path:
-    """Return the log of a container's attempt below its pod's log directory."""
+    """Return the path of the log of a container's attempt. directory: the pod's log directory."""
     return directory / container / f"{attempt}.log"
 
 
 def log_bytes(directory: Path) -> int:
-    """Return the bytes of all logs of a container that are kept. directory: the container's, in its pod's."""
+    """Return the total size of a container's logs in bytes. directory: the container's log directory."""
     return sum(_size(file) for file in directory.glob("*.log*"))
 
 
@@ -44,7 +44,7 @@ def _size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError:
-        # It has just been rotated away.
+        # The file was removed by a rotation in between.
         return 0
 
 
@@ -56,7 +56,7 @@ def encode(stream: bytes, data: bytes, moment: bytes, tag: bytes = b"F") -> byte
 class LineEncoder:
     """Turns the output of a container into lines of its log file. Pure.
 
-    stream: `stdout` or `stderr`, as each line names it.
+    stream: `stdout` or `stderr`, which is written into each line.
     limit: the most bytes of output in one line of the file; longer lines are split into parts (tag P).
     """
 
@@ -66,7 +66,7 @@ class LineEncoder:
         self._rest = bytearray()
 
     def feed(self, data: bytes, moment: bytes) -> bytes:
-        """Take output of the container; return the entries of the log file that it completes."""
+        """Add output of the container; return the lines of the log file that are now complete."""
         limit = self._limit
         out = []
         self._rest += data
@@ -75,16 +75,16 @@ class LineEncoder:
             for start in range(0, max(len(line), 1), limit):
                 tag = b"F" if start + limit >= len(line) else b"P"
                 out.append(encode(self._stream, line[start : start + limit], moment, tag))
-        # Full parts are written at once; the rest of the line follows as a part of its own.
+        # Parts of the full length are written at once. The rest of the line follows as another part.
         whole = len(rest) - len(rest) % limit
         out += [encode(self._stream, rest[start : start + limit], moment, b"P") for start in range(0, whole, limit)]
         self._rest = bytearray(rest[whole:])
         return b"".join(out)
 
     def finish(self, moment: bytes) -> bytes:
-        """End the stream; return the entry of a last line without a newline, b"" when there is none.
+        """End the stream; return the log file's line for an unfinished last line, b"" when there is none.
 
-        The entry has the tag P, so that a reader adds no newline.
+        It has the tag P, so that readers do not add a newline.
         """
         if not self._rest:
             return b""
@@ -95,8 +95,8 @@ class LineEncoder:
 class ContainerLog:
     """The file of one attempt, written by one process at a time.
 
-    closed: whether nothing more will be written. changed: an event that is set and replaced at each write; followers
-    wait for it.
+    closed: True when nothing more will be written.
+    changed: an event that is set at each write and then replaced by a new one; followers wait for it.
     """
 
     def __init__(self, path: Path, *, rotate_bytes: int = ROTATE_BYTES, kept: int = KEPT_FILES) -> None:
@@ -111,9 +111,9 @@ class ContainerLog:
         self._torn = False
 
     def write(self, data: bytes) -> None:
-        """Append whole lines. On a full or broken disk the lines are lost, and the container goes on.
+        """Append complete lines. When the disk is full or broken, the lines are lost, but the container continues.
 
-        The file is made even without data, because a silent container has a log, too.
+        The file is created even if `data` is empty, so that a container without output has a log, too.
         """
         try:
             self._append(data)
@@ -128,7 +128,7 @@ class ContainerLog:
         self._notify()
 
     def close(self) -> None:
-        """Write no more. Idempotent."""
+        """Stop writing. Idempotent."""
         self.closed = True
         if self._fd >= 0:
             os.close(self._fd)
@@ -143,7 +143,7 @@ class ContainerLog:
         elif self._size >= self._rotate_bytes:
             self._rotate()
         if self._torn:
-            # A full disk has cut off the last write, so its line is not complete.
+            # The last write was cut off by a full disk, so begin a new line.
             data = b"\n" + data
         written = os.write(self._fd, data)
         self._size += written

@@ -16,13 +16,16 @@ from typing import BinaryIO
 from hatchway.cluster.node.logfiles import KEPT_FILES, ContainerLog
 
 _BLOCK = 65536
-# A follower that has seen nothing new for this many seconds checks whether its file was rotated or removed.
+# After this many seconds without new output, a follower checks if its file was rotated or removed.
 _POLL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogReadOptions:
-    """The fields of core/v1 PodLogOptions that the kubelet needs. since: an RFC 3339 time in UTC ("" for all lines)."""
+    """The fields of core/v1 PodLogOptions that the kubelet needs.
+
+    since: an RFC 3339 time in UTC; "" for all lines.
+    """
 
     follow: bool = False
     timestamps: bool = False
@@ -47,7 +50,7 @@ class _Formatter:
 
     def feed(self, block: bytes) -> bytes:
         """Take a block of the file; return the output of the lines that it completes."""
-        # Lines end only at a newline: a carriage return is part of the container's text.
+        # Only a newline ends a line. A carriage return is part of the container's text.
         *lines, self._rest = (self._rest + block).split(b"\n")
         return b"".join(map(self._format, lines))
 
@@ -71,13 +74,13 @@ class _Formatter:
 
 
 def _comparable(moment: bytes) -> bytes:
-    """Return a time in UTC, of a log or of `sinceTime`, with nine digits of a second, for comparing as text."""
+    """Return a UTC time of a log or of `sinceTime` with nine fractional digits, so that it can be compared as text."""
     whole, _, fraction = moment.rstrip(b"Z").partition(b".")
     return whole + b"." + fraction.ljust(9, b"0")
 
 
 def parts_of(path: Path) -> list[Path]:
-    """Return the files of one attempt that exist, oldest first."""
+    """Return the existing files of one attempt, the oldest first."""
     older = [path.with_name(f"{path.name}.{number}") for number in range(KEPT_FILES - 1, 0, -1)]
     return [part for part in (*older, path) if part.exists()]
 
@@ -98,7 +101,7 @@ def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
         block = file.read(size)
         index = len(block)
         while (index := block.rfind(b"\n", 0, index)) >= 0:
-            # No line begins after the newline at the end of the file.
+            # The newline at the end of the file begins no further line.
             if found == lines:
                 return position + index + 1, lines
             found += 1
@@ -108,11 +111,12 @@ def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
 async def read_log(
     path: Path, options: LogReadOptions, live: ContainerLog | None = None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the log at `path`, with its rotated parts, as chunks.
+    """Yield the log at `path`, including its rotated files, in chunks.
 
-    live: the log while a container writes it; it is needed to follow. The log ends at its present end when following
-    was not asked for or there is no `live`; else when `live` is closed. It also ends when a limit is reached. Raises
-    FileNotFoundError when there is no log.
+    With `options.follow` and `live`, it continues until `live` is closed; otherwise it stops at the present end of the
+    log. It also stops when a limit of `options` is reached. Raises FileNotFoundError when there is no log.
+
+    live: the log that a container is writing; None when it is not written any more.
     """
     formatter = _Formatter(options)
     current: BinaryIO | None = None
@@ -120,13 +124,13 @@ async def read_log(
     try:
         if not opened and live is None:
             raise FileNotFoundError(path)
-        # Without following, the log ends where it ends now, however fast its container writes.
+        # Without `follow`, stop at the present size, however fast the container writes.
         left = None if options.follow else sum(os.fstat(file.fileno()).st_size for file in opened)
         skipped = _seek(opened, options.tail_lines)
         if left is not None:
             left -= skipped
         while opened or (options.follow and live is not None):
-            # Read before the file is, so that what is written meanwhile is not missed.
+            # These are read before the file, so that no write in between is missed.
             changed, ended = (live.changed, live.closed) if live is not None else (None, True)
             if current is None and not opened:
                 opened = _newer(path, None)
@@ -169,7 +173,7 @@ def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
 
 
 def _seek(files: list[BinaryIO], lines: int | None) -> int:
-    """Seek to where the last `lines` lines of all files together begin. Return the number of bytes before it."""
+    """Seek to the beginning of the last `lines` lines of all files together. Return the number of bytes before it."""
     if lines is None:
         return 0
     wanted, skipped = lines, 0

@@ -22,10 +22,10 @@ _RATE_SECONDS = 1.0
 class ContainerMeasure:
     """The measurement of one running container.
 
-    rate: the average number of cores in use over the last moments.
-    started: seconds since the epoch.
-    log_bytes: size of all logs of the container that are kept.
-    written_bytes: size of what it has written outside of volumes.
+    rate: the average number of cores in use over the last second or more.
+    started: its start, in POSIX seconds.
+    log_bytes: the total size of its logs in bytes.
+    written_bytes: the total size of its files outside of volumes, in bytes.
     """
 
     container: ContainerWorker
@@ -38,7 +38,7 @@ class ContainerMeasure:
 
 @dataclass(frozen=True, slots=True)
 class PodMeasure:
-    """The measurement of one pod that has a sandbox. containers: those that run."""
+    """The measurement of one pod that has a sandbox. containers: its running containers."""
 
     pod: Object
     uid: str
@@ -53,7 +53,11 @@ class PodMeasure:
 
 @dataclass(frozen=True, slots=True)
 class NodeMeasure:
-    """The measurement of one node. moment: seconds since the epoch. machine_rate: cores in use on this machine."""
+    """The measurement of one node.
+
+    moment: the time of the measurement, in POSIX seconds.
+    machine_rate: the number of cores in use on this machine.
+    """
 
     moment: float
     machine: Usage
@@ -69,17 +73,19 @@ class _Sample:
 
 
 class Measures:
-    """Measures one node. logs: the directory of the node's logs.
+    """Measures one node.
 
-    The counters of a container never decrease, although those of a finished exec are no longer counted by /proc. A
-    restart begins them at zero.
+    The counters of a container never decrease, although /proc no longer counts the processes of a finished exec. After
+    a restart they begin at zero.
+
+    logs: the directory of the node's logs.
     """
 
     def __init__(self, meter: Meter, workers: Mapping[str, PodWorker], logs: Path) -> None:
         self._meter = meter
         self._workers = workers
         self._logs = logs
-        # By container id; "" for the machine.
+        # The key is the container ID; "" for the machine.
         self._samples: dict[str, _Sample] = {}
 
     def take(self) -> NodeMeasure:
@@ -103,7 +109,7 @@ class Measures:
                 logs = self._log_bytes(worker, container.name)
                 written = process.written_bytes()
                 containers.append(ContainerMeasure(container, found, sample.rate, started, logs, written))
-                # The traffic of a pod in the node's network is not its own.
+                # A pod in the node's network has no traffic counters of its own.
                 if not network and not worker.pod["spec"].get("hostNetwork"):
                     network = processusage.network_of(process.pid)
             if worker.has_sandbox:
@@ -131,14 +137,15 @@ def _epoch(text: str | None) -> float:
     try:
         return clock.parse(text).timestamp() if text else 0.0
     except ValueError:
-        # Any user with the right to write statuses may have written an invalid time.
+        # The status in the API may be invalid: users with the right to write statuses may have changed it.
         return 0.0
 
 
 def summary(node: str, measure: NodeMeasure, disk: Path, started: float) -> Object:
     """Return `/stats/summary` (`kubelet/pkg/apis/stats/v1alpha1`).
 
-    disk: the directory of pods' files. started: the start of the node agent, in seconds since the epoch.
+    disk: the directory of pods' files.
+    started: the start of the node agent, in POSIX seconds.
     """
     now = clock.rfc3339_epoch(measure.moment)
     files = _disk(disk, now)

@@ -1,4 +1,4 @@
-"""Builds the text of metrics (Prometheus' text format 0.0.4). It is so small that no library is used."""
+"""Builds metrics in Prometheus' text format 0.0.4. (The code is too small to need a library.)"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Samples = Iterable[tuple[MetricLabels, float]]
 
 
 class MetricsText:
-    """Builds the text of metrics. milliseconds: the samples' time since the epoch; None leaves it out."""
+    """Builds the text of metrics. milliseconds: the samples' time in POSIX milliseconds; None for no time."""
 
     def __init__(self, milliseconds: int | None = None) -> None:
         self._lines: list[str] = []

@@ -1,4 +1,4 @@
-"""A pod's /etc/hosts and /etc/resolv.conf (`pkg/kubelet/network/dns/dns.go`, `kubelet_pods.go`)."""
+"""Makes a pod's /etc/hosts and /etc/resolv.conf (`pkg/kubelet/network/dns/dns.go`, `kubelet_pods.go`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ fe00::0\tip6-mcastprefix
 fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 """
-# The longest host name that the kernel takes, and the length to which longer pod names are cut
+# The most characters of a host name in the kernel; and the length to which longer pod names are cut
 # (truncatePodHostnameIfNeeded).
 _KERNEL_NAME, _HOSTNAME = 64, 63
 _HOST_FILE = Path("/etc/resolv.conf")
@@ -51,7 +51,7 @@ def hostname(pod: Object) -> str:
 
 
 def subdomain(pod: Object, cluster_domain: str) -> str:
-    """Return the domain of a pod that has a subdomain, else ""."""
+    """Return the DNS domain of a pod with `spec.subdomain`; "" for other pods."""
     spec = pod["spec"]
     if not spec.get("subdomain") or spec.get("hostnameOverride"):
         return ""
@@ -59,9 +59,9 @@ def subdomain(pod: Object, cluster_domain: str) -> str:
 
 
 def kernel_hostname(pod: Object, cluster_domain: str) -> str:
-    """Return the host name that `hostname` prints in the pod (GetNodenameForKernel).
+    """Return the host name that the command `hostname` prints in the pod (GetNodenameForKernel).
 
-    With setHostnameAsFQDN it is the whole domain name. Raises OSError when that is too long.
+    With setHostnameAsFQDN it is the fully qualified domain name. Raises OSError when that is too long.
     """
     name, domain = hostname(pod), subdomain(pod, cluster_domain)
     if domain and pod["spec"].get("setHostnameAsFQDN"):
@@ -78,7 +78,8 @@ def kernel_hostname(pod: Object, cluster_domain: str) -> str:
 def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file: Path = _HOST_FILE) -> str:
     """Return the /etc/resolv.conf for the pod's dnsPolicy and dnsConfig.
 
-    cluster_dns: "" when the cluster has no nameserver. host_file: this machine's resolv.conf, for the policy Default.
+    cluster_dns: the address of the cluster's nameserver; "" for none.
+    host_file: this machine's resolv.conf, for the policy Default.
     """
     policy = _policy(pod)
     namespace = pod["metadata"].get("namespace", "default")
@@ -106,7 +107,7 @@ def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file
 
 
 def missing_dns(pod: Object, cluster_dns: str) -> str:
-    """Return what a person is told of a pod that wants the cluster's nameserver where there is none; else ""."""
+    """Return the event's message for a pod that needs the cluster's nameserver when there is none; else ""."""
     if cluster_dns or _policy(pod) in ("Default", "None"):
         return ""
     metadata = pod["metadata"]
@@ -118,9 +119,9 @@ def missing_dns(pod: Object, cluster_dns: str) -> str:
 
 
 def _policy(pod: Object) -> str:
-    """Return the policy that holds for a pod (getPodDNSType)."""
+    """Return the effective policy of a pod (getPodDNSType)."""
     policy = str(pod["spec"].get("dnsPolicy") or "ClusterFirst")
-    # In a node's network, cluster names need ClusterFirstWithHostNet.
+    # For pods in the node's network, only ClusterFirstWithHostNet uses the cluster's nameserver.
     return "Default" if policy == "ClusterFirst" and pod["spec"].get("hostNetwork") else policy
 
 
@@ -131,7 +132,7 @@ def _read(path: Path) -> tuple[list[str], list[str], dict[str, str | None]]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        # A machine without the file has no resolver to pass on.
+        # This machine has no such file, and so no nameserver for pods.
         return servers, searches, options
     for line in text.splitlines():
         key, _, rest = line.strip().partition(" ")

@@ -1,8 +1,9 @@
 """Serves `/logs/`: the files of /var/log in the node's own file system (`ServeLogs`, Go's http.FileServer).
 
-Pods may have a hostPath there. So paths are walked by `beneath`, links that lead out of the directory are refused, and
-only directories and regular files are opened. All nodes share one directory of pods' logs (/var/log/pods); each node
-shows only the logs of its own pods. A pod with a hostPath of /var can replace these directories; then nothing is shown.
+Pods may mount this directory by a hostPath, and change it. So paths are opened by `beneath`, links that lead out of the
+directory are refused, and only directories and regular files are opened. All nodes share one directory of pods' logs
+(/var/log/pods); each node serves only the logs of its own pods. A pod with a hostPath of /var can replace these
+directories; then no logs are served.
 """
 
 from __future__ import annotations
@@ -27,13 +28,18 @@ from hatchway.proxy.routing import App, Decision, Respond, Scope
 
 DIRECTORY = "/var/log"
 _PIECE = 65536
-# The most names in a listing: a pod with a hostPath can make any number of files.
+# The most names in a listing. (A pod with a hostPath can create any number of files.)
 _NAMES = 10_000
 _HTML, _TEXT = b"text/html; charset=utf-8", b"text/plain; charset=utf-8"
 
 
 class NodeLogs:
-    """The logs of one node. files, index: its file system. name: its name. pods: the directory of all pods' logs."""
+    """The logs of one node.
+
+    files, index: access to the node's file system, and the node's number.
+    name: the node's name.
+    pods: the directory of all pods' logs.
+    """
 
     def __init__(self, files: NodeFiles, index: int, name: str, pods: Path) -> None:
         self._files = files
@@ -93,8 +99,11 @@ class NodeLogs:
 class _PodLogs:
     """The directory of all pods' logs.
 
-    logs: a descriptor of the node's /var/log. node: the node whose pods' logs are shown. real: the path of the
-    directory, which no container can change. Raises FileNotFoundError when /var/log holds something else instead.
+    logs: a descriptor of the node's /var/log.
+    node: the name of the node whose pods' logs are served.
+    real: the path of the directory, which no container can change.
+
+    Raises FileNotFoundError when the `pods` in /var/log is not this directory.
     """
 
     def __init__(self, logs: int, node: str, real: Path) -> None:
@@ -117,12 +126,13 @@ class _PodLogs:
     def below(self, descriptor: int) -> str | None:
         """Return the path of an open file below this directory; "" for the directory itself, None when it is elsewhere.
 
-        The path comes from the kernel, so links do not matter. Raises OSError when directories are moved meanwhile.
+        The kernel provides the path, so links have no effect. Raises OSError when directories are moved at the same
+        time.
         """
         try:
             top, path = (os.readlink(f"/proc/self/fd/{number}") for number in (self._directory, descriptor))
         except OSError:
-            # Without Linux, nodes have no file systems of their own.
+            # Only on Linux do nodes have their own file systems.
             return None
         if path != top and not path.startswith(top + "/"):
             if _mount(descriptor) == _mount(self._directory) != _mount(self._logs):
@@ -135,7 +145,7 @@ class _PodLogs:
         return below
 
     def are_own(self, name: str) -> bool:
-        """Return True when the logs in the directory `name` are of a pod of this node, or of an unknown node."""
+        """Return True when the directory `name` has logs of a pod of this node, or of an unknown node."""
         try:
             with beneath.opened(beneath.open_beneath(self._directory, f"{name}/{NODE_FILE}")) as file:
                 return Path(f"/proc/self/fd/{file}").read_text().strip() == self._node
@@ -144,7 +154,7 @@ class _PodLogs:
 
 
 def _open_plainly(directory: int, path: str) -> int:
-    """Open a directory below another one, and follow no link at all. Raises OSError."""
+    """Open a directory below another one, without following any link. Raises OSError."""
     found = os.dup(directory)
     for name in path.strip("/").split("/"):
         with beneath.opened(found) as above:
@@ -199,6 +209,6 @@ class _NodeLogFile:
             while left and (piece := await asyncio.to_thread(file.read, min(_PIECE, left))):
                 left -= len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-            # The file was truncated meanwhile: the connection ends before the body is complete.
+            # The file was truncated in between. The connection ends before the body is complete.
             if not left:
                 await send({"type": "http.response.body", "body": b""})

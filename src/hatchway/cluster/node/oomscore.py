@@ -1,4 +1,4 @@
-"""Decides which containers' processes the kernel ends first when memory is short (`pkg/kubelet/qos/policy.go`).
+"""Computes oom_score_adj: the kernel first kills processes with a high score when memory is short (`qos/policy.go`).
 
 Pure.
 """
@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from hatchway.cluster.quantity import parse_quantity
 from hatchway.kube.api import Object
 
-# Kubernetes gives containers of guaranteed pods -997, which only root may set; the node agent has 0.
+# The scores of guaranteed pods, and the bounds for others. Kubernetes uses -997 for guaranteed pods, but only root may
+# set negative values. The node agent itself has 0.
 _GUARANTEED, _LEAST, _MOST = 1, 3, 1000
 
 
 def oom_score(pod: Object, container: Object, allocatable: Mapping[str, str]) -> int:
-    """Return a container's oom_score_adj: the less of the node's memory it requests, the higher."""
+    """Return a container's oom_score_adj: higher for a container that requests a smaller part of the node's memory."""
     kind = (pod.get("status") or {}).get("qosClass")
     if kind == "Guaranteed":
         return _GUARANTEED

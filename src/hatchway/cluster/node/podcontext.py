@@ -1,4 +1,4 @@
-"""The things that the containers of one pod share: object, sandbox, volumes, environment, logs and events."""
+"""The state that the containers of one pod share: object, sandbox, volumes, environment, logs and events."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ _DEFAULT_GRACE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class NodeServices:
-    """The things that the workers of one node share.
+    """The objects and settings that the workers of one node share.
 
-    services: returns all Services. allocatable: the node's resources, as quantities. pods, memory: the parents of the
-    pods' directories, on disk and in memory. logs: the directory of their logs. measuring: a lock, so that one pod's
-    files are measured at a time. ledger: what is reserved for each pod. policies: None where network policies are not
-    enforced.
+    services: a function that returns all Services.
+    allocatable: the node's resources, as quantities.
+    pods, memory: the parent directories of the pods' directories, on disk and in memory.
+    logs: the directory of the pods' logs.
+    measuring: a lock, so that only one pod's files are measured at a time.
+    ledger: the resources that are reserved for each pod.
+    policies: the network policies; None when they are not enforced.
     """
 
     config: AgentConfig
@@ -72,9 +75,9 @@ def sharing(pod: Object) -> Sharing:
 class PodContext:
     """The state that the containers of one pod share. Raises ValueError when its uid cannot be a directory's name.
 
-    pod: the object as it is known now.
-    dirty: set when the status may have changed.
-    sources_changed: set, and replaced, when a ConfigMap or Secret that the pod refers to has changed.
+    pod: the last known object.
+    dirty: an event that is set when the status may have changed.
+    sources_changed: an event that is set, and replaced, when a ConfigMap or Secret of the pod has changed.
     """
 
     def __init__(self, node: NodeServices, pod: Object) -> None:
@@ -129,7 +132,7 @@ class PodContext:
         return _DEFAULT_GRACE if grace is None else float(grace)
 
     def mark_changed(self) -> None:
-        """Cause the status to be written, because something that it shows has changed."""
+        """Make the status be written, because one of its fields has changed."""
         self.dirty.set()
 
     def event(self, type: Literal["Normal", "Warning"], reason: str, message: str, container: str = "") -> None:
@@ -145,13 +148,13 @@ class PodContext:
 
     @property
     def sandbox(self) -> Sandbox:
-        """Return the pod's sandbox, which must have been made before."""
+        """Return the pod's sandbox. It must exist."""
         assert self._sandbox is not None, "containers start after the sandbox"
         return self._sandbox
 
     @property
     def has_sandbox(self) -> bool:
-        """Return True while there is a sandbox: made, and not removed yet."""
+        """Return True while the pod has a sandbox."""
         return self._sandbox is not None
 
     @property
@@ -167,7 +170,7 @@ class PodContext:
             self.pod, cluster_dns=config.cluster_dns, cluster_domain=config.cluster_domain
         )
 
-        # On loopback addresses, no pod has a name server of the cluster: `hatchway up` says it once for all.
+        # On loopback addresses, no pod can use the cluster's nameserver. `hatchway up` reports that, not each pod.
         missing = "" if config.loopback else nameresolution.missing_dns(self.pod, config.cluster_dns)
         if missing:
             self.node.events.event(self.pod, "Warning", "MissingClusterDNS", missing)
@@ -199,7 +202,7 @@ class PodContext:
         self.mark_changed()
 
     async def remove_sandbox(self) -> None:
-        """Kill what is in the sandbox and give it back. Idempotent."""
+        """Kill all processes in the sandbox and remove it. Idempotent."""
         if self._sandbox is not None:
             sandbox, self._sandbox = self._sandbox, None
             try:
@@ -211,10 +214,10 @@ class PodContext:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Callable[[], None]]:
-        """Wait until no other container of the pod is being started.
+        """Hold the pod's turn to start a container while the block runs; wait for it if another container has it.
 
-        The block gets a function that ends the turn early. The kubelet starts a pod's containers one after another:
-        each starts when the postStart hook of the one before is done.
+        Yield a function that gives the turn back early. As in the kubelet, a pod's containers start one after another:
+        each starts after the postStart hook of the previous one.
         """
         await self._starting.acquire()
         held = True
@@ -233,7 +236,7 @@ class PodContext:
     # --- what a container gets at its start ---------------------------------------------------------------------
 
     def facts(self) -> PodFacts:
-        """Return the facts of node and sandbox for the downward API; the address is "" before there is one."""
+        """Return facts of node and sandbox for the downward API. The address is "" before there is a sandbox."""
         ip = self._sandbox.ip if self._sandbox is not None else ""
         return PodFacts(self.node.node.ip, ip, self.node.allocatable)
 
@@ -271,7 +274,7 @@ class PodContext:
         return await builder.build(container)
 
     def prepare_mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
-        """Make the container's subPath directories and termination log; return its mounts. Raises ConfigError."""
+        """Create the container's subPath directories and termination log; return its mounts. Raises ConfigError."""
         path = container.get("terminationMessagePath") or _TERMINATION_LOG
         return [
             *self.volumes.prepare_mounts(container, environment),
@@ -302,5 +305,5 @@ class PodContext:
             directory.mkdir(parents=True, exist_ok=True)
             (directory / NODE_FILE).write_text(self.node.node.name + "\n")
         except OSError as error:
-            # A full disk: the log reports it, too, and its lines are useful without the node's name.
+            # Most likely the disk is full. Continue, because the log is useful even without the node's name.
             log.warning("cannot write %s: %s", directory / NODE_FILE, error.strerror)

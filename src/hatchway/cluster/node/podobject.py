@@ -1,4 +1,4 @@
-"""A pod's object in the API: its status, written whenever it changes, and its deletion at the end."""
+"""Writes a pod's status to the API whenever it changes, and deletes the pod's object at the end."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ _STATUS_RETRY = 1.0
 class PodObjectWriter:
     """Writes the status of one pod to the API, and deletes the pod at its end.
 
-    state: the state that the pod's worker keeps; it is read at each write. before_write: brings it up to date.
-    status_written: set when the pod's status has been written for the first time.
+    state: the state from which each status is made; the pod's worker changes it.
+    before_write: called before each status is made; brings `state` up to date.
+    status_written: an event that is set when the pod's status has been written for the first time.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class PodObjectWriter:
                 self.status_written.set()
             except (ApiError, OSError) as error:
                 if isinstance(error, ApiError) and error.code == 404:
-                    # The pod was deleted; the watch reports that, too.
+                    # The pod was deleted. The watch will report that, too.
                     self.status_written.set()
                     continue
                 log.warning("status of pod %s cannot be written yet: %s", self._context.pod["metadata"]["name"], error)
@@ -61,7 +62,8 @@ class PodObjectWriter:
         metadata = self._context.pod["metadata"]
         about: Object = {"uid": self._context.uid}
         if "conditions" in changes and self._context.pod["spec"].get("readinessGates"):
-            # Other clients write conditions, too. A patch of the whole list must not undo their changes.
+            # The patch replaces the whole list of conditions, in which other clients have their own. With the version,
+            # it fails when they have changed the list.
             about["resourceVersion"] = metadata["resourceVersion"]
         written = await self._context.node.client.patch(
             "pods",
@@ -82,7 +84,7 @@ class PodObjectWriter:
                 self._state.terminal = True
                 await self.write_status()
         except (ApiError, OSError) as error:
-            # Deleting the pod is more important than its last status.
+            # The deletion of the pod is more important than its last status.
             log.info("last status of pod %s is not written: %s", metadata["name"], error)
         while not is_gone():
             try:
@@ -100,6 +102,6 @@ class PodObjectWriter:
 
 
 def version_of(obj: Object) -> int:
-    """Return the resourceVersion as a number; the largest one if it is not a number."""
+    """Return the resourceVersion as a number; the largest possible number if it is not one."""
     found = parse_int(obj["metadata"].get("resourceVersion"))
     return 1 << 62 if found is None else found

@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchway.kube.api import Object
 
-# Conditions that the kubelet owns; conditions of other components are kept.
+# The types of conditions that the kubelet owns. All other conditions are kept as they are.
 _OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 _RESIZES = ("PodResizePending", "PodResizeInProgress")
 
@@ -49,7 +49,7 @@ class ContainerState:
         return found
 
     def wait(self, reason: str, message: str = "") -> None:
-        """Record that it waits for its next start. How it ended before becomes its last state."""
+        """Record that it waits for its next start. Its previous end becomes its last state."""
         if terminated := self.state.get("terminated"):
             self.last = {"terminated": terminated}
         self.state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
@@ -61,7 +61,7 @@ class ContainerState:
 
     @property
     def exit_code(self) -> int | None:
-        """Return its exit code when it has ended and does not wait for another start; else None."""
+        """Return its exit code if it has ended and will not start again; else None."""
         terminated = self.state.get("terminated")
         return None if terminated is None else int(terminated.get("exitCode", 0))
 
@@ -84,7 +84,7 @@ class ContainerState:
         out["resources"] = {key: value for key, value in resources.items() if key != "claims" or value}
         if requests := self.granted.get("requests"):
             out["allocatedResources"] = requests
-        # Containers have one user.
+        # All containers have the same user.
         out["user"] = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
         if mounts := self.spec.get("volumeMounts"):
             out["volumeMounts"] = [_mount(mount) for mount in mounts]
@@ -94,7 +94,7 @@ class ContainerState:
 def _mount(mount: Object) -> Object:
     """Return a core/v1 VolumeMountStatus.
 
-    Mounts below a read-only volume are read-only, too, even if the pod does not ask for that.
+    Mounts below a read-only volume are read-only, too, even without recursiveReadOnly.
     """
     found = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
@@ -107,14 +107,15 @@ def _mount(mount: Object) -> Object:
 class PodState:
     """The facts from which a pod's status is made.
 
-    ip: "" before there is a sandbox.
-    initialized: whether all init containers have ended, and all sidecars have started.
-    reason, message: why the pod failed as a whole (DeadlineExceeded, Evicted); "" when it did not.
-    rejected: whether it was refused, and so never ran. terminal: whether none of its containers will run again.
-    sidecars: the names of init containers that keep running next to the others. ephemeral: the containers that were
-    added to debug it.
-    resizes: the conditions about its resize, by their types: (reason, message, generation of the pod).
-    granted: the resources that its node has granted the pod as a whole; None for none.
+    ip: the pod's address; "" before there is a sandbox.
+    initialized: True when all init containers have ended, and all sidecars have started.
+    reason, message: why the pod as a whole has failed (DeadlineExceeded, Evicted); "" when it has not.
+    rejected: True when the node has refused to run the pod.
+    terminal: True when none of its containers will run again.
+    sidecars: the names of init containers that keep running beside the other containers.
+    ephemeral: the ephemeral containers.
+    resizes: the conditions about the pod's resize, by type: (reason, message, generation of the pod).
+    granted: the resources that the node has granted the pod as a whole; None for none.
     """
 
     init: Sequence[ContainerState]
@@ -135,11 +136,11 @@ class PodState:
 
 
 def phase(pod: Object, state: PodState) -> str:
-    """Return the phase that follows from the containers' states and the pod's restart policy (getPhase)."""
+    """Compute the phase from the containers' states and the pod's restart policy (getPhase)."""
     if state.reason:
         return "Failed"
     if state.terminal:
-        # A terminal pod gets a final phase even when its policy would restart containers (since 1.27).
+        # A terminal pod gets a final phase, even if its policy would restart containers (since 1.27).
         return "Succeeded" if all(container.exit_code == 0 for container in state.containers) else "Failed"
     policy = pod["spec"].get("restartPolicy") or "Always"
     for init in state.init:
@@ -162,12 +163,12 @@ def phase(pod: Object, state: PodState) -> str:
 
 
 def _is_fresh(container: ContainerState) -> bool:
-    """Return the status of a container that waits for its first start."""
+    """Return True when a container waits for its first start."""
     return "waiting" in container.state and not container.last
 
 
 def build(pod: Object, state: PodState, now: str) -> Object:
-    """Return the complete status, for a merge patch: fields that are absent in it stay unchanged in the API."""
+    """Return the status for a merge patch. Fields that it does not have stay unchanged in the API."""
     known = pod.get("status") or {}
     if state.rejected:
         start = known.get("startTime") or state.start_time
@@ -290,9 +291,9 @@ def _resize(old: Mapping[str, Any] | None, kind: str, reason: str, message: str,
 
 
 def patch(current: Object, wanted: Object) -> Object:
-    """Return the merge patch (RFC 7396) of `status` that turns `current` into `wanted`; {} when there is nothing to do.
+    """Return the merge patch (RFC 7396) that changes the status `current` to `wanted`; {} when they are equal.
 
-    Lists are compared without keys whose value is null, because a server need not store these.
+    Lists are compared without keys whose value is null, because an API server may not store such keys.
     """
     return {key: value for key, value in wanted.items() if _plain(current.get(key)) != _plain(value)}
 

@@ -1,6 +1,6 @@
-"""Startup, readiness and liveness probes: the state machine.
+"""The state machine of startup, readiness and liveness probes (`pkg/kubelet/prober/worker.go`).
 
-It does no I/O itself: the caller passes the check. Behaviour: `pkg/kubelet/prober/worker.go`.
+It does no I/O itself: the caller passes the function that performs a check.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hatchway.kube.api import Object
 
 ProbeKind = Literal["startup", "readiness", "liveness"]
 
-# How often a check is tried when it cannot be carried out (maxProbeRetries).
+# The number of attempts when a check cannot be performed (maxProbeRetries).
 _TRIES = 3
 
 
@@ -31,7 +31,7 @@ class ProbeSettings:
 
     @classmethod
     def of(cls, probe: Object) -> ProbeSettings:
-        """Return the settings of a probe; a field that is missing or 0 gets its default."""
+        """Return the settings of a probe. Fields that are missing or 0 get their defaults."""
         return cls(
             initial_delay=probe.get("initialDelaySeconds") or 0,
             period=probe.get("periodSeconds") or 10,
@@ -43,9 +43,9 @@ class ProbeSettings:
 
 
 class Threshold:
-    """Counts equal results in a row; `verdict` changes when a threshold is reached (prober/worker.go). Does no I/O.
+    """Counts equal results in a row, and changes the verdict when a threshold is reached.
 
-    verdict: None until a threshold is met for the first time.
+    verdict: True for success, False for failure; None until a threshold is reached for the first time.
     """
 
     def __init__(self, settings: ProbeSettings) -> None:
@@ -69,8 +69,8 @@ class Result:
     """The result of one check.
 
     message: the text of the event.
-    warning: whether it is a success that needs an event.
-    errored: whether the check could not run, so that it is neither success nor failure.
+    warning: True for a success for which an event is reported.
+    errored: True when the check could not be performed, so that it is neither success nor failure.
     """
 
     success: bool
@@ -88,7 +88,7 @@ async def run_probe(
     """Run the checks of a probe until `on_verdict` returns True.
 
     on_result: called with each result.
-    on_verdict: called with the first verdict and each changed one; returns True to stop.
+    on_verdict: called with the first verdict and after each change of the verdict; returns True to stop the probe.
     """
     settings = ProbeSettings.of(probe)
     threshold = Threshold(settings)

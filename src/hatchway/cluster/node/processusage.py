@@ -1,11 +1,12 @@
 """Reads processor time, memory and traffic of containers and of this machine from /proc.
 
-A user namespace has no cgroups of its own, so a container's usage is the sum of its processes' usage. A container's
-processes are those in its mount namespace (PID namespaces may be shared); on loopback, those in its session. The kernel
-adds the CPU time and the disk traffic of ended processes to their parents' (wait(2)).
+An unprivileged user namespace cannot use cgroups, so a container's usage is the sum of its processes' usage. A
+container's processes are those in its mount namespace (PID namespaces may be shared); on loopback addresses, those in
+its session. The kernel adds the CPU time and the disk traffic of ended processes to those of their parents (wait(2)).
 
-Memory that several processes of a container share is counted once, as the sum of their proportional shares. The kernel
-computes these shares slowly, by a walk over page tables, so the memory of a single process is read from its counters.
+Memory that several processes of a container share must be counted once, so their proportional shares are added. The
+kernel computes these shares slowly, by a walk over page tables, so the memory of a container with only one process is
+read from the process's counters instead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FRESH_SECONDS = 1.0
-# The processes of a container with more than this many are not examined one by one; shared memory counts several times.
+# If a container has more processes than this, they are not examined one by one, and shared memory is counted
+# repeatedly.
 _MOST_EXAMINED = 64
 
 
@@ -27,9 +29,11 @@ _MOST_EXAMINED = 64
 class Usage:
     """The resources that processes use.
 
-    cpu: CPU time so far, in core-seconds. system: the kernel's part of it.
-    memory: resident bytes. anonymous: the part of it that belongs to no file.
-    read, written: bytes from and to disks so far.
+    cpu: CPU time so far, in core-seconds.
+    system: the part of `cpu` that was spent in the kernel.
+    memory: resident bytes.
+    anonymous: the part of `memory` that belongs to no file.
+    read, written: bytes that were read from and written to disks so far.
     """
 
     cpu: float = 0.0
@@ -47,7 +51,7 @@ class Usage:
         return Usage(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
 
     def at_least(self, before: Usage) -> Usage:
-        """Return this usage, but with counters at least as high as in `before`; memory and processes do not change."""
+        """Return this usage with counters that are not lower than in `before`. Memory and processes are not changed."""
         return replace(self, **{name: max(getattr(self, name), getattr(before, name)) for name in _COUNTERS})
 
 
@@ -72,17 +76,17 @@ class NetworkUsage:
 
 @dataclass(slots=True)
 class Snapshot:
-    """All processes at one moment. moment: seconds since the epoch."""
+    """All processes at one moment. moment: the time in POSIX seconds."""
 
     moment: float = field(default_factory=time.time)
     _groups: dict[tuple[str, int], Usage] = field(default_factory=dict)
     _group_of: dict[int, tuple[str, int]] = field(default_factory=dict)
-    # The process ids of each group that was not examined yet.
+    # For each group that was not examined yet, its process IDs.
     _members: dict[tuple[str, int], list[int]] = field(default_factory=dict)
 
     @classmethod
     def take(cls) -> Snapshot:
-        """Read /proc; empty where there is none."""
+        """Read /proc. The result is empty on systems without /proc."""
         found = cls()
         try:
             own = os.stat("/proc/self/ns/mnt").st_ino
@@ -92,7 +96,7 @@ class Snapshot:
         for name in names:
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    # The name in parentheses may contain any character, also a parenthesis.
+                    # The name in parentheses may itself contain parentheses.
                     fields = file.read().rpartition(b")")[2].split()
                 namespace = os.stat(f"/proc/{name}/ns/mnt").st_ino
             except OSError:
@@ -117,9 +121,9 @@ class Snapshot:
 
 
 def _examine(found: Usage, pids: list[int]) -> None:
-    """Correct a container's usage by its processes' own files: memory, anonymous memory and disk traffic.
+    """Correct a container's memory, anonymous memory and disk traffic by the files of each of its processes.
 
-    Processes that have ended meanwhile add nothing.
+    Processes that have ended in between are ignored.
     """
     shares = anonymous = 0
     for pid in pids:
@@ -191,14 +195,14 @@ def parse_network(text: str) -> Iterator[NetworkUsage]:
 
 
 def machine() -> Usage:
-    """Return the CPU time and the used memory of this machine. Every node reports them as its own."""
+    """Return the CPU time and the used memory of this machine, which every node reports as its own."""
     cpu = system = 0.0
     for line in _read("/proc/stat").splitlines():
         if line.startswith("cpu "):
             times = [int(value) for value in line.split()[1:9]]
-            # All but idle and iowait.
+            # All times except idle and iowait.
             cpu = (sum(times) - sum(times[3:5])) / _TICKS
-            # The kernel's own time, and that of interrupts.
+            # The times system, irq and softirq.
             system = (times[2] + times[5] + times[6]) / _TICKS
     memory = dict(_memory())
     return Usage(cpu=cpu, system=system, memory=max(0, memory.get("MemTotal", 0) - memory.get("MemAvailable", 0)))

@@ -14,14 +14,14 @@ from hatchway.cluster.node.env import Get
 from hatchway.kube.api import Client, Object
 
 _TOKEN_MODE = 0o600
-# A token is renewed when a fifth of its lifetime is left, and after a day at the latest (pkg/kubelet/token).
+# The part of its lifetime after which a token is renewed; it is renewed after a day at the latest (pkg/kubelet/token).
 _RENEW_AT = 0.8
 _RENEW_AFTER = 24 * 3600.0
 _DEFAULT_MODE = 0o644
 
 
 class ProjectionError(Exception):
-    """A source is missing or wrong; the message is that of a FailedMount event."""
+    """A source is missing or not valid. The message becomes the text of a FailedMount event."""
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class _BoundToken:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """The values that the downward API needs in addition to the pod. host_ip and pod_ip are "" while unknown."""
+    """Values for the downward API that are not in the pod. host_ip and pod_ip are "" until they are known."""
 
     host_ip: str
     pod_ip: str
@@ -71,7 +71,7 @@ class Projector:
     ) -> dict[str, Content]:
         namespace = pod["metadata"].get("namespace", "")
         if kind in ("configMap", "secret"):
-            # A volume's secret is named by secretName, a projection's by name.
+            # A secret volume has `secretName`, a projected source has `name`.
             name = source.get("secretName") or source.get("name", "")
             optional = bool(source.get("optional"))
             obj = await self._get(f"{kind.lower()}s", namespace, name)
@@ -129,7 +129,7 @@ def _data(kind: str, obj: Object) -> dict[str, bytes]:
 
 
 def _pick(data: dict[str, bytes], items: Sequence[Mapping[str, Any]], mode: int, optional: bool) -> dict[str, Content]:
-    """Return the files of all keys, or of the `items` with their paths (MakePayload)."""
+    """Return the files for all keys, or only for those in `items`, at the items' paths (MakePayload)."""
     if not items:
         return {key: Content(value, mode) for key, value in data.items()}
     files: dict[str, Content] = {}

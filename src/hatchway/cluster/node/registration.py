@@ -1,4 +1,4 @@
-"""A node's own object and lease (`pkg/kubelet/kubelet_node_status.go`, `nodestatus/setters.go`, `nodelease`)."""
+"""Keeps a node's object and lease (`pkg/kubelet/kubelet_node_status.go`, `nodestatus/setters.go`, `nodelease`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEASE_NAMESPACE = "kube-node-lease"
 MAX_PODS = 110
 LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
-# An unchanged status is reported again after this time (nodeStatusReportFrequency).
+# The seconds after which an unchanged status is reported again (nodeStatusReportFrequency).
 REPORT_SECONDS = 300.0
 _RETRY_SECONDS = 0.2
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -51,7 +51,7 @@ def architecture() -> str:
 
 
 def labels(node: NodeSpec) -> dict[str, str]:
-    """Return the labels that a kubelet gives its node; only the control plane sets the role's label."""
+    """Return the labels that a kubelet sets on its node. (The label of the role is set by the control plane.)"""
     return {
         "beta.kubernetes.io/arch": architecture(),
         "beta.kubernetes.io/os": platform.system().lower(),
@@ -62,7 +62,7 @@ def labels(node: NodeSpec) -> dict[str, str]:
 
 
 def node_object(node: NodeSpec, *, loopback: bool) -> Object:
-    """Return the Node as it is created; its status is written separately."""
+    """Return the Node object without a status, which is written separately."""
     cidr = str(plan.pod_cidr(node.index, loopback=loopback))
     spec: Object = {"podCIDR": cidr, "podCIDRs": [cidr], "providerID": f"hatchway://{node.name}"}
     if node.index == 0:
@@ -76,9 +76,9 @@ def node_object(node: NodeSpec, *, loopback: bool) -> Object:
 
 
 def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
-    """Return the control plane's own Node as the control plane makes it.
+    """Return the Node object of the control plane's node.
 
-    It has the label of its role, which no node may give itself.
+    It has the label of the control plane's role, which kubelets may not set.
     """
     found = node_object(node, loopback=loopback)
     found["metadata"]["labels"][CONTROL_PLANE] = ""
@@ -88,7 +88,7 @@ def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
 def node_status(
     node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str, port: int = plan.KUBELET_PORT
 ) -> Object:
-    """Return the complete status, except the conditions' transition times. port: the port of its kubelet."""
+    """Return the complete status, except the conditions' transition times. port: the kubelet's port."""
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
         "allocatable": dict(resources),
@@ -138,7 +138,7 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:
-        # Not every platform has it, and nothing depends on it.
+        # Not every platform has this file, and the value is only informative.
         return ""
 
 
@@ -150,10 +150,10 @@ def _os_image() -> str:
 
 
 def with_transitions(known: Object, wanted: Object, report_after: float = REPORT_SECONDS) -> Object:
-    """Return `wanted`, with the times of the known status for conditions that have not changed.
+    """Return `wanted`, in which unchanged conditions have the times of the known status.
 
-    Their transition times are kept; their heartbeat times are replaced only when they are `report_after` seconds old.
-    Extended resources, which somebody else has written, stay.
+    Their transition times are kept. Their heartbeat times are replaced only when they are older than `report_after`
+    seconds. Extended resources, which other clients have written, are kept.
     """
     old = {condition["type"]: condition for condition in known.get("conditions") or ()}
     conditions = []
@@ -166,7 +166,7 @@ def with_transitions(known: Object, wanted: Object, report_after: float = REPORT
                 if 0 <= age.total_seconds() < report_after:
                     condition["lastHeartbeatTime"] = before["lastHeartbeatTime"]
             except (KeyError, ValueError, TypeError):
-                # A condition of another component: the new time stays.
+                # The time is not valid; another client may have written it. Keep the new time.
                 pass
         conditions.append(condition)
     extended = {kind: _extended(known.get(kind) or {}) for kind in ("capacity", "allocatable")}
@@ -179,7 +179,7 @@ def _extended(resources: Mapping[str, str]) -> dict[str, str]:
 
 
 class Registration:
-    """Keeps one node registered, its status up to date and its lease fresh. port: the port of its kubelet."""
+    """Registers one node, and keeps its status and its lease up to date. port: the kubelet's port."""
 
     def __init__(self, client: Client, node: NodeSpec, events: EventRecorder, *, loopback: bool) -> None:
         self._client = client
@@ -216,7 +216,7 @@ class Registration:
             await self._client.patch("nodes", self._node.name, {"status": changes}, subresource="status")
         if first:
             self.registered.set()
-            # Events of nodes have the node's name as uid, because the kubelet may not know the object yet.
+            # Events about nodes have the node's name in place of its UID, because a kubelet may not know the UID yet.
             about = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._node.name, "uid": self._node.name}}
             self._events.event(about, "Normal", "Starting", "Starting kubelet.")
             message = f"Node {self._node.name} status is now: NodeReady"

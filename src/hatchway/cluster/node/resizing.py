@@ -1,7 +1,7 @@
-"""What a node has granted its pods, and which resizes wait (`pkg/kubelet/allocation/allocation_manager.go`).
+"""The resources that a node has granted its pods, and waiting resizes (`pkg/kubelet/allocation/allocation_manager.go`).
 
-Resources are counted, not enforced: a pod whose resize is granted has its new resources at once, except for containers
-that want a restart for it.
+Resources are counted, but not enforced. So a granted resize takes effect at once, except for containers whose resize
+policy asks for a restart.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def needs_restart(container: Object, before: Resources | None) -> bool:
 class Grant:
     """The resources that a node has granted one pod.
 
-    containers: by their names. pod: those of the pod as a whole; None for none.
+    containers: the resources of each container, by its name.
+    pod: the resources of the pod as a whole; None for none.
     """
 
     containers: dict[str, Resources] = field(default_factory=dict)
@@ -63,13 +64,13 @@ class Grant:
 
     @classmethod
     def of(cls, pod: Object) -> Grant:
-        """Return all that a pod asks for."""
+        """Return a grant of all resources that a pod asks for."""
         spec = pod["spec"]
         return cls({one["name"]: one.get("resources") or {} for one in containers_of(spec)}, spec.get("resources"))
 
     @classmethod
     def restore(cls, pod: Object) -> Grant:
-        """Return what a node had granted when a former agent ended, as the pod's status says; all for a new pod."""
+        """Return the grant that a former agent has written to the pod's status; for a new pod, all it asks for."""
         found, status = cls.of(pod), pod.get("status") or {}
         for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
             granted, present = one.get("allocatedResources"), one.get("resources")
@@ -81,21 +82,21 @@ class Grant:
         return found
 
     def covers(self, pod: Object) -> bool:
-        """Return True when a pod asks for nothing else."""
+        """Return True when a pod asks for exactly these resources."""
         wanted = Grant.of(pod)
         return same_resources(self.pod, wanted.pod) and all(
             same_resources(self.containers.get(name), one) for name, one in wanted.containers.items()
         )
 
     def apply(self, container: Object) -> Object:
-        """Return a container's spec with what is granted."""
+        """Return a container's spec with its granted resources."""
         found = self.containers.get(container["name"])
         if found is None or found == container.get("resources"):
             return container
         return {**container, "resources": found}
 
     def requests(self, pod: Object) -> Amounts:
-        """Return what is reserved for a pod with this grant."""
+        """Return the amounts that are reserved for a pod with this grant."""
         spec = dict(pod["spec"])
         for kind in ("containers", "initContainers"):
             if kind in spec:
@@ -128,7 +129,12 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class _WaitingResize:
-    """A pod whose resize waits. priority: of the pod. guaranteed: its class of service. retry: asks again."""
+    """A pod whose resize waits.
+
+    priority: the pod's priority.
+    guaranteed: True if its quality of service is Guaranteed.
+    retry: a function that asks for the resources again.
+    """
 
     priority: int
     guaranteed: bool
@@ -136,13 +142,13 @@ class _WaitingResize:
 
 
 class NodeLedger:
-    """What is reserved for the pods of one node. allocatable: the node's resources, as quantities."""
+    """The resources that are reserved for the pods of one node. allocatable: the node's resources, as quantities."""
 
     def __init__(self, allocatable: Mapping[str, str]) -> None:
         self._allocatable = allocatable
         self._reserved: dict[str, Amounts] = {}
         self._ports: dict[str, frozenset[HostPort]] = {}
-        # In the order in which they began to wait.
+        # The pods that have waited longest come first.
         self._waiting: dict[str, _WaitingResize] = {}
 
     def admit(self, uid: str, requests: Amounts, ports: frozenset[HostPort]) -> None:
@@ -151,7 +157,7 @@ class NodeLedger:
         self.reserve(uid, requests)
 
     def reserve(self, uid: str, requests: Amounts) -> None:
-        """Note what is reserved for a pod; less than before may be enough for pods that wait."""
+        """Set the amounts that are reserved for a pod. If they are less than before, retry the waiting pods."""
         before = self._reserved.get(uid, {})
         self._reserved[uid] = requests
         self._waiting.pop(uid, None)
@@ -159,7 +165,7 @@ class NodeLedger:
             self.retry()
 
     def release(self, uid: str) -> None:
-        """Forget a pod that has ended."""
+        """Remove a pod that has ended, and retry the waiting pods."""
         self._waiting.pop(uid, None)
         self._ports.pop(uid, None)
         if self._reserved.pop(uid, None) is not None:
@@ -184,21 +190,21 @@ class NodeLedger:
         return None
 
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
-        """Call `retry` when there may be room for a pod, after the pods that come before it."""
+        """Call `retry` each time when the pod's resize may fit, after the pods that come before it."""
         guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
         waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
         if uid in self._waiting:
-            # It keeps its place.
+            # The pod keeps its place in the order.
             self._waiting[uid] = waiting
         else:
             self._waiting = {**self._waiting, uid: waiting}
 
     def give_up(self, uid: str) -> None:
-        """Forget that the resize of a pod waits."""
+        """Remove a pod from the waiting pods."""
         self._waiting.pop(uid, None)
 
     def retry(self) -> None:
-        """Ask again for all pods that wait: by priority, then guaranteed ones, then those that wait longest."""
+        """Retry the waiting pods: the highest priority first, then Guaranteed ones, then those that wait longest."""
         for one in sorted(self._waiting.values(), key=lambda found: (-found.priority, not found.guaranteed)):
             one.retry()
 

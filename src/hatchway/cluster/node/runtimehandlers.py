@@ -1,4 +1,4 @@
-"""The runtime handlers of a node, and which of them a pod's RuntimeClass names (`pkg/kubelet/runtimeclass`)."""
+"""Checks that a node has the runtime handler of a pod's RuntimeClass (`pkg/kubelet/runtimeclass`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hatchway.kube.wellknown import RUNTIME_CLASSES
 
 __all__ = ["HANDLERS", "check_runtime_class"]
 
-# The names of `handler` in RuntimeClasses; "" is the handler of pods without a class. Both run pods in the same way.
+# The handlers that nodes have; "" is used for pods without a RuntimeClass. Both run pods in the same way.
 HANDLERS = ("", "hatchway")
 
 
 async def check_runtime_class(client: Client, pod: Object) -> None:
-    """Raise OSError when the pod's RuntimeClass does not exist, or names a handler that nodes do not have.
+    """Raise OSError when the pod's RuntimeClass does not exist, or has a handler that nodes do not have.
 
-    The message is that of the kubelet with containerd. Raises ApiError when the API server cannot be asked.
+    The messages are those of the kubelet with containerd. Raises ApiError when the API server cannot be reached.
     """
     name = pod["spec"].get("runtimeClassName")
     if not name:

@@ -17,8 +17,8 @@ from hatchway.kube.informer import Informer
 
 log = logging.getLogger(__name__)
 
-# At most this many objects of one node are watched, because each watch is a connection. Others are reported as changed
-# at this interval (seconds), so that their pods read them again.
+# The most objects of one node that are watched, because each watch needs a connection. All others are reported as
+# changed every _LOOK_SECONDS seconds, so that their pods read them again.
 _MAX_WATCHED = 256
 _LOOK_SECONDS = 60.0
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
@@ -28,7 +28,7 @@ SourceKey = tuple[str, str, str]
 
 
 class Sources:
-    """The ConfigMaps and Secrets of one node's pods. `run` watches those of all pods that `follow` has named."""
+    """The ConfigMaps and Secrets of one node's pods. `run` watches those of all pods that were passed to `follow`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -61,7 +61,7 @@ class Sources:
         self._subscribers.append(changed)
 
     def follow(self, uid: str, namespace: str, found: Iterable[tuple[str, str]]) -> None:
-        """Watch the objects to which the pod `uid` refers, given as (resource, name), until `release`."""
+        """Watch the objects of the pod `uid` until `release`. found: (resource, name) of each object."""
         if uid in self._pods:
             return
         keys = self._pods[uid] = frozenset((resource, namespace, name) for resource, name in found)
@@ -69,7 +69,7 @@ class Sources:
         self._watch_more()
 
     def release(self, uid: str) -> None:
-        """Stop watching the objects to which only this pod refers."""
+        """Stop watching the objects that only this pod uses."""
         for key in self._pods.pop(uid, ()):
             self._wanted[key] -= 1
             if not self._wanted[key]:
@@ -95,7 +95,7 @@ class Sources:
             try:
                 await informer.run()
             except (ApiError, OSError) as error:
-                # The pod may be on another node now, or the server does not answer. It is tried again.
+                # The API server does not answer, or this node has no more pods with this object. Try again later.
                 log.debug("cannot watch %s %s/%s: %s", resource, namespace, name, error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)

@@ -1,4 +1,4 @@
-"""Measures at intervals what a pod with limits has on disk (`pkg/kubelet/eviction`, `pkg/kubelet/server/stats`)."""
+"""Measures periodically the disk use of a pod with limits (`pkg/kubelet/eviction`, `pkg/kubelet/server/stats`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hatchway.cluster.node.podcontext import PodContext
 
 log = logging.getLogger(__name__)
 
-# The time between two measurements: at least this many seconds (the kubelet's monitoringInterval), and at least this
-# many times as long as the last measurement took, so that many files cost little.
+# The pause between two measurements: at least INTERVAL_SECONDS (the kubelet's monitoringInterval), and at least a
+# multiple of the last measurement's duration, so that a pod with many files does not use too much time.
 INTERVAL_SECONDS = 10.0
 _TIMES_LONGER = 20.0
 
@@ -52,7 +52,7 @@ class StorageWatch:
                 return message
 
     def _measure(self) -> StorageUse:
-        """Measure how much the pod has on disk now. Raises OSError."""
+        """Measure the pod's present disk use. Raises OSError."""
         volumes = {
             volume["name"]: volume["emptyDir"] or {}
             for volume in self._context.pod["spec"].get("volumes") or ()

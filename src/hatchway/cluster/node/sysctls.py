@@ -1,10 +1,10 @@
-"""Decides which kernel parameters of its namespaces a pod may set (`pkg/kubelet/sysctl`). Pure."""
+"""Decides which sysctls a pod may set (`pkg/kubelet/sysctl`). Pure."""
 
 from __future__ import annotations
 
 from hatchway.kube.api import Object
 
-# From safe_sysctls.go: parameters of a namespace without effect on other pods. There is no --allowed-unsafe-sysctls.
+# The sysctls of safe_sysctls.go, which do not affect other pods. There is no option --allowed-unsafe-sysctls.
 SAFE = frozenset(
     {
         "kernel.shm_rmid_forced",
@@ -24,13 +24,13 @@ SAFE = frozenset(
 
 
 def wanted(pod: Object) -> dict[str, str]:
-    """Return the parameters that a pod sets, by their names with dots."""
+    """Return the sysctls that a pod sets, by their names with dots."""
     sysctls = (pod["spec"].get("securityContext") or {}).get("sysctls") or ()
     return {_dotted(item["name"]): str(item.get("value", "")) for item in sysctls}
 
 
 def refusal(pod: Object) -> str:
-    """Return why the pod is not admitted; "" when it is."""
+    """Return why a pod is refused because of its sysctls; "" when it is not."""
     return next((f'forbidden sysctl: "{name}" not allowlisted' for name in wanted(pod) if name not in SAFE), "")
 
 

@@ -1,4 +1,4 @@
-"""The fields of a pod that this cluster does not honour, in one sentence each, for its events. Pure."""
+"""Describes the fields of a pod that this cluster ignores, for the pod's events. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hatchway.kube.api import Object
 
 
 def messages(pod: Object, *, loopback: bool) -> list[str]:
-    """Return one sentence for each kind of field that is not honoured. loopback: isolation is off."""
+    """Return one sentence for each kind of field that is ignored. loopback: True when isolation is off."""
     spec = pod["spec"]
     containers = [container for key in ("initContainers", "containers") for container in spec.get(key) or ()]
     contexts = [found for container in containers if (found := container.get("securityContext"))]
@@ -22,7 +22,7 @@ def _sharing(spec: Object, loopback: bool) -> Iterator[str]:
     for field in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
         if spec.get(field):
             yield (
-                f"{field} means nothing here: isolation is off, so the pod is an ordinary process of this machine with "
+                f"{field} has no effect here: isolation is off, so the pod is an ordinary process of this machine with "
                 "an address of its own"
             )
     if (spec.get("securityContext") or {}).get("sysctls"):
@@ -53,8 +53,8 @@ def _has_node(host_ip: str, loopback: bool) -> bool:
 def _privileges(spec: Object, contexts: list[Object]) -> Iterator[str]:
     if any(context.get("privileged") for context in contexts):
         yield (
-            "privileged gives a container no more than others have: the usual capabilities, in the cluster's own user "
-            "namespace, and nothing of this machine"
+            "privileged has no effect: the container has the usual capabilities in the cluster's own user namespace, "
+            "and no rights on this machine"
         )
     added = sorted({str(name) for c in contexts for name in (c.get("capabilities") or {}).get("add") or ()} - _USUAL)
     if added:

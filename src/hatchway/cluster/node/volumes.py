@@ -1,9 +1,9 @@
-"""A pod's volumes: the directories in which the node agent keeps them, and the paths where containers see them.
+"""Makes a pod's volumes in directories of the node agent, and the mounts for its containers.
 
-`pods/UID/volumes/NAME` in the state directory holds an emptyDir or a ConfigMap's files. Volumes that may hold secrets
-have the same layout below a second directory, which is in memory (on loopback: on disk). Paths that a container can
-change are walked with descriptors (`cluster/beneath.py`); `open_source` in `cluster/network/volumemounts.py` walks them
-again at mount time.
+`pods/UID/volumes/NAME` in the state directory contains an emptyDir or a ConfigMap's files. Volumes that may contain
+secrets have the same layout below a second directory, which is in memory (on loopback addresses: on disk). Paths that a
+container can change are opened with directory descriptors (`cluster/beneath.py`); `open_source` in
+`cluster/network/volumemounts.py` does so again at mount time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hatchway.cluster.runtime import Mount, NodeFiles
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
-# Kinds of volumes whose files the node agent makes from objects of the API.
+# The kinds of volumes whose files the node agent makes from objects of the API.
 _RENDERED = ("configMap", "secret", "downwardAPI", "projected")
 _SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]*\Z")
@@ -55,7 +55,7 @@ def remove_files(directory: Path, node_files: NodeFiles) -> None:
                 if volume.is_dir(follow_symlinks=False):
                     node_files.unmount(volume.path)
     except FileNotFoundError:
-        # The pod has no volumes, or the directory is deleted already.
+        # The pod has no volumes, or the directory was already deleted.
         pass
     try:
         with beneath.opened(beneath.open_directory(directory.parent)) as parent:
@@ -147,7 +147,7 @@ class Volumes:
         return found
 
     def make_termination_log(self, container: str, path: str) -> Mount:
-        """Replace the termination log by an empty file; return its mount at `path`. Raises ConfigError."""
+        """Replace the termination log with an empty file; return its mount at `path`. Raises ConfigError."""
         directory = self._directory / "containers" / container
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Volumes:
                 file.seek(max(0, size - limit))
                 return file.read(limit).decode("utf-8", "replace")
         except OSError:
-            # The log is optional: if the container replaced the file, return an empty text.
+            # The container has removed or replaced the file.
             return ""
 
     def measure(self, name: str) -> int:
@@ -181,7 +181,7 @@ class Volumes:
         return _measure(self._directory / "containers")
 
     def remove(self) -> None:
-        """Delete the pod's files. Raises OSError; the node agent's clean-up then tries again."""
+        """Delete the pod's files. Raises OSError; the node agent's clean-up will then try again."""
         for directory in (self._memory, self._directory):
             remove_files(directory, self._files)
 
@@ -212,9 +212,9 @@ class Volumes:
         return _MountSource(path)
 
     def _locate(self, source: Mapping[str, str], *, exists: bool = False, read_only: bool = False) -> _MountSource:
-        """Return the path of a hostPath on the node. exists: whether nothing is made that is missing.
+        """Return the path of a hostPath on the node. Raises HostPathError, OSError.
 
-        Raises HostPathError, OSError.
+        exists: True when the path must exist, so that it is not created.
         """
         root, inside = self._files.locate(self._node_index, hostpath.check(source))
         with beneath.opened(beneath.open_directory(root)) as top:
@@ -228,8 +228,8 @@ class Volumes:
         """Write the present files of a `_RENDERED` volume and return its directory."""
         name = volume["name"]
         payload = await self._projector.render(pod, volume, facts)
-        # Like Kubernetes, keep on disk only ConfigMaps; keep Secret, downwardAPI and projected volumes in memory
-        # (each plugin's wrappedVolumeSpec).
+        # As in Kubernetes, only ConfigMaps are on disk. Secret, downwardAPI and projected volumes are in memory (each
+        # plugin's wrappedVolumeSpec).
         base = self._directory if "configMap" in volume else self._memory
         path: Path = base / "volumes" / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -242,7 +242,12 @@ class Volumes:
 
 
 class _MountSource:
-    """The source of a `Mount`: its directory, the path inside it, and whether it is read-only."""
+    """The source of a `Mount`.
+
+    path: a directory.
+    inside: the path inside it.
+    read_only: True for a read-only mount.
+    """
 
     def __init__(self, path: Path, *, inside: str = "", read_only: bool = False) -> None:
         self.path = path
@@ -262,7 +267,7 @@ class _MountSource:
 def _nested_mount_points(pod: Object, name: str) -> set[str]:
     """Return the mount points of other volumes inside this volume (MakeNestedMountpoints).
 
-    This volume is read-only in containers, so these directories must exist before.
+    The volume is read-only in containers, so these directories must be created before it is mounted.
     """
     found: set[str] = set()
     for container in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]:
@@ -273,7 +278,7 @@ def _nested_mount_points(pod: Object, name: str) -> set[str]:
                 continue
             own = os.path.normpath("/" + mount["mountPath"]) + "/"
             inner = {path for path in paths if path.startswith(own)}
-            # Only the outermost mount points: a deeper one belongs to the nested volume.
+            # Take only the outermost mount points, because deeper ones are inside the nested volume.
             found |= {
                 path.removeprefix(own)
                 for path in inner

@@ -1,7 +1,7 @@
 """A pod's worker, which runs the pod until it is removed (`pkg/kubelet/pod_workers.go`, `kubelet.go` SyncPod).
 
-A worker sets up volumes and a sandbox, runs the init containers in order and then the others, writes the pod's status
-whenever it changes, and ends the pod when it is deleted, exceeds its deadline, or the agent ends.
+A worker sets up volumes and a sandbox, runs the init containers in order and then the other containers, and writes the
+pod's status whenever it changes. It ends the pod when the pod is deleted or exceeds its deadline, or the agent ends.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class _Stop:
 
     grace: the grace period of its containers, in seconds.
 
-    deleted: whether it is deleted in the API when it has ended. gone: whether it is no longer in the API. leaving:
-    whether the whole cluster goes down.
+    deleted: True to delete its object in the API when it has ended.
+    gone: True when it is no longer in the API.
+    leaving: True when the whole cluster goes down.
     """
 
     grace: float
@@ -103,7 +104,7 @@ class PodWorker:
 
     @property
     def pod(self) -> Object:
-        """Return the pod's object as it is known now."""
+        """Return the pod's last known object."""
         return self._context.pod
 
     @property
@@ -114,7 +115,7 @@ class PodWorker:
     # --- called by the kubelet -------------------------------------------------------------------------------------
 
     def update(self, pod: Object) -> None:
-        """Take the pod's present object in the API; an object older than the known one is ignored."""
+        """Apply a change of the pod's object. An object that is older than the known one is ignored."""
         if version_of(pod) < version_of(self.pod):
             return
         old, self._context.pod = self.pod, pod
@@ -174,7 +175,7 @@ class PodWorker:
             self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self.pod))
 
     def handle_removal(self) -> None:
-        """Kill what is left of the pod, which is no longer in the API. Its ports and resources are free at once."""
+        """Kill the processes of a pod that is no longer in the API. Release its ports and resources at once."""
         self._context.node.ledger.release(self.uid)
         self._end(_Stop(0.0, gone=True))
 
@@ -183,14 +184,14 @@ class PodWorker:
         self._end(_Stop(min(self._context.grace(), longest), leaving=True))
 
     def handle_source_change(self, resource: str, name: str) -> None:
-        """Update what shows this ConfigMap or Secret of the pod's namespace, if the pod refers to it."""
+        """Update the pod's volumes after a change of a ConfigMap or Secret of its namespace, if the pod uses it."""
         if (resource, name) in self.references:
             self._context.sources_changed.set()
             self._context.sources_changed = asyncio.Event()
             self._refresh.set()
 
     def _end(self, stop: _Stop) -> None:
-        """End the pod. Of several calls the shortest grace period counts."""
+        """End the pod. After several calls the shortest grace period counts."""
         first = self._stop
         if first is None:
             self._stop = stop
@@ -207,7 +208,7 @@ class PodWorker:
                     container.hurry(grace)
 
     def live_log(self, container: str) -> ContainerLog | None:
-        """Return the log of the container's current attempt, if this agent has started it."""
+        """Return the log of the container's current attempt; None when this agent has not started it."""
         for found in self.all:
             if found.name == container:
                 return found.live_log
@@ -219,7 +220,7 @@ class PodWorker:
 
     @property
     def all(self) -> list[ContainerWorker]:
-        """Return the containers, in the order of their start, and the ephemeral ones."""
+        """Return the containers in the order of their start, then the ephemeral containers."""
         return [*self.init, *self.main, *self._ephemeral.containers]
 
     @property
@@ -228,7 +229,7 @@ class PodWorker:
         return self._context.name
 
     async def dial(self, port: int) -> socket.socket:
-        """Return a connected socket to a port of the pod's own loopback. Raises OSError."""
+        """Return a socket that is connected to a port on the pod's loopback interface. Raises OSError."""
         if not self._context.has_sandbox:
             raise OSError(errno.ENETDOWN, "the pod's network is gone")
         return await self._context.sandbox.dial(port)
@@ -240,13 +241,13 @@ class PodWorker:
 
     @property
     def running_containers(self) -> int:
-        """Return the number of the pod's containers that run."""
+        """Return the number of running containers."""
         return sum(container.state.running for container in self.all)
 
     # --- running ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Run the pod to its end. When cancelled, kill everything at once."""
+        """Run the pod until its end. When cancelled, kill all its processes at once."""
         ledger, requests = self._context.node.ledger, self._grant.requests(self.pod)
         self._refusal = admission.refusal(self.pod, requests, ledger)
         if self._refusal is None:
@@ -258,8 +259,8 @@ class PodWorker:
                 asked = group.create_task(self._stopped.wait())
                 await asyncio.wait([living, asked], return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():
-                    # It has ended by itself: its status and logs stay until it is deleted; its files are removed now
-                    # (syncTerminatedPod).
+                    # The pod has ended without an order. Its status and logs are kept until it is deleted; its files
+                    # are removed now (syncTerminatedPod).
                     self._context.node.ledger.release(self.uid)
                     helpers[1].cancel()
                     await asyncio.wait([helpers[1]])
@@ -268,8 +269,8 @@ class PodWorker:
                     await asked
                 assert self._stop is not None
                 if not self._stop.deleted:
-                    # The last status is not written when the pod is no longer in the API, or when it will run again
-                    # with the next agent.
+                    # No last status is written when the pod is no longer in the API, or when the next agent will run it
+                    # again.
                     helpers[0].cancel()
                 await self._stop_containers(self._stop.grace_of)
                 living.cancel()
@@ -283,7 +284,7 @@ class PodWorker:
             await self._context.remove_sandbox()
 
     async def _live(self) -> None:
-        """Set up the pod, and run it until its last container ends. Do nothing for a pod that has ended already."""
+        """Set up the pod, and run it until its last container ends. Do nothing for a pod that has already ended."""
         known = (self.pod.get("status") or {}).get("phase")
         if known in ("Succeeded", "Failed") or self.pod["metadata"].get("deletionTimestamp"):
             self._state.initialized = True
@@ -323,7 +324,7 @@ class PodWorker:
         return True
 
     def _ended_already(self) -> bool:
-        """Return True when no container has to run again after an earlier agent ended.
+        """Return True when the pod has ended under an earlier agent, so that no container must run again.
 
         Such a pod counts as initialized.
         """
@@ -387,14 +388,14 @@ class PodWorker:
             return False
         self._state.ip = self._context.sandbox.ip
         if sources.wants_address(self.pod):
-            # Its files were written before the address was known.
+            # The downward API's files were written before the address was known.
             self._refresh.set()
         return True
 
     async def _initialize(self, group: asyncio.TaskGroup) -> bool:
         """Run the init containers in order.
 
-        A sidecar only has to be started. Return whether the other containers may start.
+        After a sidecar has started, the next one runs. Return True when the other containers may start.
         """
         for container in self.init:
             if container.kind == "sidecar":
@@ -407,7 +408,7 @@ class PodWorker:
                 if not container.initialized.is_set():
                     return False
             else:
-                # A new sandbox needs its init containers to run again, as after a reboot of a node.
+                # In a new sandbox the init containers must run again, as after a reboot of a node.
                 await container.run()
                 if container.state.exit_code != 0:
                     return False
@@ -417,7 +418,7 @@ class PodWorker:
         return self._context.grace()
 
     async def _end_sidecars(self, grace_of: Callable[[ContainerWorker], float], waited: float = 0.0) -> None:
-        """End the sidecars in reverse order. waited: seconds of the grace period that other containers have used up."""
+        """End the sidecars in reverse order. waited: the used seconds of the grace period."""
         loop = asyncio.get_running_loop()
         began = loop.time() - waited
         for container in reversed(self.init):
@@ -427,7 +428,7 @@ class PodWorker:
                 await container.stop(max(left, min(grace, LEAST_GRACE)))
 
     async def _keep_deadline(self, working: asyncio.Task[None]) -> None:
-        """End the pod at its deadline, which may be set, or moved forward, while it runs."""
+        """End the pod at its deadline, which may be set, or become earlier, while the pod runs."""
         began = clock.parse(self._state.start_time)
         while True:
             self._deadline_changed.clear()
@@ -461,7 +462,7 @@ class PodWorker:
         return self._stop is not None and self._stop.gone
 
     async def _stop_containers(self, grace_of: Callable[[ContainerWorker], float]) -> None:
-        """End all containers; the sidecars when the others have ended."""
+        """End all containers; the sidecars after the other containers."""
         ordinary = [container for container in self.all if container.kind != "sidecar"]
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(container.stop(grace_of(container)) for container in ordinary))
@@ -480,7 +481,7 @@ class PodWorker:
         except OSError as error:
             log.warning("files of pod %s cannot be removed yet: %s", self.pod["metadata"]["name"], error)
 
-    # --- tasks that run meanwhile -------------------------------------------------------------------------------
+    # --- background tasks -----------------------------------------------------------------------------------------
 
     async def _keep_volumes_fresh(self) -> None:
         while True:
@@ -491,6 +492,6 @@ class PodWorker:
             try:
                 await self._context.volumes.refresh(self.pod, self._context.facts())
             except MountError as error:
-                # The volume's files stay as they are, also when their Secret was deleted.
+                # The volume keeps its old files, for example when the Secret was deleted.
                 self._context.event("Warning", "FailedMount", str(error))
                 await asyncio.sleep(_FIRST_RETRY)

@@ -1,4 +1,4 @@
-"""Chooses the endpoint for a client's next connection or datagram flow."""
+"""Chooses the endpoint for a client's next connection or UDP flow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MAX_CLIENTS = 10_000
 
 
 class AffinityTable:
-    """The endpoint of each client with session affinity. All frontends of one port of a Service share one table."""
+    """The endpoint of each client, for session affinity. All frontends of a Service's port share one table."""
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, tuple[ServiceEndpoint, float]] = OrderedDict()
 
     def find(self, client: str, now: float, seconds: int) -> ServiceEndpoint | None:
-        """Return the endpoint that served a client within the last `seconds`; None without one.
+        """Return the endpoint that has served a client within the last `seconds`; None without one.
 
         now: monotonic seconds.
         """
@@ -36,10 +36,11 @@ class AffinityTable:
 
 
 class Balancer:
-    """Choose endpoints at random, as kube-proxy's iptables mode does; a client with affinity keeps its endpoint.
+    """Chooses endpoints at random, like kube-proxy's iptables mode. With session affinity, a client keeps its endpoint.
 
-    nodes: the cluster's nodes. affinity: remembers the endpoints of clients; None: this balancer has its own table.
-    leads_back: returns True when a connection to this endpoint of the rule would come back to the proxy.
+    nodes: the cluster's nodes.
+    affinity: the endpoints of clients; None to make a new table.
+    leads_back: returns True when a connection to this endpoint of the rule would lead back to the proxy.
     allows: returns True when network policies allow a client (its address) to connect to an endpoint.
     """
 
@@ -58,7 +59,7 @@ class Balancer:
         self._affinity = affinity if affinity is not None else AffinityTable()
 
     def update(self, rule: ServiceRule) -> None:
-        """Replace the rule; clients whose endpoint is gone choose again."""
+        """Replace the rule. Clients whose endpoint was removed get another endpoint for their next connection."""
         self.rule = rule
 
     def permits(self, client: str) -> bool:
@@ -99,14 +100,14 @@ class Balancer:
             self._affinity.remember(client, endpoint, now)
 
     def _scope(self, client: str) -> str | None:
-        """Return the node to whose endpoints a client is confined; None for all endpoints."""
+        """Return the node whose endpoints a client may use; None when it may use all endpoints."""
         scope = self.rule.scope
         if scope is None:
             return None
         at = self._nodes.node_of(client)
         if scope == CLIENTS_NODE:
             return at
-        # A node's own pods are not "external": kube-proxy gives them all endpoints, whatever the policy says.
+        # For the node itself and its pods, kube-proxy uses all endpoints, because their traffic is not external.
         return None if at == scope else scope
 
 

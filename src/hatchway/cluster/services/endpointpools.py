@@ -1,7 +1,7 @@
 """The endpoints of a Service, stored once for all of its ports.
 
-A Service may have hundreds of ports and thousands of endpoints. Its ports differ only in their numbers, so all ports
-share the same pools of addresses. A pair of address and number is made only when a connection needs it. Pure.
+A Service may have hundreds of ports and thousands of endpoints. Its ports differ only in their numbers, so they share
+pools of addresses. A pair of address and port number is made only when a connection needs it. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PortName = tuple[str, str]
 # The name, the protocol and the number of each port of a slice.
 PortKey = frozenset[tuple[PortName, int]]
 
-# How many endpoints are tried for one client, at most.
+# The most endpoints that are tried for one client.
 _MOST_TRIED = 64
 
 
@@ -32,7 +32,8 @@ class ServiceEndpoint(NamedTuple):
 class EndpointAddress(NamedTuple):
     """An address that accepts connections.
 
-    node: the node of the endpoint; "" when unknown. ready: False for an endpoint that is terminating but still serves.
+    node: the endpoint's node; "" when it is not known.
+    ready: False for an endpoint that is terminating but still serving.
     """
 
     ip: str
@@ -43,7 +44,9 @@ class EndpointAddress(NamedTuple):
 class ParsedSlice(NamedTuple):
     """The parts of an EndpointSlice that the proxy needs.
 
-    ports: the number of each port. key: the same ports as a hashable value, for quick comparisons. addresses: sorted.
+    ports: the number of each port.
+    key: the same ports as a hashable value, for fast comparisons.
+    addresses: the sorted addresses.
     """
 
     ports: dict[PortName, int]
@@ -52,7 +55,7 @@ class ParsedSlice(NamedTuple):
 
 
 def parse_slice(found: Object, like: ParsedSlice | None = None) -> ParsedSlice:
-    """Parse an EndpointSlice. like: another slice; if its ports are equal, both share one object, to save memory."""
+    """Parse an EndpointSlice. like: another slice; if its ports are equal, both share one object to save memory."""
     ports: dict[PortName, int] = {
         (port.get("name") or "", port.get("protocol") or "TCP"): int(port["port"])
         for port in found.get("ports") or ()
@@ -79,7 +82,7 @@ def _addresses(found: Object) -> Iterator[EndpointAddress]:
 
 
 def is_ipv4(text: str) -> bool:
-    """Return True for an IPv4 address in its usual form."""
+    """Return True for an IPv4 address in dotted decimal notation."""
     try:
         socket.inet_pton(socket.AF_INET, text)
     except (OSError, ValueError):
@@ -102,7 +105,7 @@ class EndpointPool:
         self._by_node: dict[str, _Lists] | None = None
 
     def addresses(self, node: str | None) -> _Lists:
-        """Return (ready addresses, terminating addresses that still serve). node: the node's name; None for all."""
+        """Return (ready addresses, terminating but still serving addresses). node: a node's name; None for all."""
         if node is None:
             if self._all is None:
                 self._all = _lists(address for addresses in self._slices for address in addresses)
@@ -133,17 +136,17 @@ def _lists(addresses: Iterable[EndpointAddress]) -> _Lists:
     return tuple(ready), tuple(ip for ip in ending if ip not in ready)
 
 
-# Port numbers, each with the addresses that get connections at this number.
+# (port number, addresses that get connections at this port) for each port number.
 Usable = tuple[tuple[int, tuple[str, ...]], ...]
 
 
 class PortEndpoints:
     """The endpoints of one port of a Service.
 
-    parts: (number, pool): the port's number in a pool of addresses, for each pool.
-
     Only ready endpoints get connections. When none is ready, terminating endpoints that still serve get them
     (pkg/proxy/topology.go).
+
+    parts: (number, pool) for each pool of addresses: the port's number at these addresses.
     """
 
     __slots__ = ("_members", "_parts", "_usable")
@@ -196,7 +199,7 @@ class PortEndpoints:
         return any(number == endpoint.port and endpoint.ip in ips for number, ips in members)
 
     def choose(self, node: str | None = None) -> ServiceEndpoint | None:
-        """Return a random endpoint that gets connections; None without one. The cost is the same for any number."""
+        """Return a random endpoint that gets connections; None without one. This takes constant time."""
         usable = self.usable(node)
         if len(usable) == 1:
             number, ips = usable[0]
@@ -205,7 +208,7 @@ class PortEndpoints:
         return _take(usable, int(random.random() * count)) if count else None
 
     def in_random_order(self, node: str | None = None) -> Iterator[ServiceEndpoint]:
-        """Yield endpoints that get connections, each once: all, or as many as one client may try."""
+        """Yield endpoints that get connections, each once, at most `_MOST_TRIED`."""
         usable = self.usable(node)
         count = sum(len(ips) for _, ips in usable)
         seen: set[ServiceEndpoint] = set()

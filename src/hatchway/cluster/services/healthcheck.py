@@ -1,4 +1,4 @@
-"""Answers load balancers' health checks of nodes, as kube-proxy does: does the node have ready endpoints of a Service?
+"""Answers load balancers' health checks, which ask if a node has ready endpoints of a Service, like kube-proxy.
 
 A Service of type LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort on every node
 (pkg/proxy/healthcheck/service_health.go).
@@ -17,7 +17,7 @@ from hatchway.proxy.server import Engine, serve_adopted
 
 
 def answer(head: RequestHead) -> Respond:
-    """Return 200 when the node has a ready endpoint, 503 otherwise (a routing function)."""
+    """Return 200 when the node has a ready endpoint, otherwise 503. It is a routing function."""
     balancer = head.peer.note
     assert isinstance(balancer, Balancer)
     rule = balancer.rule
@@ -44,7 +44,8 @@ def open_engine() -> Engine:
 class HealthListener:
     """The health check port of one Service on one node.
 
-    sock: listens and does not block; this object owns it. engine: serves the connections.
+    sock: a listening, non-blocking socket, which this object owns.
+    engine: serves the connections.
     """
 
     def __init__(self, balancer: Balancer, sock: socket.socket, engine: Engine) -> None:
@@ -59,7 +60,7 @@ class HealthListener:
     abort = close
 
     def endpoints_changed(self) -> None:
-        """Do nothing: each answer counts the endpoints again."""
+        """Do nothing: the endpoints are counted for each answer."""
 
     def _accepted(self, sock: socket.socket, _: object) -> None:
         self._engine.adopt(sock, self.balancer)

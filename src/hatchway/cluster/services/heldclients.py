@@ -1,4 +1,4 @@
-"""Clients of Services that start on first use, which are held until there is an endpoint."""
+"""Holds clients of Services that start on first use until there is an endpoint."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _log = logging.getLogger(__name__)
 
 
 class HeldClients:
-    """The held clients of all frontends: at most `most`, each for `seconds` at most.
+    """The held clients of all frontends: at most `most`, each for at most `seconds`.
 
-    report_use: starts a Deployment, given its name; it is called for each client.
+    report_use: starts the Deployment with the given name; it is called for each client.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class HeldClients:
         self._waiting: dict[object, set[asyncio.Future[bool]]] = {}
 
     def __len__(self) -> int:
-        """Return how many clients are held."""
+        """Return the number of held clients."""
         return self._count
 
     def take(self, deployment: str) -> bool:
-        """Start a Deployment, and take a place for a client, who must `wait` then; False when there is none."""
+        """Start a Deployment, and reserve a place for a client, for which `wait` must follow. False without a place."""
         self._report_use(deployment)
         if self._count >= self._most:
             return False
@@ -41,15 +41,15 @@ class HeldClients:
         return True
 
     def release(self, frontend: object, *, found: bool) -> None:
-        """Let the clients of a frontend go on. found: whether it has an endpoint; it will have none otherwise."""
+        """Wake up the clients of a frontend. found: True if it has an endpoint, False if it will not get one."""
         for future in self._waiting.pop(frontend, ()):
             if not future.done():
                 future.set_result(found)
 
     async def wait(self, frontend: object, sock: socket.socket) -> bool:
-        """Return True when the frontend has an endpoint; False when the time is over, or the client has gone.
+        """Wait until the frontend has an endpoint; return False after a timeout, or when the client disconnects.
 
-        sock: the client's; nothing is read from it.
+        sock: the client's socket; nothing is read from it.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
@@ -63,7 +63,7 @@ class HeldClients:
                 return
             except OSError:
                 has_gone = True
-            # What a client sends first stays in its socket: there is nothing more to see.
+            # The client has sent data, which stays in the socket. So its end could no longer be noticed: stop watching.
             loop.remove_reader(number)
             if has_gone and not future.done():
                 future.set_result(False)

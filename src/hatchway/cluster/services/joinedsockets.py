@@ -1,8 +1,8 @@
 """Joins two connected sockets of the service proxy: the bytes of each are written to the other one.
 
-`proxy/join.py` does the same for transports. Here sockets are used directly and all connections share one buffer, so a
-new connection costs little, and chunks are not copied in Python. The two directions are independent: the end of one
-(FIN) is passed on while the other continues. A socket is not read while the other socket's buffer is full.
+`proxy/join.py` does the same for transports. Here sockets are used directly, and all connections share one buffer, so a
+new connection costs little, and data is not copied in Python. The two directions are independent: the end of one (FIN)
+is passed on while the other continues. While one socket's buffer is full, reading from the other socket is paused.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Final
 from hatchway.cluster.services.socketpoll import ENDED, READ, WRITE, SocketPoll
 
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
-# A buffer that does not fit into a CPU's fast cache would be slower.
+# A larger buffer would not fit into a CPU's fast cache, and be slower.
 _BUFFER: Final = bytearray(1 << 17)
 _VIEW: Final = memoryview(_BUFFER)
-# While more bytes than this could not be written, on all connections together, only a little is read at a time.
-# Otherwise thousands of clients that do not read would cost one buffer each.
+# While more bytes than this wait to be written, on all connections together, only a little is read at a time. Otherwise
+# thousands of clients that do not read would need one full buffer each.
 MOST_LEFT: Final = 64 << 20
 _LITTLE: Final = 4096
 
 
 class _Leftovers:
-    """The bytes that were read but could not be written yet. count: on all connections of this process."""
+    """The number of bytes that were read but not written yet. count: of all connections of this process."""
 
     count = 0
 
 
 def leftovers() -> int:
-    """Return how many bytes were read but could not be written yet."""
+    """Return how many bytes were read but not written yet."""
     return _Leftovers.count
 
 
@@ -83,8 +83,8 @@ class JoinedSockets:
 class _End:
     """One of the two sockets.
 
-    events: the events that the poll watches for this socket: READ, WRITE, both or 0.
-    left: bytes that did not fit into this socket's buffer; the other socket is not read until they are written.
+    events: the events for which the poll watches this socket: READ, WRITE, both or 0.
+    left: bytes that did not fit into this socket's buffer. Until they are written, the other socket is not read.
     eof: the peer has sent everything (FIN).
     """
 
@@ -102,13 +102,13 @@ class _End:
         self.other: _End
 
     def ready(self, events: int) -> None:
-        """Write the bytes that are left, and read (called by the poll)."""
+        """Write the waiting bytes, and read. The poll calls this."""
         if events & WRITE and self.left:
             self._write()
         if events & READ and self.events & READ and not self.closed:
             self._read()
             if events & ENDED and self.events & READ and not self.closed:
-                # The peer has sent its end, too: read it without another turn of the event loop.
+                # The peer's FIN has arrived, too: read it now, without another iteration of the event loop.
                 self._read()
 
     def _read(self) -> None:
@@ -162,7 +162,7 @@ class _End:
             self._join.abort()
 
     def wait_for(self, events: int) -> None:
-        """Have the poll watch these events instead of the present ones."""
+        """Make the poll watch for these events instead of the present ones."""
         if events != self.events:
             self._poll.change(self.number, self.events, events)
             self.events = events

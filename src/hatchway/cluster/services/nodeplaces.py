@@ -1,4 +1,4 @@
-"""The addresses of nodes and of their pods, by which the service proxy finds the node of a client. Pure."""
+"""Finds the node of a client by the addresses of nodes and their pods. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class NodePlace(NamedTuple):
-    """One node. ip: its address. pods: the range of its pods' addresses, a /24."""
+    """One node. ip: its address. pods: the /24 range of its pods' addresses."""
 
     name: str
     ip: str
@@ -25,7 +25,7 @@ class NodePlaces:
         self._by_prefix = {_prefix(str(place.pods[0])): place.name for place in self.all}
 
     def node_of(self, ip: str) -> str | None:
-        """Return the name of the node that has this address, or whose pods have it; None for other addresses."""
+        """Return the name of the node to which, or to whose pods, this address belongs; None for other addresses."""
         return self._by_ip.get(ip) or self._by_prefix.get(_prefix(ip))
 
 

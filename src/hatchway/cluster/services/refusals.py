@@ -17,9 +17,9 @@ _PRIVILEGED = 1024
 
 
 def explain(frontend: Frontend, rule: ServiceRule, error: OSError) -> str:
-    """Return a message for the owner of the Service or pod: why the frontend is not served, and what to do.
+    """Return a message that says why a frontend is not served, and what to do; "" when nothing needs to be done.
 
-    error: the error of opening the socket. Returns "" when the owner need not do anything.
+    error: the error from opening the socket.
     """
     number = error.errno or 0
     if rule.place == "cluster" and number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
@@ -40,7 +40,7 @@ def explain(frontend: Frontend, rule: ServiceRule, error: OSError) -> str:
 
 
 def opened(frontend: Frontend, rule: ServiceRule) -> str:
-    """Return the message for a frontend that could be opened at a later attempt."""
+    """Return the message for a frontend that was opened at a later attempt."""
     return f"{frontend} is served now"
 
 

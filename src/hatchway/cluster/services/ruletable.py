@@ -1,4 +1,4 @@
-"""The rules of all Services and host ports, kept up to date with the API's changes. Pure."""
+"""The rules of all Services and host ports. They are kept up to date with changes in the API. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.wellknown import SERVICE_NAME
 
-# The largest size of the rules of one namespace: its Services and host ports together.
+# The largest size of the rules of one namespace: Services and host ports together.
 MOST = Size(4096, 100_000)
-# The work of one call of `take_changes`, counted in addresses and references to them: a few milliseconds.
+# The most work of one call of `take_changes`, counted in addresses and references to them. It takes a few milliseconds.
 _WORK = 5000
 
 Age = tuple[str, str, str]
@@ -21,10 +21,10 @@ Age = tuple[str, str, str]
 class RuleTable:
     """The rules of all Services, kept up to date.
 
-    The cost of a change depends only on the Service that changed, not on the number of Services. When two Services
-    claim one frontend, the older Service gets it. But an external address never gets a frontend that the cluster has
-    assigned, because any Service may name any external address. When a namespace has more ports or endpoints than
-    `most`, its newest Services get no rules for some of their ports until there is room.
+    The cost of a change depends only on the changed Service, not on the number of Services. When two Services claim the
+    same frontend, the older Service gets it. But a frontend that the cluster has assigned to a Service is never given
+    to an external address, because any Service may claim any external address. When a namespace has more ports or
+    endpoints than `most`, some ports of its newest Services get no rules until there is room.
 
     Args:
         maker: makes the rules of one Service.
@@ -50,7 +50,7 @@ class RuleTable:
         self._own: dict[Key, MadeRules] = {}
         self._claims: dict[Frontend, dict[Key, tuple[Age, ServiceRule]]] = {}
         self._changed: set[Key] = set()
-        # Namespaces with changes since the last call of `take_changes`.
+        # The namespaces with changes since the last call of `take_changes`.
         self._changed_namespaces: set[str] = set()
 
     def service_changed(self, kind: str, service: Object) -> None:
@@ -101,16 +101,16 @@ class RuleTable:
         return bool(self._changed)
 
     def take_changes(self, work: int = _WORK) -> dict[Frontend, ServiceRule | None]:
-        """Apply changes that were noted; return the frontends whose rules may have changed.
+        """Apply recorded changes; return the frontends whose rules may have changed.
 
-        work: the call ends after this much work, so that the event loop is not held up. `has_changes` is then still
-        True.
+        work: the call ends after this much work, so that it does not block the event loop. If changes are left,
+            `has_changes` remains True.
 
         Returns:
-            The present rule of each frontend; None when it no longer has one.
+            The present rule of each of these frontends; None for a frontend without a rule.
         """
         touched: set[Frontend] = set()
-        # Services without all of their rules are tried again: the changes may have made room.
+        # Try again the Services that lack rules, because the changes may have made room.
         self._changed.update(*(self._cut.get(namespace, ()) for namespace in self._changed_namespaces))
         self._changed_namespaces.clear()
         # The oldest Services get room first.

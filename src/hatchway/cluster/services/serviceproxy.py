@@ -1,11 +1,11 @@
 """Serves Services as kube-proxy does, inside the cluster's network and on this machine.
 
-Each ClusterIP and port with endpoints has a listening socket in the network namespace that all nodes share (the default
-range of cluster addresses is local there, see `network/topology.py`; addresses of added ServiceCIDRs become so). Each
-node port has one in each node's namespace.
-Node ports and load balancers have one on addresses of this machine, too. For a Service without endpoints nothing
-listens, so clients are refused at once, as with kube-proxy, except for Services that start on first use. If another
-program listens on an address, the proxy tries it again later.
+Each ClusterIP and port with endpoints has a listening socket in the network namespace that all nodes share. There, the
+default range of cluster addresses is local (`network/topology.py`), and addresses of added ServiceCIDRs are made local.
+Each node port has a listening socket in each node's namespace. Node ports and load balancers also have listening
+sockets on addresses of this machine. For a Service without endpoints there is no listening socket, so clients are
+refused at once, as with kube-proxy; except for Services that start on first use. If another program listens on an
+address, the proxy tries again later.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES
 
 _log = logging.getLogger(__name__)
 
-# The share of this process's file descriptors for listening sockets, and the share of these for one namespace.
+# The part of this process's file descriptors for listening sockets, and the part of these for one namespace.
 _SHARE = 0.3
 _OF_NAMESPACE = 0.5
-# How many frontends are opened in one turn of the event loop, which the kubelets use, too.
+# The most frontends that are opened in one iteration of the event loop, which the kubelets use, too.
 _AT_ONCE = 50
-# How many UDP flows are checked in one turn after a change of network policies.
+# After a change of network policies, other tasks may run after this many UDP flows have been checked.
 _FLOWS_AT_ONCE = 500
-# Seconds until frontends that could not be opened are tried again: the first pause, and the longest one.
+# The first and the longest pause, in seconds, until frontends that could not be opened are tried again.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
 
 Listener = TcpListener | UdpListener | HealthListener
@@ -64,12 +64,12 @@ class ServiceProxy:
         host_ips: addresses of this machine on which node ports are published.
         cluster_ips: False in a network without cluster addresses.
         pods: informers of the nodes' pods, for host ports.
-        report_use: called with a Deployment's name when a Service that it starts for is used without endpoints.
-        policy: tells which connections network policies allow; None: all.
+        report_use: called with a Deployment's name when a client uses a Service that starts on first use.
+        policy: tells which connections network policies allow; None to allow all.
 
     Attributes:
         quotas: limits of connections ("TCP") and flows ("UDP").
-        most: how many frontends there may be.
+        most: the most frontends.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class ServiceProxy:
         self._full = False
 
     async def run(self) -> None:
-        """Follow the API until cancelled; then reset every connection.
+        """Apply changes in the API until cancelled; then reset every connection.
 
-        Raises ApiError (in a group) as `Informer.run` does.
+        Raises ApiError (in an exception group) like `Informer.run`.
         """
         most = MOST._replace(frontends=int(self.most * _OF_NAMESPACE))
         table = RuleTable(self._maker, most=most, on_cut=self._report_cut)
@@ -134,8 +134,8 @@ class ServiceProxy:
                 while True:
                     self._changed.clear()
                     while table.has_changes or self._wanted:
-                        # Known changes are applied before more addresses are opened, so that a removed endpoint gets
-                        # no more connections.
+                        # Apply all known changes before opening more addresses, so that removed endpoints get no more
+                        # connections.
                         self._update(table.take_changes())
                         await self._open_some()
                         await asyncio.sleep(0)
@@ -151,7 +151,7 @@ class ServiceProxy:
     async def apply(self, changes: Mapping[Frontend, ServiceRule | None]) -> None:
         """Listen on the frontends that have rules, and stop listening on the others.
 
-        Open connections continue, also on frontends that are closed.
+        Connections continue, even if their frontend is closed.
         """
         self._update(changes)
         while self._wanted:
@@ -178,7 +178,7 @@ class ServiceProxy:
         self._retired.clear()
 
     async def _wait(self) -> None:
-        """Wait for a change, or until refused frontends are due; then put these among the wanted ones again."""
+        """Wait for a change, or until it is time to try refused frontends again; then mark these to be opened."""
         if not self._refused:
             await self._changed.wait()
             return
@@ -190,7 +190,7 @@ class ServiceProxy:
             self._wanted, self._refused = {**self._refused, **self._wanted}, {}
 
     def _update(self, changes: Mapping[Frontend, ServiceRule | None]) -> None:
-        """Update and close listeners, and note the frontends that are to be opened."""
+        """Update and close listeners, and mark the frontends that must be opened."""
         for frontend, rule in changes.items():
             listener = self._listeners.get(frontend)
             if rule is None or (listener is not None and rule.place != listener.balancer.rule.place):
@@ -205,14 +205,14 @@ class ServiceProxy:
                 self._wanted[frontend] = rule
                 refused = self._refused.pop(frontend, None)
                 if refused is not None and refused.key != rule.key:
-                    # The message was reported to another Service, so this one must get it, too.
+                    # The frontend belongs to another Service now, so the message must be reported again.
                     self._reported.pop(frontend, None)
             elif listener.balancer.rule != rule:
                 listener.balancer.update(rule)
                 listener.endpoints_changed()
 
     async def _open_some(self) -> None:
-        """Open some of the wanted frontends, beginning with kube-system's."""
+        """Open some of the marked frontends. Those of kube-system come first."""
         chosen = list(self._next_ones())
         for frontend in chosen:
             rule = self._wanted.pop(frontend)
@@ -236,7 +236,7 @@ class ServiceProxy:
         self._report(key, "Warning", "TooManyPorts", message)
 
     def _report(self, key: Key, kind: refusals.EventType, reason: str, message: str) -> None:
-        """Write an Event about a Service, or about a pod when the name in `key` begins with POD."""
+        """Report an Event about a Service, or about a pod if the name in `key` begins with POD."""
         name = key[1].removeprefix(POD)
         informers, owner = ((self._services,), "Service") if name == key[1] else (self._pods, "Pod")
         for informer in informers:
@@ -277,7 +277,7 @@ class ServiceProxy:
             raise
 
     def _make_listener(self, frontend: Frontend, rule: ServiceRule, sock: socket.socket) -> Listener:
-        # The cluster address, the node ports and the load balancer of one port share one table.
+        # The cluster address, the node ports and the load balancer of one port share a table.
         table = self._affinity.setdefault(f"{rule.service}/{frontend.protocol}", AffinityTable())
         balancer = Balancer(
             rule, self._nodes, table, partial(self._leads_back, frontend.protocol), partial(self._allows, frontend)
@@ -294,16 +294,16 @@ class ServiceProxy:
         return policy is None or policy.allows(client, endpoint.ip, endpoint.port, frontend.protocol, via=frontend.ip)
 
     def _leads_back(self, protocol: str, rule: ServiceRule, endpoint: ServiceEndpoint) -> bool:
-        """Return True for an endpoint that is a frontend of this proxy: connections could go round in a circle.
+        """Return True for an endpoint that is a frontend of this proxy, so that connections could loop.
 
-        The host port of a pod is allowed as an endpoint, because it leads only to its pod. Also with kube-proxy, the
-        address of an endpoint is not translated a second time on the same node.
+        A pod's host port is allowed as an endpoint, because it leads only to the pod. (kube-proxy does not translate
+        the address of an endpoint a second time, either.)
         """
         listener = self._listeners.get(Frontend(protocol, endpoint.ip, endpoint.port))
         return listener is not None and not (listener.balancer.rule.place == "pod" != rule.place)
 
     def _refuse(self, frontend: Frontend, rule: ServiceRule, error: OSError) -> None:
-        """Note that a frontend could not be opened; report it unless the same reason was reported before."""
+        """Record that a frontend could not be opened. Report the reason unless it was the last reported one."""
         self._refused[frontend] = rule
         message = refusals.explain(frontend, rule, error)
         if self._reported.get(frontend) == message:

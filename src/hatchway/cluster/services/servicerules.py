@@ -1,6 +1,6 @@
-"""Makes the rules of the service proxy: which address and port leads to which endpoints.
+"""Makes the rules of the service proxy, which map addresses and ports to endpoints.
 
-The rules are kube-proxy's (pkg/proxy/serviceport.go, topology.go, iptables/proxier.go). Pure.
+The rules are those of kube-proxy (pkg/proxy/serviceport.go, topology.go, iptables/proxier.go). Pure.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from hatchway.kube.objects import Key, is_ready, key_of
 _AFFINITY_SECONDS = 10800
 _SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _PROTOCOLS = ("TCP", "UDP")
-# Ports of nodes on which the cluster itself listens. Services and pods cannot have them, even before the cluster does.
+# Ports of nodes that are reserved for the cluster itself. Services and pods never get them.
 _NODES_OWN = (plan.KUBELET_PORT, plan.DEFAULT_API_PORT)
 
-# The prefix of pods' names in keys. A Service's name cannot have it.
+# The prefix of pods' names in keys. (Names of Services cannot begin with it.)
 POD: Final = "pod/"
 
 # The scope of a rule that uses only endpoints on the client's node (internalTrafficPolicy: Local).
 CLIENTS_NODE: Final = ""
 
-# What a frontend's address is:
-# cluster: a Service's cluster address. external: one of its externalIPs. Both are inside the cluster.
-# node: a node port on a node's address. pod: a host port of a pod. health: a health check's port. All are on nodes.
-# host: a node port on this machine. balancer: a load balancer's address. Both are on this machine.
+# The kinds of frontend addresses:
+# - inside the cluster: a Service's cluster address (cluster), one of its externalIPs (external);
+# - on nodes: a node port on a node's address (node), a host port of a pod (pod), a health check's port (health);
+# - on this machine: a node port (host), a load balancer's address (balancer).
 Place = Literal["cluster", "node", "host", "balancer", "external", "pod", "health"]
 # The places that are on this machine, outside the cluster's network.
 OUTSIDE: Final = ("host", "balancer")
 
 
 class Frontend(NamedTuple):
-    """An address that the proxy listens on.
+    """An address and port on which the proxy listens.
 
     protocol: "TCP" or "UDP".
-    node_ip: for an address of a node's loopback interface, which every node has: the node's own address; otherwise "".
+    node_ip: the node's own address if `ip` is an address of the loopback interface, which every node has; else "".
     """
 
     protocol: str
@@ -72,13 +72,13 @@ class ServiceRule:
     service: `namespace/name:port`, for logs.
     endpoints: the endpoints that get the connections.
     affinity: seconds for which a client keeps its endpoint; 0 without session affinity.
-    key: (namespace, name) of the Service. For the place "pod": those of the pod, with POD before its name.
-    place: what the frontend's address is.
-    scope: None: all endpoints are used. CLIENTS_NODE: only endpoints on the client's node. Otherwise a node's name:
-        clients outside this node use only its endpoints (externalTrafficPolicy: Local); clients on it use all.
-    sources: the ranges of clients that may connect; None: all clients.
-    node_port: the node port that leads to the same endpoints; 0 for none.
-    starts: the Deployment that starts when the Service is used first; "" for all other Services.
+    key: (namespace, name) of the Service; for the place "pod", of the pod, with POD before its name.
+    place: the kind of the frontend's address.
+    scope: None to use all endpoints; CLIENTS_NODE to use only endpoints on the client's node; or a node's name: clients
+        outside this node use only its endpoints (externalTrafficPolicy: Local), and clients on it use all endpoints.
+    sources: the address ranges of clients that may connect; None for all clients.
+    node_port: the node port with the same endpoints; 0 for none.
+    starts: the Deployment of a Service that starts on first use; "" for all other Services.
     """
 
     service: str
@@ -95,7 +95,8 @@ class ServiceRule:
 class Size(NamedTuple):
     """The size of rules, which is limited.
 
-    frontends: how many there are. entries: endpoint addresses, plus the references from ports to pools of them.
+    frontends: the number of frontends.
+    entries: the number of endpoint addresses, plus the number of references from ports to pools of addresses.
     """
 
     frontends: int
@@ -109,8 +110,9 @@ _NOTHING = Size(0, 0)
 class MadeRules:
     """The rules of one Service.
 
-    size: the size of the rules. cut: the number of frontends left out because there was no room.
-    work: how many addresses and ports were examined.
+    size: the size of the rules.
+    cut: the number of frontends that were left out because there was no room.
+    work: the number of addresses and ports that were examined.
     """
 
     rules: dict[Frontend, ServiceRule]
@@ -122,8 +124,9 @@ class MadeRules:
 class RuleMaker:
     """Makes the rules of Services and pods.
 
-    nodes: the cluster's nodes. host_ips: addresses of this machine on which node ports are published.
-    cluster_ips: whether Services' cluster addresses and external addresses are served.
+    nodes: the cluster's nodes.
+    host_ips: addresses of this machine on which node ports are published.
+    cluster_ips: True if Services' cluster addresses and external addresses are served.
     """
 
     def __init__(self, nodes: NodePlaces, host_ips: Sequence[str] = (), *, cluster_ips: bool = True) -> None:
@@ -134,9 +137,10 @@ class RuleMaker:
     def of_service(self, service: Object, slices: Iterable[ParsedSlice], room: Size) -> MadeRules:
         """Return the rules of a Service: its frontends with endpoints, and its health check.
 
-        Ports without endpoints have no frontends, unless the Service starts on first use.
+        Ports without endpoints get no frontends, unless the Service starts on first use.
 
-        slices: the Service's EndpointSlices. room: rules beyond this size are left out.
+        slices: the Service's EndpointSlices.
+        room: the largest size; rules beyond it are left out.
         """
         spec = service.get("spec") or {}
         served = _Served(slices)
@@ -175,7 +179,7 @@ class RuleMaker:
     def of_pod(self, pod: Object) -> dict[Frontend, ServiceRule]:
         """Return the frontends of a pod's host ports, on its node's addresses (the CNI plugin portmap).
 
-        A pod that is not ready has none: after a restart of the cluster, its address may belong to another pod.
+        A pod that is not ready has none, because after a restart of the cluster its address may belong to another pod.
         """
         spec, ip = pod["spec"], (pod.get("status") or {}).get("podIP") or ""
         node_ip = self._nodes.ips.get(spec.get("nodeName") or "")
@@ -265,7 +269,7 @@ class RuleMaker:
 
 
 class _Served:
-    """The endpoints of one Service: a pool of addresses for each set of ports. addresses: how many there are."""
+    """The endpoints of one Service: a pool of addresses for each set of ports. addresses: the number of addresses."""
 
     def __init__(self, slices: Iterable[ParsedSlice]) -> None:
         groups: dict[PortKey, tuple[dict[PortName, int], list[tuple[EndpointAddress, ...]]]] = {}
@@ -304,7 +308,7 @@ def _balancer_ips(service: Object) -> list[str]:
 
 
 def _source_ranges(service: Object) -> tuple[IPv4Network, ...] | None:
-    """Return the ranges of clients that may use a load balancer; None for all."""
+    """Return the address ranges of clients that may use a load balancer; None for all."""
     given = service["spec"].get("loadBalancerSourceRanges") or ()
     if not given:
         annotation = (service["metadata"].get("annotations") or {}).get(_SOURCE_RANGES) or ""
@@ -316,7 +320,7 @@ def _source_ranges(service: Object) -> tuple[IPv4Network, ...] | None:
         try:
             out.append(IPv4Network(text.strip(), strict=False))
         except ValueError:
-            continue  # An IPv6 range: no client has an IPv6 address here.
+            continue  # an IPv6 range, but no client has an IPv6 address here
     return tuple(out)
 
 

@@ -1,6 +1,6 @@
 """Calls functions when sockets are ready, for the many short connections of the service proxy.
 
-With libuv, the event loop's `add_reader` costs seven system calls for each socket; here it costs one. On Linux, all
+With libuv, the event loop's `add_reader` needs seven system calls for each socket; this needs one. On Linux, all
 sockets are in one epoll(7) instance, and the event loop watches only this instance's descriptor. On other platforms the
 event loop watches the sockets.
 """
@@ -15,15 +15,15 @@ from typing import Final, Protocol
 
 READ: Final = 1
 WRITE: Final = 4
-# The peer has sent everything (EPOLLRDHUP). It is reported only on Linux, together with READ; nobody asks for it.
+# The event that the peer has sent FIN (EPOLLRDHUP). It is reported only on Linux, together with READ.
 ENDED: Final = 0x2000
-# How many sockets are served in one turn of the event loop.
+# The most sockets that are served in one iteration of the event loop.
 _AT_ONCE: Final = 64
 
-# What epoll(7) watches for READ, WRITE or both.
+# The event masks of epoll(7) for READ, WRITE and both.
 _MASKS: Final = {READ: READ | ENDED, WRITE: WRITE, READ | WRITE: READ | WRITE | ENDED}
 
-# Called with the events that have come: READ, WRITE or both. After an error of the socket: both.
+# A callback for events: READ, WRITE or both. After an error of the socket, it gets both.
 Ready = Callable[[int], None]
 
 
@@ -35,18 +35,19 @@ class SocketPoll(Protocol):
         ...
 
     def change(self, number: int, before: int, events: int) -> None:
-        """Watch a socket for other events. before: the events watched so far.
+        """Watch a socket for other events.
 
-        With 0 nothing is reported, not even an error, but the socket stays registered.
+        before: the events watched so far.
+        events: the new events; with 0 nothing is reported, not even an error, but the socket stays registered.
         """
         ...
 
     def remove(self, number: int, events: int) -> None:
-        """Forget a socket; the caller must close it right after this. events: the events watched so far."""
+        """Stop watching a socket. The caller must close it right after this. events: the events watched so far."""
         ...
 
     def close(self) -> None:
-        """Forget all sockets."""
+        """Stop watching all sockets."""
         ...
 
 
@@ -68,7 +69,7 @@ class _EpollPoll:
         self._epoll.register(number, _MASKS[events])
 
     def change(self, number: int, before: int, events: int) -> None:
-        # With no events at all epoll would still report a hang-up, again and again.
+        # With an empty event mask epoll would still report a hang-up, repeatedly.
         if not events:
             self._epoll.unregister(number)
         elif before:
@@ -77,7 +78,7 @@ class _EpollPoll:
             self._epoll.register(number, _MASKS[events])
 
     def remove(self, number: int, events: int) -> None:
-        # Closing the socket takes it out of the epoll instance.
+        # The kernel removes the socket from the epoll instance when the caller closes it.
         del self._ready[number]
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""TCP connections of the service proxy: accepted on a frontend, joined to an endpoint, byte for byte.
+"""Accepts TCP connections on a frontend of the service proxy, and joins each to an endpoint, byte for byte.
 
-A client's bytes are read only after its endpoint is connected; until then they stay in the kernel's buffer. So when an
-endpoint refuses, nothing is lost, and the next endpoint is tried.
+A client's bytes stay in the kernel's buffer until the connection to its endpoint is made. So when an endpoint refuses
+the connection, nothing is lost, and the next endpoint is tried.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hatchway.proxy.acceptloop import AcceptLoop, refuse
 _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
-# The share of the process's descriptors for TCP connections; a connection needs two.
+# The part of the process's descriptors for TCP connections; a connection needs two.
 SHARE = 0.25
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 _CONNECTED = (0, errno.EISCONN)
@@ -34,7 +34,8 @@ _CONNECTED = (0, errno.EISCONN)
 class TcpListener:
     """Accepts and joins the TCP connections of one frontend. `close` lets connections continue; `abort` resets them.
 
-    sock: listens, in non-blocking mode; this object owns it. poll, quota, held: shared with other frontends.
+    sock: a listening, non-blocking socket, which this object owns.
+    poll, quota, held: shared with other frontends.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TcpListener:
         return bool(self._connecting or self._clients)
 
     def close(self) -> None:
-        """Stop listening; connections go on, and clients without an endpoint are refused. Idempotent."""
+        """Stop listening. Connections continue, and clients without an endpoint are refused. Idempotent."""
         self._accepting.close()
         if self._held is not None:
             self._held.release(self, found=False)
@@ -76,7 +77,7 @@ class TcpListener:
             joined.abort()
 
     def endpoints_changed(self) -> None:
-        """Wake the clients that wait for the first endpoint. Others stay with theirs, as with conntrack."""
+        """Wake up the clients that wait for an endpoint. Other clients keep their endpoint, as with conntrack."""
         if self._held is not None and self.balancer.rule.endpoints:
             self._held.release(self, found=True)
 
@@ -95,7 +96,7 @@ class TcpListener:
             self._quota.give_back(client)
             refuse(sock)
             return
-        # Most endpoints are on this machine and accept at once. Then no task and no turn of the event loop is needed.
+        # Most endpoints are on this machine and accept at once. Then no task is needed.
         try:
             far = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
@@ -121,7 +122,7 @@ class TcpListener:
         task.add_done_callback(self._connecting.discard)
 
     def _without_endpoint(self, sock: socket.socket, client: str) -> None:
-        """Hold a client of a service that starts on first use; refuse all others."""
+        """Hold the client if the Service starts on first use, else refuse it."""
         starts = self.balancer.rule.starts
         if starts and self._held is not None and self._held.take(starts):
             self._run(self._hold(self._held, sock, client))
@@ -130,7 +131,7 @@ class TcpListener:
         refuse(sock)
 
     async def _hold(self, held: HeldClients, sock: socket.socket, client: str) -> None:
-        """Join a client to the first endpoint that there is; reset it when there is none in time."""
+        """Wait for an endpoint, and join the client to it. Reset the client when there is none in time."""
         found = False
         try:
             found = await held.wait(self, sock)
@@ -150,8 +151,8 @@ class TcpListener:
     ) -> None:
         """Join a client to the first endpoint that accepts; reset the client when none does.
 
-        endpoint: the one that was tried first; None for none. under_way: the socket that is connecting to it; None when
-        it has already refused.
+        endpoint: the endpoint that was tried first; None for none.
+        under_way: the socket that is connecting to it; None when it has already refused the connection.
         """
         far: socket.socket | None = None
         first = endpoint
@@ -160,7 +161,7 @@ class TcpListener:
                 far = await self._dial(endpoint, client, under_way)
             if far is None:
                 for endpoint in self.balancer.candidates(client, time.monotonic()):
-                    # The rule may have changed since this order was made.
+                    # The rule may have changed since the candidates were listed.
                     if endpoint != first and self.balancer.offers(endpoint, client):
                         far = await self._dial(endpoint, client)
                         if far is not None:
@@ -176,7 +177,7 @@ class TcpListener:
     async def _dial(
         self, endpoint: ServiceEndpoint, client: str, made: socket.socket | None = None
     ) -> socket.socket | None:
-        """Connect to an endpoint; return None when it does not accept, or was removed from the rule meanwhile."""
+        """Connect to an endpoint. Return None when it does not accept, or was removed from the rule in between."""
         try:
             far = await sockets.connect(endpoint.ip, endpoint.port, _CONNECT_SECONDS, made)
         except OSError as error:

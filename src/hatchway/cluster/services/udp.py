@@ -1,4 +1,4 @@
-"""UDP flows of the service proxy. Each client address has its own socket, so that answers find their client."""
+"""Forwards UDP flows on a frontend of the service proxy. Each client address has its own socket for the answers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hatchway.cluster.services.endpointpools import ServiceEndpoint
 
 _log = logging.getLogger(__name__)
 
-# Seconds after which an unused flow ends: conntrack's default for flows without an answer
-# (net.netfilter.nf_conntrack_udp_timeout), here for all flows.
+# The seconds after which an unused flow ends. This is conntrack's default for flows without an answer
+# (net.netfilter.nf_conntrack_udp_timeout), but it is used for all flows.
 IDLE_SECONDS = 30.0
-# The share of the process's descriptors for UDP flows.
+# The part of the process's descriptors for UDP flows.
 SHARE = 0.2
 _MAX_DATAGRAM = 65535
 _BURST = 64
@@ -34,10 +34,11 @@ class _Flow:
 
 
 class UdpListener:
-    """Passes on the datagrams of one frontend. A datagram that cannot be sent at once is dropped, as routers do.
+    """Forwards the datagrams of one frontend. A datagram that cannot be sent at once is dropped, as in a router.
 
-    sock: bound, in non-blocking mode; this object owns it. quota: shared with other frontends; when a client has used
-    its share, a new flow of this client replaces its oldest one. idle_seconds: an unused flow ends after this time.
+    sock: a bound, non-blocking socket, which this object owns.
+    quota: shared with other frontends. When a client has used its share, its next flow replaces its oldest one.
+    idle_seconds: the seconds after which an unused flow ends.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class UdpListener:
         return len(self._flows)
 
     def close(self) -> None:
-        """Stop listening and forget all flows. Idempotent."""
+        """Stop listening, and end all flows. Idempotent."""
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
@@ -115,7 +116,8 @@ class UdpListener:
         except BlockingIOError:
             return
         except OSError as error:
-            # An ICMP "port unreachable" for an earlier datagram: the next datagram may go to another endpoint.
+            # An ICMP "port unreachable" has arrived for an earlier datagram. End the flow, so that the next datagram
+            # may go to another endpoint.
             _log.debug("%s: %s: %s", self.balancer.rule.service, flow.endpoint, error)
             self._drop(client)
 
@@ -125,7 +127,7 @@ class UdpListener:
         self._ports[client[0]].move_to_end(client)
 
     def _make_room(self, client: ClientAddress) -> bool:
-        """Take one from the client's quota; drop the client's oldest flow if necessary. Return False without room."""
+        """Reserve a flow in the client's quota; end its oldest flow if necessary. Return False without room."""
         if self._quota.take(client[0]):
             return True
         oldest = next(iter(self._ports.get(client[0], ())), None)
@@ -191,7 +193,7 @@ class UdpListener:
         flow.sock.close()
 
     def _sweep(self) -> None:
-        """Drop flows that were not used for a while. `_flows` is in the order of their last use."""
+        """End flows that were not used for `idle_seconds`. `_flows` is in the order of their last use."""
         oldest = time.monotonic() - self._idle_seconds
         while self._flows and next(iter(self._flows.values())).used <= oldest:
             self._drop(next(iter(self._flows)))

@@ -1,1 +1,1 @@
-"""Handlers of subresources that connect a client to a pod, a service or a node; imports no other room of the API."""
+"""Handlers of subresources that connect a client to a pod, a service or a node. Imports no other part of the API."""

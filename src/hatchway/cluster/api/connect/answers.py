@@ -1,6 +1,6 @@
-"""The API server's own answers on connecting subresources: errors as Statuses.
+"""The API server's own answers for connecting subresources: errors as Statuses.
 
-Errors of connections are worded as Go words them, since clients look for such texts.
+Errors of connections have Go's texts, because clients search for them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from hatchway.proxy.routing import ProxyError, Respond, ResponseHead, Transform
 __all__ = ["CORS_FIELDS", "NO_CACHE", "dial_error", "dial_message", "replace_response", "status_response"]
 
 NO_CACHE = (b"Cache-Control", b"no-cache, private")
-# A backend must not open the API server's origin to other sites (`removeCORSHeaders`).
+# The CORS fields are removed, so that a backend cannot give other sites access to the API server's origin
+# (`removeCORSHeaders`).
 CORS_FIELDS = frozenset(
     (
         b"access-control-allow-credentials",
@@ -41,14 +42,14 @@ class _OtherBody:
 
 
 def replace_response(head: ResponseHead, error: ApiError) -> Transform:
-    """Turn a backend's answer into one of the API server. Return the transform that replaces the body."""
+    """Change the head of a backend's answer to an error of the API server. Return the transform for the body."""
     answer = status_response(error)
     head.status, head.reason, head.headers = answer.status, b"", answer.headers
     return _OtherBody(answer.body)
 
 
 def status_response(error: ApiError) -> Respond:
-    """Return the error as the API server answers it."""
+    """Return the answer for an error: a Status."""
     body = json.dumps(error.status(), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     headers = [NO_CACHE, (b"Content-Type", b"application/json"), *error.headers()]
     return Respond(error.code, headers, body)
@@ -85,7 +86,7 @@ _TLS_WORDS = {
 def dial_message(error: ProxyError, endpoint: BackendEndpoint) -> str:
     """Return the text of Go's net package for an error of a connection.
 
-    Clients look for parts of it, such as "connection refused".
+    Clients search for parts of it, such as "connection refused".
     """
     cause = error.__cause__
     if error.stage == "tls":

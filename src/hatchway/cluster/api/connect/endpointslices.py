@@ -12,8 +12,9 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME
 class IndexedObjects:
     """Committed objects, with an index of EndpointSlices by service that each commit keeps up to date.
 
-    source: the store; the index follows it as long as the store exists. Implements `CommittedObjects` and
-    `ServiceEndpoints`.
+    It implements `CommittedObjects` and `ServiceEndpoints`.
+
+    source: the store. The index is kept up to date as long as the store exists.
     """
 
     def __init__(self, source: StoredObjects) -> None:
@@ -26,7 +27,7 @@ class IndexedObjects:
         source.subscribe(ENDPOINT_SLICES, follow)
 
     def endpoint_slices(self, namespace: str, service: str) -> list[Object]:
-        """Return the EndpointSlices of a service, by their label kubernetes.io/service-name."""
+        """Return the EndpointSlices of a service (label kubernetes.io/service-name)."""
         return [*self._slices.get((namespace, service), {}).values()]
 
     async def wait_for_change(self) -> None:

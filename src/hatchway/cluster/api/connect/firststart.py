@@ -1,4 +1,4 @@
-"""Requests for Services that start on first use: they are held until there is an endpoint."""
+"""Holds requests for Services that start on first use until there is an endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FirstStart", "ServiceEndpoints"]
 
 
 class ServiceEndpoints(Protocol):
-    """Reads committed Services and their EndpointSlices, and tells when a slice has changed."""
+    """Reads committed Services and their EndpointSlices, and waits for changes of slices."""
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         """Return an object, or None."""
@@ -31,9 +31,10 @@ class ServiceEndpoints(Protocol):
 
 
 class FirstStart:
-    """Starts Services on first use, and holds requests: at most `most`, each for `seconds` at most.
+    """Starts Services on first use, and holds requests meanwhile: at most `most`, each for at most `seconds`.
 
-    objects: where Services and their endpoints are looked up. report_use: starts a Deployment, given its name.
+    objects: reads Services and their endpoints.
+    report_use: starts the Deployment with the given name.
     """
 
     def __init__(
@@ -51,20 +52,20 @@ class FirstStart:
         self._count = 0
 
     def __len__(self) -> int:
-        """Return how many requests are held."""
+        """Return the number of held requests."""
         return self._count
 
     async def wait_for_port_forward(self, namespace: str, name: str) -> None:
-        """Start a Service that a port-forward is about to use, and return when it has pods that run, or in time.
+        """Start a Service that a port-forward is about to use. Return when it has running pods, or after `seconds`.
 
-        Returns at once for all other Services.
+        For Services that do not start on first use, return at once.
         """
 
         objects = self._objects
 
         def is_ready() -> bool:
             service = objects.get("services", namespace, name)
-            # Its pods are there before the annotation goes.
+            # When the annotation is removed, its pods exist.
             return (
                 service is None
                 or not deployment_to_start(service)
@@ -78,7 +79,7 @@ class FirstStart:
         service = objects.get("services", namespace, name)
         if service is None or is_ready():
             return
-        with contextlib.suppress(ProxyError):  # the client then sees that there is no pod
+        with contextlib.suppress(ProxyError):  # the client then finds no pod, and reports that
             await self.wait(deployment_to_start(service), is_ready)
 
     async def wait(self, deployment: str, is_ready: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
-"""Answers a request that is forwarded as an ASGI application: asks the upstream, and sends its answer on as it arrives.
+"""Forwards a request in an ASGI application, which sends the upstream's answer to the client as it arrives.
 
-The engine's own way of forwarding is faster, but it relays bytes: an answer that must become the messages of a
-WebSocket, and one to a request whose `Upgrade` field the upstream must not see, pass through here.
+The engine forwards requests faster, but it relays bytes. This application is for answers that are sent as WebSocket
+messages, and for requests whose field `Upgrade` must not be sent to the upstream.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ __all__ = ["ForwardedApp"]
 class ForwardedApp:
     """An ASGI application that answers every request with the upstream's answer to the GET of `forward`.
 
-    Of `forward` it uses the upstream, the target, the fields, `error_response` and `edit_response`. The upstream is not
-    read while the client is slow, and the request is given up when the client leaves. There is no limit of time. An
-    answer that breaks off ends, as with `io.Copy` in apiserver's `StreamObject`.
+    It uses these parts of `forward`: the upstream, the target, the fields, `error_response` and `edit_response`. While
+    the client is slow, it does not read from the upstream. When the client disconnects, it cancels the request. There
+    is no timeout. If the upstream's answer is cut off, the answer to the client ends normally, as with `io.Copy` in
+    apiserver's `StreamObject`.
     """
 
     def __init__(self, http: HttpClient, forward: Forward) -> None:

@@ -1,6 +1,6 @@
 """Joins a stream of a port-forward with a socket of a pod, without a transport between them.
 
-For a short connection, a transport with its futures and timers would cost more time than the bytes.
+For a short connection, a transport with its futures and timers would take more time than passing on the bytes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final
 
 from hatchway.kube.streams.spdystream import SpdyStream
 
-# The most bytes of one read; and of one read when the stream's window has no room. Such bytes wait in memory, and there
-# may be thousands of streams.
+# The most bytes of one read; and of one read when the stream's window has no room. In the second case the bytes wait in
+# memory, and there may be thousands of streams.
 _PIECE: Final = 256 * 1024
 _LEAST: Final = 4 * 1024
-# The longest time to connect; and the longest time for a pod to read the last bytes. Seconds.
+# Timeouts in seconds: for connecting, and for a pod to read the last bytes.
 _CONNECT_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 30.0
 _UNDER_WAY: Final = (errno.EINPROGRESS, errno.EALREADY)
@@ -30,11 +30,11 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class ForwardedSocket(asyncio.Protocol):
     """The protocol of a stream, and the owner of the pod's socket.
 
-    When one side reads slowly, the other side is not read, so that a connection keeps at most one piece of data for
-    each direction. The two directions end independently; a reset of one side resets the other one.
+    While one side reads too slowly, reading from the other side is paused, so that a connection buffers at most one
+    piece of data for each direction. The two directions end independently. A reset of one side resets the other side.
 
     sock: an unconnected socket in non-blocking mode; this object owns it.
-    stream: must not be reading yet.
+    stream: the stream, which must not be reading yet.
     refused: called when the connection fails.
     closed: called once with this object, after the socket was closed.
     """
@@ -69,7 +69,7 @@ class ForwardedSocket(asyncio.Protocol):
         self._stream = stream
         self._refused = refused
         self._tell_closed = closed
-        # The part of the last piece that the pod has not taken. It refers to the whole piece, of `_held` bytes.
+        # The part of the last piece that the pod has not taken. It keeps the whole piece, of `_held` bytes, in memory.
         self._unsent: memoryview | None = None
         self._held = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -82,13 +82,14 @@ class ForwardedSocket(asyncio.Protocol):
     def connect(self, address: str, port: int) -> None:
         """Connect to the pod, then begin to pass bytes on."""
         sock = self._socket
-        # Set before connecting: if the stream ends, `connection_lost` also ends the attempt to connect.
+        # Set the protocol before connecting: if the stream ends, `connection_lost` must end the attempt to connect.
         self._stream.set_protocol(self)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = sock.connect_ex((address, port))
             if number == errno.EINPROGRESS:
-                # A connection on one machine is established by now. Asking again is cheaper than waiting for an event.
+                # On the same machine the connection is established by now. To ask again is cheaper than to wait for an
+                # event.
                 number = sock.connect_ex((address, port))
         except OSError as error:
             self._refuse(error.errno or errno.EIO)
@@ -126,9 +127,9 @@ class ForwardedSocket(asyncio.Protocol):
     # From the pod to the client
 
     def _readable(self) -> None:
-        """Read the data that have arrived and, if it has arrived, too, the end, so that both are sent together.
+        """Read the data that has arrived and, if the end has arrived, also the end, so that both are sent together.
 
-        uvloop reports a broken connection only once, so always read until nothing is left.
+        Always read until nothing is left, because uvloop reports a broken connection only once.
         """
         stream = self._stream
         if stream.pause_if_full():
@@ -157,7 +158,7 @@ class ForwardedSocket(asyncio.Protocol):
             self._readable()
 
     def pause_writing(self) -> None:
-        """Stop reading from the pod: the client's connection or the stream's window has no room."""
+        """Pause reading from the pod: the client's connection or the stream's window has no room."""
         self._stop_reading()
 
     def resume_writing(self) -> None:
@@ -233,7 +234,7 @@ class ForwardedSocket(asyncio.Protocol):
     # The end
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the socket: at once if the stream broke off, otherwise after the pod has taken the last bytes."""
+        """Close the socket: at once if the stream was reset, otherwise after the pod has taken the last bytes."""
         if exc is None and self._unsent is not None and not self._closed:
             self._closing = True
             self._stop_reading()

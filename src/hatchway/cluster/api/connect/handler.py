@@ -1,4 +1,4 @@
-"""The contract of connecting subresources: their requests, their handlers, and their part of a registry row."""
+"""The contract of connecting subresources: requests, handlers, and the part of a registry row that describes them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ __all__ = ["Backend", "Connect", "ConnectHandler", "ConnectRequest", "Repeatable
 class ConnectRequest:
     """The parts of the request-target of a connecting subresource.
 
-    resource: the plural of the type. namespace: "" for types without namespaces. name: the name's segment as it was
-    spelled, percent-decoded. prefix: the path up to and including the subresource. path: what follows, byte for byte;
-    b"" for nothing, and for subresources without a path. query: the query without "?"; None without a query.
+    resource: the plural of the type.
+    namespace: the namespace; "" for cluster-scoped types.
+    name: the segment of the name, percent-decoded (`https:web:443`).
+    prefix: the path up to and including the subresource.
+    path: the bytes after the prefix; b"" for none, and for subresources without a path.
+    query: the query without "?"; None without a query.
     """
 
     resource: str
@@ -33,7 +36,7 @@ class ConnectRequest:
 
 
 class RepeatableForward(Protocol):
-    """A decision that holds for the same head of the same client until an object of the cluster changes."""
+    """A decision that is valid for the same head of the same client until an object of the cluster changes."""
 
     def forward(self) -> Forward:
         """Return the decision for one more request."""
@@ -46,9 +49,9 @@ class ConnectHandler(Protocol):
     def prepare(
         self, head: RequestHead, request: ConnectRequest
     ) -> RepeatableForward | Forward | AcceptUpgrade | App | Respond:
-        """Return the decision about a request. Raises nothing: errors are answers.
+        """Return the decision about a request. It never raises; errors are returned as answers.
 
-        When the request asks for a WebSocket, the body of an App's answer becomes its messages.
+        When the request asks for a WebSocket, the parts of an App's answer are sent as WebSocket messages.
         """
         ...
 
@@ -57,10 +60,11 @@ class ConnectHandler(Protocol):
 class Backend:
     """The objects that handlers need.
 
-    objects: the cluster's objects. locator: finds the addresses of services, pods and nodes. rewriting: `full`,
-    `kubernetes` or `off`: how the proxy verb rewrites answers, unless a request chooses another way. pod_networks:
-    networks of pods; None: only kubelets reach them. http: asks kubelets for answers that are not relayed as bytes;
-    whoever makes the Backend closes it.
+    objects: the cluster's objects.
+    locator: finds the addresses of services, pods and nodes.
+    rewriting: the default mode in which the proxy verb rewrites answers: `full`, `kubernetes` or `off`.
+    pod_networks: the networks of pods; None when only kubelets can reach pods.
+    http: sends requests to kubelets when the answer cannot be relayed as bytes. Whoever makes the Backend closes it.
     """
 
     objects: CommittedObjects
@@ -74,9 +78,10 @@ class Backend:
 class Connect:
     """The part of a registry row that describes a connecting subresource.
 
-    make: makes the handler. takes_path: whether a path may follow the subresource's name; the handler then decides
-    which methods it serves. upgrade_verb: the verb that an upgrade needs instead of its method's verb; "" for its
-    method's. also_verb: the verb that every request needs in addition to its method's; "" for none.
+    make: makes the handler.
+    takes_path: True if a path may follow the subresource's name. The handler then decides which methods it serves.
+    upgrade_verb: the verb that an upgrade needs in place of its method's verb; "" to use its method's verb.
+    also_verb: the verb that every request needs in addition to its method's verb; "" for none.
     """
 
     make: Callable[[Backend], ConnectHandler]

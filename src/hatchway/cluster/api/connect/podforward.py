@@ -1,7 +1,7 @@
-"""Port-forward for Hatchway's own client: connections to a pod's loopback, opened by the API server itself.
+"""Port-forward for Hatchway's own client: the API server itself connects to a pod's loopback interface.
 
-kubectl's port-forwards go through the kubelet, as in Kubernetes. These do not: the node agent provides sockets in the
-pod's network, and each stream of the session is joined with one of them.
+kubectl's port-forwards go through the kubelet, as in Kubernetes. For Hatchway's client, the node agent provides sockets
+in the pod's network, and each stream of the session is joined with one of them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from hatchway.wire.spdyevents import SpdyLimits
 log = logging.getLogger(__name__)
 
 _SPDY: Final = SpdyLimits(streams=4096, window=256 * 1024)
-# The most bytes that may wait for pods that do not read: those of one client, and those of all clients together.
+# The most bytes that wait for pods that read too slowly: of one client, and of all clients together.
 _KEPT: Final = 64 << 20
 _KEPT_OF_ALL: Final = 256 << 20
-# Seconds for which a client's last bytes wait for pods that do not read, after the client has gone.
+# The most seconds that a disconnected client's last bytes wait for pods that read too slowly.
 _LAST_SECONDS: Final = 30.0
-# The share of this process's descriptors that forwarded connections may take; one namespace's pods may take half of it.
+# The part of this process's descriptors for forwarded connections. The pods of one namespace may use half of it.
 _SHARE: Final = 0.6
 _LOOPBACK: Final = "127.0.0.1"
 _LOOPBACK_IPV6: Final = "::1"
@@ -45,7 +45,7 @@ _VERSION_FIELD: Final = b"x-stream-protocol-version"
 
 
 def is_offered(head: RequestHead) -> bool:
-    """Return True if a request asks for an upgrade to SPDY, and its client prefers this protocol to all others."""
+    """Return True for an upgrade to SPDY whose client offers this protocol first."""
     if (head.upgrade or b"").lower() != b"spdy/3.1":
         return False
     first = head.header(_VERSION_FIELD) or b""
@@ -55,11 +55,13 @@ def is_offered(head: RequestHead) -> bool:
 class ForwardLimits:
     """The limits that all sessions share.
 
-    connections: counts them for the namespaces of their pods. room: for bytes that wait for pods that do not read.
+    connections: counts connections by the namespaces of their pods.
+    room: the limit on bytes that wait for pods that read too slowly.
     """
 
     def __init__(self, connections: ClientQuota | None = None, room: SharedRoom | None = None) -> None:
-        # A request that is forwarded to a kubelet takes two descriptors of this process; here a client takes thousands.
+        # Unlike a request that is forwarded to a kubelet, a client here may use thousands of this process's
+        # descriptors.
         self.connections = connections if connections is not None else ClientQuota.of_process(_SHARE)
         self.room = room if room is not None else SharedRoom(_KEPT_OF_ALL)
 
@@ -105,7 +107,7 @@ class PodForwarding:
 
     def _opened(self, stream: SpdyStream) -> None:
         if not stream.may_write():
-            stream.abort()  # opened for the client alone; a connection has two directions
+            stream.abort()  # a unidirectional stream, but a connection needs both directions
             return
         try:
             port = parse_port(dict(stream.headers).get(b"port", b""))
@@ -129,7 +131,7 @@ class PodForwarding:
         self._spawn(self._connect_later(stream, port))
 
     async def _connect_later(self, stream: SpdyStream, port: int) -> bool:
-        """Wait for a socket, and connect it. Return False when there is none to be closed later."""
+        """Wait for a socket, and connect it. Return False when there is no socket that must be closed later."""
         try:
             sock = await self._networks.take(self._uid)
         except OSError as error:
@@ -156,7 +158,7 @@ class PodForwarding:
         self._give_back()
 
     def _refused(self, stream: SpdyStream, port: int, error: OSError) -> None:
-        """Try ::1 if nothing listens on 127.0.0.1: for some programs `localhost` is ::1 only."""
+        """Try ::1 if nothing listens on 127.0.0.1, because some programs listen for `localhost` on ::1 only."""
         if error.errno == errno.ECONNREFUSED and self._limits.connections.take(self._namespace):
             self._spawn(self._connect_ipv6(stream, port, error))
         else:

@@ -1,4 +1,4 @@
-"""`GET /api/v1/namespaces/NS/pods/NAME/log`: a container's log, relayed from the kubelet of the pod's node.
+"""Serves `GET /api/v1/namespaces/NS/pods/NAME/log`: relays a container's log from the kubelet of the pod's node.
 
 The behaviour is that of Kubernetes' `LogLocation` (`pkg/registry/core/pod/strategy.go`), `ValidatePodLogOptions` and
 `LocationStreamer` with its response checker (apiserver `pkg/registry/generic/rest`). The kubelet's certificate is
@@ -25,13 +25,13 @@ from hatchway.proxy.routing import App, Forward, Headers, ProxyError, RequestHea
 _INT64 = re.compile(r"[+-]?[0-9]+\Z")
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z")
 _FLAGS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
-# A kubelet's refusal is one line; a longer text is cut.
+# The most bytes of a kubelet's error text, which normally is one line. The rest is cut off.
 _ERROR_LIMIT = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class PodLogOptions:
-    """core/v1 PodLogOptions; None for an option that the query does not have."""
+    """The fields of core/v1 PodLogOptions; None for an option that is not in the query."""
 
     container: str = ""
     follow: bool = False
@@ -44,7 +44,9 @@ class PodLogOptions:
 
     @classmethod
     def parse(cls, query: bytes | None, pod: str) -> PodLogOptions:
-        """Parse a query string; other parameters (`pretty`) are ignored. pod: its name, for messages.
+        """Parse a query string. Other parameters (`pretty`) are ignored.
+
+        pod: the pod's name, for messages.
 
         Raises ApiError 400 (not a number, not a time) or 422 (out of range, contradictory).
         """
@@ -103,8 +105,9 @@ class PodLogOptions:
 class PodLog:
     """Routes authorized requests for logs (`ConnectHandler`).
 
-    objects: the cluster's pods and nodes. locator: finds their kubelets. http: asks them when the client asks for an
-    upgrade.
+    objects: the cluster's pods and nodes.
+    locator: finds the nodes' kubelets.
+    http: sends the request to the kubelet when the client asks for an upgrade.
     """
 
     def __init__(self, objects: CommittedObjects, locator: Locator, http: HttpClient) -> None:
@@ -114,13 +117,13 @@ class PodLog:
 
     @classmethod
     def of(cls, backend: Backend) -> PodLog:
-        """Return the handler for what the API server has."""
+        """Return the handler that uses the objects of the API server."""
         return cls(backend.objects, backend.locator, backend.http)
 
     def prepare(self, head: RequestHead, request: ConnectRequest) -> Forward | App | Respond:
-        """Return a Forward to the kubelet (an App for an upgrade), or a `Status`. Raises nothing.
+        """Return a Forward to the kubelet, an App for an upgrade, or a `Status`. It never raises.
 
-        An unscheduled pod has an empty log.
+        A pod without a node has an empty log.
         """
         try:
             decision = self._route(head, request.namespace, request.name)
@@ -177,7 +180,7 @@ class _LogExchange:
 
 
 class _StatusForText:
-    """Turns the kubelet's text into a `Status`."""
+    """A body transform that turns the kubelet's error text into a `Status`."""
 
     def __init__(self, code: int, pod: str) -> None:
         self._code = code
@@ -229,7 +232,7 @@ def _check_time(text: str) -> None:
 
 
 def container_of(pod: dict[str, Any], wanted: str) -> str:
-    """Return the name of the container to read: `wanted`, or the only container when it is "". Raises ApiError 400."""
+    """Return the container whose log is read: `wanted`, or the only container if that is "". Raises ApiError 400."""
     spec = pod.get("spec", {})
     name = pod["metadata"]["name"]
     containers = [container["name"] for container in spec.get("containers") or ()]

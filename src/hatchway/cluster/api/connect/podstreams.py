@@ -1,8 +1,8 @@
 """Checks `exec`, `attach` and `portforward` of pods, and forwards them to the kubelet of the pod's node.
 
 The checks are those of Kubernetes' `ExecLocation`, `AttachLocation` and `PortForwardLocation`
-(`pkg/registry/core/pod/strategy.go`). The kubelet speaks WebSocket and SPDY itself, so bytes are passed on without
-translation, and so are the kubelet's refusals.
+(`pkg/registry/core/pod/strategy.go`). The kubelet itself supports WebSocket and SPDY, so bytes are passed on unchanged.
+The kubelet's refusals are passed on, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hatchway.kube.api import Object
 from hatchway.proxy.routing import AcceptUpgrade, Forward, Headers, ProxyError, RequestHead, Respond
 from hatchway.wire.portforwardstreams import SINGLE_STREAM_PROTOCOL
 
-# Parameters of a query: their names in the API, and in the kubelet's API.
+# The names of query parameters: in the API, and in the kubelet's API.
 _FLAGS: Final = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
 _PASSED: Final = frozenset((b"sec-websocket-key", b"sec-websocket-version", b"x-stream-protocol-version"))
 _METHODS: Final = ("GET", "POST")
@@ -34,9 +34,11 @@ StreamQuery = dict[str, list[str]]
 class PodStreams:
     """The handler of authorized requests for one kind of stream (`ConnectHandler`).
 
-    objects: the cluster's pods and nodes. locator: finds their kubelets.
-    location: returns a kubelet's path and query from a pod and a request's query. Raises ApiError.
-    networks: the networks of pods, for Hatchway's own port-forwards (`podforward.py`); None: only kubelets reach pods.
+    objects: the cluster's pods and nodes.
+    locator: finds their kubelets.
+    location: makes the kubelet's path and query from a pod and a request's query. Raises ApiError.
+    networks: the networks of pods, for Hatchway's own port-forwards (`podforward.py`); None when only kubelets can
+        reach pods.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class PodStreams:
         self._limits = ForwardLimits()
 
     def prepare(self, head: RequestHead, request: ConnectRequest) -> Forward | AcceptUpgrade | Respond:
-        """Return a Forward of the upgrade to the kubelet, its acceptance here, or a `Status`. Raises nothing."""
+        """Return a Forward to the kubelet, the acceptance of the upgrade here, or a `Status`. It never raises."""
         try:
             return self._route(head, request)
         except ApiError as error:
@@ -91,7 +93,7 @@ class PodStreams:
 
 
 def _is_running(pod: Object) -> bool:
-    """Return True for a pod that runs. All other pods are left to their kubelet, which knows more about them."""
+    """Return True for a running pod. Requests for other pods go to their kubelet, which knows more about them."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
@@ -140,18 +142,18 @@ def forward_location(pod: Object, query: StreamQuery) -> str:
 
 def _path(kind: str, pod: Object, *more: str) -> str:
     metadata = pod["metadata"]
-    # The uid makes sure that the kubelet uses the pod that was checked, not a later one of the same name.
+    # With the UID the kubelet uses the pod that was checked here, and not a later pod with the same name.
     parts = (metadata["namespace"], metadata["name"], metadata["uid"], *more)
     return "/".join(("", kind, *(quote(part, safe="") for part in parts)))
 
 
 def _flag(query: StreamQuery, name: str) -> bool:
-    """Return a boolean parameter as apimachinery parses it: all values but `0` and `false` are True."""
+    """Parse a boolean parameter like apimachinery: all values except `0` and `false` are True."""
     return query.get(name, ["false"])[0].lower() not in ("0", "false")
 
 
 def _fields(head: RequestHead) -> Headers:
-    """Return the fields of a handshake, without the client's credentials and WebSocket extensions."""
+    """Return the header fields for the kubelet, without the client's credentials and WebSocket extensions."""
     fields: Headers = []
     for name, value in head.headers:
         lower = name.lower()

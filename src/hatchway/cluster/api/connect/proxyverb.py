@@ -1,22 +1,23 @@
 """The proxy verb: forwards `/api/v1/.../{services,pods,nodes}/NAME/proxy/...` to the service, pod or node.
 
 The behaviour is that of `ConnectResource` (apiserver `pkg/endpoints/handlers/rest.go`) with `UpgradeAwareHandler`
-(apimachinery `pkg/util/proxy/upgradeaware.go`, `transport.go`). Requests are authorized before they come here.
+(apimachinery `pkg/util/proxy/upgradeaware.go`, `transport.go`). Requests were authorized before.
 
-These things are different from Kubernetes, on purpose:
+These deviations from Kubernetes are deliberate:
 
-- the path keeps its bytes (`%2F` stays `%2F`, `!` stays `!`) unless answers are rewritten as Kubernetes does it
-  (`path_of` has the whole rule); dot segments cannot leave the prefix, `%00` is a 400;
+- the bytes of the path are not changed (`%2F` stays `%2F`, `!` stays `!`) unless answers are rewritten as in Kubernetes
+  (`path_of` has the complete rule); dot segments cannot leave the prefix, and `%00` is a 400;
 - the query of an upgrade is forwarded;
-- answers are rewritten so that applications work whose scripts build their own addresses (`rewrite/prefix.py`);
-  `X-Hatchway-Rewrite: kubernetes`, or the cluster's own setting, rewrites as Kubernetes does, `off` does not rewrite;
-- HTML is rewritten while it streams and keeps every byte that is not a URL; codings other than gzip and deflate pass
-  unchanged;
-- URLs of foreign schemes (`javascript:/x`) are left alone;
-- methods beyond the seven (WebDAV) are forwarded, unless answers are rewritten as Kubernetes does it; `requestinfo.py`
-  says which right they need;
-- `X-Hatchway-Authorization: VALUE` reaches the backend as `Authorization: VALUE`; `X-Hatchway-Path: exact` keeps the
-  bytes of every path.
+- answers are rewritten so that applications work whose scripts build URLs (`rewrite/prefix.py`); with
+  `X-Hatchway-Rewrite: kubernetes`, or with that setting of the cluster, they are rewritten as in Kubernetes, and with
+  `off` not at all;
+- HTML is rewritten while it streams, and only URLs in it are changed; content codings other than gzip and deflate are
+  passed on unchanged;
+- URLs of other schemes (`javascript:/x`) are not changed;
+- methods other than Kubernetes' seven (WebDAV) are forwarded, unless answers are rewritten as in Kubernetes;
+  `requestinfo.py` says which right they need;
+- `X-Hatchway-Authorization: VALUE` is sent to the backend as `Authorization: VALUE`; with `X-Hatchway-Path: exact` the
+  bytes of every path are kept.
 
 A backend gets the client's own `Host`, and `X-Forwarded-For` with the client's address appended. Except on upgrades, it
 also gets `X-Forwarded-Uri`: the request's path at the API server, percent-encoded as it was sent. As in Kubernetes,
@@ -59,14 +60,14 @@ Rewriting = Literal["full", "kubernetes", "off"]
 
 _MODES: dict[bytes, Rewriting] = {b"full": "full", b"kubernetes": "kubernetes", b"off": "off"}
 METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
-# Methods that concern a connection and not a resource.
+# Methods that are about a connection, not about a resource.
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 
-# The cluster's credentials, which filters.py has used; backends do not get them.
+# Fields with credentials for the cluster, which backends must not get, and a field that is set here.
 _CREDENTIALS = frozenset((b"authorization", b"proxy-authorization", b"x-forwarded-uri"))
 _CREDENTIAL_PREFIXES = (b"x-remote-", b"impersonate-")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
-# The parameter `dryRun` in any spelling, found without parsing a long query.
+# The query parameter `dryRun`, with any percent-escapes. The pattern avoids parsing a long query.
 _DRY_RUN = re.compile(rb"(?:\A|&)(?:d|%64)(?:r|%72)(?:y|%79)(?:R|%52)(?:u|%75)(?:n|%6[Ee])(?:[=&]|\Z)")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -74,7 +75,8 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 class ProxyVerb:
     """Routes authorized requests of the proxy verb (`ConnectHandler`).
 
-    locator: finds the endpoints of targets. rewriting: how answers are rewritten when the request does not choose it.
+    locator: finds the endpoints of targets.
+    rewriting: the mode in which answers are rewritten, unless the request chooses another one.
     """
 
     def __init__(self, locator: Locator, rewriting: Rewriting = "full") -> None:
@@ -82,7 +84,7 @@ class ProxyVerb:
         self._rewriting = rewriting
 
     def prepare(self, head: RequestHead, request: ConnectRequest) -> Prepared | Respond:
-        """Return what to forward, a redirect to the path with its slash, or a `Status`. Raises nothing."""
+        """Return a Prepared, a redirect that adds a final slash to the path, or a `Status`. It never raises."""
         try:
             return self._prepare(head, request)
         except ApiError as error:
@@ -121,7 +123,7 @@ class ProxyVerb:
 
 
 class _Described:
-    """A request to be forwarded: what follows from its head and the cluster's objects."""
+    """The facts about a request to be forwarded that follow from its head and the cluster's objects."""
 
     __slots__ = ("coded", "endpoints", "headers", "host", "rewriters", "target", "upgrade")
 
@@ -140,7 +142,7 @@ class _Described:
         self.target = (path or b"/") + asked
         self.headers = _request_headers(head, uri)
         self.host = head.header(b"host")
-        # A rewriter for each endpoint's address; empty when nothing is rewritten.
+        # From each endpoint's address to its rewriter; empty when answers are not rewritten.
         self.rewriters: dict[bytes, PrefixRewriter] = {}
         if rewriting != "off":
             for one in endpoints:
@@ -153,10 +155,10 @@ class _Described:
 
 
 class Prepared:
-    """A request that can be forwarded again and again, with the same Forward for the same endpoint each time."""
+    """A request that can be forwarded repeatedly. For the same endpoint it always returns the same Forward object."""
 
-    # A Forward's callbacks refer to the request, not to this object: a reference cycle would need the garbage
-    # collector.
+    # A Forward's callbacks refer to the request, not to this object. That avoids a reference cycle, which only the
+    # garbage collector could free.
     __slots__ = ("_forwards", "_request")
 
     def __init__(self, request: _Described) -> None:
@@ -174,7 +176,7 @@ class Prepared:
 
 
 class _EndpointForward:
-    """Forwards a request to one endpoint, and to the next ones in turn while connecting fails."""
+    """Forwards a request to one endpoint or, when connecting fails, to the next endpoints in turn."""
 
     __slots__ = ("_at", "_request", "endpoint")
 
@@ -203,20 +205,20 @@ class _EndpointForward:
         if error.stage == "upgrade":
             return status_response(ApiError(500, "", f"invalid upgrade response: status code {error.status}"))
         if self._request.upgrade and error.stage not in ("dial", "tls"):
-            # On an existing connection `http.ReadResponse` fails, which calls every end unexpected.
+            # Go reads the answer to an upgrade by `http.ReadResponse`, which reports every EOF as unexpected.
             message = "unexpected EOF" if error.message == "EOF" else error.message
             return status_response(ApiError(500, "", message))
         return status_response(dial_error(dial_message(error, self.endpoint), self._request.upgrade))
 
     def edit_response(self, head: ResponseHead) -> Transform | None:
-        """Edit a response as `transport.go` does: remove CORS fields, then rewrite."""
+        """Edit a response like `transport.go`: remove CORS fields, then rewrite."""
         request = self._request
         if request.upgrade:
-            return None  # a refused upgrade is relayed as it is
+            return None  # the answer to a refused upgrade is relayed unchanged
         headers: Headers = [NO_CACHE]
         for name, value in head.headers:
             lower = name.lower()
-            # A 304 has no Content-Type (RFC 9110 section 15.4.5); Go's server drops it, too.
+            # A 304 should have no Content-Type (RFC 9110 section 15.4.5). Go's server drops it, too.
             if lower in CORS_FIELDS or (lower == b"content-type" and head.status == 304):
                 continue
             headers.append((name, value))
@@ -226,8 +228,8 @@ class _EndpointForward:
         if rewriter is None:
             headers.append((b"X-Hatchway-Rewrite", b"off"))
         else:
-            # Go's client decodes gzip when the request has no Accept-Encoding, so clients without the field rely on
-            # plain bodies.
+            # If the request has no Accept-Encoding, Go's client in a kube-apiserver decodes gzip. So clients that do
+            # not send the field expect bodies without gzip.
             try:
                 transform = rewriter.edit_response(head.status, headers, decode=not request.coded)
             except GoURLError as error:
@@ -236,14 +238,16 @@ class _EndpointForward:
 
 
 def path_of(rest: bytes, rewriting: Rewriting, *, exact: bool = False) -> bytes:
-    """Return the path for the backend. It is made from what follows `/proxy` in the request's path.
+    """Return the path for the backend.
 
     A kube-apiserver decodes the path, cleans it and encodes it again: `%2F` becomes a slash, `!` becomes `%21`. Here
-    its bytes stay, with one exception. Generated clients (`connect_get_namespaced_service_proxy_with_path`) send a
-    whole path as a single segment, `api%2Fhealth`, and rely on that decoding. So a path whose only slashes are escaped
-    is decoded here, too.
+    the bytes are kept, with one exception. Generated clients (`connect_get_namespaced_service_proxy_with_path`) send a
+    whole path as one segment, `api%2Fhealth`, and rely on the decoding. So a path in which all slashes are escaped is
+    decoded here, too.
 
-    exact: whether such a path keeps its bytes, too, because the client asked for it.
+    rest: the part of the request's path after `/proxy`.
+    rewriting: the mode of rewriting.
+    exact: True to keep the bytes even then, because the client has requested that.
     """
     if rewriting == "kubernetes" or (not exact and b"/" not in rest[1:] and b"%2f" in rest.lower()):
         return escape_path(join_location(b"", unescape(rest)))
@@ -253,11 +257,11 @@ def path_of(rest: bytes, rewriting: Rewriting, *, exact: bool = False) -> bytes:
 def _kubernetes_uri(request: ConnectRequest, path: bytes) -> bytes:
     """Return `X-Forwarded-Uri` as a kube-apiserver builds it (`defaultProxyTransport`, `Transport.RoundTrip`).
 
-    The target's path is cut off the request's decoded path, and then appended to the rest.
+    The target's path is removed from the end of the request's decoded path, and then appended to the remainder.
     """
     asked, location = unescape(request.prefix + request.path), unescape(path)
     found = join(asked.removesuffix(location), path) + (b"/" if location.endswith(b"/") else b"")
-    # An escaped line break before a dot segment would get into the field.
+    # Otherwise an escaped line break before a dot segment would get into the field.
     return collapse_path(request.prefix) + path if _CONTROL.search(found) else found
 
 

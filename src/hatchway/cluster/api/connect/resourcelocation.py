@@ -1,9 +1,9 @@
-"""Finds the addresses to dial for services, pods and nodes named in a URL.
+"""Finds the addresses to dial for services, pods and nodes in a URL.
 
 The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (read
-through EndpointSlices, as apiserver `pkg/util/proxy/proxy.go` does now), `pod/strategy.go` and `node/strategy.go` with
-`pkg/kubelet/client/kubelet_client.go`. Two things are different on purpose. A node's names are never resolved, only its
-addresses are used, so that the address that was checked is the one that is dialed (CVE-2020-8562). A pod's port may be
+through EndpointSlices, as in the present apiserver `pkg/util/proxy/proxy.go`), `pod/strategy.go` and `node/strategy.go`
+with `pkg/kubelet/client/kubelet_client.go`. Two deviations are deliberate. Only the addresses of a node are used, and
+its names are never resolved, so that the checked address is also the dialed one (CVE-2020-8562). A pod's port may be
 the name of a container port.
 """
 
@@ -31,11 +31,11 @@ from hatchway.target import TargetError, split_scheme_name_port
 
 DialBackend = Callable[[str, int], Awaitable[socket.socket]]
 
-# How many services' endpoints are remembered, and how many endpoints altogether; each takes half a kilobyte.
+# The most services whose endpoints are cached, and the most cached endpoints; each needs half a kilobyte.
 _REMEMBERED = 1024
 _REMEMBERED_ENDPOINTS = 16 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# The order of preference of the kubelet's clients, without the kinds that are names.
+# The preferred types of node addresses, as for kubelet clients, but without the types for names.
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 
 
@@ -47,21 +47,22 @@ class CommittedObjects(Protocol):
         ...
 
     def endpoint_slices(self, namespace: str, service: str) -> list[Object]:
-        """Return the EndpointSlices (discovery.k8s.io/v1) labelled `kubernetes.io/service-name=SERVICE`."""
+        """Return the EndpointSlices (discovery.k8s.io/v1) with the label `kubernetes.io/service-name=SERVICE`."""
         ...
 
 
 class UnreachableBackend(Exception):
-    """An endpoint whose port is not valid; the message is worded as for a failed dial."""
+    """An endpoint's port is not valid. The message has the form of a failed dial's."""
 
 
 @dataclass(slots=True)
 class BackendEndpoint:
     """An address to which an exchange can be sent.
 
-    host: its address in URLs, `ip:port`; without the port when the request named none. dialed: the address and port to
-    which connections go. pod: the name of the pod that must still have the address; "" for none. owner: the pod for
-    which this was checked.
+    host: its address in URLs, `ip:port`; without the port when the request has none.
+    dialed: the address and port to which connections are made.
+    pod: the name of the pod that must still have the address; "" for none.
+    owner: the pod for which this was last checked.
     """
 
     address: str
@@ -80,11 +81,13 @@ class _KnownService:
 
 
 class Locator:
-    """Finds endpoints. The endpoints of a service are remembered until the service or one of its slices changes.
+    """Finds endpoints. The endpoints of a service are cached until the service or one of its slices changes.
 
-    dial: opens a connected non-blocking socket to an address and a port. kubelet_tls: the TLS context for kubelets.
-    allow_loopback_pods: whether 127.0.0.0/8 may be dialed, for nodes and for pods in their ranges (clusters without a
-    private network). first_start: starts Services on first use; None: there are none.
+    dial: returns a connected non-blocking socket for an address and a port.
+    kubelet_tls: the TLS context for kubelets.
+    allow_loopback_pods: True to allow addresses in 127.0.0.0/8 for nodes, and for pods in the nodes' ranges (clusters
+        without a private network).
+    first_start: starts Services on first use; None when there are no such Services.
     """
 
     def __init__(
@@ -104,19 +107,21 @@ class Locator:
         self._known: dict[tuple[str, str], _KnownService] = {}
         self._size = 0
         self._backend_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # As in Kubernetes' CreateProxyTransport: a backend's certificate is not verified, and no client certificate is
+        # As in Kubernetes' CreateProxyTransport, a backend's certificate is not verified, and no client certificate is
         # sent.
         self._backend_tls.check_hostname = False
         self._backend_tls.verify_mode = ssl.CERT_NONE
         self._backend_tls.set_alpn_protocols(["http/1.1"])
 
     def locate(self, resource: str, namespace: str, raw: str) -> list[BackendEndpoint]:
-        """Return the endpoints of a service, a pod or a node: at least one, all of equal rank.
+        """Return the endpoints of a service, a pod or a node: at least one. Any of them may be used.
 
-        They are valid until an object of the cluster changes. resource: `services`, `pods` or `nodes`. raw:
-        `[scheme:]name[:port]`.
+        They are valid until an object of the cluster changes.
 
-        Raises ApiError 400, 404 or 503, worded as a kube-apiserver does. Raises UnreachableBackend.
+        resource: `services`, `pods` or `nodes`.
+        raw: `[scheme:]name[:port]`.
+
+        Raises ApiError 400, 404 or 503, with a kube-apiserver's messages; UnreachableBackend.
         """
         if resource == "services":
             return self._service(namespace, raw)
@@ -132,9 +137,9 @@ class Locator:
         return usable
 
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
-        """Return the endpoint of a Service that starts on first use: a connection waits until there is a ready one.
+        """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        None for other Services. Until then, answers have the cluster address as the service's own.
+        Connecting to it waits until the Service has a ready endpoint. Its own address is the Service's cluster address.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)
@@ -147,7 +152,7 @@ class Locator:
         found: list[BackendEndpoint] = []
 
         def is_ready() -> bool:
-            with contextlib.suppress(ApiError):  # it was deleted, or its ports have changed
+            with contextlib.suppress(ApiError):  # the Service was deleted, or its ports have changed
                 found[:] = self._usable(namespace, raw)[1]
             return bool(found)
 
@@ -175,7 +180,7 @@ class Locator:
         return service, [endpoint for endpoint in known.endpoints if self._is_owned(namespace, endpoint)]
 
     def _remember(self, key: tuple[str, str], known: _KnownService) -> None:
-        """Remember the endpoints, and forget the oldest ones; a service without ready endpoints is not remembered."""
+        """Cache the endpoints of a service, unless it has none, and remove the oldest entries."""
         before = self._known.pop(key, None)
         self._size -= len(before.endpoints) if before is not None else 0
         if not known.endpoints or len(known.endpoints) > _REMEMBERED_ENDPOINTS:
@@ -213,7 +218,7 @@ class Locator:
         return primary or others
 
     def _is_owned(self, namespace: str, endpoint: BackendEndpoint) -> bool:
-        """Return True when the endpoint's pod has this address now (CVE-2021-25740: users can write slices)."""
+        """Return True when the endpoint's pod has this address. Users can write false slices (CVE-2021-25740)."""
         pod = self._lookup.get("pods", namespace, endpoint.pod)
         if pod is None:
             return False
@@ -249,7 +254,7 @@ class Locator:
         return self._endpoint(scheme or "http", self._node_address(node), port)
 
     def kubelet(self, node: Object) -> BackendEndpoint:
-        """Return the endpoint of the node's kubelet, over TLS with the API server's own certificate.
+        """Return the endpoint of the node's kubelet, with TLS and the API server's client certificate.
 
         Raises ApiError.
         """
@@ -315,7 +320,7 @@ def _same(one: Object, other: Object) -> bool:
 
 
 def _service_port(service: Object, name: str, port: str) -> str:
-    """Return the port's name; a number means the service port with this number."""
+    """Return the name of a service's port. port: its name, or the number of the service's port."""
     number = parse_int(port)
     if number is None:
         return port
@@ -351,7 +356,7 @@ def _host(address: str, port: int | None = None) -> str:
 
 
 def _is_global(address: str) -> bool:
-    """Return the result of Go's `IP.IsGlobalUnicast`, for which private ranges are global, too."""
+    """Return the result of Go's `IP.IsGlobalUnicast`, which is True for private addresses, too."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""TLS contexts for servers whose CA bundle stands in an object of the cluster (APIServices, webhooks)."""
+"""Makes TLS contexts for servers whose CA bundle is in an object of the cluster (APIServices, webhooks)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hatchway.cluster.api.work import run_apart
 
 __all__ = ["TlsContexts"]
 
-# How many TLS contexts are kept; each takes tens of kilobytes.
+# The most cached TLS contexts; each needs tens of kilobytes.
 _CONTEXTS = 32
 
 _Made = tuple[int, ssl.SSLContext]
 
 
 class TlsContexts:
-    """Makes TLS contexts and keeps the latest ones.
+    """Makes TLS contexts, and caches the most recent ones.
 
-    certificate, key: the files of the client certificate that is sent; None to send none.
+    certificate, key: the files of the client certificate; None to send none.
     """
 
     def __init__(self, certificate: Path | None = None, key: Path | None = None) -> None:
@@ -29,15 +29,18 @@ class TlsContexts:
         self._kept: OrderedDict[tuple[bytes, bool], _Made] = OrderedDict()
 
     def get(self, bundle: bytes, insecure: bool) -> _Made:
-        """Return the context for these settings, and its own number.
+        """Return the context for these settings, and a number that identifies it.
 
-        The number keeps connections apart whose servers were verified in different ways. bundle: certificates in PEM;
-        b"" for the system's CAs. insecure: whether to trust any server. Raises ValueError when the bundle is not valid.
+        The number is for keys of connection pools: connections must not be shared if their servers were verified in
+        different ways. Raises ValueError when the bundle is not valid.
+
+        bundle: certificates in PEM; b"" for the system's CAs.
+        insecure: True to skip the verification of the server's certificate.
         """
         return self._find(bundle, insecure) or self._keep(bundle, insecure, self._make(bundle, insecure))
 
     async def get_soon(self, bundle: bytes, insecure: bool) -> _Made:
-        """Return and raise like `get`; a new context is made on a thread, since a long bundle takes long."""
+        """Return and raise like `get`. A new context is made on a thread, because a long bundle takes much time."""
         found = self._find(bundle, insecure)
         if found is None:
             context = await run_apart(self._make, bundle, insecure)

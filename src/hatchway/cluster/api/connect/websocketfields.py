@@ -1,4 +1,4 @@
-"""Removes the cluster's token from a WebSocket's handshake (`request/websocket/protocol.go`)."""
+"""Removes a bearer token for the cluster from a WebSocket's handshake (`request/websocket/protocol.go`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _BEARER = b"base64url.bearer.authorization.k8s.io."
 
 
 def without_bearer(protocols: bytes) -> bytes:
-    """Return the offered sub-protocols without the one that carries a token; b"" when that was the only one."""
+    """Return the offered sub-protocols without the one that contains a token; b"" when it was the only one."""
     if _BEARER not in protocols:
         return protocols
     offered = [protocol.strip() for protocol in protocols.split(b",")]

@@ -41,13 +41,14 @@ from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 from hatchway.proxy.asgi import WRITE_NOW
 
-# Characters of all warnings of an answer, and of each when they are more; and the most fields.
+# The most characters of all warnings of an answer; if there are more, the most characters of each warning; the most
+# Warning fields.
 _MAX_WARNINGS, _CUT_WARNING, _WARNING_FIELDS = 4096, 256, 64
 _OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
 
 def _without_envelope(obj: Object) -> Object:
-    """Return an item of a typed list: without kind and apiVersion."""
+    """Return an object without kind and apiVersion, as an item of a typed list."""
     return {key: obj[key] for key in obj if key not in ENVELOPE}
 
 
@@ -65,8 +66,9 @@ async def _chained(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> A
 class Call:
     """A request to the REST API and its answer.
 
-    begun: whether the answer has begun. warnings: texts that are sent in addition to the answer.
-    size: bytes of JSON of the object that the client sent; 0 when it is small.
+    begun: True once the answer has begun.
+    warnings: texts for Warning header fields of the answer.
+    size: the bytes of JSON of the client's object; 0 when it is small.
     """
 
     def __init__(self, api: Api, encoded: EncodedItems, scope: Any, receive: Receive, send: Send) -> None:
@@ -87,7 +89,7 @@ class Call:
         self._row: Resource | None = None
         self.warnings: list[str] = []
         self.size = 0
-        # The filters write them to the audit log.
+        # The filters write these annotations to the audit log.
         self.audit_annotations: dict[str, str] = state.setdefault("audit_annotations", {})
 
     @property
@@ -102,7 +104,7 @@ class Call:
         return self._headers.get(name, b"").decode("latin-1")
 
     def negotiated(self) -> AnswerFormat:
-        """Return the encoding in which the client wants the answer. Raises ApiError 406."""
+        """Return the encoding of the answer that the client prefers. Raises ApiError 406."""
         if self._view is None:
             streams = self.info.verb in ("list", "watch")
             protobuf = self._has_protobuf()
@@ -111,7 +113,7 @@ class Call:
         return self._view
 
     def _has_protobuf(self) -> bool:
-        """Return True when the answer can be in protobuf: for built-in types."""
+        """Return True when the answer can be in protobuf, because it is about a built-in type."""
         info = self.info
         row = self.api.registry.find(info.api_group, info.api_version, info.resource)
         return row is not None and row.own_schema is None
@@ -124,7 +126,7 @@ class Call:
         return found is None or found.verbs != ("create",)
 
     def pretty(self) -> bool:
-        """Return True when a person probably reads the answer: `?pretty`, or the user agent of a tool for people."""
+        """Return True to indent JSON, because of `?pretty` or a user agent such as curl or a browser."""
         asked = self.query.get("pretty")
         if asked:
             return asked[0].lower() not in ("0", "false")
@@ -133,7 +135,7 @@ class Call:
     # Answering
 
     async def send(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole answer."""
+        """Send a complete answer."""
         self.begun = True
         await self.send_message({"type": "http.response.start", "status": status, "headers": headers})
         await self.send_message({"type": "http.response.body", "body": body, "more_body": False})
@@ -147,7 +149,7 @@ class Call:
         *,
         size: int = 0,
     ) -> None:
-        """Encode a value and answer with it. size: its bytes as JSON; 0 when it is small."""
+        """Encode a value and answer with it. size: the bytes of its JSON; 0 when it is small."""
         if view.media_type == YAML or (size >= HEAVY and (view.pretty or view.media_type == PROTOBUF)):
             body = await run_apart(encode, value, view)
         else:
@@ -170,7 +172,7 @@ class Call:
         ]
 
     async def answer_pieces(self, view: AnswerFormat, pieces: AsyncIterator[bytes]) -> None:
-        """Send pieces, compressed for a client that accepts that; a single piece is sent as a whole body."""
+        """Send a body in pieces, compressed if the client accepts that. A single piece is sent as a complete body."""
         first = await anext(pieces)
         second = await anext(pieces, None)
         if second is None:
@@ -186,10 +188,10 @@ class Call:
         await self.send_message({"type": "http.response.body", "body": b"", "more_body": False})
 
     def warning_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return Warning fields (RFC 7234, `299 - "text"`), as many as clients' limits for headers allow.
+        """Return Warning header fields (RFC 7234, `299 - "text"`).
 
         The limits are those of apiserver's `pkg/endpoints/filters/warning.go`: when all texts together are too long,
-        each is cut, and the last ones are left out.
+        each text is cut, and the last ones are left out.
         """
         texts = list(dict.fromkeys(filter(None, self.warnings)))
         if sum(map(len, texts)) > _MAX_WARNINGS:
@@ -202,7 +204,7 @@ class Call:
         return found
 
     async def error(self, error: ApiError) -> None:
-        """Answer with a Status, in the encoding that the client accepts, else in JSON."""
+        """Answer with a Status, in an encoding that the client accepts, else in JSON."""
         try:
             found = negotiate(self.header(b"accept"), transforms=False, protobuf=self._has_protobuf())
             view = AnswerFormat(found.media_type, "", self.pretty())
@@ -272,7 +274,7 @@ class Call:
 
     @property
     def row(self) -> Resource:
-        """Return the registry's row of the path. Raises ApiError 404."""
+        """Return the registry's row for the path. Raises ApiError 404."""
         if self._row is not None:
             return self._row
         info = self.info
@@ -311,12 +313,12 @@ class Call:
         length = self.header(b"content-length")
         if length.isdigit() and int(length) > MAX_BODY:
             raise too_large(MAX_BODY)
-        # One buffer, because many small pieces that wait for a slow client would fragment the heap.
+        # A single buffer is used, because many small pieces of a slow client would fragment the heap.
         collected = bytearray()
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the client has gone")
+                raise ConnectionResetError("the client has disconnected")
             data: bytes = message.get("body", b"")
             if len(collected) + len(data) > MAX_BODY:
                 raise too_large(MAX_BODY)
@@ -327,11 +329,13 @@ class Call:
     async def object(self, request: Operation, gvk: tuple[str, str, str]) -> Any:
         """Read the request's body and return it as an object.
 
-        It records the body's size, and errors of the document itself, in `request`. gvk: the expected type.
+        It stores the body's size, and errors in the document's text (such as duplicate keys), in `request`.
+
+        gvk: the expected type.
         """
         body = await self.body()
         content_type = self.header(b"content-type")
-        # The time for YAML does not depend on its length: with aliases, few bytes can mean many values.
+        # YAML always counts as heavy work, because with aliases a few bytes can stand for many values.
         size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
         found = await run_sized(size, decode_body, content_type, body, gvk[2])
         request.size = self.size = size = request.row.work(size)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 __all__ = ["HEADERS", "LARGE", "accepts_gzip", "compress", "compress_pieces"]
 
-# Bytes from which an answer is compressed, as in Kubernetes, and its level.
+# The least bytes of an answer that is compressed, and the level of compression; both as in Kubernetes.
 LARGE = 128 * 1024
 _LEVEL = 1
 _GZIP = 31
@@ -15,7 +15,7 @@ HEADERS = [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
 
 
 def accepts_gzip(header: str) -> bool:
-    """Return True when the Accept-Encoding of a request names gzip."""
+    """Return True when an Accept-Encoding field contains gzip."""
     for clause in header[:1024].split(","):
         name, _, parameters = clause.partition(";")
         if name.strip().lower() == "gzip":
@@ -24,12 +24,12 @@ def accepts_gzip(header: str) -> bool:
 
 
 def compress(body: bytes) -> bytes:
-    """Return a whole body, compressed."""
+    """Compress a complete body."""
     return zlib.compress(body, _LEVEL, _GZIP)
 
 
 async def compress_pieces(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body, compressed; a piece is about 128 KiB, which takes two milliseconds."""
+    """Compress a body piece by piece. A piece has about 128 KiB, which takes two milliseconds."""
     compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
     async for piece in pieces:
         if data := compressor.compress(piece):

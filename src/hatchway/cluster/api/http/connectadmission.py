@@ -1,7 +1,7 @@
-"""Admission of CONNECT: exec, attach, port-forward and the proxy verb pass the admission chain before a connection.
+"""Admission of the operation CONNECT: exec, attach, port-forward and the proxy verb pass the admission chain first.
 
-As in apiserver's `pkg/endpoints/handlers/rest.go` (`ConnectResource`), the object that plugins see is the request's
-options (`PodExecOptions`). Logs are read with GET and do not pass.
+As in apiserver's `pkg/endpoints/handlers/rest.go` (`ConnectResource`), plugins get the request's options as the object
+(`PodExecOptions`). Logs do not pass the chain, because they are read with GET.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ _OPTIONS: dict[str, Callable[[RequestInfo, QueryParameters], dict[str, Any]]] = 
 def admit_connection(
     chain: AdmissionChain, route: ConnectRoute, info: RequestInfo, user: UserInfo, head: RequestHead
 ) -> Awaitable[None] | None:
-    """Let the admission chain judge an authorized request for a connecting subresource.
+    """Pass an authorized request for a connecting subresource to the admission chain.
 
-    Returns None when it is admitted, or an awaitable when a plugin must wait. Raises ApiError when it is refused, and
-    for a query with too many fields.
+    Returns None when it is admitted, or an awaitable when a plugin must wait. Raises ApiError when it is refused, or
+    when its query has too many fields.
     """
     make = _OPTIONS.get(route.kind)
     if make is None:

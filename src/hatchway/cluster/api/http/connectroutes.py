@@ -14,7 +14,7 @@ __all__ = ["ConnectRoute", "ConnectRoutes"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectRoute:
-    """One connecting subresource of one type. kind: that of its options; "" for one that is only read (`log`)."""
+    """One connecting subresource of one type. kind: the kind of its options; "" for one without options (`log`)."""
 
     row: Resource
     verbs: tuple[str, ...]
@@ -23,16 +23,17 @@ class ConnectRoute:
     kind: str = ""
 
     def serves(self, info: RequestInfo) -> bool:
-        """Return True for a request that the handler serves; the REST application explains errors of others."""
+        """Return True for a request that the handler serves. (The REST application answers all others.)"""
         if not info.name or bool(info.namespace) != self.row.namespaced:
             return False
         return self.connect.takes_path or (info.verb in self.verbs and len(info.parts) == 3)
 
 
 class ConnectRoutes:
-    """Finds the connecting subresource that a request names.
+    """Finds the connecting subresource of a request.
 
-    rows: the registry's. make: makes the handler of a connecting subresource.
+    rows: the registry's rows.
+    make: makes the handler of a connecting subresource.
     """
 
     def __init__(self, rows: Iterable[Resource], make: Callable[[Connect], ConnectHandler]) -> None:
@@ -46,7 +47,7 @@ class ConnectRoutes:
         }
 
     def find(self, info: RequestInfo) -> ConnectRoute | None:
-        """Return the connecting subresource that the path names, or None."""
+        """Return the connecting subresource in the request's path, or None."""
         if not info.subresource:
             return None
         return self._by_path.get((info.api_prefix, info.api_group, info.api_version, info.resource, info.subresource))

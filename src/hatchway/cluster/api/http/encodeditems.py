@@ -1,4 +1,4 @@
-"""Keeps the JSON of list items, so that a list whose objects have not changed is joined and not encoded again."""
+"""Caches the JSON of list items, so that only changed objects are encoded again for the next list."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hatchway.kube.api import Object
 
 __all__ = ["ENVELOPE", "EncodedItems"]
 
-# The most bytes of JSON that are kept. All are dropped when there are more.
+# The most bytes of JSON in the cache. When there are more, the cache is emptied.
 _MOST_BYTES = 32 * 1024 * 1024
-# Limits of a list that is kept joined: its items, because they are joined at once, and its bytes of JSON, because they
-# stay in memory for each client that reads slowly.
+# Lists are kept joined only up to these limits: the number of items, because they are joined without a pause; and the
+# bytes of JSON, because they stay in memory for each client that reads slowly.
 _MOST_JOINED = 1024
 _MOST_JOINED_BYTES = 1024 * 1024
 # What a list that is kept counts beside its text. Lists of namespaces that do not exist are kept, too: nothing tells
 # that they are asked for no more.
 _ENTRY = 512
-# As in Kubernetes, the items of lists of built-in types lack these fields.
+# As in Kubernetes, items in lists of built-in types do not have these fields.
 ENVELOPE = frozenset(("kind", "apiVersion"))
 GVK = tuple[str, str, str]
 _encode = msgspec.json.Encoder().encode
@@ -36,16 +36,17 @@ class JoinedItems(NamedTuple):
 
 
 class EncodedItems:
-    """The JSON of the objects of a store that have been listed, each for as long as the store has the object.
+    """The cached JSON of listed objects of a store. An entry is removed when the store no longer has the object.
 
-    size: how many bytes of JSON are kept.
+    Large objects are not cached. Their encoder may run on a thread; the encoder of small objects runs on the event
+    loop.
 
-    Large objects are not kept. Their encoder may run on a thread, that of small ones runs on the event loop.
+    size: the bytes of JSON in the cache.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # By the object's identity, which is its own while the entry holds the object.
+        # The key is `id(object)`. The entry refers to the object, so that no other object can have this id meanwhile.
         self._kept: dict[int, tuple[Object, bytes]] = {}
         # The joined items of whole lists: by resource, then by the type as it is served, and the namespace
         # (None: all). The value is None for a list that is too long.
@@ -104,7 +105,7 @@ class EncodedItems:
             self._store.subscribe(resource, lambda _type, old, new: self._changed(resource, old, new))
 
     def _may_keep(self, row: Resource, obj: Object) -> bool:
-        """Return True for the current state of a small object. No change would tell of the end of a former one."""
+        """Return True for a small object in its current state. An older state would never be removed from the cache."""
         metadata = obj["metadata"]
         key = row.stored_as, metadata.get("namespace") or "", metadata["name"]
         return self._store.get(*key) is obj and not self._store.weight(*key)

@@ -1,20 +1,19 @@
 """The filters that every request to the API server passes before it is answered.
 
-Their order: a request id, the request's meaning, authentication, impersonation, authorization, the limit of requests in
-flight; at the end, the audit log. Requests for connecting subresources (proxy, log) then go to their handlers, those
-for API groups of other servers to these servers, all others to the REST application.
+Their order: request ID, request info (verb and resource), authentication, impersonation, authorization, the limit of
+requests in flight; and the audit log at the end. Then requests for connecting subresources (proxy, log) go to their
+handlers, requests for API groups of other servers to these servers, and all others to the REST application.
 
 The order is that of apiserver's `pkg/server/config.go` (`DefaultBuildHandlerChain`). Only the first check of a password
-waits here. Nothing is dialed or read from the store before the request is authorized.
+is asynchronous. Nothing is dialed or read from the store before the request is authorized.
 
-A request's `state` holds "user" (UserInfo), "info" (RequestInfo) and "audit_id" for the handlers.
+For the handlers, a request's `state` has "user" (UserInfo), "info" (RequestInfo) and "audit_id".
 
-Clients send the same head again and again. A head that was admitted is admitted again without a new check (the
-engine keeps an `AdmittedRequest`, which only requests of the same client share), as long as nothing has changed on
-which the decision depends: no object of the cluster, no credential file, and the credential has not expired. So a
-removed right, a deleted token or an endpoint that is not ready any more takes effect with the next request. Changes of
-ConfigMaps, Events and Leases, which are frequent, count only for connecting subresources, whose admission may depend on
-any object.
+Clients often send the same head again. Such a head is admitted without another check while everything is unchanged on
+which the first decision depends: the cluster's objects, the credential files, and the validity of the credential. (The
+engine keeps an `AdmittedRequest`, which only requests of the same client use.) So a removed right, a deleted token or
+an endpoint that is no longer ready takes effect with the next request. ConfigMaps, Events and Leases change often, so
+their changes count only for connecting subresources, whose admission may depend on any object.
 """
 
 from __future__ import annotations
@@ -55,23 +54,27 @@ from hatchway.proxy.routing import (
 )
 from hatchway.rewrite.stray import stray_target
 
-# Requests that may last for any time are not counted as being in flight (`BasicLongRunningRequestCheck`), nor are those
-# of connecting subresources.
-# Resources of which no right, no credential and no served type depends.
-WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
+# Verbs of long-running requests. These do not count as requests in flight (`BasicLongRunningRequestCheck`), nor do
+# requests for connecting subresources.
 _LONG_VERBS = frozenset(("watch", "proxy"))
+# No right, no credential and no served type depends on these resources.
+WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"))
 
 
 class Filters:
     """The API server's routing function (`route`).
 
-    revision: a function that returns the number of the cluster's last change. Without it, every head is checked anew.
-    rights_revision: the same, for changes of all resources but those `WITHOUT_RIGHTS`; None to use `revision`.
-    connections: the connecting subresources and their handlers. app: serves the REST API. aggregator: finds the API
-    groups of other servers; None when there are none. log, metrics: None to record nothing. max_in_flight: how many
-    requests may be under way at once, not counting long-running ones and those of members of system:masters. admission:
-    judges requests for connecting subresources; None to admit all. plain_reads: answers some reads at once; None to
-    have the application answer all.
+    revision: a function that returns the number of the cluster's last change. Without it, every request is checked
+    anew.
+    rights_revision: the same, but only for changes of resources that are not in `WITHOUT_RIGHTS`; None to use
+    `revision`.
+    connections: the connecting subresources and their handlers.
+    app: serves the REST API.
+    aggregator: finds the API groups of other servers; None when there are none.
+    log, metrics: the audit log and the metrics; None to record nothing.
+    max_in_flight: the most requests at the same time, without long-running ones and those of members of system:masters.
+    admission: the admission chain for requests for connecting subresources; None to admit all.
+    plain_reads: answers some reads at once; None to let the application answer all.
     """
 
     def __init__(
@@ -107,12 +110,13 @@ class Filters:
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         """Decide on a request.
 
-        The result is an awaitable only when a password must be checked or a webhook asked. Clients cause no exceptions.
+        The result is an awaitable only when a password must be checked or a webhook called. No request can make this
+        raise an exception.
         """
         record, given_id, impersonates = _describe(head)
         exchange = _FilteredRequest(self, head, record, given_id, time.time())
         if requestinfo.has_bad_escape(head.path):
-            # Go's HTTP server answers so, before it reads the rest of the request.
+            # The same answer as that of Go's HTTP server, which sends it before it reads the rest of the request.
             return exchange.stamp(Respond(400, [(b"Content-Type", b"text/plain; charset=utf-8")], b"400 Bad Request"))
         try:
             info = requestinfo.parse(head.method, head.path, head.query)
@@ -127,7 +131,7 @@ class Filters:
                 admitted.credentials = self.authenticator.version
                 waiting = self._admit_connection(admitted, head)
                 if waiting is not None:
-                    # The decision is not kept: webhooks judge each request.
+                    # This decision is not cached, because webhooks must be called for each request.
                     return self._pass_later(exchange, admitted, waiting)
                 decision = self._pass(exchange, admitted)
                 if _is_for_socket(decision, admitted, head):
@@ -151,7 +155,7 @@ class Filters:
             return exchange.refuse(error)
 
     def _admit_connection(self, admitted: AdmittedRequest, head: RequestHead) -> Awaitable[None] | None:
-        """Let admission judge a request for a connecting subresource; return an awaitable if that has to wait."""
+        """Pass a request for a connecting subresource to admission. Return an awaitable if a plugin must wait."""
         if admitted.connection is None or self._admission is None:
             return None
         return admit_connection(self._admission, admitted.connection, admitted.info, admitted.user, head)
@@ -209,7 +213,7 @@ class Filters:
         )
 
     def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
-        """Return the API of another server that the request is for; None for one of this server."""
+        """Return the API of another server to which the request belongs; None for this server's own APIs."""
         if self._aggregator is None:
             return None
         if info.is_resource:
@@ -227,7 +231,7 @@ class Filters:
         return unchanged and admitted.credentials == self.authenticator.version
 
     def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
-        """Decide on another request with a head whose admission is still valid."""
+        """Decide on another request with the same head, while the admission is still valid."""
         exchange = _FilteredRequest(self, head, admitted.record, admitted.given_id, time.time())
         exchange.recorded = admitted.recorded
         try:
@@ -238,7 +242,7 @@ class Filters:
             return exchange.refuse(error)
 
     def _pass(self, exchange: _FilteredRequest, admitted: AdmittedRequest) -> Decision:
-        """Do what is done for every request, admitted anew or again. Raises ApiError 429."""
+        """Do the steps that are needed for every admitted request, also for a cached one. Raises ApiError 429."""
         if admitted.limited:
             if self.in_flight >= self._max_in_flight:
                 raise _busy()
@@ -269,14 +273,14 @@ class Filters:
         admitted: AdmittedRequest,
         found: RepeatableForward | Forward | AcceptUpgrade | App | Respond,
     ) -> Decision:
-        """Return a handler's decision with the request's id, and keep what can be used again."""
+        """Return a handler's decision with the request ID added, and store the part that can be used again."""
         if isinstance(found, (Respond, Forward, AcceptUpgrade, App)):
             return exchange.stamp(found)
         admitted.prepared = found
         return exchange.stamp(found.forward())
 
     def finish(self, exchange: _FilteredRequest, status: int) -> None:
-        """Count and record an exchange that is over. status: the status of its answer; 0 without an answer."""
+        """Count and record a finished exchange. status: the status of its answer; 0 without an answer."""
         now = time.time()
         if exchange.counted:
             self.in_flight -= 1
@@ -291,24 +295,24 @@ class Filters:
 
 @dataclass(slots=True)
 class AdmittedRequest(CachedDecision):
-    """The filters' results for a request, kept for further requests with the same head (see the top of this file).
+    """The filters' results for a request, cached for further requests with the same head (see the module).
 
     Attributes:
         filters: the filters that admitted it.
-        info: the request's meaning.
-        user: the user for whom it is made.
+        info: its verb, resource, namespace and name.
+        user: the user who makes it.
         record: its facts for the audit log.
-        given_id: the header Audit-ID of the request.
-        recorded: whether the audit log gets a line for each such request.
+        given_id: the value of its header field Audit-ID.
+        recorded: True if the audit log gets a line for each such request.
         kind: the series of metrics in which it is counted; None without metrics.
-        limited: whether it counts for the limit of requests in flight.
-        connection: the connecting subresource that it is for, None for the REST application.
-        remote: the API of another server that it is for, or None.
-        read: answers it at once; None for all but plain reads.
-        prepared: how it is forwarded; None while unknown, and for requests that are not forwarded.
+        limited: True if it counts for the limit of requests in flight.
+        connection: its connecting subresource; None for the REST application.
+        remote: the API of another server to which it belongs; None for this server's own APIs.
+        read: answers it at once; None for all requests except plain reads.
+        prepared: how it is forwarded; None until that is known, and for requests that are not forwarded.
         until: when the credential expires, in POSIX seconds.
-        revision: the number of the last change on which it depends (`Filters.revision_for`), when it was admitted.
-        credentials: the version of the credential files at that time.
+        revision: the number, when it was admitted, of the last change that matters (`Filters.revision_for`).
+        credentials: the version of the credential files when it was admitted.
     """
 
     filters: Filters
@@ -328,7 +332,7 @@ class AdmittedRequest(CachedDecision):
     credentials: int = 0
 
     def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
-        """Admit the request once more, with an exchange and an audit id of its own (`CachedDecision`)."""
+        """Admit another request with this head, with its own audit ID (`CachedDecision`)."""
         filters = self.filters
         filters.authenticator.reload_changed_files()
         if time.time() < self.until and filters.is_unchanged(self):
@@ -337,7 +341,11 @@ class AdmittedRequest(CachedDecision):
 
 
 class _FilteredRequest:
-    """One request on its way through the filters. given_id: the header Audit-ID. received: POSIX seconds."""
+    """One request in the filters.
+
+    given_id: the value of its header field Audit-ID.
+    received: when it has arrived, in POSIX seconds.
+    """
 
     __slots__ = (
         "_filters",
@@ -358,7 +366,7 @@ class _FilteredRequest:
         self._filters = filters
         self.over = False
         self.counted = False
-        # A refusal is written to the audit log.
+        # Until the audit policy was asked, an answer is recorded: it is a refusal.
         self.recorded = True
         self.kind: RequestKind | None = None
         self.head = head
@@ -395,7 +403,7 @@ class _FilteredRequest:
         return answer
 
     def stamp(self, decision: Decision) -> Decision:
-        """Put the request's id into the answer."""
+        """Add the request ID to the answer."""
         if isinstance(decision, Forward):
             self.head.answer_field = (b"Audit-Id", self.audit_id)
         elif isinstance(decision, Respond):
@@ -408,10 +416,10 @@ class _FilteredRequest:
 
 
 def _describe(head: RequestHead) -> tuple[audit.AuditRecord, bytes | None, bool]:
-    """Return the audit record of a request, its own Audit-ID, and whether it asks to act as another user."""
+    """Return the audit record of a request, its Audit-ID, and True when it requests impersonation."""
     given_id = user_agent = forwarded_for = None
     impersonates = False
-    # One pass, since this is done for every request.
+    # A single pass over the fields, because this is done for every request.
     for name, value in head.headers:
         lower = name.lower()
         if lower == b"user-agent":
@@ -482,7 +490,7 @@ def _busy() -> ApiError:
 
 
 def _stamping(app: ASGIApp) -> ASGIApp:
-    """Return the application, with the request's id in its answers."""
+    """Return the application, wrapped so that the request ID is added to its answers."""
 
     async def stamped(scope: Any, receive: Any, send: Any) -> None:
         field = (b"audit-id", scope["state"]["audit_id"])

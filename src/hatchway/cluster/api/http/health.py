@@ -1,4 +1,4 @@
-"""/healthz, /livez and /readyz: every check by name, alone or all together (`apiserver/pkg/server/healthz`)."""
+"""Answers /healthz, /livez and /readyz: single checks by name, or all together (`apiserver/pkg/server/healthz`)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from hatchway.cluster.api.operations.requestoptions import QueryParameters
 from hatchway.cluster.api.storage.store import Store
 
-# "" when all is well, else why not.
+# A check returns "" when it passes, else the reason why it fails.
 Check = Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
 class PlainAnswer:
-    """A finished answer."""
+    """A complete answer."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -33,7 +33,10 @@ def _text(status: int, text: str) -> PlainAnswer:
 class Health:
     """Answers /healthz, /livez and /readyz.
 
-    live: the checks of all three; ready: more checks of /readyz only. Names as Kubernetes' where it has them.
+    Checks have Kubernetes' names if there are any.
+
+    live: the checks of all three paths.
+    ready: the additional checks of /readyz.
     """
 
     def __init__(self, live: Mapping[str, Check], ready: Mapping[str, Check]) -> None:
@@ -52,7 +55,7 @@ class Health:
         ]
 
     def answer(self, path: str, query: QueryParameters) -> PlainAnswer | None:
-        """Return the answer on a path; None for a path that is not about health."""
+        """Return the answer for a path; None for paths that are not health checks."""
         group, _, name = path.strip("/").partition("/")
         checks = self._groups.get(group)
         if checks is None or (name and name not in checks):
@@ -84,8 +87,8 @@ class Health:
 
 
 def store_health(store: Store) -> Health:
-    """Return the checks of a server over this store.
+    """Return the checks of a server with this store.
 
-    They are `ping` (it answers) and `etcd` (its last write reached the disk).
+    They are `ping` (the server answers) and `etcd` (the store's last write has reached the disk).
     """
     return Health({"ping": lambda: "", "etcd": lambda: store.problem}, {"informer-sync": lambda: ""})

@@ -1,8 +1,8 @@
-"""The API server's counters, as Prometheus reads them at `/metrics` (text format 0.0.4).
+"""The API server's metrics for `/metrics` (Prometheus' text format 0.0.4).
 
-Names and labels are apiserver's (`endpoints/metrics/metrics.go`), as far as they mean anything here. A request costs a
-look-up, two additions and a bisection, one of the proxy verb twice that. Text from clients never becomes a label: only
-served resources, known verbs and names of existing Services do.
+Names and labels are those of apiserver (`endpoints/metrics/metrics.go`), if they have a meaning here. To count a
+request takes one look-up, two additions and one bisection; for the proxy verb twice as much. Labels have only served
+resources, known verbs and names of existing Services, never other text from clients.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ _Key = tuple[str, str, str, str, str]
 class _Series:
     """The requests of one kind.
 
-    codes: number of requests by status. buckets: for each bound, how many took at most that long and longer than the
-    bound before. seconds: the sum of their durations. under_way: how many have not ended.
+    codes: the number of requests by status.
+    buckets: for each bound, the number of requests that took at most this time and longer than the previous bound.
+    seconds: the sum of their durations.
+    under_way: the number of requests that have not ended.
     """
 
     codes: dict[int, int] = field(default_factory=dict)
@@ -57,12 +59,12 @@ class RequestKind(Protocol):
         ...
 
     def end(self, status: int, seconds: float) -> None:
-        """Count a request that ends. status: of the answer, 0 for none. seconds: how long it took."""
+        """Count a request that ends. status: that of the answer, 0 for none. seconds: its duration."""
         ...
 
 
 class _LongRunning:
-    """Requests that last as long as the client wants, so that their durations are not counted."""
+    """Requests whose duration the client determines, so that durations are not counted."""
 
     __slots__ = ("_series",)
 
@@ -93,7 +95,7 @@ class _Proxied(_LongRunning):
 
 
 class _Short:
-    """Requests that end by themselves, whose durations are counted."""
+    """Requests that are not long-running. Their durations are counted."""
 
     __slots__ = ("_in_flight", "_series", "_slot")
 
@@ -116,7 +118,7 @@ class _Short:
 class RequestMetrics:
     """The counters of one API server.
 
-    in_flight: [reads, writes] under way, without long-running requests.
+    in_flight: [reads, writes]: the present numbers of requests, without long-running ones.
 
     Args:
         rows: the served resources.
@@ -132,7 +134,7 @@ class RequestMetrics:
         self.in_flight = [0, 0]
 
     def set_rows(self, rows: Iterable[Resource]) -> None:
-        """Replace the served resources; what was counted for others is forgotten."""
+        """Replace the served resources. The counters of all other resources are dropped."""
         self._known = {
             (row.group, row.version, row.plural, sub)
             for row in rows
@@ -226,7 +228,7 @@ def _labels(key: _Key) -> str:
 
 
 def _process() -> Iterator[str]:
-    """Yield metrics of the process under the names that all Prometheus clients use; none without /proc."""
+    """Yield metrics of the process with the standard names of Prometheus clients; none without /proc."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         descriptors = len(os.listdir("/proc/self/fd"))

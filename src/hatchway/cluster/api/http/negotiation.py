@@ -1,8 +1,8 @@
 """Decodes request bodies and chooses the media types of responses.
 
-From apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON, YAML or, for built-in types, protobuf.
-Custom types and Tables have no protobuf form here: a client that also accepts JSON gets that. Clients ask for Tables
-and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
+Source: apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON, YAML or, for built-in types,
+protobuf. Custom types and Tables have no protobuf form here; a client that also accepts JSON gets JSON. Clients request
+Tables and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from hatchway.errors import ApiError, bad_request, unsupported_media_type
 MAX_BODY = 3 * 1024 * 1024
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
-# Limits of a YAML body. Reading YAML is slow, aliases and merges let few bytes mean many values, and for nested values
-# libyaml recurses on the C stack without a limit.
+# Limits of a YAML body. Parsing YAML is slow; with aliases and merges, a few bytes can stand for many values; and
+# libyaml recurses on the C stack, without a limit, for nested values.
 _MAX_NODES = MAX_VALUES
-# Longer numbers are refused: the time to parse digits grows with the square of their number.
+# Numbers with more digits are refused, because the time to parse a number grows with the square of its digits.
 _MAX_DIGITS = 64
 _MAX_DEPTH = 500
 
@@ -35,7 +35,11 @@ As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
-    """The form of a response: its media type, and `as`: Table, metadata only, or "" for the object as it is."""
+    """The form of a response.
+
+    media_type: its media type.
+    as_: Table, PartialObjectMetadata ..., or "" for the object itself.
+    """
 
     media_type: str = JSON
     as_: As = ""
@@ -43,7 +47,7 @@ class AnswerFormat:
 
 
 def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the media ranges of an Accept header with their parameters, the most wanted first."""
+    """Return the media ranges of an Accept header with their parameters, in the client's order of preference."""
     found = []
     for order, clause in enumerate(header.split(",")):
         name, *rest = (part.strip() for part in clause.split(";"))
@@ -63,13 +67,14 @@ def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
 def negotiate(
     accept: str, *, transforms: bool = True, tables: bool = True, streams: bool = False, protobuf: bool = False
 ) -> AnswerFormat:
-    """Return the first acceptable format.
+    """Return the best acceptable format.
 
-    transforms: whether this answer can be metadata only, or a Table if `tables` is true, too. streams: whether it can
-    be a watch.
-    protobuf: whether it can be in protobuf.
+    transforms: True if this answer can be metadata only.
+    tables: True if it can be a Table; needs `transforms`, too.
+    streams: True if it can be a watch.
+    protobuf: True if it can be in protobuf.
 
-    Raises ApiError 406 when nothing fits.
+    Raises ApiError 406 when no format is acceptable.
     """
     if not accept:
         return AnswerFormat()
@@ -96,7 +101,7 @@ def negotiate(
 
 
 def not_acceptable(*, streams: bool = False) -> ApiError:
-    """Return the error 406, which names the formats there are (apiserver's `negotiation/errors.go`)."""
+    """Return the error 406, which lists the available formats (apiserver's `negotiation/errors.go`)."""
     available = _ACCEPTED + (f", {JSON};stream=watch, {PROTOBUF};stream=watch" if streams else "")
     message = f"406: Not Acceptable\n\nAvailable representations: {available}"
     return ApiError(406, "NotAcceptable", message, {})
@@ -113,9 +118,11 @@ def media_type(content_type: str) -> str:
 
 
 def decode_body(content_type: str, body: bytes, kind: str) -> Any:
-    """Return a request body as JSON-like values. kind: the type that is expected, for messages.
+    """Decode a request body to values of JSON types.
 
-    Raises ApiError 400 when it does not parse, 415 for other media types than JSON, YAML and protobuf.
+    kind: the expected type, for messages.
+
+    Raises ApiError 400 when it cannot be parsed, 415 for media types other than JSON, YAML and protobuf.
     """
     found = media_type(content_type) or JSON
     if found == JSON:
@@ -147,7 +154,7 @@ def decode_json(body: bytes, kind: str) -> Any:
 
 
 def json_configuration(body: bytes) -> Any:
-    """Return the configuration of a server-side apply that is JSON; None when it may be other YAML.
+    """Decode the configuration of a server-side apply if it is JSON; return None when it is not, so it may be YAML.
 
     Raises ApiError 413 for too many values.
     """
@@ -161,7 +168,7 @@ def json_configuration(body: bytes) -> Any:
 
 
 def yaml_configuration(body: bytes) -> Any:
-    """Return the configuration of a server-side apply in YAML. Raises ApiError 400."""
+    """Decode the configuration of a server-side apply in YAML. Raises ApiError 400."""
     try:
         return _read_yaml(body)
     except yaml.MarkedYAMLError as error:
@@ -174,16 +181,16 @@ def yaml_configuration(body: bytes) -> Any:
 
 
 def _place(error: yaml.MarkedYAMLError) -> str:
-    """Return the line of an error as Go's YAML parser counts it."""
+    """Return the line number of an error as Go's YAML parser counts it."""
     lines = [mark.line for mark in (error.context_mark, error.problem_mark) if mark is not None and mark.line]
     if not lines:
         return ""
-    # Its scanner counts from one, its parser from zero.
+    # Go's scanner counts lines from one, its parser from zero.
     return f"line {lines[0] + isinstance(error, yaml.scanner.ScannerError)}: "
 
 
 class _YamlInput:
-    """Gives a body to libyaml in pieces, so that other threads can run in between."""
+    """Passes a body to libyaml in pieces, so that other threads can run in between."""
 
     name = "<byte string>"
 
@@ -205,7 +212,7 @@ class _Loader(_Base):  # type: ignore[misc]
     _merged = 0
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        """Return the tag of a node. A long scalar is a string, so no pattern is tried on it."""
+        """Return the tag of a node. A long scalar is always a string, so it is not matched with the patterns."""
         if kind is yaml.ScalarNode and implicit[0] and len(value) > _MAX_DIGITS:
             if ":" not in value and not value.strip("+-.0123456789_eExXoabcdfABCDF"):
                 raise ValueError("a number is too long")
@@ -213,7 +220,7 @@ class _Loader(_Base):  # type: ignore[misc]
         return super().resolve(kind, value, implicit)
 
     def flatten_mapping(self, node: Any) -> None:
-        """Merge what `<<` names. The result is limited, because each level can multiply it."""
+        """Merge the values of `<<`. Their number is limited, because each nested level can multiply it."""
         super().flatten_mapping(node)
         self._merged += len(node.value)
         if self._merged > _MAX_NODES:
@@ -223,7 +230,7 @@ class _Loader(_Base):  # type: ignore[misc]
 def _number(loader: Any, node: Any, construct: Callable[[Any, Any], Any]) -> Any:
     text = loader.construct_scalar(node)
     if ":" in text:
-        # YAML 1.1's numbers in base 60 are strings for Go.
+        # Numbers in base 60, which YAML 1.1 has, are strings in Go.
         return text
     if len(text) > _MAX_DIGITS:
         raise ValueError("a number is too long")
@@ -234,7 +241,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: _number(lo
 _Loader.add_constructor(
     "tag:yaml.org,2002:float", lambda loader, node: _number(loader, node, _Base.construct_yaml_float)
 )
-# As in Go, timestamps and "=" are strings.
+# The tags of timestamps and "=", which are strings in Go.
 _STRINGS = frozenset(("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _STRINGS]
@@ -265,7 +272,7 @@ def _read_yaml(body: bytes) -> Any:
 
 
 def _check_yaml(body: bytes) -> None:
-    """Raise ValueError for a first document that is too deep or too large to be composed, YAMLError as the loader."""
+    """Check the first document. Raises ValueError when it is too deep or too large, YAMLError like the loader."""
     parser = _Loader(_YamlInput(body))
     # For each open collection: True when a map's key comes next, False for its value, None in a list. Keys are no
     # values, as in JSON: large definitions of custom types have 30,000 of each.
@@ -294,13 +301,13 @@ def _check_yaml(body: bytes) -> None:
 
 
 def yaml_duplicates(body: bytes) -> tuple[str, ...]:
-    """Return messages about keys that a map of a YAML body has twice, in the words of sigs.k8s.io/yaml.
+    """Return messages about duplicate keys in maps of a YAML body, with the texts of sigs.k8s.io/yaml.
 
     body: a body that can be parsed.
     """
     parser = _Loader(_YamlInput(body))
     found: list[str] = []
-    # For each open collection: a map's keys, and whether a key comes next; None for a list.
+    # For each open collection: a map's keys, and the present key (None when a key comes next); None for a list.
     levels: list[tuple[set[str], list[str | None]] | None] = []
     try:
         while parser.check_event():
@@ -335,7 +342,8 @@ def yaml_duplicates(body: bytes) -> tuple[str, ...]:
 
 
 def _plain(value: Any, count: list[int]) -> Any:
-    # Aliases let few bytes mean many values, or a value contain itself. So values are counted, and copied, not shared.
+    # With aliases, a few bytes can stand for many values, or a value can contain itself. So values are counted, and
+    # copied instead of shared.
     count[0] += 1
     if count[0] > _MAX_NODES:
         raise ValueError("document contains excessive aliasing")
@@ -359,7 +367,7 @@ def _key(key: Any) -> str:
 
 
 def encode(value: Any, view: AnswerFormat) -> bytes:
-    """Return an answer's body in the form of a view."""
+    """Encode an answer's body in the media type of `view`."""
     if view.media_type == YAML:
         return dump_yaml(value)
     if view.media_type == PROTOBUF:
@@ -371,7 +379,7 @@ def encode(value: Any, view: AnswerFormat) -> bytes:
 
 
 def dump_yaml(value: Any) -> bytes:
-    """Return a value as a YAML document, keys in their order. Slow: about a megabyte a second."""
+    """Encode a value as a YAML document; keys keep their order. This is slow: about a megabyte per second."""
     text: str = yaml.dump(
         value, Dumper=_YamlDumper, default_flow_style=False, allow_unicode=True, sort_keys=True, width=10**6
     )
@@ -382,7 +390,7 @@ _BaseDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class _YamlDumper(_BaseDumper):  # type: ignore[misc]
-    """A dumper without anchors: shared parts of objects are written out."""
+    """A dumper that uses no anchors; shared parts of objects are written repeatedly."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

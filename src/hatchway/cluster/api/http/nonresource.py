@@ -1,6 +1,6 @@
-"""Answers paths that name no resource: health, version, discovery, OpenAPI, and the list of all paths.
+"""Answers paths without a resource: health, version, discovery, OpenAPI, and the list of all paths.
 
-From `apiserver/pkg/server/routes` and `mux/pathrecorder.go`.
+Sources: `apiserver/pkg/server/routes` and `mux/pathrecorder.go`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGE_NOT_FOUND = PlainAnswer(
 
 
 def version() -> dict[str, str]:
-    """Return the answer of `/version`: apimachinery's version.Info."""
+    """Return the answer of `/version` (apimachinery's version.Info)."""
     return {
         "major": KUBERNETES_MAJOR,
         "minor": KUBERNETES_MINOR,
@@ -57,10 +57,11 @@ def _architecture() -> str:
 
 
 class NonResource:
-    """Answers every path that names no resource. server_address: host:port that `/api` names to clients.
+    """Answers every path without a resource.
 
-    documents: functions that make the documents at further paths (the service-account issuer's keys, metrics). Only
-    JSON documents are also given in other media types.
+    server_address: the `host:port` in the answer of `/api`.
+    documents: functions that make the documents at further paths (the service-account issuer's keys, metrics). JSON
+        documents are also available in other media types.
     """
 
     def __init__(
@@ -112,15 +113,16 @@ class NonResource:
         )
 
     def is_rest(self, path: str) -> bool:
-        """Return True for a path where errors are Statuses and only GET is allowed, as for REST paths.
+        """Return True for a path that answers errors by Statuses and allows only GET, like REST paths.
 
-        Other paths are plain pages (apiserver's `server/handler.go`: what the go-restful container serves).
+        Other paths answer with plain text. (In apiserver's `server/handler.go` these are the paths that the go-restful
+        container does not serve.)
         """
         roots = (*self._rest_roots, *self._remote_roots)
         return any(path == root or path.startswith(f"{root}/") for root in roots)
 
     def set_remote(self, versions: Iterable[RemoteVersion]) -> None:
-        """Replace the versions of API groups that other servers serve, in discovery and in the index of OpenAPI."""
+        """Replace the API group versions of other servers in discovery and in the index of OpenAPI."""
         found = tuple(versions)
         self._discovery.set_remote(found)
         self._openapi.set_remote(found)

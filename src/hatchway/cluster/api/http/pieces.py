@@ -1,4 +1,4 @@
-"""Encodes lists and tables a few items at a time, so that long ones hold neither the event loop nor much memory."""
+"""Encodes lists and tables in pieces, so that long ones neither block the event loop nor need much memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["FEW", "joined_pieces", "list_pieces"]
 
 Json = dict[str, Any]
 
-# Lists of at most this many items are encoded at once, unless an item is large.
+# Lists with at most this many items are encoded at once, unless an item is large.
 FEW = 32
-# How many pieces are made between two checks of the clock.
+# The number of pieces that are made between two checks of the clock.
 _STEP = 16
 _JOINED_STEP = 64
 _PIECE = 128 * 1024
@@ -33,10 +33,10 @@ async def list_pieces(
     weight: Callable[[Json], int] | None,
     view: AnswerFormat,
 ) -> AsyncIterator[bytes]:
-    """Yield the document `{**head, key: [show(item), ...]}` in pieces of some 128 KiB.
+    """Yield the document `{**head, key: [show(item), ...]}` in pieces of about 128 KiB.
 
-    show: returns what is written for an item; it may run on a thread. weight: returns an item's bytes of JSON, 0 for a
-    small one; None when all are small.
+    show: returns the value that is written for an item; it may be called on a thread.
+    weight: returns the bytes of an item's JSON, 0 for a small item; None when all items are small.
     """
     if view.media_type == PROTOBUF:
         async for piece in _protobuf_pieces(head, items, show, weight):
@@ -75,7 +75,7 @@ async def list_pieces(
 async def _protobuf_pieces(
     head: Json, items: Sequence[Json], show: Callable[[Json], Any], weight: Callable[[Json], int] | None
 ) -> AsyncIterator[bytes]:
-    """Yield a list in protobuf. It begins with its length, so it is complete before its first piece is sent."""
+    """Yield a list in protobuf. Because it begins with its length, it is complete before its first piece is sent."""
     kind = head["kind"].removesuffix("List")
     item = kind if kind == "PartialObjectMetadata" else GVK.of(head["apiVersion"], kind)
     pace = Pace()
@@ -99,9 +99,10 @@ def _protobuf_item(item: tuple[str, str, str] | str, obj: Json, show: Callable[[
 async def joined_pieces(
     head: Json, items: Sequence[Json], encoded: Callable[[Json], bytes], weight: Callable[[Json], int] | None
 ) -> AsyncIterator[bytes]:
-    """Yield the compact JSON of `{**head, "items": [...]}` in pieces of some 128 KiB.
+    """Yield the compact JSON of `{**head, "items": [...]}` in pieces of about 128 KiB.
 
-    encoded: returns an item as JSON; for a large item it runs on a thread. weight: as for `list_pieces`.
+    encoded: returns the JSON of an item; for a large item it is called on a thread.
+    weight: as in `list_pieces`.
     """
     pace = Pace()
     before = _encode(head)[:-1] + b',"items":['
@@ -122,7 +123,7 @@ async def joined_pieces(
 
 
 def _batch(items: Sequence[Json], at: int, most: int, weight: Callable[[Json], int] | None) -> tuple[int, bool]:
-    """Return the index where the next few items end, and True if it is a single large one."""
+    """Return the end index of the next batch, and True if the batch is a single large item."""
     if weight is None:
         return at + most, False
     end = at
@@ -158,7 +159,7 @@ class _PrettyJson(_Json):
         return head + b",\n  " + _encode(self._key) + (b": [\n" if any else b": [")
 
     def items(self, items: list[Any], first: bool) -> bytes:
-        # A string of JSON contains no line break, so every line can be indented.
+        # JSON strings contain no line breaks, so every line can be indented.
         text = b"  " + msgspec.json.format(_encode(items), indent=2)[2:-2].replace(b"\n", b"\n  ")
         return text if first else b",\n" + text
 

@@ -1,10 +1,10 @@
-"""Finds the meaning of a request's method, path and query (apiserver's `request/requestinfo.go`).
+"""Derives verb, resource, namespace and name from a request's method, path and query (`request/requestinfo.go`).
 
-Every request passes here before it is authenticated, so this is cheap, never fails on a well-formed request-target
-and keeps names verbatim: authorization sees `https:web:` just as the client spelled it.
+Every request is parsed here before it is authenticated, so this must be cheap, and must not fail on a well-formed
+request-target. Names are kept verbatim: authorization gets `https:web:` as the client has written it.
 
 The path is split before its escapes are decoded. Kubernetes decodes first, so there an escaped slash (`%2F`) begins a
-new segment; here it stays inside its segment, which then names nothing.
+new segment. Here it stays inside its segment, which then is no valid name.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from hatchway.cluster.api.registry.selectors import parse_field_selector
 from hatchway.errors import ApiError, bad_request
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-# Methods that only read, in addition to Kubernetes' own; the proxy verb forwards them. Any other method counts as a
-# change. A preflight (OPTIONS) still needs a rule for every verb.
+# Reading methods in addition to those of Kubernetes, which the proxy verb forwards. Any other method counts as a write.
+# A preflight request (OPTIONS) needs a rule for every verb, as in Kubernetes.
 _READING_METHODS = frozenset(("PROPFIND", "REPORT", "SEARCH"))
 _UNMAPPED_METHODS = frozenset(("OPTIONS", "CONNECT", "TRACE"))
 _NAMESPACE_SUBRESOURCES = frozenset((b"status", b"finalize"))
 _LEGACY_VERBS = frozenset((b"proxy", b"watch"))
-# A "%" without two hex digits, or a NUL byte, plain or escaped. Such a path is refused before it is used.
+# A "%" without two hex digits, or a NUL byte, plain or escaped. A path with one of these is refused.
 _bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00").search
 _malformed = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """The meaning of one request: verb, resource, namespace, name.
+    """The verb, resource, namespace and name of one request.
 
-    path: the decoded path, for people, audit and non-resource rules. verb: Kubernetes' verb of a resource request; else
-    the method in lower case. api_prefix: `api` or `apis`. name: the name as the client spelled it, percent-decoded.
-    parts: the decoded segments from the resource on (not filled beyond the subresource `proxy`).
-    prefix, rest: for the subresource `proxy`, the raw path up to and including `/proxy`, and what follows it, byte for
-    byte (b"", or beginning with a slash).
-    fields: the requirements of a list's or watch's field selector, as (field, value).
+    path: the decoded path, for messages, the audit log and rules for non-resource URLs.
+    verb: Kubernetes' verb for a resource request; otherwise the method in lower case.
+    api_prefix: `api` or `apis`.
+    name: the name as the client has written it, percent-decoded.
+    parts: the decoded segments from the resource on (not those after the subresource `proxy`).
+    prefix: for the subresource `proxy`, the raw path up to and including `/proxy`.
+    rest: for the subresource `proxy`, the bytes after `prefix`: b"", or with a slash at the beginning.
+    fields: the requirements of the field selector of a list or watch, as (field, value).
     """
 
     is_resource: bool
@@ -79,7 +81,9 @@ def _readable(path: bytes) -> str:
 
 
 def parse(method: str, path: bytes | str, query: bytes | None = None) -> RequestInfo:
-    """Parse a request's path into its resource and verb. path, query: as received (origin form).
+    """Parse a request's method, path and query.
+
+    path, query: as received (origin form).
 
     Raises ApiError 400 for malformed escapes, NUL bytes, names that are not UTF-8, and legacy paths without a resource.
     """
@@ -163,8 +167,8 @@ def parse(method: str, path: bytes | str, query: bytes | None = None) -> Request
 def _collection(query: bytes | None) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Return the verb, the name and the field terms of a request for a collection.
 
-    The verb is `list` or `watch`. The name is set when a field selector selects exactly one object, so that rules with
-    resourceNames apply. The terms are the selector's requirements, as (field, value).
+    The verb is `list` or `watch`. If a field selector selects a single object by name, the name is set, so that rules
+    with resourceNames apply. The terms are the selector's requirements, as (field, value).
     """
     if not query:
         return "list", "", ()
@@ -173,7 +177,7 @@ def _collection(query: bytes | None) -> tuple[str, str, tuple[tuple[str, str], .
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError:
-        # The request is refused when its options are parsed.
+        # Ignore the error here: the request is refused later, when its options are parsed.
         return "list", "", ()
     for key, value in pairs:
         if key in seen:

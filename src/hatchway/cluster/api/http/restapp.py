@@ -1,7 +1,7 @@
-"""The REST API as an ASGI application: runs the operation of a request, and answers.
+"""The REST API as an ASGI application: performs the operation of a request, and answers.
 
-It is called after the filters (`filters.py`), which leave `user` and `info` in the scope's state. Every error is a
-`Status`. Unexpected exceptions are logged and answered as a 500 without a traceback.
+It is called after the filters (`filters.py`), which set `user` and `info` in the scope's state. Every error is answered
+by a `Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def _not_allowed() -> ApiError:
 
 
 class RestApp:
-    """An ASGI 3 application (http scope): the verbs of `api` and the paths without a resource.
+    """An ASGI 3 application (http scope): the operations of `api`, and the paths without a resource.
 
     nonresource: answers paths without a resource; by default health (of the store), version, discovery and OpenAPI.
-    before_port_forward: called with namespace and name of a Service that `kubectl port-forward` reads.
+    before_port_forward: called with namespace and name of a Service when `kubectl port-forward` reads the Service.
 
     Attributes:
         plain_reads: finds requests that can be answered without calling the application.
@@ -73,7 +73,7 @@ class RestApp:
         self._nonresource = nonresource or NonResource(api.registry, store_health(api.store))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request; every ApiError becomes a Status."""
+        """Answer one request. Every ApiError becomes a Status."""
         call = _Verbs(self._api, self._encoded, scope, receive, send)
         try:
             try:
@@ -92,21 +92,21 @@ class RestApp:
             except RecursionError:
                 await call.error(bad_request("the object is nested too deep"))
         except OSError:
-            raise  # the client has gone
-        except Exception as error:  # a bug must not leave a client waiting, nor show it our insides
+            raise  # the client has disconnected
+        except Exception as error:  # after a bug, the client must get an answer, but no internal details
             logger.exception("%s %s failed", scope["method"], call.info.path)
             if call.begun:
                 raise
             await call.error(internal(type(error).__name__))
 
     def _is_served(self, info: RequestInfo) -> bool:
-        """Return True when an API group owns the path: all others are plain pages that do not exist."""
+        """Return True when the path belongs to an API group. (Any other path gets a plain 404.)"""
         return info.api_prefix == "api" or self._nonresource.is_rest(f"/apis/{info.api_group}")
 
     def _is_missing(self, info: RequestInfo) -> bool:
         """Return True for a type that does not exist in a group of custom types.
 
-        Kubernetes answers such a path as a page that does not exist (apiextensions' `customresource_handler.go`).
+        Kubernetes answers such a path by a plain 404 (apiextensions' `customresource_handler.go`).
         """
         registry = self._api.registry
         if info.api_prefix == "api" or registry.is_builtin_group(info.api_group):
@@ -118,17 +118,17 @@ class RestApp:
             raise _not_allowed()
         accept, known = call.header(b"accept"), call.header(b"if-none-match")
         answer = partial(self._nonresource.answer, call.info.path, call.query, accept, known, pretty=call.pretty())
-        # Making an OpenAPI document, and writing it as YAML, takes up to half a second.
+        # On a thread, because making an OpenAPI document and encoding it as YAML takes up to half a second.
         found = await run_apart(answer) if call.info.path.startswith("/openapi/") else answer()
         await call.send(found.status, found.headers, found.body)
 
 
 class _Verbs(Call):
-    """Runs the operation of a path and a method."""
+    """Performs the operation of a method and a path."""
 
     @property
     def is_port_forward(self) -> bool:
-        """Return True when `kubectl port-forward svc/NAME` reads its Service; it looks for the pods only afterwards.
+        """Return True when `kubectl port-forward svc/NAME` reads its Service, which it does before it lists the pods.
 
         kubectl sends the name of its command with each request (KEP-859).
         """
@@ -139,7 +139,7 @@ class _Verbs(Call):
     async def resource(self) -> None:
         info = self.info
         if info.verb == "proxy":
-            raise no_such_path()  # `/api/v1/proxy/...`, which Kubernetes gave up in 1.10
+            raise no_such_path()  # `/api/v1/proxy/...`, which Kubernetes has removed in 1.10
         row = self.row
         if info.subresource:
             await self._subresource(row, info.subresource)
@@ -160,7 +160,7 @@ class _Verbs(Call):
         await self.answer_object(200, await self.api.get(row, info.namespace if row.namespaced else "", info.name))
 
     async def _reach(self) -> None:
-        """Wait for the resourceVersion that a GET names."""
+        """Wait until the store has reached the resourceVersion in the query of a GET."""
         wanted = {key: self.query[key] for key in ("resourceVersion",) if key in self.query}
         await self.api.reach(list_options(wanted, watch=False).revision)
 
@@ -172,7 +172,7 @@ class _Verbs(Call):
         await self.answer_page(await self.api.list(row, self._space(row), options))
 
     async def _list_options(self, *, watch: bool) -> ListOptions:
-        # Parsing a selector takes much time for its length.
+        # Parsing a selector takes much time in relation to its length.
         if len(self._query_string) < HEAVY // 8:
             return list_options(self.query, watch=watch)
         return await run_apart(list_options, self.query, watch=watch)
@@ -185,8 +185,8 @@ class _Verbs(Call):
         options = await self._list_options(watch=True)
         name = self.info.name
         if name:
-            # The old form of a watch, /api/v1/watch/namespaces/NS/pods/NAME: only this name was authorized, whatever
-            # the field selector says.
+            # The deprecated form /api/v1/watch/namespaces/NS/pods/NAME. The request was authorized for this name only,
+            # so the name is always added to the field selector.
             fields = FieldSelector((*options.fields.terms, FieldTerm("metadata.name", name, False)))
             options = replace(options, fields=fields)
         await self.api.reach(options.revision)
@@ -224,7 +224,7 @@ class _Verbs(Call):
         await self.answer_object(201 if created else 200, stored)
 
     def _patch_type(self, row: Resource) -> str:
-        """Return the media type of the patch. Raises ApiError 415 for one that cannot be applied to the type."""
+        """Return the media type of the patch. Raises ApiError 415 when the type does not support it."""
         found = media_type(self.header(b"content-type"))
         if found == patches.STRATEGIC_MERGE_PATCH and not row.schema.merges_strategically:
             accepted = f"{patches.JSON_PATCH}, {patches.MERGE_PATCH}, {patches.APPLY_PATCH}"
@@ -249,7 +249,7 @@ class _Verbs(Call):
     async def _apply_function(
         self, request: Operation, gvk: tuple[str, str, str], body: bytes
     ) -> Callable[[Object], Any]:
-        # A configuration in JSON is decoded as such, because reading YAML is slow.
+        # JSON is decoded as JSON, although it is also YAML, because parsing YAML is slow.
         config = await run_sized(len(body), json_configuration, body)
         is_json = config is not None
         if not is_json:
@@ -267,7 +267,7 @@ class _Verbs(Call):
         return applier(write, request, gvk, config)
 
     def _patch_request(self) -> Operation:
-        # Checked before the options, some of which belong to server-side apply only.
+        # The media type is checked first, because some options are only for server-side apply.
         return self.request("patch", is_apply=self._patch_type(self.row) == patches.APPLY_PATCH)
 
     async def patch(self) -> None:

@@ -1,7 +1,7 @@
-"""Counts the requests of the proxy verb by Service: their status and how long they took.
+"""Counts the requests of the proxy verb by Service: their statuses and durations.
 
-A kube-apiserver counts them without the Service's name, under `apiserver_request_total`; these series have names of
-their own. Only names of Services that exist become labels.
+A kube-apiserver counts them without the Service's name in `apiserver_request_total`, so these series have other names.
+Only names of existing Services become labels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hatchway.target import TargetError, split_scheme_name_port
 
-# Upper bounds of durations, seconds.
+# The upper bounds of the buckets of durations, in seconds.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MOST = 1000
 _REQUESTS, _SECONDS = "hatchway_proxy_requests_total", "hatchway_proxy_request_duration_seconds"
@@ -22,8 +22,10 @@ _REQUESTS, _SECONDS = "hatchway_proxy_requests_total", "hatchway_proxy_request_d
 class ServiceRequests:
     """The requests for one Service.
 
-    codes: number of requests by status, 0 for those without an answer. buckets: for each bound, how many took at most
-    that long and longer than the bound before; upgraded connections are not among them. seconds: the sum of durations.
+    codes: the number of requests by status; the status is 0 for requests without an answer.
+    buckets: for each bound, the number of requests that took at most this time and longer than the previous bound,
+        without upgraded connections.
+    seconds: the sum of their durations.
     """
 
     codes: dict[int, int] = field(default_factory=dict)
@@ -31,7 +33,7 @@ class ServiceRequests:
     seconds: float = 0.0
 
     def count(self, status: int, seconds: float) -> None:
-        """Count a request that has ended. seconds: from its head to the end of its answer."""
+        """Count a request that has ended. seconds: the time from its head to the end of its answer."""
         self.codes[status] = self.codes.get(status, 0) + 1
         if status != 101:
             self.buckets[bisect_left(BOUNDS, seconds)] += 1
@@ -39,14 +41,14 @@ class ServiceRequests:
 
 
 class ServiceMetrics:
-    """The proxied requests of all Services. exists: returns True for the namespace and the name of a Service."""
+    """The proxied requests of all Services. exists: returns True if there is a Service with this namespace and name."""
 
     def __init__(self, exists: Callable[[str, str], bool]) -> None:
         self._exists = exists
         self._series: dict[tuple[str, str], ServiceRequests] = {}
 
     def find(self, namespace: str, raw: str) -> ServiceRequests | None:
-        """Return where requests for a Service are counted; None when there is no such Service, or too many are known.
+        """Return the counters of a Service; None when there is no such Service, or when there are too many counters.
 
         raw: `[scheme:]name[:port]`, as in the request's path.
         """
@@ -60,7 +62,7 @@ class ServiceMetrics:
         return found
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the text format. Services that are gone are forgotten."""
+        """Yield the lines of the text format, and remove the counters of deleted Services."""
         for key in [key for key in self._series if not self._exists(*key)]:
             del self._series[key]
         series = sorted(self._series.items())

@@ -1,8 +1,8 @@
-"""A watch over HTTP, until the client goes, the time-out, or a gap in the history.
+"""Sends a watch over HTTP, until the client disconnects, a timeout, or a gap in the history.
 
-It is one JSON object a line, or frames of protobuf.
+The body has one JSON object per line, or frames of protobuf.
 
-From apiserver's `endpoints/handlers/watch.go`.
+Source: apiserver's `endpoints/handlers/watch.go`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from hatchway.kube.api import Object
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-# --min-request-timeout: a watch without timeoutSeconds ends after a random time between this and twice this (seconds).
+# A watch without timeoutSeconds ends after a random time between one and two times this many seconds
+# (--min-request-timeout).
 _TIMEOUT = 1800
 _PIECE = 64 * 1024
 # The most events that are written without a turn of the watch's task.
@@ -36,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def frame(change: Change, row: Resource, view: AnswerFormat, include_object: tables.IncludeObject) -> bytes:
-    """Return the line or frame of the stream for one event; its plain form is encoded once for all watches."""
+    """Return the line or frame for one event. If the object is not transformed, it is encoded once for all watches."""
     write = encode_watch_event if view.media_type == PROTOBUF else _line
     if view.as_ == "Table":
         metadata = {"resourceVersion": change.object["metadata"]["resourceVersion"]}
@@ -59,7 +60,7 @@ def _line(type: str, obj: Object) -> bytes:
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield joined lines, each time as many as one write takes. The next are made when the client has read these."""
+    """Yield joined lines, as many as fit into one write. The next lines are made after the client has read these."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
@@ -88,9 +89,12 @@ async def stream(
 ) -> None:
     """Send the events of a watch.
 
-    begin: begins it (`watching.watch`); called with its `deliver`. pace: that of the watch, too. write_now: writes a
-    piece at once and returns True, or does nothing and returns False (`proxy.asgi.WRITE_NOW`); None without it. weight:
-    returns an object's bytes of JSON, 0 for a small one. timeout: seconds; None or 0 for the server's choice.
+    begin: begins the watch (`watching.watch`); called with the stream's `deliver`.
+    pace: the same object as that of the watch.
+    write_now: writes a piece at once and returns True, or does nothing and returns False (`proxy.asgi.WRITE_NOW`);
+    None if it is not available.
+    weight: returns the bytes of an object's JSON, 0 for a small object.
+    timeout: seconds; None or 0 to let the server choose.
     """
     seconds = timeout if timeout and timeout > 0 else random.uniform(_TIMEOUT, 2 * _TIMEOUT)
     in_protobuf = view.media_type == PROTOBUF
@@ -117,7 +121,7 @@ async def stream(
     batches = begin(deliver if write_now is not None else None)
 
     async def send_frames(batch: list[Change]) -> None:
-        """Send the events of a batch in protobuf, which is made by Python code: that of a large object on a thread."""
+        """Send the events of a batch in protobuf. Large objects are encoded on a thread: the encoder is slow."""
         for change in batch:
             data = await run_sized(size_of(change), frame, change, row, view, include_object)
             if pace.due():
@@ -132,7 +136,7 @@ async def stream(
                     continue
                 for lines in _pieces(frame(change, row, view, include_object) for change in batch):
                     if pace.due():
-                        # Other tasks get their turn even when the client reads quickly.
+                        # Let other tasks run, even when the client reads so fast that sending never waits.
                         await pace.rest()
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
         except ApiError as error:

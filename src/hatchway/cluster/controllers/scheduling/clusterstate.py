@@ -1,6 +1,6 @@
 """The nodes and the pods on them as the scheduler sees them (kube-scheduler's `backend/cache`). Pure.
 
-It is changed step by step, one pod or node at a time, so that a decision does not have to count all pods again.
+It is updated for each changed pod or node, so that a decision does not have to count all pods again.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from hatchway.kube.objects import Key
 
 __all__ = ["AbandonedError", "ClusterState", "NodeState"]
 
-# A node that does not report one of these does not limit it. It has none of any other resource.
+# If a node does not report one of these resources, the node does not limit it. Of any other resource, it then has none.
 _UNLIMITED = frozenset(("cpu", "memory", "ephemeral-storage", "pods"))
 
 
 class AbandonedError(Exception):
-    """A decision that was no longer wanted has been ended."""
+    """A decision has been cancelled."""
 
 
 @dataclass(slots=True)
 class NodeState:
     """A node, and the pods bound to it.
 
-    groups: how many of them are of each group. with_terms: those with affinity terms.
-    used: what they request. load: the same, but a pod that requests nothing counts with a usual amount. nominated: pods
-    for which others were preempted here, and which are not bound yet.
+    groups: the number of its pods in each group.
+    with_terms: the pods with affinity terms.
+    used: the sum of the pods' requests.
+    load: like `used`, but a pod without requests is counted with a default amount.
+    nominated: pods that are not bound yet, and for which other pods were preempted here.
     """
 
     node: Object
@@ -48,7 +50,7 @@ class NodeState:
         return str(self.node["metadata"]["name"])
 
     def add(self, info: PodInfo) -> None:
-        """Count a pod that is, or is about to be, on this node."""
+        """Count a pod that is bound, or is being bound, to this node."""
         self.pods[info.key] = info
         self.used.update(info.requests)
         self.load.update(info.load)
@@ -103,7 +105,7 @@ class ClusterState:
     def __init__(self, nodes: Iterable[Object] = (), namespace_labels: NamespaceLabels = _no_labels) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.namespace_labels = namespace_labels
-        # The number of affinity terms of all pods: how much work a new pod's comparison with them is.
+        # The number of affinity terms of all pods. Comparing a new pod with them takes time in proportion.
         self.terms = 0
         # Set (by another thread) to end a long decision that uses this object.
         self.abandoned = False
@@ -114,14 +116,14 @@ class ClusterState:
             self.set_node(node)
 
     def set_node(self, node: Object) -> None:
-        """Add a node, or replace it; its pods stay."""
+        """Add or replace a node. The node keeps its pods."""
         name = node["metadata"]["name"]
         found = self.nodes.get(name)
         if found is not None:
             found.node = node
             return
         state = self.nodes[name] = NodeState(node)
-        # Pods may be seen before their node.
+        # The watch may report pods before their node.
         for place, info in self._places.values():
             if place == name:
                 state.add(info)
@@ -134,7 +136,7 @@ class ClusterState:
         self.nodes.pop(name, None)
 
     def place(self, info: PodInfo, node: str) -> None:
-        """Count a pod on a node; it leaves the node on which it was counted before."""
+        """Count a pod on a node, and no longer on the node on which it was counted before."""
         self.remove(info.key)
         self._places[info.key] = node, info
         self._priorities[info.priority] += 1
@@ -143,7 +145,7 @@ class ClusterState:
             self.nodes[node].add(info)
 
     def remove(self, key: Key) -> None:
-        """Stop counting a pod; nothing happens for one that is not counted."""
+        """Stop counting a pod, if it is counted."""
         found = self._places.pop(key, None)
         if found is not None:
             self.terms -= found[1].terms
@@ -154,30 +156,30 @@ class ClusterState:
                 self.nodes[found[0]].remove(found[1])
 
     def place_of(self, key: Key) -> tuple[str, PodInfo] | None:
-        """Return the node on which a pod is counted, and what is known of the pod; None when it is not counted."""
+        """Return (the node on which a pod is counted, the pod's PodInfo); None when it is not counted."""
         return self._places.get(key)
 
     def nominate(self, info: PodInfo, node: str) -> None:
-        """Keep room on a node for a pod, against pods of lower priority."""
+        """Reserve resources on a node for a pod. Pods of lower priority cannot use them."""
         self.forget_nomination(info.key)
         self._nominations[info.key] = node, info
         if node in self.nodes:
             self.nodes[node].nominated[info.key] = info
 
     def forget_nomination(self, key: Key) -> None:
-        """Keep no room for a pod any longer."""
+        """Release the resources that are reserved for a pod."""
         found = self._nominations.pop(key, None)
         if found is not None and found[0] in self.nodes:
             self.nodes[found[0]].nominated.pop(key, None)
 
     def nominated_node(self, key: Key) -> str:
-        """Return the node on which room is kept for a pod, "" for none."""
+        """Return the node on which resources are reserved for a pod; "" for none."""
         found = self._nominations.get(key)
         return found[0] if found else ""
 
     @property
     def nominations(self) -> int:
-        """Return the number of pods for which room is kept."""
+        """Return the number of pods for which resources are reserved."""
         return len(self._nominations)
 
     def below(self, priority: int) -> int:
@@ -190,14 +192,14 @@ class ClusterState:
         return len(self._places)
 
     def states(self) -> Iterator[NodeState]:
-        """Yield all nodes. Raises AbandonedError when the decision is no longer wanted."""
+        """Yield all nodes. Raises AbandonedError when the decision has been cancelled."""
         for state in self.nodes.values():
             if self.abandoned:
                 raise AbandonedError
             yield state
 
     def snapshot(self) -> ClusterState:
-        """Return a copy that does not change with this one."""
+        """Return a copy that later changes of this object do not affect."""
         out = ClusterState((), self.namespace_labels)
         out.nodes = {name: state.copy() for name, state in self.nodes.items()}
         out.terms = self.terms

@@ -30,8 +30,9 @@ _TAINTED = "node(s) had untolerated taint(s)"
 class NodeRefusal(NamedTuple):
     """Why a node cannot run a pod.
 
-    plugin: the filter, by the name of Kubernetes' plugin. reasons: in kube-scheduler's words. resolvable: whether it
-    may help to preempt other pods (`Unschedulable`, as opposed to `UnschedulableAndUnresolvable`).
+    plugin: the name of the Kubernetes plugin with this filter.
+    reasons: kube-scheduler's messages.
+    resolvable: True if preemption of other pods may help (`Unschedulable`, not `UnschedulableAndUnresolvable`).
     """
 
     plugin: str
@@ -39,14 +40,14 @@ class NodeRefusal(NamedTuple):
     resolvable: bool
 
 
-# A further filter: returns why this node cannot run the pod, or None. It may be called on a thread.
+# A further filter. It returns why this node cannot run the pod, or None. It may be called on another thread.
 NodeFilter = Callable[[Object, Object], NodeRefusal | None]
 
 
 class PodFilters:
     """All filters for one pod (`PreFilter` and `Filter`).
 
-    further: filters of other parts of the cluster, which are asked after the node's resources.
+    further: filters of other parts of the cluster. They run after the filter for the node's resources.
     """
 
     def __init__(self, info: PodInfo, cluster: ClusterState, further: tuple[NodeFilter, ...] = ()) -> None:
@@ -58,13 +59,13 @@ class PodFilters:
 
     @property
     def conflict(self) -> str:
-        """Return why no node at all can run the pod, "" when the nodes have to be looked at."""
+        """Return why no node can run the pod; "" when the nodes must be checked."""
         return "pod affinity terms conflict" if self._names is not None and not self._names else ""
 
     def refusal(self, state: NodeState) -> NodeRefusal | None:
         """Return why the pod cannot run on this node; None when it can.
 
-        Pods that are nominated to the node and are at least as important count as well
+        Pods that are nominated to the node are counted too if their priority is not lower
         (`RunFilterPluginsWithNominatedPods`).
         """
         important = [
@@ -105,14 +106,14 @@ class PodFilters:
 
 
 def node_refusal(info: PodInfo, state: NodeState) -> NodeRefusal | None:
-    """Return why the pod cannot run on this node, whatever runs on others; None when it can."""
+    """Return why the pod cannot run on this node; None when it can. Pods on other nodes are not considered."""
     node, spec = state.node, info.pod["spec"]
     tolerations = spec.get("tolerations") or ()
     if node["spec"].get("unschedulable") and not tolerated(_UNSCHEDULABLE_TAINT, tolerations):
         return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
     if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
-    # Kubernetes relies on the taint alone, which the node life-cycle controller adds a moment later.
+    # Kubernetes checks only the taint, which the node lifecycle controller adds slightly later.
     if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
     if not node_selected(spec, node):
@@ -134,6 +135,6 @@ def _short_of(info: PodInfo, state: NodeState) -> NodeRefusal | None:
         room = state.allocatable(resource)
         if room is not None and state.used[resource] + amount > room:
             reasons.append(f"Insufficient {resource}")
-            # More than the whole node has: no other pod is in the way.
+            # If the pod requests more than the whole node has, removing other pods does not help.
             resolvable = resolvable and amount <= room
     return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None

@@ -28,7 +28,7 @@ def node_preference(spec: Object, node: Object) -> int:
     for weighted in _node_affinity(spec).get(_PREFERRED) or ():
         term = weighted.get("preference") or {}
         empty = not term.get("matchExpressions") and not term.get("matchFields")
-        # `NewPreferredSchedulingTerms` leaves empty terms out.
+        # `NewPreferredSchedulingTerms` ignores empty terms.
         if not empty and node_term_matches(term, node):
             found += weighted.get("weight", 0)
     return found
@@ -55,7 +55,7 @@ def named_nodes(spec: Object) -> set[str] | None:
 
 
 def selection_terms(spec: Object) -> int:
-    """Return the number of terms and requirements of node affinity: how much work a comparison with a node is."""
+    """Return the number of terms and requirements of node affinity. A check of a node takes time in proportion."""
     affinity = _node_affinity(spec)
     terms = list((affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ())
     terms += [one.get("preference") or {} for one in affinity.get(_PREFERRED) or ()]

@@ -15,7 +15,7 @@ __all__ = ["AffinityCounts", "affinity_scores"]
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
 EXISTING_ANTI_AFFINITY = "node(s) didn't satisfy existing pods anti-affinity rules"
-# A required affinity term of a pod that is there counts this much for a pod that it selects (`HardPodAffinityWeight`).
+# If a required affinity term of a present pod selects a new pod, it has this weight (`HardPodAffinityWeight`).
 _HARD_WEIGHT = 1
 
 # A topology key and its value on a node.
@@ -23,15 +23,16 @@ _Domain = tuple[str, str]
 
 
 class AffinityCounts:
-    """The pods in each topology domain that matter to one pod's required terms.
+    """Counts, for each topology domain, the pods that matter to one pod's required terms.
 
-    It can be updated for a pod that is taken away or comes, so that preemption is tried without counting again.
+    It can be updated for a single pod that is added or removed, so that preemption does not count all pods again.
     """
 
     def __init__(self, info: PodInfo, cluster: ClusterState) -> None:
         self._info = info
         self._namespace_labels = cluster.namespace_labels
-        # Pods that match all affinity terms; that match an anti-affinity term; whose anti-affinity selects this pod.
+        # The counts of three kinds of pods: those that match all affinity terms, those that match an anti-affinity
+        # term, and those whose anti-affinity selects this pod.
         self._wanted: Counter[_Domain] = Counter()
         self._avoided: Counter[_Domain] = Counter()
         self._avoiding: Counter[_Domain] = Counter()
@@ -91,7 +92,7 @@ class AffinityCounts:
             everywhere = everywhere and self._wanted.get((term.topology_key, value), 0) > 0
         if everywhere:
             return True
-        # The first pod of a group that wants to be together may go anywhere.
+        # The first pod of a group whose pods have affinity to each other may run on any node.
         return not any(count > 0 for count in self._wanted.values()) and all(
             self._matches(term, self._info.group) for term in self._info.affinity
         )
@@ -105,7 +106,7 @@ def _count(counts: Counter[_Domain], terms: Iterable[AffinityTerm], labels: dict
 
 
 def affinity_scores(info: PodInfo, cluster: ClusterState, nodes: list[NodeState]) -> dict[str, int] | None:
-    """Return the score of each node, 0 to 100, by its name (`Score`); None when no term says anything."""
+    """Return the score of each node, 0 to 100, by its name (`Score`); None when no term matches."""
     weights: Counter[_Domain] = Counter()
     namespace_labels = cluster.namespace_labels
     own = [(term, term.weight) for term in info.preferred] + [(term, -term.weight) for term in info.avoided]
@@ -138,7 +139,7 @@ def _weigh(
 def _terms_about(
     other: PodInfo, info: PodInfo, namespace_labels: NamespaceLabels
 ) -> Iterable[tuple[AffinityTerm, int]]:
-    """Return the terms of a pod that is there which select the new pod, with their weights."""
+    """Return those terms of a present pod that select the new pod, with their weights."""
     for term in other.affinity:
         if term.matches(info.group, namespace_labels):
             yield term, _HARD_WEIGHT

@@ -18,8 +18,8 @@ from hatchway.kube.selectors import selector_matches
 
 __all__ = ["AffinityTerm", "NamespaceLabels", "PodGroup", "PodInfo", "requests", "scaled"]
 
-# What selectors compare of a pod: its namespace and its labels, and whether it is being deleted. Pods of a controller
-# are of one group, so a selector is compared with each group once.
+# The parts of a pod that selectors read: its namespace, its labels, and True if it is being deleted. The pods of one
+# controller are usually in the same group, and each selector is compared only once with each group.
 PodGroup = tuple[str, frozenset[tuple[str, str]], bool]
 # Returns a namespace's labels.
 NamespaceLabels = Callable[[str], Mapping[str, str]]
@@ -32,15 +32,16 @@ _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 @functools.lru_cache(4096)
 def scaled(resource: str, text: str | int | float) -> int:
-    """Return a resource's amount as the scheduler counts it: milli-units of cpu, whole units of others, rounded up."""
+    """Return an amount as an integer, rounded up: in milli-units for cpu, in whole units for other resources."""
     value = parse_quantity(text)
     return math.ceil(value * 1000 if resource == "cpu" else value)
 
 
 def requests(pod: Object) -> dict[str, int]:
-    """Return what a pod requests, by resource (`PodRequests` of `component-helpers/resource`).
+    """Return the requests of a pod, by resource (`PodRequests` of `component-helpers/resource`).
 
-    It is the sum of its containers or its largest init container, or what the pod as a whole requests; plus overhead.
+    A request is the sum of the containers' requests, or that of the largest init container if it is more, or the
+    request of the pod as a whole; plus the pod's overhead.
     """
     spec = reserved_spec(pod)
     total: Counter[str] = Counter()
@@ -78,8 +79,10 @@ def _amounts(resources: Object | None) -> dict[str, int]:
 class AffinityTerm:
     """One term of pod affinity or anti-affinity.
 
-    selector: a LabelSelector; None selects no pod. namespaces: where the pods are; with `namespace_selector`, also the
-    namespaces that it selects. weight: of a preferred term.
+    selector: a LabelSelector; None selects no pod.
+    namespaces: the namespaces of the selected pods.
+    namespace_selector: selects further namespaces; None for none.
+    weight: the weight of a preferred term.
     """
 
     selector: Object | None
@@ -104,10 +107,11 @@ class AffinityTerm:
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """What the scheduler needs to know about a pod, read once.
+    """The parts of a pod that the scheduler needs.
 
-    requests: by resource. load: cpu and memory; a pod that requests none counts with a usual amount. owner: identity by
-    which pods are spread: the controller's uid, else the pod's own. terms: the number of affinity terms.
+    requests: the pod's requests, by resource.
+    load: the pod's requests for cpu and memory, or default amounts if it has none.
+    owner: the uid of the pod's controller, else of the pod. Pods with the same owner are spread over nodes.
     """
 
     pod: Object

@@ -1,4 +1,4 @@
-"""Preemption: which pods of lower priority must go so that a pod fits (kube-scheduler's `defaultpreemption`). Pure."""
+"""Finds pods of lower priority to delete so that a pod fits (kube-scheduler's `defaultpreemption`). Pure."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ _INT32_RANGE = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """The result: the node and the pods that must go, the most important first; or why there is none.
+    """The result: a node and its victims, which are the pods to delete; or why there is no such node.
 
-    node: "" for none. clear: whether the pod's nomination must be taken back. budgets_broken: number of victims whose
-    PodDisruptionBudget does not allow it.
+    node: the node's name; "" for none.
+    victims: sorted by importance, the most important pod first.
+    clear: True if the pod's nomination must be removed.
+    budgets_broken: the number of victims whose deletion violates a PodDisruptionBudget.
     """
 
     node: str = ""
@@ -43,9 +45,10 @@ def find_preemption(
     refused: Mapping[str, NodeRefusal],
     budgets: Iterable[Object],
 ) -> Preemption:
-    """Return which pods to preempt for a pod that fits nowhere (`Evaluator.Preempt`).
+    """Return which pods to delete for a pod that fits on no node (`Evaluator.Preempt`).
 
-    refused: why each node cannot run the pod, by the nodes' names. budgets: all PodDisruptionBudgets.
+    refused: why each node cannot run the pod, by the nodes' names.
+    budgets: all PodDisruptionBudgets.
     """
     why_not = _not_eligible(filters.info, cluster, refused)
     if why_not:
@@ -70,7 +73,7 @@ def find_preemption(
 
 
 def _not_eligible(info: PodInfo, cluster: ClusterState, refused: Mapping[str, NodeRefusal]) -> str:
-    """Return why the pod may not preempt others now, "" when it may (`PodEligibleToPreemptOthers`)."""
+    """Return why the pod may not preempt others now; "" when it may (`PodEligibleToPreemptOthers`)."""
     if info.pod["spec"].get("preemptionPolicy") == "Never":
         return "not eligible due to preemptionPolicy=Never."
     nominated = (info.pod.get("status") or {}).get("nominatedNodeName") or cluster.nominated_node(info.key)
@@ -88,7 +91,7 @@ def _is_being_preempted(info: PodInfo) -> bool:
 
 
 def _victims_on(state: NodeState, filters: PodFilters, budgets: list[Object]) -> Preemption | tuple[str, ...]:
-    """Return what must go from one node, or why the pod does not fit in any case (`SelectVictimsOnNode`)."""
+    """Return which pods to delete from one node, or why the pod does not fit even then (`SelectVictimsOnNode`)."""
     info = filters.info
     possible = [one for one in state.pods.values() if one.priority < info.priority]
     if not possible:
@@ -110,7 +113,7 @@ def _victims_on(state: NodeState, filters: PodFilters, budgets: list[Object]) ->
         possible.sort(key=_importance)
         violating, others = _split_by_budget(possible, budgets)
         victims, broken = [], 0
-        # Pods that a budget protects get the first chance to stay.
+        # Try to keep the pods first whose deletion violates a budget.
         for index, one in enumerate([*violating, *others]):
             move(one, 1)
             if filters.refusal(trial) is not None:
@@ -137,7 +140,7 @@ def _start(info: PodInfo) -> str:
 
 
 def _split_by_budget(infos: list[PodInfo], budgets: list[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
-    """Return the pods that no budget lets go, and the others (`filterPodsWithPDBViolation`)."""
+    """Return (the pods whose deletion violates a budget, the other pods) (`filterPodsWithPDBViolation`)."""
     left = [(budget.get("status") or {}).get("disruptionsAllowed", 0) for budget in budgets]
     violating: list[PodInfo] = []
     others: list[PodInfo] = []

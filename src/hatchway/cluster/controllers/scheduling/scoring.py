@@ -1,4 +1,4 @@
-"""The scores: which of the nodes that can run a pod is the best (kube-scheduler's `framework/plugins`). Pure.
+"""The scores, which rank the nodes that can run a pod (kube-scheduler's `framework/plugins`). Pure.
 
 The plugins and their weights are the defaults of kube-scheduler (`apis/config/v1/default_plugins.go`), without
 ImageLocality, since nodes pull no images.
@@ -25,7 +25,8 @@ def node_scores(
 ) -> dict[str, int]:
     """Return the weighted sum of all scores of each node, by its name.
 
-    nodes: those that can run the pod. default_selector: see `spreading.default_constraints`.
+    nodes: the nodes that can run the pod.
+    default_selector: see `spreading.default_constraints`.
     """
     spec = info.pod["spec"]
     totals = {one.name: _least_allocated(info, one) * _LEAST_ALLOCATED for one in nodes}
@@ -46,8 +47,8 @@ def best_node(
 ) -> NodeState:
     """Return the node with the highest score.
 
-    Kubernetes chooses among equal ones at random. Here it is the one with the fewest pods of the same owner, then the
-    least loaded one.
+    Among nodes with the same score, Kubernetes chooses at random. This function chooses the node with the fewest pods
+    of the same owner; among these, the least loaded one.
     """
     if len(nodes) == 1:
         return nodes[0]
@@ -75,7 +76,7 @@ def _unwanted(spec: Object, state: NodeState) -> int:
 
 
 def _least_allocated(info: PodInfo, state: NodeState) -> int:
-    """Return the free share of cpu and memory with the pod, 0 to 100 (`least_allocated.go`)."""
+    """Return the share of cpu and memory that would still be free with the pod, 0 to 100 (`least_allocated.go`)."""
     shares = []
     for resource in _RESOURCES:
         room = state.allocatable(resource) or 0
@@ -86,7 +87,7 @@ def _least_allocated(info: PodInfo, state: NodeState) -> int:
 
 
 def _balanced(info: PodInfo, state: NodeState) -> int:
-    """Return how alike the used shares of cpu and memory are with the pod, 0 to 100 (`balanced_allocation.go`)."""
+    """Return how similar the used shares of cpu and memory are with the pod, 0 to 100 (`balanced_allocation.go`)."""
     shares = []
     for resource in _RESOURCES:
         room = state.allocatable(resource) or 0

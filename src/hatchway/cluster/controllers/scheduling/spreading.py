@@ -23,7 +23,11 @@ _HOSTNAME, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One constraint. selector: a LabelSelector; None selects no pod. least_domains: minDomains."""
+    """One constraint.
+
+    selector: a LabelSelector; None selects no pod.
+    least_domains: minDomains.
+    """
 
     max_skew: int
     topology_key: str
@@ -34,7 +38,7 @@ class Constraint:
     _known: dict[PodGroup, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def selects(self, group: PodGroup) -> bool:
-        """Return True when the selector selects pods of this group, whatever their namespace."""
+        """Return True when the selector selects pods of this group. Their namespace is not compared."""
         found = self._known.get(group)
         if found is None:
             found = self.selector is not None and selector_matches(self.selector, dict(group[1]))
@@ -51,7 +55,7 @@ class Constraint:
         return untolerated(taints, tolerations, ("NoSchedule", "NoExecute")) is None
 
     def count(self, groups: Mapping[PodGroup, int], namespace: str) -> int:
-        """Return how many of these pods the constraint counts; pods that are being deleted do not count."""
+        """Return how many pods the constraint counts. Pods that are being deleted do not count."""
         if selector_is_empty(self.selector):
             return 0
         return sum(
@@ -86,9 +90,10 @@ def constraints_of(pod: Object, action: str) -> list[Constraint]:
 
 
 def default_constraints(selector: Object | None) -> list[Constraint]:
-    """Return the constraints of a pod without any of its own (`systemDefaultConstraints`): preferences only.
+    """Return the default constraints, for pods without own constraints (`systemDefaultConstraints`).
 
-    selector: what the pod's Services and its controller select; None for a pod that has neither.
+    They are only preferences.
+    selector: the combined selector of the pod's Services and controller; None for a pod that has neither.
     """
     if selector is None or selector_is_empty(selector):
         return []
@@ -96,7 +101,7 @@ def default_constraints(selector: Object | None) -> list[Constraint]:
 
 
 class SpreadCounts:
-    """The matching pods in each domain of a pod's DoNotSchedule constraints. It can be updated as `AffinityCounts`."""
+    """Counts the matching pods in each domain of a pod's DoNotSchedule constraints. `update` as in AffinityCounts."""
 
     def __init__(self, info: PodInfo, cluster: ClusterState) -> None:
         self._info = info
@@ -155,7 +160,7 @@ def spread_scores(
     constraints = constraints_of(info.pod, "ScheduleAnyway") if own else default_constraints(default_selector)
     if not constraints:
         return None
-    # With the default constraints, nodes without a zone are spread over all the same.
+    # The default constraints also spread pods over nodes that have no zone.
     usable = [one for one in nodes if not own or all(c.topology_key in labels_of(one.node) for c in constraints)]
     totals = dict.fromkeys((one.name for one in usable), 0.0)
     for constraint in constraints:
@@ -171,7 +176,7 @@ def spread_scores(
 def _add_scores(
     totals: dict[str, float], constraint: Constraint, info: PodInfo, cluster: ClusterState, usable: list[NodeState]
 ) -> None:
-    """Add how crowded each node's domain of one constraint is."""
+    """Add to `scores` the number of pods in each node's domain of one constraint."""
     key, spec = constraint.topology_key, info.pod["spec"]
     counts: dict[str, int] = {}
     if key == _HOSTNAME:

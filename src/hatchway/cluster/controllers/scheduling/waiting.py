@@ -1,4 +1,4 @@
-"""The pods that fit nowhere: which changes make it worth to try again, and when (`backend/queue`). Pure."""
+"""The pods that fit on no node: which changes make another attempt useful, and when (`backend/queue`). Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from hatchway.kube.objects import Key
 
 __all__ = ["NODE_FILTERS", "POD_FILTERS", "WaitingPods"]
 
-# The filters whose answer depends on the node alone; any other one may change when a pod goes.
+# The filters whose result depends only on the node. The result of any other filter may change when a pod is removed.
 NODE_FILTERS = frozenset(("NodeAffinity", "NodeUnschedulable", "TaintToleration"))
-# The filters whose answer may change when a pod comes, or gets other labels.
+# The filters whose result may change when a pod is added, or gets other labels.
 POD_FILTERS = frozenset(("InterPodAffinity", "PodTopologySpread"))
-# Seconds after the first attempt and at most (`podInitialBackoffSeconds`, `podMaxBackoffSeconds`). As long as few pods
-# wait they are tried at once, as kube-scheduler does when its queue is empty (`SchedulerPopFromBackoffQ`).
+# The wait after the first attempt and the longest wait, in seconds (`podInitialBackoffSeconds`,
+# `podMaxBackoffSeconds`). While few pods wait, they are tried at once, as kube-scheduler does when its queue is empty
+# (`SchedulerPopFromBackoffQ`).
 _FIRST_WAIT, _LAST_WAIT = 1.0, 10.0
 _FEW = 20
 # A decision about a pod is repeated only after this many times the time that it took. So a pod with slow decisions
 # leaves most of the event loop to others, even when other pods end all the time.
 _COST_SHARE = 20
-# A shorter wait (in seconds) is left out.
+# A wait that is shorter than this (seconds) is skipped.
 _AT_ONCE = 0.05
 
 
@@ -33,7 +34,7 @@ class _WaitingPod:
 
 
 class WaitingPods:
-    """Remembers by which filters a pod was refused, how often it was tried, and how long the decisions took."""
+    """Remembers for each pod which filters refused it, how often it was tried, and how long the decisions took."""
 
     def __init__(self) -> None:
         self._pods: dict[Key, _WaitingPod] = {}
@@ -43,12 +44,16 @@ class WaitingPods:
         return len(self._pods)
 
     def add(self, key: Key, plugins: frozenset[str], now: float, cost: float) -> None:
-        """Remember a pod that fits nowhere. now, cost: when it was tried and how long that took (seconds)."""
+        """Remember a pod that fits on no node.
+
+        now: when it was tried, in seconds.
+        cost: how long the decision took, in seconds.
+        """
         attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
         self._pods[key] = _WaitingPod(plugins, attempts, now, cost)
 
     def start(self, key: Key) -> None:
-        """Forget by which filters a pod was refused, because it is tried now."""
+        """Forget which filters refused a pod, because it is being tried again."""
         self._pods.pop(key, None)
 
     def forget(self, key: Key) -> None:
@@ -59,7 +64,7 @@ class WaitingPods:
     def affected(self, plugins: frozenset[str], now: float, *, others: bool = False) -> Iterator[tuple[Key, float]]:
         """Yield each pod that one of these filters has refused, and the seconds until it may be tried again.
 
-        others: yield those that another filter than these has refused instead.
+        others: True to yield the pods that any filter other than these has refused, instead.
         """
         few = len(self._pods) <= _FEW
         for key, one in self._pods.items():

@@ -1,1 +1,1 @@
-"""Streams of pods: exec, attach and port-forward, as a kubelet serves them over WebSocket and SPDY."""
+"""Serves exec, attach and port-forward over WebSocket and SPDY, as a kubelet does."""

@@ -10,13 +10,13 @@ from hatchway.wire import channels
 
 
 class AttachSession:
-    """The session of a client that reads a container's output from now on, and writes its input (`CommandSession`).
+    """The session of a client that gets a container's further output, and writes to its input (`CommandSession`).
 
-    source: the container's streams. once: whether its standard input ends with the first client's (stdinOnce).
+    When the client's input ends but the container's does not, the session ends, as with containerd.
 
+    source: the container's streams.
+    once: True when the container's standard input ends together with the first client's (stdinOnce).
     spawn: runs a coroutine as a task.
-
-    When the client's input ends but not the container's, the session ends, as with containerd.
     """
 
     def __init__(self, source: ContainerStreams, streams: WantedStreams, spawn: Spawn, *, once: bool) -> None:

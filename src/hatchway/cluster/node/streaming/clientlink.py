@@ -1,4 +1,4 @@
-"""Clients' upgraded connections, for protocols on top of them: bytes both ways, flow control, an orderly end."""
+"""Clients' upgraded connections for use by protocols: bytes both ways, flow control, and an orderly end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Protocol, cast
 
 Buffers = Sequence[bytes | memoryview]
 
-# After its last bytes, a connection waits this long for the client to close it. When a socket is closed with unread
-# bytes, the kernel resets the connection, and the client loses what it has not read yet.
+# After its last bytes were sent, a connection waits this many seconds until the client closes it. If a socket is closed
+# while it has unread bytes, the kernel resets the connection, and the client loses bytes that it has not read yet.
 _LINGER = 2.0
-# A client that takes none of the last bytes for this long is disconnected.
+# A client that takes none of the last bytes for this many seconds is disconnected.
 _GIVE_UP = 30.0
-# While nothing is read, the client's orderly end is not noticed. So it is probed at this interval: a client that has
-# gone answers with a reset.
+# While reading is paused, the client's FIN is not noticed. So a probe is sent every so many seconds: a client that has
+# disconnected answers it with a reset.
 _PROBE = 30.0
 # Bytes of answers (pongs, for example) to a client that sends and does not read. One that makes more is disconnected.
 _MOST_ANSWERS = 1024 * 1024
@@ -24,7 +24,7 @@ class LinkUser(Protocol):
     """The protocol on top of a link."""
 
     def attach(self, link: ClientLink) -> None:
-        """Take the link, and begin. Called once, before any other method."""
+        """Store the link, and begin. Called once, before any other method."""
         ...
 
     def receive(self, data: bytes) -> None:
@@ -39,15 +39,15 @@ class LinkUser(Protocol):
         ...
 
     def resume_writing(self) -> None:
-        """Write as before `pause_writing`: `ClientLink.writable` is True again."""
+        """Continue to write: `ClientLink.writable` is True again."""
         ...
 
     def lose_client(self) -> None:
-        """End everything: the connection has ended. Called once, after all other methods."""
+        """Free everything, because the connection has ended. Called once, after all other methods."""
         ...
 
     def probe(self) -> None:
-        """Send something small that changes nothing (a ping)."""
+        """Send a small message without an effect (a ping)."""
         ...
 
 
@@ -56,25 +56,27 @@ class ClientLink(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Return True while there is room for what is written."""
+        """Return True while the write buffer has room."""
         ...
 
     def write(self, buffers: Buffers) -> None:
-        """Send buffers; nothing happens when the connection has ended."""
+        """Send buffers. Does nothing when the connection has ended."""
         ...
 
     def hold(self) -> None:
-        """Read nothing until `release`. Idempotent."""
+        """Pause reading until `release`. Idempotent."""
         ...
 
     def release(self) -> None:
-        """Read again. Idempotent."""
+        """Resume reading. Idempotent."""
         ...
 
     def finish(self, *, at_once: bool = False) -> None:
-        """End the connection when everything is sent and the client has closed it, or some seconds later.
+        """End the connection when everything was sent and the client has closed it, or some seconds later.
 
-        at_once: end it as soon as everything is sent. May be called again.
+        It may be called again.
+
+        at_once: True to end it as soon as everything was sent.
         """
         ...
 
@@ -121,20 +123,20 @@ class SocketLink(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        """Note that the client reads too slowly."""
+        """Tell the user that the client reads too slowly."""
         self.writable = False
         if self._user is not None and not self._finishing:
             self._user.pause_writing()
 
     def resume_writing(self) -> None:
-        """Note that the client reads again."""
+        """Tell the user that the client reads again."""
         self.writable = True
         self._unread_answers = 0
         if self._user is not None and not self._finishing:
             self._user.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Pass on that the connection has ended."""
+        """Tell the user that the connection has ended."""
         self._stop_timer()
         user, self._user = self._user, None
         self._transport = None
@@ -149,14 +151,14 @@ class SocketLink(asyncio.Protocol):
             self._transport.writelines(buffers)
 
     def hold(self) -> None:
-        """Read nothing, but probe the client from time to time."""
+        """Pause reading, but probe the client from time to time."""
         if not self._holding and not self._finishing and self._transport is not None:
             self._holding = True
             self._transport.pause_reading()
             self._timer = asyncio.get_running_loop().call_later(_PROBE, self._probe)
 
     def release(self) -> None:
-        """Read the connection again."""
+        """Resume reading."""
         if self._holding:
             self._holding = False
             self._stop_timer()
@@ -183,7 +185,7 @@ class SocketLink(asyncio.Protocol):
             self._transport.abort()
 
     def _linger(self, unsent: int, patience: float) -> None:
-        """Wait until the client closes the connection; wait longer while it still reads."""
+        """Wait until the client closes the connection; wait longer while the client still reads."""
         if self._transport is None:
             return
         left = self._transport.get_write_buffer_size()

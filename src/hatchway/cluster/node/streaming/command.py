@@ -18,7 +18,7 @@ INPUT_HIGH, INPUT_LOW = 256 * 1024, 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WantedStreams:
-    """The streams that a client wants. tty: whether the command's three streams are a terminal."""
+    """The streams that a client has requested. tty: True when they are a terminal."""
 
     stdin: bool = False
     stdout: bool = False
@@ -30,7 +30,8 @@ class WantedStreams:
 class CommandEnd:
     """The end of a command.
 
-    exit_code: its exit code; None when it could not be run. message: why it could not be run.
+    exit_code: its exit code; None when it could not be run.
+    message: why it could not be run.
     """
 
     exit_code: int | None
@@ -60,11 +61,11 @@ class CommandSession(Protocol):
         ...
 
     def receive_input(self, data: bytes) -> None:
-        """Take a piece of standard input; `CommandClient.consume_input` is called when it was used."""
+        """Take a piece of standard input. `CommandClient.consume_input` is called when the process has taken it."""
         ...
 
     def end_input(self) -> None:
-        """Close the process's standard input: the client sends no more."""
+        """Close the process's standard input, because the client has ended its input."""
         ...
 
     def resize(self, width: int, height: int) -> None:
@@ -76,12 +77,12 @@ class CommandSession(Protocol):
         ...
 
     def lose_client(self) -> None:
-        """End the session: the client has gone. No other method is called afterwards."""
+        """End the session, because the client has disconnected. No other method is called after this."""
         ...
 
 
 def take_size(session: CommandSession, data: bytes) -> None:
-    """Resize a session's terminal as a message on RESIZE says; other messages are ignored, as by the kubelet."""
+    """Set the size of a session's terminal from the data of the channel RESIZE. Malformed data is ignored."""
     with contextlib.suppress(channels.ChannelError):
         session.resize(*channels.decode_size(data))
 
@@ -98,5 +99,5 @@ class CommandClient(Protocol):
         ...
 
     def finish(self, end: CommandEnd) -> None:
-        """Send how the command has ended, and end the connection. The session is not called afterwards."""
+        """Send the command's result, and end the connection. The session is not called after this."""
         ...

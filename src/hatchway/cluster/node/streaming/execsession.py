@@ -1,7 +1,8 @@
 """Runs a process in a running container for a client (`kubectl exec`).
 
-As with containerd, a process is not killed when its client goes away: its standard input ends, its output is discarded,
-and its terminal hangs up (SIGHUP). So `kubectl exec POD -- sleep 1000` goes on, and a shell ends.
+As with containerd, a process is not killed when its client disconnects: its standard input ends, its output is
+discarded, and its terminal hangs up (SIGHUP). So the process of `kubectl exec POD -- sleep 1000` continues, and a shell
+ends.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from hatchway.cluster.runtime import ContainerProcess, StartError
 from hatchway.cluster.terminalsize import set_terminal_size
 from hatchway.wire import channels
 
-# Clients send the terminal's size right after their request. The start waits this long for it, so that the program sees
-# the right size, unless input comes first.
+# Clients send the terminal's size right after their request. The start of the program waits this many seconds for the
+# size, or until input arrives.
 _SIZE_SECONDS: Final = 1.0
-# When the process has ended, descendants may hold its output open. The output ends when they were silent for this long.
+# After the process has ended, its descendants may keep its output open. The output counts as ended when they have
+# written nothing for this many seconds.
 _SILENT_SECONDS: Final = 2.0
 
 
@@ -54,7 +56,7 @@ class ExecSession:
         self._spawn(self._run(client))
 
     def receive_input(self, data: bytes) -> None:
-        """Write to the process, or keep the input until its start; flow control limits how much the client sends."""
+        """Write to the process, or queue the input until the process starts. Flow control limits the queue."""
         if self._writer is not None:
             self._writer.write(data)
         else:
@@ -62,20 +64,20 @@ class ExecSession:
             self._sized.set()
 
     def end_input(self) -> None:
-        """Close the standard input when all of it is written. A terminal has none that could be closed."""
+        """Close the standard input when all of it was written. The input of a terminal cannot be closed."""
         self._input_ended = True
         if self._writer is not None and not self._streams.tty:
             self._writer.finish()
 
     def resize(self, width: int, height: int) -> None:
-        """Set the terminal's size, or keep it for the start."""
+        """Set the terminal's size, or store it for the start."""
         self._size = width, height
         self._sized.set()
         if (terminal := self._descriptors.get("terminal", -1)) >= 0:
             set_terminal_size(terminal, width, height)
 
     def resume_output(self, channel: int) -> None:
-        """Read the process's output again."""
+        """Resume reading the process's output."""
         if channel in self._full:
             self._full.discard(channel)
             self._flowed.set()
@@ -83,15 +85,15 @@ class ExecSession:
                 self._readers[channel].resume()
 
     def lose_client(self) -> None:
-        """End the session; the process goes on."""
+        """End the session; the process continues."""
         self._client = None
         if not self._lost.done():
             self._lost.set_result(None)
 
-    # The session's life.
+    # The session's task
 
     async def _run(self, client: CommandClient) -> None:
-        """Run the process, and tell the client how it ended. When cancelled, leave both."""
+        """Run the process, and send its result to the client. When cancelled, disconnect from both."""
         try:
             await self._serve(client)
         finally:
@@ -177,11 +179,12 @@ class ExecSession:
         self._readers[channel] = DescriptorReader(self._descriptors[name], received, ended)
 
     async def _drain(self) -> None:
-        """Wait until the client has all that the process has written."""
+        """Wait until all output of the process was sent to the client."""
         while (self._open or self._full) and self._client is not None:
             self._flowed.clear()
             flowed = asyncio.ensure_future(self._flowed.wait())
-            # A client may read as slowly as it likes; descendants of the process may not hold the session for ever.
+            # The timeout is for descendants of the process that keep the output open, not for a client that reads
+            # slowly.
             patience = None if self._full else _SILENT_SECONDS
             waited: list[asyncio.Future[Any]] = [flowed, self._lost]
             done, _ = await asyncio.wait(waited, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -199,7 +202,7 @@ class ExecSession:
             os.close(descriptor)
 
     def _let_go(self) -> None:
-        """Close this side's ends: the process's input ends, its output breaks (EPIPE), or its terminal hangs up."""
+        """Close this process's ends: the command's input ends, its output fails (EPIPE), or its terminal hangs up."""
         self._client = None
         for reader in self._readers.values():
             reader.close()

@@ -1,4 +1,4 @@
-"""Connections to the ports of a pod for port-forwards, counted so that one namespace cannot take all descriptors."""
+"""Connects to ports of a pod for port-forwards, with a quota of connections for each namespace."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from hatchway.cluster.descriptors import ClientQuota
 
 
 class PodPorts:
-    """Connects to the ports of one pod's loopback.
+    """Connects to ports on the loopback interface of one pod.
 
-    dial: connects to a port. namespace: the pod's namespace. pod: its description for errors. quota: counts the
-    connections of all pods, for their namespaces.
+    dial: connects to a port.
+    namespace: the pod's namespace.
+    pod: the pod's description in errors.
+    quota: counts the connections of all pods by namespace.
     """
 
     def __init__(
@@ -25,7 +27,7 @@ class PodPorts:
         self.pod = pod
 
     async def connect(self, port: int) -> socket.socket:
-        """Return a connected socket; call `release` when it is closed. Raises OSError; EMFILE beyond the quota."""
+        """Return a connected socket. Call `release` when it is closed. Raises OSError; EMFILE beyond the quota."""
         if not self._quota.take(self._namespace):
             raise OSError(errno.EMFILE, "there are too many forwarded connections")
         try:

@@ -1,4 +1,4 @@
-"""Port-forward over the channels of a WebSocket, without SPDY: one connection for each port (`websocket.go`).
+"""Serves port-forward over the channels of a WebSocket, without SPDY: one connection for each port (`websocket.go`).
 
 Each port of the query has two channels: one for data, one for the text of an error. Connections cannot be half-closed;
 the WebSocket ends with the last of its connections.
@@ -186,7 +186,7 @@ class PortChannelServer:
         self._send(self._channels.data(index, data))
 
     def add_untaken(self, count: int) -> None:
-        """Count the client's bytes that the pods have not taken; when they are too many, stop reading the client."""
+        """Count the client's bytes that the pods have not taken. When there are too many, pause reading from it."""
         self._untaken += count
         if self._link is not None:
             if self._untaken > _UNTAKEN_HIGH:

@@ -1,8 +1,8 @@
-"""Port-forward over SPDY: connections of a client to ports of a pod, in pairs of streams of one session.
+"""Serves port-forward over SPDY: each connection to a port of a pod is a pair of streams in the client's session.
 
-It behaves as the kubelet (`pkg/cri/streaming/portforward/httpstream.go`), with two differences: connections can be
-half-closed in both directions, and a connection that is reset resets its stream without an error text, because kubectl
-gives up the whole session after such a text.
+It behaves like the kubelet (`pkg/cri/streaming/portforward/httpstream.go`), with two differences: connections can be
+half-closed in both directions, and after a reset of a connection its stream is reset without an error text, because
+kubectl ends the whole session after an error text.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from hatchway.wire.spdyevents import (
 
 _SPDY: Final = SpdyLimits(streams=4096, window=256 * 1024)
 _LIMITS: Final = Limits()
-# When more bytes than this wait for a stream's window, the pod's connection is not read.
+# While more bytes than this wait for a stream's window, reading from the pod's connection is paused.
 _UNSENT_HIGH: Final = 128 * 1024
-# How many bytes of one client may wait for all its pods together before it is not read. The larger limit is for clients
-# that take part in flow control.
+# Reading from a client is paused while more bytes than this wait for its pods. The larger limit is for clients with
+# flow control.
 _UNTAKEN_HIGH, _UNTAKEN_LOW = 8 << 20, 2 << 20
 _UNTAKEN_LIMIT: Final = 64 << 20
-# When the client reads again, this many pods' connections are read again in one turn of the event loop.
+# When the client reads again, reading is resumed for this many pods' connections in each iteration of the event loop.
 _RESUMED_AT_ONCE: Final = 16
 _EXPIRY: Final = 5.0
 
@@ -44,8 +44,9 @@ _EXPIRY: Final = 5.0
 class PodConnection(asyncio.Protocol):
     """A connection to a port of a pod, and its two streams.
 
-    untaken: the number of the client's bytes that the pod has not taken yet. reading: whether the pod's connection is
-    read. over: whether the connection is of no more use to the client.
+    untaken: the number of the client's bytes that the pod has not taken yet.
+    reading: False while reading from the pod's connection is paused.
+    over: True when the client needs the connection no more.
     """
 
     transport: asyncio.Transport
@@ -65,7 +66,7 @@ class PodConnection(asyncio.Protocol):
     # Methods that the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the pod the bytes that the client has sent before."""
+        """Send the pod the bytes that the client has already sent."""
         self.transport = cast(asyncio.Transport, transport)
         self._connected = self.reading = True
         if self.over:
@@ -85,17 +86,17 @@ class PodConnection(asyncio.Protocol):
             self._owner.wait(self)
 
     def eof_received(self) -> bool:
-        """Half-close the stream; the other direction goes on."""
+        """Half-close the stream. The other direction continues."""
         self._pod_ended = True
         self._owner.end(self)
         return not self._client_ended
 
     def pause_writing(self) -> None:
-        """Note that the pod does not read."""
+        """Record that the pod does not read."""
         self._choked = True
 
     def resume_writing(self) -> None:
-        """Let the client send more, since the pod reads again."""
+        """Let the client send more, because the pod reads again."""
         self._choked = False
         self._take()
 
@@ -147,7 +148,7 @@ class PodConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def abort(self) -> None:
-        """End the connection now, since its streams are gone."""
+        """End the connection now, because its streams have ended."""
         self.over = True
         self._early.clear()
         self._take()
@@ -174,7 +175,7 @@ class PortForwardServer:
         self._pairs = StreamPairs()
         self._link: ClientLink | None = None
         self._connections: dict[int, PodConnection] = {}
-        # Connections that are not read because the client's connection is full. They are read again in this order.
+        # Connections whose reading is paused because the client's connection is full. They are resumed in this order.
         self._waiting: deque[PodConnection] = deque()
         self._resuming = False
         self._untaken = 0
@@ -280,7 +281,7 @@ class PortForwardServer:
 
     def _open(self, event: StreamOpened) -> None:
         if not self._spdy.may_send(event.stream_id):
-            self._spdy.reset(event.stream_id, REFUSED_STREAM)  # opened for the client alone
+            self._spdy.reset(event.stream_id, REFUSED_STREAM)  # a unidirectional stream of the client
             return
         try:
             streams = self._pairs.add(event.stream_id, event.headers, self._loop.time())
@@ -317,7 +318,7 @@ class PortForwardServer:
                 self._refuse(connection, dial_text(port, self.ports.pod, error))
 
     def _refuse(self, connection: PodConnection, text: str) -> None:
-        """Send the client why there is no connection."""
+        """Send the client the reason why there is no connection."""
         self._forget(connection)
         connection.abort()
         self._spdy.send_data(connection.streams.error_stream, text.encode(), fin=True)
@@ -357,7 +358,7 @@ class PortForwardServer:
     def taken(self, connection: PodConnection, count: int, *, at_once: bool) -> None:
         """Let the client send as many bytes as a pod has taken.
 
-        at_once: the pod took them without a delay, so the window may grow.
+        at_once: True when the pod took them without a delay, so that the window may grow.
         """
         self._untaken -= count
         self._spdy.consumed(connection.streams.data_stream, count, at_once=at_once)

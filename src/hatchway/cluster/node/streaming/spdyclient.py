@@ -1,4 +1,4 @@
-"""The client of a remote command over SPDY (`pkg/cri/streaming/remotecommand/httpstream.go`)."""
+"""Connects a remote command's session with a client over SPDY (`pkg/cri/streaming/remotecommand/httpstream.go`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _LARGEST_SIZE = 4096
 class SpdyCommandClient:
     """The user of a `ClientLink` that joins a session with the streams of a SPDY connection.
 
-    protocol: the version that was chosen. streams: the streams that the client wants.
+    protocol: the chosen version of the protocol.
+    streams: the streams that the client has requested.
     """
 
     def __init__(self, session: CommandSession, protocol: str, streams: WantedStreams) -> None:
@@ -87,7 +88,7 @@ class SpdyCommandClient:
             self._resume(channel)
 
     def lose_client(self) -> None:
-        """Tell the session that its client has gone."""
+        """Tell the session that its client has disconnected."""
         self._link = None
         self._forget_session(lost=True)
 
@@ -223,7 +224,8 @@ class SpdyCommandClient:
         self._spdy.go_away()
         self._flush()
         if self._link is not None:
-            # A client that may still send input must not be reset before it has read all of this.
+            # If the client may still send input, a close at once could reset the connection before it has read all
+            # this.
             self._link.finish(at_once=self._input_ended)
 
     def _flush(self) -> None:

@@ -1,4 +1,4 @@
-"""A kubelet's paths for streams: `/exec`, `/attach`, `/portForward` and `/run` (`pkg/kubelet/server/server.go`)."""
+"""Serves a kubelet's paths `/exec`, `/attach`, `/portForward` and `/run` (`pkg/kubelet/server/server.go`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from hatchway.wire.wshandshake import HandshakeError, OpeningRequest, parse_requ
 
 log = logging.getLogger(__name__)
 
-# The first segments of the paths that are served here.
+# The first segments of these paths.
 PATHS: Final = frozenset((b"exec", b"attach", b"portForward", b"run"))
 _VERSION_FIELD: Final = b"x-stream-protocol-version"
 # Fields of a 101 that the engine writes itself.
@@ -51,12 +51,12 @@ _WRITTEN_BY_ENGINE: Final = frozenset((b"Connection", b"Upgrade"))
 _RUN_OUTPUT: Final = 1 << 20
 _RUN_SECONDS: Final = 120.0
 _LONGEST_QUERY: Final = 1 << 20
-# The share of this process's descriptors for forwarded connections. Most others are for Services (`services/`).
+# The part of this process's descriptors for forwarded connections. Most others are for Services (`services/`).
 _SHARE: Final = 0.1
 
 
 class StreamRefused(Exception):
-    """A request that is answered with an error. headers: further fields of the answer."""
+    """A request is refused. headers: additional fields of the answer."""
 
     def __init__(self, status: int, text: str, headers: Headers | None = None) -> None:
         super().__init__(text)
@@ -67,15 +67,16 @@ class StreamRefused(Exception):
 
 @cache
 def _connections_of_all_nodes() -> ClientQuota:
-    """Return the quota that all nodes share, since they are in one process."""
+    """Return the quota that all nodes share, because one process runs them."""
     return ClientQuota.of_process(_SHARE)
 
 
 class StreamServer:
     """The streams of one node's pods. `close` ends all sessions.
 
-    pods: the pods that the kubelet knows. workers: the kubelet's workers, by the uid of the pod. quota: counts
-    forwarded connections; None: the quota that all nodes share.
+    pods: the pods that the kubelet knows.
+    workers: the kubelet's workers, by the pod's UID.
+    quota: counts forwarded connections; None for the quota that all nodes share.
     """
 
     def __init__(self, pods: Informer, workers: Mapping[str, PodWorker], quota: ClientQuota | None = None) -> None:
@@ -101,7 +102,7 @@ class StreamServer:
     def _route(self, head: RequestHead) -> Decision:
         first, *rest = [unquote(part.decode("latin-1")) for part in head.path.strip(b"/").split(b"/")]
         needed = 2 if first == "portForward" else 3
-        # There may be one segment more: the pod's uid, after its name.
+        # There may be one more segment after the pod's name: its UID.
         if len(rest) not in (needed, needed + 1) or not all(rest):
             raise StreamRefused(404, "404 page not found\n")
         if head.method not in (("POST",) if first == "run" else ("GET", "POST")):
@@ -124,7 +125,7 @@ class StreamServer:
         source = container.streams
         if source is None:
             raise StreamRefused(500, f'container not found ("{container.name}")')
-        # Whether a process has a terminal cannot be changed after its start.
+        # For attach the process is already running, so its terminal counts, not the request.
         tty = source.has_terminal
         streams = WantedStreams(streams.stdin, streams.stdout, streams.stderr and not tty, tty)
         once = bool(container.spec.get("stdinOnce"))
@@ -155,8 +156,7 @@ class StreamServer:
         if request is None:
             version = _spdy_version(head, channels.SPDY_PROTOCOLS)
             return self._accept_spdy(version, lambda: SpdyCommandClient(make(), version, streams))
-        # As an API server, take the fifth version wherever it is in the list
-        # (`IsWebSocketRequestWithStreamCloseProtocol`).
+        # Like an API server, prefer version 5 wherever it is in the list (`IsWebSocketRequestWithStreamCloseProtocol`).
         newest = [name for name in request.protocols if name == channels.V5.name]
         protocol = channels.choose(newest or request.protocols)
         if protocol is None:
@@ -195,10 +195,10 @@ class StreamServer:
                 return TunnelLink(PortForwardServer(reached, self._spawn))
 
             accepted = _accept_websocket(request, TUNNEL_PROTOCOL, tunnel)
-            # Not served here, but by the API server in front of this kubelet, if that can reach the pod.
+            # This protocol is not served here, but by the API server in front of this kubelet, if it can reach the pod.
             accepted.headers.append((OFFER_FIELD, SINGLE_STREAM_PROTOCOL.encode()))
             return accepted
-        # Clients name the fifth version, too, although it does not define port-forward.
+        # Clients also offer version 5, which does not define port-forward.
         usable = [name for name in request.protocols if name != channels.V5.name]
         protocol = channels.choose(usable) if usable or not request.protocols else None
         if protocol is None:
@@ -261,7 +261,7 @@ def _spdy_version(head: RequestHead, served: tuple[str, ...]) -> str:
 def _parse_query(query: bytes | None) -> dict[str, list[str]]:
     if query and len(query) > _LONGEST_QUERY:
         raise StreamRefused(400, "the query is too long")
-    # Arguments of commands are bytes, which need not be UTF-8.
+    # Arguments of commands are bytes that need not be UTF-8.
     return parse_qs((query or b"").decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""The client of a remote command over WebSocket (`pkg/cri/streaming/remotecommand/websocket.go`)."""
+"""Connects a remote command's session with a client over WebSocket (`pkg/cri/streaming/remotecommand/websocket.go`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _LARGEST = 16 * 1024 * 1024
 class WebSocketCommandClient:
     """The user of a `ClientLink` that joins a session with a WebSocket.
 
-    protocol: how messages name their channel. streams: the streams that the client wants.
+    protocol: the encoding of channels in messages.
+    streams: the streams that the client has requested.
     """
 
     def __init__(self, session: CommandSession, protocol: ChannelProtocol, streams: WantedStreams) -> None:
@@ -37,7 +38,7 @@ class WebSocketCommandClient:
     def attach(self, link: ClientLink) -> None:
         """Take the connection, and begin."""
         self._link = link
-        # Clients wait for an empty message on the first of the output channels that they have asked for.
+        # Clients wait for an empty message on the first output channel that they have requested.
         first = channels.ERROR
         if self._streams.stdout:
             first = channels.STDOUT
@@ -66,7 +67,7 @@ class WebSocketCommandClient:
         self._flush()
 
     def pause_writing(self) -> None:
-        """Do nothing: the session sees it at the result of `send`."""
+        """Do nothing: the result of `send` tells the session."""
 
     def resume_writing(self) -> None:
         """Let the session send again."""
@@ -75,7 +76,7 @@ class WebSocketCommandClient:
                 self._session.resume_output(channel)
 
     def lose_client(self) -> None:
-        """Tell the session that its client has gone."""
+        """Tell the session that its client has disconnected."""
         self._link = None
         session, self._session = self._session, None
         if session is not None:
@@ -103,7 +104,7 @@ class WebSocketCommandClient:
             session.end_input()
 
     def _leave(self) -> None:
-        """End the connection because the client wants it, or made an error."""
+        """End the connection, because the client has closed it or violated the protocol."""
         self._flush()
         session, self._session = self._session, None
         if session is not None:

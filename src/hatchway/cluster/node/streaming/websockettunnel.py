@@ -1,4 +1,4 @@
-"""A link whose bytes are carried in a WebSocket's binary messages, split anywhere (`SPDY/3.1+portforward.k8s.io`)."""
+"""A link that carries a byte stream in a WebSocket's binary messages (`SPDY/3.1+portforward.k8s.io`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hatchway.wire.websocket import CloseReceived, Piece, WebSocket, WebSocketEr
 
 
 class TunnelLink:
-    """The link for `user`, and itself the user of the link below."""
+    """A link for `user`, which is itself the user of the link below it."""
 
     def __init__(self, user: LinkUser) -> None:
         self._user = user
@@ -31,7 +31,7 @@ class TunnelLink:
             return
         for event in events:
             if isinstance(event, Piece):
-                self._user.receive(bytes(event.data))  # unmasked data are bytes already, so this copies nothing
+                self._user.receive(bytes(event.data))  # unmasked data is already `bytes`, so this copies nothing
         self._flush()
         if events and isinstance(events[-1], CloseReceived):
             self._end()
@@ -45,7 +45,7 @@ class TunnelLink:
         self._user.resume_writing()
 
     def lose_client(self) -> None:
-        """Tell the user that the client has gone."""
+        """Tell the user that the client has disconnected."""
         self._below = None
         self._user.lose_client()
 
@@ -67,12 +67,12 @@ class TunnelLink:
         self._flush()
 
     def hold(self) -> None:
-        """Read nothing."""
+        """Pause reading."""
         if self._below is not None:
             self._below.hold()
 
     def release(self) -> None:
-        """Read the connection again."""
+        """Resume reading."""
         if self._below is not None:
             self._below.release()
 
