@@ -39,7 +39,7 @@ def status(ctx: click.Context, name: str, state_dir: str | None, output: str) ->
         missing = inventory.missing(state)
         print(f"{missing.message}\n  {missing.hint}")
     elif not found["running"]:
-        print(f'cluster "{name}" is not running\n  `{inventory.command("up", name)}` starts it')
+        print(f'cluster "{name}" is not running\n  `{inventory.command("up", state)}` starts it')
     elif "server" not in found:
         print(printable(f'cluster "{name}": {found["error"]}'))
     else:

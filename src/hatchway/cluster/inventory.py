@@ -104,7 +104,7 @@ def find_context(name: str, kubeconfig: str | None = None) -> str:
     require(state)
     known = state.load_kubeconfig() if state.running() else None
     if known is None:
-        raise HatchwayError(f'cluster "{name}" is not running', f"`{command('up', name)}` starts it")
+        raise HatchwayError(f'cluster "{name}" is not running', f"`{command('up', state)}` starts it")
     raise HatchwayError(
         f'there is no context "{context}" of cluster "{name}" in {" or ".join(map(str, files))}',
         f"it is in another file: add --kubeconfig {shlex.quote(known['path'])}",
@@ -113,7 +113,7 @@ def find_context(name: str, kubeconfig: str | None = None) -> str:
 
 def missing(state: StateDir) -> HatchwayError:
     """Return the error for a cluster that does not exist. The hint names the clusters that exist."""
-    up = command("up", state.path.name)
+    up = command("up", state)
     hint = f"`{up}` makes one"
     with contextlib.suppress(OSError, HatchwayError):
         if others := known(str(state.path.parent)):
@@ -122,6 +122,9 @@ def missing(state: StateDir) -> HatchwayError:
     return HatchwayError(f'there is no cluster "{state.path.name}" in {state.path.parent}', hint)
 
 
-def command(verb: str, name: str) -> str:
-    """Return a command line for hints. verb: the command, such as "up". name: the cluster's name."""
-    return f"hatchway {verb}" + ("" if name == DEFAULT_NAME else f" --name {name}")
+def command(verb: str, state: StateDir) -> str:
+    """Return a command line for hints, such as `hatchway up --name shop`. verb: the command, such as "up"."""
+    name = state.path.name
+    line = f"hatchway {verb}" + ("" if name == DEFAULT_NAME else f" --name {name}")
+    usual = StateDir.for_name(name).path == state.path
+    return line if usual else f"{line} --state-dir {shlex.quote(str(state.path.parent))}"

@@ -151,7 +151,7 @@ def ending(state: StateDir) -> Iterator[None]:
 def _busy(state: StateDir) -> HatchwayError:
     return HatchwayError(
         f'cluster "{state.path.name}" has been starting or stopping for {_SETTLE_SECONDS:.0f} s',
-        "; ".join(filter(None, (f"`{inventory.command('down', state.path.name)}` ends it", log_hint(state)))),
+        "; ".join(filter(None, (f"`{inventory.command('down', state)}` ends it", log_hint(state)))),
     )
 
 

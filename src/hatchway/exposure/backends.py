@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from hatchway.addresses import is_loopback
 from hatchway.exposure.policies import PolicyIndex
 from hatchway.exposure.ranges import EVERYWHERE, NOWHERE, AddressSet, Reach, audience_of, worst
 from hatchway.exposure.sensitive import SensitiveProgram, sensitive_program
@@ -122,8 +123,22 @@ class ClusterFacts:
         return list(dict.fromkeys([*_addresses(nodes), *published]))
 
     def host_addresses(self, names: Iterable[str]) -> list[str]:
-        """Return the addresses at which host ports of nodes are open from outside; public ones come first."""
+        """Return the addresses of nodes outside the cluster; public ones come first."""
         return _addresses(self._nodes(names))
+
+    def host_port_addresses(self, host_ip: str, names: Iterable[str]) -> list[str]:
+        """Return the addresses at which a host port of nodes is open from outside.
+
+        Nodes of an embedded cluster have a network of their own, or loopback addresses of its machine.
+
+        host_ip: the only address with the port; "" for all addresses.
+        """
+        nodes = self._nodes(names)
+        local = [address for node in nodes if node.embedded for address in node.internal if is_loopback(address)]
+        if not host_ip:
+            return [*_addresses(nodes), *local]
+        embedded = bool(nodes) and all(node.embedded for node in nodes)
+        return [host_ip] if not embedded or host_ip in local else []
 
     def owns(self, address: str) -> bool:
         """Return True for an address of a node."""

@@ -46,12 +46,12 @@ def _host_port_way(facts: ClusterFacts, namespace: str, workload: str, pods: Seq
     audiences: list[AddressSet] = []
     locations: list[Location] = []
     opened: list[DeclaredPort] = []
-    nodes = facts.host_addresses([pod.node for pod in pods])
+    names = [pod.node for pod in pods]
     for port in {
         (port.host_port, port.protocol): port for pod in pods for port in pod.ports if port.host_port
     }.values():
         only = port.host_ip if port.host_ip not in ("", "0.0.0.0", "::") else ""
-        addresses = [only] if only else nodes
+        addresses = facts.host_port_addresses(only, names)
         audience = _audience(facts, addresses, known=bool(only))
         verdict = facts.judge(pods, audience, port.host_port, port.number, port.protocol)
         verdicts.append(verdict)

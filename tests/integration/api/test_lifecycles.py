@@ -129,13 +129,13 @@ async def test_its_status(index: int, status: dict[str, Any], patched: Any) -> N
         first = await made(api, path, kind, "first", content)
         one = f"{path}/first/status"
         assert (await api.send("GET", one)).json == first
+        # Go encodes an empty status, on which a JSON patch relies.
+        assert isinstance(first["status"], dict)
         for content_type, _ in PATCHES:
             manager = "?fieldManager=e2e&force=true" if "apply" in content_type else ""
             body: Any = {"apiVersion": first["apiVersion"], "kind": kind, "status": status}
             if "json-patch" in content_type:
                 body = [{"op": "add", "path": f"/status/{key}", "value": value} for key, value in status.items()]
-                if not first.get("status"):
-                    body.insert(0, {"op": "add", "path": "/status", "value": {}})
             reply = await api.send("PATCH", one + manager, json.dumps(body), {"Content-Type": content_type})
             assert reply.status == 200, reply.json
             assert patched(reply.json["status"])

@@ -6,10 +6,13 @@ Expected texts are those of apiserver's `pkg/admission/plugin/policy/mutating` a
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hatchway.cluster.api.admission.builtin import builtin_plugins, policy_plugins
 from hatchway.cluster.api.admission.chain import AdmissionChain
@@ -385,3 +388,24 @@ async def test_changes_at_the_same_time_are_mutated_one_after_the_other(world: W
     assert [one.status for one in replies] == [200] * 8
     found = (await world.send("GET", f"{MAPS}/m")).json["data"]
     assert found == {"n": "8", **{f"by-{number}": "x" for number in range(8)}}
+
+
+async def test_the_pages_policy_adds_a_label_and_a_sidecar(world: World) -> None:
+    """docs/admission-policies.md: once, although the policy runs again after its own change."""
+    page = (Path(__file__).parents[3] / "docs/admission-policies.md").read_text()
+    (example,) = re.findall(r"### A sidecar\n.*?```yaml\n(.*?)```", page, re.DOTALL)
+    made, binding = yaml.safe_load_all(example)
+    await world.send("POST", "/api/v1/namespaces", {"metadata": {"name": "shop"}})
+    for path, body in (POLICIES, made), (BINDINGS, binding):
+        reply = await world.send("POST", path, body)
+        assert reply.status == 201, reply.json
+    account = {"metadata": {"name": "default"}}
+    await world.send("POST", "/api/v1/namespaces/shop/serviceaccounts", account)
+    new = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "any"}]}}
+    reply = await world.send("POST", "/api/v1/namespaces/shop/pods", new)
+    assert reply.status == 201, reply.json
+    assert reply.json["metadata"]["labels"] == {"team": "shop"}
+    assert [(one["name"], one.get("command")) for one in reply.json["spec"]["containers"]] == [
+        ("main", None),
+        ("sidecar", ["sleep", "infinity"]),
+    ]

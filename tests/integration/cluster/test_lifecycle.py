@@ -201,7 +201,8 @@ def test_a_cluster_that_there_is_not(cluster: Cluster, tmp_path: Path) -> None:
     command = [BIN / "hatchway", "status", "--state-dir", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 3
-    assert done.stdout == f'there is no cluster "hatchway" in {tmp_path}\n  `hatchway up` makes one\n'
+    up = f"hatchway up --state-dir {tmp_path}"
+    assert done.stdout == f'there is no cluster "hatchway" in {tmp_path}\n  `{up}` makes one\n'
 
 
 def test_a_kubeconfig_that_does_not_parse_is_left_alone_and_nothing_starts(tmp_path: Path) -> None:

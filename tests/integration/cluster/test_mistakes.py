@@ -61,3 +61,16 @@ def test_the_status_of_a_stopped_cluster_says_how_it_is_started(tmp_path: Path) 
     done = run(tmp_path, "status", "--name", "kept")
     assert done.returncode == 3
     assert done.stdout == 'cluster "kept" is not running\n  `hatchway up --name kept` starts it\n'
+
+
+def test_a_hint_names_the_state_directory_of_the_cluster(tmp_path: Path) -> None:
+    """Without it, the hint's command would make another cluster in the usual place."""
+    kept = tmp_path / "a place/kept"
+    kept.mkdir(parents=True)
+    (kept / "cluster.json").write_text("{}")
+    named = "--name", "kept", "--state-dir", str(kept.parent)
+    done = run(tmp_path, "status", *named)
+    assert (
+        done.stdout
+        == f"cluster \"kept\" is not running\n  `hatchway up --name kept --state-dir '{kept.parent}'` starts it\n"
+    )

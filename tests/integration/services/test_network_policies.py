@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hatchway.cluster import plan
 from tests.conftest import Cluster, wait_for
@@ -226,6 +229,17 @@ def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
     _write(reach, X, policy("api", {"pod": "a"}, policyTypes=["Egress"], egress=allowed))
     wait_for(lambda: reach.order(f"{X}/a", "ask", server) == ["connected"])
     assert reach.order(f"{X}/b", "ask", server) == ["ECONNREFUSED"]
+
+
+def test_the_pages_policies_deny_all_but_dns(reach: Reach) -> None:
+    """docs/network-policies.md, "Default deny, with DNS"."""
+    page = (Path(__file__).parents[3] / "docs/network-policies.md").read_text()
+    (example,) = re.findall(r"### Default deny, with DNS\n.*?```yaml\n(.*?)```", page, re.DOTALL)
+    _write(reach, X, *yaml.safe_load_all(example))
+    reach.expect(lambda source, target, way: X not in source and X not in target)
+    look_up = "import socket; print(socket.gethostbyname('kubernetes.default'))"
+    found = reach.cluster.kubectl("exec", "-n", X, "a", "--", "python3", "-c", look_up)
+    assert found.strip() == plan.API_SERVICE_IP
 
 
 def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:

@@ -14,7 +14,7 @@ from hatchway.exposure.reading import SnapshotReader
 from hatchway.exposure.sarif import as_sarif
 from hatchway.exposure.snapshot import ClusterSnapshot
 from hatchway.kube.api import Object
-from tests.exposures import FAULTS, SAFE, expected, gateway, ingress, ingress_class, node, objects, service
+from tests.exposures import FAULTS, SAFE, expected, gateway, ingress, ingress_class, node, objects, pod, service
 from tests.unit.exposure.recorded import RecordedServer
 
 
@@ -159,6 +159,32 @@ async def test_an_ingress_of_an_embedded_cluster_is_asked_at_the_node_port(
         ("127.16.1.1", 80, "shop.example"),
         *(("127.0.0.1", port, "shop.example") for port in more),
     ]
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "address", "reach"),
+    [
+        ("192.0.2.1", "172.20.0.1", "nobody"),
+        ("127.0.0.1", "172.20.0.1", "nobody"),
+        ("172.20.0.1", "172.20.0.1", "nobody"),
+        ("", "172.20.0.1", "nobody"),
+        ("127.0.0.1", "127.64.0.1", "nobody"),
+        ("127.64.0.1", "127.64.0.1", "machine"),
+        ("", "127.64.0.1", "machine"),
+    ],
+)
+async def test_an_embedded_cluster_opens_host_ports_in_its_own_network(host_ip: str, address: str, reach: str) -> None:
+    """Nodes have addresses of this machine only where there is no private network."""
+    machine = node("n", address)
+    machine["status"]["nodeInfo"] = {"containerRuntimeVersion": "hatchway://0.1"}
+    made = pod("p", node="n", host_port=9200, host_ip=host_ip)
+    made["metadata"]["namespace"] = "shop"
+    (way,) = assess(await read([made, machine]))
+    assert (way.reach, [one.address for one in way.locations], way.issues) == (
+        reach,
+        [address] if reach == "machine" else [],
+        (),
+    )
 
 
 async def test_a_gateway_of_another_namespace_is_read_for_a_route() -> None:

@@ -7,6 +7,7 @@ The rules are those of kube-controller-manager's `history/controller_history.go`
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from hatchway.cluster.controllers.indexes import claimable
 from hatchway.cluster.controllers.objectcache import ObjectCache
@@ -127,7 +128,7 @@ class RevisionHistory:
                 "annotations": annotations,
                 "ownerReferences": [controller_reference(owner)],
             },
-            "data": {"spec": {"template": {"$patch": "replace", **template}}},
+            "data": _sorted_keys({"spec": {"template": {"$patch": "replace", **template}}}),
             "revision": number,
         }
 
@@ -136,3 +137,10 @@ class RevisionHistory:
         for one in surplus_revisions(revisions, live, owner["spec"].get("revisionHistoryLimit", 10)):
             await delete_unless_gone(self._client, RESOURCE, one)
             await self._cache.wait_for_deletion(one)
+
+
+def _sorted_keys(value: Any) -> Any:
+    """Return JSON with its keys in order: clients compare a revision's data byte for byte with what Go encodes."""
+    if isinstance(value, dict):
+        return {key: _sorted_keys(value[key]) for key in sorted(value)}
+    return [_sorted_keys(one) for one in value] if isinstance(value, list) else value

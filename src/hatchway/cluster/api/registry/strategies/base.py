@@ -71,6 +71,8 @@ class Strategy:
     requires_spec = False
     # True when its objects grant rights, which their writer must have (`admission/escalation.py`, `paramaccess.py`).
     gives_rights = False
+    # True when a new object has an empty status, which a JSON patch of the status needs.
+    empty_status = False
     # What happens to dependents when a DELETE does not say (`DefaultGarbageCollectionPolicy`): "" for Background.
     default_propagation = ""
     # The warning for a DELETE that leaves that open; "" for none.
@@ -104,6 +106,8 @@ class Strategy:
         """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""
         if self.has_status(obj):
             obj.pop("status", None)
+        if self.empty_status:
+            obj["status"] = {}
 
     def allocate(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
         """Claim values that must be unique, and check those that are claimed already.

@@ -34,6 +34,7 @@ class ResourceClaimStrategy(Strategy):
     """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`): the spec never changes."""
 
     is_costly = True
+    empty_status = True
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
         """Refuse access to devices that others use, outside of namespaces that are marked for it."""

@@ -30,6 +30,7 @@ class _FlowControlStrategy(Strategy):
     """What both types have in common."""
 
     generation = True
+    empty_status = True
     kinds = ""
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:

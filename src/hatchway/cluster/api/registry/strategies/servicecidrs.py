@@ -55,6 +55,7 @@ class ServiceCIDRStrategy(Strategy):
     """ServiceCIDRs (`pkg/registry/networking/servicecidr`): ranges from which Services get their addresses."""
 
     generation = True
+    empty_status = True
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in the ranges: one, or one of each family."""
