@@ -21,6 +21,8 @@ _TOKEN = re.compile(
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
 # Characters of a rule. Longer rules count as rules without hosts, to bound the work.
 _LONGEST: Final = 4096
+# Of all rules of one object: other people write them, and their hosts are read for everybody.
+_LONGEST_TOGETHER: Final = 32768
 _MOST_ROUTES: Final = 100
 
 
@@ -32,11 +34,16 @@ def is_secure(route: Object) -> bool:
 
 def hosts_of(route: Object) -> Iterator[tuple[str, str, str]]:
     """Yield (host, path, SERVICE:PORT) for each host in the rules of an IngressRoute; the path is "/" for any."""
+    length = 0
     for entry in as_mappings(as_mapping(route.get("spec")).get("routes"))[:_MOST_ROUTES]:
+        rule = entry.get("match")
+        length += len(rule) if isinstance(rule, str) else 0
+        if length > _LONGEST_TOGETHER:
+            return
         services = as_mappings(entry.get("services"))
         first = services[0] if services else {}
         where = f"{first.get('name') or '?'}:{first.get('port') or '?'}"
-        hosts, path = parse_rule(entry.get("match"))
+        hosts, path = parse_rule(rule)
         for host in hosts:
             yield host, path, where
 
@@ -48,8 +55,9 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
     if not isinstance(rule, str) or len(rule) > _LONGEST:
         return [], "/"
     position, negated = 0, False
-    # Whether each open group is negated.
+    # Whether each open group is negated, and how many are.
     groups: list[bool] = []
+    excluding = 0
     text = rule.rstrip()
     while position < len(text):
         token = _TOKEN.match(text, position)
@@ -61,9 +69,10 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
             continue
         if token["other"] == "(":
             groups.append(negated)
+            excluding += negated
         elif token["other"] == ")" and groups:
-            groups.pop()
-        elif token["name"] and not negated and not any(groups):
+            excluding -= groups.pop()
+        elif token["name"] and not negated and not excluding:
             found = [one[0] or one[1] for one in _ARGUMENT.findall(token["arguments"])]
             if token["name"] == "Host":
                 hosts += found

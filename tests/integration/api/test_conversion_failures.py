@@ -125,6 +125,14 @@ async def test_wrong_answers(world: ConversionWorld, handler: Callable[[Review],
     assert good(await world.get("a", "v2"))["spec"]["port"] == 1
 
 
+async def test_what_a_webhook_makes_larger_counts_as_it_is_kept(world: ConversionWorld) -> None:
+    await world.define()
+    good(await world.send("POST", V1, host("a", address="h:1")))
+    world.answer(changed(meta_annotations={"a": "x" * 100_000}))
+    assert len(good(await world.get("a", "v2"))["metadata"]["annotations"]["a"]) == 100_000
+    assert world.conversions.kept.size > 100_000
+
+
 @pytest.mark.parametrize(
     ("handler", "text"),
     [

@@ -147,6 +147,16 @@ async def test_large_objects_and_long_lists_are_left_to_the_application(monkeypa
         assert (plainly(made, _MAPS), plainly(made, f"{_MAPS}/large")) == (None, None)
 
 
+async def test_lists_of_namespaces_that_do_not_exist_are_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encodeditems, "_MOST_BYTES", 10_000)
+    async with world() as made:
+        for number in range(100):
+            assert plainly(made, f"/api/v1/namespaces/none-{number}/configmaps") is not None
+        items = made.app.plain_reads._encoded
+        assert 0 < len(items._joined["configmaps"]) < 20
+        assert 0 < items.size <= 10_000
+
+
 async def test_a_list_that_a_client_wants_compressed_is_left_to_the_application() -> None:
     async with world() as made:
         for number in range(8):

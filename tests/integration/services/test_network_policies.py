@@ -197,16 +197,19 @@ def _balanced(cluster: Cluster) -> dict[str, Any] | None:
 
 
 def test_connections_that_exist_already(reach: Reach) -> None:
-    """TCP connections go on when a policy begins to forbid them; each datagram of UDP is decided on."""
+    """TCP connections go on when a policy begins to forbid them; each datagram of UDP and each ping is decided on."""
     source, target = f"{Y}/a", f"{X}/b"
     ports = [{"name": kind, "port": 80, "protocol": kind.upper()} for kind in ("tcp", "udp")]
     _write(reach, X, service("kept", *ports, selector={"pod": "b"}))
     ip = json.loads(reach.cluster.kubectl("get", "service", "-n", X, "kept", "-o", "json"))["spec"]["clusterIP"]
     connections = [(kind, address, 80) for kind in ("tcp", "udp") for address in (reach.ips[target], ip)]
     wait_for(lambda: reach.order(source, "open", *connections) == [target] * 4)
+    ping = "ping", reach.ips[target], 0
+    assert reach.order(source, "open", ping) == ["answer"]
     _write(reach, X, policy("all", {}))
     reach.expect(lambda _, to, __: not to.startswith(X), sources=[source])
     wait_for(lambda: reach.order(source, "use", *connections) == ["again", "again", "EHOSTUNREACH", "timed out"])
+    wait_for(lambda: reach.order(source, "use", ping) in (["timed out"], ["EHOSTUNREACH"]))
     reach.cluster.kubectl("delete", "service", "-n", X, "kept")
 
 

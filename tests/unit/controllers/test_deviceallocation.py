@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -149,6 +150,37 @@ def test_what_cannot_be_done_is_told() -> None:
     never = {"constraints": [{"matchAttribute": f"{DRIVER}/missing", "requests": ["last"]}]}
     with pytest.raises(DeviceProblem, match="too many attempts"):
         allocated([claim(exactly(count=16), exactly("last"), **never)], many)
+
+
+def test_alternatives_that_lead_nowhere_end() -> None:
+    def eight(name: str) -> Object:
+        when = [{"cel": {"expression": f"device.attributes['{DRIVER}'].family == '{name}'"}}]
+        each = {"deviceClassName": "gpus", "allocationMode": "All", "selectors": when}
+        return {"name": name, "firstAvailable": [{"name": f"a{number}", **each} for number in range(8)]}
+
+    names = [f"d{number}" for number in range(12)]
+    devices = piece(*(gpu(name, name, "1Gi") for name in names))
+    with pytest.raises(DeviceProblem, match="too many attempts"):
+        allocated([claim(*map(eight, names), exactly("last", when="false"))], devices)
+
+
+def test_choices_of_many_comparisons_end_in_time() -> None:
+    names = [f"{DRIVER}/a{number}" for number in range(32)]
+    attributes = {name: {"string": "x" * 64} for name in names}
+    devices = piece(*(device(f"d{number}", attributes=attributes) for number in range(64)))
+    constraints = [{"matchAttribute": name} for name in names]
+    wanted = claim(exactly("most", count=31), exactly("last", when="false"), constraints=constraints)
+    began = time.thread_time()
+    with pytest.raises(DeviceProblem, match="too many attempts"):
+        allocated([wanted], devices)
+    assert time.thread_time() - began < 3
+
+
+def test_more_devices_than_can_be_chosen_are_a_problem_of_the_pod() -> None:
+    devices = piece(*(device(f"d{number}") for number in range(640)))
+    claims = [claim(*(exactly(f"r{number}") for number in range(32))) for _ in range(20)]
+    with pytest.raises(DeviceProblem, match="too many attempts"):
+        allocated(claims, devices)
 
 
 def test_configurations_of_classes_and_claims_are_in_the_result() -> None:

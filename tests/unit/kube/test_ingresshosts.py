@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.ingresshosts import IngressHost, find_ingress_hosts, read_ingress_hosts
-from hatchway.kube.ingressroutes import parse_rule
+from hatchway.kube.ingressroutes import hosts_of, parse_rule
 from hatchway.target import Target
 
 NGINX = "k8s.io/ingress-nginx"
@@ -85,6 +86,16 @@ def test_the_hosts_of_a_traefik_rule(rule: object, hosts: list[str], path: str) 
 def test_any_traefik_rule_is_read(rule: str) -> None:
     hosts, _ = parse_rule(rule)
     assert all(host in rule for host in hosts)
+
+
+def test_long_rules_of_one_object_are_cut_and_quickly_read() -> None:
+    groups = "(" * 2000 + "A()" * 600
+    route = {"spec": {"routes": [{"match": groups}] * 100}}
+    began = time.thread_time()
+    assert not list(hosts_of(route))
+    assert time.thread_time() - began < 1
+    many = {"spec": {"routes": [{"match": f"Host(`h{number}.example`)" + " " * 3900} for number in range(100)]}}
+    assert [host for host, _, _ in hosts_of(many)] == [f"h{number}.example" for number in range(8)]
 
 
 def test_an_ingressroute_is_served_by_traefik() -> None:

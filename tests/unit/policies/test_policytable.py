@@ -3,9 +3,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hatchway.cluster.policies import policytable
+from hatchway.cluster.policies.policyrules import parse_policy
 from hatchway.cluster.policies.policytable import PolicyTable
 from tests.unit.policies.world import MemoryFilter, means, pod, policy
 
@@ -289,6 +292,35 @@ def test_a_policy_without_room_is_enforced_when_there_is_room_again() -> None:
     answers = [world.filter.allows(IPS[1], IPS[0], 100 * number, "TCP") for number in range(3)]
     assert answers[0] is False
     assert sorted(answers[1:]) == [False, True]
+
+
+def test_policies_without_room_are_not_read_again_while_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def note(obj: Any, most: int) -> Any:
+        read.append(obj["metadata"]["name"])
+        return parse_policy(obj, most)
+
+    monkeypatch.setattr(policytable, "parse_policy", note)
+    world = World(most_of_namespace=60)
+    world.step("pod", 0, "one", {})
+
+    def spec(count: int) -> Any:
+        ports = [{"protocol": "TCP", "port": 2 * number + 1} for number in range(count)]
+        return {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": ports}]}
+
+    for number in range(5):
+        world.step("policy", "one", number, spec(20))
+    world.step("apply")
+    read.clear()
+    world.step("policy", "one", 0, spec(19))
+    world.step("apply")
+    assert read == ["p0"]
+    # Without the first one, there is room for one other.
+    world.step("policy", "one", 0, None)
+    world.step("apply")
+    assert len(read) == 2
+    world.check()
 
 
 def test_a_policy_that_cannot_be_read_allows_nothing() -> None:

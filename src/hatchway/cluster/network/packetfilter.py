@@ -10,9 +10,16 @@ It stands in the router's namespace, through which each packet between pods, nod
 An "accept" of the first chain ends only that chain, so a connection needs an "accept" of both. Everything that pods
 send to addresses of Services ends at a socket here, whose owner asks the policies itself (`services/`).
 
+<<<<<<< HEAD
 Packets of established TCP and SCTP connections pass without another decision. Of UDP only answers do: each datagram of
 the client is decided on, so that a flow ends with the policy that allowed it. A TCP SYN is always decided on, because
 the kernel may take it for a part of an old connection, although another pod has the address by now.
+=======
+Packets of established TCP and SCTP connections pass without another decision. Of UDP, pings and other protocols only
+answers do: each datagram of the client is decided on, so that a flow ends with the policy that allowed it. A SYN is
+always decided on: the kernel counts one as part of a connection that it remembers, although another pod may have the
+address by now.
+>>>>>>> hostile
 """
 
 from __future__ import annotations
@@ -45,9 +52,9 @@ from hatchway.cluster.packetrules import (
 _TABLE = "hatchway"
 _KEY_BYTES: dict[SetKind, int] = {"addresses": 4, "sockets": 8, "ranges": 4}
 _PASSED, _ANSWER = struct.pack("=I", 0), b"\x01"
-_TCP, _UDP = bytes([PROTOCOLS["TCP"]]), bytes([PROTOCOLS["UDP"]])
+_TCP, _SCTP = bytes([PROTOCOLS["TCP"]]), bytes([PROTOCOLS["SCTP"]])
 _SYN, _SYN_AND_ACK = b"\x02", b"\x12"
-_KNOWN = struct.pack("=I", nft.ESTABLISHED | nft.RELATED)
+_KNOWN, _RELATED = struct.pack("=I", nft.ESTABLISHED | nft.RELATED), struct.pack("=I", nft.RELATED)
 # Bytes of one transaction: the kernel's limit for a message is 208 KiB where nobody has changed it.
 _TRANSACTION = 128 << 10
 _ANSWERS, _HOLD, _REFUSE = "answers", "hold", "refuse"
@@ -109,12 +116,20 @@ class NftPacketFilter:
         self._socket.transact(messages)
 
     def _pass_answers(self) -> Iterator[bytes]:
+<<<<<<< HEAD
         """Yield the rules that accept packets of established connections; of UDP flows only the replies."""
+=======
+        """Accept what belongs to a connection; of UDP flows, pings and other protocols only the answers."""
+>>>>>>> hostile
         add, protocol = self._table.add_rule, nft.protocol()
         begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
         yield add(_ANSWERS, protocol, nft.compare(_TCP), *begins, nft.decide(nft.RETURN))
-        yield add(_ANSWERS, protocol, nft.compare(_UDP, nft.NOT_EQUAL), *known, nft.decide(nft.ACCEPT))
+        related = nft.connection_state(), nft.keep_bits(_RELATED), nft.compare(_PASSED, nft.NOT_EQUAL)
+        # Errors about packets of a connection.
+        yield add(_ANSWERS, *related, nft.decide(nft.ACCEPT))
+        for number in (_TCP, _SCTP):
+            yield add(_ANSWERS, protocol, nft.compare(number), *known, nft.decide(nft.ACCEPT))
         yield add(_ANSWERS, *known, nft.connection_direction(), nft.compare(_ANSWER), nft.decide(nft.ACCEPT))
 
     def release(self) -> None:

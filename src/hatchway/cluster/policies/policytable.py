@@ -61,7 +61,8 @@ class PolicyTable:
         self._policies: dict[Key, EnforcedPolicy] = {}
         self._of_namespace: dict[str, dict[Key, EnforcedPolicy]] = {}
         self._weights: dict[str, int] = {}
-        self._cut: set[Key] = set()
+        # What the policies weigh for which there is no room.
+        self._cut: dict[Key, int] = {}
         self._namespaces: dict[str, dict[str, str]] = {}
         self._dirty_policies: dict[Key, None] = {}
         # Pods that are to be compared with everything, and those whose policies alone have changed.
@@ -170,6 +171,9 @@ class PolicyTable:
             yield
             yield from self._chains.prepare(self._policies.get(key))
             yield from self._select(key)
+        if policies and self._cut:
+            self._retry_cut()
+            yield
         for ip in freed - self._owners.keys():
             for groups in self._groups.values():
                 if (group := groups.pop(ip, None)) is not None:
@@ -195,18 +199,15 @@ class PolicyTable:
             del ours[key]
             self._weights[namespace] -= old.weight
             self._chains.release(old)
-            if key not in self._cut:
-                # There may be room for others now.
-                self._dirty_policies |= dict.fromkeys(self._cut)
         if obj is None:
-            self._note_cut(key, False, report=False)
+            self._note_cut(key, None, report=False)
         else:
             most = min(MOST_OF_ONE, self._most_of_namespace)
             new = _parse(key, obj, most)
             total = sum(self._weights.values())
             full = new.weight > most or total + new.weight > MOST
             full = full or self._weights.get(namespace, 0) + new.weight > self._most_of_namespace
-            self._note_cut(key, full, report=True)
+            self._note_cut(key, new.weight if full else None, report=True)
             if full:
                 new = new.without_rules()
             self._policies[key] = ours[key] = new
@@ -216,12 +217,28 @@ class PolicyTable:
             del self._of_namespace[namespace]
             self._weights.pop(namespace, None)
 
-    def _note_cut(self, key: Key, cut: bool, *, report: bool) -> None:
-        if cut == (key in self._cut):
-            return
-        (self._cut.add if cut else self._cut.discard)(key)
-        if report:
+    def _note_cut(self, key: Key, weight: int | None, *, report: bool) -> None:
+        """Note that there is no room for a policy of this weight; None: that there is, or that it is gone."""
+        before, cut = key in self._cut, weight is not None
+        if weight is None:
+            self._cut.pop(key, None)
+        else:
+            self._cut[key] = weight
+        if report and cut != before:
             self._on_cut(key, cut)
+
+    def _retry_cut(self) -> None:
+        """Note the policies for which there is room now. The others are not read again: that takes long."""
+        total = sum(self._weights.values())
+        weights = dict(self._weights)
+        for key, weight in self._cut.items():
+            # Until it has room, it weighs 1.
+            more, of_namespace = weight - 1, weights.get(key[0], 0)
+            fits = of_namespace + more <= self._most_of_namespace and total + more <= MOST
+            if fits and weight <= MOST_OF_ONE:
+                self._dirty_policies[key] = None
+                weights[key[0]] = of_namespace + more
+                total += more
 
     def _select(self, key: Key) -> Iterator[None]:
         """Find the pods that a new, changed or deleted policy selects."""

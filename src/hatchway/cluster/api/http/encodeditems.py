@@ -19,6 +19,9 @@ _MOST_BYTES = 32 * 1024 * 1024
 # bytes of JSON, because they stay in memory for each client that reads slowly.
 _MOST_JOINED = 1024
 _MOST_JOINED_BYTES = 1024 * 1024
+# What a list that is kept counts beside its text. Lists of namespaces that do not exist are kept, too: nothing tells
+# that they are asked for no more.
+_ENTRY = 512
 # As in Kubernetes, items in lists of built-in types do not have these fields.
 ENVELOPE = frozenset(("kind", "apiVersion"))
 GVK = tuple[str, str, str]
@@ -78,8 +81,7 @@ class EncodedItems:
         lists = self._joined.setdefault(row.stored_as, {})
         if key not in lists:
             found = self._join(row, namespace)
-            if found is not None:
-                self._make_room(len(found.text))
+            self._make_room(_size(found))
             lists[key] = found
         return lists[key]
 
@@ -129,5 +131,9 @@ class EncodedItems:
             changed = (old if new is None else new) or {}
             namespaces = changed["metadata"].get("namespace") or "", None
             for key in [key for key in lists if key[1] in namespaces]:
-                joined = lists.pop(key)
-                self.size -= len(joined.text) if joined is not None else 0
+                self.size -= _size(lists.pop(key))
+
+
+def _size(joined: JoinedItems | None) -> int:
+    """Return what a list counts while it is kept."""
+    return _ENTRY + (len(joined.text) if joined is not None else 0)

@@ -199,7 +199,10 @@ class _SocketAnswer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         with contextlib.suppress(WebSocketError):
             if not any(isinstance(event, CloseReceived) for event in self._websocket.receive_data(data)):
-                self._flush()
+                # The answers to the pings of a client that does not read would wait in memory, without a limit. Those
+                # that are not flushed have one.
+                if self._writable.is_set():
+                    self._flush()
                 return
         self._flush()
         if self._transport is not None:
@@ -210,6 +213,7 @@ class _SocketAnswer(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        self._flush()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None

@@ -6,7 +6,7 @@ several claims share, that use counters of their pool, or that have conditions f
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,11 @@ SelectDevice = Callable[[str, str, Object], bool]
 
 # The most devices of one claim, and the most choices that are tried for a pod on a node.
 _MOST_RESULTS, _MOST_STEPS = 32, 5_000
+# Seconds of processor time for a pod on a node, apart from the number of choices: one may mean many comparisons.
+_MOST_SECONDS = 1.0
+# Devices that are compared between two looks at the clock.
+_BETWEEN_LOOKS = 64
+_TOO_MUCH = "allocating devices for the pod takes too many attempts"
 
 
 class DeviceProblem(Exception):
@@ -70,8 +75,12 @@ def allocate_claims(
     """
     prepared = [_prepared(one, classes) for one in claims]
     work = _Allocation(node, pools, taken, select)
-    if not work.assign(prepared):
-        return None
+    try:
+        if not work.assign(prepared):
+            return None
+    except RecursionError:
+        # Each device that is chosen takes some frames.
+        raise DeviceProblem(_TOO_MUCH) from None
     return [_result(one, node, classes) for one in prepared]
 
 
@@ -103,7 +112,10 @@ class _Allocation:
         self._taken = set(taken)
         self._select = select
         self._selected: dict[tuple[str, DeviceId], bool] = {}
+        # What each alternative may have, by its identity: the requests hold the alternatives.
+        self._found: dict[int, list[PooledDevice]] = {}
         self._steps = 0
+        self._until = time.thread_time() + _MOST_SECONDS
 
     def assign(self, claims: list[_Claim]) -> bool:
         """Choose devices for all requests of all claims."""
@@ -118,13 +130,14 @@ class _Allocation:
     def _request(
         self, requests: list[tuple[_Claim, list[_Alternative]]], at: int, claim: _Claim, wanted: _Alternative
     ) -> bool:
+        self._step()
         if wanted.count is not None:
-            usable = list(self._usable(wanted, complete=False))
+            usable = self._usable(wanted, complete=False)
             return self._pick(requests, at, claim, wanted, usable, 0, wanted.count)
         if any(not pool.is_complete and devices for pool, devices in self._pools):
             # A pool whose slices are not all there yet may have more devices that match.
             return False
-        usable = list(self._usable(wanted, complete=True))
+        usable = self._usable(wanted, complete=True)
         if not usable or len(claim.chosen) + len(usable) > _MOST_RESULTS:
             return False
         if not wanted.is_admin and any(one.identity in self._taken for one in usable):
@@ -157,9 +170,7 @@ class _Allocation:
         if len(claim.chosen) + left > _MOST_RESULTS:
             return False
         for index in range(begin, len(usable) - left + 1):
-            self._steps += 1
-            if self._steps > _MOST_STEPS:
-                raise DeviceProblem("allocating devices for the pod takes too many attempts")
+            self._step()
             one = usable[index]
             if (one.identity in self._taken and not wanted.is_admin) or not self._allowed(claim, wanted, one):
                 continue
@@ -168,6 +179,17 @@ class _Allocation:
                 return True
             self._remove(claim)
         return False
+
+    def _step(self) -> None:
+        """Count a choice that is tried. Raises DeviceProblem when there are too many, or they take too long."""
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise DeviceProblem(_TOO_MUCH)
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        if time.thread_time() > self._until:
+            raise DeviceProblem(_TOO_MUCH)
 
     def _add(self, claim: _Claim, wanted: _Alternative, one: PooledDevice) -> None:
         claim.chosen.append((wanted, one))
@@ -179,12 +201,20 @@ class _Allocation:
         if not wanted.is_admin:
             self._taken.discard(one.identity)
 
-    def _usable(self, wanted: _Alternative, *, complete: bool) -> Iterator[PooledDevice]:
-        """Yield the devices that a request may have, whether they are free or not."""
+    def _usable(self, wanted: _Alternative, *, complete: bool) -> list[PooledDevice]:
+        """Return the devices that a request may have, whether they are free or not."""
+        found = self._found.get(id(wanted))
+        if found is None:
+            found = self._found[id(wanted)] = list(self._fitting(wanted, complete=complete))
+        return found
+
+    def _fitting(self, wanted: _Alternative, *, complete: bool) -> Iterator[PooledDevice]:
         for pool, devices in self._pools:
             if complete and not pool.is_complete:
                 continue
-            for one in devices:
+            for number, one in enumerate(devices):
+                if not number % _BETWEEN_LOOKS:
+                    self._look_at_clock()
                 if _tolerates(wanted.spec, one.device) and all(self._selects(text, one) for text in wanted.selectors):
                     yield one
 
@@ -222,14 +252,14 @@ def _applies(constraint: Object, name: str) -> bool:
     return not requests or name in requests or name.partition("/")[0] in requests
 
 
-def _attribute(device: PooledDevice, name: str) -> str | None:
-    """Return the value of an attribute in a form that can be compared; None when the device does not have it."""
+def _attribute(device: PooledDevice, name: str) -> Object | None:
+    """Return an attribute, which names its type beside its value; None when the device does not have it."""
     attributes = device.device.get("attributes") or {}
     found = attributes.get(name)
     domain, _, short = name.partition("/")
     if found is None and domain == device.identity.driver:
         found = attributes.get(short)
-    return None if found is None else json.dumps(found, sort_keys=True)
+    return found if isinstance(found, dict) else None
 
 
 def _tolerates(request: Object, device: Object) -> bool:

@@ -16,6 +16,8 @@ _GIVE_UP = 30.0
 # While reading is paused, the client's FIN is not noticed. So a probe is sent every so many seconds: a client that has
 # disconnected answers it with a reset.
 _PROBE = 30.0
+# Bytes of answers (pongs, for example) to a client that sends and does not read. One that makes more is disconnected.
+_MOST_ANSWERS = 1024 * 1024
 
 
 class LinkUser(Protocol):
@@ -92,6 +94,8 @@ class SocketLink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._holding = False
         self._finishing = False
+        # Bytes of answers to what the client sent while it did not read.
+        self._unread_answers = 0
         self.writable = True
 
     # Methods that the event loop calls
@@ -104,8 +108,15 @@ class SocketLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the bytes that have arrived to the user."""
-        if self._user is not None:
-            self._user.receive(data)
+        if self._user is None or self._transport is None:
+            return
+        transport = self._transport
+        before = transport.get_write_buffer_size()
+        self._user.receive(data)
+        if not self.writable:
+            self._unread_answers += max(0, transport.get_write_buffer_size() - before)
+            if self._unread_answers > _MOST_ANSWERS:
+                transport.abort()
 
     def eof_received(self) -> bool:
         """Close the connection: none of the protocols has half-closed connections."""
@@ -120,6 +131,7 @@ class SocketLink(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Tell the user that the client reads again."""
         self.writable = True
+        self._unread_answers = 0
         if self._user is not None and not self._finishing:
             self._user.resume_writing()
 

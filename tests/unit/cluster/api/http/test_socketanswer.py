@@ -12,7 +12,7 @@ import pytest
 from hatchway.cluster.api.http.socketanswer import accept_socket
 from hatchway.cluster.api.http.socketmessages import BytesMessages, WatchMessages
 from hatchway.proxy.routing import AcceptUpgrade, App, Decision, Headers, Peer, RequestHead, Respond
-from hatchway.wire.websocket import CloseReceived, Message, WebSocket
+from hatchway.wire.websocket import CloseReceived, Message, PongReceived, WebSocket
 
 KEY = (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ==")
 VERSION = (b"Sec-WebSocket-Version", b"13")
@@ -192,6 +192,29 @@ async def test_a_slow_client_makes_the_application_wait() -> None:
     client.protocol.resume_writing()
     await client.transport.closed.wait()
     assert [event.data for event in client.events()[:-1]] == [b"", b"a", b"b", b"c"]
+
+
+async def test_answers_to_pings_of_a_client_that_does_not_read_are_bounded() -> None:
+    client = Client(await accept_socket(App(Application()), asked(KEY, VERSION), "get"))
+
+    def ping(count: int) -> None:
+        for _ in range(count):
+            client.websocket.ping(b"p")
+        client.protocol.data_received(b"".join(map(bytes, client.websocket.data_to_send())))
+
+    client.protocol.pause_writing()
+    client.events()
+    ping(600)
+    assert not client.transport.written
+    client.protocol.resume_writing()
+    assert client.events() == [PongReceived(b"p")] * 600
+    client.protocol.pause_writing()
+    ping(600)
+    assert not client.transport.closed.is_set()
+    ping(600)
+    assert client.transport.closed.is_set()
+    assert client.events()[-1] == CloseReceived(1002, "too many pings")
+    client.protocol.connection_lost(None)
 
 
 async def test_the_application_learns_that_the_client_has_gone() -> None:

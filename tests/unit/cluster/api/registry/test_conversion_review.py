@@ -129,3 +129,9 @@ def test_any_answer_is_an_error_or_right(found: Any) -> None:
 def test_any_bytes_are_an_error(body: bytes) -> None:
     with pytest.raises(ConversionFailed):
         converted(body)
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b"1" * 5000, b"1e999999"])
+def test_values_that_json_does_not_have_are_an_error(value: bytes) -> None:
+    body = answer([{**good(), "spec": 0}]).replace(b'"spec": 0', b'"spec": ' + value)
+    assert why(body).startswith(f"{HEAD} returned invalid object: json parse error: ")

@@ -128,7 +128,11 @@ def _checked_object(raw: msgspec.Raw, original: Object, api_version: str, head: 
     """Return a converted object. index: its place in the list that was sent; None when it was sent alone."""
     at = f"converted object at index {index}" if index is not None else "object"
     problem = ""
-    converted: Json = _decode(raw)
+    try:
+        converted: Json = _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # What the review's decoder has skipped may be wrong all the same.
+        raise ConversionFailed(f"{head} returned invalid {at}: json parse error: {error}", INVALID) from None
     if not isinstance(converted, dict) or not _text(converted, "kind"):
         problem = f"Object 'Kind' is missing in '{bytes(raw)[:_SHOWN].decode(errors='replace')}'"
         raise ConversionFailed(problem if index is None else f"{head} returned invalid {at}: {problem}", INVALID)

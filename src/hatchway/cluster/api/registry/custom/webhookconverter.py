@@ -157,23 +157,29 @@ class WebhookConverter:
     async def _convert_batch(
         self, batch: list[_Encoded], waiting: list[_Waiting], version: str, api_version: str
     ) -> None:
-        converted = await self._call(batch, version, api_version)
+        converted, size = await self._call(batch, version, api_version)
+        # The webhook decides how large what it makes is: each object counts its share of the answer, or more.
+        share = size // len(batch)
         for (stored, future), (_, data), one in zip(waiting, batch, converted, strict=True):
-            self._webhooks.kept.keep(self, stored, api_version, one, len(data))
+            self._webhooks.kept.keep(self, stored, api_version, one, max(len(data), share))
             if not future.done():
                 future.set_result(one)
 
     async def convert(self, obj: Object, api_version: str) -> Object:
         """Convert one object. Raises ApiError 500, 504."""
         self._versions.schema(api_version, "to")
-        return (await self._call([(obj, _encode(obj))], obj["apiVersion"], api_version))[0]
+        (converted,), _ = await self._call([(obj, _encode(obj))], obj["apiVersion"], api_version)
+        return converted
 
     def _head(self, version: str) -> str:
         """Return the beginning of a message."""
         return f"conversion webhook for {version}, Kind={self._versions.kind}"
 
-    async def _call(self, batch: list[_Encoded], version: str, api_version: str) -> list[Object]:
-        """Send objects of one version to the webhook, and return what it makes of them. Raises ApiError 500, 504."""
+    async def _call(self, batch: list[_Encoded], version: str, api_version: str) -> tuple[list[Object], int]:
+        """Send objects of one version to the webhook, and return what it makes of them, and the bytes of its answer.
+
+        Raises ApiError 500, 504.
+        """
         if not self._review_version:
             raise ApiError(500, "", "no supported conversion review versions")
         try:
@@ -198,7 +204,7 @@ class WebhookConverter:
             versions = version.rpartition("/")[2], api_version.rpartition("/")[2]
             self._webhooks.metrics.observe(self._versions.name, versions, time.perf_counter() - began, failure)
 
-    async def _converted(self, batch: list[_Encoded], version: str, api_version: str) -> list[Object]:
+    async def _converted(self, batch: list[_Encoded], version: str, api_version: str) -> tuple[list[Object], int]:
         uid, originals = new_uid(), [one for one, _ in batch]
         size = sum(len(data) for _, data in batch)
         body = await run_sized(size, review_body, self._review_version, uid, api_version, [data for _, data in batch])
@@ -215,4 +221,13 @@ class WebhookConverter:
             except ValueError as error:
                 raise ConversionFailed(str(error), INVALID) from None
 
+<<<<<<< HEAD
         return await run_sized(len(answer), fitting)
+=======
+        return await run_sized(len(answer), fitting), len(answer)
+
+
+def _out_of_time() -> ApiError:
+    text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
+    return ApiError(504, "Timeout", text, {})
+>>>>>>> hostile
