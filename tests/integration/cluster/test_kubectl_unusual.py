@@ -78,7 +78,9 @@ def test_commands_that_cannot_work_say_so(kubectl: Kubectl, command: str, said: 
     assert said in kubectl.fails(*command.split())
 
 
-@pytest.mark.parametrize("kind", ["resource.k8s.io/v1 DeviceClass", "networking.k8s.io/v1 ServiceCIDR"])
+@pytest.mark.parametrize(
+    "kind", ["resource.k8s.io/v1alpha3 DeviceTaintRule", "coordination.k8s.io/v1beta1 LeaseCandidate"]
+)
 def test_kinds_that_are_not_served(kubectl: Kubectl, kind: str) -> None:
     version, name = kind.split()
     body = json.dumps({"apiVersion": version, "kind": name, "metadata": {"name": "x"}})

@@ -90,7 +90,7 @@ def test_a_user_with_few_rights_sees_what_is_missing(exposed: Cluster, tmp_path:
 def test_flags_of_the_door_apply_to_it(exposed: Cluster) -> None:
     with door_of(exposed, "--reject-paths", "^/api/v1/(namespaces/[^/]*/)?services") as door:
         _, text = read(door, f"?namespace={NS}")
-    assert "--reject-paths, --reject-methods or --accept-paths leave out" in text
+    assert "--reject-paths, --reject-methods or --accept-paths exclude" in text
     assert "service/postgres" not in text
 
 

@@ -83,7 +83,7 @@ def test_a_refused_expression_is_named(place: Path) -> None:
     done = fails("hatchway", place / "config", "--reject-paths=^/a,x**", cwd=place)
     assert done.returncode == 1
     assert (
-        '--reject-paths: "x**" is not a regular expression of Go\'s (RE2) syntax: invalid nested repetition'
+        '--reject-paths: "x**" is not a regular expression in Go\'s (RE2) syntax: invalid nested repetition'
         in done.stderr
     )
 

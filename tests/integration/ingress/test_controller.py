@@ -271,7 +271,7 @@ ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PR
     [
         (b"", b"", "the certificate contains no certificate in PEM"),
         (b"\xff\x00", b"x", "the certificate contains no certificate in PEM"),
-        (pem("a")[0], b"", "the key holds no private key in PEM"),
+        (pem("a")[0], b"", "the key contains no private key in PEM"),
         (pem("a")[0], ENCRYPTED, "the key is encrypted"),
         (pem("a")[0], pem("b")[1], "KEY_VALUES_MISMATCH"),
         (b"x" * 300_000, b"", "tls.crt is larger than 256 KiB"),

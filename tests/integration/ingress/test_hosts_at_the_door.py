@@ -162,6 +162,7 @@ def test_ls_lists_what_opens(world: Cluster) -> None:
         {
             "host": "secure.example",
             "namespace": NS,
+            "kind": "Ingress",
             "ingress": "shop",
             "url": "http://secure.example.ingress.localhost:8001/",
             "by": "svc/https:hatchway-ingress:443",

@@ -10,16 +10,10 @@ It stands in the router's namespace, through which each packet between pods, nod
 An "accept" of the first chain ends only that chain, so a connection needs an "accept" of both. Everything that pods
 send to addresses of Services ends at a socket here, whose owner asks the policies itself (`services/`).
 
-<<<<<<< HEAD
-Packets of established TCP and SCTP connections pass without another decision. Of UDP only answers do: each datagram of
-the client is decided on, so that a flow ends with the policy that allowed it. A TCP SYN is always decided on, because
-the kernel may take it for a part of an old connection, although another pod has the address by now.
-=======
-Packets of established TCP and SCTP connections pass without another decision. Of UDP, pings and other protocols only
-answers do: each datagram of the client is decided on, so that a flow ends with the policy that allowed it. A SYN is
-always decided on: the kernel counts one as part of a connection that it remembers, although another pod may have the
-address by now.
->>>>>>> hostile
+Packets of established TCP and SCTP connections pass without another decision. Of UDP, ping and other protocols only
+replies do: each datagram of the client is decided on, so that a flow ends with the policy that allowed it. A TCP SYN is
+always decided on, because the kernel may take it for a part of an old connection, although another pod has the address
+by now.
 """
 
 from __future__ import annotations
@@ -116,11 +110,7 @@ class NftPacketFilter:
         self._socket.transact(messages)
 
     def _pass_answers(self) -> Iterator[bytes]:
-<<<<<<< HEAD
-        """Yield the rules that accept packets of established connections; of UDP flows only the replies."""
-=======
-        """Accept what belongs to a connection; of UDP flows, pings and other protocols only the answers."""
->>>>>>> hostile
+        """Yield the rules that accept packets of established connections; of other protocols only the replies."""
         add, protocol = self._table.add_rule, nft.protocol()
         begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)

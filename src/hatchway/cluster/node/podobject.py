@@ -59,6 +59,9 @@ class PodObjectWriter:
         changes = podstatus.patch(self._context.pod.get("status") or {}, wanted)
         if not changes:
             return
+        if wanted.get("phase") in ("Succeeded", "Failed"):
+            # As soon as the API shows the pod's end, the scheduler gives its place to another pod.
+            self._context.node.ledger.release(self._context.uid)
         metadata = self._context.pod["metadata"]
         about: Object = {"uid": self._context.uid}
         if "conditions" in changes and self._context.pod["spec"].get("readinessGates"):

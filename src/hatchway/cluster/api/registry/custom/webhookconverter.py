@@ -221,13 +221,4 @@ class WebhookConverter:
             except ValueError as error:
                 raise ConversionFailed(str(error), INVALID) from None
 
-<<<<<<< HEAD
-        return await run_sized(len(answer), fitting)
-=======
         return await run_sized(len(answer), fitting), len(answer)
-
-
-def _out_of_time() -> ApiError:
-    text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
-    return ApiError(504, "Timeout", text, {})
->>>>>>> hostile
