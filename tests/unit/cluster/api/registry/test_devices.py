@@ -166,7 +166,7 @@ async def test_admin_access_needs_a_marked_namespace(api: World) -> None:
 async def test_the_life_of_an_allocation(api: World) -> None:
     await api.send("POST", CLAIMS, claim() | allocation())
     at, status = f"{CLAIMS}/c", f"{CLAIMS}/c/status"
-    assert "status" not in (await api.send("GET", at)).json
+    assert (await api.send("GET", at)).json["status"] == {}
     consumer = {"resource": "pods", "name": "p", "uid": UID}
     early = {"status": {"reservedFor": [consumer]}}
     assert "may not be specified when `allocated` is not set" in await refused(api, status, early, "PATCH", MERGE)
