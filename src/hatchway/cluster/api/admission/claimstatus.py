@@ -1,4 +1,4 @@
-"""Who may allocate devices, and who may say how they are.
+"""Checks the rights to allocate devices and to report the state of devices in a claim's status.
 
 The rights are `resourceclaims/binding` and `resourceclaims/driver` (`AuthorizedForBinding`, `AuthorizedForDeviceStatus`
 in `pkg/registry/resource`). In Kubernetes the type's strategy checks them, after the right to change the status.

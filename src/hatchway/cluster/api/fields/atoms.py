@@ -24,7 +24,7 @@ Scalar = Literal["", "string", "numeric", "boolean", "untyped"]
 
 
 class Atom:
-    """What a value may be; DEDUCED may be anything, all other types are one of the three.
+    """The type of a value. DEDUCED may be anything; every other type is one of the three.
 
     scalar: its kind, or "". is_list, is_map: whether it may be one. atomic: a list or map that has one owner as a
     whole. keys: the keys of a list of maps; () for a set. defaults: the keys' default values. item: the type of a

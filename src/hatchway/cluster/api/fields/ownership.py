@@ -38,7 +38,7 @@ Object = dict[str, Any]
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # The manager that kubectl uses for server-side apply; it takes over from client-side apply.
 _KUBECTL = "kubectl"
-# Only the server sets them, so nobody owns them.
+# Only the server sets these fields, so they have no owner.
 _STRIPPED = pathset.make(
     ("apiVersion",),
     ("kind",),
@@ -113,7 +113,7 @@ class FieldWrite:
 
     manager: who writes; "" for `unknown`. api_version: of the written object. subresource: "" for the object itself.
     types: the type in each version that managers may name. blank: the object before anything is set.
-    reset: the fields that the server does not take from this write, which therefore nobody owns by it. now: RFC 3339.
+    reset: the fields that the server ignores in this write; the writer does not come to own them. now: RFC 3339.
     is_large: whether the object may have very many fields. is_custom: its type may change at any time.
     """
 
@@ -334,7 +334,7 @@ def _applied(write: FieldWrite, live: Object, applied: Object, managed: Managed,
 
 
 def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFields | None) -> Object:
-    """Remove what the manager applied before, does not apply now, and nobody else owns.
+    """Remove each field that the manager applied before and does not apply now, unless another manager owns it.
 
     As `prune` of `merge/update.go`: the fields are removed in the version of the former apply, and what is owned in
     another version is added back in that one.

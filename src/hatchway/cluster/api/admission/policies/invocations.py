@@ -36,7 +36,10 @@ class PolicyInvocation:
 
 @dataclass(frozen=True, slots=True)
 class PolicyProblem:
-    """Why a policy cannot be evaluated for a write. binding: its name, "" when the policy itself is the cause."""
+    """The reason that a policy cannot be evaluated for a write.
+
+    binding: the name of the binding at fault; "" when the policy itself is.
+    """
 
     policy: StoredPolicy
     binding: str
