@@ -211,7 +211,7 @@ def finished_at(pod: Object) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How many pods of a Job have failed since the last success, and when the last pod failed."""
+    """The number of a Job's pods that have failed since its last success, and the time of the last failure."""
 
     failures: int = 0
     last: datetime | None = None

@@ -57,7 +57,7 @@ class CacheIndex:
 
 
 class ObjectCache:
-    """The objects of one watched resource, which all controllers share. Nobody may change an object in it."""
+    """The objects of one watched resource, which all controllers share. The objects must not be changed."""
 
     def __init__(self, client: Client, resource: str) -> None:
         self.resource = resource

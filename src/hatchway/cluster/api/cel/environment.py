@@ -1,4 +1,4 @@
-"""What an expression can name: variables, functions, and the fields of object types (cel-go `checker/env.go`)."""
+"""The names that an expression can use: variables, functions, and fields of object types (cel-go `checker/env.go`)."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ _STATUS_TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """Where a webhook is, and how long it may take.
+    """The address of a webhook, and the time that a call of it may take.
 
     Attributes:
         url: "" for a webhook behind a Service.

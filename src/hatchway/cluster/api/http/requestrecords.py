@@ -1,4 +1,4 @@
-"""What the audit log records of a request, cut to bounded lengths."""
+"""Makes the audit record of a request; long values are cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the body of a streamed answer becomes the messages of a WebSocket, and what its handshake demands.
+"""Converts the body of a streamed answer into messages of a WebSocket, and checks the handshake.
 
 Watches are from `WatchServer.HandleWS` (apiserver `endpoints/handlers/watch.go`), whose handshake is that of
 `golang.org/x/net/websocket` (`Handler`). All other streams are from `wsstream.NewReader` (`k8s.io/streaming`,

@@ -1,7 +1,7 @@
 """Asks the authorizer for expressions, which are evaluated on a thread.
 
 The authorizer follows the store in the event loop, so it is asked there. As in Kubernetes (apiserver
-`pkg/admission/plugin/authorizer/caching_authorizer.go`), a question that is asked twice for a write is answered once.
+`pkg/admission/plugin/authorizer/caching_authorizer.go`), an answer is kept for the time of one write.
 """
 
 from __future__ import annotations

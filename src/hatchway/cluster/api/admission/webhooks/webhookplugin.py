@@ -1,4 +1,4 @@
-"""What the two admission plugins of webhooks share: which writes concern them, and the errors of calls."""
+"""The common part of both admission plugins of webhooks: which writes call a webhook, and errors of calls."""
 
 from __future__ import annotations
 

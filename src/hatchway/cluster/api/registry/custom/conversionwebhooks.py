@@ -1,4 +1,4 @@
-"""What the conversions of all custom types share: the client of webhooks, what was converted, and metrics."""
+"""The common objects of the conversions of all custom types: client of webhooks, cache of objects, metrics."""
 
 from __future__ import annotations
 

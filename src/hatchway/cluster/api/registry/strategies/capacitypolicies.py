@@ -1,4 +1,4 @@
-"""How much of a device's capacity a claim may ask for (`validateRequestPolicy` in `pkg/apis/resource/validation`)."""
+"""Validates the device capacity that a claim requests (`validateRequestPolicy` in `pkg/apis/resource/validation`)."""
 
 from __future__ import annotations
 

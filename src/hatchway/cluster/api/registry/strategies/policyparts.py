@@ -1,4 +1,4 @@
-"""What the policies of both kinds have in common: matching, parameters, variables and bindings.
+"""The common parts of policies of both kinds: matching, parameters, variables and bindings.
 
 Validation and defaults are those of `pkg/apis/admissionregistration/validation/validation.go` and `v1/defaults.go`.
 """
