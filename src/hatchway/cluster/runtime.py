@@ -67,6 +67,43 @@ class SandboxConfig:
     sharing: Sharing = field(default_factory=Sharing)
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRoot:
+    """A container's root file system, made of an image.
+
+    layers: directories of unpacked layers, the topmost first. No container can change them.
+    changes: an empty directory of the container's own on disk, for what it writes; the caller deletes it after its end.
+    volumes: paths that the container may write even when its root is read-only (VOLUME in the image).
+    """
+
+    layers: tuple[str, ...]
+    changes: str
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privileges:
+    """The user and the rights of a container's processes (USER in the image, `securityContext`).
+
+    user: a name or number, with `:` and a group's name or number; names are looked up in the container's /etc/passwd
+    and /etc/group. "" is root.
+    groups: numbers of supplementary groups (supplementalGroups, fsGroup), besides those of /etc/group.
+    merge_groups: whether the groups that /etc/group lists for the user are added (supplementalGroupsPolicy).
+    capabilities: names without `CAP_`; None means those that container engines leave.
+    no_new_privileges: whether programs with setuid bits or file capabilities gain nothing.
+    seccomp: the profile: "default" forbids what container engines forbid, "" forbids nothing.
+    unmasked_proc: whether all of /proc is visible and writable, as far as the user namespace allows (procMount).
+    """
+
+    user: str = ""
+    groups: tuple[int, ...] = ()
+    merge_groups: bool = True
+    capabilities: tuple[str, ...] | None = None
+    no_new_privileges: bool = False
+    seccomp: str = "default"
+    unmasked_proc: bool = False
+
+
 @dataclass(slots=True)
 class ContainerConfig:
     """The settings of one process in a sandbox.
@@ -84,6 +121,8 @@ class ContainerConfig:
     oom_score: oom_score_adj, 0 to 1000: when memory is short, the kernel first ends processes with the highest number.
     processes_of: a running container whose process namespace it shares, and with which it ends; None:
     `Sharing.processes` decides.
+    root: the image's file system; None: this machine's programs are its root, read-only.
+    privileges: its user and rights. Without an image it has one user, called root, and the usual capabilities.
     """
 
     name: str
@@ -99,6 +138,8 @@ class ContainerConfig:
     read_only_root: bool = False
     oom_score: int = 1000
     processes_of: ContainerProcess | None = None
+    root: ImageRoot | None = None
+    privileges: Privileges = field(default_factory=Privileges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +284,18 @@ class ServiceSockets(Sockets, Protocol):
         ...
 
 
+Users = Literal["real", "mapped", "one"]
+"""The users that containers of images have: "real": root of this machine has mapped its own numbers; "mapped": the
+numbers of /etc/subuid, by newuidmap(1); "one": all numbers stand for one user, and changes of users do nothing."""
+
+
 class Runtime(NodeFiles, Protocol):
     """The sandboxes of the cluster's nodes on this machine, and the network they are in."""
+
+    @property
+    def users(self) -> Users:
+        """Return which users containers of images have."""
+        ...
 
     @property
     def isolation(self) -> Literal["private", "loopback"]:

@@ -23,7 +23,7 @@ from hatchway.cluster.network.noderoot import NodeRoots
 from hatchway.cluster.network.podaddresses import AddressPools
 from hatchway.cluster.network.terminals import receive_terminal
 from hatchway.cluster.packetrules import PacketFilter
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError, Users
 
 _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
@@ -156,6 +156,7 @@ class PrivateRuntime:
     """
 
     isolation: Literal["private"] = "private"
+    users: Users = "one"
     limits = LIMITS
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Container images: their names and contents, registries, the store on this machine, and unpacked layers."""
