@@ -175,7 +175,7 @@ class PolicyCompiler:
         return _compile(environment, text, (_MUTATIONS[patch_type],))
 
     def issues(self, text: str) -> str:
-        """Return what is wrong with an expression that may have any result; "" when it can be compiled."""
+        """Return the errors in an expression that may have any result; "" when it can be compiled."""
         try:
             compile_expression(text, self._composed())
         except ExpressionIssues as issues:
