@@ -118,7 +118,7 @@ class Resolver:
             target = str(alias.data)
             name, labels = DNSLabel(target.encode()), tuple(target.split("."))
             if labels[-len(self.domain) :] != self.domain:
-                # The name is outside the cluster, so the client continues to resolve it by itself.
+                # The name is outside the cluster, so the client must resolve it.
                 return DnsAnswer(record)
             found = self._lookup(labels)
         self._fill(record, query, name, found)

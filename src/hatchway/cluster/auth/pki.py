@@ -1,4 +1,4 @@
-"""The cluster's own certificate authority and everything it has signed.
+"""The cluster's certificate authority and the certificates that it has signed.
 
 Files below `StateDir.pki`, all 0600: `NAME.crt` and `NAME.key` pairs (PEM), named as kubeadm names them, plus the
 keys that sign tokens. `ensure` makes what is missing and renews what is about to expire or no longer covers the
@@ -67,7 +67,7 @@ class _Subject:
 
 
 class Pki:
-    """The certificate authority of one cluster and what it has signed. Made by `ensure`; other processes `load` it."""
+    """The certificate authority of a cluster and its certificates. `ensure` makes them; other processes `load` them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

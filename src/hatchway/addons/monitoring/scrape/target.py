@@ -43,7 +43,7 @@ class ScrapeTarget:
     url: what people know it by.
     labels: what its series get, `job` and `instance` included.
     source: where its metrics are fetched.
-    discovered: what is known of it, for people.
+    discovered: the facts about it that are shown to people.
     honor_labels: whether a series keeps its own labels where the target has labels of the same names.
     """
 

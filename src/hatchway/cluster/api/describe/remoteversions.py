@@ -53,7 +53,7 @@ class RemoteVersion:
 def add_document(paths: Json, definitions: Json, document: RemoteDocument) -> None:
     """Add a remote document to the paths and definitions of OpenAPI v2.
 
-    A path that is there already stays as it is. A definition whose name is taken by a different one gets a number
+    An existing path is not changed. A definition whose name is used by a different definition gets a number
     (kube-openapi `aggregator`, MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters).
     """
     names = {}

@@ -31,7 +31,8 @@ class Operation:
 
     namespace, name: "" for none. warnings: texts that are sent in addition to the answer; the verbs add to them. size:
     bytes of JSON of the object or the patch, 0 when it is small; it decides whether work is done on the thread.
-    manager: the field manager, who owns what the write sets. subresource: the one that is written, "" for the object.
+    manager: the field manager, which owns the fields that the write sets.
+    subresource: the subresource that is written; "" for the object itself.
     sees_managed: whether a patch is applied to the object with its managed fields, which takes longer.
     is_apply, force: whether it is a server-side apply, and takes fields from other managers. managed: the managed
     fields of the object, which the write computes. has_managed: they are computed before the write itself.

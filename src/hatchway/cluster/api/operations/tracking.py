@@ -1,4 +1,4 @@
-"""Field ownership of writes: what `fields/` needs to know of a write, and what an applied configuration makes."""
+"""Field ownership of writes: gives the facts about a write to `fields/`, and applies configurations."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class PolicyCheck:
 def _named(rule: Json, rows: list[Resource]) -> list[Resource]:
     """Return the resources that a rule names; none for a rule with wildcards in groups or versions.
 
-    An empty group stands for any group, as for a name that kubectl is given.
+    An empty group means any group, as for a name that kubectl is given.
     """
     groups, versions = set(rule.get("apiGroups") or ()), set(rule.get("apiVersions") or ())
     if any("*" in one for one in (*groups, *versions)):

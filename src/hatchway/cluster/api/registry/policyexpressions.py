@@ -135,7 +135,7 @@ def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_par
 
 
 class PolicyCompiler:
-    """Compiles the expressions of one policy, in the order in which they stand.
+    """Compiles the expressions of one policy, in the order in which they are written.
 
     environment: the names that they can use, besides the policy's variables.
     """

@@ -23,7 +23,7 @@ __all__ = ["CompiledRule", "RuleCompiler"]
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule, and what is wrong with it.
+    """A rule, and the errors in it.
 
     Attributes:
         rule: as its author wrote it.

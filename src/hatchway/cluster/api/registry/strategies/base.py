@@ -100,7 +100,7 @@ class Strategy:
         """Raise ApiError 403 when the object must stay."""
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse objects that the type never accepts (see also `api/admission/`). `old`: None on create. Raises ApiError."""
+        """Refuse objects that the type never accepts (see also `api/admission/`). Raises ApiError."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""
