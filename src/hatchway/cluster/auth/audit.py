@@ -2,7 +2,7 @@
 
 Requests put their events into a bounded queue; a separate thread writes them. When it cannot keep up, events are
 dropped and counted; requests never wait. Bodies are not written, nor header values other than User-Agent. Only the
-query parameters that the API itself defines are written: those of an application behind the proxy may hold tokens.
+query parameters that the API defines are written, because those of an application behind the proxy may be tokens.
 """
 
 from __future__ import annotations

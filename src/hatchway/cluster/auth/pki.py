@@ -117,7 +117,7 @@ class Pki:
     def server_context(self, pair: KeyPair | None = None, *, client_certificates: bool = True) -> ssl.SSLContext:
         """Return the TLS context of a listener: TLS 1.2 and newer, HTTP/1.1, `pair` (the API server's by default).
 
-        client_certificates: whether to request a certificate. Clients may have none; one that the CA has not signed
+        client_certificates: True to request a certificate. Clients may have none; one that the CA has not signed
         ends the handshake.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -33,7 +33,7 @@ _LONGEST = 512
 class AccessDecision:
     """The answer of an authorizer.
 
-    reason: why, as access reviews show it. For a refusal: what the Node authorizer says, and errors while deciding.
+    reason: the reason, as access reviews show it. For a refusal: that of the Node authorizer, and errors while deciding.
     """
 
     allowed: bool

@@ -48,7 +48,7 @@ class ParamAccess:
         return resource in _KINDS
 
     def check(self, user: UserInfo, resource: str, obj: Object, old: Object | None) -> None:
-        """Raise ApiError 422 when the user may not read the parameters. old: what is being replaced, None on create."""
+        """Raise ApiError 422 when the user may not read the parameters. old: the former object; None on create."""
         if PRIVILEGED_GROUP in user.groups:
             return
         spec, before = obj.get("spec") or {}, (old or {}).get("spec") or {}

@@ -80,7 +80,8 @@ def scale_write(request: Operation, now: str) -> FieldWrite:
 def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None, given: Any) -> None:
     """Record in the request the managed fields that the object gets by its write.
 
-    obj, old: as they are stored; old is None for a new object. given: the managed fields that the client sent.
+    obj, old: the new and the former stored object; old is None for a new object.
+    given: the managed fields that the client sent.
     """
     if request.has_managed:
         return

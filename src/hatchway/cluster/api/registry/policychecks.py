@@ -35,7 +35,7 @@ class _CheckedKind:
 class PolicyCheck:
     """The check of one policy; on a thread, since it may take long.
 
-    spec: of the policy. rows: those of all types. seconds: processor time that the check may take.
+    spec: the spec of the policy. rows: the rows of all types. seconds: the most processor time for the check.
     """
 
     def __init__(self, spec: Json, rows: Iterable[Resource], seconds: float) -> None:

@@ -226,10 +226,10 @@ class CompiledPolicy:
 
     Attributes:
         conditions: the match conditions.
-        variables: in the order in which they may use each other.
-        validations, messages: for each validation its expression and its messageExpression, None without one.
+        variables: the variables. Each may use those before it.
+        validations, messages: the expression and the messageExpression of each validation; None if it has none.
         annotations: (key, expression) of the audit annotations.
-        mutations: of a MutatingAdmissionPolicy.
+        mutations: the mutations of a MutatingAdmissionPolicy.
     """
 
     conditions: tuple[CompiledText, ...] = ()

@@ -115,7 +115,7 @@ class Store:
         """Open or create the store at `path` (None: in memory only) and read everything.
 
         fault: returns why an object cannot be used, "" when it can; unusable objects are set aside.
-        durable: False for a store that is not needed after a crash of the machine. Writes do not wait for the disk then.
+        durable: False for a store that is not needed after a crash of the machine. Its writes do not wait for the disk.
 
         Raises HatchwayError when the file cannot be opened or is not a store of Hatchway.
         """

@@ -115,7 +115,7 @@ def make_review(
 ) -> tuple[str, Object]:
     """Return the request's uid, and the AdmissionReview that the webhook is sent.
 
-    objects: those of the write in the webhook's version.
+    objects: the objects of the write in the webhook's version.
     """
     row, own = invocation.row, attributes.row
     uid = new_uid()

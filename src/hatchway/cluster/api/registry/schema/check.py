@@ -68,7 +68,7 @@ class CheckedObject:
     def strict(self, gvk: tuple[str, str, str], errors: tuple[str, ...] = ()) -> None:
         """Raise ShapeError 400 when there are unknown or duplicate fields (fieldValidation=Strict).
 
-        errors: what is wrong with the document (`strict_errors`), when that is more than unknown fields.
+        errors: the errors in the document (`strict_errors`), if there are others than unknown fields.
         """
         found = errors or self.unknown
         if found:

@@ -32,7 +32,7 @@ class CustomStrategy(Strategy):
 
     Args:
         schema: its schema.
-        has_status: whether it has the subresource `status`; then only that changes the status.
+        has_status: True if it has the subresource `status`; then only that changes the status.
         scale: the paths of its Scale; None without one.
         selectable: the paths of its selectable fields.
         deprecation: the warning that every client of the version gets; "" for none.
