@@ -9,9 +9,11 @@ from hatchway.cli.commandgroup import LazyGroup
 
 # From each command's name to its module in this package and the name of the function in it; in the order of the help.
 _COMMANDS = {
+    "load": ("imageload", "load"),
     "ls": ("imagels", "ls"),
     "inspect": ("imageinspect", "inspect"),
     "tag": ("imagetag", "tag"),
+    "save": ("imagesave", "save"),
     "rm": ("imagerm", "rm"),
     "prune": ("imageprune", "prune"),
 }

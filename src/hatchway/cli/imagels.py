@@ -39,7 +39,10 @@ def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | N
     a tag.
     """
     store = open_store(state_dir)
-    found = [one for one in reversed(store.images()) if not (dangling and one.tags)]
+    images = store.images()
+    tagged = {one.image_id for one in images if one.tags}
+    # The same image may have come with differently compressed layers, too; it is shown by its tags.
+    found = [one for one in reversed(images) if (one.tags and not dangling) or one.image_id not in tagged]
     rows = [row for image in found for row in _rows(image) if _matches(row, name)]
     if output == "name":
         for row in rows:

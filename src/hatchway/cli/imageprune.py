@@ -38,5 +38,7 @@ def prune(every: bool, yes: bool, state_dir: str | None) -> None:
     for image in garbage.images:
         for name in familiar_tags(image):
             say(printable(f"Untagged: {name}"))
-        say(f"Deleted: {image.image_id}")
+    for image_id in dict.fromkeys(image.image_id for image in garbage.images):
+        if store.find(image_id) is None:
+            say(f"Deleted: {image_id}")
     say(f"Total reclaimed space: {size(garbage.size)}")

@@ -26,21 +26,29 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
         left = store.untag(name)
         kept = (*left.tags, *left.digests) if left is not None else ()
         return [f"Untagged: {parse(one).familiar}" for one in (*image.tags, *image.digests) if one not in kept]
-    if name is None and not force and len({parse(one).name for one in image.tags}) > 1:
-        names = ", ".join(parse(one).familiar for one in image.tags)
+    # An image that came with differently compressed layers, too, has an entry for each.
+    entries = [one for one in store.images() if one.image_id == image.image_id]
+    tags = [tag for one in entries for tag in one.tags]
+    if name is None and not force and len({parse(one).name for one in tags}) > 1:
+        names = ", ".join(parse(one).familiar for one in tags)
         raise HatchwayError(
             f"the image {_short(image)} has names of several repositories: {names}",
             "remove it by each of its names, or with --force",
         )
-    users = store.users(image)
+    entries = [image] if name is not None else entries
+    users = [user for one in entries for user in store.users(one)]
     if users and not force:
         raise HatchwayError(
             f"the image {parse(image.tags[0]).familiar if image.tags else _short(image)} is in use: {described(users)}",
             "end them first; or --force removes it, and its files stay until they have ended",
         )
-    store.remove(image)
-    lines = [f"Untagged: {parse(one).familiar}" for one in (*image.tags, *image.digests)]
-    return [*lines, f"Deleted: {image.image_id}"]
+    lines = []
+    for entry in entries:
+        store.remove(entry)
+        lines += [f"Untagged: {parse(one).familiar}" for one in (*entry.tags, *entry.digests)]
+    if store.find(image.image_id) is None:
+        lines.append(f"Deleted: {image.image_id}")
+    return lines
 
 
 def _others(image: Image, name: Reference) -> bool:

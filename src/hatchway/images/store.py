@@ -190,6 +190,11 @@ class ImageStore:
         self._create()
         return self._blobs.begin(digest, size, self._blob_committed)
 
+    def begin_new_blob(self, size: int) -> BlobWriter:
+        """Begin to write a blob whose digest (SHA-256) is not known; `commit` returns it. Raises OSError."""
+        self._create()
+        return self._blobs.begin("", size, self._blob_committed)
+
     def put_blob(self, data: bytes) -> str:
         """Add a blob that is in memory; return its digest. Raises OSError."""
         from hashlib import sha256
@@ -206,7 +211,8 @@ class ImageStore:
         """Add an image whose blobs are all there, and give it a name. A tag is taken from the image that had it.
 
         Args:
-            reference: its name; None for an image without a name.
+            reference: its name; None for an image without a name. Then an image with the same configuration that is
+                there already is returned instead.
             manifest_digest: of the image's manifest.
             index_digest: of the index from which the manifest was chosen, if it was.
 
@@ -228,6 +234,8 @@ class ImageStore:
                 index_digest = ""
             before = self._names.read()
             old = next((one for one in before if one.manifest == manifest_digest), None)
+            if reference is None and old is None and (same := self._with_config(before, manifest.config.digest)):
+                return same
             named = NamedImage(
                 manifest_digest,
                 manifest.config.digest,
@@ -239,9 +247,9 @@ class ImageStore:
             )
             if reference is not None:
                 named = _named(named, reference, index_digest)
-            others = (one for one in before if one.manifest != manifest_digest)
+            others = [one for one in before if one.manifest != manifest_digest]
             if reference is not None and reference.tag:
-                others = (_without_moved_tag(one, reference) for one in others)
+                named, others = _moved_tag(named, others, reference)
             self._write((*others, named))
             return self._image(named)
 
@@ -366,6 +374,14 @@ class ImageStore:
         found = [one for one in images if one.config.removeprefix("sha256:").startswith(text)]
         return found[-1] if len({one.config for one in found}) == 1 else None
 
+    def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
+        """Return the image of the last entry with a configuration, if its files are whole."""
+        for named in reversed(images):
+            if named.config == config:
+                with contextlib.suppress(BadImage):
+                    return self._image(named)
+        return None
+
     def _image(self, named: NamedImage) -> Image:
         """Return the image of an entry. Raises BadImage when a blob is missing or damaged."""
         manifest, config = self._parse(named.manifest)
@@ -458,9 +474,23 @@ class ImageStore:
             os.close(descriptor)
 
 
-def _without_moved_tag(image: NamedImage, reference: Reference) -> NamedImage:
-    """Return an image without a tag that another image is given. It keeps its digests, as in Docker."""
-    return replace(image, tags=tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}"))
+def _moved_tag(
+    image: NamedImage, others: list[NamedImage], reference: Reference
+) -> tuple[NamedImage, list[NamedImage]]:
+    """Return an image that is given a tag, and the others without it. They keep their digests, as in Docker.
+
+    One with the same configuration, and so with the same files, that is left without a tag is replaced by the image.
+    """
+    left = []
+    for one in others:
+        tags = tuple(tag for tag in one.tags if tag != f"{reference.name}:{reference.tag}")
+        if len(tags) == len(one.tags):
+            left.append(one)
+        elif not tags and one.config == image.config:
+            image = replace(image, digests=tuple(dict.fromkeys([*image.digests, *one.digests])))
+        else:
+            left.append(replace(one, tags=tags))
+    return image, left
 
 
 def _named(image: NamedImage, reference: Reference, index_digest: str) -> NamedImage:
