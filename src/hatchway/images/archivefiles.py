@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from hatchway.images.contents import BadImage
-from hatchway.images.layererrors import UnpackLimits
+from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerstream import decompress
 from hatchway.images.layertar import EntryKind, LayerEntry, LayerTar
 from hatchway.images.reference import is_digest
@@ -77,8 +77,10 @@ class ArchiveFiles:
         self._names = 0
         pieces = decompress(archive)
         self._tar = LayerTar(lambda: next(pieces, b""), UnpackLimits(entries=_MOST_ENTRIES))
-        while (entry := self._tar.next_entry()) is not None:
+        entry = self._first_entry()
+        while entry is not None:
             self._add(entry)
+            entry = self._tar.next_entry()
         # What pads the archive: the program at the other end of a pipe must not fail because nobody reads it.
         for _, piece in zip(range(_MOST_PADDING), pieces, strict=False):
             del piece
@@ -107,6 +109,12 @@ class ArchiveFiles:
         """Make sure that the store has the blob. Raises BadImage when neither it nor the archive has it."""
         if not self._store.has_blob(digest):
             raise BadImage(f"the archive has no blob {digest}")
+
+    def _first_entry(self) -> LayerEntry | None:
+        try:
+            return self._tar.next_entry()
+        except BadLayer as error:
+            raise BadImage(f"it is no tar archive, plain or compressed: {error}") from error
 
     def _add(self, entry: LayerEntry) -> None:
         if entry.kind is EntryKind.DIRECTORY:
