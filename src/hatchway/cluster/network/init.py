@@ -33,15 +33,17 @@ from hatchway.cluster.network.pidspace import PidSpace
 from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child, PodNamespaces
 from hatchway.cluster.network.topology import Topology
+from hatchway.usermaps import UserMap
 
 
 class Init:
     """The first process: reads messages of the agent and the control plane, and reaps processes.
 
-    config: see `launcher.py`. lifeline: the socket to the control plane.
+    config: see `launcher.py`. lifeline: the socket to the control plane. users: those of the user namespace.
     """
 
-    def __init__(self, config: dict[str, Any], lifeline: socket.socket) -> None:
+    def __init__(self, config: dict[str, Any], lifeline: socket.socket, users: UserMap) -> None:
+        self._users = users
         self._lifeline = lifeline
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
@@ -65,6 +67,7 @@ class Init:
             config["dial"],
             [node.namespaces.net for node in self._topology.nodes],
             not self._topology.router.no_filter,
+            users.way,
             self._poll,
             self._asked,
         )
@@ -174,7 +177,7 @@ class Init:
 
     def _config(self, message: channel.Message, descriptors: list[int]) -> dict[str, Any]:
         """Return the configuration of a process to start. With a terminal, `console` is a socket's descriptor."""
-        config = {**message["config"], "processes": self._topology.processes}
+        config = {**message["config"], "processes": self._topology.processes, "users": self._users.way}
         if config["terminal"]:
             config["console"] = descriptors[0]
         return config
@@ -379,7 +382,8 @@ class Init:
 
     def run(self) -> NoReturn:
         """Serve until the network ends, then exit."""
-        channel.send(self._lifeline, {"ready": True, "no_filter": self._topology.router.no_filter})
+        users = {"way": self._users.way, "reason": self._users.reason}
+        channel.send(self._lifeline, {"ready": True, "no_filter": self._topology.router.no_filter, "users": users})
         while True:
             for descriptor, events in self._poll.poll(self._timeout()):
                 if self._agent.handle(descriptor, events):
@@ -407,7 +411,7 @@ def main() -> None:
     channel.keep_from_children()
     try:
         config["processes"] = processes.of_cluster()
-        pid = linuxnamespaces.enter_namespaces()
+        pid, users = linuxnamespaces.enter_namespaces()
         if pid:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
@@ -416,7 +420,7 @@ def main() -> None:
         descriptors.raise_limit()
         # Containers may see forks of this process before these have become containers.
         linux.keep_memory_private()
-        init = Init(config, lifeline)
+        init = Init(config, lifeline, users)
     except OSError as error:
         # Not every machine allows namespaces: `launcher.py` falls back to loopback, or reports the error.
         channel.send(lifeline, {"error": error.strerror or str(error)})

@@ -151,12 +151,12 @@ class PrivateRuntime:
     control: the socket to init. networks: opens sockets on nodes' addresses.
     directories: what nodes' file systems are made of; None when they have none.
     packets: filters packets between pods; None where the kernel does not.
+    users: which users containers of images have.
 
     closed: done when the network has ended.
     """
 
     isolation: Literal["private"] = "private"
-    users: Users = "one"
     limits = LIMITS
 
     def __init__(
@@ -165,7 +165,9 @@ class PrivateRuntime:
         networks: NodeNetworks,
         directories: NodeDirectories | None = None,
         packets: PacketFilter | None = None,
+        users: Users = "one",
     ) -> None:
+        self.users = users
         self.sockets = networks
         self.packets = packets
         self._roots = None if directories is None else NodeRoots(directories)
