@@ -133,9 +133,8 @@ def explain(way: Way, reason: str = "") -> str:
         )
     if way == "mapped":
         return "mapped: the users of images are this user's own range of /etc/subuid (newuidmap)"
-    return (
-        "one: all users of images are one user, so that changes of users and owners succeed without an effect"
-        + (f": {reason}" if reason else "")
+    return "one: all users of images are one user, so that changes of users and owners succeed without an effect" + (
+        f": {reason}" if reason else ""
     )
 
 
@@ -191,7 +190,7 @@ def _parse_range(fields: Sequence[str]) -> range | None:
         return None
     first, count = map(int, fields)
     # 0 would be this machine's root, and the last number is no user (user_namespaces(7)).
-    if not 0 < first or not 0 < count or first + count > 0xFFFFFFFF:
+    if not first > 0 or not count > 0 or first + count > 0xFFFFFFFF:
         return None
     return range(first, first + count)
 

@@ -25,9 +25,9 @@ from typing import Any
 from hatchway.cluster import inventory, plan
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import KEEP, Process
-from hatchway.cluster.removal import remove_path
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
+from hatchway.removal import remove_path
 
 Progress = Callable[[dict[str, Any]], None]
 

@@ -23,11 +23,11 @@ from hatchway.cluster import descriptors, kubecontext
 from hatchway.cluster.controlplane import ControlPlane
 from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.progress import report
-from hatchway.cluster.removal import remove_path
 from hatchway.cluster.state import Holder, StateDir
 from hatchway.cluster.watchdog import Watchdog
 from hatchway.errors import HatchwayError
 from hatchway.files import NO_ROOM
+from hatchway.removal import remove_path
 
 logger = logging.getLogger("hatchway.cluster")
 

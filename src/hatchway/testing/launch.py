@@ -19,10 +19,10 @@ from pathlib import Path
 
 from hatchway.cluster import kubecontext, lifecycle
 from hatchway.cluster.process import Process
-from hatchway.cluster.removal import remove_path
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig
+from hatchway.removal import remove_path
 
 _CONTEXT = "hatchway-test"
 _NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")

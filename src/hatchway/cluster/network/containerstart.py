@@ -13,15 +13,15 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import processes, rootfs, terminals
+from hatchway.cluster.network import containerusers, processes, rootfs, terminals
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.forked import report_mounts
 from hatchway.cluster.network.linuxnamespaces import Namespaces
-from hatchway.cluster.network.ownerchanges import ignore_owner_changes
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 from hatchway.cluster.terminalsize import set_terminal_size
+from hatchway.usermaps import Way
 
 # The capabilities that container engines leave (moby's oci/caps/defaults.go); all others are dropped.
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
@@ -129,7 +129,7 @@ def _execute(config: dict[str, Any]) -> NoReturn:
         raise StartFailure("no command specified")
     program = look_up(argv[0], env["PATH"])
     _limit(config["processes"])
-    _give_up_privileges()
+    _give_up_privileges(config["users"])
     # Python ignores these two signals, and programs would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -164,11 +164,12 @@ def _change_directory(cwd: str | None) -> None:
         raise StartFailure(f'chdir to cwd ("{wanted}") set in config.json failed: {reason(error)}') from error
 
 
-def _give_up_privileges() -> None:
+def _give_up_privileges(users: Way) -> None:
+    kept = _CAPABILITIES if users == "one" else _CAPABILITIES - containerusers.OTHER_USERS
     for capability in range(linux.capabilities()):
-        if capability not in _CAPABILITIES:
+        if capability not in kept:
             linux.drop_bounding_capability(capability)
     linux.set_no_new_privileges()
     # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of owners fail; all else works.
     with contextlib.suppress(OSError):
-        ignore_owner_changes()
+        containerusers.filter_changes(users, 0, is_image=False)

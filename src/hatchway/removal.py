@@ -1,8 +1,8 @@
 """Deletes what a cluster has kept, also the files of containers' users.
 
 Where the users of images are a range of /etc/subuid (`usermaps.py`), this user may not delete their files. A child
-process, which is root of a namespace with those users, then does it: `python -m hatchway.cluster.removal NAME`, with
-the directory that holds NAME as its standard input.
+process, which is root of a namespace with those users, then does it: `python -m hatchway.removal NAME`, with the
+directory that holds NAME as its standard input.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hatchway import usermaps
-from hatchway.cluster import trees
-from hatchway.cluster.beneath import open_directory, opened
+from hatchway import trees, usermaps
+from hatchway.beneath import open_directory, opened
 
 # Seconds that the child may take: a volume may hold millions of files.
 _SECONDS = 600.0
