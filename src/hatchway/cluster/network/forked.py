@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
 from hatchway.cluster.network.linuxnamespaces import open_namespace
 from hatchway.cluster.network.programs import StartFailure
 
 # The most bytes of an error that are reported.
 ERROR_BYTES = 8192
+# The most bytes of any message: a user can have 65536 groups.
+_MESSAGE_BYTES = 1 << 20
+# What begins no error.
+_ACCOUNT = b"\0account "
+
+
+class Report(NamedTuple):
+    """One message of a child: an error; or "" when its program runs, unless one of the others is set.
+
+    mounts: the descriptor that `report_mounts` sends; -1 without one. account: what `report_account` sends.
+    """
+
+    error: str
+    mounts: int = -1
+    account: dict[str, Any] | None = None
 
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
@@ -27,7 +44,8 @@ def report_pair() -> tuple[socket.socket, socket.socket]:
 def report_mounts(report: socket.socket) -> None:
     """Send the parent a descriptor of the mount namespace that this process is in. Raises OSError.
 
-    Call it before the program runs, which could enter another namespace.
+    Call it before the program runs, which could enter another namespace, and while /proc is one that no container can
+    change.
     """
     descriptor = open_namespace("self", "mnt")
     try:
@@ -36,16 +54,23 @@ def report_mounts(report: socket.socket) -> None:
         os.close(descriptor)
 
 
-def read_report(report: socket.socket) -> tuple[str, int]:
-    """Return one message of a child: an error and -1, "" when its program runs; or "" and what `report_mounts` sends.
+def report_account(report: socket.socket, account: Mapping[str, Any]) -> None:
+    """Send the parent the user that a container has. Raises OSError."""
+    report.send(_ACCOUNT + json.dumps(account).encode())
 
-    The caller owns the descriptor, which is close-on-exec. Raises BlockingIOError while there is nothing to read.
+
+def read_report(report: socket.socket) -> Report:
+    """Return one message of a child. Raises BlockingIOError while there is nothing to read.
+
+    The caller owns the descriptor, which is close-on-exec.
     """
-    data, found, _, _ = report.recvmsg(ERROR_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    data, found, _, _ = report.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in found:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(content) == 4:
-            return "", int(struct.unpack("i", content)[0])
-    return data.decode(errors="replace"), -1
+            return Report("", mounts=int(struct.unpack("i", content)[0]))
+    if data.startswith(_ACCOUNT):
+        return Report("", account=json.loads(data[len(_ACCOUNT) :]))
+    return Report(data.decode(errors="replace"))
 
 
 class child_exits:

@@ -136,8 +136,12 @@ class Init:
             if target.mounts < 0:
                 raise StartFailure("the container cannot be entered: the cluster has had too many open files")
 
-            def run(_: socket.socket) -> NoReturn:
-                containerstart.enter(sandbox.namespaces, target.mounts, config)
+            if config["image"] is not None and target.account is None:
+                raise StartFailure("the container's user is not known yet")
+            config["account"] = target.account
+
+            def run(report: socket.socket) -> NoReturn:
+                containerstart.enter(sandbox.namespaces, target.mounts, config, report.fileno())
 
             self._fork(self._forker_into(pids), run, message, descriptors, is_container=False).container = target
 

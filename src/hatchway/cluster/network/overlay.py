@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Sequence
 
-from hatchway.cluster import beneath
+from hatchway import beneath
 from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network import syscalls as linux
 

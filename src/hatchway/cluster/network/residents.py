@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from typing import Any
 
 from hatchway.cluster.network.forked import read_report
 from hatchway.cluster.network.linuxnamespaces import Namespaces
@@ -44,7 +45,8 @@ class Child:
     report: the socket that is closed when its program runs, or sends why it does not; None afterwards. deadline: when
     its program must run (time.monotonic). shared: the PID namespace that it is in, if it is not that namespace's first
     process. mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered
-    since; -1 while unknown. container: for a process of exec, its container. guest_of: the container whose PID
+    since; -1 while unknown. account: the user of a container of an image (`Account`), for the processes that exec starts
+    in it; None while unknown. container: for a process of exec, its container. guest_of: the container whose PID
     namespace it has joined.
     """
 
@@ -52,6 +54,7 @@ class Child:
     container: Child | None = None
     guest_of: PidSpace | None = None
     mounts = -1
+    account: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -77,13 +80,16 @@ class Child:
         assert self.report is not None
         while True:
             try:
-                text, mounts = read_report(self.report)
+                found = read_report(self.report)
             except BlockingIOError:
                 return None
-            if mounts < 0:
-                return text
-            self.close()
-            self.mounts = mounts
+            if found.mounts >= 0:
+                self.close()
+                self.mounts = found.mounts
+            elif found.account is not None:
+                self.account = found.account
+            else:
+                return found.error
 
     def mounts_name(self) -> str:
         """Return the name of the mount namespace `mounts`, as /proc/PID/ns/mnt has it."""
