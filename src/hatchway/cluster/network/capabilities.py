@@ -46,9 +46,7 @@ class _Data(ctypes.Structure):
 
 def numbers(names: Iterable[str]) -> frozenset[int]:
     """Return the numbers of capabilities. Names that are not known here are left out; they may begin with `CAP_`."""
-    return frozenset(
-        _NUMBERS[short] for name in names if (short := name.upper().removeprefix("CAP_")) in _NUMBERS
-    )
+    return frozenset(_NUMBERS[short] for name in names if (short := name.upper().removeprefix("CAP_")) in _NUMBERS)
 
 
 def limit_bounding_set(kept: frozenset[int]) -> None:

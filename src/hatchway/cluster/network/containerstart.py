@@ -15,16 +15,16 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import processes, rootfs, terminals
+from hatchway.cluster.network import containerusers, processes, rootfs, terminals
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.forked import report_mounts
 from hatchway.cluster.network.imagestart import enter_image, start_in_image
 from hatchway.cluster.network.linuxnamespaces import Namespaces
-from hatchway.cluster.network.ownerchanges import ignore_owner_changes
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 from hatchway.cluster.terminalsize import set_terminal_size
+from hatchway.usermaps import Way
 
 # The capabilities that container engines leave (moby's oci/caps/defaults.go); all others are dropped.
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
@@ -80,14 +80,14 @@ def start(
         _import_nothing_more()
         start_in_image(template, namespaces, etc, config, report, functools.partial(_execute, config))
     make_root(template, namespaces, etc, config, report)
-    _execute(config, {"HOME": "/root", **config["env"]}, _give_up_privileges)
+    _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
 
 
-def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: int) -> NoReturn:
+def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: socket.socket) -> NoReturn:
     """Become another process of a running container. This process is in the container's PID namespace already.
 
-    report: the descriptor of the child's end of `report_pair`. mount_namespace: the namespace with which the container was started. The container may have made others since, with
-    its own mounts over paths that this process trusts.
+    mount_namespace: the namespace with which the container was started. The container may have made others since, with
+    its own mounts over paths that this process trusts. report: the child's end of `report_pair`.
     """
     _set_oom_score(config["oom_score"])
     os.umask(0o022)
@@ -99,7 +99,7 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
     except OSError as error:
         raise StartFailure(f"cannot enter the container: {error.strerror}") from error
-    _execute(config, {"HOME": "/root", **config["env"]}, _give_up_privileges)
+    _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
 
 
 def _import_nothing_more() -> None:
@@ -173,11 +173,12 @@ def _change_directory(cwd: str | None) -> None:
         raise StartFailure(f'chdir to cwd ("{wanted}") set in config.json failed: {reason(error)}') from error
 
 
-def _give_up_privileges() -> None:
+def _give_up_privileges(users: Way) -> None:
+    kept = _CAPABILITIES if users == "one" else _CAPABILITIES - containerusers.OTHER_USERS
     for capability in range(linux.capabilities()):
-        if capability not in _CAPABILITIES:
+        if capability not in kept:
             linux.drop_bounding_capability(capability)
     linux.set_no_new_privileges()
     # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of owners fail; all else works.
     with contextlib.suppress(OSError):
-        ignore_owner_changes()
+        containerusers.filter_changes(users, 0, is_image=False)

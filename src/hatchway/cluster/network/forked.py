@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,19 +18,8 @@ from hatchway.cluster.network.programs import StartFailure
 ERROR_BYTES = 8192
 # The most bytes of any message: a user can have 65536 groups.
 _MESSAGE_BYTES = 1 << 20
-# What begins no error.
-_ACCOUNT = b"\0account "
-
-
-class Report(NamedTuple):
-    """One message of a child: an error; or "" when its program runs, unless one of the others is set.
-
-    mounts: the descriptor that `report_mounts` sends; -1 without one. account: what `report_account` sends.
-    """
-
-    error: str
-    mounts: int = -1
-    account: dict[str, Any] | None = None
+# The beginnings of messages that are no errors: a question for a user namespace, and the user of a container.
+_WANTED_USERS, _ACCOUNT = b"\0users ", b"\0account "
 
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
@@ -55,22 +46,71 @@ def report_mounts(report: socket.socket) -> None:
 
 
 def report_account(report: socket.socket, account: Mapping[str, Any]) -> None:
-    """Send the parent the user that a container has. Raises OSError."""
+    """Send the parent the user that a container of an image has. Raises OSError."""
     report.send(_ACCOUNT + json.dumps(account).encode())
+
+
+def ask_for_users(report: socket.socket, uid: int, gid: int) -> int:
+    """Ask the parent for a user namespace in which the one user is `uid` and its group `gid`; return its descriptor.
+
+    report: the child's end of `report_pair`. Raises OSError.
+    """
+    report.send(_WANTED_USERS + f"{uid} {gid}".encode())
+    data, descriptor = _receive(report)
+    if descriptor < 0:
+        raise OSError(errno.EPERM, data.decode(errors="replace") or os.strerror(errno.EPERM))
+    return descriptor
+
+
+def answer_users(report: socket.socket, users: int | OSError) -> None:
+    """Answer `ask_for_users` with a namespace's descriptor, of which the child gets a copy, or with why there is none.
+
+    A child that has ended meanwhile gets nothing.
+    """
+    with contextlib.suppress(ConnectionError):
+        if isinstance(users, OSError):
+            report.send((users.strerror or str(users)).encode(errors="replace")[:ERROR_BYTES])
+        else:
+            report.sendmsg([b"users"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", users))])
+
+
+class Report(NamedTuple):
+    """One message of a child.
+
+    text: an error; "" when its program runs, and with one of the others. mounts: what `report_mounts` sends, which the
+    receiver owns; -1 for none. users: the user and group for which `ask_for_users` wants a namespace. account: what
+    `report_account` sends.
+    """
+
+    text: str = ""
+    mounts: int = -1
+    users: tuple[int, int] | None = None
+    account: dict[str, Any] | None = None
 
 
 def read_report(report: socket.socket) -> Report:
     """Return one message of a child. Raises BlockingIOError while there is nothing to read.
 
-    The caller owns the descriptor, which is close-on-exec.
+    Descriptors are close-on-exec.
     """
+    data, descriptor = _receive(report)
+    if descriptor >= 0:
+        return Report(mounts=descriptor)
+    if data.startswith(_WANTED_USERS):
+        uid, gid = data.removeprefix(_WANTED_USERS).split()
+        return Report(users=(int(uid), int(gid)))
+    if data.startswith(_ACCOUNT):
+        return Report(account=json.loads(data.removeprefix(_ACCOUNT)))
+    return Report(data.decode(errors="replace"))
+
+
+def _receive(report: socket.socket) -> tuple[bytes, int]:
+    """Return a message, and the descriptor that has come with it; -1 for none."""
     data, found, _, _ = report.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in found:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(content) == 4:
-            return Report("", mounts=int(struct.unpack("i", content)[0]))
-    if data.startswith(_ACCOUNT):
-        return Report("", account=json.loads(data[len(_ACCOUNT) :]))
-    return Report(data.decode(errors="replace"))
+            return data, int(struct.unpack("i", content)[0])
+    return data, -1
 
 
 class child_exits:

@@ -141,9 +141,15 @@ class _Builder:
         given = [os.path.normpath(mount["path"]) for mount in mounts]
         own = [path for path in map(os.path.normpath, volumes) if not any(_is_at_or_below(path, at) for at in given)]
         steps: list[tuple[str, Callable[[], None]]] = [
-            *((path, lambda path=path: self._make_volume(path, writable=read_only_root)) for path in dict.fromkeys(own)),
             *(
-                (mount["path"], lambda mount=mount: mount_volume(self._template, self._top, mount, forbidden=self.forbidden))
+                (path, lambda path=path: self._make_volume(path, writable=read_only_root))
+                for path in dict.fromkeys(own)
+            ),
+            *(
+                (
+                    mount["path"],
+                    lambda mount=mount: mount_volume(self._template, self._top, mount, forbidden=self.forbidden),
+                )
                 for mount in mounts
             ),
         ]

@@ -1,8 +1,8 @@
 """The steps of the new process of an image's container, or of an exec in one, between fork(2) and exec(3).
 
 When the process follows paths of the container, none of its descriptors leads to a directory of this machine
-(CVE-2024-21626). Its program file is neither writable nor executable for the container (`firststage.py`; CVE-2019-5736).
-All functions raise `StartFailure`, with the messages of runc and containerd.
+(CVE-2024-21626). Its program file is neither writable nor executable for the container (`firststage.py`; for
+CVE-2019-5736). All functions raise `StartFailure`, with the messages of runc and containerd.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hatchway.cluster.network.imageroot import ImageRootConfig, build_image_root
 from hatchway.cluster.network.linuxnamespaces import Namespaces
 from hatchway.cluster.network.mounts import remount_one_read_only
 from hatchway.cluster.network.programs import StartFailure, reason
-from hatchway.cluster.network.rights import Rights, take_user
+from hatchway.cluster.network.rights import Rights, take_rights
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 
@@ -69,15 +69,15 @@ def start_in_image(
     except AccountError as error:
         raise StartFailure(str(error)) from error
     report_account(report, account._asdict())
-    execute(_environment(config, account), lambda: take_user(account, rights))
+    execute(_environment(config, account), lambda: take_rights(report, account, rights))
 
 
 def enter_image(
-    namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: int, execute: Execute
+    namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: socket.socket, execute: Execute
 ) -> NoReturn:
     """Become another process of a running container of an image, as its user. execute: runs the program.
 
-    mount_namespace: see `containerstart.enter`. report: the descriptor of the child's end of `report_pair`.
+    mount_namespace: see `containerstart.enter`. report: the child's end of `report_pair`.
     """
     rights = _rights(config)
     found = config["account"]
@@ -87,8 +87,8 @@ def enter_image(
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
     except OSError as error:
         raise StartFailure(f"cannot enter the container: {reason(error)}") from error
-    _close_all_but(report, config.get("console", -1))
-    execute(_environment(config, account), lambda: take_user(account, rights))
+    _close_all_but(report.fileno(), config.get("console", -1))
+    execute(_environment(config, account), lambda: take_rights(report, account, rights))
 
 
 def _rights(config: dict[str, Any]) -> Rights:

@@ -1,7 +1,7 @@
 """Gives a process of an image's container its user and takes from it what it must not have, before its program runs.
 
-The order is runc's (libcontainer's init_linux.go, standard_init_linux.go): without no_new_privs a filter of system calls
-can only be set while this process has CAP_SYS_ADMIN, so before its capabilities are limited; otherwise last.
+The order is runc's (libcontainer's init_linux.go, standard_init_linux.go): without no_new_privs a filter of system
+calls can only be set while this process has CAP_SYS_ADMIN, so before its capabilities are limited; otherwise last.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hatchway.cluster.network import callfilter, capabilities, oneuser
+from hatchway.cluster.network import callfilter, capabilities, containerusers
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.accounts import Account
-from hatchway.cluster.network.ownerchanges import ignore_owner_changes
 from hatchway.cluster.network.programs import StartFailure, reason
+from hatchway.usermaps import Way
 
 
 class Rights(NamedTuple):
@@ -29,11 +30,11 @@ class Rights(NamedTuple):
     no_new_privileges: bool
     seccomp: str
     unmasked_proc: bool
-    way: str
+    way: Way
     root_of_machine: bool
 
     @classmethod
-    def of(cls, privileges: Mapping[str, Any], way: str, root_of_machine: bool) -> Rights:
+    def of(cls, privileges: Mapping[str, Any], way: Way, root_of_machine: bool) -> Rights:
         """Read the privileges of a message."""
         names = privileges["capabilities"]
         return cls(
@@ -59,25 +60,27 @@ class Rights(NamedTuple):
         return not self.unmasked_proc or self.root_of_machine
 
 
-def take_user(account: Account, rights: Rights) -> None:
-    """Become the user, with its rights. After it this process is as its program will be. Raises StartFailure."""
+def take_rights(report: socket.socket, account: Account, rights: Rights) -> None:
+    """Become the user, with its rights. After it this process is as its program will be. Raises StartFailure.
+
+    report: the child's end of `report_pair`.
+    """
     kept = capabilities.numbers(rights.capabilities)
     one = rights.way == "one"
     try:
         _own_streams(0 if one else account.uid)
-        if one and (account.uid or account.gid):
-            oneuser.enter_user_namespace(account.uid, account.gid)
+        if one:
+            # First, because it takes all rights outside of the new namespace, and gives all rights in it.
+            containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:
-            _set_filters(rights)
+            _set_filters(account, rights)
         if not one:
-            os.setgroups(account.groups)
-            os.setresgid(account.gid, account.gid, account.gid)
-            os.setresuid(account.uid, account.uid, account.uid)
-        capabilities.limit_to(kept)
+            containerusers.take_user(report, rights.way, *account[:3])
+        capabilities.limit_to(kept if account.uid == 0 else frozenset())
         if rights.no_new_privileges:
             linux.set_no_new_privileges()
-            _set_filters(rights)
+            _set_filters(account, rights)
     except OSError as error:
         if error.errno == errno.EINVAL and not one:
             numbers = f"{account.uid}:{account.gid}"
@@ -99,7 +102,7 @@ def _own_streams(uid: int) -> None:
             os.fchown(descriptor, uid, -1)
 
 
-def _set_filters(rights: Rights) -> None:
+def _set_filters(account: Account, rights: Rights) -> None:
     """Forbid system calls. Raises OSError: EACCES without CAP_SYS_ADMIN and without no_new_privs."""
     programs: list[bytes | None] = []
     if rights.seccomp:
@@ -109,9 +112,6 @@ def _set_filters(rights: Rights) -> None:
     for program in programs:
         if program is not None:
             linux.set_filter(program)
-    if rights.way == "one":
-        # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of owners fail; all else works.
-        with contextlib.suppress(OSError):
-            ignore_owner_changes()
-
-
+    # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of users and owners fail; all else works.
+    with contextlib.suppress(OSError):
+        containerusers.filter_changes(rights.way, account.uid, is_image=True)
