@@ -115,6 +115,7 @@ class Init:
         sandbox = self._sandbox(message)
         config = self._config(message, descriptors)
         guest = "container" in message
+        privileges = config["privileges"] if config["image"] is not None else None
 
         def run(report: socket.socket, *, is_first: bool) -> NoReturn:
             template, etc = self._topology.template, sandbox.etc
@@ -125,12 +126,14 @@ class Init:
                 start = functools.partial(run, is_first=False)
                 child = self._fork(self._forker_into(pids), start, message, descriptors, is_container=True)
                 child.guest_of = PidSpace(target.pid, os.dup(pids))
+                child.privileges = privileges
             return
         fork, shared = self._topology.forker(sandbox)
         # A shared PID namespace has its limit already.
         start = functools.partial(run, is_first=shared is None)
         child = self._fork(fork, start, message, descriptors, is_container=True)
         child.shared = shared
+        child.privileges = privileges
 
     def _do_exec(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
@@ -139,8 +142,13 @@ class Init:
             if target.mounts < 0:
                 raise StartFailure("the container cannot be entered: the cluster has had too many open files")
 
-            def run(_: socket.socket) -> NoReturn:
-                containerstart.enter(sandbox.namespaces, target.mounts, config)
+            # With the container's rights, whatever the request says.
+            config["privileges"], config["account"] = target.privileges, target.account
+            if target.privileges is not None and target.account is None:
+                raise StartFailure("the container's user is not known")
+
+            def run(report: socket.socket) -> NoReturn:
+                containerstart.enter(sandbox.namespaces, target.mounts, config, report)
 
             self._fork(self._forker_into(pids), run, message, descriptors, is_container=False).container = target
 
@@ -177,7 +185,12 @@ class Init:
 
     def _config(self, message: channel.Message, descriptors: list[int]) -> dict[str, Any]:
         """Return the configuration of a process to start. With a terminal, `console` is a socket's descriptor."""
-        config = {**message["config"], "processes": self._topology.processes, "users": self._users.way}
+        config = {
+            **message["config"],
+            "processes": self._topology.processes,
+            "users": self._users.way,
+            "root_of_machine": any(extent.inside == 0 == extent.outside for extent in self._users.users),
+        }
         if config["terminal"]:
             config["console"] = descriptors[0]
         return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from typing import Any
 
 from hatchway.cluster.network.forked import answer_users, read_report
 from hatchway.cluster.network.linuxnamespaces import Namespaces
@@ -44,9 +45,11 @@ class Child:
 
     report: the socket that is closed when its program runs, or sends why it does not; None afterwards. deadline: when
     its program must run (time.monotonic). shared: the PID namespace that it is in, if it is not that namespace's first
-    process. mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered
-    since; -1 while unknown. container: for a process of exec, its container. guest_of: the container whose PID
-    namespace it has joined. users: the user and group of a container, and a descriptor of its own user namespace.
+    process. container: for a process of exec, its container. guest_of: the container whose PID namespace it has joined.
+    mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered since; -1
+    while unknown. users: the user and group of a container, and a descriptor of its own user namespace.
+    privileges, account: those of a container of an image, as messages have them, for the processes that exec starts in
+    it; None: it is not one, or its account is not known yet.
     """
 
     shared: PidSpace | None = None
@@ -54,6 +57,8 @@ class Child:
     guest_of: PidSpace | None = None
     users: tuple[int, int, int] | None = None
     mounts = -1
+    privileges: dict[str, Any] | None = None
+    account: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -87,6 +92,8 @@ class Child:
             elif found.mounts >= 0:
                 self._close_mounts()
                 self.mounts = found.mounts
+            elif found.account is not None:
+                self.account = found.account
             else:
                 return found.text
 
