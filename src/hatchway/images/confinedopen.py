@@ -1,7 +1,7 @@
 """Opens directories below another one so that the kernel itself refuses any way out: openat2(2), Linux 5.6.
 
-Where that call is missing or forbidden, each component is opened by itself without following links. That is as safe, and
-a little slower.
+Where that call is missing or forbidden, each component is opened by itself without following links. That is as safe,
+and a little slower.
 """
 
 from __future__ import annotations

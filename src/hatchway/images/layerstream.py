@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, cast
 
 from isal import igzip_lib
 
-from hatchway.images.layererrors import BadLayer
+from hatchway.images.layererrors import BadLayer, UnpackLimits
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,6 +32,7 @@ _ZSTD_WINDOW: Final = 27
 
 _GZIP: Final = b"\x1f\x8b\x08"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_DAMAGED: Final = cast("tuple[type[Exception], ...]", (igzip_lib.IsalError, zstd.ZstdError, EOFError, ValueError))
 _REFUSED: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 
 
@@ -84,7 +85,7 @@ def _members(blob: BinaryIO, data: bytes, make: Callable[[], _Decompressor], for
                     raise BadLayer(f"its {form} data is cut off")
             try:
                 piece = decompressor.decompress(data, _PIECE)
-            except (igzip_lib.IsalError, zstd.ZstdError, EOFError, ValueError) as error:
+            except _DAMAGED as error:
                 raise BadLayer(f"its {form} data is damaged: {error}") from error
             data = b""
             if piece:
@@ -98,14 +99,14 @@ class LayerStream:
     Use it as a context manager: at its end no thread is left.
     """
 
-    def __init__(self, blob: BinaryIO, diff_id: str, limit: int) -> None:
-        """Read `blob`. diff_id: the digest of the uncompressed bytes. limit: the most of them."""
+    def __init__(self, blob: BinaryIO, diff_id: str, limits: UnpackLimits) -> None:
+        """Read `blob`. diff_id: the digest of the uncompressed bytes. limits: `size` is obeyed."""
         algorithm, _, self._expected = diff_id.partition(":")
         if algorithm not in ("sha256", "sha512"):
             raise BadLayer(f"the digest {diff_id[:100]!r} of the uncompressed layer is of an unknown kind")
         self._hash = hashlib.new(algorithm)
         self._blob = blob
-        self._limit = limit
+        self._limits = limits
         self._pieces: Iterator[bytes] | None = None
         self._count = 0
         self._reader = ThreadPoolExecutor(1, "decompress")
@@ -154,6 +155,6 @@ class LayerStream:
             self._pieces = decompress(self._blob)
         piece = next(self._pieces, b"")
         self._count += len(piece)
-        if self._count > self._limit:
-            raise BadLayer(f"it has more than {self._limit} bytes when it is uncompressed")
+        if self._count > self._limits.size:
+            raise self._limits.too_large()
         return piece

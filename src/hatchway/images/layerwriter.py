@@ -125,7 +125,7 @@ class LayerWriter:
     def _write_file(self, folder: Folder, parent: int, name: bytes, entry: LayerEntry, tar: LayerTar) -> None:
         self._size += entry.size
         if self._size > self._limits.size:
-            raise BadLayer(f"its files have more than {self._limits.size} bytes")
+            raise self._limits.too_large()
         try:
             file = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
         except FileExistsError:
