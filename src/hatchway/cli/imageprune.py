@@ -8,7 +8,7 @@ import click
 
 from hatchway.cli import options
 from hatchway.cli.imagestore import familiar_tags, open_store
-from hatchway.cli.printing import say, size
+from hatchway.cli.printing import counted, say, size, warn
 from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 
@@ -41,4 +41,8 @@ def prune(every: bool, yes: bool, state_dir: str | None) -> None:
     for image_id in dict.fromkeys(image.image_id for image in garbage.images):
         if store.find(image_id) is None:
             say(f"Deleted: {image_id}")
+    if garbage.layers:
+        say(f"Deleted: {counted(garbage.layers, 'unpacked layer')}")
+    for problem in garbage.problems:
+        warn(problem)
     say(f"Total reclaimed space: {size(garbage.size)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -17,7 +18,7 @@ from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerstream import decompress
 from hatchway.images.layertar import EntryKind, LayerEntry, LayerTar
 from hatchway.images.reference import is_digest
-from hatchway.images.store import ImageStore
+from hatchway.images.store import BlobWriter, ImageStore
 
 # The most entries of an archive: some hundred images of some hundred layers, with a directory and three files each.
 _MOST_ENTRIES = 100_000
@@ -148,22 +149,15 @@ class ArchiveFiles:
             while piece := self._tar.read_piece():
                 parts.append(bytes(piece))
             return _File(b"".join(parts), size=size)
-        with self._store.begin_new_blob(size) as writer:
-            while piece := self._tar.read_piece():
-                writer.write(piece)
-            return _File(None, writer.commit(), size)
+        writer = self._store.begin_new_blob(size)
+        return _File(None, _write_whole(writer, iter(self._tar.read_piece, b"")), size)
 
     def _write(self, digest: str, size: int) -> None:
         """Make the present entry's content the blob that its name says."""
         if self._store.has_blob(digest):
             # Its content is skipped, and what the store has was verified.
             return
-        with self._store.begin_blob(digest, size) as writer:
-            # What an earlier download has left may be damaged; here all of it comes again.
-            writer.restart()
-            while piece := self._tar.read_piece():
-                writer.write(piece)
-            writer.commit()
+        _write_whole(self._store.begin_blob(digest, size), iter(self._tar.read_piece, b""))
 
     def _find(self, name: str) -> _File:
         found = self._files.get(self._follow(name))
@@ -204,21 +198,15 @@ class DirectoryFiles:
         """Make a file a blob of the store; return its digest and its size. Raises BadImage, OSError."""
         with self._open(name) as file:
             size = os.fstat(file.fileno()).st_size
-            with self._store.begin_new_blob(size) as writer:
-                while data := file.read(_CHUNK):
-                    writer.write(data)
-                return writer.commit(), size
+            return _write_whole(self._store.begin_new_blob(size), iter(lambda: file.read(_CHUNK), b"")), size
 
     def store_blob(self, digest: str, size: int) -> None:
         """Copy a blob into the store unless it has it. Raises BadImage, OSError."""
         if self._store.has_blob(digest):
             return
         path = f"blobs/{digest.replace(':', '/')}"
-        with self._open(path) as file, self._store.begin_blob(digest, size) as writer:
-            writer.restart()
-            while data := file.read(_CHUNK):
-                writer.write(data)
-            writer.commit()
+        with self._open(path) as file:
+            _write_whole(self._store.begin_blob(digest, size), iter(lambda: file.read(_CHUNK), b""))
 
     def _open(self, name: str) -> BinaryIO:
         """Open a file of the directory, not a link, a device or a FIFO, which would wait for a writer."""
@@ -231,6 +219,17 @@ class DirectoryFiles:
             os.close(descriptor)
             raise BadImage(f"{path} is not a regular file")
         return open(descriptor, "rb")
+
+
+def _write_whole(writer: BlobWriter, pieces: Iterator[bytes | memoryview]) -> str:
+    """Write a whole blob; return its digest. What an earlier download has left of it is not used."""
+    try:
+        writer.restart()
+        for piece in pieces:
+            writer.write(piece)
+        return writer.commit()
+    finally:
+        writer.discard()
 
 
 def _normal(name: bytes, *, resolve: bool = False) -> str:

@@ -236,6 +236,12 @@ class BlobWriter:
             self._path.unlink(missing_ok=True)
         self._close()
 
+    def discard(self) -> None:
+        """Close the writer, and delete what was written. Nothing happens after `commit`."""
+        if self._descriptor >= 0:
+            self._path.unlink(missing_ok=True)
+            self._close()
+
     def _failed(self, error: OSError) -> OSError:
         error.filename = str(self._path)
         if error.errno in NO_ROOM and self._descriptor >= 0:

@@ -51,11 +51,17 @@ def store_path(state_dir: str | None = None) -> Path:
 
 @dataclass(slots=True)
 class Garbage:
-    """What was deleted. images: those that are gone. size: the bytes of all deleted files."""
+    """What was deleted.
+
+    images: those that are gone. size: the bytes of all deleted blobs and parts of downloads.
+    layers: how many unpacked layers. problems: why others could not be deleted, in sentences.
+    """
 
     images: tuple[Image, ...] = ()
     blobs: int = 0
     size: int = 0
+    layers: int = 0
+    problems: tuple[str, ...] = ()
 
 
 class ImageUse:
@@ -187,6 +193,7 @@ class ImageStore:
             BadImage: the digest or the size is impossible.
             OSError: no file can be made.
         """
+        self._blobs.path(digest)
         self._create()
         return self._blobs.begin(digest, size, self._blob_committed)
 
@@ -290,6 +297,7 @@ class ImageStore:
                 self._write(left)
             garbage = self._collect()
         garbage.images = (image,) if len(left) != len(before) else ()
+        self._remove_layers(garbage)
         return garbage
 
     def prune(self, *, every: bool = False) -> Garbage:
@@ -309,14 +317,17 @@ class ImageStore:
                 self._write(tuple(one for one in before if one not in gone))
             garbage = self._collect()
         garbage.images = tuple(images)
+        self._remove_layers(garbage)
         return garbage
 
     def collect_garbage(self) -> Garbage:
-        """Delete blobs that no image needs and nothing uses, and parts of downloads that are a day old."""
+        """Delete blobs and unpacked layers that no image needs and nothing uses, and parts of downloads a day old."""
         if not self.path.is_dir():
             return Garbage()
         with self._locked(shared=False):
-            return self._collect()
+            garbage = self._collect()
+        self._remove_layers(garbage)
+        return garbage
 
     # -- uses ----------------------------------------------------------------------------------------------------------
 
@@ -423,6 +434,18 @@ class ImageStore:
                 garbage.blobs += 1
         garbage.size += self._blobs.delete_broken_downloads()
         return garbage
+
+    def _remove_layers(self, garbage: Garbage) -> None:
+        """Remove the unpacked layers that no image needs. The caller does not hold the lock."""
+        for users in ("real", "mapped", "one"):
+            if (self.path / "layers" / users).is_dir():
+                from hatchway.images.layers import LayerStore
+
+                try:
+                    garbage.layers += LayerStore(self.path, users).remove_unneeded(self.needed_images)
+                except OSError as error:
+                    why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+                    garbage.problems += (f"unpacked layers below {self.path / 'layers' / users} remain: {why}",)
 
     def _live_uses(self) -> list[FoundUse]:
         try:
