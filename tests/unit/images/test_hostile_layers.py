@@ -632,7 +632,7 @@ def test_a_file_is_no_directory(attack: Attack) -> None:
 def test_a_layer_with_another_digest_is_refused_cve_2014_8178() -> None:
     with LayerStream(io.BytesIO(END), f"sha256:{'0' * 64}", UnpackLimits(size=1 << 20)) as stream:
         assert stream.read() == END
-        with pytest.raises(BadLayer, match="has the digest sha256:.* and its image's configuration says sha256:0000"):
+        with pytest.raises(BadLayer, match=r"has the digest sha256:.* and its image's configuration says sha256:0000"):
             stream.verify()
 
 
@@ -653,8 +653,10 @@ def test_programs_that_decompress_are_not_run_cve_2014_9357(attack: Attack) -> N
 
 def test_a_window_of_zstd_that_takes_two_gibibytes_is_refused() -> None:
     frame = struct.pack("<IBB", 0xFD2FB528, 0, (31 - 10) << 3) + b"\x01\x00\x00"
-    with LayerStream(
-        io.BytesIO(frame), f"sha256:{hashlib.sha256(b'').hexdigest()}", UnpackLimits(size=1 << 20)
-    ) as stream:
-        with pytest.raises(BadLayer, match="zstd data is damaged"):
-            stream.read()
+    with (
+        LayerStream(
+            io.BytesIO(frame), f"sha256:{hashlib.sha256(b'').hexdigest()}", UnpackLimits(size=1 << 20)
+        ) as stream,
+        pytest.raises(BadLayer, match="zstd data is damaged"),
+    ):
+        stream.read()
