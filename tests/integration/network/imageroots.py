@@ -254,3 +254,63 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
         "admin": await answers(capabilities=("SYS_ADMIN", "SYS_CHROOT")),
         "unconfined": await answers(seccomp=""),
     }
+
+
+# Prints what of the machine a hostile container of an image gets at; nothing is right.
+ATTACK = r"""
+import ctypes, json, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+found = {}
+def attempt(name, what):
+    try:
+        found[name] = what() or "yes"
+    except OSError as error:
+        found[name] = error.strerror
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def write(path):
+    with open(path, "r+") as file:
+        file.write("x")
+def mount(kind, path, flags=0):
+    os.makedirs(path, exist_ok=True)
+    call("mount", b"x", path.encode(), kind.encode(), flags, None)
+found["descriptors"] = [n for n in range(1024) if os.path.lexists(f"/proc/self/fd/{n}") and n != 3]
+found["cgroup"] = open("/proc/self/cgroup").read().strip()
+MS_REMOUNT, MS_BIND, MNT_DETACH, MS_MOVE = 32, 4096, 2, 8192
+attempt("write core_pattern", lambda: write("/proc/sys/kernel/core_pattern"))
+attempt("uncover /proc/sys", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
+attempt("uncover /proc/keys", lambda: call("umount2", b"/proc/keys", MNT_DETACH))
+attempt("write to /proc/sys", lambda: call("mount", None, b"/proc/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("write to /sys", lambda: call("mount", None, b"/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("write to all of /sys", lambda: call("mount", None, b"/sys", None, MS_REMOUNT, None))
+attempt("new /proc", lambda: mount("proc", "/tmp/proc"))
+attempt("write in new /proc", lambda: write("/tmp/proc/sys/kernel/core_pattern"))
+attempt("new /sys", lambda: mount("sysfs", "/tmp/sys"))
+attempt("write in new /sys", lambda: write("/tmp/sys/kernel/uevent_helper"))
+attempt("new cgroup", lambda: mount("cgroup2", "/tmp/cgroup"))
+attempt("own cgroup namespace", lambda: call("unshare", 0x02000000))
+attempt("new tmpfs", lambda: mount("tmpfs", "/tmp/tmpfs"))
+attempt("a link of an interface", lambda: os.system("/bin/ip link add dummy0 type dummy 2>/dev/null") and "no")
+attempt("own mounts", lambda: call("unshare", 0x20000))
+attempt("uncover /proc/sys again", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
+attempt("enter the mounts of 1", lambda: call("setns", os.open("/proc/1/ns/mnt", 0), 0x20000))
+print(json.dumps(found))
+"""
+
+
+async def image_privileged(runtime: Runtime, directory: Path) -> Any:
+    """What a privileged container may do, and what is still refused to it."""
+    from hatchway.cluster.network.capabilities import NAMES
+
+    images = await _open(runtime, directory)
+    programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
+    found: dict[str, Any] = {"users": runtime.users, "outside root": os.stat("/proc/1").st_uid}
+    for name, capabilities in (("privileged", tuple(NAMES)), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
+        rights = Privileges(capabilities=capabilities, seccomp="", unmasked_proc=name == "privileged")
+        more = {"layers": [programs], "mounts": [Mount("/usr", "/usr", read_only=True)], "privileges": rights}
+        code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
+        found[name] = json.loads(output) if code == 0 else output
+        container = await images.waiting(**more)
+        found[f"{name} exec"] = await images.text("grep CapEff /proc/self/status; mount -t tmpfs x /mnt", container)
+    return found
