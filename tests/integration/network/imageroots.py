@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -291,7 +293,6 @@ attempt("write in new /sys", lambda: write("/tmp/sys/kernel/uevent_helper"))
 attempt("new cgroup", lambda: mount("cgroup2", "/tmp/cgroup"))
 attempt("own cgroup namespace", lambda: call("unshare", 0x02000000))
 attempt("new tmpfs", lambda: mount("tmpfs", "/tmp/tmpfs"))
-attempt("a link of an interface", lambda: os.system("/bin/ip link add dummy0 type dummy 2>/dev/null") and "no")
 attempt("own mounts", lambda: call("unshare", 0x20000))
 attempt("uncover /proc/sys again", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
 attempt("enter the mounts of 1", lambda: call("setns", os.open("/proc/1/ns/mnt", 0), 0x20000))
@@ -314,3 +315,107 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
         container = await images.waiting(**more)
         found[f"{name} exec"] = await images.text("grep CapEff /proc/self/status; mount -t tmpfs x /mnt", container)
     return found
+
+
+# Runs as the program of the network's first process, which the container can make itself execute.
+OVERWRITE = r"""
+import os
+found = []
+for path, flags in (("/proc/self/exe", os.O_RDWR), (f"/proc/self/fd/{os.open('/proc/self/exe', os.O_RDONLY)}", os.O_WRONLY)):
+    try:
+        os.open(path, flags)
+        found.append("opened")
+    except OSError as error:
+        found.append(error.strerror)
+print(found)
+"""
+# Tries to write to the program file of every process that it sees, until it is told to stop.
+OVERWRITE_OTHERS = """
+while [ ! -e /stop ]; do
+    for process in /proc/[0-9]*; do
+        case "$(readlink $process/exe)" in *python*) echo seen; (echo x >> $process/exe) 2>/dev/null && echo written;; esac
+    done
+done
+"""
+
+
+async def image_hostile(runtime: Runtime, directory: Path) -> Any:
+    """Images that try to have something done outside of their root, and what they get."""
+    images = await _open(runtime, directory)
+    outside = directory / "outside"
+    outside.mkdir()
+    before = _files_below(images.base)
+
+    async def of(script: str = "echo started", mounts: list[Mount] | None = None, **files: str) -> str:
+        return await images.text(script, layers=[images.layer(**files)], mounts=mounts or [])
+
+    async def over(path: str, script: str = "echo started", **files: str) -> str:
+        return await of(script, [Mount(str(outside), path)], **files)
+
+    up = "../" * 12 + str(outside).lstrip("/")
+    found: dict[str, Any] = {
+        "etc is /proc/1/root": await of("cat /hosts | head -1", etc="-> /proc/1/root"),
+        "etc is /proc": await of(etc="-> /proc"),
+        "etc leads out": await of(f"cat {outside}/hosts | head -1", etc=f"-> {up}"),
+        "etc is a file": await of(etc="x"),
+        "hosts is a directory": await of(etc__hosts="/"),
+        "hosts is /": await of(etc__hosts="-> /"),
+        "dev is a link": await of("ls -l / | grep -o 'dev.*'; cat /tmp/d/null; echo x > /dev/null", dev="-> /tmp/d"),
+        "dev leads out": await of(f"test -c {outside}/null && echo inside", dev=f"-> {up}"),
+        "dev is a file": await of(dev="x"),
+        "dev is /": await of(dev="-> ."),
+        "proc is a link": await of(proc="-> /tmp"),
+        "sys is a link": await of(sys="-> /tmp"),
+        "proc is a file": await of(proc="x"),
+        "over a link": await over("/data/x", f"test -d {outside}/x && ls /data", data=f"-> {up}"),
+        "in /proc": await over("/proc/self/attr"),
+        "in /proc by a link": await over("/data/self/attr", data="-> /proc"),
+        "over /proc": await over("/proc"),
+        "over / by a link": await over("/data", data="-> /proc/self/root"),
+    }
+    for name, volume in (("in /proc", "/proc/self/attr"), ("at /", "/data/.."), ("at a file", "/etc/passwd")):
+        found[f"volume {name}"] = await images.text("echo started", volumes=[volume], read_only_root=True)
+    # A descriptor of a directory of this machine would be a way out.
+    leaks = [await images.text("pwd", cwd=f"/proc/self/fd/{number}") for number in range(3, 40)]
+    linked = images.layer(w="-> /proc/self/fd")
+    leaks += [await images.text("pwd", cwd=f"/w/{number}/../x", layers=[linked]) for number in range(3, 40)]
+    found["working directories"] = sorted({re.sub(r"fd/\d+|w/\d+", "fd/N", text) for text in leaks})
+    found["through /proc"] = await images.text("pwd; ls", cwd="/proc/1/root/tmp")
+    container = await images.waiting()
+    listing = "for n in $(seq 0 99); do readlink /proc/self/fd/$n; done | grep -vc -e '^pipe' -e '/tmp/#' -e deleted"
+    found["descriptors"] = [await images.shell(listing), await images.shell(listing, container)]
+    found["exec in a descriptor"] = await images.text("pwd", container, cwd="/proc/self/fd/5")
+    found["own program"] = await _own_program(images)
+    found["others' programs"] = await _other_programs(images)
+    found["changed layers"] = _files_below(images.base) != before
+    found["outside"] = sorted(os.listdir(outside))
+    return found
+
+
+def _files_below(path: Path) -> list[tuple[str, int, int]]:
+    found = ((name, os.lstat(name)) for name in sorted(map(str, path.rglob("*"))))
+    return [(name, status.st_size, status.st_mtime_ns) for name, status in found]
+
+
+async def _own_program(images: Images) -> str:
+    library = Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix}))
+    programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
+    mounts = [
+        Mount("/usr", "/usr", read_only=True),
+        Mount(str(library.parent), "/py/lib", read_only=True),
+    ]
+    env = {"PYTHONHOME": "/py", "LD_LIBRARY_PATH": "/py/lib", "PATH": PATH}
+    argv = ["/proc/self/exe", "-S", "-c", OVERWRITE]
+    _, output = await images.run(argv, layers=[programs], mounts=mounts, env=env)
+    return output.strip()
+
+
+async def _other_programs(images: Images) -> Any:
+    program = Path(f"/proc/{os.getpid()}/exe").resolve()
+    before = program.stat().st_mtime_ns
+    container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2))
+    for _ in range(20):
+        await images.text("true", container)
+    _, output = await images.shell("touch /stop", container)
+    await container.wait()
+    return [output, program.stat().st_mtime_ns != before]
