@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hatchway import removal
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
@@ -151,7 +153,9 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "linked": await images.text("cat /etc/resolv.conf; ls -l /etc/resolv.conf", layers=[resolved]),
         "devices": await images.text("ls /dev; echo x > /dev/null; head -c 4 /dev/urandom | wc -c; ls /dev/pts"),
         "shm": await images.text("echo x > /dev/shm/x && cat /dev/shm/x; stat -c %a /dev/shm; df /dev/shm | tail -1"),
-        "proc": await images.text("cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; wc -c < /proc/keys; ls /proc/scsi"),
+        "proc": await images.text(
+            "cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; wc -c < /proc/keys; ls /proc/acpi | wc -l"
+        ),
         "proc sys": await images.text("echo 1 > /proc/sys/kernel/hostname"),
         "sys": await images.text("ls /sys | grep -c .; touch /sys/x"),
         "token": await images.text("cat /var/run/secrets/kubernetes.io/serviceaccount/token", mounts=[token]),
@@ -159,7 +163,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "umask": await images.text("umask; touch /x; mkdir /y; stat -c %a /x /y"),
         "read only": await images.text(
             "touch /x; touch /var/lib/data/x && cat /var/lib/data/kept; touch /new/x && ls /new; pwd; touch /dev/shm/x"
-            "; cat /var/run/secrets/kubernetes.io/serviceaccount/token; echo x >> /etc/hosts; touch /mnt/y; rm /etc/passwd",
+            "; cat /var/run/secrets/kubernetes.io/serviceaccount/token; echo x >> /etc/hosts; rm /etc/passwd",
             read_only_root=True,
             volumes=["/var/lib/data", "/new"],
             cwd="/work",
@@ -167,10 +171,18 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         ),
         "volume": await images.text("cat /var/lib/data/kept; touch /vol/x; ls /vol", volumes=["/var/lib/data", "/vol"]),
         "mounts": await images.text("cat /proc/self/mountinfo"),
-        "stderr": await images.text("echo out > /dev/stdout; echo err > /dev/stderr"),
+        "output": await images.text("echo out >> /dev/stdout; echo err >> /dev/stderr"),
         "path": await images.text("echo $PATH $HOME $TERM", env={"PATH": "/bin"}),
     }
+    container = await images.waiting()
+    await images.text("head -c 100000 /dev/urandom > /x; mkdir -m 0 /closed; touch /closed/x", container)
+    found["written"] = container.written_bytes()
+    container.kill(signal.SIGKILL)
+    await container.wait()
+    found["written after its end"] = container.written_bytes()
     found["untouched"] = sorted(os.listdir(images.base))
+    removal.remove_path(directory / "changes")
+    found["emptied"] = sorted(directory.glob("changes*"))
     return found
 
 
@@ -212,11 +224,14 @@ async def image_users(runtime: Runtime, directory: Path) -> Any:
         "big passwd": await images.text("id -u", layers=[big], privileges=Privileges(user="foo")),
         "fifo": await images.text("id -u", layers=[queue], privileges=Privileges(user="web:staff")),
         "environ": await images.text("id -u", layers=[bare], privileges=Privileges(user="foo")),
-        "output": await images.text(
-            "echo out > /dev/stdout; touch /home/web/x || echo no", privileges=Privileges(user="web")
-        ),
         "not executable": await images.run(["/etc/passwd"], privileges=Privileges(user="web")),
     }
+    setuid = images.layer(bin="/")
+    shutil.copy(str(shutil.which("cat")), setuid / "bin/cat-as-root")
+    (setuid / "bin/cat-as-root").chmod(0o4755)
+    for name, more in (("setuid", {}), ("setuid without new privileges", {"no_new_privileges": True})):
+        rights = Privileges(user="web", **more)
+        found[name] = await images.text("cat-as-root /proc/self/status | grep Uid", layers=[setuid], privileges=rights)
     container = await images.waiting(privileges=Privileges(user="web", groups=(3000,)))
     found["exec"] = await images.text(show, container)
     found["seen"] = await images.text("ps -o user,comm | grep sleep; kill -0 1 && echo may", container)
@@ -250,12 +265,16 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
         code, output = await images.run(argv, privileges=Privileges(**privileges), **more)
         return json.loads(output) if code == 0 else output
 
-    return {
+    found = {
         "default": await answers(),
         "no new privileges": await answers(no_new_privileges=True, user="web"),
-        "admin": await answers(capabilities=("SYS_ADMIN", "SYS_CHROOT")),
-        "unconfined": await answers(seccomp=""),
     }
+    for name in ("unshare", "clone"):
+        # Allowed to these, and then this process is two.
+        del calls[name]
+    found["admin"] = await answers(capabilities=("SYS_ADMIN", "SYS_CHROOT"))
+    found["unconfined"] = await answers(seccomp="")
+    return found
 
 
 # Prints what of the machine a hostile container of an image gets at; nothing is right.
@@ -313,7 +332,7 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
         found[name] = json.loads(output) if code == 0 else output
         container = await images.waiting(**more)
-        found[f"{name} exec"] = await images.text("grep CapEff /proc/self/status; mount -t tmpfs x /mnt", container)
+        found[f"{name} exec"] = await images.text("grep CapEff /proc/self/status && mount -t tmpfs x /tmp", container)
     return found
 
 
