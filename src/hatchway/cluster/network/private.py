@@ -17,7 +17,7 @@ from hatchway.cluster import plan, sockets
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.channel import Channel, Message, close_all
 from hatchway.cluster.network.etcdefaults import etc_files
-from hatchway.cluster.network.imageroots import ImageRoots, measure_changes
+from hatchway.cluster.network.imagechanges import ImageRoots, measure_changes
 from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.network.nodenetworks import NodeNetworks
 from hatchway.cluster.network.noderoot import NodeRoots
