@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway import removal
+from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
@@ -438,3 +440,22 @@ async def _other_programs(images: Images) -> Any:
     _, output = await images.shell("touch /stop", container)
     await container.wait()
     return [output, program.stat().st_mtime_ns != before]
+
+
+async def image_copied(runtime: Runtime, directory: Path) -> Any:
+    """A container whose changes are on an overlay: the kernel mounts no other overlay on it."""
+    images = await _open(runtime, directory)
+    for name in ("below", "above", "changes"):
+        (directory / name).mkdir()
+    mount_overlay([str(directory / "below")], str(directory / "above"), str(directory / "changes"))
+    top = images.layer(etc__motd="of the top layer\n")
+    os.mknod(top / "etc/hosts", stat.S_IFCHR)
+    container = await images.waiting(layers=[top], volumes=["/vol"], read_only_root=True)
+    before = container.written_bytes()
+    text = (
+        "cat /etc/motd; cat /etc/hosts | head -1; touch /x; head -c 100000 /dev/urandom > /vol/x; head -1 /proc/mounts"
+    )
+    found: dict[str, Any] = {"text": await images.text(text, container)}
+    found["written"] = [before, container.written_bytes()]
+    found["user"] = await images.text("id -u; touch /tmp/x; stat -c %u /tmp/x", privileges=Privileges(user="web"))
+    return found
