@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from hatchway.cluster import descriptors
-from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes
+from hatchway.cluster.network import channel, containerstart, imagestart, linuxnamespaces, processes
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
@@ -54,6 +54,7 @@ class Init:
         self._starting: dict[int, Child] = {}
         self._start_seconds: float = config["start_seconds"]
         self._deaths = Deaths()
+        self._unsafe = imagestart.why_not_safe()
         self._deadline: float | None = None
         self._topology = Topology(config)
         self._wakeup = self._watch_children()
@@ -189,6 +190,7 @@ class Init:
             **message["config"],
             "processes": self._topology.processes,
             "users": self._users.way,
+            "unsafe": self._unsafe,
             "root_of_machine": any(extent.inside == 0 == extent.outside for extent in self._users.users),
         }
         if config["terminal"]:
