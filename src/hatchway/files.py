@@ -1,4 +1,4 @@
-"""Writing files that hold secrets or must never be half-written."""
+"""Writing files that hold secrets or must never be half-written; the directory of Hatchway's state."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pathlib import Path
 
 # Errors of a full or read-only disk: they deserve a sentence instead of a traceback.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+
+def state_home(chosen: str | None = None) -> Path:
+    """Return the directory in which clusters and images are kept, absolute.
+
+    chosen: what --state-dir says; None takes $HATCHWAY_STATE_DIR, else $XDG_STATE_HOME/hatchway, else
+        ~/.local/state/hatchway.
+    """
+    if found := chosen or os.environ.get("HATCHWAY_STATE_DIR"):
+        return Path(found).absolute()
+    return (Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hatchway").absolute()
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
-from hatchway.cluster import addonnames, beneath, descriptors, firstuse, plan, readiness, trees
+from hatchway import beneath, trees
+from hatchway.cluster import addonnames, descriptors, firstuse, plan, readiness
 from hatchway.cluster.addonmanifests import addons, ingress, metrics
 from hatchway.cluster.api.connect.proxyverb import rewriting_of
 from hatchway.cluster.api.registry import schema

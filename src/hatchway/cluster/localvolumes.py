@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hatchway.cluster import beneath, trees
+from hatchway import beneath, trees
 
 __all__ = ["ROOT", "LocalVolumes"]
 

@@ -29,7 +29,7 @@ from typing import Any
 from hatchway.cluster.addonnames import ALL
 from hatchway.cluster.process import Process
 from hatchway.errors import HatchwayError
-from hatchway.files import write_private
+from hatchway.files import state_home, write_private
 
 __all__ = ["DEFAULT_NAME", "ClusterConfig", "Holder", "StateDir", "write_private"]
 
@@ -119,10 +119,7 @@ class StateDir:
             state_dir: where clusters keep their state; None takes $HATCHWAY_STATE_DIR, else $XDG_STATE_HOME/hatchway,
                 else ~/.local/state/hatchway.
         """
-        if chosen := state_dir or os.environ.get("HATCHWAY_STATE_DIR"):
-            return cls(Path(chosen).absolute() / name)
-        home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-        return cls((home / "hatchway").absolute() / name)
+        return cls(state_home(state_dir) / name)
 
     def create(self) -> None:
         """Make the directories. Raises HatchwayError when that is not possible, or nothing can be written there."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.cluster import trees
+from hatchway import trees
 from hatchway.cluster.node import backoff, kubelet, storagewatch
 from hatchway.cluster.node.apiaccess import Access, Denied
 from hatchway.cluster.node.container import ContainerWorker

@@ -216,7 +216,7 @@ async def test_a_pod_whose_decision_takes_long_is_not_decided_for_every_pod_that
         return choose(wanted, *rest, **more)
 
     monkeypatch.setattr(scheduler, "choose", slowly)
-    monkeypatch.setattr(scheduler, "perf_counter", lambda: seconds)
+    monkeypatch.setattr(scheduler, "thread_time", lambda: seconds)
     world = World(Scheduler)
     await world.node("only")
     async with world.running():

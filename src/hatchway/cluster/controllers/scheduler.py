@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from functools import partial
-from time import perf_counter
+from time import thread_time
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.indexes import by_labels, by_plain_selector
@@ -169,13 +169,12 @@ class Scheduler(Controller):
             return None
         self._waiting.start(key)
         info = PodInfo.of(pod)
-        changes, began = self._changes, perf_counter()
+        changes = self._changes
         volumes = self.volumes.claims_of(pod)
         devices = self.devices.devices_of(pod)
         if devices.is_early:
             return None
-        decision = await self._decide(info, volumes, devices)
-        cost = perf_counter() - began
+        decision, cost = await self._decide(info, volumes, devices)
         if decision is None or self.pods.get(key) is not pod:
             # The cluster has changed during a long decision, so the pod must be decided again.
             return max(_SOON, cost * _REST) if self.pods.get(key) is not None else None
@@ -193,8 +192,13 @@ class Scheduler(Controller):
         await self.devices.free_unavailable(devices, pod)
         return _AGAIN
 
-    async def _decide(self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod) -> Decision | None:
-        """Return the decision about a pod; None when it took so long that it is out of date."""
+    async def _decide(
+        self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod
+    ) -> tuple[Decision | None, float]:
+        """Return the decision about a pod, or None when it took so long that it is out of date; and its cost.
+
+        The cost is processor time in seconds, so that a pod does not wait longer because the machine is busy.
+        """
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
             reasons = volumes.refusals(node)
@@ -203,7 +207,7 @@ class Scheduler(Controller):
             reasons = devices.refusals(node)
             return NodeRefusal("DynamicResources", tuple(reasons), False) if reasons else None
 
-        decide = partial(
+        choose_node = partial(
             choose,
             info,
             default_selector=self._default_selector(info.pod),
@@ -211,20 +215,26 @@ class Scheduler(Controller):
             problem=volumes.problem or devices.problem,
             further=(refusal,),
         )
+
+        def decide(cluster: ClusterState) -> tuple[Decision, float]:
+            began = thread_time()
+            decision = choose_node(cluster=cluster)
+            return decision, thread_time() - began
+
         # Expressions that select devices may take long.
         if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
-            return decide(cluster=self._cluster)
+            return decide(self._cluster)
         async with self._thread:
             self.devices.refresh(devices)
             cluster = self._cluster.snapshot()
             try:
-                decision = await asyncio.to_thread(decide, cluster=cluster)
+                decision, cost = await asyncio.to_thread(decide, cluster)
             except AbandonedError:
                 raise asyncio.CancelledError from None
             finally:
                 # A thread cannot be cancelled, so it reads this flag.
                 cluster.abandoned = True
-        return decision if self._is_current(info, decision) else None
+        return (decision if self._is_current(info, decision) else None), cost
 
     def _is_current(self, info: PodInfo, decision: Decision) -> bool:
         """Return True when a decision that took long is still possible."""

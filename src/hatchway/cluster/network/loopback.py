@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hatchway.cluster import beneath, plan, sockets, trees
+from hatchway import beneath, trees
+from hatchway.cluster import plan, sockets
 from hatchway.cluster.network.dialer import LoopbackDialer
 from hatchway.cluster.network.loopbacksockets import LoopbackSockets
 from hatchway.cluster.network.nodedirs import NodeDirectories, locate_on_loopback

@@ -15,7 +15,7 @@ import itertools
 import os
 from pathlib import Path
 
-from hatchway.cluster import beneath
+from hatchway import beneath
 from hatchway.cluster.network import rootfs
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import make_read_only

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from hatchway.cluster import beneath
+from hatchway import beneath
 from hatchway.cluster.network import etcdefaults
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import bind, mask

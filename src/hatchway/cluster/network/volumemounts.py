@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Any
 
-from hatchway.cluster import beneath
+from hatchway import beneath
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import make_empty, make_read_only
 from hatchway.cluster.network.roottemplate import Template

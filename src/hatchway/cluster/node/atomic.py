@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatchway.cluster import beneath, trees
+from hatchway import beneath, trees
 
 _DATA, _DATA_NEW = "..data", "..data_tmp"
 _PATH_BYTES, _DEPTH = 4096, 256

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 
-from hatchway.cluster import beneath
+from hatchway import beneath
 
 _CHECKS: dict[str, Callable[[int], bool]] = {
     "Directory": stat.S_ISDIR,

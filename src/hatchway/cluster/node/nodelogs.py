@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from hatchway.cluster import beneath, plan
+from hatchway import beneath
+from hatchway.cluster import plan
 from hatchway.cluster.node.logfiles import NODE_FILE
 from hatchway.cluster.runtime import NodeFiles
 from hatchway.proxy.routing import App, Decision, Respond, Scope

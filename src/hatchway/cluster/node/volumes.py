@@ -2,7 +2,7 @@
 
 `pods/UID/volumes/NAME` in the state directory contains an emptyDir or a ConfigMap's files. Volumes that may contain
 secrets have the same layout below a second directory, which is in memory (on loopback addresses: on disk). Paths that a
-container can change are opened with directory descriptors (`cluster/beneath.py`); `open_source` in
+container can change are opened with directory descriptors (`beneath.py`); `open_source` in
 `cluster/network/volumemounts.py` does so again at mount time.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hatchway.cluster import beneath, trees
+from hatchway import beneath, trees
 from hatchway.cluster.node import hostpath
 from hatchway.cluster.node.atomic import write_payload
 from hatchway.cluster.node.claimvolumes import ClaimError, ReadObject, find_volume, is_claim

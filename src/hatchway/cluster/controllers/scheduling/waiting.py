@@ -47,7 +47,7 @@ class WaitingPods:
         """Remember a pod that fits on no node.
 
         now: when it was tried, in seconds.
-        cost: how long the decision took, in seconds.
+        cost: the processor time of the decision, in seconds.
         """
         attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
         self._pods[key] = _WaitingPod(plugins, attempts, now, cost)

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from hatchway.cluster.beneath import opened
+from hatchway.beneath import opened
 
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _ANY_DIRECTORY = _PATH | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.cluster import beneath, trees
+from hatchway import beneath, trees
 
 
 def remove(path: Path) -> None:

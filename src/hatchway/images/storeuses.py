@@ -1,0 +1,130 @@
+"""Which images and blobs of a store are in use, by any process of this user.
+
+uses/RANDOM    one use: a JSON object, in a file that its process has locked. The kernel releases the lock when the
+               process ends, however it ends; then the file means nothing, and the next collection deletes it.
+
+A use is made and changed while the store's lock is held in shared mode, and read while it is held exclusively.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_Lock = Callable[[], AbstractContextManager[None]]
+# The most users that a message names.
+_SHOWN = 3
+
+
+@dataclass(slots=True)
+class FoundUse:
+    """What a process uses. manifest: the digest of an image's manifest, or "". blobs: digests. users: for messages."""
+
+    manifest: str
+    blobs: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Use:
+    """A use by this process, until `close`."""
+
+    path: Path
+    descriptor: int
+    lock: _Lock
+    manifest: str = ""
+    blobs: dict[str, None] = field(default_factory=dict)
+    users: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, directory: Path, lock: _Lock, manifest: str = "", blobs: tuple[str, ...] = ()) -> Use:
+        """Make a use, and note it in `directory`. lock: takes the store's lock in shared mode. Raises OSError."""
+        with lock():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = directory / secrets.token_hex(8)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            use = cls(path, descriptor, lock, manifest, dict.fromkeys(blobs))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                use._write()
+            except BaseException:
+                use.close()
+                raise
+        return use
+
+    def pin(self, digest: str) -> None:
+        """Note that a blob is used, too. The caller holds the store's lock. Raises OSError."""
+        if digest not in self.blobs:
+            self.blobs[digest] = None
+            self._write()
+
+    def add_user(self, user: str) -> None:
+        """Note one more user. Raises OSError."""
+        with self.lock():
+            self.users.append(user)
+            self._write()
+
+    def remove_user(self, user: str) -> None:
+        """Forget a user; a use without users is to be closed."""
+        self.users.remove(user)
+        # On a full disk an old note stays; it only makes the message of `rm` name one user too many.
+        with contextlib.suppress(OSError), self.lock():
+            self._write()
+
+    def close(self) -> None:
+        """End the use."""
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _write(self) -> None:
+        text = json.dumps({"manifest": self.manifest, "blobs": list(self.blobs), "users": self.users}).encode()
+        written = os.pwrite(self.descriptor, text, 0)
+        if written < len(text):
+            os.pwrite(self.descriptor, text[written:], written)
+        os.ftruncate(self.descriptor, len(text))
+
+
+def live_uses(directory: Path) -> list[FoundUse]:
+    """Return the uses of all processes that run, and delete those of others. The caller holds the store's lock.
+
+    Raises OSError or ValueError when a use cannot be read: then nothing may be deleted.
+    """
+    return list(_live_uses(directory))
+
+
+def _live_uses(directory: Path) -> Iterator[FoundUse]:
+    try:
+        paths = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except BlockingIOError:
+            with open(os.dup(descriptor), "rb") as file:
+                text = file.read()
+            found = json.loads(text)
+            yield FoundUse(found["manifest"], tuple(found["blobs"]), tuple(found["users"]))
+        finally:
+            os.close(descriptor)
+
+
+def described(users: list[str]) -> str:
+    """Return users for a message: the first few, and how many more."""
+    shown = ", ".join(users[:_SHOWN])
+    return f"{shown} and {len(users) - _SHOWN} more" if len(users) > _SHOWN else shown
