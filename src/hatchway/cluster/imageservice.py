@@ -86,7 +86,7 @@ class ImageService:
                     *self._program,
                     str(self._store),
                     str(sock.fileno()),
-                    stdin=inner,
+                    stdin=inner.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=output,
                     pass_fds=(sock.fileno(),),

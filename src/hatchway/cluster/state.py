@@ -11,6 +11,7 @@ nodes/NAME/      what pods have left in a node's own file system (hostPath)
 memory/          mount point of a file system in memory: in the private network, secrets are kept there, never on disk
 logging/, monitoring/  the index and the samples of these add-ons
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
+images.sock      where the process listens that pulls images for the nodes
 server.log, node.log
 """
 
@@ -105,6 +106,9 @@ class StateDir:
         self.samples = path / "monitoring"
         self.server_log = path / "server.log"
         self.node_log = path / "node.log"
+        self.image_socket = path / "images.sock"
+        # Container images, which all clusters of the user share.
+        self.image_store = path.parent / ".images"
         self.lock_file = path / "lock"
         # Next to the directory, which may not exist yet, or not any more.
         self.start_file = path.with_name(f".{path.name}.start")

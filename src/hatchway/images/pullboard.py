@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.pullmessages import PullAnswer, Pulled, PullFailure, Pulling, PullRequest
@@ -31,7 +31,7 @@ class PullBoard:
         self._beat = beat
         self._running: dict[PullRequest, _RunningPull] = {}
 
-    async def answers(self, request: PullRequest) -> AsyncIterator[PullAnswer]:
+    async def answers(self, request: PullRequest) -> AsyncGenerator[PullAnswer, None]:
         """Pull an image, or wait for a pull of the same image with the same credentials.
 
         Yields its progress every few seconds, then its result. A pull ends when nobody waits for it any more; what it

@@ -142,4 +142,3 @@ def _credential(given: Any) -> Credential:
     ):
         raise BadMessage("a credential is an object of strings, with a server")
     return Credential(**given)
-

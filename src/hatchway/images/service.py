@@ -142,8 +142,12 @@ async def serve_pulls(store: ImageStore, sock: socket.socket) -> None:
         registries = await asyncio.to_thread(Registries.load)
         own = await find_credentials([request.reference.registry], os.environ)
 
+        blobs: dict[str, Progress] = {}
+
         def progress(now: Progress) -> None:
-            report(now.done, now.total)
+            if now.digest:
+                blobs[now.digest] = now
+                report(sum(one.done for one in blobs.values()), sum(one.total for one in blobs.values()))
 
         return await pull(
             store,

@@ -201,7 +201,8 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     await world.create("noconfig", *SERVE, envFrom=[{"configMapRef": {"name": "later"}}])
     await world.create("novolume", *SERVE, volumes=[{"name": "v", "secret": {"secretName": "later"}}])
     pod = await world.pod("noimage", lambda pod: waiting("ErrImagePull")(pod) or waiting("ImagePullBackOff")(pod))
-    assert "this machine's programs" in container(pod)["state"]["waiting"]["message"]
+    message = 'failed to pull and unpack image "docker.io/library/nginx:latest": this cluster has no store of'
+    assert message in container(pod)["state"]["waiting"]["message"]
     assert pod["status"]["phase"] == "Pending"
     pod = await world.pod("noprogram", phase("Failed"))
     assert container(pod)["state"]["terminated"]["reason"] == "StartError"

@@ -262,7 +262,10 @@ class ContainerWorker:
             except CreateError as error:
                 reason, message = "CreateContainerError", str(error)
             except (ConfigError, ApiError) as error:
-                reason, message = "CreateContainerConfigError", error.message if isinstance(error, ApiError) else str(error)
+                reason, message = (
+                    "CreateContainerConfigError",
+                    error.message if isinstance(error, ApiError) else str(error),
+                )
             else:
                 try:
                     # The spec may have changed, or the pod may have been deleted, while its image was pulled.
@@ -306,8 +309,8 @@ class ContainerWorker:
 
     def _no_image(self, error: ImageError) -> None:
         """Record that the image cannot be used now. It is looked for again soon, since it may be loaded at any time."""
+        self._waiting(error.reason, str(error))
         if error.is_new:
-            self._waiting(error.reason, str(error))
             self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
         self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
 

@@ -100,7 +100,8 @@ def check_non_root(pod: Object, container: Object, image_user: str) -> None:
         raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
     if not is_digits(name):
         raise ConfigError(
-            f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {where}"
+            f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root "
+            f"{where}"
         )
 
 

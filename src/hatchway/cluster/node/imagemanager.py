@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hatchway.cluster.node.backoff import PullDelay
+from hatchway.cluster.node.backoff import FIRST, PullDelay
 from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.imagestock import ImageStock, UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
@@ -43,29 +43,24 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
         ImageError: it cannot be used; events that say why have been reported, except "Error: REASON".
         CreateError: it is there, and cannot be unpacked.
     """
-    name = container["name"]
     text: str = container.get("image") or ""
     reference = parse_image(context, container)
     stock = context.node.images
     if stock is None or stock.why_not:
-        why = stock.why_not if stock is not None else "this node has no image store"
-        message = f'Failed to pull image "{text}": {why}'
-        context.event("Warning", "Failed", message, name)
-        raise ImageError("ErrImagePull", message)
+        return await _pull(context, stock, container, reference)
     try:
         found = await stock.find(reference)
     except BadImage as error:
         message = f'Failed to inspect image "{text}": {error}'
-        context.event("Warning", "InspectFailed", message, name)
-        raise ImageError("ImageInspectError", message) from error
+        raise _refusal(context, container, "InspectFailed", "ImageInspectError", message) from error
     policy = container.get("imagePullPolicy") or ("Always" if reference.tag == DEFAULT_TAG else "IfNotPresent")
     if policy == "Never" and found is None:
         message = f'Container image "{text}" is not present with pull policy of Never'
-        context.event("Warning", "ErrImageNeverPull", message, name)
-        raise ImageError("ErrImageNeverPull", message)
+        raise _refusal(context, container, "ErrImageNeverPull", "ErrImageNeverPull", message)
     if found is None or policy == "Always":
         return await _pull(context, stock, container, reference)
-    context.event("Normal", "Pulled", f'Container image "{text}" already present on machine', name)
+    context.event("Normal", "Pulled", f'Container image "{text}" already present on machine', container["name"])
+    context.pull_delays.pop(text, None)
     try:
         return await stock.open(found, f"{context.namespace}/{context.name}")
     except BadImage as error:
@@ -78,39 +73,54 @@ def parse_image(context: PodContext, container: Object) -> Reference:
     try:
         return parse(text)
     except ImageNameError as error:
-        message = (
-            f'Failed to apply default image tag "{text}": couldn\'t parse image name "{text}": {error}'
-        )
-        context.event("Warning", "InspectFailed", message, container["name"])
-        raise ImageError("InvalidImageName", message) from error
+        message = f'Failed to apply default image tag "{text}": couldn\'t parse image name "{text}": {error}'
+        raise _refusal(context, container, "InspectFailed", "InvalidImageName", message) from error
 
 
-async def _pull(context: PodContext, stock: ImageStock, container: Object, reference: Reference) -> UnpackedImage:
+def _refusal(context: PodContext, container: Object, event: str, reason: str, message: str) -> ImageError:
+    """Return the error for an image that cannot be looked for; report it in an event, but not too often."""
+    now = asyncio.get_running_loop().time()
+    delay = context.pull_delays.setdefault(container.get("image") or "", PullDelay())
+    if now >= delay.until:
+        delay.until = now + FIRST
+        delay.reported.clear()
+    is_new = delay.report(container["name"])
+    if is_new:
+        context.event("Warning", event, message, container["name"])
+    return ImageError(reason, message, is_new=is_new)
+
+
+async def _pull(
+    context: PodContext, stock: ImageStock | None, container: Object, reference: Reference
+) -> UnpackedImage:
     loop = asyncio.get_running_loop()
     name, text = container["name"], container["image"]
     delay = context.pull_delays.setdefault(text, PullDelay())
     if loop.time() < delay.until:
         message = f'Back-off pulling image "{text}"'
-        is_new, delay.reported = not delay.reported, True
+        is_new = delay.report(name)
         if is_new:
             context.event("Normal", "BackOff", message, name)
         raise ImageError("ImagePullBackOff", f"{message}: ErrImagePull: {delay.failure}", is_new=is_new)
-    context.event("Normal", "Pulling", f'Pulling image "{text}"', name)
     began = loop.time()
     try:
+        if stock is None or stock.why_not:
+            raise BadImage(stock.why_not if stock is not None else "this cluster has no store of container images")
+        context.event("Normal", "Pulling", f'Pulling image "{text}"', name)
         image, pulled = await stock.pull(PullRequest(reference, await pull_credentials(context)))
         opened = await stock.open(image, f"{context.namespace}/{context.name}")
     except BadImage as error:
-        context.event("Warning", "Failed", f'Failed to pull image "{text}": {error}', name)
-        delay.failed(loop.time(), str(error))
-        raise ImageError("ErrImagePull", str(error)) from error
+        why = f'failed to pull and unpack image "{reference}": {error}'
+        context.event("Warning", "Failed", f'Failed to pull image "{text}": {why}', name)
+        delay.failed(loop.time(), why)
+        raise ImageError("ErrImagePull", why) from error
     waited = loop.time() - began
     message = (
         f'Successfully pulled image "{text}" in {_go_duration(pulled.seconds)} ({_go_duration(waited)} including '
         f"waiting). Image size: {pulled.size} bytes."
     )
     context.event("Normal", "Pulled", message, name)
-    del context.pull_delays[text]
+    context.pull_delays.pop(text, None)
     return opened
 
 

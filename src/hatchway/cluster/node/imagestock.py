@@ -44,7 +44,7 @@ class ImageUnpacker(Protocol):
         ...
 
     async def unpack(self, image: Image) -> tuple[str, ...]:
-        """Unpack what is not yet, and return the directories of an image's layers, the topmost first. Raises BadImage."""
+        """Unpack what is not unpacked yet; return what `directories` returns. Raises BadImage, OSError."""
         ...
 
 

@@ -21,8 +21,8 @@ _RESIZES = (RESIZE_PENDING, RESIZE_IN_PROGRESS)
 class ContainerState:
     """The status of one container.
 
-    state, last: core/v1 ContainerState; {} for none. user: a core/v1 ContainerUser. spec: has the resources that it has now. granted: the resources
-    that its node has granted it.
+    state, last: core/v1 ContainerState; {} for none. user: a core/v1 ContainerUser.
+    spec: has the resources that it has now. granted: the resources that its node has granted it.
     """
 
     name: str

@@ -156,9 +156,14 @@ def _variables(config: ImageConfig) -> dict[str, str]:
 
 def _volumes(config: ImageConfig, container: Object) -> tuple[str, ...]:
     """Return the image's volumes, without those in whose place the pod mounts one of its own."""
-    mounted = {posixpath.normpath(f"/{mount['mountPath']}") for mount in container.get("volumeMounts") or ()}
-    paths = (posixpath.normpath("/" + path.lstrip("/")) for path in config.volumes)
+    mounted = {_normal(mount["mountPath"]) for mount in container.get("volumeMounts") or ()}
+    paths = map(_normal, config.volumes)
     return tuple(dict.fromkeys(path for path in paths if path != "/" and path not in mounted))
+
+
+def _normal(path: str) -> str:
+    """Return an absolute path without `.`, `..` and repeated slashes."""
+    return posixpath.normpath("/" + path.strip("/"))
 
 
 def _stop_signal(container: Object, of_image: str) -> int:

@@ -62,10 +62,13 @@ def _privileges(spec: Object, containers: list[Object]) -> Iterator[str]:
     contexts = [found for container in containers if (found := container.get("securityContext"))]
     if any(context.get("privileged") for context in contexts):
         yield (
-            "privileged has no effect on this machine's programs: they have the usual capabilities in the cluster's own "
-            "user namespace, and no rights on this machine"
+            "privileged has no effect on this machine's programs: they have the usual capabilities in the cluster's "
+            "own user namespace, and no rights on this machine"
         )
-    added = sorted({str(name) for c in contexts for name in (c.get("capabilities") or {}).get("add") or ()} - set(DEFAULT_CAPABILITIES))
+    added = sorted(
+        {str(name) for c in contexts for name in (c.get("capabilities") or {}).get("add") or ()}
+        - set(DEFAULT_CAPABILITIES)
+    )
     if added:
         yield (
             f"capabilities {', '.join(added)} are not added: this machine's programs have the usual ones, in a user "
