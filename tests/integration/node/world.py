@@ -88,7 +88,7 @@ class World:
 
     async def create(self, name: str, *command: str, **spec: Any) -> Object:
         """A pod whose first container is `c`; keywords that containers have go there, the others into the spec."""
-        container: Object = {"name": "c", "image": "x", "command": list(command)}
+        container: Object = {"name": "c", "image": "hatchway/host", "command": list(command)}
         if not command:
             del container["command"]
         for key in list(spec):
