@@ -287,6 +287,7 @@ class ControlPlane:
             "private": not network.limits,
             "limits": network.limits,
             "no_policies": network.no_policies,
+            "users": network.users,
             "addons": list(self.addons),
             "removed_addons": removed,
             "built_in": [found.as_dict() for found in built_in(services, server)],

@@ -12,7 +12,6 @@ import contextlib
 import ipaddress
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
+from hatchway.removal import remove_path
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -434,8 +434,6 @@ def end_remains(state: StateDir) -> None:
 def delete(state: StateDir) -> None:
     """Remove everything the (stopped) cluster has kept. Raises HatchwayError when something cannot be removed."""
     try:
-        shutil.rmtree(state.path)
-    except FileNotFoundError:
-        return
+        remove_path(state.path)
     except OSError as error:
-        raise HatchwayError(f"cannot remove {error.filename}: {error.strerror}") from error
+        raise HatchwayError(f"cannot remove {error.filename or state.path}: {error.strerror}") from error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hatchway import beneath, trees
+from hatchway import beneath, removal
 
 __all__ = ["ROOT", "LocalVolumes"]
 
@@ -53,7 +53,7 @@ class LocalVolumes:
                 self._opened(node, name, create=False) as root,
                 beneath.opened(beneath.open_in_root(root, ROOT)) as found,
             ):
-                trees.remove_tree(found, name)
+                removal.remove_owned(found, name)
         except FileNotFoundError:
             # It was never made, or is gone already.
             return

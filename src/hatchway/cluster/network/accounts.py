@@ -18,8 +18,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 # What is read of each file. Distributions' files have a few thousand bytes.
 _FILE_BYTES = 4 << 20
 _LINE_BYTES = 64 << 10
-# The kernel's own limit (NGROUPS_MAX).
-_GROUPS = 65536
+# More than any user has; the kernel takes 65536 (NGROUPS_MAX).
+_GROUPS = 16384
 
 
 class AccountError(Exception):
@@ -60,7 +60,9 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
     user, _, group = spec.partition(":")
     number = _as_number(user) if user else 0
     users = _users()
-    found = next((known for known in users if (known.uid == number if number is not None else known.name == user)), None)
+    found = next(
+        (known for known in users if (known.uid == number if number is not None else known.name == user)), None
+    )
     if found is None:
         if number is None:
             raise AccountError(f"unable to find user {user}: no matching entries in passwd file")

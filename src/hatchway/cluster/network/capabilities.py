@@ -32,7 +32,6 @@ DEFAULT = (
 
 _VERSION = 0x20080522
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-_PR_SET_KEEPCAPS = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,9 +46,7 @@ class _Data(ctypes.Structure):
 
 def numbers(names: Iterable[str]) -> frozenset[int]:
     """Return the numbers of capabilities. Names that are not known here are left out; they may begin with `CAP_`."""
-    return frozenset(
-        _NUMBERS[short] for name in names if (short := name.upper().removeprefix("CAP_")) in _NUMBERS
-    )
+    return frozenset(_NUMBERS[short] for name in names if (short := name.upper().removeprefix("CAP_")) in _NUMBERS)
 
 
 def limit_bounding_set(kept: frozenset[int]) -> None:
@@ -57,12 +54,6 @@ def limit_bounding_set(kept: frozenset[int]) -> None:
     for capability in range(linux.capabilities()):
         if capability not in kept:
             linux.drop_bounding_capability(capability)
-
-
-def keep_over_change_of_user() -> None:
-    """Keep the permitted capabilities when this process's user changes from root to another one. Raises OSError."""
-    zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(ctypes.c_int(_PR_SET_KEEPCAPS), ctypes.c_ulong(1), zero, zero, zero))
 
 
 def limit_to(kept: frozenset[int]) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Sequence
 
-from hatchway.cluster import beneath
+from hatchway import beneath
 from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network import syscalls as linux
 
@@ -20,7 +21,9 @@ UPPER, _WORK = "upper", "work"
 # The most that mount(2) reads of a file system's options, with its last null character.
 _OPTIONS_BYTES = 4096
 # What says that this machine, or the file system of a directory, does not allow an overlay.
-UNSUPPORTED = frozenset({errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV})
+UNSUPPORTED = frozenset(
+    {errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
+)
 
 
 def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
@@ -50,6 +53,29 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             _mount_at_once(lower, upper, work, target)
+
+
+def overlay_problem(directory: str) -> str:
+    """Return why no overlay can take changes in `directory`, for people; "" when one can. Blocks. Raises OSError.
+
+    This process must be root of its user namespace. Nothing is mounted anywhere, and nothing is left behind.
+    """
+    with tempfile.TemporaryDirectory(prefix=".try-", dir=directory) as tried:
+        for name in ("lower", UPPER, _WORK):
+            os.mkdir(f"{tried}/{name}")
+        options: list[tuple[str, str | None]] = [("lowerdir", f"{tried}/lower"), ("upperdir", f"{tried}/{UPPER}")]
+        options += [("workdir", f"{tried}/{_WORK}"), ("userxattr", None)]
+        try:
+            os.close(mountcalls.new_file_system("overlay", options))
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            return (error.strerror or str(error)).lower()
+        finally:
+            # The kernel's own directory there has no permissions, and is empty.
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(f"{tried}/{_WORK}/work")
+    return ""
 
 
 def _mount_by_parts(lower: list[str], upper: str, work: str, target: str) -> None:
