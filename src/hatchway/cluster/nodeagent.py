@@ -24,7 +24,7 @@ from hatchway.cluster.firstuse import FirstUseStarts
 from hatchway.cluster.network import runtimes
 from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.node.config import ENVIRONMENT, PROXY, SHUT_DOWN_SECONDS, AgentConfig
-from hatchway.cluster.node.imagestock import ImageStock
+from hatchway.cluster.node.imagestock import ImageStock, ImageUnpacker
 from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.policies.enforcer import PolicyEnforcer
@@ -33,7 +33,6 @@ from hatchway.cluster.services.nodeplaces import NodePlace, NodePlaces
 from hatchway.cluster.services.serviceproxy import ServiceProxy
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
-from hatchway.images.layers import LayerStore
 from hatchway.images.serviceclient import PullClient
 from hatchway.images.store import ImageStore
 from hatchway.kube.informer import Informer
@@ -116,10 +115,16 @@ def open_images(config: AgentConfig, runtime: Runtime) -> ImageStock | None:
     if not config.image_store:
         return None
     state, store = StateDir(Path(config.state_dir)), Path(config.image_store)
+
+    def load_unpacker() -> ImageUnpacker:
+        from hatchway.images.layers import LayerStore
+
+        return LayerStore(store, runtime.users)
+
     return ImageStock(
         ImageStore(store),
         PullClient(state.image_socket),
-        LayerStore(store, runtime.users),
+        load_unpacker,
         cluster=state.path.name,
         why_not=_WITHOUT_NAMESPACES if runtime.isolation == "loopback" else "",
     )

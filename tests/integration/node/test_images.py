@@ -68,7 +68,7 @@ class Node:
         self.store = store
         self.registry = Registry(store)
         self.unpacker = Unpacker()
-        self.stock = ImageStock(store, self.registry, self.unpacker, cluster="test")
+        self.stock = ImageStock(store, self.registry, lambda: self.unpacker, cluster="test")
         self.started: list[ContainerConfig] = []
         create = world.runtime.create_sandbox
 

@@ -225,7 +225,12 @@ async def test_what_cannot_start_says_why(world: World) -> None:
 
 
 async def test_what_a_pod_is_not_given_is_an_event(world: World) -> None:
-    privileged = {"name": "d", "image": "hatchway/host", "command": list(SERVE), "securityContext": {"privileged": True}}
+    privileged = {
+        "name": "d",
+        "image": "hatchway/host",
+        "command": list(SERVE),
+        "securityContext": {"privileged": True},
+    }
     await world.create("web", *SERVE, more=[privileged], hostPID=True)
     found = await world.events("web", 2, "Unsupported")
     assert sorted(message.split()[0] for _, message in found) == ["hostPID", "privileged"]

@@ -6,8 +6,10 @@ One stock serves all nodes of the agent. The store is shared with the user's oth
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,16 +62,23 @@ class UnpackedImage:
 class ImageStock:
     """The images of one user, for the nodes of one cluster.
 
-    cluster: its name, for messages of `hatchway image rm`. why_not: why containers of images cannot run on this
-    machine; "" where they can.
+    load_unpacker: returns what unpacks; called when the first image is unpacked, since it takes memory.
+    cluster: its name, for messages of `hatchway image rm`.
+    why_not: why containers of images cannot run on this machine; "" where they can.
     """
 
     def __init__(
-        self, store: ImageStore, service: PullingService, unpacker: ImageUnpacker, *, cluster: str, why_not: str = ""
+        self,
+        store: ImageStore,
+        service: PullingService,
+        load_unpacker: Callable[[], ImageUnpacker],
+        *,
+        cluster: str,
+        why_not: str = "",
     ) -> None:
         self._store = store
         self._service = service
-        self._unpacker = unpacker
+        self._load_unpacker = functools.cache(load_unpacker)
         self._cluster = cluster
         self.why_not = why_not
         self._turns = asyncio.Semaphore(_UNPACKED_AT_ONCE)
@@ -113,11 +122,12 @@ class ImageStock:
         # Two containers of one image must not both take a turn: the second one only waits for the first.
         lock = self._unpacking.setdefault(image.image_id, asyncio.Lock())
         async with lock:
-            found = await asyncio.to_thread(self._unpacker.directories, image)
+            unpacker = self._load_unpacker()
+            found = await asyncio.to_thread(unpacker.directories, image)
             if found is not None:
                 return found
             async with self._turns:
-                return await self._unpacker.unpack(image)
+                return await unpacker.unpack(image)
 
     async def summary(self) -> list[Object]:
         """Return the images for a node's status, the largest first; [] where the store cannot be read."""
