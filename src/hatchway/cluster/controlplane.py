@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hatchway import beneath, trees
@@ -62,6 +63,7 @@ class ControlPlane:
         self.began = time.time()
         self.names = plan.node_names(config.workers)
         self.addons = addonnames.enabled(config.addons)
+        self.image_store = Path(config.image_store) if config.image_store else state.image_store
         # What is wrong with stored objects: it is reported, and does not keep the cluster from starting.
         self.problems: list[str] = []
 
@@ -94,7 +96,7 @@ class ControlPlane:
             # For errors before the second call of `stop` is registered below.
             stack.push_async_callback(network.stop)
             on_network_started(network.pid)
-            images = ImageService(self.state.image_socket, self.state.image_store, self.state.server_log)
+            images = ImageService(self.state.image_socket, self.image_store, self.state.server_log)
             stack.push_async_callback(images.close)
             images.listen()
             loopback = network.isolation == "loopback"
@@ -192,7 +194,7 @@ class ControlPlane:
             pod_api_server=url,
             isolation="loopback" if loopback else "private",
             cluster_dns=plan.DNS_SERVICE_IP if "dns" in self.addons and not loopback else "",
-            image_store=str(state.image_store),
+            image_store=str(self.image_store),
             host_paths=self.config.host_paths,
             published=self._published(),
         )
@@ -201,7 +203,7 @@ class ControlPlane:
             trees.remove_tree(top, state.memory.name)
         state.create()
         # It must exist to be hidden.
-        state.image_store.mkdir(mode=0o700, exist_ok=True)
+        self.image_store.mkdir(mode=0o700, parents=True, exist_ok=True)
         config_file = state.path / "agent.json"
         agent.save(config_file)
         directory = state.path / "network"
@@ -212,7 +214,7 @@ class ControlPlane:
             directory=directory,
             log=state.node_log,
             env={**os.environ, node_config.ENVIRONMENT: str(config_file)},
-            hidden=[state.path, state.image_store],
+            hidden=[state.path, self.image_store],
             published=self._published(),
         )
 

@@ -166,6 +166,7 @@ class Options:
     rewrite: str | None = None
     host_paths: list[str] | None = None
     publish: list[str] | None = None
+    image_store: str | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -235,7 +236,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = known or ClusterConfig(name=state.path.name)
     asked = {
         key: value
-        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish")
+        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish", "image_store")
         if (value := getattr(options, key)) is not None
     }
     config = replace(config, **asked, ephemeral=options.ephemeral)

@@ -163,7 +163,8 @@ def _directories(config: AgentConfig) -> NodeDirectories:
         *(SharedDirectory(path, path) for path in sorted(config.host_paths)),
     ]
     names = [node.name for node in config.nodes]
-    return NodeDirectories(state.nodes, names, state.path / "network", parts, hidden=[state.path, state.image_store])
+    hidden = [state.path, Path(config.image_store or state.image_store)]
+    return NodeDirectories(state.nodes, names, state.path / "network", parts, hidden=hidden)
 
 
 def main(arguments: list[str]) -> int:

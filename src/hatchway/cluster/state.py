@@ -48,6 +48,7 @@ class ClusterConfig:
     rewrite: what the proxy verb does to responses: "full", "kubernetes" or "off".
     host_paths: directories of this machine that nodes have in their file systems.
     publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
+    image_store: the directory of the image store; "" is the one beside the cluster's state.
     """
 
     name: str = DEFAULT_NAME
@@ -59,6 +60,7 @@ class ClusterConfig:
     ephemeral: bool = False
     host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
     publish: list[str] = field(default_factory=list)
+    image_store: str = ""
 
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
@@ -71,6 +73,7 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "ephemeral": (bool,),
     "host_paths": (list,),
     "publish": (list,),
+    "image_store": (str,),
 }
 
 
