@@ -67,7 +67,7 @@ def test_arguments_of_a_shell_are_a_command_of_their_own(args: tuple[str, ...], 
 def test_the_image_of_host_programs_runs_a_command_or_arguments() -> None:
     assert images.host_program("hatchway/host", (), ("sleep", "9"), {}).argv == ["sleep", "9"]
     assert images.host_program("hatchway/host", ("sleep",), ("9",), {}).argv == ["sleep", "9"]
-    with pytest.raises(CreateError, match=rr"no command specified.*this machine's programs"):
+    with pytest.raises(CreateError, match=r"no command specified.*this machine's programs"):
         images.host_program("hatchway/host", (), (), {})
 
 
