@@ -195,6 +195,7 @@ class ControlPlane:
             isolation="loopback" if loopback else "private",
             cluster_dns=plan.DNS_SERVICE_IP if "dns" in self.addons and not loopback else "",
             image_store=str(self.image_store),
+            host_programs=self.config.host_programs,
             host_paths=self.config.host_paths,
             published=self._published(),
         )

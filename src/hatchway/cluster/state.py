@@ -48,6 +48,7 @@ class ClusterConfig:
     rewrite: what the proxy verb does to responses: "full", "kubernetes" or "off".
     host_paths: directories of this machine that nodes have in their file systems.
     publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
+    host_programs: whether the command of any image runs with this machine's programs.
     image_store: the directory of the image store; "" is the one beside the cluster's state.
     """
 
@@ -60,6 +61,7 @@ class ClusterConfig:
     ephemeral: bool = False
     host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
     publish: list[str] = field(default_factory=list)
+    host_programs: bool = False
     image_store: str = ""
 
 
@@ -73,6 +75,7 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "ephemeral": (bool,),
     "host_paths": (list,),
     "publish": (list,),
+    "host_programs": (bool,),
     "image_store": (str,),
 }
 

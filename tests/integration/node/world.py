@@ -60,7 +60,7 @@ class World:
         self.kubelet: Kubelet | None = None
 
     @contextlib.asynccontextmanager
-    async def node(self, images: ImageStock | None = None, *, host_programs: bool = True) -> AsyncIterator[Kubelet]:
+    async def node(self, images: ImageStock | None = None, *, host_programs: bool = False) -> AsyncIterator[Kubelet]:
         """A kubelet for the length of the block; it is cut off, as by kill -9, at its end."""
         config = AgentConfig(
             state_dir=str(self.state.path),

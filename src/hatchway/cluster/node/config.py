@@ -60,7 +60,7 @@ class AgentConfig:
     cluster_domain: str = plan.CLUSTER_DOMAIN
     images: dict[str, list[str]] = field(default_factory=dict)
     image_store: str = ""
-    host_programs: bool = True
+    host_programs: bool = False
     host_paths: list[str] = field(default_factory=list)
     published: list[str] = field(default_factory=lambda: [plan.HOST_IP])
 
