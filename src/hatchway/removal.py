@@ -49,7 +49,7 @@ def remove_owned(parent: int, name: str) -> None:
         except subprocess.TimeoutExpired as late:
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name) from late
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [error.strerror]
+            lines = done.stderr.strip().splitlines() or [os.strerror(errno.EACCES)]
             raise PermissionError(errno.EACCES, lines[-1], name) from error
 
 

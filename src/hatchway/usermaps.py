@@ -37,11 +37,11 @@ _NEW_USER = 0x10000000
 _MOST_BYTES = 1 << 20
 _SECONDS = 10.0
 
-_MORE = (
-    "`apt install uidmap` and a range of 65536 numbers for this user in /etc/subuid and /etc/subgid "
-    "(`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`), or root, would give them the users of "
-    "their images"
+_RANGES = "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`"
+_INSTALL = (
+    f"`apt install uidmap` and {_RANGES} (both by root) would give them real ones, as would `hatchway up` by root"
 )
+_ADD = f"{_RANGES} (by root) would give it one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def enter() -> UserMap:
             return wanted
         reason = wanted.reason
     except MapError as error:
-        reason = f"{error}; {_MORE}"
+        reason = str(error)
     uid, gid = os.geteuid(), os.getegid()
     _unshare()
     for name, content in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
@@ -108,7 +108,7 @@ def choose() -> UserMap:
         return UserMap("real", same, same)
     missing = [name for name in ("newuidmap", "newgidmap") if shutil.which(name) is None]
     if missing:
-        return replace(one(), reason=f"{missing[0]} is not installed; {_MORE}")
+        return replace(one(), reason=f"{missing[0]} is not installed; {_INSTALL}")
     uid, gid = os.geteuid(), os.getegid()
     own = (Extent(0, uid, 1),), (Extent(0, gid, 1),)
     user_range, group_range = find_range("/etc/subuid"), find_range("/etc/subgid")
@@ -142,11 +142,12 @@ def find_range(path: str) -> range:
     """Return the first range of this user that is wide enough. path: /etc/subuid or /etc/subgid. Raises MapError."""
     found = _ask_getsubids(path) or _read_ranges(path)
     if not found:
-        raise MapError(f"{path} has no range for this user")
+        raise MapError(f"{path} has no range for this user; {_ADD}")
     for numbers in found:
         if len(numbers) >= NUMBERS:
             return numbers[:NUMBERS]
-    raise MapError(f"the range of this user in {path} has {max(map(len, found))} numbers, and {NUMBERS} are needed")
+    largest = max(map(len, found))
+    raise MapError(f"the range of this user in {path} has {largest} numbers of {NUMBERS} that are needed; {_ADD}")
 
 
 def parse_ranges(lines: Iterable[str], names: Iterable[str]) -> list[range]:

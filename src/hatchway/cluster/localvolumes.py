@@ -39,12 +39,22 @@ class LocalVolumes:
         return f"`--host-path {self._covering}` shows a directory of this machine in place of the nodes' {ROOT}"
 
     def make(self, node: str, name: str) -> None:
-        """Make the directory `name` (mode 0700) on a node, unless it is there. Blocks. Raises OSError, ValueError."""
+        """Make the directory `name` on a node, unless it is there. Blocks. Raises OSError, ValueError.
+
+        Every user of a container may write to it, as with kind's provisioner: hostPath volumes have no fsGroup.
+        """
         with (
             self._opened(node, name, create=True) as root,
             beneath.opened(beneath.open_in_root(root, ROOT, "directory")) as found,
         ):
-            os.close(beneath.make_directory(found, name, 0o700))
+            is_new = True
+            try:
+                os.mkdir(name, 0o700, dir_fd=found)
+            except FileExistsError:
+                is_new = False
+            with beneath.opened(beneath.make_directory(found, name)) as made:
+                if is_new:
+                    os.fchmod(made, 0o777)
 
     def remove(self, node: str, name: str) -> None:
         """Delete the directory `name` on a node with all that is in it. Blocks. Raises OSError, ValueError."""

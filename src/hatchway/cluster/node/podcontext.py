@@ -100,6 +100,7 @@ class PodContext:
             node_index=node.node.index,
             node_name=node.node.name,
             read=node.sources.fresh,
+            users=node.runtime.users,
         )
         self._sandbox: Sandbox | None = None
         self._starting = asyncio.Lock()
