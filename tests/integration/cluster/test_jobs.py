@@ -36,7 +36,9 @@ def pods(cluster: Cluster, name: str) -> list[Any]:
 
 
 def test_a_job_runs_to_its_end(cluster: Cluster, namespace: str) -> None:
-    cluster.kubectl("create", "job", "hello", "-n", namespace, "--image=hatchway/host", "--", "echo", "hello from a job")
+    cluster.kubectl(
+        "create", "job", "hello", "-n", namespace, "--image=hatchway/host", "--", "echo", "hello from a job"
+    )
     cluster.kubectl("wait", "--for=condition=complete", "job/hello", "-n", namespace, "--timeout=60s")
     assert cluster.kubectl("logs", "job/hello", "-n", namespace) == "hello from a job\n"
     found = status(cluster, "hello")

@@ -94,7 +94,17 @@ def test_pods_with_host_network_have_their_nodes_address_and_ports(private: Clus
         # From inside and by the proxy verb.
         script = "import urllib.request as u; print(u.urlopen('http://on-nodes.default.svc.cluster.local/').status)"
         private.kubectl(
-            *("run", "asks-nodes", "--image=hatchway/host", "--restart=Never", "--command", "--", "python3", "-c", script)
+            *(
+                "run",
+                "asks-nodes",
+                "--image=hatchway/host",
+                "--restart=Never",
+                "--command",
+                "--",
+                "python3",
+                "-c",
+                script,
+            )
         )
         private.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asks-nodes", "--timeout=60s")
         assert private.kubectl("logs", "asks-nodes").strip() == "200"

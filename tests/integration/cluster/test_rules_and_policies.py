@@ -96,7 +96,9 @@ def test_a_policy_limits_replicas(ruled: Cluster) -> None:
     for made in (POLICY, BINDING):
         ruled.kubectl("apply", "-f", "-", stdin=json.dumps(made))
     try:
-        many = ruled.kubectl("create", "deployment", "web", "--image=hatchway/host", "--replicas=9", *there, check=False)
+        many = ruled.kubectl(
+            "create", "deployment", "web", "--image=hatchway/host", "--replicas=9", *there, check=False
+        )
         expected = (
             "deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'few-replicas' with binding "
             "'few-replicas' denied request: at most 2 replicas, not 9"
