@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway.cluster import inventory, plan
+from hatchway.cluster.network.egress import tools
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
@@ -166,6 +167,8 @@ class Options:
     rewrite: str | None = None
     host_paths: list[str] | None = None
     publish: list[str] | None = None
+    egress: str | None = None
+    egress_to_host: bool | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -178,8 +181,15 @@ class Options:
             "rewrite": self.rewrite,
             "host_paths": self.host_paths,
             "publish": self.publish,
+            "egress": self.egress,
+            "egress_to_host": self.egress_to_host,
         }
-        own_names = {"api_port": "--api-port", "workers": "--nodes", "host_paths": "--host-path"}
+        own_names = {
+            "api_port": "--api-port",
+            "workers": "--nodes",
+            "host_paths": "--host-path",
+            "egress_to_host": "--egress-to-host",
+        }
         names = {key: f"--{key}" for key in asked} | own_names
         return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
 
@@ -220,11 +230,13 @@ class Running:
 def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
-    Raises HatchwayError, and changes no configuration, when the requested port is taken, or when an ephemeral cluster
-    would replace kept state.
+    Raises HatchwayError, and changes no configuration, when the requested port is taken, when the requested program for
+    --egress is not installed, or when an ephemeral cluster would replace kept state.
     """
     if options.api_port:
         _check_port(options.api_port)
+    if options.egress is not None:
+        tools.choose(options.egress)
     state.create()
     known = state.load_config()
     if options.ephemeral and known is not None and not known.ephemeral:
@@ -235,7 +247,10 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = known or ClusterConfig(name=state.path.name)
     asked = {
         key: value
-        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish")
+        for key in (
+            *("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish"),
+            *("egress", "egress_to_host"),
+        )
         if (value := getattr(options, key)) is not None
     }
     config = replace(config, **asked, ephemeral=options.ephemeral)

@@ -32,19 +32,24 @@ def enter_namespaces() -> int:
     """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
 
     The return value is that of fork(2); the child is the first process of the PID namespace, with a /proc of its own.
-    Raises OSError.
+    It is still in this machine's network (`leave_network`). Raises OSError.
     """
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(linux.CLONE_NEWUSER)
     for name, content in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(content)
-    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
+    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
     pid = os.fork()
     if pid == 0:
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
         linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     return pid
+
+
+def leave_network() -> None:
+    """Move this process into a new network namespace, without a way back. Raises OSError."""
+    linux.unshare(linux.CLONE_NEWNET)
 
 
 def open_namespace(process: str, kind: str) -> int:
