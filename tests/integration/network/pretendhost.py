@@ -15,7 +15,7 @@ it. Without root, this is root in a user namespace. --open-tun: all users may op
 from __future__ import annotations
 
 import os
-import signal
+import select
 import socket
 import socketserver
 import stat
@@ -118,16 +118,18 @@ def _in_thread(run: Callable[..., object], *arguments: object) -> None:
 def _fork(serve: Callable[[], None], namespace: int | None = None) -> None:
     """Run servers in a child, which ends with this process; return when they listen."""
     ready, listening = os.pipe()
+    # The kernel's signal at the end of a parent (PR_SET_PDEATHSIG) does not reach a child of another user.
+    parent = os.pidfd_open(os.getpid())
     if os.fork() == 0:
-        linux.set_parent_death_signal(signal.SIGKILL)
         if namespace is not None:
             linux.setns(namespace, linux.CLONE_NEWNET)
         serve()
         os.close(ready)
         os.close(listening)
-        signal.pause()
+        select.select([parent], [], [])
         os._exit(0)
     os.close(listening)
+    os.close(parent)
     os.read(ready, 1)
     os.close(ready)
 
