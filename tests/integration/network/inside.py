@@ -416,7 +416,17 @@ async def for_ever_in_one_session(runtime: Runtime, directory: Path) -> Any:
 
 
 async def main() -> None:
-    from tests.integration.network import egress, entering, hostile, imageroots, imageusers, races, services, sharing, terminals
+    from tests.integration.network import (
+        egress,
+        entering,
+        hostile,
+        imageroots,
+        imageusers,
+        races,
+        services,
+        sharing,
+        terminals,
+    )
 
     scenario, directory = sys.argv[1], Path(sys.argv[2])
     names = ["control-plane", "node-1", "node-2"]
