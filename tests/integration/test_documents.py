@@ -191,7 +191,7 @@ def test_a_reader_follows_the_pages_about_services(reader: Reader, open_terminal
     subprocess.run(["scripts/setup"], cwd=reader.clone, env=reader.environment, check=True, **reader.user)
     reader.run("hatchway up --detach --api-port 0 --nodes 1")
     # The README's.
-    reader.run("kubectl create deployment web --image=any --replicas=3 -- python3 -m http.server 8080")
+    reader.run("kubectl create deployment web --image=hatchway/host --replicas=3 -- python3 -m http.server 8080")
     reader.run("kubectl rollout status deployment web --timeout=60s")
     for document in ("docs/services.md", "docs/ingress.md"):
         _, printed = follow(document, reader, open_terminal, again=20.0)
