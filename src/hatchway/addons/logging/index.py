@@ -284,7 +284,7 @@ class EsIndex:
     def aggregate(self, query: tantivy.Query, wanted: dict[str, Any]) -> dict[str, Any]:
         """Compute tantivy's aggregations over the documents that match. Raises ValueError for too many buckets.
 
-        wanted: the aggregations in tantivy's form. Fields are "time" and "columns.NAME" with a name of `mapping.column`.
+        wanted: aggregations in tantivy's form. Fields are "time" and "columns.NAME" with a name of `mapping.column`.
         """
         found: dict[str, Any] = self._searcher.aggregate(query, wanted)
         return found

@@ -33,7 +33,7 @@ _LONGEST = 512
 class AccessDecision:
     """The answer of an authorizer.
 
-    reason: the reason, as access reviews show it. For a refusal: that of the Node authorizer, and errors while deciding.
+    reason: the text that access reviews show. For a refusal: that of the Node authorizer, and errors while deciding.
     """
 
     allowed: bool
