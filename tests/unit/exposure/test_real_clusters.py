@@ -99,7 +99,7 @@ async def test_one_namespace_alone_finds_traefiks_usual_service() -> None:
 
 @pytest.mark.parametrize("namespace", ["", "shop"])
 async def test_a_cluster_without_traefik_does_not_lack_it(namespace: str) -> None:
-    """A kube-apiserver forbids the kinds that it does not have to whoever may not list them."""
+    """A kube-apiserver answers 403 for a kind that it does not have, if the user has no right to list it."""
     recorded = case("AKS: a public load balancer")
     refused = [f"{_TRAEFIK}/ingressroutes", f"{_TRAEFIK}/namespaces/shop/ingressroutes"]
     snapshot = await SnapshotReader(RecordedServer(recorded.objects(), refused=refused), namespace).read()
