@@ -332,8 +332,7 @@ for number in range(8):
     else:
         store.prune()
 """
-    root = str(Path(__file__).parents[3])
-    environment = {**os.environ, "PYTHONPATH": root}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(store.path), name], env=environment, stderr=subprocess.PIPE
