@@ -9,6 +9,7 @@ from hatchway.cli.commandgroup import LazyGroup
 
 # From each command's name to its module in this package and the name of the function in it; in the order of the help.
 _COMMANDS = {
+    "pull": ("imagepull", "pull"),
     "load": ("imageload", "load"),
     "ls": ("imagels", "ls"),
     "inspect": ("imageinspect", "inspect"),
@@ -26,8 +27,9 @@ _OTHER_NAMES = {"list": "ls", "images": "ls", "import": "load", "remove": "rm", 
     table=_COMMANDS,
     other_names=_OTHER_NAMES,
     invoke_without_command=True,
-    short_help="Load, list, save and remove container images.",
+    short_help="Pull, load, list, save and remove container images.",
     epilog=options.examples("""
+    hatchway image pull nginx:1.27
     hatchway image load web.tar
     hatchway image ls
     hatchway image rm web:1
@@ -35,6 +37,6 @@ _OTHER_NAMES = {"list": "ls", "images": "ls", "import": "load", "remove": "rm", 
 )
 @click.pass_context
 def image(ctx: click.Context) -> None:
-    """Load, list, save and remove the container images of this machine's user. All embedded clusters use them."""
+    """Pull, load, list, save and remove the container images of this machine's user. All embedded clusters use them."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
