@@ -75,6 +75,10 @@ def test_a_capability_of_a_file_is_kept(tmp_path: Path) -> None:
     record = {"SCHILY.xattr.security.capability": value.decode("latin-1")}
     (root,) = unpack_all(tmp_path, [file("ping", mode=0o755, uid=5, pax=record)])
     assert os.getxattr(root / "ping", "security.capability") == value
+    of_a_namespace = value[:3] + b"\x03" + value[4:] + (100).to_bytes(4, "little")
+    record = {"SCHILY.xattr.security.capability": of_a_namespace.decode("latin-1")}
+    (root,) = unpack_all(tmp_path / "second", [file("ping", pax=record)])
+    assert os.getxattr(root / "ping", "security.capability") == value
 
 
 def test_directories_without_permission_to_write_get_their_files(tmp_path: Path) -> None:
