@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.contents import Image
+from hatchway.images.contents import BadImage, Image
 from hatchway.images.layercopies import copy_layers
 from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerplaces import LayerPlaces, UsersWay, chain_ids
@@ -110,6 +110,22 @@ async def test_a_layer_with_another_digest_than_the_configuration_says(store: Im
 async def test_limits_are_obeyed_in_the_process(store: ImageStore) -> None:
     layers = LayerStore(store.path, WAY, UnpackLimits(entries=2))
     with pytest.raises(BadLayer, match="more than 2 entries"):
+        await layers.unpack(make_image(store, "web", [file("a"), file("b"), file("c")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HATCHWAY_LAYER_ENTRIES", "2", "there are more than 2 entries"),
+        ("HATCHWAY_LAYER_BYTES", "1000", "it has more than 1000 bytes, which is the limit of a layer"),
+        ("HATCHWAY_LAYER_BYTES", "-1", "HATCHWAY_LAYER_BYTES is '-1', which is not a positive number"),
+    ],
+)
+async def test_limits_come_from_the_environment(
+    store: ImageStore, layers: LayerStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadImage, match=words):
         await layers.unpack(make_image(store, "web", [file("a"), file("b"), file("c")]))
 
 
