@@ -264,8 +264,7 @@ async def test_layers_that_no_image_needs_are_removed(store: ImageStore, layers:
         assert layers.remove_unneeded(store.needed_images) == 0
     assert layers.remove_unneeded(store.needed_images) == 1
     assert layers.directories(one) is None and layers.directories(two) is not None
-    store.remove(two)
-    assert layers.remove_unneeded(store.needed_images) == 2
+    assert store.remove(two).layers == 2
     assert _left(store) == []
 
 
