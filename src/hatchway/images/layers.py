@@ -87,7 +87,7 @@ class LayerStore:
     def remove_unneeded(self, needed: Callable[[], Iterable[Image]]) -> int:
         """Remove the layers that no image needs, whoever owns their files; return how many. Blocks.
 
-        needed: returns all images whose layers are needed now (`ImageStore.needed_images`); it is called twice.
+        needed: returns all images whose layers are needed now (`ImageStore.needed_images`); it is called several times.
         Layers that are being unpacked stay. Raises OSError.
         """
 

@@ -258,6 +258,7 @@ async def test_layers_that_no_image_needs_are_removed(store: ImageStore, layers:
     two = make_image(store, "two", base, {"b": ""})
     await layers.unpack(one)
     await layers.unpack(two)
+    await layers.close()
     assert layers.remove_unneeded(store.needed_images) == 0
     with store.use(one, "pod default/web"):
         store.remove(one)
@@ -274,6 +275,16 @@ async def test_a_layer_that_becomes_needed_meanwhile_stays(store: ImageStore, la
     answers: list[list[Image]] = [[], [image]]
     assert layers.remove_unneeded(lambda: answers.pop(0)) == 0
     assert layers.directories(image) == found
+
+
+async def test_hundreds_of_layers_are_unpacked_and_removed(store: ImageStore, layers: LayerStore) -> None:
+    image = make_image(store, "web", *({"name": str(number)} for number in range(250)), compression="")
+    found = await layers.unpack(image)
+    await layers.close()
+    assert len(found) == 250 and Path(found[0], "name").read_text() == "249"
+    (store.path / "layers" / WAY / "stray file").write_text("")
+    assert layers.remove_unneeded(list) == 250
+    assert _left(store) == ["stray file"]
 
 
 async def test_after_a_crash_of_the_machine_only_layers_on_the_disk_count(
