@@ -188,7 +188,10 @@ class LayerPlaces:
 
 
 def _try_lock(directory: int) -> bool:
-    """Lock a directory unless another process keeps it locked. To note that a layer is on the disk takes a moment only."""
+    """Lock a directory unless another process keeps it locked.
+
+    The process that notes that a layer is on the disk has it locked for a moment only.
+    """
     for wait in (0.0, 0.01, 0.02, 0.05):
         time.sleep(wait)
         with contextlib.suppress(BlockingIOError):
