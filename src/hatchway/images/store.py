@@ -300,6 +300,17 @@ class ImageStore:
         self._remove_layers(garbage)
         return garbage
 
+    def remove_unused(self, image: Image) -> bool:
+        """Remove an image unless something uses it; return whether it was removed. Raises StoreError."""
+        with self._locked(shared=False):
+            if image.manifest_digest in {use.manifest for use in self._live_uses()}:
+                return False
+            before = self._names.read()
+            self._write(tuple(one for one in before if one.manifest != image.manifest_digest))
+            garbage = self._collect()
+        self._remove_layers(garbage)
+        return True
+
     def prune(self, *, every: bool = False) -> Garbage:
         """Remove the images without a tag that are not in use, then delete garbage.
 
@@ -349,7 +360,13 @@ class ImageStore:
                     use.close()
                     raise BadImage(f"the image {image.image_id} is no longer in the store")
                 self._image_uses[image.manifest_digest] = use
-            use.add_user(user)
+            try:
+                use.add_user(user)
+            except OSError as error:
+                if not use.users:
+                    del self._image_uses[image.manifest_digest]
+                    use.close()
+                raise _unusable(error, self.path) from error
             return ImageUse(self, use, user)
 
     def _end_use(self, use: Use, user: str) -> None:

@@ -316,7 +316,13 @@ def test_nothing_but_regular_files_of_a_directory_is_opened(store: ImageStore, t
     secret = tmp_path / "secret"
     secret.write_bytes(_WEB.blobs[_WEB.layers[0]])
     blob.symlink_to(secret)
-    with pytest.raises(OSError):
+    with pytest.raises(BadImage, match="symbolic link"):
+        load_directory(store, layout)
+    blob.unlink()
+    shutil.move(layout / "blobs", tmp_path / "blobs")
+    (layout / "blobs").symlink_to(tmp_path / "blobs")
+    (tmp_path / "blobs/sha256" / _DIGITS).write_bytes(_WEB.blobs[_WEB.layers[0]])
+    with pytest.raises(BadImage, match="symbolic link"):
         load_directory(store, layout)
     assert is_empty(store)
 
