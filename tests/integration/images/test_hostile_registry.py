@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from hatchway.images import download
+from hatchway.images import download, registryauth
 from hatchway.images.pull import PullError
 from hatchway.images.registries import Registries, RegistrySettings
 from tests.images.making import built, digest_of
@@ -92,6 +92,24 @@ async def test_a_slow_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> N
     async with serving(stub), asyncio.timeout(60):
         error = await refused(puller, stub, "failed to copy: less than 16384 bytes in 0.2 s")
     assert error.retryable
+
+
+@pytest.mark.parametrize("path", ["/v2/team/web/manifests/1", "/token"])
+async def test_a_slow_document(puller: Puller, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Each byte comes in time, and the end never does."""
+
+    async def drop_by_drop(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(registryauth.read_all, "__defaults__", (0.2,))
+    stub = stub_with()
+    stub.auth = "token" if path == "/token" else ""
+    stub.handler = answering(path, Answer(200, {}, drop_by_drop, 1000))  # type: ignore[assignment]
+    async with serving(stub), asyncio.timeout(60):
+        await refused(puller, stub, "no complete answer in 0.2 s")
 
 
 async def test_a_silent_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
