@@ -13,7 +13,7 @@ import pytest
 from hatchway.cli.app import app
 from hatchway.cli.commandgroup import leaf_commands
 from hatchway.cli.image import image
-from hatchway.cluster.node.images import SHIPPED
+from hatchway.cluster.node.images import HOST, SHIPPED
 
 _ROOT = Path(__file__).parents[2]
 _DOCUMENTS = [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").rglob("*.md"))]
@@ -165,7 +165,7 @@ def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
 
 def test_the_readme_names_the_images_that_there_are() -> None:
     text = (_ROOT / "README.md").read_text()
-    assert set(re.findall(r"`(hatchway/[a-z-]+)`", text)) == set(SHIPPED)
+    assert set(re.findall(r"`(hatchway/[a-z-]+)`", text)) == {*SHIPPED, HOST}
 
 
 def test_the_readme_says_of_the_types_what_the_list_of_types_says() -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hatchway import beneath, trees
@@ -30,8 +31,11 @@ from hatchway.cluster.controllers.defaultstorage import ensure_storage_class
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
 from hatchway.cluster.controllers.readinessreset import reset_readiness
 from hatchway.cluster.gcschedule import GcSchedule
+from hatchway.cluster.imageservice import ImageService
 from hatchway.cluster.localvolumes import LocalVolumes
 from hatchway.cluster.network import launcher
+from hatchway.cluster.network.egress import tools
+from hatchway.cluster.network.egress.egresslink import EgressSettings
 from hatchway.cluster.network.launcher import ClusterNetwork
 from hatchway.cluster.node import config as node_config
 from hatchway.cluster.node import registration
@@ -61,6 +65,7 @@ class ControlPlane:
         self.began = time.time()
         self.names = plan.node_names(config.workers)
         self.addons = addonnames.enabled(config.addons)
+        self.image_store = Path(config.image_store) if config.image_store else state.image_store
         # What is wrong with stored objects: it is reported, and does not keep the cluster from starting.
         self.problems: list[str] = []
 
@@ -93,6 +98,9 @@ class ControlPlane:
             # For errors before the second call of `stop` is registered below.
             stack.push_async_callback(network.stop)
             on_network_started(network.pid)
+            images = ImageService(self.state.image_socket, self.image_store, self.state.server_log)
+            stack.push_async_callback(images.close)
+            images.listen()
             loopback = network.isolation == "loopback"
             certificates = pki.load(self.state.pki)
             inside = ("127.0.0.1", port) if loopback else (plan.node_ip(0), plan.DEFAULT_API_PORT)
@@ -160,6 +168,7 @@ class ControlPlane:
     async def _start_network(self, api_port: int) -> ClusterNetwork:
         """Start the private network where this machine allows it, else loopback."""
         mode, why = self.config.network, "isolation was switched off with --network loopback"
+        self.state.egress_file.unlink(missing_ok=True)
         if mode != "loopback":
             try:
                 return await launcher.start_private_network(self._prepare_network(api_port, loopback=False))
@@ -181,6 +190,7 @@ class ControlPlane:
             api_ips=() if loopback else ips[:1],
         )
         url = f"https://127.0.0.1:{api_port}" if loopback else f"https://{plan.API_SERVICE_IP}:443"
+        egress = None if loopback else self._egress()
         agent = AgentConfig(
             state_dir=str(state.path),
             nodes=[NodeSpec(name, index, ip) for index, (name, ip) in enumerate(zip(self.names, ips, strict=True))],
@@ -188,6 +198,9 @@ class ControlPlane:
             pod_api_server=url,
             isolation="loopback" if loopback else "private",
             cluster_dns=plan.DNS_SERVICE_IP if "dns" in self.addons and not loopback else "",
+            image_store=str(self.image_store),
+            host_programs=self.config.host_programs,
+            host_nameserver=plan.HOST_NAMESERVER if egress is not None else "",
             host_paths=self.config.host_paths,
             published=self._published(),
         )
@@ -195,6 +208,8 @@ class ControlPlane:
         with beneath.opened(beneath.open_directory(state.path)) as top:
             trees.remove_tree(top, state.memory.name)
         state.create()
+        # It must exist to be hidden.
+        self.image_store.mkdir(mode=0o700, parents=True, exist_ok=True)
         config_file = state.path / "agent.json"
         agent.save(config_file)
         directory = state.path / "network"
@@ -205,9 +220,32 @@ class ControlPlane:
             directory=directory,
             log=state.node_log,
             env={**os.environ, node_config.ENVIRONMENT: str(config_file)},
-            hidden=[state.path],
+            hidden=[state.path, self.image_store],
             published=self._published(),
+            egress=egress,
         )
+
+    def _egress(self) -> EgressSettings | None:
+        """Return how pods reach other networks; None when they do not. Raises HatchwayError."""
+        mode = self.config.egress
+        tool = tools.choose(mode)
+        if tool is None:
+            why = "switched off with --egress none" if mode == tools.NONE else tools.MISSING
+            self._note_egress("", False, why)
+            return None
+        self._note_egress(tool.name, False, "it is starting")
+
+        def changed(up: bool, why: str) -> None:
+            self._note_egress(tool.name, up, why)
+
+        return EgressSettings(tool, self.config.egress_to_host, changed)
+
+    def _note_egress(self, tool: str, up: bool, why: str) -> None:
+        try:
+            self.state.save_egress(tool=tool, up=up, why=why)
+        except OSError as error:
+            # The disk is full, or the state of an ephemeral cluster is deleted already.
+            logger.warning("the state of the way to other networks cannot be written: %s", error)
 
     def _published(self) -> list[str]:
         """Return the addresses of this machine on which node ports are published."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway.cluster import inventory, plan
+from hatchway.cluster.network.egress import tools
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
@@ -166,6 +167,10 @@ class Options:
     rewrite: str | None = None
     host_paths: list[str] | None = None
     publish: list[str] | None = None
+    host_programs: bool | None = None
+    image_store: str | None = None
+    egress: str | None = None
+    egress_to_host: bool | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -178,10 +183,29 @@ class Options:
             "rewrite": self.rewrite,
             "host_paths": self.host_paths,
             "publish": self.publish,
+            "host_programs": self.host_programs,
+            "egress": self.egress,
+            "egress_to_host": self.egress_to_host,
         }
-        own_names = {"api_port": "--api-port", "workers": "--nodes", "host_paths": "--host-path"}
-        names = {key: f"--{key}" for key in asked} | own_names
+        own_names = {"workers": "--nodes", "host_paths": "--host-path"}
+        names = {key: f"--{key.replace('_', '-')}" for key in asked} | own_names
         return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
+
+
+# The options that a cluster keeps when it is started again without them.
+_KEPT = (
+    "api_port",
+    "workers",
+    "addons",
+    "network",
+    "rewrite",
+    "host_paths",
+    "publish",
+    "host_programs",
+    "image_store",
+    "egress",
+    "egress_to_host",
+)
 
 
 class Running:
@@ -220,11 +244,13 @@ class Running:
 def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
-    Raises HatchwayError, and changes no configuration, when the requested port is taken, or when an ephemeral cluster
-    would replace kept state.
+    Raises HatchwayError, and changes no configuration, when the requested port is taken, when the requested program for
+    --egress is not installed, or when an ephemeral cluster would replace kept state.
     """
     if options.api_port:
         _check_port(options.api_port)
+    if options.egress is not None:
+        tools.choose(options.egress)
     state.create()
     known = state.load_config()
     if options.ephemeral and known is not None and not known.ephemeral:
@@ -233,11 +259,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
             "choose another --name for a cluster that keeps nothing",
         )
     config = known or ClusterConfig(name=state.path.name)
-    asked = {
-        key: value
-        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish")
-        if (value := getattr(options, key)) is not None
-    }
+    asked = {key: value for key in _KEPT if (value := getattr(options, key)) is not None}
     config = replace(config, **asked, ephemeral=options.ephemeral)
     state.save_config(config)
     return config

@@ -1,6 +1,7 @@
 """The files of a cluster. One directory per cluster, mode 0700, every file in it 0600.
 
 cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
+egress.json      whether pods reach other networks, written by the running control plane
 run.json         the running cluster's process id, address, start time; absent when it is down
 lock             held by the running control plane, which writes its process into it (`Holder`)
 store.sqlite3    the API server's objects
@@ -11,6 +12,7 @@ nodes/NAME/      what pods have left in a node's own file system (hostPath)
 memory/          mount point of a file system in memory: in the private network, secrets are kept there, never on disk
 logging/, monitoring/  the index and the samples of these add-ons
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
+images.sock      where the process listens that pulls images for the nodes
 server.log, node.log
 """
 
@@ -47,6 +49,10 @@ class ClusterConfig:
     rewrite: what the proxy verb does to responses: "full", "kubernetes" or "off".
     host_paths: directories of this machine that nodes have in their file systems.
     publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
+    host_programs: whether the command of any image runs with this machine's programs.
+    image_store: the directory of the image store; "" is the one beside the cluster's state.
+    egress: how pods of a private network reach other networks: "auto", "none", "pasta" or "slirp4netns".
+    egress_to_host: whether they may reach this machine's own addresses, too (never its loopback).
     """
 
     name: str = DEFAULT_NAME
@@ -58,6 +64,10 @@ class ClusterConfig:
     ephemeral: bool = False
     host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
     publish: list[str] = field(default_factory=list)
+    host_programs: bool = False
+    image_store: str = ""
+    egress: str = "auto"
+    egress_to_host: bool = False
 
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
@@ -70,6 +80,10 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "ephemeral": (bool,),
     "host_paths": (list,),
     "publish": (list,),
+    "host_programs": (bool,),
+    "image_store": (str,),
+    "egress": (str,),
+    "egress_to_host": (bool,),
 }
 
 
@@ -92,6 +106,7 @@ class StateDir:
         self.path = path
         self.config_file = path / "cluster.json"
         self.run_file = path / "run.json"
+        self.egress_file = path / "egress.json"
         self.store_file = path / "store.sqlite3"
         self.pki = path / "pki"
         self.tokens_file = path / "tokens.json"
@@ -105,6 +120,9 @@ class StateDir:
         self.samples = path / "monitoring"
         self.server_log = path / "server.log"
         self.node_log = path / "node.log"
+        self.image_socket = path / "images.sock"
+        # Container images, which all clusters of the user share.
+        self.image_store = path.parent / ".images"
         self.lock_file = path / "lock"
         # Next to the directory, which may not exist yet, or not any more.
         self.start_file = path.with_name(f".{path.name}.start")
@@ -161,6 +179,17 @@ class StateDir:
     def save_run(self, run: dict[str, Any]) -> None:
         """Write what `load_run` returns. Raises OSError."""
         write_private(self.run_file, json.dumps(run, indent=1).encode())
+
+    def load_egress(self) -> dict[str, Any] | None:
+        """Return what `save_egress` has written; None when nothing is known. Raises HatchwayError."""
+        return self._read(self.egress_file)
+
+    def save_egress(self, *, tool: str, up: bool, why: str) -> None:
+        """Write whether pods reach other networks.
+
+        tool: the program that connects them; "" for none. why: a sentence when they do not. Raises OSError.
+        """
+        write_private(self.egress_file, json.dumps({"tool": tool, "up": up, "why": why}).encode())
 
     def load_kubeconfig(self) -> dict[str, Any] | None:
         """Return where the cluster's context is: the kubeconfig's path, context, before (the former context).

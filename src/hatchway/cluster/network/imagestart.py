@@ -1,14 +1,18 @@
 """The steps of the new process of an image's container, or of an exec in one, between fork(2) and exec(3).
 
-When the process follows paths of the container, none of its descriptors leads to a directory of this machine
-(CVE-2024-21626). Its program file is neither writable nor executable for the container (`firststage.py`; for
-CVE-2019-5736). All functions raise `StartFailure`, with the messages of runc and containerd.
+When the process follows paths of the container, none of its descriptors leads to a directory of this machine (for
+CVE-2024-21626). A container can make it execute its own program, Python (`/proc/self/exe`), and so get at that file,
+which may belong to the container's user. The kernel lets nobody write to it while the network's first process executes
+it, too, which is as long as any container runs (for CVE-2019-5736; `why_not_safe`).
+
+All functions raise `StartFailure`, with the messages of runc and containerd.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -28,6 +32,19 @@ from hatchway.cluster.network.volumemounts import RootError
 Execute = Callable[[dict[str, str], Callable[[], None]], NoReturn]
 
 
+def why_not_safe() -> str:
+    """Return why containers of images cannot be run safely on this machine; "" when they can."""
+    try:
+        os.close(os.open("/proc/self/exe", os.O_WRONLY | os.O_CLOEXEC))
+    except OSError:
+        # ETXTBSY, or it belongs to another user or is on a read-only file system.
+        return ""
+    return (
+        "this machine's kernel lets containers overwrite running programs (Linux 6.11.0 to 6.11.10, 6.12.0, 6.12.1); "
+        "containers of images need a newer one"
+    )
+
+
 def start_in_image(
     template: Template,
     namespaces: Namespaces,
@@ -37,6 +54,8 @@ def start_in_image(
     execute: Execute,
 ) -> NoReturn:
     """Become the first process of a container of an image. execute: runs the program."""
+    if config["unsafe"]:
+        raise StartFailure(config["unsafe"])
     rights = _rights(config)
     try:
         namespaces.enter()
@@ -106,6 +125,8 @@ def _environment(config: dict[str, Any], account: Account) -> dict[str, str]:
 
 def _close_all_but(*kept: int) -> None:
     """Close all descriptors except the standard streams and these; those below 0 are ignored."""
+    # One of them is where the first process is told of signals.
+    signal.set_wakeup_fd(-1)
     first = 3
     for descriptor in sorted({number for number in kept if number >= first}):
         os.closerange(first, descriptor)
