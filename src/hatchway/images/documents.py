@@ -26,7 +26,7 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
 # The most layers. Overlay file systems take some 500 lower directories; Docker refuses more than 127 layers.
 MOST_LAYERS = 500
-# The most values in a document. Millions of empty lists fit into a manifest's size, and parsing them would take seconds.
+# The most values in a document. Millions of empty lists fit into a manifest, and parsing them takes seconds.
 _MOST_VALUES = 20_000
 # The most bytes that one blob is said to have.
 _LARGEST_BLOB = 1 << 46
