@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import random
+import threading
 
 import pytest
 
+from hatchway.images.blobs import BlobWriter
 from hatchway.images.platforms import Platform
 from hatchway.images.pull import PullError
 from hatchway.images.registries import Registries, RegistrySettings
@@ -433,17 +436,26 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
     assert caught.value.hint.count("mirror 127.0.0.1:") == 2
 
 
-async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = stub_with()
+async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """All layers are written at that time: one failure is told, and asyncio has nothing to complain about."""
+    image = built("", *({f"file{number}": random.Random(number).randbytes(10_000)} for number in range(3)))
+    stub = stub_with(image)
+    writing = threading.Barrier(3)
+    write = BlobWriter.write
 
-    def full(*_: object) -> None:
+    def full(writer: BlobWriter, data: bytes) -> None:
+        if len(data) < 5_000:  # the configuration
+            return write(writer, data)
+        writing.wait(30)
         raise OSError(28, "No space left on device", "/store/partial/x")
 
-    monkeypatch.setattr("hatchway.images.blobs.BlobWriter.write", full)
+    monkeypatch.setattr(BlobWriter, "write", full)
     async with serving(stub):
         with pytest.raises(PullError, match="write /store/partial/x: no space left on device") as caught:
             await puller(f"{stub.address}/team/web:1")
     assert caught.value.kind == "storage"
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_a_digest_of_another_algorithm(puller: Puller) -> None:
