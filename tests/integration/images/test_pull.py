@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import threading
+from typing import Any
 
 import pytest
 
@@ -437,19 +438,29 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
 
 
 async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """All layers are written at that time: one failure is told, and asyncio has nothing to complain about."""
+    """Three layers are written at that time: one failure is told, and asyncio has nothing to complain about."""
     image = built("", *({f"file{number}": random.Random(number).randbytes(10_000)} for number in range(3)))
     stub = stub_with(image)
-    writing = threading.Barrier(3)
-    write = BlobWriter.write
+    writing, is_first = threading.Barrier(3), threading.Lock()
+    # Set when a cancelled download begins to wait for its thread, which is in the middle of writing.
+    cancelled = threading.Event()
+    write, wait = BlobWriter.write, asyncio.wait
 
     def full(writer: BlobWriter, data: bytes) -> None:
         if len(data) < 5_000:  # the configuration
             return write(writer, data)
         writing.wait(30)
+        if not is_first.acquire(blocking=False):
+            assert cancelled.wait(30)
         raise OSError(28, "No space left on device", "/store/partial/x")
 
+    async def wait_and_tell(*arguments: Any, **options: Any) -> Any:
+        if is_first.locked():
+            cancelled.set()
+        return await wait(*arguments, **options)
+
     monkeypatch.setattr(BlobWriter, "write", full)
+    monkeypatch.setattr(asyncio, "wait", wait_and_tell)
     async with serving(stub):
         with pytest.raises(PullError, match="write /store/partial/x: no space left on device") as caught:
             await puller(f"{stub.address}/team/web:1")
