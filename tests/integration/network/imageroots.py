@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,8 +18,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hatchway import removal
+from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network.capabilities import NAMES
 from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
@@ -153,6 +156,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
     (resolved / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     found: dict[str, Any] = {
         "users": runtime.users,
+        "old kernel": _mounted_by_an_old_kernel(many, directory),
         "top": await images.text("ls /; cat /etc/motd", layers=[top]),
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
@@ -190,6 +194,17 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
     removal.remove_path(directory / "changes")
     found["emptied"] = sorted(directory.glob("changes*"))
     return found
+
+
+def _mounted_by_an_old_kernel(layers: list[Path], directory: Path) -> int:
+    """How many layers are seen in an overlay that is mounted by mount(2)."""
+    place = directory / "old"
+    for name in ("changes", "mounted"):
+        (place / name).mkdir(parents=True)
+    unknown = OSError(errno.EINVAL, "lowerdir+ is not known")
+    with mock.patch.object(mountcalls, "new_file_system", side_effect=unknown):
+        mount_overlay([str(layer) for layer in layers], str(place / "changes"), str(place / "mounted"))
+    return len(os.listdir(place / "mounted"))
 
 
 async def image_users(runtime: Runtime, directory: Path) -> Any:

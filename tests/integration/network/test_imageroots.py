@@ -43,7 +43,7 @@ def find(make_run: Callable[..., Run], user: tuple[list[str], dict[str, str], bo
 def test_a_container_sees_its_image(find: Find) -> None:
     found = find("image_root")
     assert "of the top layer" in found["top"].splitlines()
-    assert found["layers"] == "126"
+    assert found["layers"] == "126" and found["old kernel"] == 126
     own = "nameserver 10.96.0.10"
     assert found["etc"].splitlines() == ["127.0.0.1\tlocalhost", "10.244.1.2\tweb-0", "web-0", own, "web-0"]
     assert found["linked"].splitlines()[0] == own
