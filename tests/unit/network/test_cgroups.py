@@ -258,7 +258,18 @@ def test_names_cannot_leave_the_tree(tree: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("shares", "weight"),
-    [(0, 1), (2, 1), (3, 2), (102, 17), (512, 59), (1024, 100), (2000, 170), (2048, 174), (262144, 10000), (1 << 40, 10000)],
+    [
+        (0, 1),
+        (2, 1),
+        (3, 2),
+        (102, 17),
+        (512, 59),
+        (1024, 100),
+        (2000, 170),
+        (2048, 174),
+        (262144, 10000),
+        (1 << 40, 10000),
+    ],
 )
 def test_weights(shares: int, weight: int) -> None:
     assert weight_of(shares) == weight
