@@ -60,7 +60,12 @@ def pod(
         entry["hostPort"] = host_port
     if host_ip:
         entry["hostIP"] = host_ip
-    container = {"name": "c", "image": "any", "command": ["sleep", "9999"], "ports": [entry] if declared else []}
+    container = {
+        "name": "c",
+        "image": "hatchway/host",
+        "command": ["sleep", "9999"],
+        "ports": [entry] if declared else [],
+    }
     spec: dict[str, Any] = {"containers": [container], "nodeName": node}
     if host_network:
         spec["hostNetwork"] = True

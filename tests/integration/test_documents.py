@@ -194,7 +194,7 @@ def test_a_reader_follows_a_page_about_services(
     subprocess.run(["scripts/setup"], cwd=reader.clone, env=reader.environment, check=True, **reader.user)
     reader.run("hatchway up --detach --api-port 0 --nodes 1")
     # The README's.
-    reader.run("kubectl create deployment web --image=any --replicas=3 -- python3 -m http.server 8080")
+    reader.run("kubectl create deployment web --image=hatchway/host --replicas=3 -- python3 -m http.server 8080")
     reader.run("kubectl rollout status deployment web --timeout=60s")
     _, printed = follow(document, reader, open_terminal, again=20.0)
     reached = [output for command, output in printed.items() if command.startswith("curl")]

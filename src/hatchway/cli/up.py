@@ -110,6 +110,12 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     show_default="127.0.0.1 only",
     help='Open node ports also on this address of this machine; may be repeated. "none" removes all such addresses.',
 )
+@click.option(
+    "--host-programs/--no-host-programs",
+    default=None,
+    show_default="only that of hatchway/host",
+    help="Run the `command` of any image with this machine's programs, for machines without a registry.",
+)
 @options.output("text", "name", "json", "yaml")
 def up(
     name: str,
@@ -125,6 +131,7 @@ def up(
     rewrite: str | None,
     host_path: tuple[str, ...],
     publish: tuple[str, ...],
+    host_programs: bool | None,
     output: str,
 ) -> None:
     """Start a cluster in seconds: API server, nodes, DNS, logging, metrics, dashboards. Ctrl-C ends it.
@@ -146,6 +153,7 @@ def up(
         ephemeral=ephemeral,
         host_paths=lifecycle.check_host_paths(state, list(host_path)) if host_path else None,
         publish=lifecycle.check_publish(list(publish)) if publish else None,
+        host_programs=host_programs,
     )
     report = _StartPrinter(state, path, output, _down(name, state_dir))
     with lifecycle.starting(state, lambda what: report.say(f"  {what} ...")):

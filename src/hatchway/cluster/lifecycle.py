@@ -166,6 +166,8 @@ class Options:
     rewrite: str | None = None
     host_paths: list[str] | None = None
     publish: list[str] | None = None
+    host_programs: bool | None = None
+    image_store: str | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -178,10 +180,25 @@ class Options:
             "rewrite": self.rewrite,
             "host_paths": self.host_paths,
             "publish": self.publish,
+            "host_programs": self.host_programs,
         }
-        own_names = {"api_port": "--api-port", "workers": "--nodes", "host_paths": "--host-path"}
-        names = {key: f"--{key}" for key in asked} | own_names
+        own_names = {"workers": "--nodes", "host_paths": "--host-path"}
+        names = {key: f"--{key.replace('_', '-')}" for key in asked} | own_names
         return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
+
+
+# The options that a cluster keeps when it is started again without them.
+_KEPT = (
+    "api_port",
+    "workers",
+    "addons",
+    "network",
+    "rewrite",
+    "host_paths",
+    "publish",
+    "host_programs",
+    "image_store",
+)
 
 
 class Running:
@@ -233,11 +250,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
             "choose another --name for a cluster that keeps nothing",
         )
     config = known or ClusterConfig(name=state.path.name)
-    asked = {
-        key: value
-        for key in ("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish")
-        if (value := getattr(options, key)) is not None
-    }
+    asked = {key: value for key in _KEPT if (value := getattr(options, key)) is not None}
     config = replace(config, **asked, ephemeral=options.ephemeral)
     state.save_config(config)
     return config

@@ -21,6 +21,7 @@ from hatchway.cluster import kubecontext, lifecycle
 from hatchway.cluster.process import Process
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
+from hatchway.images.store import store_path
 from hatchway.kube import kubeconfig
 from hatchway.removal import remove_path
 
@@ -78,6 +79,8 @@ class OwnCluster:
             workers=options.nodes,
             addons=options.addons,
             network=options.network,
+            # The user's own: images that were loaded or pulled before are there.
+            image_store=str(store_path()),
             ephemeral=True,
         )
         try:

@@ -17,7 +17,71 @@ import pytest
 from tests.images.making import NoPackages, debian_root
 from tests.integration.network.conftest import NOBODY, ROOT, Run, nobody, why_not_private
 
-PACKAGES = ("nginx", "redis-server", "postgresql-15", "dash", "coreutils", "util-linux", "procps")
+# The servers, a shell, and the libraries that they need: what they depend on besides (Perl, LLVM) is large.
+PACKAGES = [
+    "base-passwd",
+    "coreutils",
+    "dash",
+    "libc-bin",
+    "tzdata",
+    "nginx",
+    "postgresql-15",
+    "postgresql-client-15",
+    "redis-server",
+    "redis-tools",
+    "util-linux",
+    "util-linux-extra",
+    "libatomic1",
+    "libaudit1",
+    "libblkid1",
+    "libc6",
+    "libcap-ng0",
+    "libcap2",
+    "libcom-err2",
+    "libcrypt1",
+    "libffi8",
+    "libgcc-s1",
+    "libgcrypt20",
+    "libgmp10",
+    "libgnutls30",
+    "libgpg-error0",
+    "libgssapi-krb5-2",
+    "libhogweed6",
+    "libicu72",
+    "libidn2-0",
+    "libjemalloc2",
+    "libk5crypto3",
+    "libkeyutils1",
+    "libkrb5-3",
+    "libkrb5support0",
+    "libldap-2.5-0",
+    "liblua5.1-0",
+    "liblz4-1",
+    "liblzf1",
+    "liblzma5",
+    "libmount1",
+    "libnettle8",
+    "libp11-kit0",
+    "libpam0g",
+    "libpcre2-8-0",
+    "libpq5",
+    "libreadline8",
+    "libsasl2-2",
+    "libselinux1",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libtasn1-6",
+    "libtinfo6",
+    "libunistring2",
+    "libuuid1",
+    "libxml2",
+    "libxslt1.1",
+    "libzstd1",
+    "lua-bitop",
+    "lua-cjson",
+    "zlib1g",
+]
 # Puts files over /etc/subuid and /etc/subgid, and a directory at another place, for one process only.
 _PRIVATELY = """
 mount --bind "$1" "$2"
@@ -79,7 +143,7 @@ class Way:
 @pytest.fixture(scope="module")
 def debian() -> str:
     try:
-        return str(debian_root(*PACKAGES))
+        return str(debian_root(*PACKAGES, exactly=True))
     except NoPackages as error:
         pytest.skip(f"{error}")
 

@@ -178,7 +178,7 @@ def pod(namespace: str, name: str, node: str, *, host_network: bool = False) -> 
     """Return a pod that runs REACH on a node. Its label `pod` is its name."""
     container = {
         "name": "reach",
-        "image": "python:3",
+        "image": "hatchway/host",
         "command": ["python3", "-c", REACH],
         "env": [{"name": "NAME", "value": f"{namespace}/{name}"}],
         "ports": [

@@ -288,7 +288,7 @@ for ip in {[reach.ips[f"{Y}/a"], reach.ips[f"{X}/a"]]!r}:
     except OSError as error:
         print("refused")
 """
-    container = {"name": "first", "image": "python:3", "command": ["python3", "-c", script]}
+    container = {"name": "first", "image": "hatchway/host", "command": ["python3", "-c", script]}
     made = {
         "apiVersion": "v1",
         "kind": "Pod",

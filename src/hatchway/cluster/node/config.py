@@ -45,6 +45,8 @@ class AgentConfig:
     isolation: "private" or "loopback", as `Runtime.isolation`.
     cluster_dns: the nameserver of pods; "" when there is none.
     images: images in addition to those of `images.py`, from the name without a tag to the command.
+    image_store: the directory of the image store; "" when there is none.
+    host_programs: whether the command of an image that Hatchway does not ship runs with this machine's programs.
     host_paths: directories of this machine that are mounted in the nodes' file systems.
     published: addresses of this machine on which node ports are published.
     """
@@ -57,6 +59,8 @@ class AgentConfig:
     cluster_dns: str = plan.DNS_SERVICE_IP
     cluster_domain: str = plan.CLUSTER_DOMAIN
     images: dict[str, list[str]] = field(default_factory=dict)
+    image_store: str = ""
+    host_programs: bool = False
     host_paths: list[str] = field(default_factory=list)
     published: list[str] = field(default_factory=lambda: [plan.HOST_IP])
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from hatchway import __version__
@@ -88,9 +88,17 @@ def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
 
 
 def node_status(
-    node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str, port: int = plan.KUBELET_PORT
+    node: NodeSpec,
+    resources: Mapping[str, str],
+    facts: Mapping[str, str],
+    now: str,
+    port: int = plan.KUBELET_PORT,
+    images: Sequence[Object] = (),
 ) -> Object:
-    """Return the complete status, except the conditions' transition times. port: the kubelet's port."""
+    """Return the complete status, except the conditions' transition times.
+
+    port: the kubelet's port. images: the container images that are on the node.
+    """
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
         "allocatable": dict(resources),
@@ -104,6 +112,7 @@ def node_status(
             _condition("Ready", "True", "KubeletReady", "kubelet is posting ready status", now),
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "images": list(images),
         "nodeInfo": dict(facts),
         "runtimeHandlers": [{"name": name} for name in HANDLERS],
     }
@@ -184,13 +193,23 @@ class Registration:
     """Registers one node, and keeps its status and its lease up to date.
 
     port: the kubelet's port. annotations: those that the node has in addition; `run` writes them.
+    images: returns the container images that are on the node.
     """
 
-    def __init__(self, client: Client, node: NodeSpec, events: EventRecorder, *, loopback: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        node: NodeSpec,
+        events: EventRecorder,
+        *,
+        loopback: bool,
+        images: Callable[[], Awaitable[list[Object]]] | None = None,
+    ) -> None:
         self._client = client
         self._node = node
         self._events = events
         self._loopback = loopback
+        self._images = images
         self.resources = capacity()
         self._facts = machine_facts()
         self.port = plan.KUBELET_PORT
@@ -213,7 +232,8 @@ class Registration:
     async def _report(self) -> None:
         node = await self._ensure()
         now = clock.rfc3339(clock.now())
-        wanted = node_status(self._node, self.resources, self._facts, now, self.port)
+        images = await self._images() if self._images is not None else []
+        wanted = node_status(self._node, self.resources, self._facts, now, self.port, images)
         first = not self.registered.is_set()
         merged = with_transitions(node.get("status") or {}, wanted, 0.0 if first else REPORT_SECONDS)
         known = node.get("status") or {}

@@ -38,6 +38,7 @@ _SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]*\Z")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TERMINATION_LOG = "termination-log"
+_CHANGES = "changes"
 
 
 class MountError(Exception):
@@ -178,6 +179,21 @@ class Volumes:
         except OSError:
             # The container has removed or replaced the file.
             return ""
+
+    def make_changes(self, container: str) -> str:
+        """Replace what a container's former attempt wrote to its root by an empty directory; return its path.
+
+        Blocks. Raises ConfigError.
+        """
+        directory = self._directory / "containers" / container
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with beneath.opened(os.open(directory, _DIRECTORY)) as parent:
+                trees.remove_tree(parent, _CHANGES)
+                os.mkdir(_CHANGES, 0o700, dir_fd=parent)
+        except OSError as error:
+            raise ConfigError(f"cannot make the container's directory: {error.strerror}") from error
+        return str(directory / _CHANGES)
 
     def measure(self, name: str) -> int:
         """Return how many bytes an emptyDir uses on disk; 0 when it does not exist. Blocks. Raises OSError."""
