@@ -28,6 +28,8 @@ from hatchway.cluster.network.rights import Rights, take_rights
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 
+# More than the kernel gives a process (fs.nr_open).
+_MOST_DESCRIPTORS = 1 << 30
 # Given the environment and what changes the user, becomes the program.
 Execute = Callable[[dict[str, str], Callable[[], None]], NoReturn]
 
@@ -131,7 +133,8 @@ def _close_all_but(*kept: int) -> None:
     for descriptor in sorted({number for number in kept if number >= first}):
         os.closerange(first, descriptor)
         first = descriptor + 1
-    os.closerange(first, max(first, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    os.closerange(first, limit if limit != resource.RLIM_INFINITY else _MOST_DESCRIPTORS)
 
 
 def _make_working_directory(cwd: str | None) -> None:
