@@ -419,7 +419,7 @@ async def image_hostile(runtime: Runtime, directory: Path) -> Any:
     # A descriptor of a directory of this machine would be a way out.
     leaks = [await images.text("pwd", cwd=f"/proc/self/fd/{number}") for number in range(3, 40)]
     linked = images.layer(w="-> /proc/self/fd")
-    leaks += [await images.text("pwd", cwd=f"/w/{number}/../x", layers=[linked]) for number in range(3, 40)]
+    leaks += [await images.text("pwd", cwd=f"/w/{number}/../x", layers=[linked]) for number in range(3, 12)]
     found["working directories"] = sorted({re.sub(r"fd/\d+|w/\d+", "fd/N", text) for text in leaks})
     found["through /proc"] = await images.text("pwd; ls", cwd="/proc/1/root/tmp")
     container = await images.waiting()
