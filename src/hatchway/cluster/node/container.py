@@ -29,7 +29,7 @@ from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podgroups import ContainerGroup
 from hatchway.cluster.node.podstatus import ContainerState
-from hatchway.cluster.node.programs import Program, prepare_program
+from hatchway.cluster.node.programs import ContainerProgram, prepare_program
 from hatchway.cluster.node.resizing import needs_restart, same_resources
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, Mount, StartError
 from hatchway.errors import ApiError
@@ -51,7 +51,7 @@ class _Start:
     """Everything that one attempt needs. spec: the container's, from which the other values were made."""
 
     spec: Object
-    program: Program
+    program: ContainerProgram
     argv: list[str]
     environment: dict[str, str]
     mounts: list[Mount]
