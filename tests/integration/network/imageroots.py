@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 import json
 import os
 import re
@@ -15,8 +18,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hatchway import removal
+from hatchway.cluster.network import mountcalls
+from hatchway.cluster.network.capabilities import NAMES
 from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
     ContainerConfig,
@@ -26,9 +32,11 @@ from hatchway.cluster.runtime import (
     Privileges,
     Runtime,
     Sandbox,
+    Sharing,
     StartError,
 )
 from tests.integration.network.inside import sandbox
+from tests.integration.network.sharing import shared as shared_pod
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/sbin"
 PASSWD = """\
@@ -94,10 +102,9 @@ class Images:
 
     def config(self, argv: list[str], output: int, **more: Any) -> ContainerConfig:
         layers = [*more.pop("layers", []), self.base]
-        self._made += 1
-        changes = self.directory / f"changes/{self._made}"
-        changes.mkdir(parents=True)
-        root = ImageRoot(tuple(map(str, layers)), str(changes), tuple(more.pop("volumes", ())))
+        (self.directory / "changes").mkdir(exist_ok=True)
+        changes = tempfile.mkdtemp(dir=self.directory / "changes")
+        root = ImageRoot(tuple(map(str, layers)), changes, tuple(more.pop("volumes", ())))
         env = {"PATH": PATH, **more.pop("env", {})}
         return ContainerConfig(
             name="main", argv=argv, env=env, stdout=output, stderr=output, root=more.pop("root", root), **more
@@ -149,6 +156,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
     (resolved / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     found: dict[str, Any] = {
         "users": runtime.users,
+        "old kernel": _mounted_by_an_old_kernel(many, directory),
         "top": await images.text("ls /; cat /etc/motd", layers=[top]),
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
@@ -186,6 +194,17 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
     removal.remove_path(directory / "changes")
     found["emptied"] = sorted(directory.glob("changes*"))
     return found
+
+
+def _mounted_by_an_old_kernel(layers: list[Path], directory: Path) -> int:
+    """How many layers are seen in an overlay that is mounted by mount(2)."""
+    place = directory / "old"
+    for name in ("changes", "mounted"):
+        (place / name).mkdir(parents=True)
+    unknown = OSError(errno.EINVAL, "lowerdir+ is not known")
+    with mock.patch.object(mountcalls, "new_file_system", side_effect=unknown):
+        mount_overlay([str(layer) for layer in layers], str(place / "changes"), str(place / "mounted"))
+    return len(os.listdir(place / "mounted"))
 
 
 async def image_users(runtime: Runtime, directory: Path) -> Any:
@@ -323,12 +342,10 @@ print(json.dumps(found))
 
 async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     """What a privileged container may do, and what is still refused to it."""
-    from hatchway.cluster.network.capabilities import NAMES
-
     images = await _open(runtime, directory)
     programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
     found: dict[str, Any] = {"users": runtime.users, "outside root": os.stat("/proc/1").st_uid}
-    for name, capabilities in (("privileged", tuple(NAMES)), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
+    for name, capabilities in (("privileged", NAMES), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
         rights = Privileges(capabilities=capabilities, seccomp="", unmasked_proc=name == "privileged")
         more = {"layers": [programs], "mounts": [Mount("/usr", "/usr", read_only=True)], "privileges": rights}
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
@@ -350,13 +367,16 @@ for path, flags in (("/proc/self/exe", os.O_RDWR), (f"/proc/self/fd/{os.open('/p
         found.append(error.strerror)
 print(found)
 """
-# Tries to write to the program file of every process that it sees, until it is told to stop.
+# Looks for the program file, the memory and the descriptors of every process that it sees, until it is told to stop.
 OVERWRITE_OTHERS = """
+touch /seen
 while [ ! -e /stop ]; do
     for process in /proc/[0-9]*; do
-        case "$(readlink $process/exe)" in *python*) echo seen; (echo x >> $process/exe) 2>/dev/null && echo written;; esac
+        case "$(readlink $process/exe)" in *python*) echo $process >> /seen; echo x >> $process/exe;; esac
+        case "$(tr '\\0' ' ' < $process/environ)" in *PYTHON*|*VIRTUAL*|*HATCHWAY*) echo $process >> /seen;; esac
+        readlink $process/fd/* | grep -e socket: -e /ns/ >> /seen
     done
-done
+done 2> /dev/null
 """
 
 
@@ -434,10 +454,12 @@ async def _own_program(images: Images) -> str:
 async def _other_programs(images: Images) -> Any:
     program = Path(f"/proc/{os.getpid()}/exe").resolve()
     before = program.stat().st_mtime_ns
-    container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2))
+    # Even one that may do everything in its own namespaces.
+    rights = Privileges(capabilities=NAMES, seccomp="", unmasked_proc=True)
+    container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2, privileges=rights))
     for _ in range(20):
         await images.text("true", container)
-    _, output = await images.shell("touch /stop", container)
+    output = await images.text("cat /seen; touch /stop", container)
     await container.wait()
     return [output, program.stat().st_mtime_ns != before]
 
@@ -459,3 +481,34 @@ async def image_copied(runtime: Runtime, directory: Path) -> Any:
     found["written"] = [before, container.written_bytes()]
     found["user"] = await images.text("id -u; touch /tmp/x; stat -c %u /tmp/x", privileges=Privileges(user="web"))
     return found
+
+
+async def image_sharing(runtime: Runtime, directory: Path) -> Any:
+    """Terminals, guests in a container's process namespace, and pods that share one."""
+    images = await _open(runtime, directory)
+    container = await images.waiting(privileges=Privileges(user="web"))
+    found = {"guest": await images.text("ps -o pid,comm | grep -c sleep; id -u", processes_of=container)}
+    for where, running in (("start", None), ("exec", container)):
+        script = "tty; echo $TERM; test -t 2 && echo all; echo x > /dev/tty && stat -c %u $(tty)"
+        config = images.config(["sh", "-c", script], -1, terminal=True, privileges=Privileges(user="web"))
+        if running is None:
+            process = await images.pod.start(config)
+        else:
+            process = await images.pod.exec(running, replace(config, root=None))
+        found[f"terminal of {where}"] = await asyncio.to_thread(_read_terminal, process.terminal)
+    shared = Images(directory, await shared_pod(runtime, "shared", 1, Sharing(processes="pod")))
+    container = await shared.waiting()
+    found["shared"] = await shared.text("ps -o comm | grep -c -e ^sleep -e ^pod")
+    found["exec in shared"] = await shared.text("ps -o comm | grep -c ^sleep; cat /etc/hostname", container)
+    return found
+
+
+def _read_terminal(descriptor: int) -> str:
+    os.set_blocking(descriptor, True)
+    text = b""
+    # The end of the process hangs it up (EIO).
+    with contextlib.suppress(OSError):
+        while data := os.read(descriptor, 1000):
+            text += data
+    os.close(descriptor)
+    return text.decode()

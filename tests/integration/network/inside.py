@@ -26,6 +26,7 @@ from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
+    ImageRoot,
     Mount,
     Runtime,
     Sandbox,
@@ -401,6 +402,7 @@ async def loopback_errors(runtime: Runtime, directory: Path) -> Any:
         "not executable": await start_error(pod, ["/etc/passwd"]),
         "bad cwd": await start_error(pod, ["true"], cwd="/etc/passwd"),
         "nothing": await start_error(pod, []),
+        "image": await start_error(pod, ["true"], root=ImageRoot(("/usr",), str(directory))),
     }
 
 

@@ -73,7 +73,6 @@ def start(
     namespace to half of the processes that its node may have.
     """
     _join_group(config["group"])
-    _set_oom_score(config["oom_score"])
     if is_first:
         processes.limit_here(config["processes"] // 2)
     if config["image"] is not None:
@@ -91,7 +90,6 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     its own mounts over paths that this process trusts. report: the child's end of `report_pair`.
     """
     _join_group(config["group"])
-    _set_oom_score(config["oom_score"])
     os.umask(0o022)
     _import_nothing_more()
     if config["account"] is not None:
@@ -117,16 +115,6 @@ def _join_group(group: str) -> None:
             cgroups.join(group)
     except OSError as error:
         raise StartFailure(f"cannot join the container's control group: {reason(error)}") from error
-
-
-def _set_oom_score(score: int) -> None:
-    """Set this process's oom_score_adj. Call it while /proc is still the parent's."""
-    # While a process's memory is private, its files in /proc belong to this machine's root, and it cannot write them.
-    # While its memory is not private, it is still protected, because it has capabilities that no container has.
-    linux.keep_memory_private(False)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(score))
-    linux.keep_memory_private()
 
 
 def _limit(processes: int) -> None:

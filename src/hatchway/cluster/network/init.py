@@ -29,6 +29,7 @@ from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
 from hatchway.cluster.network.forked import child_exits, report_pair
+from hatchway.cluster.network.oomscores import OomScores
 from hatchway.cluster.network.pidspace import PidSpace
 from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child, PodNamespaces
@@ -54,6 +55,7 @@ class Init:
         self._starting: dict[int, Child] = {}
         self._start_seconds: float = config["start_seconds"]
         self._deaths = Deaths()
+        self._scores = OomScores()
         self._unsafe = imagestart.why_not_safe()
         self._deadline: float | None = None
         self._topology = Topology(config)
@@ -260,7 +262,8 @@ class Init:
                 run(theirs)
 
         try:
-            pid = fork(start)
+            with self._scores.inherited(message["config"]["oom_score"]):
+                pid = fork(start)
         except OSError as error:
             report.close()
             raise StartFailure(f"cannot start a process: {error.strerror}") from error
