@@ -145,7 +145,7 @@ class ContainerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
+class GroupLimits:
     """What the processes of a container, or of all containers of a pod, may use.
 
     shares: their part of the processor when it is busy, 2 to 262144; a whole core has 1024. cpu_quota: microseconds of
@@ -176,18 +176,18 @@ QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 class ControlGroups(Protocol):
     """Enforces what pods and containers may use. Methods read and write files of the kernel; all raise OSError."""
 
-    def make_pod(self, uid: str, qos: QosClass, resources: Resources) -> None:
+    def make_pod(self, uid: str, qos: QosClass, resources: GroupLimits) -> None:
         """Make the group of a pod, or change what its containers may use together."""
         ...
 
-    def make_container(self, uid: str, name: str, resources: Resources) -> str:
+    def make_container(self, uid: str, name: str, resources: GroupLimits) -> str:
         """Make the group of a container in its pod's, for `ContainerConfig.group`; return its directory.
 
         name: unique in the pod.
         """
         ...
 
-    def update_container(self, group: str, resources: Resources) -> None:
+    def update_container(self, group: str, resources: GroupLimits) -> None:
         """Change what a container may use. OSError EBUSY: it uses more memory than the new limit."""
         ...
 

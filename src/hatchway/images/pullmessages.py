@@ -21,7 +21,7 @@ from hatchway.images.reference import ImageNameError, Reference, parse
 __all__ = [
     "LONGEST_ANSWER",
     "LONGEST_REQUEST",
-    "BadMessage",
+    "BadPullMessage",
     "PullAnswer",
     "PullFailure",
     "PullRequest",
@@ -37,7 +37,7 @@ LONGEST_ANSWER = 1 << 20
 _CREDENTIAL = frozenset(Credential.__dataclass_fields__)
 
 
-class BadMessage(ValueError):
+class BadPullMessage(ValueError):
     """A line is not what the other side may send. The message contains no secret."""
 
 
@@ -54,15 +54,15 @@ class PullRequest:
 
     @classmethod
     def decode(cls, line: bytes) -> PullRequest:
-        """Return the request of a line. Raises BadMessage."""
+        """Return the request of a line. Raises BadPullMessage."""
         found = _object(line)
         image, given = found.get("image"), found.get("credentials", [])
         if not isinstance(image, str) or not isinstance(given, list):
-            raise BadMessage("a request has an image and a list of credentials")
+            raise BadPullMessage("a request has an image and a list of credentials")
         try:
             return cls(parse(image), tuple(map(_credential, given)))
         except ImageNameError as error:
-            raise BadMessage(str(error)) from error
+            raise BadPullMessage(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def encode_answer(answer: PullAnswer) -> bytes:
 
 
 def decode_answer(line: bytes) -> PullAnswer:
-    """Return the answer of a line. Raises BadMessage."""
+    """Return the answer of a line. Raises BadPullMessage."""
     found = _object(line)
     try:
         match found:
@@ -116,7 +116,7 @@ def decode_answer(line: bytes) -> PullAnswer:
                 return PullFailure(message)
     except OverflowError:
         pass
-    raise BadMessage("the service that pulls images has given an unknown answer")
+    raise BadPullMessage("the service that pulls images has given an unknown answer")
 
 
 def _line(message: dict[str, Any]) -> bytes:
@@ -127,9 +127,9 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise BadMessage("a line is not valid JSON") from None
+        raise BadPullMessage("a line is not valid JSON") from None
     if not isinstance(found, dict):
-        raise BadMessage("a line is not a JSON object")
+        raise BadPullMessage("a line is not a JSON object")
     return found
 
 
@@ -140,5 +140,5 @@ def _credential(given: Any) -> Credential:
         or not isinstance(given.get("server"), str)
         or not all(isinstance(value, str) for value in given.values())
     ):
-        raise BadMessage("a credential is an object of strings, with a server")
+        raise BadPullMessage("a credential is an object of strings, with a server")
     return Credential(**given)

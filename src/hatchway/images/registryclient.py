@@ -249,7 +249,7 @@ def _digest(answer: HttpAnswer) -> str:
 
 async def _challenges(answer: HttpAnswer) -> tuple[list[AuthChallenge], str]:
     """Return (how to authenticate, the reason) of a 401."""
-    challenges = parse_challenges(value for name, value in answer.fields if name == b"www-authenticate")
+    challenges = parse_challenges(value for name, value in answer.fields if name.lower() == b"www-authenticate")
     return challenges, explain_body(401, await _beginning(answer))
 
 

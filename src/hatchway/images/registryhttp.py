@@ -118,7 +118,7 @@ class RegistryHttp:
             if location is None or method == "POST":
                 return answer
             answer.leave()
-            target = self._parts(urljoin(parts.geturl(), location.decode(errors="replace")))
+            target = self._parts(location.decode(errors="replace"), parts.geturl())
             if (parts.scheme, target.scheme) == ("https", "http") and not plain_redirects:
                 raise PullError("invalid", f"{parts.netloc} redirects from https to http ({target.netloc})")
             if (target.scheme, target.netloc) != (first.scheme, first.netloc):
@@ -126,10 +126,10 @@ class RegistryHttp:
             parts = target
         raise PullError("invalid", f"stopped after {_REDIRECTS} redirects")
 
-    def _parts(self, url: str) -> SplitResult:
-        """Return the parts of a URL that a registry may name. Raises PullError."""
+    def _parts(self, url: str, base: str = "") -> SplitResult:
+        """Return the parts of a URL that a registry may name. base: what a relative one begins at. Raises PullError."""
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(urljoin(base, url))
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             good = False

@@ -26,7 +26,7 @@ from hatchway.images.pull import Progress, PullError, pull
 from hatchway.images.pullboard import PullBoard
 from hatchway.images.pullmessages import (
     LONGEST_REQUEST,
-    BadMessage,
+    BadPullMessage,
     PullFailure,
     PullRequest,
     encode_answer,
@@ -104,7 +104,7 @@ class PullService:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 request = PullRequest.decode(await reader.readuntil(b"\n"))
-        except (BadMessage, asyncio.LimitOverrunError, TimeoutError) as error:
+        except (BadPullMessage, asyncio.LimitOverrunError, TimeoutError) as error:
             writer.write(encode_answer(PullFailure(f"the request cannot be read: {error}")))
             return
         sending = asyncio.create_task(self._send(request, writer))

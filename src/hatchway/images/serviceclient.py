@@ -10,7 +10,7 @@ from hatchway.images.contents import BadImage
 from hatchway.images.pullmessages import (
     LONGEST_ANSWER,
     LONGEST_REQUEST,
-    BadMessage,
+    BadPullMessage,
     Pulled,
     PullFailure,
     PullRequest,
@@ -56,7 +56,7 @@ class PullClient:
                     raise BadImage(answer.message)
         except TimeoutError:
             raise BadImage(f"the service that pulls images has not answered for {self._patience:g} s") from None
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, BadMessage) as error:
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, BadPullMessage) as error:
             raise BadImage("the service that pulls images has ended; see server.log") from error
         finally:
             writer.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hatchway.images.credentials import Credential
 from hatchway.images.pullmessages import (
-    BadMessage,
+    BadPullMessage,
     Pulled,
     PullFailure,
     Pulling,
@@ -59,7 +59,7 @@ def test_an_answer_is_read_as_it_was_written(answer: Pulling | Pulled | PullFail
     ],
 )
 def test_requests_that_are_none(message: object) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadPullMessage):
         PullRequest.decode(json.dumps(message).encode())
 
 
@@ -67,11 +67,11 @@ def test_requests_that_are_none(message: object) -> None:
     "line", [b"", b"\xff", b"[" * 100_000, b"{}", b'{"pulled": {}}', b'{"progress": {"done": "1"}}']
 )
 def test_answers_that_are_none(line: bytes) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadPullMessage):
         decode_answer(line)
 
 
 def test_errors_about_requests_show_no_secret() -> None:
-    with pytest.raises(BadMessage) as caught:
+    with pytest.raises(BadPullMessage) as caught:
         PullRequest.decode(b'{"image": "x", "credentials": [{"server": 1, "password": "hunter2"}]}')
     assert "hunter2" not in str(caught.value)

@@ -14,7 +14,7 @@ import pytest
 
 from hatchway.cluster.network import cgroups
 from hatchway.cluster.network.cgroups import GroupTree, NoGroups, find_base, make_tree, remove_tree, weight_of
-from hatchway.cluster.runtime import GroupUsage, Resources
+from hatchway.cluster.runtime import GroupLimits, GroupUsage
 
 _FILES = {
     "cgroup.procs": "",
@@ -196,26 +196,26 @@ LIMITS = ("cpu.weight", "cpu.max", "memory.max", "memory.swap.max")
 
 def test_pods_and_containers(tree: Path, groups: Groups) -> None:
     pods = GroupTree(tree)
-    pods.make_pod("u1", "Guaranteed", Resources(1024, 100_000, 64 << 20))
-    pods.make_pod("u2", "Burstable", Resources(512))
-    pods.make_pod("u3", "Burstable", Resources(512, memory=1 << 20))
-    pods.make_pod("u4", "BestEffort", Resources())
+    pods.make_pod("u1", "Guaranteed", GroupLimits(1024, 100_000, 64 << 20))
+    pods.make_pod("u2", "Burstable", GroupLimits(512))
+    pods.make_pod("u3", "Burstable", GroupLimits(512, memory=1 << 20))
+    pods.make_pod("u4", "BestEffort", GroupLimits())
     assert read(tree / "podu1", *LIMITS) == ["100", "100000 100000", str(64 << 20), "0"]
     assert read(tree / "burstable/podu2", *LIMITS) == ["59", "max 100000", "max", "max"]
     assert read(tree / "besteffort/podu4", "cpu.weight") == ["1"]
     # All Burstable pods together weigh as much as their requests.
     assert read(tree / "burstable", "cpu.weight") == ["100"]
-    group = pods.make_container("u1", "c0ffee", Resources(256, 50_000, 32 << 20))
+    group = pods.make_container("u1", "c0ffee", GroupLimits(256, 50_000, 32 << 20))
     assert Path(group) == tree / "podu1/c0ffee"
     assert read(group, *LIMITS, "memory.oom.group") == ["35", "50000 100000", str(32 << 20), "0", "1"]
-    pods.update_container(group, Resources(1024, None, None))
+    pods.update_container(group, GroupLimits(1024, None, None))
     assert read(group, *LIMITS) == ["100", "max 100000", "max", "max"]
-    pods.make_pod("u1", "Guaranteed", Resources(2048, 200_000, 1 << 30))
+    pods.make_pod("u1", "Guaranteed", GroupLimits(2048, 200_000, 1 << 30))
     assert read(tree / "podu1", *LIMITS) == ["174", "200000 100000", str(1 << 30), "0"]
     groups.busy = 2
     pods.remove_container(group)
     assert not Path(group).exists()
-    pods.make_container("u3", "left", Resources())
+    pods.make_container("u3", "left", GroupLimits())
     for uid in ("u1", "u2", "u3", "u3", "unknown"):
         pods.remove_pod(uid)
     assert read(tree / "burstable", "cpu.weight") == ["1"]
@@ -224,8 +224,8 @@ def test_pods_and_containers(tree: Path, groups: Groups) -> None:
 
 def test_what_a_container_uses(tree: Path) -> None:
     pods = GroupTree(tree)
-    pods.make_pod("u1", "BestEffort", Resources())
-    group = pods.make_container("u1", "c", Resources())
+    pods.make_pod("u1", "BestEffort", GroupLimits())
+    group = pods.make_container("u1", "c", GroupLimits())
     assert not pods.was_out_of_memory(group)
     Path(group, "cpu.stat").write_text("usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\nnr_periods x\n")
     Path(group, "memory.current").write_text("10000\n")
@@ -234,9 +234,9 @@ def test_what_a_container_uses(tree: Path) -> None:
     assert pods.usage(group) == GroupUsage(2.5, 0.5, 6000, 3000)
     assert pods.was_out_of_memory(group)
     with pytest.raises(OSError, match="more memory than the new limit"):
-        pods.update_container(group, Resources(memory=9999))
+        pods.update_container(group, GroupLimits(memory=9999))
     assert read(group, "memory.max") == ["max"]
-    pods.update_container(group, Resources(memory=10000))
+    pods.update_container(group, GroupLimits(memory=10000))
     # Whatever a file holds, it is read within bounds, and counts as nothing when it is no number.
     Path(group, "memory.current").write_text("9" * 100_000)
     Path(group, "cpu.stat").write_text("usage_usec -1\nusage_usec " + "9" * 50 + "\n" + "x" * 1_000_000)
@@ -250,10 +250,10 @@ def test_what_a_container_uses(tree: Path) -> None:
 def test_names_cannot_leave_the_tree(tree: Path, name: str) -> None:
     pods = GroupTree(tree)
     with pytest.raises(OSError, match="cannot be a control group's name"):
-        pods.make_pod(name, "Guaranteed", Resources())
-    pods.make_pod("u1", "Guaranteed", Resources())
+        pods.make_pod(name, "Guaranteed", GroupLimits())
+    pods.make_pod("u1", "Guaranteed", GroupLimits())
     with pytest.raises(OSError, match="cannot be a control group's name"):
-        pods.make_container("u1", name, Resources())
+        pods.make_container("u1", name, GroupLimits())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hatchway.cluster.runtime import GroupUsage, QosClass, Resources
+from hatchway.cluster.runtime import GroupLimits, GroupUsage, QosClass
 
 NEEDED = frozenset({"cpu", "memory"})
 # Enabled, too, where they are there.
@@ -186,7 +186,7 @@ class GroupTree:
         _check_name(uid)
         return (self._tree if qos == "Guaranteed" else self._tree / qos.lower()) / f"pod{uid}"
 
-    def make_pod(self, uid: str, qos: QosClass, resources: Resources) -> None:
+    def make_pod(self, uid: str, qos: QosClass, resources: GroupLimits) -> None:
         """Make a pod's group, or change its limits when it is there."""
         group = self._pod(uid, qos)
         if not group.is_dir():
@@ -195,7 +195,7 @@ class GroupTree:
         _set(group, resources)
         self._weigh(uid, (qos, resources.shares))
 
-    def make_container(self, uid: str, name: str, resources: Resources) -> str:
+    def make_container(self, uid: str, name: str, resources: GroupLimits) -> str:
         """Make a container's group in its pod's; return its directory. name: unique in the pod, a directory's name."""
         _check_name(name)
         qos, _ = self._pods[uid]
@@ -210,7 +210,7 @@ class GroupTree:
             raise
         return str(group)
 
-    def update_container(self, group: str, resources: Resources) -> None:
+    def update_container(self, group: str, resources: GroupLimits) -> None:
         """Change the limits of a container. OSError EBUSY: it uses more memory than the new limit."""
         if resources.memory is not None and _number(Path(group) / "memory.current") > resources.memory:
             raise OSError(errno.EBUSY, "it uses more memory than the new limit")
@@ -278,7 +278,7 @@ def weight_of(shares: int) -> int:
     return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))
 
 
-def _set(group: Path, resources: Resources) -> None:
+def _set(group: Path, resources: GroupLimits) -> None:
     """Write a group's limits."""
     quota = "max" if resources.cpu_quota is None else str(resources.cpu_quota)
     memory = "max" if resources.memory is None else str(resources.memory)

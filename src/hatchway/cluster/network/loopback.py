@@ -227,6 +227,7 @@ class LoopbackRuntime:
     isolation: Literal["loopback"] = "loopback"
     users: Users = "one"
     packets = None
+    control_groups = None
 
     def __init__(
         self, directory: Path, directories: NodeDirectories | None = None, published: Sequence[str] = ()

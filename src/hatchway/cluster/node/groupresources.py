@@ -10,7 +10,7 @@ from typing import Any
 
 from hatchway.cluster.amounts import ZERO, Amounts, amounts_of
 from hatchway.cluster.podresources import pod_resources
-from hatchway.cluster.runtime import QosClass, Resources
+from hatchway.cluster.runtime import GroupLimits, QosClass
 from hatchway.kube.api import Object
 
 __all__ = ["container_resources", "pod_group_resources", "qos_class"]
@@ -26,23 +26,23 @@ def qos_class(pod: Object) -> QosClass:
     return found if found in ("Guaranteed", "Burstable") else "BestEffort"
 
 
-def container_resources(container: Object) -> Resources:
+def container_resources(container: Object) -> GroupLimits:
     """Return what a container may use. container: with its granted resources."""
     resources: dict[str, Any] = container.get("resources") or {}
     requests, limits = amounts_of(resources.get("requests")), amounts_of(resources.get("limits"))
     # A container with a limit and without a request has the limit's share.
     asked = requests if requests.get("cpu", ZERO).nano or not limits.get("cpu", ZERO).nano else limits
-    return Resources(_shares(asked), _quota(limits), _memory(limits))
+    return GroupLimits(_shares(asked), _quota(limits), _memory(limits))
 
 
-def pod_group_resources(pod: Object) -> Resources:
+def pod_group_resources(pod: Object) -> GroupLimits:
     """Return what the containers of a pod may use together. pod: with its granted resources.
 
     It has a limit only if each of its containers has one, or if the pod as a whole has.
     """
     spec = pod["spec"]
     if qos_class(pod) == "BestEffort":
-        return Resources()
+        return GroupLimits()
     requests = pod_resources(spec, "requests", with_overhead=True)
     limits = pod_resources(spec, "limits", with_overhead=True)
     whole = amounts_of((spec.get("resources") or {}).get("limits"))
@@ -52,7 +52,7 @@ def pod_group_resources(pod: Object) -> Resources:
     def declared(name: str) -> bool:
         return bool(whole.get(name, ZERO).nano) or all(one.get(name, ZERO).nano for one in own)
 
-    return Resources(
+    return GroupLimits(
         _shares(requests),
         _quota(limits) if declared("cpu") else None,
         _memory(limits) if declared("memory") else None,

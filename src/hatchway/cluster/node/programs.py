@@ -18,14 +18,14 @@ from hatchway.images.contents import ImageConfig
 from hatchway.images.store import ImageUse
 from hatchway.kube.api import Object
 
-__all__ = ["Program", "prepare_program", "runs_host_program"]
+__all__ = ["ContainerProgram", "prepare_program", "runs_host_program"]
 
 # What containerd gives images that set no PATH (`pkg/oci/spec_opts.go`).
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ContainerProgram:
     """What an attempt of a container runs.
 
     image, image_id: for the container's status.
@@ -75,7 +75,7 @@ def runs_host_program(context: PodContext, container: Object) -> bool:
     )
 
 
-async def prepare_program(context: PodContext, container: Object) -> Program:
+async def prepare_program(context: PodContext, container: Object) -> ContainerProgram:
     """Get a container's image, and return what to run of it. The caller closes it.
 
     Raises:
@@ -93,7 +93,7 @@ async def prepare_program(context: PodContext, container: Object) -> Program:
         fixed, own = _command(config, container)
         image, image_id = image_names(opened.image, parse_image(context, container))
         changes = await asyncio.to_thread(context.volumes.make_changes, container["name"])
-        return Program(
+        return ContainerProgram(
             image=image,
             image_id=image_id,
             fixed=fixed,
@@ -110,12 +110,12 @@ async def prepare_program(context: PodContext, container: Object) -> Program:
         raise
 
 
-def _host_program(context: PodContext, container: Object) -> Program:
+def _host_program(context: PodContext, container: Object) -> ContainerProgram:
     image = container.get("image") or ""
     command, args = container.get("command") or (), container.get("args") or ()
     found = images.host_program(image, command, args, context.node.config.images)
     context.event("Normal", "Pulled", found.note, container["name"])
-    return Program(
+    return ContainerProgram(
         image=image,
         image_id=found.image_id,
         fixed=(),
