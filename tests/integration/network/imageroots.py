@@ -323,9 +323,9 @@ MS_REMOUNT, MS_BIND, MNT_DETACH, MS_MOVE = 32, 4096, 2, 8192
 attempt("write core_pattern", lambda: write("/proc/sys/kernel/core_pattern"))
 attempt("uncover /proc/sys", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
 attempt("uncover /proc/keys", lambda: call("umount2", b"/proc/keys", MNT_DETACH))
-attempt("write to /proc/sys", lambda: call("mount", None, b"/proc/sys", None, MS_REMOUNT | MS_BIND, None))
-attempt("write to /sys", lambda: call("mount", None, b"/sys", None, MS_REMOUNT | MS_BIND, None))
-attempt("write to all of /sys", lambda: call("mount", None, b"/sys", None, MS_REMOUNT, None))
+attempt("make /proc/sys writable", lambda: call("mount", None, b"/proc/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("make /sys writable", lambda: call("mount", None, b"/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("make all of /sys writable", lambda: call("mount", None, b"/sys", None, MS_REMOUNT, None))
 attempt("new /proc", lambda: mount("proc", "/tmp/proc"))
 attempt("write in new /proc", lambda: write("/tmp/proc/sys/kernel/core_pattern"))
 attempt("new /sys", lambda: mount("sysfs", "/tmp/sys"))
@@ -336,6 +336,19 @@ attempt("new tmpfs", lambda: mount("tmpfs", "/tmp/tmpfs"))
 attempt("own mounts", lambda: call("unshare", 0x20000))
 attempt("uncover /proc/sys again", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
 attempt("enter the mounts of 1", lambda: call("setns", os.open("/proc/1/ns/mnt", 0), 0x20000))
+others = [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid())]
+def any_of(what):
+    errors = []
+    for name in others:
+        try:
+            what(name)
+            return "yes"
+        except OSError as error:
+            errors.append(error.strerror)
+    return sorted(set(errors))
+attempt("write in others", lambda: any_of(lambda name: write(f"/proc/{name}/root/proc/sys/kernel/core_pattern")))
+attempt("enter others", lambda: any_of(lambda name: call("setns", os.open(f"/proc/{name}/ns/mnt", 0), 0x20000)))
+attempt("enter others as processes", lambda: any_of(lambda name: call("setns", os.pidfd_open(int(name)), 0x20000)))
 print(json.dumps(found))
 """
 
@@ -351,6 +364,9 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
         found[name] = json.loads(output) if code == 0 else output
         container = await images.waiting(**more)
+        on_node = Images(directory, await shared_pod(runtime, f"{name}-node", 1, Sharing(processes="node")))
+        code, output = await on_node.run(["/usr/bin/python3", "-c", ATTACK], **more)
+        found[f"{name} on node"] = json.loads(output) if code == 0 else output
         found[f"{name} exec"] = await images.text("grep CapEff /proc/self/status && mount -t tmpfs x /tmp", container)
     return found
 
