@@ -255,6 +255,9 @@ async def image_users(runtime: Runtime, directory: Path) -> Any:
         found[name] = await images.text("cat-as-root /proc/self/status | grep Uid", layers=[setuid], privileges=rights)
     container = await images.waiting(privileges=Privileges(user="web", groups=(3000,)))
     found["exec"] = await images.text(show, container)
+    groups = "readlink /proc/self/ns/cgroup"
+    same = f"test $({groups}) = $(readlink /proc/1/ns/cgroup) && echo same"
+    found["control groups"] = await images.text(same, container)
     found["seen"] = await images.text("ps -o user,comm | grep sleep; kill -0 1 && echo may", container)
     # A container that changes its own list of users is not another user for it.
     container = await images.waiting()

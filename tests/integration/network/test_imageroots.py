@@ -121,6 +121,7 @@ def test_a_container_has_the_user_of_its_spec(find: Find) -> None:
     assert user("group") == expected("1000", "50", "50 10 44", "/home/web")
     assert user("group number") == expected("4242", "4243", "4243", "/")
     assert user("exec") == user("web")
+    assert found["control groups"] == "same"
     assert found["changed"] == "0\n/root"
     assert found["home"] == "/elsewhere"
     assert found["no user"] == "-1: unable to find user foo: no matching entries in passwd file"
