@@ -128,7 +128,7 @@ class LayerPlaces:
             needed = is_needed()
             for place in self._places():
                 if not needed(_chain_id(place)):
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                         directory = held.enter_context(self._locked_now(place))
                         if directory is not None:
                             taken[place] = directory, self.read_mark(place)
@@ -153,7 +153,10 @@ class LayerPlaces:
         """Remove what processes that were killed have left."""
         for place in self._places():
             if self.read_mark(place) is None:
-                with contextlib.suppress(FileNotFoundError), self._locked_now(place) as directory:
+                with (
+                    contextlib.suppress(FileNotFoundError, NotADirectoryError),
+                    self._locked_now(place) as directory,
+                ):
                     if directory is not None and self.read_mark(place) is None:
                         self.empty(directory)
                         place.rmdir()

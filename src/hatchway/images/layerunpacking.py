@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from hatchway.images.blobs import BlobFiles
+from hatchway.images.contents import BadImage
 from hatchway.images.fileattributes import AttributeWriter
 from hatchway.images.layererrors import BadLayer, NoRoomForLayer, UnpackLimits
 from hatchway.images.layerplaces import FILES, LayerMark, LayerPlaces, UsersWay, chain_ids
@@ -27,6 +28,8 @@ from hatchway.images.lowerlayers import LowerLayers
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # The part of a disk that unpacking leaves free, unless the limits say otherwise.
 _RESERVE: Final = 50
+# As many layers as an overlay file system takes (`OVL_MAX_STACK`).
+_MOST_LAYERS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ def unpack_layers(store: Path, users: UsersWay, layers: Sequence[PackedLayer], l
 
     Raises BadImage; NoRoomForLayer when the disk is full; OSError.
     """
+    if len(layers) > _MOST_LAYERS:
+        raise BadImage(f"the image has {len(layers)} layers; {_MOST_LAYERS} are supported")
     places = LayerPlaces(store, users)
     places.make()
     places.sweep()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.contents import Image
+from hatchway.images.contents import BadImage, Image
 from hatchway.images.layercopies import copy_layers
 from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerplaces import LayerPlaces, UsersWay, chain_ids
@@ -110,6 +110,22 @@ async def test_a_layer_with_another_digest_than_the_configuration_says(store: Im
 async def test_limits_are_obeyed_in_the_process(store: ImageStore) -> None:
     layers = LayerStore(store.path, WAY, UnpackLimits(entries=2))
     with pytest.raises(BadLayer, match="more than 2 entries"):
+        await layers.unpack(make_image(store, "web", [file("a"), file("b"), file("c")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HATCHWAY_LAYER_ENTRIES", "2", "there are more than 2 entries"),
+        ("HATCHWAY_LAYER_BYTES", "1000", "it has more than 1000 bytes, which is the limit of a layer"),
+        ("HATCHWAY_LAYER_BYTES", "-1", "HATCHWAY_LAYER_BYTES is '-1', which is not a positive number"),
+    ],
+)
+async def test_limits_come_from_the_environment(
+    store: ImageStore, layers: LayerStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadImage, match=words):
         await layers.unpack(make_image(store, "web", [file("a"), file("b"), file("c")]))
 
 
@@ -339,8 +355,7 @@ async def test_copied_layers_are_what_an_overlay_of_them_shows(store: ImageStore
     )  # fmt: skip
     if done.returncode:
         pytest.skip(f"this machine mounts no overlay: {done.stderr.strip()}")
-    command = ["sh", "-ec", show]
-    ours = await asyncio.to_thread(subprocess.run, command, cwd=target, capture_output=True, text=True, check=True)
+    ours = _in_namespaces('cd "$1"; ' + show, str(target))
     assert ours.stdout == done.stdout
     assert "./i l" in ours.stdout and "./b/2" in ours.stdout and "./b/1" not in ours.stdout
     assert (target / "run").samefile(target / "run2") and os.getxattr(target / "j/k", "user.a") == b"b"

@@ -355,7 +355,7 @@ class ContainerWorker:
         streams: ContainerStreams | None = None
         try:
             streams = self._open_streams(file)
-            self.group.make(start.spec, state.container_id.removeprefix("hatchway://"))
+            self.group.make(self.spec, state.container_id.removeprefix("hatchway://"))
             config = self._config(start, streams)
             process = await self._context.sandbox.start(config)
             state.user = container_user(process.pid)
