@@ -25,7 +25,6 @@ from hatchway.cluster.network.pidspace import (
 from hatchway.cluster.network.residents import NodeNamespaces, PodNamespaces
 from hatchway.cluster.network.router import PacketRouter
 
-
 # As container engines do: users other than root may listen on every port of a pod, and use ping.
 _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0"))
 
