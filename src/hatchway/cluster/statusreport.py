@@ -49,6 +49,8 @@ async def gather(state: StateDir) -> StatusReport:
         "no_policies": run.get("no_policies", "the cluster was started by an earlier release"),
         "users": run.get("users", "unknown: the cluster was started by an earlier release"),
         "resources": run.get("resources", "unknown: the cluster was started by an earlier release"),
+        # None on loopback, where pods use this machine's network.
+        "egress": state.load_egress(),
         "processes": len(processes),
         "memory_mib": round(sum(pss_kib(pid) for pid in processes) / 1024),
         "healthy": False,

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes, roottemplate
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.egress.egressgateway import EgressGateway, make_gateway
 from hatchway.cluster.network.forked import ERROR_BYTES, child_exits
 from hatchway.cluster.network.kernelfiles import mount_proc
 from hatchway.cluster.network.mounts import make_read_only
@@ -23,6 +24,9 @@ from hatchway.cluster.network.pidspace import (
 )
 from hatchway.cluster.network.residents import NodeNamespaces, PodNamespaces
 from hatchway.cluster.network.router import PacketRouter
+
+# As container engines do: users other than root may listen on every port of a pod, and use ping.
+_PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0"))
 
 
 class Topology:
@@ -48,6 +52,10 @@ class Topology:
         self._in_new_pid_space(self._mount_machine_proc)
         make_read_only(f"{self.template.machine}/proc")
         self._try_container()
+
+    def make_egress(self, config: dict[str, Any]) -> EgressGateway:
+        """Make the gateway to other networks. config: `EgressTool.settings`. Raises OSError."""
+        return make_gateway(config, self.router, self._own)
 
     def _make_node(self, index: int, node: dict[str, str]) -> NodeNamespaces:
         """Make the namespaces with a node's address and name, for its kubelet, node ports and pods with hostNetwork."""
@@ -123,6 +131,8 @@ class Topology:
             if not on_node:
                 socket.sethostname(message["hostname"])
                 self.router.connect(link, message["ip"], message["gateway"])
+                for name, value in _PORTS_FOR_ALL:
+                    linuxnamespaces.set_sysctl(name, value)
             for name, value in message["sysctls"].items():
                 linuxnamespaces.set_wanted_sysctl(name, value)
         except OSError:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 ContainerKind = Literal["init", "sidecar", "main", "ephemeral"]
 
 _CONFIG_RETRY = 10.0
-_RESIZE_RETRY = 5.0
+_RESIZE_RETRY = 2.0
 _UNKNOWN = 255
 _START_FAILED = 128
 _LAST_LINES, _LAST_BYTES = 80, 2048
