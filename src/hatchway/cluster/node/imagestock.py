@@ -104,19 +104,27 @@ class ImageStock:
 
         pod: NAMESPACE/NAME. Raises BadImage.
         """
-        user = f"pod {pod} of cluster {self._cluster}"
-        try:
-            use = await asyncio.to_thread(self._store.use, image, user)
-        except HatchwayError as error:
-            raise BadImage(error.message) from error
+        use = await self._use(image, f"pod {pod} of cluster {self._cluster}")
         try:
             return UnpackedImage(image, await self._unpack(image), use)
-        except OSError as error:
-            use.close()
-            raise BadImage(f"the image cannot be unpacked: {error.strerror or error}") from error
-        except BaseException:
-            use.close()
+        except BaseException as error:
+            await asyncio.to_thread(use.close)
+            if isinstance(error, OSError):
+                raise BadImage(f"the image cannot be unpacked: {error.strerror or error}") from error
             raise
+
+    async def _use(self, image: Image, user: str) -> ImageUse:
+        taking = asyncio.ensure_future(asyncio.to_thread(self._store.use, image, user))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody would close what it takes.
+            taking.add_done_callback(_close_use)
+            raise
+        except HatchwayError as error:
+            raise BadImage(error.message) from error
+        except OSError as error:
+            raise BadImage(f"the image store cannot be used: {error.strerror or error}") from error
 
     async def _unpack(self, image: Image) -> tuple[str, ...]:
         # Two containers of one image must not both take a turn: the second one only waits for the first.
@@ -142,3 +150,8 @@ class ImageStock:
             {"names": [*image.digests, *image.tags][:_MOST_NAMES] or [image.image_id], "sizeBytes": image.size}
             for image in sorted(images, key=lambda image: image.size, reverse=True)[:_MOST_IMAGES]
         ]
+
+
+def _close_use(taking: asyncio.Future[ImageUse]) -> None:
+    if not taking.cancelled() and taking.exception() is None:
+        taking.result().close()
