@@ -1,8 +1,8 @@
 """Deletes what a cluster has kept, also the files of containers' users.
 
 Where the users of images are a range of /etc/subuid (`usermaps.py`), this user may not delete their files. A child
-process, which is root of a namespace with those users, then does it: `python -m hatchway.removal NAME`, with the
-directory that holds NAME as its standard input.
+process, which is root of a namespace with those users, then does it: `python -m hatchway.removal DIRECTORY NAME`, with
+the descriptor of the directory that holds NAME.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def remove_owned(parent: int, name: str) -> None:
     except PermissionError as error:
         if os.geteuid() == 0:
             raise
-        argv = [sys.executable, "-m", __name__, name]
+        argv = [sys.executable, "-m", __name__, str(parent), name]
         try:
-            done = usermaps.run(argv, stdin=parent, timeout=_SECONDS)
+            done = usermaps.run(argv, descriptors=(parent,), timeout=_SECONDS)
         except subprocess.TimeoutExpired as late:
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name) from late
         if done.returncode:
@@ -53,10 +53,10 @@ def remove_owned(parent: int, name: str) -> None:
             raise PermissionError(errno.EACCES, lines[-1], name) from error
 
 
-def main(name: str) -> int:
-    """Delete `name` in the directory that is the standard input. Return the exit code."""
+def main(parent: int, name: str) -> int:
+    """Delete `name` in the directory with the descriptor `parent`. Return the exit code."""
     try:
-        trees.remove_tree(0, name)
+        trees.remove_tree(parent, name)
     except OSError as error:
         print(error.strerror or error, file=sys.stderr)
         return 1
@@ -64,4 +64,4 @@ def main(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2]))

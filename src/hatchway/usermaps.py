@@ -164,19 +164,20 @@ def parse_ranges(lines: Iterable[str], names: Iterable[str]) -> list[range]:
 
 
 def run(
-    argv: Sequence[str], *, stdin: int = subprocess.DEVNULL, timeout: float | None = None
+    argv: Sequence[str], *, descriptors: Sequence[int] = (), timeout: float | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a program as root of a namespace with the users of `enter`, and wait for it.
 
     For files that containers own: only in such a namespace may this user delete or read them. Return its exit code,
     and what it has written to stderr. Raises OSError, subprocess.TimeoutExpired.
 
-    stdin: a descriptor for its standard input. timeout: seconds after which it is killed.
+    descriptors: those that it inherits, with their numbers. timeout: seconds after which it is killed.
     """
     return subprocess.run(
         [sys.executable, "-m", __name__, *argv],
-        stdin=stdin,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        pass_fds=tuple(descriptors),
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",

@@ -44,7 +44,7 @@ def load(file: str, name: str | None, platform: str | None, state_dir: str | Non
     from hatchway.images.loading import load_archive, load_directory
     from hatchway.images.platforms import matches, parse_platform, this_machine
 
-    reference = parse_name(name) if name is not None else None
+    reference = parse_name(name, "--name") if name is not None else None
     if reference is not None and reference.digest:
         raise click.BadParameter("an image cannot be given a digest; write a tag", param_hint="--name")
     try:

@@ -51,7 +51,7 @@ def pull(names: tuple[str, ...], platform: str, quiet: bool, registries: Registr
 
     from hatchway.images.platforms import parse_platform
 
-    references = list(dict.fromkeys(map(parse_name, names)))
+    references = list(dict.fromkeys(parse_name(name, "NAME") for name in names))
     try:
         wanted = parse_platform(platform) if platform else None
     except ValueError as error:

@@ -59,14 +59,14 @@ def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
     raise HatchwayError(f'there is no image "{text}"', "`hatchway image ls` lists those that there are")
 
 
-def parse_name(text: str) -> Reference:
-    """Return the reference that a person has written. Raises click.BadParameter."""
+def parse_name(text: str, what: str) -> Reference:
+    """Return the reference that a person has written. what: the argument or option. Raises click.BadParameter."""
     from hatchway.images.reference import ImageNameError, parse
 
     try:
         return parse(text)
     except ImageNameError as error:
-        raise click.BadParameter(f'"{text}" is not the name of an image: {error}') from error
+        raise click.BadParameter(f'"{text}" is not the name of an image: {error}', param_hint=what) from error
 
 
 def familiar_tags(image: Image) -> list[str]:

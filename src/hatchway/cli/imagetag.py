@@ -23,7 +23,7 @@ def tag(image: str, name: str, state_dir: str | None) -> None:
 
     IMAGE: a name, an ID, or the first digits of an ID. NAME: without a tag it means `latest`.
     """
-    reference = parse_name(name)
+    reference = parse_name(name, "NAME")
     if reference.digest:
         raise click.BadParameter("a name with a digest cannot be given; write a tag", param_hint="NAME")
     store = open_store(state_dir)

@@ -75,8 +75,17 @@ def _show(found: dict[str, Any]) -> None:
         )
         print(f"  {mark(not disk['problem'])} disk            {size(disk['free_bytes'])} free{told}")
     print(f"    network         {found['network']}")
+    if egress := found["egress"]:
+        print(f"    egress          {_egress(egress)}")
     if found["no_policies"]:
         print(f"    policies        network policies are not enforced: {printable(found['no_policies'])}")
     print(f"    users           {printable(found['users'])}")
     print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")
     print(f"    state           {found['state']}")
+
+
+def _egress(found: dict[str, Any]) -> str:
+    """Return in words whether pods reach other networks. found: as `StateDir.load_egress`."""
+    if found["up"]:
+        return f"pods reach other networks through {found['tool']}"
+    return f"pods reach nothing outside the cluster: {printable(found['why'])}"

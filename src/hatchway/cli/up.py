@@ -17,6 +17,7 @@ from hatchway.cli.usage import Choice, Number
 from hatchway.cluster import inventory, kubecontext, lifecycle
 from hatchway.cluster.addonnames import ADDONS, ALL, NONE, parse_list
 from hatchway.cluster.cleanup import clean_up
+from hatchway.cluster.network.egress import tools
 from hatchway.cluster.state import DEFAULT_NAME, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig as kubeconfig_files
@@ -116,6 +117,18 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     show_default="only that of hatchway/host",
     help="Run the `command` of any image with this machine's programs, for machines without a registry.",
 )
+@click.option(
+    "--egress",
+    type=Choice(*tools.CHOICES),
+    show_default="auto",
+    help="How pods reach other networks: auto uses pasta or slirp4netns where one is installed, none keeps pods inside "
+    "the cluster.",
+)
+@click.option(
+    "--egress-to-host/--no-egress-to-host",
+    default=None,
+    help="Pods may also reach this machine's own addresses (never its loopback).  [default: no-egress-to-host]",
+)
 @options.output("text", "name", "json", "yaml")
 def up(
     name: str,
@@ -132,6 +145,8 @@ def up(
     host_path: tuple[str, ...],
     publish: tuple[str, ...],
     host_programs: bool | None,
+    egress: str | None,
+    egress_to_host: bool | None,
     output: str,
 ) -> None:
     """Start a cluster in seconds: API server, nodes, DNS, logging, metrics, dashboards. Ctrl-C ends it.
@@ -154,6 +169,8 @@ def up(
         host_paths=lifecycle.check_host_paths(state, list(host_path)) if host_path else None,
         publish=lifecycle.check_publish(list(publish)) if publish else None,
         host_programs=host_programs,
+        egress=egress,
+        egress_to_host=egress_to_host,
     )
     report = _StartPrinter(state, path, output, _down(name, state_dir))
     with lifecycle.starting(state, lambda what: report.say(f"  {what} ...")):

@@ -34,6 +34,8 @@ from hatchway.cluster.gcschedule import GcSchedule
 from hatchway.cluster.imageservice import ImageService
 from hatchway.cluster.localvolumes import LocalVolumes
 from hatchway.cluster.network import launcher
+from hatchway.cluster.network.egress import tools
+from hatchway.cluster.network.egress.egresslink import EgressSettings
 from hatchway.cluster.network.launcher import ClusterNetwork
 from hatchway.cluster.node import config as node_config
 from hatchway.cluster.node import registration
@@ -166,6 +168,7 @@ class ControlPlane:
     async def _start_network(self, api_port: int) -> ClusterNetwork:
         """Start the private network where this machine allows it, else loopback."""
         mode, why = self.config.network, "isolation was switched off with --network loopback"
+        self.state.egress_file.unlink(missing_ok=True)
         if mode != "loopback":
             try:
                 return await launcher.start_private_network(self._prepare_network(api_port, loopback=False))
@@ -187,6 +190,7 @@ class ControlPlane:
             api_ips=() if loopback else ips[:1],
         )
         url = f"https://127.0.0.1:{api_port}" if loopback else f"https://{plan.API_SERVICE_IP}:443"
+        egress = None if loopback else self._egress()
         agent = AgentConfig(
             state_dir=str(state.path),
             nodes=[NodeSpec(name, index, ip) for index, (name, ip) in enumerate(zip(self.names, ips, strict=True))],
@@ -196,6 +200,7 @@ class ControlPlane:
             cluster_dns=plan.DNS_SERVICE_IP if "dns" in self.addons and not loopback else "",
             image_store=str(self.image_store),
             host_programs=self.config.host_programs,
+            host_nameserver=plan.HOST_NAMESERVER if egress is not None else "",
             host_paths=self.config.host_paths,
             published=self._published(),
         )
@@ -217,7 +222,30 @@ class ControlPlane:
             env={**os.environ, node_config.ENVIRONMENT: str(config_file)},
             hidden=[state.path, self.image_store],
             published=self._published(),
+            egress=egress,
         )
+
+    def _egress(self) -> EgressSettings | None:
+        """Return how pods reach other networks; None when they do not. Raises HatchwayError."""
+        mode = self.config.egress
+        tool = tools.choose(mode)
+        if tool is None:
+            why = "switched off with --egress none" if mode == tools.NONE else tools.MISSING
+            self._note_egress("", False, why)
+            return None
+        self._note_egress(tool.name, False, "it is starting")
+
+        def changed(up: bool, why: str) -> None:
+            self._note_egress(tool.name, up, why)
+
+        return EgressSettings(tool, self.config.egress_to_host, changed)
+
+    def _note_egress(self, tool: str, up: bool, why: str) -> None:
+        try:
+            self.state.save_egress(tool=tool, up=up, why=why)
+        except OSError as error:
+            # The disk is full, or the state of an ephemeral cluster is deleted already.
+            logger.warning("the state of the way to other networks cannot be written: %s", error)
 
     def _published(self) -> list[str]:
         """Return the addresses of this machine on which node ports are published."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway.cluster import inventory, plan
+from hatchway.cluster.network.egress import tools
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
@@ -168,6 +169,8 @@ class Options:
     publish: list[str] | None = None
     host_programs: bool | None = None
     image_store: str | None = None
+    egress: str | None = None
+    egress_to_host: bool | None = None
     ephemeral: bool = False
 
     def differing(self, config: ClusterConfig) -> list[str]:
@@ -181,6 +184,8 @@ class Options:
             "host_paths": self.host_paths,
             "publish": self.publish,
             "host_programs": self.host_programs,
+            "egress": self.egress,
+            "egress_to_host": self.egress_to_host,
         }
         own_names = {"workers": "--nodes", "host_paths": "--host-path"}
         names = {key: f"--{key.replace('_', '-')}" for key in asked} | own_names
@@ -198,6 +203,8 @@ _KEPT = (
     "publish",
     "host_programs",
     "image_store",
+    "egress",
+    "egress_to_host",
 )
 
 
@@ -237,11 +244,13 @@ class Running:
 def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
-    Raises HatchwayError, and changes no configuration, when the requested port is taken, or when an ephemeral cluster
-    would replace kept state.
+    Raises HatchwayError, and changes no configuration, when the requested port is taken, when the requested program for
+    --egress is not installed, or when an ephemeral cluster would replace kept state.
     """
     if options.api_port:
         _check_port(options.api_port)
+    if options.egress is not None:
+        tools.choose(options.egress)
     state.create()
     known = state.load_config()
     if options.ephemeral and known is not None and not known.ephemeral:

@@ -10,6 +10,11 @@ POD_CIDR = ipaddress.IPv4Network("10.244.0.0/16")
 NODE_CIDR = ipaddress.IPv4Network("172.18.0.0/16")
 API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
+# The way to other networks: the host's name servers as pods reach them, the cluster's address on the interface to the
+# outside, and the next hop there. The range is a part of NODE_CIDR that no node has.
+EGRESS_CIDR = ipaddress.IPv4Network("172.18.255.0/24")
+HOST_NAMESERVER = "172.18.255.53"
+EGRESS_IP, EGRESS_NEXT_HOP = "172.18.255.100", "172.18.255.2"
 NODE_PORTS = range(30000, 32768)
 # Where node ports are published on this machine, and the addresses that load balancers get there. The range is apart
 # from those of clusters without namespaces (below) and of forwards (127.32.0.0/11).

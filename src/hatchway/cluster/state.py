@@ -1,6 +1,7 @@
 """The files of a cluster. One directory per cluster, mode 0700, every file in it 0600.
 
 cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
+egress.json      whether pods reach other networks, written by the running control plane
 run.json         the running cluster's process id, address, start time; absent when it is down
 lock             held by the running control plane, which writes its process into it (`Holder`)
 store.sqlite3    the API server's objects
@@ -50,6 +51,8 @@ class ClusterConfig:
     publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
     host_programs: whether the command of any image runs with this machine's programs.
     image_store: the directory of the image store; "" is the one beside the cluster's state.
+    egress: how pods of a private network reach other networks: "auto", "none", "pasta" or "slirp4netns".
+    egress_to_host: whether they may reach this machine's own addresses, too (never its loopback).
     """
 
     name: str = DEFAULT_NAME
@@ -63,6 +66,8 @@ class ClusterConfig:
     publish: list[str] = field(default_factory=list)
     host_programs: bool = False
     image_store: str = ""
+    egress: str = "auto"
+    egress_to_host: bool = False
 
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
@@ -77,6 +82,8 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "publish": (list,),
     "host_programs": (bool,),
     "image_store": (str,),
+    "egress": (str,),
+    "egress_to_host": (bool,),
 }
 
 
@@ -99,6 +106,7 @@ class StateDir:
         self.path = path
         self.config_file = path / "cluster.json"
         self.run_file = path / "run.json"
+        self.egress_file = path / "egress.json"
         self.store_file = path / "store.sqlite3"
         self.pki = path / "pki"
         self.tokens_file = path / "tokens.json"
@@ -171,6 +179,17 @@ class StateDir:
     def save_run(self, run: dict[str, Any]) -> None:
         """Write what `load_run` returns. Raises OSError."""
         write_private(self.run_file, json.dumps(run, indent=1).encode())
+
+    def load_egress(self) -> dict[str, Any] | None:
+        """Return what `save_egress` has written; None when nothing is known. Raises HatchwayError."""
+        return self._read(self.egress_file)
+
+    def save_egress(self, *, tool: str, up: bool, why: str) -> None:
+        """Write whether pods reach other networks.
+
+        tool: the program that connects them; "" for none. why: a sentence when they do not. Raises OSError.
+        """
+        write_private(self.egress_file, json.dumps({"tool": tool, "up": up, "why": why}).encode())
 
     def load_kubeconfig(self) -> dict[str, Any] | None:
         """Return where the cluster's context is: the kubeconfig's path, context, before (the former context).

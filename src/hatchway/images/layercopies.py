@@ -155,7 +155,7 @@ class _LayerCopier:
                 return
             at = os.lseek(original, begin, os.SEEK_HOLE)
             while begin < at:
-                copied = os.copy_file_range(original, copy, min(at - begin, _STEP), begin, begin)
+                copied = _copy_range(original, copy, begin, min(at - begin, _STEP))
                 if not copied:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 begin += copied
@@ -170,6 +170,18 @@ class _LayerCopier:
                 os.close(copy)
         finally:
             os.close(source)
+
+
+def _copy_range(original: int, copy: int, begin: int, count: int) -> int:
+    """Copy bytes of a file to the same place in another one; return how many. Raises OSError."""
+    try:
+        return os.copy_file_range(original, copy, count, begin, begin)
+    except OSError as error:
+        # Between different kinds of file systems only sendfile(2) copies.
+        if error.errno not in _UNSUPPORTED:
+            raise
+        os.lseek(copy, begin, os.SEEK_SET)
+        return os.sendfile(copy, original, begin, count)
 
 
 def _is_opaque(parent: int, name: bytes) -> bool:

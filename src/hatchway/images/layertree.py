@@ -20,7 +20,7 @@ OPAQUE_MARKER: Final = b".wh..wh..opq"
 AUFS_PREFIX: Final = b".wh..wh."
 
 
-class Known(enum.Enum):
+class KnownName(enum.Enum):
     """What the writer remembers of a name that is no directory. Files are not remembered."""
 
     LINK = "a symbolic link"
@@ -39,7 +39,7 @@ class Folder:
         self.name = name
         self.parent = parent
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self.children: dict[bytes, Folder | Known] = {}
+        self.children: dict[bytes, Folder | KnownName] = {}
         self.mode = 0o755
         self.owner: tuple[int, int] | None = None
         self.mtime: int | None = None

@@ -36,7 +36,7 @@ from hatchway.images.layertree import (
     OPAQUE_MARKER,
     WHITEOUT_PREFIX,
     Folder,
-    Known,
+    KnownName,
     clean_name,
     hidden_name,
     shown,
@@ -114,7 +114,7 @@ class LayerWriter:
             self._write_directory(folder, parent, name, entry)
         elif entry.kind is EntryKind.SYMLINK:
             self._replacing(folder, parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
-            folder.children[name] = Known.LINK
+            folder.children[name] = KnownName.LINK
             self._attributes.set_by_name(parent, name, entry)
         else:
             self._replacing(folder, parent, name, lambda: os.mkfifo(name, 0o600, dir_fd=parent))
@@ -184,7 +184,7 @@ class LayerWriter:
                 lambda: os.link(source_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
             )  # fmt: skip
             if stat.S_ISLNK(found.st_mode):
-                folder.children[name] = Known.LINK
+                folder.children[name] = KnownName.LINK
         finally:
             os.close(source)
 
@@ -223,7 +223,7 @@ class LayerWriter:
         folder = self._find(parents)
         if folder is not None:
             parent = self._open(folder)
-            if self._has(parent, name) and folder.children.get(name) is not Known.WHITEOUT:
+            if self._has(parent, name) and folder.children.get(name) is not KnownName.WHITEOUT:
                 child = folder.children.get(name)
                 if replace:
                     self._remove(folder, parent, name)
@@ -242,7 +242,7 @@ class LayerWriter:
             )  # fmt: skip
         except PermissionError as error:
             raise BadLayer("the system does not let this user make whiteouts (Linux 5.8 does)") from error
-        folder.children[name] = Known.WHITEOUT
+        folder.children[name] = KnownName.WHITEOUT
 
     # Paths
 
@@ -275,7 +275,7 @@ class LayerWriter:
                 folder = folder.parent or folder
             elif isinstance(child, Folder):
                 folder = child
-            elif child is Known.LINK:
+            elif child is KnownName.LINK:
                 links += 1
                 if links > _LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -291,7 +291,7 @@ class LayerWriter:
         parent = self._open(folder)
         if name not in folder.children and self._has(parent, name):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        hidden = folder.children.get(name) is Known.WHITEOUT
+        hidden = folder.children.get(name) is KnownName.WHITEOUT
         made = self._make(folder, parent, name)
         like = None if hidden else self._lowers.find(made.path)
         if like is not None and like.is_directory:
@@ -335,12 +335,12 @@ class LayerWriter:
     def _remove(self, folder: Folder, parent: int, name: bytes) -> None:
         """Remove what the layer has at a name."""
         child = folder.children.pop(name, None)
-        if child is None or child is Known.WHITEOUT:
+        if child is None or child is KnownName.WHITEOUT:
             os.unlink(name, dir_fd=parent)
             return
-        # Known paths may lead through it.
+        # KnownName paths may lead through it.
         self._resolved.clear()
-        if child is Known.LINK:
+        if child is KnownName.LINK:
             os.unlink(name, dir_fd=parent)
             return
         for opened in [known for known in self._open_folders if known is not folder]:

@@ -300,6 +300,17 @@ class ImageStore:
         self._remove_layers(garbage)
         return garbage
 
+    def remove_unused(self, image: Image) -> bool:
+        """Remove an image unless something uses it; return whether it was removed. Raises StoreError."""
+        with self._locked(shared=False):
+            if image.manifest_digest in {use.manifest for use in self._live_uses()}:
+                return False
+            before = self._names.read()
+            self._write(tuple(one for one in before if one.manifest != image.manifest_digest))
+            garbage = self._collect()
+        self._remove_layers(garbage)
+        return True
+
     def prune(self, *, every: bool = False) -> Garbage:
         """Remove the images without a tag that are not in use, then delete garbage.
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from dnslib import RR, A, DNSRecord
 
-from hatchway.addons.dns import monitoring, outsideresolvers
+from hatchway import outsideresolvers
+from hatchway.addons.dns import monitoring
 from hatchway.addons.dns import server as dnsserver
 from hatchway.addons.dns.message import Resolver
-from hatchway.addons.dns.outsideresolvers import OutsideResolvers, read_servers
 from hatchway.addons.dns.server import DnsServer
 from hatchway.addons.dns.zone import Zone
+from hatchway.outsideresolvers import OutsideResolvers, read_servers
 
 
 def big_zone(endpoints: int = 200) -> Zone:

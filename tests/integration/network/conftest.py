@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +119,29 @@ def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], boo
 
 @pytest.fixture
 def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[..., Run]]:
-    """Return a function that starts a scenario: make(mode, scenario, files), files by name."""
+    """Return a function that starts a scenario: make(mode, scenario, files, before).
+
+    files: content by name, or "-> " and the target of a link. before: the command that runs the control plane's.
+    """
     prefix, env, other = user
     made: list[Run] = []
 
-    def make(mode: str, scenario: str, files: dict[str, str] | None = None) -> Run:
+    def make(mode: str, scenario: str, files: dict[str, str] | None = None, before: Sequence[str] = ()) -> Run:
         if mode == "private" and why_not_private():
             pytest.skip(f"{why_not_private()}")
         # Not below pytest's own directory, which other users may not enter.
         directory = Path(tempfile.mkdtemp(prefix="hatchway-net-"))
         for name, text in (files or {}).items():
-            (directory / name).write_text(text)
+            path = directory / name
+            path.parent.mkdir(exist_ok=True)
+            if text.startswith("-> "):
+                path.symlink_to(text.removeprefix("-> "))
+            else:
+                path.write_text(text)
         if other:
-            for path in (directory, *directory.iterdir()):
-                os.chown(path, int(NOBODY), int(NOBODY))
-        run = Run(directory, mode, scenario, prefix, env)
+            for path in (directory, *directory.rglob("*")):
+                os.chown(path, int(NOBODY), int(NOBODY), follow_symlinks=False)
+        run = Run(directory, mode, scenario, [*before, *prefix], env)
         made.append(run)
         return run
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hatchway import removal
+from hatchway.cluster.network.capabilities import NAMES
+from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
@@ -24,9 +29,11 @@ from hatchway.cluster.runtime import (
     Privileges,
     Runtime,
     Sandbox,
+    Sharing,
     StartError,
 )
 from tests.integration.network.inside import sandbox
+from tests.integration.network.sharing import shared as shared_pod
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/sbin"
 PASSWD = """\
@@ -92,10 +99,9 @@ class Images:
 
     def config(self, argv: list[str], output: int, **more: Any) -> ContainerConfig:
         layers = [*more.pop("layers", []), self.base]
-        self._made += 1
-        changes = self.directory / f"changes/{self._made}"
-        changes.mkdir(parents=True)
-        root = ImageRoot(tuple(map(str, layers)), str(changes), tuple(more.pop("volumes", ())))
+        (self.directory / "changes").mkdir(exist_ok=True)
+        changes = tempfile.mkdtemp(dir=self.directory / "changes")
+        root = ImageRoot(tuple(map(str, layers)), changes, tuple(more.pop("volumes", ())))
         env = {"PATH": PATH, **more.pop("env", {})}
         return ContainerConfig(
             name="main", argv=argv, env=env, stdout=output, stderr=output, root=more.pop("root", root), **more
@@ -321,12 +327,10 @@ print(json.dumps(found))
 
 async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     """What a privileged container may do, and what is still refused to it."""
-    from hatchway.cluster.network.capabilities import NAMES
-
     images = await _open(runtime, directory)
     programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
     found: dict[str, Any] = {"users": runtime.users, "outside root": os.stat("/proc/1").st_uid}
-    for name, capabilities in (("privileged", tuple(NAMES)), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
+    for name, capabilities in (("privileged", NAMES), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
         rights = Privileges(capabilities=capabilities, seccomp="", unmasked_proc=name == "privileged")
         more = {"layers": [programs], "mounts": [Mount("/usr", "/usr", read_only=True)], "privileges": rights}
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
@@ -348,13 +352,16 @@ for path, flags in (("/proc/self/exe", os.O_RDWR), (f"/proc/self/fd/{os.open('/p
         found.append(error.strerror)
 print(found)
 """
-# Tries to write to the program file of every process that it sees, until it is told to stop.
+# Looks for the program file, the memory and the descriptors of every process that it sees, until it is told to stop.
 OVERWRITE_OTHERS = """
+touch /seen
 while [ ! -e /stop ]; do
     for process in /proc/[0-9]*; do
-        case "$(readlink $process/exe)" in *python*) echo seen; (echo x >> $process/exe) 2>/dev/null && echo written;; esac
+        case "$(readlink $process/exe)" in *python*) echo $process >> /seen; echo x >> $process/exe;; esac
+        case "$(tr '\\0' ' ' < $process/environ)" in *PYTHON*|*VIRTUAL*|*HATCHWAY*) echo $process >> /seen;; esac
+        readlink $process/fd/* | grep -e socket: -e /ns/ >> /seen
     done
-done
+done 2> /dev/null
 """
 
 
@@ -432,9 +439,61 @@ async def _own_program(images: Images) -> str:
 async def _other_programs(images: Images) -> Any:
     program = Path(f"/proc/{os.getpid()}/exe").resolve()
     before = program.stat().st_mtime_ns
-    container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2))
+    # Even one that may do everything in its own namespaces.
+    rights = Privileges(capabilities=NAMES, seccomp="", unmasked_proc=True)
+    container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2, privileges=rights))
     for _ in range(20):
         await images.text("true", container)
-    _, output = await images.shell("touch /stop", container)
+    output = await images.text("cat /seen; touch /stop", container)
     await container.wait()
     return [output, program.stat().st_mtime_ns != before]
+
+
+async def image_copied(runtime: Runtime, directory: Path) -> Any:
+    """A container whose changes are on an overlay: the kernel mounts no other overlay on it."""
+    images = await _open(runtime, directory)
+    for name in ("below", "above", "changes"):
+        (directory / name).mkdir()
+    mount_overlay([str(directory / "below")], str(directory / "above"), str(directory / "changes"))
+    top = images.layer(etc__motd="of the top layer\n")
+    os.mknod(top / "etc/hosts", stat.S_IFCHR)
+    container = await images.waiting(layers=[top], volumes=["/vol"], read_only_root=True)
+    before = container.written_bytes()
+    text = (
+        "cat /etc/motd; cat /etc/hosts | head -1; touch /x; head -c 100000 /dev/urandom > /vol/x; head -1 /proc/mounts"
+    )
+    found: dict[str, Any] = {"text": await images.text(text, container)}
+    found["written"] = [before, container.written_bytes()]
+    found["user"] = await images.text("id -u; touch /tmp/x; stat -c %u /tmp/x", privileges=Privileges(user="web"))
+    return found
+
+
+async def image_sharing(runtime: Runtime, directory: Path) -> Any:
+    """Terminals, guests in a container's process namespace, and pods that share one."""
+    images = await _open(runtime, directory)
+    container = await images.waiting(privileges=Privileges(user="web"))
+    found = {"guest": await images.text("ps -o pid,comm | grep -c sleep; id -u", processes_of=container)}
+    for where, running in (("start", None), ("exec", container)):
+        script = "tty; echo $TERM; test -t 2 && echo all; echo x > /dev/tty && stat -c %u $(tty)"
+        config = images.config(["sh", "-c", script], -1, terminal=True, privileges=Privileges(user="web"))
+        if running is None:
+            process = await images.pod.start(config)
+        else:
+            process = await images.pod.exec(running, replace(config, root=None))
+        found[f"terminal of {where}"] = await asyncio.to_thread(_read_terminal, process.terminal)
+    shared = Images(directory, await shared_pod(runtime, "shared", 1, Sharing(processes="pod")))
+    container = await shared.waiting()
+    found["shared"] = await shared.text("ps -o comm | grep -c -e ^sleep -e ^pod")
+    found["exec in shared"] = await shared.text("ps -o comm | grep -c ^sleep; cat /etc/hostname", container)
+    return found
+
+
+def _read_terminal(descriptor: int) -> str:
+    os.set_blocking(descriptor, True)
+    text = b""
+    # The end of the process hangs it up (EIO).
+    with contextlib.suppress(OSError):
+        while data := os.read(descriptor, 1000):
+            text += data
+    os.close(descriptor)
+    return text.decode()

@@ -1,7 +1,9 @@
 """The control plane of the network tests, a process of its own: python outside.py MODE SCENARIO DIRECTORY.
 
 It starts the network with `inside.py` as the node agent and waits until it ends. It writes what it learns on the way
-to DIRECTORY/outside.json. DIRECTORY/start_seconds, if there is one, says how long a start may take.
+to DIRECTORY/outside.json. DIRECTORY/start_seconds, if there is one, says how long a start may take; DIRECTORY/egress,
+how pods reach other networks: the name of a program in DIRECTORY/bin, and `to-host` after it if they may reach this
+machine. `up N` and `down N` are made there for the changes that the network reports.
 """
 
 # ruff: noqa: ASYNC110  what is waited for happens in other processes
@@ -20,6 +22,8 @@ from typing import Any
 import hatchway
 from hatchway.cluster import plan
 from hatchway.cluster.network import launcher
+from hatchway.cluster.network.egress.egresslink import EgressSettings
+from hatchway.cluster.network.egress.tools import EgressTool
 
 # Below a directory that containers see.
 HIDDEN = Path(hatchway.__file__).with_name("rewrite")
@@ -39,6 +43,8 @@ async def main() -> None:
     )
     if (directory / "start_seconds").exists():
         settings = dataclasses.replace(settings, start_seconds=float((directory / "start_seconds").read_text()))
+    if (directory / "egress").exists():
+        settings = dataclasses.replace(settings, egress=_egress(directory))
     if mode == "private":
         network: launcher.ClusterNetwork = await launcher.start_private_network(settings)
     else:
@@ -51,6 +57,17 @@ async def main() -> None:
     found["closed"] = await network.closed
     await network.stop()
     (directory / "outside.json").write_text(json.dumps(found))
+
+
+def _egress(directory: Path) -> EgressSettings:
+    name, *to_host = (directory / "egress").read_text().split()
+    counts = {True: 0, False: 0}
+
+    def changed(up: bool, why: str) -> None:
+        counts[up] += 1
+        (directory / f"{'up' if up else 'down'} {counts[up]}").write_text(why)
+
+    return EgressSettings(EgressTool(name, str(directory / "bin" / name)), bool(to_host), changed)
 
 
 async def two_pods(network: launcher.ClusterNetwork, directory: Path) -> dict[str, Any]:

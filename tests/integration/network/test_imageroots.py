@@ -271,3 +271,23 @@ def test_a_container_gets_at_no_descriptor_or_program_of_the_machine(find: Find)
     assert found["descriptors"] == [[0, "1\n"], [0, "1\n"]]
     assert not re.search("opened", str(found["own program"]))
     assert found["others' programs"] == ["", False]
+
+
+def test_terminals_guests_and_shared_processes(find: Find) -> None:
+    found = find("image_sharing")
+    # Another image's process, with its own user, sees the one in whose process namespace it is.
+    assert found["guest"] == "1\n0"
+    for how in ("start", "exec"):
+        assert found[f"terminal of {how}"].split() == ["/dev/pts/0", "xterm", "all", "x", "1000"]
+    assert found["shared"] == "2"
+    assert found["exec in shared"] == "1\nshared"
+
+
+def test_without_an_overlay_the_image_is_copied(find: Find) -> None:
+    found = find("image_copied")
+    lines = found["text"].splitlines()
+    assert lines[:3] == ["of the top layer", "127.0.0.1\tlocalhost", "touch: /x: Read-only file system"]
+    # The mount points were made in the copy; then a file of 100,000 bytes.
+    before, after = found["written"]
+    assert before < 100_000 <= after - before < 200_000
+    assert found["user"] == "1000\n1000"

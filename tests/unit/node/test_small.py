@@ -78,13 +78,31 @@ def pod(**spec: Any) -> Object:
     return {"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
 
 
-def resolv(tmp_path: Path, cluster_dns: str = "10.96.0.10", **spec: Any) -> list[str]:
+def resolv(tmp_path: Path, cluster_dns: str = "10.96.0.10", host_nameserver: str = "", **spec: Any) -> list[str]:
     host = tmp_path / "resolv.conf"
     host.write_text("# x\nnameserver 9.9.9.9\nsearch example.com\noptions edns0 timeout:1\n")
     text = nameresolution.resolv_conf(
-        pod(**spec), cluster_dns=cluster_dns, cluster_domain="cluster.local", host_file=host
+        pod(**spec),
+        cluster_dns=cluster_dns,
+        cluster_domain="cluster.local",
+        host_nameserver=host_nameserver,
+        host_file=host,
     )
     return text.splitlines()
+
+
+def test_resolv_conf_where_pods_reach_the_nameservers_of_this_machine(tmp_path: Path) -> None:
+    reached = "172.18.255.53"
+    assert resolv(tmp_path, host_nameserver=reached) == [
+        "search shop.svc.cluster.local svc.cluster.local cluster.local example.com",
+        "nameserver 10.96.0.10",
+        "options ndots:5",
+    ]
+    of_host = ["search example.com", f"nameserver {reached}", "options edns0 timeout:1"]
+    assert resolv(tmp_path, host_nameserver=reached, dnsPolicy="Default") == of_host
+    assert resolv(tmp_path, host_nameserver=reached, hostNetwork=True) == of_host
+    config = {"nameservers": ["1.1.1.1"]}
+    assert resolv(tmp_path, host_nameserver=reached, dnsPolicy="None", dnsConfig=config) == ["nameserver 1.1.1.1"]
 
 
 def test_resolv_conf_by_policy(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ zone.py              the names that exist, from Services, EndpointSlices and Nam
 dnsquery.py          parses a query; pure
 message.py           makes the answer to a query; pure
 server.py            UDP and TCP sockets
-outsideresolvers.py  forwards queries for names outside the cluster
+answercache.py       keeps answers about names outside the cluster for a short time
 monitoring.py        /health, /ready, /metrics
 
 Behaviour: the specification "Kubernetes DNS-Based Service Discovery" 1.1.0 and, where it is silent, CoreDNS'

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from hatchway.addons.dns import monitoring
 from hatchway.addons.dns.message import Resolver
-from hatchway.addons.dns.outsideresolvers import OutsideResolvers, read_servers
 from hatchway.addons.dns.server import DnsServer
 from hatchway.addons.dns.zone import Zone
 from hatchway.addons.program import run_program
@@ -33,10 +32,14 @@ from hatchway.kube.contexts import from_service_account
 from hatchway.kube.informer import Informer
 from hatchway.kube.paths import SERVICE_ACCOUNT
 from hatchway.kube.wellknown import ENDPOINT_SLICES
+from hatchway.outsideresolvers import OutsideResolvers, read_servers
 
 log = logging.getLogger("hatchway.dns")
 
 _PORT, _UNPRIVILEGED_PORT = 53, 10053
+# A little less than clients wait (resolv.conf(5): 5 seconds). The control plane, which forwards queries to this
+# machine's resolvers, may try several of them in this time.
+_UDP_SECONDS, _TCP_SECONDS = 4.5, 4.5
 
 
 def main() -> int:
@@ -56,7 +59,8 @@ async def _run() -> None:
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(Connection.fixed(from_service_account(account=account)).client)
-        server = DnsServer(_resolver(), OutsideResolvers(read_servers(Path("/etc/resolv.conf"), address)))
+        servers = read_servers(Path("/etc/resolv.conf"), address)
+        server = DnsServer(_resolver(), OutsideResolvers(servers, _UDP_SECONDS, _TCP_SECONDS))
         stack.push_async_callback(server.close)
         await _listen(server, address)
         async with asyncio.TaskGroup() as group:

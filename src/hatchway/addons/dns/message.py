@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import struct
 from collections.abc import Sequence
 
 from dnslib import (
@@ -19,6 +20,7 @@ from dnslib import (
     SRV,
     TXT,
     A,
+    DNSError,
     DNSHeader,
     DNSLabel,
     DNSQuestion,
@@ -32,16 +34,41 @@ from hatchway.addons.dns.zone import NEGATIVE_TTL, Zone, ZoneAnswer, ZoneRecord
 UDP_PAYLOAD = 1232
 # How many CNAMEs of the cluster are followed.
 _CHAIN = 8
+# The longest answer of a resolver outside whose records are added to one of the cluster's.
+_OUTSIDE_BYTES = 4096
 _ANY, _HINFO = 255, 13
 _TRANSFERS = (251, 252)
 _CLASS_IN, _CLASS_ANY = 1, 255
 
 
 class DnsAnswer:
-    """An answer before it is packed for its transport."""
+    """An answer before it is packed for its transport.
 
-    def __init__(self, record: DNSRecord) -> None:
+    outside: a name outside the cluster to which the question's name leads (a Service of type ExternalName); "" for
+    none. Its records belong into the answer (`add_outside`).
+    """
+
+    def __init__(self, record: DNSRecord, outside: str = "") -> None:
         self.record = record
+        self.outside = outside
+
+    def outside_query(self) -> bytes:
+        """Return the query for the records of `outside`."""
+        question = DNSQuestion(DNSLabel(self.outside), self.record.q.qtype, self.record.q.qclass)
+        return bytes(DNSRecord(DNSHeader(id=0, bitmap=0, rd=1), q=question).pack())
+
+    def add_outside(self, answer: bytes) -> None:
+        """Add the records of an answer to `outside_query`. A long or malformed answer adds nothing."""
+        if len(answer) > _OUTSIDE_BYTES:
+            return
+        try:
+            found = DNSRecord.parse(answer)
+            # What can be parsed cannot always be packed.
+            found.pack()
+        except (DNSError, ValueError, IndexError, struct.error):
+            return
+        self.record.header.tc = found.header.tc
+        self.record.rr += found.rr
 
     @property
     def rcode(self) -> str:
@@ -118,8 +145,7 @@ class Resolver:
             target = str(alias.data)
             name, labels = DNSLabel(target.encode()), tuple(target.split("."))
             if labels[-len(self.domain) :] != self.domain:
-                # The name is outside the cluster, so the client continues to resolve it by itself.
-                return DnsAnswer(record)
+                return DnsAnswer(record, target)
             found = self._lookup(labels)
         self._fill(record, query, name, found)
         return DnsAnswer(record)

@@ -8,9 +8,12 @@ import logging
 from collections import Counter
 from typing import Any
 
+from dnslib import DNSError
+
+from hatchway.addons.dns.answercache import AnswerCache
 from hatchway.addons.dns.dnsquery import BadDnsQuery, DnsQuery, deserves_answer, parse_query
 from hatchway.addons.dns.message import UDP_PAYLOAD, DnsAnswer, Resolver, failure, refusal
-from hatchway.addons.dns.outsideresolvers import NoResolver, OutsideResolvers
+from hatchway.outsideresolvers import NoResolver, OutsideResolvers
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class DnsServer:
         self.resolver = resolver
         self.upstream = upstream
         self.metrics = DnsMetrics()
+        self._cache = AnswerCache()
         self.port = 0
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
@@ -97,13 +101,29 @@ class DnsServer:
         Names of one label do not exist outside (RFC 7085). When no resolver answers, they get NXDOMAIN, so that the
         mistyped name of a service is reported as unknown and not as a failure.
         """
+        if (kept := self._cache.find(query, data, tcp=tcp)) is not None:
+            self.metrics.forwards["cached"] += 1
+            return kept
         try:
             answer = await self.upstream.ask(data, tcp=tcp)
         except NoResolver:
             self.metrics.forwards["failed"] += 1
             return self.pack(failure(query, "NXDOMAIN" if len(query.name) == 1 else "SERVFAIL"), _TCP_LIMIT)
         self.metrics.forwards["answered"] += 1
+        self._cache.keep(query, data, answer, tcp=tcp)
         return answer
+
+    async def complete(self, answer: DnsAnswer, *, tcp: bool) -> None:
+        """Add the records of the name outside the cluster to which the answer leads, if it does."""
+        if not answer.outside:
+            return
+        try:
+            data = answer.outside_query()
+            query = parse_query(data)
+        except (DNSError, BadDnsQuery):
+            # The API server has validated the name; this one is too long with all its labels.
+            return
+        answer.add_outside(await self.ask_outside(query, data, tcp=tcp))
 
     def pack(self, message: DnsAnswer, limit: int) -> bytes:
         """Count an answer in the metrics, and return its bytes, at most `limit`."""
@@ -118,16 +138,22 @@ class DnsServer:
         if query is None and answer is None:
             return
         self.metrics.requests["udp"] += 1
-        if answer is not None:
-            limit = min(query.payload, UDP_PAYLOAD) if query is not None else _SMALLEST
+        limit = min(query.payload, UDP_PAYLOAD) if query is not None else _SMALLEST
+        if answer is not None and not answer.outside:
             self._send(self.pack(answer, limit), address)
         elif query is not None:
-            task = asyncio.get_running_loop().create_task(self._forward_datagram(query, data, address))
+            task = asyncio.get_running_loop().create_task(self._answer_later(query, answer, data, limit, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _forward_datagram(self, query: DnsQuery, data: bytes, address: Any) -> None:
-        self._send(await self.ask_outside(query, data, tcp=False), address)
+    async def _answer_later(
+        self, query: DnsQuery, answer: DnsAnswer | None, data: bytes, limit: int, address: Any
+    ) -> None:
+        if answer is None:
+            self._send(await self.ask_outside(query, data, tcp=False), address)
+            return
+        await self.complete(answer, tcp=False)
+        self._send(self.pack(answer, limit), address)
 
     def _send(self, answer: bytes, address: Any) -> None:
         if self._udp is not None and not self._udp.is_closing():
@@ -166,6 +192,7 @@ class DnsServer:
                 data = await reader.readexactly(length)
             query, answer = self.answer_locally(data)
             if answer is not None:
+                await self.complete(answer, tcp=True)
                 packed = self.pack(answer, _TCP_LIMIT)
             elif query is not None:
                 packed = await self.ask_outside(query, data, tcp=True)

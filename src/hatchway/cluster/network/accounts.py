@@ -35,14 +35,14 @@ class Account(NamedTuple):
     home: str
 
 
-class _User(NamedTuple):
+class _PasswdEntry(NamedTuple):
     name: str
     uid: int
     gid: int
     home: str
 
 
-class _Group(NamedTuple):
+class _GroupEntry(NamedTuple):
     name: str
     gid: int
     members: tuple[str, ...]
@@ -66,7 +66,7 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
     if found is None:
         if number is None:
             raise AccountError(f"unable to find user {user}: no matching entries in passwd file")
-        found = _User("", number, 0, "")
+        found = _PasswdEntry("", number, 0, "")
     all_groups = list(_groups()) if group or (merge and found.name) else []
     gid = _find_group(group, all_groups) if group else found.gid
     for value in (found.uid, gid, *groups):
@@ -83,7 +83,7 @@ def find_home(uid: int) -> str:
     return next((user.home for user in _users() if user.uid == uid), "")
 
 
-def _find_group(spec: str, groups: Sequence[_Group]) -> int:
+def _find_group(spec: str, groups: Sequence[_GroupEntry]) -> int:
     number = _as_number(spec)
     if number is not None:
         return number
@@ -97,20 +97,20 @@ def _as_number(text: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def _users() -> Iterator[_User]:
+def _users() -> Iterator[_PasswdEntry]:
     for fields in _lines("/etc/passwd"):
         # name:password:UID:GID:GECOS:directory:shell
         name, _, uid, gid, _, home = (*fields, *[""] * 6)[:6]
         if _NUMBER.fullmatch(uid):
-            yield _User(name, int(uid), _as_number(gid) or 0, home)
+            yield _PasswdEntry(name, int(uid), _as_number(gid) or 0, home)
 
 
-def _groups() -> Iterator[_Group]:
+def _groups() -> Iterator[_GroupEntry]:
     for fields in _lines("/etc/group"):
         # group_name:password:GID:user_list
         name, _, gid, members = (*fields, *[""] * 4)[:4]
         if _NUMBER.fullmatch(gid):
-            yield _Group(name, int(gid), tuple(members.split(",")) if members else ())
+            yield _GroupEntry(name, int(gid), tuple(members.split(",")) if members else ())
 
 
 def _lines(path: str) -> Iterator[list[str]]:

@@ -147,7 +147,7 @@ _MACHINES: Mapping[str, tuple[tuple[int, int], ...]] = {
 }
 
 
-class _Rule(NamedTuple):
+class _CallRule(NamedTuple):
     """A call that is answered with an error number: always (`values` is None), or by one of its arguments.
 
     test: "in" and "not in" compare the argument with each of `values`; "any bit" with their bits.
@@ -165,17 +165,17 @@ def default_profile(capabilities: Collection[str], machine: str = "", release: s
 
     capabilities: the container's, without `CAP_`. machine, release: as uname(2) has them; "" are this machine's.
     """
-    rules = [_Rule(call) for call in _FORBIDDEN.values()]
+    rules = [_CallRule(call) for call in _FORBIDDEN.values()]
     for needed, calls in _BY_CAPABILITY.items():
         if not any(name in capabilities for name in needed):
-            rules += (_Rule(call) for call in calls.values())
+            rules += (_CallRule(call) for call in calls.values())
     if "SYS_PTRACE" not in capabilities and _is_before_4_8(release or platform.release()):
-        rules += (_Rule(call) for call in _TRACING.values())
+        rules += (_CallRule(call) for call in _TRACING.values())
     if "SYS_ADMIN" not in capabilities:
-        rules.append(_Rule(_CLONE, argument=0, test="any bit", values=(_NEW_NAMESPACES,)))
-        rules.append(_Rule(_CLONE3, errno.ENOSYS))
-    rules.append(_Rule(_PERSONALITY, argument=0, test="not in", values=_PERSONALITIES))
-    rules.append(_Rule(_SOCKET, argument=0, test="in", values=_FAMILIES))
+        rules.append(_CallRule(_CLONE, argument=0, test="any bit", values=(_NEW_NAMESPACES,)))
+        rules.append(_CallRule(_CLONE3, errno.ENOSYS))
+    rules.append(_CallRule(_PERSONALITY, argument=0, test="not in", values=_PERSONALITIES))
+    rules.append(_CallRule(_SOCKET, argument=0, test="in", values=_FAMILIES))
     return _program(rules, machine or platform.machine(), unknown=_UNKNOWN)
 
 
@@ -187,12 +187,12 @@ def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
     """
     entered = _CLONE_NEWCGROUP | (_CLONE_NEWNS if mounts else 0)
     rules = [
-        _Rule(_CLONE, argument=0, test="any bit", values=(_CLONE_NEWCGROUP,)),
-        _Rule(_CLONE3, errno.ENOSYS),
-        _Rule(_UNSHARE, argument=0, test="any bit", values=(_CLONE_NEWCGROUP,)),
-        _Rule(_SETNS, argument=1, test="any bit", values=(entered,)),
+        _CallRule(_CLONE, argument=0, test="any bit", values=(_CLONE_NEWCGROUP,)),
+        _CallRule(_CLONE3, errno.ENOSYS),
+        _CallRule(_UNSHARE, argument=0, test="any bit", values=(_CLONE_NEWCGROUP,)),
+        _CallRule(_SETNS, argument=1, test="any bit", values=(entered,)),
         # 0 stands for any kind of namespace.
-        _Rule(_SETNS, argument=1, test="in", values=(0,)),
+        _CallRule(_SETNS, argument=1, test="in", values=(0,)),
     ]
     return _program(rules, machine or platform.machine(), unknown=None)
 
@@ -202,7 +202,7 @@ def _is_before_4_8(release: str) -> bool:
     return found is not None and (int(found[1]), int(found[2])) < (4, 8)
 
 
-def _program(rules: Iterable[_Rule], machine: str, *, unknown: int | None) -> bytes | None:
+def _program(rules: Iterable[_CallRule], machine: str, *, unknown: int | None) -> bytes | None:
     architectures = _MACHINES.get(machine)
     if architectures is None:
         return None
@@ -219,7 +219,7 @@ def _program(rules: Iterable[_Rule], machine: str, *, unknown: int | None) -> by
     return program + _answer(errno.ENOSYS)
 
 
-def _checks(rules: Iterable[_Rule], column: int) -> Iterator[bytes]:
+def _checks(rules: Iterable[_CallRule], column: int) -> Iterator[bytes]:
     for rule in rules:
         if rule.call[column] < 0:
             continue
@@ -232,7 +232,7 @@ def _checks(rules: Iterable[_Rule], column: int) -> Iterator[bytes]:
         yield _instruction(_IF_EQUAL, rule.call[column], 0, len(block) // 8) + block
 
 
-def _test(rule: _Rule) -> bytes:
+def _test(rule: _CallRule) -> bytes:
     """Return comparisons that lead to the next instruction where the rule applies, else to the one behind it."""
     count = len(rule.values)
     if rule.test == "any bit":

@@ -72,7 +72,6 @@ def start(
     report: the child's end of `report_pair`. is_first: whether it is the namespace's first process. It then limits the
     namespace to half of the processes that its node may have.
     """
-    _set_oom_score(config["oom_score"])
     if is_first:
         processes.limit_here(config["processes"] // 2)
     if config["image"] is not None:
@@ -89,7 +88,6 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     mount_namespace: the namespace with which the container was started. The container may have made others since, with
     its own mounts over paths that this process trusts. report: the child's end of `report_pair`.
     """
-    _set_oom_score(config["oom_score"])
     os.umask(0o022)
     _import_nothing_more()
     if config["account"] is not None:
@@ -106,16 +104,6 @@ def _import_nothing_more() -> None:
     """Disable imports: in a container, directories of modules may be volumes with any content."""
     for finders in (sys.meta_path, sys.path_hooks, sys.path):
         finders.clear()
-
-
-def _set_oom_score(score: int) -> None:
-    """Set this process's oom_score_adj. Call it while /proc is still the parent's."""
-    # While a process's memory is private, its files in /proc belong to this machine's root, and it cannot write them.
-    # While its memory is not private, it is still protected, because it has capabilities that no container has.
-    linux.keep_memory_private(False)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(score))
-    linux.keep_memory_private()
 
 
 def _limit(processes: int) -> None:

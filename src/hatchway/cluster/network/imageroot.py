@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from hatchway import beneath
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.imagechanges import COPY
 from hatchway.cluster.network.kernelfiles import make_devices, mount_message_queues, mount_proc, mount_sys
 from hatchway.cluster.network.mounts import make_read_only
 from hatchway.cluster.network.overlay import mount_overlay
@@ -27,8 +28,6 @@ from hatchway.cluster.network.volumemounts import RootError, mount_volume
 # Files of the sandbox that are mounted over the image's.
 _ETC = ("hostname", "hosts", "resolv.conf")
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-# Below `changes`: the whole root of a container whose image was copied, because no overlay can be mounted.
-COPY = "root"
 
 
 class ImageRootConfig(NamedTuple):

@@ -28,7 +28,10 @@ from hatchway.cluster.network import channel, containerstart, imagestart, linuxn
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
+from hatchway.cluster.network.egress import egresskeeper
+from hatchway.cluster.network.egress.egresskeeper import KeeperLink
 from hatchway.cluster.network.forked import child_exits, report_pair
+from hatchway.cluster.network.oomscores import OomScores
 from hatchway.cluster.network.pidspace import PidSpace
 from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child, PodNamespaces
@@ -40,9 +43,13 @@ class Init:
     """The first process: reads messages of the agent and the control plane, and reaps processes.
 
     config: see `launcher.py`. lifeline: the socket to the control plane. users: those of the user namespace.
+    keeper: the process that connects the network to this machine's network; None for a network without a way to the
+    outside.
     """
 
-    def __init__(self, config: dict[str, Any], lifeline: socket.socket, users: UserMap) -> None:
+    def __init__(
+        self, config: dict[str, Any], lifeline: socket.socket, users: UserMap, keeper: KeeperLink | None
+    ) -> None:
         self._users = users
         self._lifeline = lifeline
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -54,6 +61,7 @@ class Init:
         self._starting: dict[int, Child] = {}
         self._start_seconds: float = config["start_seconds"]
         self._deaths = Deaths()
+        self._scores = OomScores()
         self._unsafe = imagestart.why_not_safe()
         self._deadline: float | None = None
         self._topology = Topology(config)
@@ -73,6 +81,16 @@ class Init:
             self._asked,
         )
         self._agent.start()
+        if keeper is not None:
+            # The agent needs longer to start.
+            self._open_egress(config["egress"], keeper)
+
+    def _open_egress(self, config: dict[str, Any], keeper: KeeperLink) -> None:
+        try:
+            keeper.give(self._topology.make_egress(config))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                keeper.give_up(error.strerror or str(error))
 
     # The agent
 
@@ -260,7 +278,8 @@ class Init:
                 run(theirs)
 
         try:
-            pid = fork(start)
+            with self._scores.inherited(message["config"]["oom_score"]):
+                pid = fork(start)
         except OSError as error:
             report.close()
             raise StartFailure(f"cannot start a process: {error.strerror}") from error
@@ -433,9 +452,13 @@ def main() -> None:
         linuxnamespaces.leave_keyring()
         # The agent needs a socket for every service and connection; container engines do the same for pods.
         descriptors.raise_limit()
+        keeper = None
+        if config["egress"] is not None:
+            keeper = egresskeeper.start_keeper(config["egress"], (config["lifeline"], config["dial"]))
+        linuxnamespaces.leave_network()
         # Containers may see forks of this process before these have become containers.
         linux.keep_memory_private()
-        init = Init(config, lifeline, users)
+        init = Init(config, lifeline, users, keeper)
     except OSError as error:
         # Not every machine allows namespaces: `launcher.py` falls back to loopback, or reports the error.
         channel.send(lifeline, {"error": error.strerror or str(error)})

@@ -32,6 +32,7 @@ from hatchway.cluster.network import loopback
 from hatchway.cluster.network.agentlink import ENVIRONMENT
 from hatchway.cluster.network.deaths import Deaths
 from hatchway.cluster.network.dialer import LoopbackDialer, NetworkDialer, PrivateDialer
+from hatchway.cluster.network.egress.egresslink import EgressLink, EgressSettings
 from hatchway.cluster.network.hostsockets import HostSockets
 from hatchway.errors import HatchwayError
 
@@ -79,6 +80,7 @@ class NetworkSettings:
     hidden: paths that no pod may see although they lie below a directory that pods see.
     start_seconds: how long the start of a container, or of a process in one, may take in the private network.
     published: addresses of this machine on which the private network may publish node ports.
+    egress: how the private network reaches other networks; None: not at all.
     """
 
     nodes: int
@@ -89,6 +91,7 @@ class NetworkSettings:
     hidden: Sequence[Path] = ()
     start_seconds: float = 30.0
     published: Sequence[str] = ()
+    egress: EgressSettings | None = None
 
 
 class Unavailable(HatchwayError):
@@ -120,6 +123,13 @@ async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
 
     lifeline, inner_lifeline = channel.pair()
     dial, inner_dial = channel.pair()
+    inner = [inner_lifeline, inner_dial]
+    link, egress = None, None
+    if settings.egress is not None:
+        ours, theirs = channel.pair()
+        inner.append(theirs)
+        link = EgressLink(ours, settings.egress)
+        egress = {**settings.egress.tool.settings(to_host=settings.egress.to_host), "control": theirs.fileno()}
     config = {
         "lifeline": inner_lifeline.fileno(),
         "dial": inner_dial.fileno(),
@@ -133,16 +143,20 @@ async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
         "refused": [[str(cidr.network_address), cidr.prefixlen] for cidr in (plan.POD_CIDR, plan.NODE_CIDR)],
         "agent": list(settings.agent),
         "start_seconds": settings.start_seconds,
+        "egress": egress,
     }
-    network = PrivateNetwork(lifeline, dial, settings.log, HostSockets(settings.published))
+    network = PrivateNetwork(lifeline, dial, settings.log, HostSockets(settings.published), link)
     try:
-        with inner_lifeline, inner_dial, _open_log(settings.log) as log:
+        with contextlib.ExitStack() as stack:
+            for sock in inner:
+                stack.enter_context(sock)
+            log = stack.enter_context(_open_log(settings.log))
             stage = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "hatchway.cluster.network.init", json.dumps(config)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(inner_lifeline.fileno(), inner_dial.fileno()),
+                pass_fds=[sock.fileno() for sock in inner],
                 env=None if settings.env is None else dict(settings.env),
                 start_new_session=True,
                 cwd="/",
@@ -161,7 +175,7 @@ async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
 class PrivateNetwork:
     """The control plane's side of a private network: the outer ends of the lifeline and the dialer's socket.
 
-    host: what the network may open on this machine.
+    host: what the network may open on this machine. egress: its way to other networks, if it has one.
     """
 
     isolation: Isolation = "private"
@@ -170,7 +184,9 @@ class PrivateNetwork:
     users = ""
     pid = 0
 
-    def __init__(self, lifeline: socket.socket, dial: socket.socket, log: Path, host: HostSockets) -> None:
+    def __init__(
+        self, lifeline: socket.socket, dial: socket.socket, log: Path, host: HostSockets, egress: EgressLink | None
+    ) -> None:
         from hatchway.cluster.network import channel
 
         self._loop = asyncio.get_running_loop()
@@ -182,6 +198,7 @@ class PrivateNetwork:
         self._lifeline = channel.Channel(self._loop, lifeline, self._received, self._lost)
         self._dialer = PrivateDialer(dial, host.open)
         self.dialer: NetworkDialer = self._dialer
+        self._egress = egress
 
     async def wait_ready(self) -> None:
         """Wait until the node agent can be started.
@@ -207,6 +224,8 @@ class PrivateNetwork:
                     await asyncio.shield(self.closed)
         self._lifeline.close()
         self._dialer.close()
+        if self._egress is not None:
+            await self._egress.close()
         if self._init is None:
             self._end()
             return

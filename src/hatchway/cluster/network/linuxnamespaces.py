@@ -33,15 +33,20 @@ def enter_namespaces() -> tuple[int, usermaps.UserMap]:
     """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
 
     Return what fork(2) returns, and the users of the namespace; the child is the first process of the PID namespace,
-    with a /proc of its own. Raises OSError.
+    with a /proc of its own. It is still in this machine's network (`leave_network`). Raises OSError.
     """
     users = usermaps.enter()
-    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
+    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
     pid = os.fork()
     if pid == 0:
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
         linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     return pid, users
+
+
+def leave_network() -> None:
+    """Move this process into a new network namespace, without a way back. Raises OSError."""
+    linux.unshare(linux.CLONE_NEWNET)
 
 
 def open_namespace(process: str, kind: str) -> int:

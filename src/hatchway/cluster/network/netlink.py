@@ -15,16 +15,20 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 _NEW = _NLM_F_CREATE | _NLM_F_EXCL
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_DELROUTE = 16, 17, 20, 24, 25
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
+# Nearly the largest packets: they never leave this machine as such. So long datagrams are not cut into fragments, which
+# old releases of pasta do not put together.
+_VETH_MTU = 65520
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
-_RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE = 1, 2, 7
+_RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE, _RTN_PROHIBIT = 1, 2, 7, 8
+_RTNH_F_ONLINK = 4
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -49,12 +53,21 @@ def _link(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, change)
 
 
-class Netlink:
-    """A socket for requests. Every request waits for the kernel's answer and raises OSError when it refuses."""
+def open_socket(groups: int = 0) -> socket.socket:
+    """Return a socket of the current network namespace. groups: a mask of the groups whose messages it receives."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    sock.bind((0, groups))
+    return sock
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
+
+class Netlink:
+    """A socket for requests. Every request waits for the kernel's answer and raises OSError when it refuses.
+
+    opened: a socket of another network namespace (`open_socket`); None for a new one of the current namespace.
+    """
+
+    def __init__(self, opened: socket.socket | None = None) -> None:
+        self._socket = open_socket() if opened is None else opened
         self._sequence = 0
 
     def close(self) -> None:
@@ -86,15 +99,21 @@ class Netlink:
         name: the interface in this namespace. address: the IP address that it will get, from which its MAC address is
         made. peer: the name of the other interface. peer_namespace: a descriptor of that interface's network namespace.
         """
-        there = _link() + _name(peer) + attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
+        size = attribute(_IFLA_MTU, struct.pack("=I", _VETH_MTU))
+        there = _link() + _name(peer) + size + attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
         data = attribute(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
         info = attribute(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"veth\0") + data)
-        body = _link() + _name(name) + _hardware(address) + info
+        body = _link() + _name(name) + _hardware(address) + size + info
         self._request(_RTM_NEWLINK, body, f"make the veth pair {name}, {peer}", _NEW)
 
     def set_up(self, index: int) -> None:
         """Switch an interface on."""
         self._request(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"switch interface {index} on")
+
+    def set_mtu(self, index: int, size: int) -> None:
+        """Set the most bytes of a packet on an interface."""
+        body = _link(index) + attribute(_IFLA_MTU, struct.pack("=I", size))
+        self._request(_RTM_NEWLINK, body, f"set the MTU of interface {index}")
 
     def delete_link(self, name: str) -> None:
         """Delete an interface, and with it the other end of a pair."""
@@ -120,6 +139,22 @@ class Netlink:
         body += attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
         self._request(_RTM_NEWROUTE, body, f"add the default route by {gateway}", _NEW)
 
+    def add_route(self, network: str, prefix: int, gateway: str, index: int) -> None:
+        """Send everything to a network by way of `gateway`, which is reached directly through an interface."""
+        body = _route(prefix, _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTNH_F_ONLINK)
+        if prefix:
+            body += attribute(_RTA_DST, socket.inet_aton(network))
+        body += attribute(_RTA_GATEWAY, socket.inet_aton(gateway)) + attribute(_RTA_OIF, struct.pack("=I", index))
+        self._request(_RTM_NEWROUTE, body, f"add the route to {network}/{prefix}", _NEW)
+
+    def prohibit(self, network: str, prefix: int) -> None:
+        """Refuse packets to a network with "administratively prohibited", unless another route leads to the address."""
+        self._request(_RTM_NEWROUTE, _prohibition(network, prefix), f"prohibit {network}/{prefix}", _NEW)
+
+    def permit(self, network: str, prefix: int) -> None:
+        """Undo `prohibit`."""
+        self._request(_RTM_DELROUTE, _prohibition(network, prefix), f"permit {network}/{prefix}")
+
     def add_local_route(self, index: int, network: str, prefix: int) -> None:
         """Make every address of a network local ("AnyIP")."""
         body = _local_route(index, network, prefix)
@@ -142,5 +177,10 @@ def _local_route(index: int, network: str, prefix: int) -> bytes:
     return body + attribute(_RTA_DST, socket.inet_aton(network)) + attribute(_RTA_OIF, struct.pack("=I", index))
 
 
-def _route(prefix: int, table: int, scope: int, kind: int) -> bytes:
-    return struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, table, _RTPROT_BOOT, scope, kind, 0)
+def _prohibition(network: str, prefix: int) -> bytes:
+    body = _route(prefix, _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_PROHIBIT)
+    return body + attribute(_RTA_DST, socket.inet_aton(network))
+
+
+def _route(prefix: int, table: int, scope: int, kind: int, flags: int = 0) -> bytes:
+    return struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, table, _RTPROT_BOOT, scope, kind, flags)

@@ -37,7 +37,8 @@ ACCEPT, DROP, JUMP, GOTO, RETURN = 1, 0, -3, -4, -5
 EQUAL, NOT_EQUAL = 0, 1
 # Bits of the connection's state in `connection_state`.
 ESTABLISHED, RELATED = 2, 4
-FORWARD, INPUT = 2, 1
+PREROUTING, INPUT, FORWARD, POSTROUTING = 0, 1, 2, 4
+_INTERFACE_NAME = 16
 
 
 def _nested(kind: int, *attributes: bytes) -> bytes:
@@ -71,11 +72,15 @@ class Table:
         """Delete the table with everything in it."""
         return _message(_DELTABLE, 0, self._in)
 
-    def make_chain(self, name: str, hook: int | None = None, priority: int = 0) -> bytes:
-        """Make a chain. hook: where packets begin in it; None: only where other chains lead."""
+    def make_chain(self, name: str, hook: int | None = None, priority: int = 0, kind: str = "filter") -> bytes:
+        """Make a chain.
+
+        hook: where packets begin in it; None: only where other chains lead. kind: "filter", or "nat" for a chain that
+        changes addresses.
+        """
         body = self._in + _text(3, name)
         if hook is not None:
-            body += _nested(4, _number(1, hook), _number(2, priority)) + _number(5, ACCEPT) + _text(7, "filter")
+            body += _nested(4, _number(1, hook), _number(2, priority)) + _number(5, ACCEPT) + _text(7, kind)
         return _message(_NEWCHAIN, _CREATE | _EXCL, body)
 
     def delete_chain(self, name: str) -> list[bytes]:
@@ -178,6 +183,26 @@ def protocol() -> bytes:
     return _expression("meta", _number(1, _FIRST_REGISTER), _number(2, 16))
 
 
+def arrives_at(interface: str) -> bytes:
+    """Go on only if the packet has come through this interface."""
+    return _interface(6, interface)
+
+
+def leaves_by(interface: str) -> bytes:
+    """Go on only if the packet leaves through this interface."""
+    return _interface(7, interface)
+
+
+def _interface(key: int, name: str) -> bytes:
+    loaded = _expression("meta", _number(1, _FIRST_REGISTER), _number(2, key))
+    return loaded + compare(name.encode().ljust(_INTERFACE_NAME, b"\0"))
+
+
+def masquerade() -> bytes:
+    """Replace the source's address by that of the interface through which the packet leaves."""
+    return _expression("masq")
+
+
 def connection_state() -> bytes:
     """Load the bits of the connection's state (ESTABLISHED ...)."""
     return _expression("ct", _number(1, _FIRST_REGISTER), _number(2, 0))
@@ -199,11 +224,20 @@ def in_range(first: bytes, last: bytes) -> bytes:
     return _expression("range", _number(1, _FIRST_REGISTER), _number(2, EQUAL), *ends)
 
 
-def keep_bits(mask: bytes) -> bytes:
-    """Set the other bits of the first register to zero."""
+def keep_bits(mask: bytes, set_bits: bytes = b"") -> bytes:
+    """Set the other bits of the first register to zero, then those of `set_bits` to one (they are not in `mask`)."""
     register = _number(1, _FIRST_REGISTER) + _number(2, _FIRST_REGISTER) + _number(3, len(mask))
-    masks = _nested(4, attribute(1, mask)) + _nested(5, attribute(1, bytes(len(mask))))
+    masks = _nested(4, attribute(1, mask)) + _nested(5, attribute(1, set_bits or bytes(len(mask))))
     return _expression("bitwise", register, masks)
+
+
+def set_tcp_flags(bits: int) -> list[bytes]:
+    """Set bits of the byte with TCP's flags."""
+    # The checksum is one of pairs of bytes, so the byte before is written, too.
+    mask = struct.pack(">H", 0xFFFF & ~bits)
+    to = _number(5, _FIRST_REGISTER), _number(2, 2), _number(3, 12), _number(4, 2), _number(6, 1), _number(7, 16)
+    changed = keep_bits(mask, struct.pack(">H", bits))
+    return [_payload(2, 12, 2, 0), changed, _expression("payload", *to)]
 
 
 def find(name: str, *, verdict: bool = False) -> bytes:

@@ -17,7 +17,7 @@ from hatchway import beneath
 from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network import syscalls as linux
 
-UPPER, _WORK = "upper", "work"
+UPPER, _WORK, _NOTHING = "upper", "work", "nothing"
 # The most that mount(2) reads of a file system's options, with its last null character.
 _OPTIONS_BYTES = 4096
 # What says that this machine, or the file system of a directory, does not allow an overlay.
@@ -29,7 +29,7 @@ UNSUPPORTED = frozenset(
 def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
     """Mount layers at the directory `target`, in this process's mount namespace.
 
-    layers: directories, the topmost first; 1 to 500. changes: a directory that takes what is written, in `upper` and
+    layers: directories, the topmost first; up to 500. changes: a directory that takes what is written, in `upper` and
     `work`; both are made when they are missing.
 
     Raises:
@@ -41,10 +41,11 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
             flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             return f"/proc/self/fd/{opened.enter_context(beneath.opened(os.open(path, flags)))}"
 
-        for part in (UPPER, _WORK):
+        for part in (UPPER, _WORK, _NOTHING):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{changes}/{part}", 0o755)
-        lower = [name(layer) for layer in layers]
+        # An overlay needs a layer, and an image may have none.
+        lower = [name(layer) for layer in layers] or [name(f"{changes}/{_NOTHING}")]
         upper, work = name(f"{changes}/{UPPER}"), name(f"{changes}/{_WORK}")
         try:
             _mount_by_parts(lower, upper, work, target)

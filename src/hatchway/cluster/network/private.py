@@ -17,7 +17,7 @@ from hatchway.cluster import plan, sockets
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.channel import Channel, Message, close_all
 from hatchway.cluster.network.etcdefaults import etc_files
-from hatchway.cluster.network.imageroots import ImageRoots, measure_changes
+from hatchway.cluster.network.imagechanges import ImageChanges, ImageRoots
 from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.network.nodenetworks import NodeNetworks
 from hatchway.cluster.network.noderoot import NodeRoots
@@ -37,8 +37,8 @@ LIMITS = (
 class PrivateProcess:
     """A process that init has started.
 
-    key: its number in messages with init. pid: 0 while unknown. changes: `ImageRoot.changes` of a container of an
-    image; "" for others.
+    key: its number in messages with init. pid: 0 while unknown. changes: what a container of an image writes; None
+    for others.
     """
 
     def __init__(self, runtime: PrivateRuntime, key: int) -> None:
@@ -46,7 +46,7 @@ class PrivateProcess:
         self.key = key
         self.pid = 0
         self.terminal = -1
-        self.changes = ""
+        self.changes: ImageChanges | None = None
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
@@ -75,8 +75,8 @@ class PrivateProcess:
         0 when it has another root, or has ended.
         """
         try:
-            if self.changes and not self.ended.done():
-                return measure_changes(self.changes)
+            if self.changes is not None and not self.ended.done():
+                return self.changes.measure()
             if self.ended.done() or not _has_own_root(self.pid):
                 return 0
             found = os.statvfs(f"/proc/{self.pid}/root")
@@ -103,18 +103,18 @@ class PrivateSandbox:
 
     async def start(self, config: ContainerConfig) -> ContainerProcess:
         """Start a container in it. Raises StartError."""
+        image, changes = (None, None) if config.root is None else await self._runtime.images.prepare(config.root)
         more = {
             "mounts": [asdict(mount) for mount in config.mounts],
             "read_only_root": config.read_only_root,
-            "image": None if config.root is None else await self._runtime.images.prepare(config.root),
+            "image": image,
             "privileges": asdict(config.privileges),
         }
         message: Message = {"op": "start", "sandbox": self._name}
         if isinstance(config.processes_of, PrivateProcess):
             message["container"] = config.processes_of.key
         process = await self._runtime.start(message, config, more)
-        if config.root is not None:
-            process.changes = config.root.changes
+        process.changes = changes
         return process
 
     async def exec(self, container: ContainerProcess, config: ContainerConfig) -> ContainerProcess:

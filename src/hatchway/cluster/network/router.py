@@ -75,6 +75,10 @@ class PacketRouter:
         self._netlink.set_up(index)
         self._netlink.add_link_route(index, ip, gateway)
 
+    def use_gateway(self, ip: str) -> None:
+        """Send everything that is not for the cluster to `ip`, to which `route_to` has made a route. Raises OSError."""
+        self._netlink.add_default_route(ip)
+
     def remove(self, link: str) -> None:
         """Delete a link, and with it the namespace's end. Raises OSError."""
         self._netlink.delete_link(link)

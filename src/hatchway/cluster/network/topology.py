@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes, roottemplate
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.egress.egressgateway import EgressGateway, make_gateway
 from hatchway.cluster.network.forked import ERROR_BYTES, child_exits
 from hatchway.cluster.network.kernelfiles import mount_proc
 from hatchway.cluster.network.mounts import make_read_only
@@ -48,6 +49,10 @@ class Topology:
         self._in_new_pid_space(self._mount_machine_proc)
         make_read_only(f"{self.template.machine}/proc")
         self._try_container()
+
+    def make_egress(self, config: dict[str, Any]) -> EgressGateway:
+        """Make the gateway to other networks. config: `EgressTool.settings`. Raises OSError."""
+        return make_gateway(config, self.router, self._own)
 
     def _make_node(self, index: int, node: dict[str, str]) -> NodeNamespaces:
         """Make the namespaces with a node's address and name, for its kubelet, node ports and pods with hostNetwork."""

@@ -44,6 +44,7 @@ class AgentConfig:
     pod_api_server: the API server's URL for pods.
     isolation: "private" or "loopback", as `Runtime.isolation`.
     cluster_dns: the nameserver of pods; "" when there is none.
+    host_nameserver: the address at which pods reach this machine's nameservers; "" when they have no way to them.
     images: images in addition to those of `images.py`, from the name without a tag to the command.
     image_store: the directory of the image store; "" when there is none.
     host_programs: whether the command of an image that Hatchway does not ship runs with this machine's programs.
@@ -58,6 +59,7 @@ class AgentConfig:
     isolation: str = "private"
     cluster_dns: str = plan.DNS_SERVICE_IP
     cluster_domain: str = plan.CLUSTER_DOMAIN
+    host_nameserver: str = ""
     images: dict[str, list[str]] = field(default_factory=dict)
     image_store: str = ""
     host_programs: bool = False

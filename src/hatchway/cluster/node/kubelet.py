@@ -10,6 +10,7 @@ import ssl
 import time
 from pathlib import Path
 
+from hatchway import usermaps
 from hatchway.cluster import plan
 from hatchway.cluster.descriptors import limits_for_pods
 from hatchway.cluster.node.apiaccess import Access
@@ -18,7 +19,7 @@ from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.node.kubeletapi import KubeletApi
 from hatchway.cluster.node.podcontext import NodeServices
 from hatchway.cluster.node.processusage import Meter
-from hatchway.cluster.node.registration import Registration
+from hatchway.cluster.node.registration import USERS, Registration
 from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import remove_files
@@ -70,6 +71,7 @@ class Kubelet:
             loopback=config.loopback,
             images=images.summary if images is not None else None,
         )
+        self._registration.annotations[USERS] = usermaps.explain(runtime.users)
         self.pods = Informer(client, "pods", field_selector=f"spec.nodeName={node.name}")
         state = StateDir(Path(config.state_dir))
         self.shared = NodeServices(

@@ -75,11 +75,15 @@ def kernel_hostname(pod: Object, cluster_domain: str) -> str:
     return name
 
 
-def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file: Path = _HOST_FILE) -> str:
+def resolv_conf(
+    pod: Object, *, cluster_dns: str, cluster_domain: str, host_nameserver: str = "", host_file: Path = _HOST_FILE
+) -> str:
     """Return the /etc/resolv.conf for the pod's dnsPolicy and dnsConfig.
 
     cluster_dns: the address of the cluster's nameserver; "" for none.
-    host_file: this machine's resolv.conf, for the policy Default.
+    host_nameserver: the address at which pods reach this machine's nameservers; "" when they cannot. Then the search
+        domains of this machine are of no use, and would make look-ups slower.
+    host_file: this machine's resolv.conf.
     """
     policy = _policy(pod)
     namespace = pod["metadata"].get("namespace", "default")
@@ -88,9 +92,14 @@ def resolv_conf(pod: Object, *, cluster_dns: str, cluster_domain: str, host_file
     options: dict[str, str | None] = {}
     if policy == "Default" or (policy != "None" and not cluster_dns):
         servers, searches, options = _read(host_file)
+        if host_nameserver and servers:
+            servers = [host_nameserver]
     elif policy != "None":
         servers = [cluster_dns]
         searches = [f"{namespace}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain]
+        if host_nameserver:
+            # generateSearchesForDNSClusterFirst
+            searches += _read(host_file)[1]
         options = {"ndots": "5"}
     more: dict[str, Any] = pod["spec"].get("dnsConfig") or {}
     servers = _unique([*servers, *(more.get("nameservers") or ())])[:_NAMESERVERS]

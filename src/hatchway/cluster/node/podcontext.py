@@ -174,7 +174,10 @@ class PodContext:
         await check_runtime_class(self.node.client, self.pod)
         config = self.node.config
         resolv_conf = nameresolution.resolv_conf(
-            self.pod, cluster_dns=config.cluster_dns, cluster_domain=config.cluster_domain
+            self.pod,
+            cluster_dns=config.cluster_dns,
+            cluster_domain=config.cluster_domain,
+            host_nameserver=config.host_nameserver,
         )
 
         # On loopback addresses, no pod can use the cluster's nameserver. `hatchway up` reports that, not each pod.

@@ -30,6 +30,8 @@ RENEW_SECONDS = 10.0
 # The seconds after which an unchanged status is reported again (nodeStatusReportFrequency).
 REPORT_SECONDS = 300.0
 _RETRY_SECONDS = 0.2
+# The annotation with a sentence about the users of containers, for `kubectl describe node`.
+USERS = "hatchway.dev/users"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -188,7 +190,9 @@ def _extended(resources: Mapping[str, str]) -> dict[str, str]:
 
 
 class Registration:
-    """Registers one node, and keeps its status and its lease up to date. port: the kubelet's port.
+    """Registers one node, and keeps its status and its lease up to date.
+
+    port: the kubelet's port. annotations: those that the node has in addition; `run` writes them.
 
     images: returns the container images that are on the node.
     """
@@ -210,6 +214,7 @@ class Registration:
         self.resources = capacity()
         self._facts = machine_facts()
         self.port = plan.KUBELET_PORT
+        self.annotations: dict[str, str] = {}
         self.registered = asyncio.Event()
 
     async def run(self) -> None:
@@ -253,14 +258,18 @@ class Registration:
             if error.code != 404:
                 raise
             try:
+                wanted["metadata"]["annotations"] = dict(self.annotations)
                 return await self._client.create("nodes", wanted)
             except ApiError as race:
                 if race.code != 409:
                     raise
                 node = await self._client.get("nodes", self._node.name)
-        known = node["metadata"].get("labels") or {}
-        missing = {key: value for key, value in wanted["metadata"]["labels"].items() if known.get(key) != value}
-        changes: Object = {"metadata": {"labels": missing}} if missing else {}
+        missing = {}
+        for kind, right in (("labels", wanted["metadata"]["labels"]), ("annotations", self.annotations)):
+            known = node["metadata"].get(kind) or {}
+            if found := {key: value for key, value in right.items() if known.get(key) != value}:
+                missing[kind] = found
+        changes: Object = {"metadata": missing} if missing else {}
         if node.get("spec", {}).get("podCIDR") != wanted["spec"]["podCIDR"]:
             changes["spec"] = {key: wanted["spec"][key] for key in ("podCIDR", "podCIDRs")}
         if changes:

@@ -1,14 +1,15 @@
-"""Forwards names outside the cluster to the resolvers of /etc/resolv.conf, as CoreDNS' `forward . /etc/resolv.conf`.
+"""Forwards DNS queries to the resolvers of a resolv.conf, as CoreDNS' `forward . /etc/resolv.conf`.
 
-Pods in a private network have no route to the outside, and their programs should get an error at once. So no query
-waits for a resolver that may be unreachable: each resolver is probed in the background, before its first query and
-after a failure. Only resolvers that have answered their last probe get queries.
+A resolver may be unreachable, and programs should get an error soon. So no query waits long for one: each resolver is
+probed in the background, before its first query and after a failure. Only resolvers that have answered their last
+probe get queries.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 
 _UDP_SECONDS, _TCP_SECONDS = 1.5, 3.0
 _PROBE_AGAIN_SECONDS = 5.0
+# How long a query waits for a probe when no resolver is known to answer.
+_PROBE_WAIT_SECONDS = 0.3
 _AT_ONCE = 200
 # A query for the root's name servers, which every resolver knows.
 _PROBE = bytes.fromhex("0000 0100 0001 0000 0000 0000 00 0002 0001")
@@ -39,10 +42,18 @@ class OutsideResolvers:
 
     Args:
         servers: addresses with ports.
+        udp_seconds, tcp_seconds: how long one resolver may take to answer.
     """
 
-    def __init__(self, servers: Iterable[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        servers: Iterable[tuple[str, int]],
+        udp_seconds: float = _UDP_SECONDS,
+        tcp_seconds: float = _TCP_SECONDS,
+    ) -> None:
         self._servers = [_OutsideResolver(address) for address in servers]
+        self._udp_seconds = udp_seconds
+        self._tcp_seconds = tcp_seconds
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def start(self) -> None:
@@ -61,12 +72,17 @@ class OutsideResolvers:
         if self._slots.locked():
             raise NoResolver("too many queries are under way")
         async with self._slots:
+            if not any(server.up for server in self._servers):
+                await self._await_probes()
             for server in self._servers:
                 if not server.up:
                     self._probe_soon(server)
                     continue
                 try:
-                    answer = await (_ask_tcp if tcp else _ask_udp)(server.address, query)
+                    if tcp:
+                        answer = await _ask_tcp(server.address, query, self._tcp_seconds)
+                    else:
+                        answer = await _ask_udp(server.address, query, self._udp_seconds)
                 except (OSError, EOFError, TimeoutError):
                     # Only a probe decides whether the resolver is up. Otherwise one client could disable it for all
                     # others, by a name whose own servers are slow, or by TCP where the resolver does not accept it.
@@ -74,6 +90,13 @@ class OutsideResolvers:
                     continue
                 return query[:2] + answer[2:]
         raise NoResolver("no resolver outside the cluster can be reached")
+
+    async def _await_probes(self) -> None:
+        for server in self._servers:
+            self._probe_soon(server)
+        probes = [server.probe for server in self._servers if server.probe is not None and not server.probe.done()]
+        if probes:
+            await asyncio.wait(probes, timeout=_PROBE_WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     def _probe_soon(self, server: _OutsideResolver) -> None:
         loop = asyncio.get_running_loop()
@@ -83,7 +106,7 @@ class OutsideResolvers:
     async def _probe(self, server: _OutsideResolver) -> None:
         server.probed = asyncio.get_running_loop().time()
         try:
-            await _ask_udp(server.address, _PROBE)
+            await _ask_udp(server.address, _PROBE, _UDP_SECONDS)
         except (OSError, TimeoutError):
             server.up = False
         else:
@@ -98,7 +121,17 @@ def read_servers(path: Path, own: str = "") -> list[tuple[str, int]]:
         # Without the file there is no resolver.
         return []
     words = (line.split() for line in text.splitlines())
-    return [(found[1], 53) for found in words if len(found) > 1 and found[0] == "nameserver" and found[1] != own]
+    named = [found[1] for found in words if len(found) > 1 and found[0] == "nameserver" and found[1] != own]
+    return [(address, 53) for address in named if _is_address(address)]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # A name would have to be resolved by the resolver that it names.
+        return False
+    return True
 
 
 class _UdpLookup(asyncio.DatagramProtocol):
@@ -118,7 +151,7 @@ class _UdpLookup(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
 
-async def _ask_udp(server: tuple[str, int], query: bytes) -> bytes:
+async def _ask_udp(server: tuple[str, int], query: bytes, seconds: float) -> bytes:
     asked = secrets.token_bytes(2) + query[2:]
     loop = asyncio.get_running_loop()
     transport, exchange = await loop.create_datagram_endpoint(
@@ -126,15 +159,15 @@ async def _ask_udp(server: tuple[str, int], query: bytes) -> bytes:
     )
     try:
         transport.sendto(asked)
-        async with asyncio.timeout(_UDP_SECONDS):
+        async with asyncio.timeout(seconds):
             return await exchange.answer
     finally:
         transport.close()
 
 
-async def _ask_tcp(server: tuple[str, int], query: bytes) -> bytes:
+async def _ask_tcp(server: tuple[str, int], query: bytes, seconds: float) -> bytes:
     asked = secrets.token_bytes(2) + query[2:]
-    async with asyncio.timeout(_TCP_SECONDS):
+    async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_connection(*server)
         try:
             writer.write(len(asked).to_bytes(2, "big") + asked)

@@ -1,0 +1,173 @@
+"""The egress gateway: a network namespace between the router and the interface to other networks.
+
+    pods, nodes --- router --- gateway --- uplink (pasta's or slirp4netns' TAP interface)
+
+The router sends it everything that is not for the cluster. It refuses some addresses, and gives all packets that leave
+its own address (masquerading), so that the outside sees one address. While there is no uplink, it answers "network is
+unreachable" at once. Network policies have decided before: packets pass the router first.
+
+It has one address of the cluster, at which `hostnames.py` answers DNS queries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hatchway.cluster.network import linuxnamespaces, netlink
+from hatchway.cluster.network import nftables as nft
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.egress import netmessages
+from hatchway.cluster.network.linuxnamespaces import Namespaces
+from hatchway.cluster.network.netlink import Netlink
+from hatchway.cluster.network.router import PacketRouter
+
+_LINK: Final = "hw-egress"
+_DNS_PORT: Final = 53
+_BACKLOG: Final = 128
+_KNOWN: Final = struct.pack("=I", nft.ESTABLISHED | nft.RELATED)
+# NF_IP_PRI_RAW (before connections are tracked), NF_IP_PRI_NAT_SRC.
+_RAW: Final = -300
+_SOURCE_NAT: Final = 100
+_TCP: Final = b"\x06"
+_RST: Final = 0x04
+_ACK: Final = 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class EgressGateway:
+    """What the gateway's namespace is reached by.
+
+    network: a descriptor of the namespace. routes: for requests to it (`Netlink`). links: receives messages about its
+    interfaces. queries, connections: sockets at the name server's address, UDP, and TCP (listening).
+    """
+
+    network: int
+    routes: socket.socket
+    links: socket.socket
+    queries: socket.socket
+    connections: socket.socket
+
+    def close(self) -> None:
+        """Close all; the namespace stays while a process or an interface of the router keeps it."""
+        os.close(self.network)
+        for sock in (self.routes, self.links, self.queries, self.connections):
+            sock.close()
+
+
+def make_gateway(config: dict[str, Any], router: PacketRouter, own: Namespaces) -> EgressGateway:
+    """Make the gateway, and have the router use it. Call it in the router's namespace. Raises OSError.
+
+    config: `EgressTool.settings`. own: the router's namespaces.
+    """
+    nameserver, router_ip = config["nameserver"], config["router"]
+    try:
+        linux.unshare(linux.CLONE_NEWNET)
+        with contextlib.ExitStack() as undo:
+            network = linuxnamespaces.open_namespace("self", "net")
+            undo.callback(os.close, network)
+            routes = undo.enter_context(netlink.open_socket())
+            _configure(Netlink(routes), own.net, config)
+            filters = nft.NftSocket()
+            undo.callback(filters.close)
+            filters.transact(_rules(config["interface"]))
+            links = undo.enter_context(netlink.open_socket(netmessages.LINKS))
+            queries = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            queries.bind((nameserver, _DNS_PORT))
+            connections = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            connections.bind((nameserver, _DNS_PORT))
+            connections.listen(_BACKLOG)
+            undo.pop_all()
+            filters.close()
+    finally:
+        own.enter()
+    made = EgressGateway(network, routes, links, queries, connections)
+    try:
+        router.route_to(_LINK, nameserver, router_ip)
+        router.use_gateway(nameserver)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _configure(routes: Netlink, router: int, config: dict[str, Any]) -> None:
+    nameserver, router_ip = config["nameserver"], config["router"]
+    for which in ("all", "default"):
+        linuxnamespaces.set_sysctl(f"net/ipv6/conf/{which}/disable_ipv6", "1")
+        for setting, value in (("rp_filter", "1"), ("accept_redirects", "0"), ("send_redirects", "0")):
+            linuxnamespaces.set_sysctl(f"net/ipv4/conf/{which}/{setting}", value)
+    # Each refused packet is answered, not only a few of them.
+    linuxnamespaces.set_sysctl("net/ipv4/icmp_ratelimit", "0")
+    linuxnamespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+    routes.set_up(socket.if_nametoindex("lo"))
+    routes.add_veth("eth0", nameserver, _LINK, router)
+    index = socket.if_nametoindex("eth0")
+    routes.add_address(index, nameserver)
+    routes.set_up(index)
+    routes.add_link_route(index, router_ip, nameserver)
+    for network, prefix in config["inside"]:
+        routes.add_route(network, prefix, router_ip, index)
+    for network, prefix in config["refused"]:
+        routes.prohibit(network, prefix)
+    linuxnamespaces.set_sysctl("net/ipv4/ip_forward", "1")
+
+
+def _rules(interface: str) -> list[bytes]:
+    """Return the rules: masquerading, and nothing from the outside but answers."""
+    table = nft.Table("hatchway-egress")
+    found = [table.make(), table.make_chain("leave", nft.POSTROUTING, _SOURCE_NAT, "nat")]
+    found.append(table.add_rule("leave", nft.leaves_by(interface), nft.masquerade()))
+    # pasta (before April 2023) refuses a connection by a reset without the flag ACK, which clients ignore.
+    reset = nft.protocol(), nft.compare(_TCP), nft.tcp_flags(), nft.compare(bytes([_RST]))
+    found.append(table.make_chain("arrive", nft.PREROUTING, _RAW))
+    found.append(table.add_rule("arrive", nft.arrives_at(interface), *reset, *nft.set_tcp_flags(_ACK)))
+    for chain, hook in (("enter", nft.FORWARD), ("input", nft.INPUT)):
+        unknown = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(bytes(4))
+        found.append(table.make_chain(chain, hook))
+        found.append(table.add_rule(chain, nft.arrives_at(interface), *unknown, nft.decide(nft.DROP)))
+    return found
+
+
+class GatewayRoutes:
+    """Changes the gateway's routes from another network namespace. routes: `EgressGateway.routes`."""
+
+    def __init__(self, config: dict[str, Any], routes: socket.socket) -> None:
+        self._config = config
+        self._netlink = Netlink(routes)
+        self._refused: set[str] = set()
+
+    def connect(self, index: int) -> None:
+        """Use an interface as the uplink. It was made just before, and may be gone again. Raises OSError."""
+        self._netlink.set_mtu(index, self._config["mtu"])
+        with _already():
+            self._netlink.add_address(index, self._config["ip"])
+        self._netlink.set_up(index)
+        with _already():
+            self._netlink.add_route("0.0.0.0", 0, self._config["next_hop"], index)
+
+    def refuse_only(self, addresses: set[str]) -> None:
+        """Refuse these addresses, and no longer those of the last call that are not among them. Raises OSError."""
+        for address in self._refused - addresses:
+            self._netlink.permit(address, 32)
+            self._refused.discard(address)
+        for address in addresses - self._refused:
+            with _already():
+                self._netlink.prohibit(address, 32)
+            self._refused.add(address)
+
+
+@contextlib.contextmanager
+def _already() -> Iterator[None]:
+    """Ignore that something exists already."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise

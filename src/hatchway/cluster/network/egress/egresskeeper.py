@@ -1,0 +1,289 @@
+"""The process that runs the egress program (`tools.py`), and starts it again when it has ended.
+
+It is forked by the network's first process before that leaves this machine's network, so it stays there: so does the
+program. Both are in the private network's user and PID namespaces. So they have no rights on this machine but those of
+the user, and the kernel ends them with the private network, however that ends.
+
+The keeper configures the interface that the program makes, and keeps this machine's own addresses refused. It tells the
+control plane how things are, over a socket pair:
+
+    {"nameserver": true}      with two descriptors: see `hostnames.py`
+    {"up": true}              pods reach other networks
+    {"up": false, "why": ..}  they do not: the program has ended, or the gateway cannot be made ("final": true)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from hatchway.cluster.network import channel
+from hatchway.cluster.network import netlink as rtnetlink
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.egress import netmessages
+from hatchway.cluster.network.egress.egressgateway import EgressGateway, GatewayRoutes
+from hatchway.cluster.network.forked import child_exits
+
+# Seconds until the program is started again: the first time, and the most. A program that has run this long was well.
+_FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 0.25, 30.0, 60.0
+# A program that has not made its interface after this time (seconds) is ended.
+_CONNECT_SECONDS = 10.0
+# How much of what the program has printed last is kept.
+_KEPT_BYTES = 4096
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+_MARKS = "FATAL:", "ERROR:", "Error:", "error:"
+
+
+class KeeperLink:
+    """The end of the network's first process: tells the keeper what it has made, once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def give(self, gateway: EgressGateway) -> None:
+        """Let the keeper begin, and close what was made here. Raises OSError."""
+        sockets = gateway.routes, gateway.links, gateway.queries, gateway.connections
+        with self._socket:
+            channel.send(self._socket, {}, [gateway.network, *(sock.fileno() for sock in sockets)])
+        gateway.close()
+
+    def give_up(self, why: str) -> None:
+        """Tell that the gateway cannot be made; the keeper reports it and ends. Raises OSError."""
+        with self._socket:
+            channel.send(self._socket, {"error": why})
+
+
+def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
+    """Fork the keeper. Call it in this machine's network. Raises OSError.
+
+    config: `EgressTool.settings`, and `control`: the descriptor of the socket to the control plane.
+    others: descriptors that the keeper must not keep.
+    """
+    ours, theirs = channel.pair()
+    if os.fork() == 0:
+        with child_exits():
+            for descriptor in (*others, ours.fileno()):
+                os.close(descriptor)
+            linux.keep_memory_private()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            EgressKeeper(config, theirs).run()
+    theirs.close()
+    os.close(config["control"])
+    return KeeperLink(ours)
+
+
+class EgressKeeper:
+    """See above. config: as of `start_keeper`. init: the socket to the network's first process."""
+
+    def __init__(self, config: dict[str, Any], init: socket.socket) -> None:
+        self._config = config
+        self._init = init
+        self._control = socket.socket(fileno=config["control"])
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._pid = 0
+        self._process = self._output = -1
+        self._printed = b""
+        self._began = 0.0
+        self._connected = False
+        self._pause = _FIRST_PAUSE
+        # When the program is to be started again, or ended because it has not made its interface.
+        self._deadline: float | None = None
+
+    def run(self) -> NoReturn:
+        """Wait for the gateway, then serve until the control plane or the private network ends."""
+        links = self._begin()
+        addresses = rtnetlink.open_socket(netmessages.ADDRESSES | netmessages.LINKS)
+        self._watch(self._control.fileno(), lambda: self._check_control())
+        self._watch(links.fileno(), lambda: self._link_changed(links))
+        self._watch(addresses.fileno(), lambda: self._host_changed(addresses))
+        self._refuse_host()
+        self._start()
+        while True:
+            timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000
+            for descriptor, _ in self._poll.poll(timeout):
+                handler = self._handlers.get(descriptor)
+                if handler is not None:
+                    handler()
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._late()
+
+    def _begin(self) -> socket.socket:
+        """Take over the gateway; return the socket with messages about its interfaces."""
+        self._init.setblocking(True)
+        received = channel.receive(self._init)
+        self._init.close()
+        if received is None:
+            os._exit(0)
+        message, descriptors = received
+        if "error" in message:
+            self._tell({"up": False, "final": True, "why": message["error"]})
+            os._exit(0)
+        network, routes, links, queries, connections = descriptors
+        self._mount(network)
+        self._routes = GatewayRoutes(self._config, socket.socket(fileno=routes))
+        self._tell({"nameserver": True}, (queries, connections))
+        channel.close_all((network, queries, connections))
+        found = socket.socket(fileno=links)
+        found.setblocking(False)
+        return found
+
+    def _mount(self, network: int) -> None:
+        """Give the network namespace a name, in a mount namespace of the keeper's own. Raises OSError."""
+        linux.unshare(linux.CLONE_NEWNS)
+        path = self._config["namespace"]
+        # The host's /run holds sockets of its services, which the program does not need.
+        linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=64k,mode=0755")
+        os.makedirs(os.path.dirname(path))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        linux.mount(f"/proc/self/fd/{network}", path, None, linux.MS_BIND)
+
+    # The program
+
+    def _start(self) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._began = time.monotonic()
+        self._deadline = self._began + _CONNECT_SECONDS
+        self._connected, self._printed = False, b""
+        pid = os.fork()
+        if pid == 0:
+            os.set_blocking(writing, True)
+            with child_exits(writing):
+                self._become_program(writing)
+        os.close(writing)
+        self._pid, self._output = pid, reading
+        self._process = os.pidfd_open(pid)
+        self._watch(self._output, self._read_output)
+        self._watch(self._process, self._ended)
+
+    def _become_program(self, output: int) -> NoReturn:
+        linux.set_parent_death_signal(signal.SIGKILL)
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        # Python ignores it, and pasta takes that for an error.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.chdir("/")
+        os.execve(self._config["argv"][0], self._config["argv"], _ENVIRONMENT)
+
+    def _read_output(self) -> None:
+        while True:
+            try:
+                data = os.read(self._output, 65536)
+            except BlockingIOError:
+                return
+            if not data:
+                self._forget(self._output)
+                self._output = -1
+                return
+            self._printed = (self._printed + data)[-_KEPT_BYTES:]
+
+    def _ended(self) -> None:
+        """Start the program again after a pause, which doubles from time to time."""
+        if self._output >= 0:
+            self._read_output()
+        if self._output >= 0:
+            self._forget(self._output)
+            self._output = -1
+        _, status = os.waitpid(self._pid, 0)
+        self._forget(self._process)
+        self._pid, self._process = 0, -1
+        now = time.monotonic()
+        if now - self._began >= _WELL:
+            self._pause = _FIRST_PAUSE
+        self._deadline = now + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._tell({"up": False, "why": why_ended(os.waitstatus_to_exitcode(status), self._printed)})
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+        else:
+            self._start()
+
+    # Networks
+
+    def _link_changed(self, links: socket.socket) -> None:
+        for data in _datagrams(links):
+            index = netmessages.new_link(data, self._config["interface"])
+            if index is None or self._connected or not self._pid:
+                continue
+            try:
+                self._routes.connect(index)
+            except OSError as error:
+                # The program has ended meanwhile, or will be ended at its deadline.
+                self._printed += f"\n{error.strerror}".encode()
+                continue
+            self._connected, self._deadline = True, None
+            self._tell({"up": True})
+
+    def _host_changed(self, addresses: socket.socket) -> None:
+        """Follow changes of this machine's networks: it may have a network again, for which the program waits."""
+        for _ in _datagrams(addresses):
+            pass
+        self._refuse_host()
+        if not self._pid and self._deadline is not None:
+            self._deadline = min(self._deadline, time.monotonic() + _FIRST_PAUSE)
+
+    def _refuse_host(self) -> None:
+        if not self._config["to_host"]:
+            self._routes.refuse_only(netmessages.own_addresses())
+
+    # The control plane
+
+    def _check_control(self) -> None:
+        # It sends nothing: this is its end.
+        if channel.receive(self._control) is None:
+            os._exit(0)
+
+    def _tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            channel.send(self._control, message, descriptors)
+        except BlockingIOError:
+            # The control plane has a hundred of them to read: it is stopped. What comes next tells it more.
+            return
+        except ConnectionError:
+            os._exit(0)
+
+    def _watch(self, descriptor: int, handler: Callable[[], None]) -> None:
+        self._handlers[descriptor] = handler
+        self._poll.register(descriptor, select.POLLIN)
+
+    def _forget(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
+        del self._handlers[descriptor]
+        os.close(descriptor)
+
+
+def _datagrams(sock: socket.socket) -> list[bytes]:
+    """Return what a non-blocking netlink socket holds. When the kernel has dropped some (ENOBUFS), others follow."""
+    found: list[bytes] = []
+    while True:
+        try:
+            found.append(sock.recv(65536, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return found
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+
+
+def why_ended(code: int, printed: bytes) -> str:
+    """Return why the program has ended, in its own words where it has said so.
+
+    code: its exit code, negative for a signal.
+    """
+    lines = [line.strip() for line in printed.decode(errors="replace").splitlines() if line.strip()]
+    if code < 0:
+        return f"it was ended by signal {-code}"
+    told = [line for line in lines if any(mark in line for mark in _MARKS)] or lines
+    return told[-1][:300] if told else f"it has ended with exit code {code}"

@@ -1,0 +1,163 @@
+"""Answers pods' DNS queries with this machine's name servers.
+
+Pods cannot use this machine's /etc/resolv.conf as it is: the server in it may listen on the loopback interface
+(127.0.0.53, of systemd-resolved). So the control plane, which is in this machine's network, serves one address of the
+private network (`plan.HOST_NAMESERVER`), and passes queries and answers on. It follows changes of resolv.conf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+from hatchway.outsideresolvers import NoResolver, OutsideResolvers, read_servers
+
+log = logging.getLogger(__name__)
+
+_FILE: Final = Path("/etc/resolv.conf")
+# glibc uses as many (resolv.conf(5), MAXNS).
+_SERVERS: Final = 3
+# What all servers together may take: a little less than clients wait.
+_SECONDS: Final = 4.0
+# The longest query; the most queries by UDP under way; the most TCP connections, and how long one may be idle.
+_LONGEST_QUERY: Final = 4096
+_QUERIES: Final = 512
+_CONNECTIONS: Final = 64
+_IDLE_SECONDS: Final = 10.0
+_SERVFAIL: Final = 2
+
+
+class HostNames:
+    """Serves queries until `close`. Make it in an event loop.
+
+    queries, connections: the sockets to serve, which this object owns; UDP, and TCP (listening).
+    file: this machine's resolv.conf.
+    """
+
+    def __init__(self, queries: socket.socket, connections: socket.socket, file: Path = _FILE) -> None:
+        self._file = file
+        self._read: object = None
+        self._resolvers = OutsideResolvers([])
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._connections = 0
+        self._server: asyncio.Server | None = None
+        self._udp: asyncio.DatagramTransport | None = None
+        self._begin(self._open(queries, connections))
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._udp is not None:
+            self._udp.close()
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._resolvers.close()
+
+    async def _open(self, queries: socket.socket, connections: socket.socket) -> None:
+        for sock in (queries, connections):
+            sock.setblocking(False)
+        self._udp, _ = await self._loop.create_datagram_endpoint(lambda: _QueryDatagrams(self), sock=queries)
+        self._server = await asyncio.start_server(self._connected, sock=connections)
+        await self._current().start()
+
+    def datagram(self, data: bytes, address: Any) -> None:
+        """Answer a query by UDP, later. Too many at once are dropped: their clients ask again."""
+        if len(self._tasks) < _QUERIES and is_query(data):
+            self._begin(self._answer_datagram(data, address))
+
+    def _begin(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_datagram(self, data: bytes, address: Any) -> None:
+        answer = await self._answer(data, tcp=False)
+        if self._udp is not None and not self._udp.is_closing():
+            self._udp.sendto(answer, address)
+
+    async def _answer(self, data: bytes, *, tcp: bool) -> bytes:
+        try:
+            return await self._current().ask(data, tcp=tcp)
+        except NoResolver:
+            return servfail(data)
+
+    def _current(self) -> OutsideResolvers:
+        """Return the resolvers of the file as it is now."""
+        try:
+            found = os.stat(self._file)
+            state: object = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+        except OSError:
+            state = ""
+        if state != self._read:
+            self._read = state
+            servers = read_servers(self._file)[:_SERVERS]
+            seconds = _SECONDS / max(1, len(servers))
+            old, self._resolvers = self._resolvers, OutsideResolvers(servers, seconds, seconds)
+            self._begin(old.close())
+        return self._resolvers
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._connections += 1
+        try:
+            # One that is too many is closed at once.
+            while self._connections <= _CONNECTIONS:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    length = int.from_bytes(await reader.readexactly(2), "big")
+                    data = await reader.readexactly(length)
+                if not is_query(data):
+                    break
+                answer = await self._answer(data, tcp=True)
+                writer.write(len(answer).to_bytes(2, "big") + answer)
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await writer.drain()
+        except (OSError, EOFError, TimeoutError) as error:
+            log.debug("a connection for DNS has ended: %s", error)
+        except asyncio.CancelledError:
+            # The server is closing. asyncio would log a cancelled handler as an error.
+            log.debug("a connection for DNS is closed")
+        finally:
+            self._connections -= 1
+            self._tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+
+class _QueryDatagrams(asyncio.DatagramProtocol):
+    def __init__(self, names: HostNames) -> None:
+        self._names = names
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._names.datagram(data, addr)
+
+
+def is_query(data: bytes) -> bool:
+    """Return True for the bytes of a query with one complete question (RFC 1035 section 4.1)."""
+    if not 17 <= len(data) <= _LONGEST_QUERY or data[2] & 0x80 or data[4:6] != b"\0\1":
+        return False
+    at = 12
+    while at < len(data) and data[at]:
+        if data[at] > 63:
+            return False
+        at += 1 + data[at]
+    return at - 12 < 255 and at + 5 <= len(data)
+
+
+def servfail(query: bytes) -> bytes:
+    """Return the answer that tells of a failure. query: as `is_query` accepts it."""
+    end = 12
+    while query[end]:
+        end += 1 + query[end]
+    flags = bytes([0x80 | query[2] & 0x79, 0x80 | _SERVFAIL])
+    return query[:2] + flags + b"\0\1\0\0\0\0\0\0" + query[12 : end + 5]

@@ -1,0 +1,114 @@
+"""The programs that connect a network namespace to this machine's network without root: pasta and slirp4netns.
+
+Each makes a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that come
+through it. Neither may lead to this machine's loopback, nor answer DNS: `hostnames.py` does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hatchway.cluster import plan
+from hatchway.errors import HatchwayError
+
+AUTO: Final = "auto"
+NONE: Final = "none"
+# In the order of preference: pasta is quicker, and its packages are newer.
+TOOLS: Final = ("pasta", "slirp4netns")
+CHOICES: Final = (AUTO, NONE, *TOOLS)
+_PACKAGES: Final = {"pasta": "passt", "slirp4netns": "slirp4netns"}
+MISSING: Final = "pasta (`apt install passt`) connects them at the next start; slirp4netns does, too"
+# What pods never reach: link-local addresses with the metadata services of most clouds; the metadata services that have
+# other addresses (Azure, Alibaba, Oracle); addresses that no host has.
+REFUSED: Final = (
+    ("169.254.0.0", 16),
+    ("168.63.129.16", 32),
+    ("100.100.100.200", 32),
+    ("192.0.0.192", 32),
+    ("0.0.0.0", 8),
+    ("224.0.0.0", 3),
+)
+# The interface in the namespace, and the most bytes of a packet there (the largest that the tools take).
+INTERFACE: Final = "uplink"
+MTU: Final = 65520
+
+
+@dataclass(frozen=True, slots=True)
+class EgressTool:
+    """A program of this machine. name: one of TOOLS. path: of its file."""
+
+    name: str
+    path: str
+
+    def command(self, namespace: str) -> list[str]:
+        """Return the program and its arguments for the network namespace that is mounted at a path."""
+        return [self.path, *(_pasta(namespace) if self.name == "pasta" else _slirp4netns(namespace))]
+
+    def settings(self, *, to_host: bool) -> dict[str, Any]:
+        """Return what the private network's processes need to know, as a JSON object.
+
+        to_host: whether pods may reach this machine's own addresses.
+        """
+        # AppArmor's profile of pasta allows namespaces in this directory.
+        namespace = f"/run/user/{os.geteuid()}/netns/hatchway"
+        return {
+            "namespace": namespace,
+            "argv": self.command(namespace),
+            "interface": INTERFACE,
+            "mtu": MTU,
+            "ip": plan.EGRESS_IP,
+            "next_hop": plan.EGRESS_NEXT_HOP,
+            "nameserver": plan.HOST_NAMESERVER,
+            "router": plan.gateway(0),
+            "inside": [[str(cidr.network_address), cidr.prefixlen] for cidr in (plan.POD_CIDR, plan.NODE_CIDR)],
+            "refused": [[network, prefix] for network, prefix in REFUSED],
+            "to_host": to_host,
+        }
+
+
+def _pasta(namespace: str) -> list[str]:
+    return [
+        *("--foreground", "--quiet", "--ipv4-only", "--runas", "0:0"),
+        *("--netns", namespace, "--netns-only", "--no-netns-quit"),
+        *("--ns-ifname", INTERFACE, "--address", plan.EGRESS_IP, "--netmask", str(plan.EGRESS_CIDR.prefixlen)),
+        *("--gateway", plan.EGRESS_NEXT_HOP, "--no-map-gw"),
+        *("--dns", "none", "--search", "none"),
+        *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra"),
+        # No port is opened in either direction.
+        *("--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"),
+    ]
+
+
+def _slirp4netns(namespace: str) -> list[str]:
+    return [
+        *("--netns-type=path", "--disable-host-loopback", "--disable-dns", "--enable-sandbox", "--enable-seccomp"),
+        *(f"--cidr={plan.EGRESS_CIDR}", f"--mtu={MTU}"),
+        *(namespace, INTERFACE),
+    ]
+
+
+def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> EgressTool | None:
+    """Return the program to use; None when the private network gets no way to the outside.
+
+    mode: one of CHOICES. which: finds a program of this machine, as shutil.which.
+
+    Raises HatchwayError when a named program is not installed, and for another mode.
+    """
+    if mode not in CHOICES:
+        raise HatchwayError(f"--egress {mode}: there is no such program", f"choose one of {', '.join(CHOICES)}")
+    if mode == NONE:
+        return None
+    for name in TOOLS if mode == AUTO else (mode,):
+        path = which(name)
+        if path is not None:
+            return EgressTool(name, path)
+    if mode == AUTO:
+        return None
+    package = _PACKAGES[mode]
+    raise HatchwayError(
+        f"--egress {mode}: {mode} is not installed", f"`apt install {package}` (or your system's package {package})"
+    )
