@@ -284,7 +284,7 @@ class ContainerWorker:
                         return None
                     return await self._start(start, end_turn)
                 finally:
-                    await start.program.close()
+                    start.program.close()
         await self._not_configured(reason, message, changed)
         return None
 
@@ -298,7 +298,7 @@ class ContainerWorker:
             self._target()
             return _Start(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
         except BaseException:
-            await program.close()
+            program.close()
             raise
 
     async def _pause(self, seconds: float) -> None:
